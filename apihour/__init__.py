@@ -1,0 +1,1 @@
+"""apihour: a multi-protocol service host."""

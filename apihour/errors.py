@@ -1,0 +1,96 @@
+"""The exceptions of the core, by whose fault they are.
+
+::
+
+    ApihourError
+    ├── UsageError             the command line or an option is wrong (exit status 2)
+    ├── ConfigurationError     what was declared cannot be served (exit status 1)
+    │   ├── TargetError        ``module:name`` does not lead to a container or application
+    │   ├── AddressError       the text of a bind is not an address
+    │   ├── BindError          the address is fine, the system refuses it
+    │   ├── AdaptError         no plugin, or more than one, accepts an object
+    │   └── PluginError        an entry point does not lead to a plugin
+    ├── HookError              a hook of the user's container raised
+    └── SharedError            the shared store did not answer, or refused a value
+        └── RevisionError      somebody else wrote first
+
+A message names the thing, its value and what was expected; the same facts are attributes.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AdaptError",
+    "AddressError",
+    "ApihourError",
+    "BindError",
+    "ConfigurationError",
+    "HookError",
+    "PluginError",
+    "RevisionError",
+    "SharedError",
+    "TargetError",
+    "UsageError",
+]
+
+
+class ApihourError(Exception):
+    """Anything this package raises on purpose; ``str()`` of it is one line for a person."""
+
+    exit_status = 1
+
+
+class UsageError(ApihourError):
+    """A command line that cannot be understood."""
+
+    exit_status = 2
+
+
+class ConfigurationError(ApihourError):
+    """Something the user declared cannot be served as it is."""
+
+
+class TargetError(ConfigurationError):
+    """``module:name`` does not lead to a container or an application."""
+
+
+class AddressError(ConfigurationError):
+    """The text of a bind is not an address."""
+
+    def __init__(self, text: object, expected: str) -> None:
+        super().__init__(f"bind address {text!r}: expected {expected}")
+        self.text = text
+        self.expected = expected
+
+
+class BindError(ConfigurationError):
+    """An address that the system refuses."""
+
+
+class AdaptError(ConfigurationError):
+    """No plugin, or more than one, accepts an object of ``make_servers()``."""
+
+
+class PluginError(ConfigurationError):
+    """An entry point of the group ``apihour.protocols`` does not lead to a plugin."""
+
+
+class HookError(ApihourError):
+    """A hook of the user's container raised; the message carries file, line and text."""
+
+
+class SharedError(ApihourError):
+    """The shared store did not answer in time, or refused a value."""
+
+
+class RevisionError(SharedError):
+    """A compare-and-set met another revision than expected.
+
+    ``key`` names the entry, ``expected`` and ``actual`` the revisions (0: absent).
+    """
+
+    def __init__(self, key: str, expected: int, actual: int) -> None:
+        super().__init__(f"key {key!r}: expected revision {expected}, found {actual}")
+        self.key = key
+        self.expected = expected
+        self.actual = actual

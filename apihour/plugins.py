@@ -1,0 +1,190 @@
+"""What a protocol plugin is, and the registry that finds the one for an object.
+
+Rules:
+
+- A plugin is structural: it need not import this package. The entry point (group
+  ``apihour.protocols``) names an object of the shape :class:`Plugin`.
+- :meth:`Plugin.accepts` imports nothing: an object of a library that was never imported
+  is not of that library. So a missing optional library costs nothing.
+- Registration validates fully, then stores. Two plugins that accept one object are an
+  error that names both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, runtime_checkable
+
+from apihour.errors import AdaptError, PluginError
+
+if TYPE_CHECKING:
+    from apihour.connections import Connection
+
+__all__ = ["GROUP", "Kind", "Plugin", "Registry", "Server", "ServerContext"]
+
+GROUP = "apihour.protocols"
+Kind = Literal["stream", "datagram"]
+
+
+@dataclass(frozen=True)
+class ServerContext:
+    """What a server is told when it starts: who it is and where it runs.
+
+    Times are in seconds. ``container`` is the worker's container, ``options`` are the
+    plugin options of the configuration file (section ``servers: NAME:``).
+    """
+
+    name: str
+    container: Any
+    loop: asyncio.AbstractEventLoop
+    logger: logging.Logger
+    keepalive: float = 75.0
+    linger: float = 75.0
+    graceful_timeout: float = 30.0
+    access_log: logging.Logger | None = None
+    access_log_format: str = ""
+    debug: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Server(Protocol):
+    """One servable thing, as a plugin makes it. Beside these methods it has at least one of
+
+    - ``stream(conn) -> asyncio.Protocol``: called for every accepted connection;
+    - ``datagram() -> asyncio.DatagramProtocol``: called once per UDP bind and worker;
+    - ``async listener(sock)``: for a library that insists on accepting by itself.
+    """
+
+    protocol: str
+    """Name of the protocol it speaks: ``http``, ``ssh``, ``tcp``, ``udp``, ``asgi``..."""
+
+    async def start(self, context: ServerContext | None = None) -> None:
+        """Get ready; the first connection comes after this returned."""
+
+    async def drain(self, deadline: float) -> None:
+        """Say goodbye in the protocol's words; return when the last connection is gone.
+
+        `deadline` is a time of ``loop.time()``. Accepting has stopped already. The core
+        cancels a drain that passes its deadline.
+        """
+
+    async def stop(self) -> None:
+        """Close what is left, at once. Called after a partial start as well."""
+
+    def statistics(self) -> Mapping[str, Any]:
+        """Counters since start, JSON-able: ``requests``, ``errors`` and the like."""
+
+
+class StreamServer(Server, Protocol):
+    """A server of stream connections (TCP, unix)."""
+
+    def stream(self, conn: Connection | None = None) -> asyncio.BaseProtocol:
+        """Return the protocol of one new connection; `conn` is its row in the table."""
+
+
+class DatagramServer(Server, Protocol):
+    """A server of datagrams (UDP, unix datagram)."""
+
+    def datagram(self) -> asyncio.DatagramProtocol:
+        """Return the protocol that gets the datagrams of one bind."""
+
+
+class Plugin(Protocol):
+    """One entry of the registry."""
+
+    name: str
+    """Short name, unique: ``http``."""
+    describes: str
+    """What it accepts, for people: ``aiohttp.web.Application, apihour_http.HTTPServer``."""
+
+    def accepts(self, obj: object, kind: Kind) -> bool:
+        """Whether `obj` can be served by this plugin on a bind of that kind; never raises."""
+
+    def adapt(self, obj: Any, kind: Kind) -> Server:
+        """Turn `obj` into a server. Raises ImportError naming the extra when one is missing."""
+
+
+def is_server(obj: object, kind: Kind) -> bool:
+    """Whether `obj` has the shape of :class:`Server` for that kind of bind already."""
+    if isinstance(obj, type) or not isinstance(obj, Server):
+        return False
+    return callable(getattr(obj, kind, None)) or callable(getattr(obj, "listener", None))
+
+
+class Registry:
+    """The plugins by name, and :meth:`adapt`, which picks the one for an object."""
+
+    def __init__(self, plugins: Iterable[Plugin] = ()) -> None:
+        self._plugins: dict[str, Plugin] = {}
+        for plugin in plugins:
+            self.register(plugin)
+
+    @classmethod
+    def from_entry_points(cls) -> Registry:
+        """Load every installed plugin of the group, in the order of their names."""
+        registry = cls()
+        for entry in sorted(entry_points(group=GROUP), key=lambda e: e.name):
+            try:
+                plugin = entry.load()
+            except Exception as error:
+                raise PluginError(
+                    f"plugin {entry.name!r} ({entry.value}): cannot be loaded: {error!r}"
+                ) from error
+            registry.register(cast(Plugin, plugin), expected_name=entry.name)
+        return registry
+
+    def register(self, plugin: Plugin, expected_name: str | None = None) -> None:
+        """Add a plugin. Raises PluginError when it lacks a part or its name is taken."""
+        name = getattr(plugin, "name", None)
+        if not isinstance(name, str) or not name:
+            raise PluginError(f"plugin {plugin!r}: expected a non-empty text attribute 'name'")
+        if expected_name is not None and name != expected_name:
+            raise PluginError(f"plugin {name!r}: its entry point is called {expected_name!r}")
+        if not isinstance(getattr(plugin, "describes", None), str):
+            raise PluginError(f"plugin {name!r}: expected a text attribute 'describes'")
+        for method in ("accepts", "adapt"):
+            if not callable(getattr(plugin, method, None)):
+                raise PluginError(f"plugin {name!r}: expected a method {method!r}(obj, kind)")
+        if name in self._plugins:
+            raise PluginError(
+                f"plugin {name!r}: the name is taken by {self._plugins[name]!r}, "
+                f"so {plugin!r} cannot have it"
+            )
+        self._plugins[name] = plugin
+
+    def __iter__(self) -> Any:
+        return iter([self._plugins[name] for name in sorted(self._plugins)])
+
+    def adapt(self, obj: object, kind: Kind, name: str = "?") -> Server:
+        """Return the server for `obj`, the entry `name` of ``make_servers()``.
+
+        Raises AdaptError naming the object and the plugins asked, when none or several
+        accept it, or when the one that does lacks its library.
+        """
+        if is_server(obj, kind):
+            return cast(Server, obj)
+        takers = [plugin for plugin in self if plugin.accepts(obj, kind)]
+        if len(takers) > 1:
+            names = " and ".join(repr(plugin.name) for plugin in takers)
+            raise AdaptError(f"server {name!r}: {obj!r} is accepted by {names}; expected one")
+        if not takers:
+            asked = "; ".join(f"{plugin.name} ({plugin.describes})" for plugin in self)
+            raise AdaptError(
+                f"server {name!r}: no plugin accepts {obj!r} on a {kind} bind; "
+                f"asked: {asked or 'none, no plugin is installed'}"
+            )
+        try:
+            server = takers[0].adapt(obj, kind)
+        except ImportError as error:
+            raise AdaptError(f"server {name!r}: plugin {takers[0].name!r}: {error}") from error
+        if not is_server(server, kind):
+            raise AdaptError(
+                f"server {name!r}: plugin {takers[0].name!r} made {server!r}, which lacks "
+                f"one of start, drain, stop, statistics, protocol or {kind}"
+            )
+        return server

@@ -1,0 +1,1 @@
+"""apihour_asgi."""

@@ -179,7 +179,7 @@ class Registry:
                 f"asked: {asked or 'none, no plugin is installed'}"
             )
         try:
-            server = takers[0].adapt(obj, kind)
+            server: object = takers[0].adapt(obj, kind)
         except ImportError as error:
             raise AdaptError(f"server {name!r}: plugin {takers[0].name!r}: {error}") from error
         if not is_server(server, kind):
@@ -187,4 +187,4 @@ class Registry:
                 f"server {name!r}: plugin {takers[0].name!r} made {server!r}, which lacks "
                 f"one of start, drain, stop, statistics, protocol or {kind}"
             )
-        return server
+        return cast(Server, server)

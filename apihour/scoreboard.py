@@ -111,7 +111,7 @@ class Row:
 
     __slots__ = ("base", "cells", "index")
 
-    def __init__(self, cells: memoryview, index: int) -> None:
+    def __init__(self, cells: memoryview[float], index: int) -> None:
         self.cells = cells
         self.index = index
         self.base = (index + 1) * _FIELDS
@@ -165,7 +165,7 @@ class Scoreboard:
 
     def __init__(self, fd: int) -> None:
         self._map = mmap.mmap(fd, _SIZE)
-        self.cells = memoryview(self._map).cast("d")
+        self.cells: memoryview[float] = memoryview(self._map).cast("d")
         self.rows = tuple(Row(self.cells, index) for index in range(ROWS))
 
     @classmethod

@@ -1,0 +1,166 @@
+"""The text of a bind, and what it means: parsing only, nothing is opened here.
+
+========================  ===========================================================
+``127.0.0.1:8000``        TCP over IPv4; ``:8000`` and ``*:8000`` mean every interface
+``[::1]:8000``            TCP over IPv6
+``udp://127.0.0.1:53``    UDP
+``unix:/run/x.sock``      unix stream socket; ``?mode=660`` sets its permissions
+``unix:@name``            abstract unix socket (unix(7), Linux only)
+``fd://3``                a descriptor the daemon inherited
+``systemd:http``          a socket systemd passed under that name (sd_listen_fds(3))
+========================  ===========================================================
+
+Options follow a question mark: ``mode`` (octal), ``backlog`` (connections waiting),
+``limit`` (open connections per worker) and ``reuse_port`` (one socket per worker).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal, TypedDict
+from urllib.parse import parse_qsl
+
+from apihour.errors import AddressError
+from apihour.plugins import Kind
+
+__all__ = ["Address", "parse_address", "parse_bind"]
+
+Family = Literal["tcp", "udp", "unix", "fd", "systemd"]
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*\Z")
+_EXPECTED = (
+    "HOST:PORT, [IPV6]:PORT, unix:PATH, unix:@NAME, udp://HOST:PORT, fd://N or systemd:NAME"
+)
+_OPTIONS = "mode=OCTAL, backlog=N, limit=N or reuse_port"
+_UNIX_PATH_MAXIMUM = 107  # bytes of sun_path less its NUL, unix(7)
+
+
+class _Options(TypedDict, total=False):
+    mode: int
+    backlog: int
+    limit: int
+    reuse_port: bool
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where one server listens. ``host`` is the path or name for unix, systemd and abstract."""
+
+    family: Family
+    host: str
+    port: int = 0
+    mode: int | None = None
+    backlog: int | None = None
+    limit: int | None = None
+    reuse_port: bool = False
+
+    @property
+    def kind(self) -> Kind:
+        """What kind of server the address wants; ``fd`` and ``systemd`` ones are looked at."""
+        return "datagram" if self.family == "udp" else "stream"
+
+    @property
+    def is_path(self) -> bool:
+        """Whether it is a socket file in the file system."""
+        return self.family == "unix" and not self.host.startswith("@")
+
+    @property
+    def place(self) -> tuple[str, str, int]:
+        """What must differ between two binds: options do not count."""
+        return self.family, self.host, self.port
+
+    def __str__(self) -> str:
+        return self.bare + self._query()
+
+    @property
+    def bare(self) -> str:
+        """The address without its options."""
+        if self.family in ("tcp", "udp"):
+            host = f"[{self.host}]" if ":" in self.host else self.host
+            return ("udp://" if self.family == "udp" else "") + f"{host}:{self.port}"
+        if self.family == "fd":
+            return f"fd://{self.port}"
+        return f"{self.family}:{self.host}"
+
+    def _query(self) -> str:
+        parts = []
+        if self.mode is not None:
+            parts.append(f"mode={self.mode:o}")
+        if self.backlog is not None:
+            parts.append(f"backlog={self.backlog}")
+        if self.limit is not None:
+            parts.append(f"limit={self.limit}")
+        if self.reuse_port:
+            parts.append("reuse_port")
+        return "?" + "&".join(parts) if parts else ""
+
+
+def parse_bind(text: str) -> tuple[str | None, Address]:
+    """Split ``name=address``; the name is None when there is none. Raises AddressError."""
+    name, separator, rest = text.partition("=")
+    if separator and _NAME.match(name):
+        return name, parse_address(rest)
+    return None, parse_address(text)
+
+
+def parse_address(text: str) -> Address:
+    """Return what the text means. Raises AddressError naming the text and what was expected."""
+    if not isinstance(text, str) or not text.strip():
+        raise AddressError(text, _EXPECTED)
+    body, _, query = text.strip().partition("?")
+    options = _parse_options(text, query)
+    if body.startswith("unix:"):
+        return _parse_unix(text, body.removeprefix("unix:"), options)
+    if "mode" in options:
+        raise AddressError(text, "option 'mode' on unix:PATH only")
+    if body.startswith("fd://"):
+        number = body.removeprefix("fd://")
+        if not number.isdigit():
+            raise AddressError(text, "fd://N with the number of an open descriptor")
+        return Address("fd", "", int(number), **options)
+    if body.startswith("systemd:"):
+        name = body.removeprefix("systemd:")
+        if not name:
+            raise AddressError(text, "systemd:NAME with a FileDescriptorName")
+        return Address("systemd", name, **options)
+    family: Family = "udp" if body.startswith("udp://") else "tcp"
+    host, port = _parse_host(text, body.removeprefix("udp://").removeprefix("tcp://"))
+    return Address(family, host, port, **options)
+
+
+def _parse_unix(text: str, path: str, options: _Options) -> Address:
+    path = path.removeprefix("//")
+    if not path or path == "@":
+        raise AddressError(text, "unix:PATH or unix:@NAME")
+    if len(path.encode()) > _UNIX_PATH_MAXIMUM:
+        raise AddressError(text, f"a path of at most {_UNIX_PATH_MAXIMUM} bytes")
+    if options.get("reuse_port"):
+        raise AddressError(text, "option 'reuse_port' on TCP and UDP only")
+    return Address("unix", path, **options)
+
+
+def _parse_host(text: str, body: str) -> tuple[str, int]:
+    match = re.fullmatch(r"\[([0-9A-Fa-f:.%\w]+)\]:(\d{1,5})|([^\[\]:/\s]*):(\d{1,5})", body)
+    if match is None:
+        raise AddressError(text, _EXPECTED)
+    host, port = (match[1], match[2]) if match[1] else (match[3], match[4])
+    if int(port) > 65535:
+        raise AddressError(text, "a port from 0 to 65535")
+    return ("0.0.0.0" if host in ("", "*") else host), int(port)
+
+
+def _parse_options(text: str, query: str) -> _Options:
+    options: _Options = {}
+    for key, value in parse_qsl(query, keep_blank_values=True):
+        if key == "reuse_port" and value in ("", "1", "true"):
+            options["reuse_port"] = True
+        elif key == "mode" and re.fullmatch(r"0?o?[0-7]{3}", value):
+            options["mode"] = int(value.replace("o", ""), 8)
+        elif key == "backlog" and value.isdigit() and int(value) > 0:
+            options["backlog"] = int(value)
+        elif key == "limit" and value.isdigit() and int(value) > 0:
+            options["limit"] = int(value)
+        else:
+            found = f"{key}={value}" if value else key
+            raise AddressError(text, f"the options {_OPTIONS}, not {found!r}")
+    return options

@@ -1,0 +1,232 @@
+"""Listening sockets: opened once by the arbiter, kept while their bind stays the same.
+
+Rules:
+
+- All or nothing: when one bind of a set cannot be opened, those opened before it are closed.
+- Every descriptor is close-on-exec; only an upgrade passes them on.
+- A unix path that answers is in use; one that does not is replaced; anything else in its
+  place is left alone. Only the process that made a path removes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import stat
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from apihour.addresses import Address
+from apihour.errors import BindError
+from apihour.plugins import Kind
+
+__all__ = ["Listener", "open_listeners", "systemd_sockets"]
+
+_FIRST_SYSTEMD_FD = 3  # SD_LISTEN_FDS_START of sd_listen_fds(3)
+
+
+class Listener:
+    """One bound socket of one server, in the shape gunicorn expects of its listeners."""
+
+    def __init__(self, name: str, address: Address, sock: socket.socket, owns_path: bool) -> None:
+        self.name = name
+        self.address = address
+        self.sock = sock
+        self.owns_path = owns_path
+        self.inode = os.stat(address.host).st_ino if address.is_path else None
+
+    @property
+    def kind(self) -> Kind:
+        """Whether it takes connections or datagrams."""
+        return "datagram" if self.sock.type == socket.SOCK_DGRAM else "stream"
+
+    @property
+    def url(self) -> str:
+        """Where it really listens, a port 0 resolved: ``127.0.0.1:40123``."""
+        bound = self.sock.getsockname()
+        prefix = "udp://" if self.kind == "datagram" else ""
+        if self.sock.family == socket.AF_INET6:
+            return f"{prefix}[{bound[0]}]:{bound[1]}"
+        if self.sock.family == socket.AF_INET:
+            return f"{prefix}{bound[0]}:{bound[1]}"
+        if isinstance(bound, bytes):
+            return "unix:@" + bound.lstrip(b"\0").decode(errors="replace")
+        return f"unix:{bound}"
+
+    def __str__(self) -> str:
+        return f"{self.name}={self.url}"
+
+    def fileno(self) -> int:
+        return self.sock.fileno()
+
+    def getsockname(self) -> Any:
+        return self.sock.getsockname()
+
+    def get_backlog(self) -> int:
+        return -1
+
+    def listen(self, backlog: int) -> None:
+        """Begin to take connections; datagram sockets have nothing to begin."""
+        if self.kind == "stream":
+            self.sock.listen(self.address.backlog or backlog)
+
+    def close(self) -> None:
+        self.sock.close()
+
+    def unlink(self) -> None:
+        """Remove the socket file, if it is ours and still the one we made."""
+        if self.owns_path:
+            with contextlib.suppress(FileNotFoundError):
+                if os.stat(self.address.host).st_ino == self.inode:
+                    os.unlink(self.address.host)
+
+
+def open_listeners(
+    wanted: Iterable[tuple[str, Address]], backlog: int, named: Mapping[str, list[socket.socket]],
+    umask: int = 0, owner: tuple[int, int] | None = None,
+) -> list[Listener]:
+    """Open every (server name, address), or none.
+
+    `named` are the sockets systemd passed, by name. Raises BindError with one line.
+    """
+    opened: list[Listener] = []
+    try:
+        for name, address in wanted:
+            listener = _open(name, address, named, umask, owner)
+            opened.append(listener)
+            try:
+                listener.listen(backlog)
+            except OSError as error:
+                raise _refusal(name, address, error) from error
+    except BaseException:
+        for listener in opened:
+            listener.close()
+            listener.unlink()
+        raise
+    return opened
+
+
+def systemd_sockets(environ: Mapping[str, str], pid: int) -> dict[str, list[socket.socket]]:
+    """The sockets systemd passed to this process, by their names (sd_listen_fds(3))."""
+    if environ.get("LISTEN_PID") != str(pid):
+        return {}
+    count = int(environ.get("LISTEN_FDS", "0"))
+    names = environ.get("LISTEN_FDNAMES", "").split(":")
+    found: dict[str, list[socket.socket]] = {}
+    for offset in range(count):
+        sock = socket.socket(fileno=_FIRST_SYSTEMD_FD + offset)
+        sock.set_inheritable(False)
+        name = names[offset] if offset < len(names) and names[offset] else "unknown"
+        found.setdefault(name, []).append(sock)
+    return found
+
+
+def _open(
+    name: str, address: Address, named: Mapping[str, list[socket.socket]], umask: int,
+    owner: tuple[int, int] | None,
+) -> Listener:
+    try:
+        if address.family == "fd":
+            sock = _inherit(address.port)
+        elif address.family == "systemd":
+            if address.host not in named:
+                raise BindError(
+                    f"bind {name}={address}: systemd passed no socket of that name; "
+                    f"it passed {sorted(named) or 'none'}"
+                )
+            sock = named[address.host][0].dup()
+        elif address.family == "unix":
+            sock = _open_unix(address, umask, owner)
+        else:
+            sock = _open_inet(address)
+    except OSError as error:
+        raise _refusal(name, address, error) from error
+    sock.setblocking(False)
+    sock.set_inheritable(False)
+    return Listener(name, address, sock, address.is_path)
+
+
+def _inherit(fd: int) -> socket.socket:
+    try:
+        return socket.socket(fileno=os.dup(fd))
+    except OSError as error:
+        if error.errno == errno.ENOTSOCK:
+            raise OSError(error.errno, "the descriptor is open but is no socket") from error
+        raise
+
+
+def _open_inet(address: Address) -> socket.socket:
+    kind = socket.SOCK_DGRAM if address.family == "udp" else socket.SOCK_STREAM
+    found = socket.getaddrinfo(
+        address.host, address.port, type=kind, flags=socket.AI_PASSIVE | socket.AI_ADDRCONFIG
+        if not address.host.replace(".", "").isdigit() and ":" not in address.host
+        else socket.AI_PASSIVE,
+    )
+    family, _, protocol, _, sockaddr = found[0]
+    sock = socket.socket(family, kind, protocol)
+    try:
+        if address.family == "tcp":
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if address.reuse_port:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(sockaddr)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _open_unix(address: Address, umask: int, owner: tuple[int, int] | None) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if not address.is_path:
+            sock.bind("\0" + address.host[1:])
+            return sock
+        _make_room(address.host)
+        # Narrow first: between bind and chmod nobody else may connect.
+        before = os.umask(0o177 if address.mode is not None else umask)
+        try:
+            sock.bind(address.host)
+        finally:
+            os.umask(before)
+        if owner is not None and owner != (os.geteuid(), os.getegid()):
+            os.chown(address.host, *owner)
+        if address.mode is not None:
+            os.chmod(address.host, address.mode)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _make_room(path: str) -> None:
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        kind = "a directory" if stat.S_ISDIR(mode) else "no socket"
+        raise OSError(errno.EEXIST, f"the path is {kind}; expected a socket or nothing")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+        except FileNotFoundError:
+            return
+        else:
+            raise OSError(errno.EADDRINUSE, "address in use, another process answers there")
+
+
+def _refusal(name: str, address: Address, error: OSError) -> BindError:
+    reason = error.strerror or str(error)
+    if error.errno == errno.EADDRINUSE:
+        reason = "address in use; expected a free one"
+    elif error.errno == errno.EACCES:
+        reason = f"permission denied for uid {os.geteuid()}"
+    return BindError(f"bind {name}={address}: {reason}")

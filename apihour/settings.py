@@ -1,0 +1,375 @@
+"""The options: gunicorn's, each honoured, replaced or refused, and this project's own.
+
+Rules:
+
+- Every setting of gunicorn stands in :data:`TABLE`; a test compares it with
+  ``gunicorn.config.KNOWN_SETTINGS``, so a new release cannot add one unnoticed.
+- A refused setting is an error that says why, wherever it is set: command line, file,
+  environment.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from gunicorn.config import KNOWN_SETTINGS, Config, Setting
+
+from apihour.addresses import parse_bind
+from apihour.version import __version__
+
+__all__ = ["TABLE", "HostConfig", "Verdict", "WorkerCount", "available_cpus"]
+
+Status = Literal["honoured", "replaced", "refused"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What becomes of one of gunicorn's settings; ``why`` is empty for an honoured one."""
+
+    status: Status
+    why: str = ""
+
+
+_WSGI = "it steers gunicorn's own HTTP parser, which is not used here"
+_TLS = "TLS is not terminated by this release; put a proxy in front"
+_HTTP2 = "HTTP/2 is not served; put a proxy in front"
+_DIRTY = "there are no dirty arbiters; use container.run_cpu() or a service of your own"
+_CONTROL = "the console's local socket does this: apihour ctl"
+
+_HONOURED = (
+    "config backlog max_requests max_requests_jitter timeout graceful_timeout "
+    "limit_request_line limit_request_fields limit_request_field_size print_config chdir daemon "
+    "raw_env pidfile worker_tmp_dir user group umask initgroups accesslog access_log_format "
+    "errorlog loglevel capture_output logger_class logconfig logconfig_dict logconfig_json "
+    "syslog_addr syslog syslog_prefix syslog_facility disable_redirect_access_to_syslog "
+    "enable_stdio_inheritance proc_name default_proc_name pythonpath worker_connections "
+    "reload_extra_files on_starting on_reload when_ready pre_fork post_fork post_worker_init "
+    "worker_int worker_abort pre_exec child_exit worker_exit nworkers_changed on_exit"
+).split()
+
+_REPLACED = {
+    "bind": "takes name=address as well, and the addresses of apihour.addresses",
+    "workers": "default: one per CPU this process may use; MIN..MAX follows the load",
+    "keepalive": "default 75 s: clients reuse connections for that long",
+    "wsgi_app": "the target module:Container",
+    "check_config": "apihour check module:Container",
+    "reload": "apihour dev module:Container",
+    "reuse_port": "per bind: ADDRESS?reuse_port",
+}
+
+_REFUSED = {
+    **dict.fromkeys(
+        "pre_request post_request sendfile secure_scheme_headers forwarded_allow_ips "
+        "tmp_upload_dir protocol uwsgi_allow_ips permit_obsolete_folding strip_header_spaces "
+        "permit_unconventional_http_method permit_unconventional_http_version "
+        "casefold_http_method forwarder_headers header_map http_parser root_path "
+        "websocket_max_message_size".split(),
+        _WSGI,
+    ),
+    **dict.fromkeys(
+        "keyfile certfile ssl_version cert_reqs ca_certs suppress_ragged_eofs "
+        "do_handshake_on_connect ciphers ssl_context".split(),
+        _TLS,
+    ),
+    **dict.fromkeys(
+        "http_protocols http2_cleartext http2_max_concurrent_streams http2_initial_window_size "
+        "http2_max_frame_size http2_max_header_list_size".split(),
+        _HTTP2,
+    ),
+    **dict.fromkeys(
+        "dirty_apps dirty_workers dirty_timeout dirty_threads dirty_graceful_timeout "
+        "on_dirty_starting dirty_post_fork dirty_worker_init dirty_worker_exit".split(),
+        _DIRTY,
+    ),
+    **dict.fromkeys("control_socket control_socket_mode control_socket_disable".split(), _CONTROL),
+    **dict.fromkeys("proxy_protocol proxy_allow_ips".split(), "PROXY headers are not read"),
+    **dict.fromkeys("paste raw_paste_global_conf".split(), "Paste Deploy files are not read"),
+    **dict.fromkeys(
+        "statsd_host dogstatsd_tags statsd_prefix enable_backlog_metric".split(),
+        "--health serves /metrics",
+    ),
+    **dict.fromkeys(
+        "asgi_loop asgi_lifespan asgi_disconnect_grace_period".split(),
+        "options of an ASGI application belong to ASGIServer(app, ...)",
+    ),
+    "worker_class": "there is one kind of worker: an event loop with a container",
+    "threads": "a worker is one event loop; use blocking=True endpoints",
+    "reload_engine": "apihour dev watches files by itself",
+    "spew": "it would trace every line of the event loop; use apihour ctl stack",
+    "preload_app": "the arbiter imports no application code, or a reload would not see new code",
+}
+
+TABLE: dict[str, Verdict] = {
+    **{name: Verdict("honoured") for name in _HONOURED},
+    **{name: Verdict("replaced", why) for name, why in _REPLACED.items()},
+    **{name: Verdict("refused", why) for name, why in _REFUSED.items()},
+}
+
+GUNICORN_SETTINGS = tuple(KNOWN_SETTINGS)
+"""gunicorn's own classes, taken before ours join the list below."""
+
+
+@dataclass(frozen=True)
+class WorkerCount:
+    """How many workers: a fixed number, or a range that follows the load."""
+
+    minimum: int
+    maximum: int
+
+    def __str__(self) -> str:
+        low, high = self.minimum, self.maximum
+        return str(low) if low == high else f"{low}..{high}"
+
+
+def available_cpus() -> int:
+    """CPUs this process may use: its affinity, capped by the cgroup's quota (cgroups(7))."""
+    try:
+        count = len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS
+        count = os.cpu_count() or 1
+    return max(1, min(count, _cgroup_quota(count)))
+
+
+def _cgroup_quota(default: int) -> int:
+    """The quota in whole CPUs, rounded up; `default` where there is none."""
+    for path, split in (("/sys/fs/cgroup/cpu.max", True),
+                        ("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", False)):
+        try:
+            with open(path, encoding="ascii") as file:
+                fields = file.read().split()
+            if split:
+                quota, period = fields[0], fields[1]
+            else:
+                with open(path.replace("quota", "period"), encoding="ascii") as file:
+                    quota, period = fields[0], file.read().strip()
+            if quota != "max" and int(quota) > 0:
+                return -(-int(quota) // int(period))
+        except (OSError, ValueError, IndexError):
+            continue
+    return default
+
+
+def _fail(value: object, expected: str) -> ValueError:
+    return ValueError(f"{value!r}; expected {expected}")
+
+
+def validate_workers(value: Any) -> WorkerCount:
+    """``4``, ``2..8`` or a WorkerCount."""
+    if isinstance(value, WorkerCount):
+        return value
+    match = re.fullmatch(r"(\d+)(?:\.\.(\d+))?", str(value).strip())
+    if match and 1 <= int(match[1]) <= int(match[2] or match[1]) <= 128:
+        return WorkerCount(int(match[1]), int(match[2] or match[1]))
+    raise _fail(value, "a number from 1 to 128, or a range like 2..8")
+
+
+def validate_binds(value: Any) -> list[str]:
+    """A list of ``address`` or ``name=address``; a text holds several apart by commas."""
+    items = value.split(",") if isinstance(value, str) else list(value or [])
+    for item in items:
+        parse_bind(item)
+    return [item.strip() for item in items]
+
+
+def seconds(minimum: float = 0.0) -> Callable[[Any], float]:
+    """A validator of seconds, ``10``, ``10s``, ``5m`` or ``1h``."""
+
+    def validate(value: Any) -> float:
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", str(value).strip())
+        if match is None:
+            raise _fail(value, "seconds, like 10, 0.5 or 5m")
+        result = float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+        if result < minimum:
+            raise _fail(value, f"at least {minimum:g} s")
+        return result
+
+    return validate
+
+
+def validate_bytes(value: Any) -> int:
+    """Bytes, ``500M`` or ``2G`` (powers of 1024); 0 means no limit."""
+    match = re.fullmatch(r"(\d+)([kKmMgG]?)[iI]?[bB]?", str(value).strip())
+    if match is None:
+        raise _fail(value, "bytes, like 300000000, 500M or 2G")
+    size: int = int(match[1]) * 1024 ** " kmg".index(match[2].lower() or " ")
+    return size
+
+
+def validate_count(value: Any) -> int:
+    """A whole number, 0 or more."""
+    if re.fullmatch(r"\d+", str(value).strip()):
+        return int(value)
+    raise _fail(value, "a whole number, 0 or more")
+
+
+def validate_switch(value: Any) -> bool:
+    """A boolean, or its usual words."""
+    words = {"1": True, "true": True, "yes": True, "on": True,
+             "0": False, "false": False, "no": False, "off": False}
+    if str(value).strip().lower() not in words:
+        raise _fail(value, "true or false")
+    return words[str(value).strip().lower()]
+
+
+def validate_text(value: Any) -> str | None:
+    """A text, or nothing."""
+    if value is None or isinstance(value, str):
+        return value or None
+    raise _fail(value, "a text")
+
+
+def _own(
+    name: str, cli: list[str], validator: Callable[[Any], Any], default: Any, desc: str,
+    meta: str | None = None, action: str | None = None,
+) -> type[Any]:
+    body: dict[str, Any] = {
+        "name": name, "section": "apihour", "cli": cli, "validator": validator,
+        "default": default, "desc": desc,
+    }
+    if meta is not None:
+        body["meta"] = meta
+    if action is not None:
+        body["action"] = action
+    made: type[Any] = type(Setting)(f"Own_{name}", (Setting,), body)
+    return made
+
+
+OWN = (
+    _own("bind", ["-b", "--bind"], validate_binds, [], meta="[NAME=]ADDRESS", action="append",
+         desc="Where a named server listens, over the container's own binds; may be repeated."),
+    _own("workers", ["-w", "--workers"], validate_workers, WorkerCount(1, 1), meta="N|MIN..MAX",
+         desc="Worker processes: a number, or a range that follows the load."),
+    _own("keepalive", ["--keep-alive"], seconds(0.1), 75.0, meta="SECONDS",
+         desc="How long an idle HTTP connection is kept."),
+    _own("worker_connections", ["--worker-connections"], validate_count, 0, meta="N",
+         desc="Open connections a worker accepts at most; 0: no limit."),
+    _own("console", ["--console"], validate_text, None, meta="ADDRESS",
+         desc="Where the SSH shell listens (default 127.0.0.1:8022)."),
+    _own("no_console", ["--no-console"], validate_switch, False, action="store_true",
+         desc="No shell: neither console process nor agent threads."),
+    _own("keys", ["--keys"], validate_text, "keys", meta="DIR",
+         desc="Directory of the host key and authorized_keys of the shell."),
+    _own("ssh_strict", ["--ssh-strict"], validate_switch, False, action="store_true",
+         desc="Only post-quantum key exchange in the shell (OpenSSH 9.9 and later)."),
+    _own("health", ["--health"], validate_text, None, meta="ADDRESS",
+         desc="Serve /livez, /readyz and /metrics there, from the console process."),
+    _own("boot_timeout", ["--boot-timeout"], seconds(0.1), 60.0, meta="SECONDS",
+         desc="How long a new worker may take to be ready."),
+    _own("linger", ["--linger"], seconds(), None, meta="SECONDS",
+         desc="How long a retiring worker keeps silent keep-alive connections "
+              "(default: --keep-alive, at most --graceful-timeout)."),
+    _own("drain_delay", ["--drain-delay"], seconds(), 0.0, meta="SECONDS",
+         desc="Turn unready that long before accepting stops, for load balancers."),
+    _own("surge", ["--surge"], validate_count, 0, meta="N",
+         desc="Extra workers a reload may start at a time; 0: all at once."),
+    _own("canary", ["--canary"], validate_count, 0, meta="N",
+         desc="A reload starts N workers first and watches them."),
+    _own("canary_time", ["--canary-time"], seconds(0.1), 10.0, meta="SECONDS",
+         desc="How long the canary workers are watched."),
+    _own("canary_errors", ["--canary-errors"], float, 0.05, meta="SHARE",
+         desc="Share of 5xx responses at which a canary fails the reload."),
+    _own("max_rss", ["--max-rss"], validate_bytes, 0, meta="BYTES",
+         desc="Replace a worker whose resident memory passes this; 0: never."),
+    _own("max_age", ["--max-age"], seconds(), 0.0, meta="SECONDS",
+         desc="Replace a worker older than this; 0: never."),
+    _own("template", ["--template"], validate_switch, False, action="store_true",
+         desc="Import the application once per generation; workers fork from that process."),
+    _own("auto_config", ["-ac", "--auto_config"], validate_switch, False, action="store_true",
+         desc="Find all configuration in etc/NAME/, by the name of the application."),
+    _own("config_dir", ["--config_dir"], validate_text, None, meta="DIR",
+         desc="Configuration directory of this daemon, like etc/hello."),
+    _own("debug", ["--debug"], validate_switch, False, action="store_true",
+         desc="Tracebacks instead of one-line errors, and asyncio's debug mode."),
+)
+
+
+def _refuse(name: str, cli: list[str] | None, why: str) -> Callable[[Any], Any]:
+    shown = cli[-1] if cli else name
+
+    def refuse(value: Any) -> Any:
+        raise ValueError(f"refused: {why} (it was given {value!r})" if shown else why)
+
+    return refuse
+
+
+class HostConfig(Config):  # type: ignore[misc]
+    """gunicorn's configuration object with the table applied."""
+
+    def __init__(self, usage: str | None = None, prog: str | None = None) -> None:
+        super().__init__(usage, prog)
+        for cls in GUNICORN_SETTINGS:
+            verdict = TABLE.get(cls.name)
+            if verdict is not None and verdict.status == "refused":
+                setting = self.settings[cls.name]
+                setting.validator = _refuse(cls.name, cls.cli, verdict.why)
+                setting.desc = setting.short = f"Refused: {verdict.why}."
+        for cls in OWN:
+            self.settings[cls.name] = cls()
+        self.settings["workers"].set(_default_workers())
+
+    @property
+    def address(self) -> tuple[()]:
+        """Always empty, so gunicorn never opens, compares or closes a socket."""
+        return ()
+
+    @property
+    def reuse_port(self) -> bool:
+        """Always off: it is an option of a bind here, not of the arbiter."""
+        return False
+
+    @property
+    def worker_count(self) -> WorkerCount:
+        """The configured number or range of workers."""
+        count: WorkerCount = self.settings["workers"].get()
+        return count
+
+    @property
+    def workers(self) -> int:
+        """What gunicorn asks for: the smallest number of workers."""
+        return self.worker_count.minimum
+
+    @property
+    def worker_class_str(self) -> str:
+        return "apihour.worker.HostWorker"
+
+    @property
+    def worker_class(self) -> Any:
+        from apihour.worker import HostWorker
+
+        return HostWorker
+
+    @property
+    def worker_linger(self) -> float:
+        """Seconds a silent connection is kept while draining."""
+        linger: float | None = self.settings["linger"].get()
+        wanted = linger if linger is not None else self.settings["keepalive"].get()
+        return min(float(wanted), float(self.settings["graceful_timeout"].get()))
+
+    def set(self, name: str, value: Any) -> None:
+        """Set one setting. Raises ValueError naming it, its value and what was expected."""
+        try:
+            super().set(name, value)
+        except (TypeError, ValueError) as error:
+            cli = self.settings[name].cli
+            shown = f"{name} ({cli[-1]})" if cli else name
+            raise ValueError(f"setting {shown}: {error}") from error
+
+    def parser(self) -> Any:
+        """The argument parser: gunicorn's options and ours."""
+        parser = super().parser()
+        for action in parser._actions:
+            if action.dest == "version":
+                action.version = f"apihour {__version__}"
+        return parser
+
+
+def _default_workers() -> WorkerCount:
+    configured = os.environ.get("WEB_CONCURRENCY")
+    if configured:
+        return validate_workers(configured)
+    cpus = available_cpus()
+    return WorkerCount(cpus, cpus)

@@ -1,0 +1,118 @@
+"""From ``module:name`` to the container class, and failures in the user's own words.
+
+Rules:
+
+- Only workers, the probe child, ``check`` and ``dev`` call this: the arbiter must not keep
+  application code imported, or a reload would not see new code.
+- A failure is one line that ends with the user's own file, line and text.
+"""
+
+from __future__ import annotations
+
+import importlib
+import linecache
+import os
+import sys
+import traceback
+from types import TracebackType
+from typing import Any
+
+from apihour.container import Container
+from apihour.errors import TargetError
+
+__all__ = ["blame", "load_target", "split_target"]
+
+
+def split_target(target: str) -> tuple[str, str]:
+    """Split ``module:name``; the name defaults to ``Container``. Raises TargetError."""
+    module, separator, name = target.partition(":")
+    if not module or (separator and not name) or module.endswith(".py") or "/" in module:
+        raise TargetError(f"target {target!r}: expected module:Container, like hello:Container")
+    return module, name or "Container"
+
+
+def load_target(target: str) -> type[Container]:
+    """Import the target and return its container class.
+
+    A bare application (anything but a class with ``make_servers``) is wrapped in a container
+    whose only server it is. Raises TargetError with one line.
+    """
+    module_name, name = split_target(target)
+    found = _import(target, module_name)
+    for part in name.split("."):
+        if not hasattr(found, part):
+            have = sorted(key for key in vars(found) if not key.startswith("_"))
+            raise TargetError(
+                f"target {target!r}: {module_name!r} ({getattr(found, '__file__', '?')}) has no "
+                f"{part!r}; it has {', '.join(have[:12]) or 'nothing public'}"
+            )
+        found = getattr(found, part)
+    if isinstance(found, type) and callable(getattr(found, "make_servers", None)):
+        return found
+    if isinstance(found, type) and issubclass(found, Container):
+        raise TargetError(f"target {target!r}: {name} has no make_servers(); expected one")
+    return wrap_application(found, name)
+
+
+def wrap_application(application: Any, name: str) -> type[Container]:
+    """Return a container class that serves one bare application."""
+
+    class Bare(Container):
+        __doc__ = f"The application {name}, served without a container of its own."
+
+        def make_servers(self) -> dict[str, Any]:
+            return {"http": application}
+
+    return Bare
+
+
+def _import(target: str, name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (name + ".").startswith(error.name + "."):
+            where = ", ".join(repr(path) for path in sys.path[:1]) or "sys.path"
+            raise TargetError(
+                f"target {target!r}: no module named {error.name!r}, looked in {where}"
+            ) from error
+        raise TargetError(f"target {target!r}: {blame(error)}") from error
+    except SyntaxError as error:
+        raise TargetError(
+            f"target {target!r}: {error.filename}:{error.lineno}: SyntaxError: {error.msg}: "
+            f"{(error.text or '').strip()}"
+        ) from error
+    except (Exception, SystemExit) as error:
+        raise TargetError(f"target {target!r}: {blame(error)}") from error
+
+
+def blame(error: BaseException) -> str:
+    """``file:line: text: Error: message`` for the last line of the user's code in a traceback.
+
+    The user's code is what lies outside the standard library, site-packages and this
+    package; where there is none of it, the innermost frame is named.
+    """
+    message = traceback.format_exception_only(error)[-1].strip()
+    frame = _user_frame(error.__traceback__)
+    if frame is None:
+        return message
+    path, line = frame
+    text = linecache.getline(path, line).strip()
+    return f"{path}:{line}: {text}: {message}" if text else f"{path}:{line}: {message}"
+
+
+def _user_frame(trace: TracebackType | None) -> tuple[str, int] | None:
+    frames = [(f.filename, f.lineno or 0) for f in traceback.extract_tb(trace)]
+    frames = [f for f in frames if not f[0].startswith("<frozen")]
+    own = [frame for frame in frames if _is_user_code(frame[0])]
+    chosen = own or frames
+    return chosen[-1] if chosen else None
+
+
+_HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_STDLIB = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
+_OURS = (_HERE, os.path.join(os.path.dirname(os.path.dirname(_HERE)), "protocols") + os.sep)
+
+
+def _is_user_code(path: str) -> bool:
+    foreign = path.startswith((*_OURS, _STDLIB, "<")) or path.endswith((".pyx", ".pxd"))
+    return not foreign and f"{os.sep}site-packages{os.sep}" not in path

@@ -12,7 +12,9 @@
     │   └── PluginError        an entry point does not lead to a plugin
     ├── HookError              a hook of the user's container raised
     └── SharedError            the shared store did not answer, or refused a value
-        └── RevisionError      somebody else wrote first
+        ├── RevisionError      somebody else wrote first
+        ├── SharedBusyError    other writers won every time until the deadline
+        └── SharedFullError    no room for the value
 
 A message names the thing, its value and what was expected; the same facts are attributes.
 """
@@ -28,7 +30,9 @@ __all__ = [
     "HookError",
     "PluginError",
     "RevisionError",
+    "SharedBusyError",
     "SharedError",
+    "SharedFullError",
     "TargetError",
     "UsageError",
 ]
@@ -94,3 +98,11 @@ class RevisionError(SharedError):
         self.key = key
         self.expected = expected
         self.actual = actual
+
+
+class SharedBusyError(SharedError):
+    """Other writers of the same key won every time until the deadline; try again later."""
+
+
+class SharedFullError(SharedError):
+    """The shared store has no room for a value; delete something, or raise its limit."""

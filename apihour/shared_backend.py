@@ -1,0 +1,166 @@
+"""What a store behind ``container.shared`` offers, and the loops that one can inherit.
+
+The precise meaning is in ``tests/contracts/shared_contract.py``, which a backend's author
+(NATS KV, Redis) runs against his own class.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from apihour.errors import RevisionError, SharedBusyError, SharedError
+
+__all__ = [
+    "Attempts", "Change", "CompareAndSet", "Entry", "SharedBackend", "SharedStatistics", "Update",
+]
+
+EAGER = 4  # attempts at once: a writer loses about as often as it meets another
+BACKOFF = 0.00025  # seconds, doubled with each further attempt...
+BACKOFF_LIMIT = 0.02  # ...up to this
+
+Update = Callable[[bytes | None], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One stored value and the revision that it has."""
+
+    key: str
+    value: bytes
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a watch saw: a value, or None for a key that was deleted or has expired.
+
+    The revision of a removal is below that of whatever the key holds later.
+    """
+
+    key: str
+    value: bytes | None
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class SharedStatistics:
+    """How full the store is, in bytes as accounted for all processes together."""
+
+    used_bytes: int
+    limit_bytes: int
+
+
+class SharedBackend(Protocol):
+    """What ``container.shared`` offers, whatever store is behind it.
+
+    Every method raises SharedError when the store does not answer or refuses a value.
+    """
+
+    async def get(self, key: str) -> Entry | None:
+        """The entry of `key`; None when there is none, or when it has expired."""
+
+    async def put(
+        self, key: str, value: bytes, expected_revision: int | None = None,
+        ttl: float | None = None,
+    ) -> int:
+        """Store `value` and return its revision.
+
+        With `expected_revision`, only if the present entry has that revision (0: only if
+        there is none); otherwise RevisionError. `ttl` in seconds.
+        """
+
+    async def delete(self, key: str, expected_revision: int | None = None) -> bool:
+        """Remove `key`; False when there was nothing. RevisionError as for :meth:`put`."""
+
+    async def items(self, prefix: str = "") -> list[Entry]:
+        """The entries whose keys begin with `prefix`, by key; not one moment's snapshot."""
+
+    def watch(self, prefix: str = "") -> AsyncIterator[Change]:
+        """First every present entry under `prefix`, then each change, without end.
+
+        Changes of a key that come faster than they are taken are seen as one: the last.
+        """
+
+    async def update(self, key: str, change: Update, ttl: float | None = None) -> Entry:
+        """Replace the value by ``change(value)``; called again when another writer won."""
+
+    async def incr(self, key: str, by: int = 1, ttl: float | None = None) -> int:
+        """Add `by` to the number stored as decimal text (absent: 0); return the sum."""
+
+    async def append(self, key: str, item: bytes, ttl: float | None = None) -> int:
+        """Add `item` to the end of the value; return the new revision."""
+
+    async def close(self) -> None:
+        """Let go of the store; every watch ends. What was stored stays."""
+
+
+class CompareAndSet:
+    """``update``, ``incr`` and ``append`` over ``get`` and ``put``, for a backend to inherit."""
+
+    deadline = 1.0
+    """Seconds that a write is tried again against other writers."""
+
+    async def get(self, key: str) -> Entry | None:
+        raise NotImplementedError
+
+    async def put(
+        self, key: str, value: bytes, expected_revision: int | None = None,
+        ttl: float | None = None,
+    ) -> int:
+        raise NotImplementedError
+
+    async def update(self, key: str, change: Update, ttl: float | None = None) -> Entry:
+        """See :meth:`SharedBackend.update`."""
+        attempts = Attempts(key, self.deadline)
+        while True:
+            entry = await self.get(key)
+            value = change(entry.value if entry else None)
+            try:
+                revision = await self.put(key, value, entry.revision if entry else 0, ttl)
+            except RevisionError:
+                await attempts.failed()
+            else:
+                return Entry(key, value, revision)
+
+    async def incr(self, key: str, by: int = 1, ttl: float | None = None) -> int:
+        """See :meth:`SharedBackend.incr`. SharedError when the value is not a number."""
+        def add(value: bytes | None) -> bytes:
+            try:
+                return b"%d" % (int(value or b"0") + by)
+            except ValueError:
+                raise SharedError(
+                    f"shared key {key!r}: {value[:40] if value else value!r} cannot be "
+                    "incremented, expected decimal digits"
+                ) from None
+        return int((await self.update(key, add, ttl)).value)
+
+    async def append(self, key: str, item: bytes, ttl: float | None = None) -> int:
+        """See :meth:`SharedBackend.append`."""
+        return (await self.update(key, lambda value: (value or b"") + item, ttl)).revision
+
+
+class Attempts:
+    """How often a write was tried: at first again at once, then at random moments."""
+
+    def __init__(self, key: str, deadline: float) -> None:
+        self._key = key
+        self._deadline = deadline
+        self._end = time.monotonic() + deadline
+        self._number = 0
+
+    async def failed(self) -> None:
+        """Wait for the next attempt. Raises SharedBusyError when the deadline has passed."""
+        self._number += 1
+        if time.monotonic() > self._end:
+            raise SharedBusyError(
+                f"shared key {self._key!r}: other writers won {self._number} times in "
+                f"{self._deadline:g} s"
+            )
+        if self._number >= EAGER:
+            longest = min(BACKOFF_LIMIT, BACKOFF * 2 ** (self._number - EAGER))
+            await asyncio.sleep(random.random() * longest)

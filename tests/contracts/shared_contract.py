@@ -1,0 +1,216 @@
+"""What every backend of ``container.shared`` must do, as tests to inherit.
+
+A backend's author subclasses :class:`SharedContract` in a test module and gives two fixtures::
+
+    class TestRedis(SharedContract):
+        @pytest.fixture
+        async def shared(self): ...      # an empty store
+        @pytest.fixture
+        async def another(self, shared): ...     # a second client of the same store
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from apihour.errors import RevisionError, SharedError
+from apihour.shared import Change, Entry, SharedBackend
+
+
+async def take(watch: AsyncIterator[Change], number: int) -> list[Change]:
+    """The next `number` changes of a watch."""
+    async with asyncio.timeout(10):
+        return [await anext(watch) for _ in range(number)]
+
+
+async def wait_gone(shared: SharedBackend, key: str) -> None:
+    """Return when `key` has expired."""
+    async with asyncio.timeout(10):
+        while await shared.get(key) is not None:  # noqa: ASYNC110 - time makes it so
+            await asyncio.sleep(0.01)
+
+
+class SharedContract:
+    """The tests. `ttl` is the shortest time to live, in seconds, that the backend can do."""
+
+    ttl = 0.2
+
+    @pytest.fixture
+    async def shared(self) -> AsyncIterator[SharedBackend]:
+        raise NotImplementedError("a backend's test class gives this fixture")
+        yield
+
+    @pytest.fixture
+    async def another(self, shared: SharedBackend) -> AsyncIterator[SharedBackend]:
+        raise NotImplementedError("a backend's test class gives this fixture")
+        yield
+
+    async def test_absent(self, shared: SharedBackend) -> None:
+        assert await shared.get("nothing") is None
+        assert await shared.delete("nothing") is False
+        assert await shared.items() == []
+
+    @pytest.mark.parametrize("size", [0, 1, 100, 150, 151, 4096, 1_000_000])
+    async def test_values_of_every_size(
+        self, shared: SharedBackend, another: SharedBackend, size: int
+    ) -> None:
+        value = bytes(range(256)) * (size // 256 + 1)
+        revision = await shared.put("key", value[:size])
+        assert await another.get("key") == Entry("key", value[:size], revision)
+
+    async def test_too_large(self, shared: SharedBackend) -> None:
+        with pytest.raises(SharedError, match=r"'key'.*1000001"):
+            await shared.put("key", b"x" * 1_000_001)
+        assert await shared.get("key") is None
+
+    async def test_text_is_no_value(self, shared: SharedBackend) -> None:
+        with pytest.raises(SharedError, match="expected bytes"):
+            await shared.put("key", "text")  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize(
+        "key", ["a", ".", "..", ".a", "a/b", "/a", "a//b/", "été ☃", "k" * 240, "a b%2F\\*"]
+    )
+    async def test_keys(self, shared: SharedBackend, another: SharedBackend, key: str) -> None:
+        revision = await shared.put(key, b"value")
+        assert await another.items() == [Entry(key, b"value", revision)]
+        assert await another.delete(key) is True
+
+    @pytest.mark.parametrize("key", ["", "k" * 241, "a\nb", "\0", "\x01", "é" * 121, "\ud800"])
+    async def test_bad_keys(self, shared: SharedBackend, key: str) -> None:
+        for operation in (shared.get(key), shared.put(key, b""), shared.delete(key)):
+            with pytest.raises(SharedError, match="key"):
+                await operation
+
+    async def test_revisions_grow(self, shared: SharedBackend, another: SharedBackend) -> None:
+        first = await shared.put("key", b"1")
+        second = await another.put("key", b"1")
+        assert 0 < first < second
+        await shared.delete("key")
+        assert await another.put("key", b"1", expected_revision=0) > second
+
+    async def test_revisions_grow_after_expiry(self, shared: SharedBackend) -> None:
+        first = await shared.put("key", b"1", ttl=self.ttl)
+        await wait_gone(shared, "key")
+        assert await shared.put("key", b"1", expected_revision=0) > first
+
+    async def test_compare_and_set(self, shared: SharedBackend, another: SharedBackend) -> None:
+        first = await shared.put("key", b"1", expected_revision=0)
+        with pytest.raises(RevisionError) as refused:
+            await another.put("key", b"2", expected_revision=0)
+        assert (refused.value.key, refused.value.expected) == ("key", 0)
+        second = await another.put("key", b"2", expected_revision=first)
+        for stale in (0, first, second + 1):
+            with pytest.raises(RevisionError):
+                await shared.put("key", b"3", expected_revision=stale)
+            with pytest.raises(RevisionError):
+                await shared.delete("key", expected_revision=stale)
+        assert await shared.get("key") == Entry("key", b"2", second)
+        assert await shared.delete("key", expected_revision=second) is True
+        with pytest.raises(RevisionError):
+            await shared.put("key", b"3", expected_revision=second)
+
+    async def test_expiry(self, shared: SharedBackend, another: SharedBackend) -> None:
+        await shared.put("short", b"1", ttl=self.ttl)
+        await shared.put("kept", b"1", ttl=self.ttl)
+        await shared.put("kept", b"2")
+        assert await another.get("short") is not None
+        await wait_gone(another, "short")
+        assert [entry.key for entry in await shared.items()] == ["kept"]
+        assert await shared.delete("short") is False
+
+    @pytest.mark.parametrize("ttl", [0, -1, float("nan"), float("inf")])
+    async def test_bad_ttl(self, shared: SharedBackend, ttl: float) -> None:
+        with pytest.raises(SharedError, match="ttl"):
+            await shared.put("key", b"", ttl=ttl)
+
+    async def test_items_by_prefix(self, shared: SharedBackend) -> None:
+        for key in ("b/2", "a/1", "b/1", "b", "c"):
+            await shared.put(key, key.encode())
+        await shared.delete("c")
+        assert [entry.value for entry in await shared.items("b/")] == [b"b/1", b"b/2"]
+        assert [entry.key for entry in await shared.items()] == ["a/1", "b", "b/1", "b/2"]
+
+    async def test_increment(self, shared: SharedBackend, another: SharedBackend) -> None:
+        assert await shared.incr("n") == 1
+        assert await another.incr("n", 41) == 42
+        assert await shared.incr("n", -50) == -8
+        entry = await shared.get("n")
+        assert entry is not None and entry.value == b"-8"
+        await shared.put("n", b"text")
+        with pytest.raises(SharedError, match="'n'"):
+            await shared.incr("n")
+
+    async def test_append(self, shared: SharedBackend, another: SharedBackend) -> None:
+        first = await shared.append("log", b"one\n")
+        assert await another.append("log", b"two\n" * 1000) > first
+        entry = await shared.get("log")
+        assert entry is not None and entry.value == b"one\n" + b"two\n" * 1000
+
+    async def test_update(self, shared: SharedBackend) -> None:
+        entry = await shared.update("key", lambda value: b"%r" % value)
+        assert entry == Entry("key", b"None", entry.revision) == await shared.get("key")
+        with pytest.raises(ZeroDivisionError):
+            await shared.update("key", lambda value: b"%d" % (1 // 0))
+        assert await shared.get("key") == entry
+
+    async def test_no_increment_is_lost(
+        self, shared: SharedBackend, another: SharedBackend
+    ) -> None:
+        async def add(client: SharedBackend) -> None:
+            for _ in range(50):
+                await client.incr("n")
+                await asyncio.sleep(0)
+        await asyncio.gather(*(add(client) for client in (shared, another) * 4))
+        assert await shared.incr("n", 0) == 400
+
+    async def test_watch(self, shared: SharedBackend, another: SharedBackend) -> None:
+        await shared.put("a/1", b"old")
+        await shared.put("b", b"other")
+        watch = another.watch("a/")
+        assert [(c.key, c.value) for c in await take(watch, 1)] == [("a/1", b"old")]
+        revision = await shared.put("a/2", b"x" * 5000)
+        assert await take(watch, 1) == [Change("a/2", b"x" * 5000, revision)]
+        await shared.put("b", b"unseen")
+        await shared.delete("a/1")
+        [gone] = await take(watch, 1)
+        assert (gone.key, gone.value) == ("a/1", None)
+        assert await shared.put("a/1", b"new") > gone.revision
+        assert [(c.key, c.value) for c in await take(watch, 1)] == [("a/1", b"new")]
+
+    async def test_watch_sees_expiry(self, shared: SharedBackend, another: SharedBackend) -> None:
+        watch = another.watch()
+        await shared.put("short", b"1", ttl=self.ttl)
+        assert [c.value for c in await take(watch, 2)] == [b"1", None]
+
+    async def test_watch_coalesces(self, shared: SharedBackend, another: SharedBackend) -> None:
+        watch = another.watch()
+        await shared.put("key", b"first")
+        await take(watch, 1)
+        for number in range(100):
+            await shared.put("key", b"%d" % number)
+        await shared.put("end", b"")
+        seen = []
+        async with asyncio.timeout(10):
+            async for change in watch:
+                seen.append((change.key, change.value))
+                if ("end", b"") in seen and ("key", b"99") in seen:
+                    break
+        assert len(seen) < 50
+
+    async def test_watch_ends_with_its_client(self, another: SharedBackend) -> None:
+        watch = another.watch()
+        waiting = asyncio.ensure_future(anext(watch, None))
+        await asyncio.sleep(0)
+        await another.close()
+        assert await asyncio.wait_for(waiting, 10) is None
+
+    async def test_closed(self, shared: SharedBackend, another: SharedBackend) -> None:
+        await shared.put("key", b"stays")
+        await shared.close()
+        await shared.close()
+        with pytest.raises(SharedError, match="closed"):
+            await shared.get("key")
+        assert await another.get("key") is not None

@@ -1,0 +1,77 @@
+"""Which connections of a server are open, without a word between transport and protocol.
+
+Rules:
+
+- A connection of the core is known by the number of its row: the row leaves the core's
+  table when the descriptor is closed, so nothing has to be told to anybody here.
+- A connection of plain asyncio is known by its transport, held weakly.
+- Nothing is held that would keep a finished protocol in memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from typing import Any, NamedTuple
+
+__all__ = ["Open", "Tracker", "peer_of"]
+
+# Forget closed rows whenever this many were added since the last time: constant cost each.
+_PRUNE_EVERY = 256
+
+
+class Open(NamedTuple):
+    """One open connection: its transport (None: not there yet) and its peer, for people."""
+
+    transport: asyncio.Transport | None
+    peer: str
+
+
+class Tracker:
+    """The open connections of one server. Per connection: one set insertion."""
+
+    def __init__(self) -> None:
+        self.accepted = 0
+        self._table: Any = None
+        self._ids: set[int] = set()
+        self._next_prune = _PRUNE_EVERY
+        self._transports: weakref.WeakSet[asyncio.Transport] = weakref.WeakSet()
+
+    def add_row(self, conn: Any) -> None:
+        """Remember one connection of the core's table."""
+        self.accepted += 1
+        self._table = conn.table
+        self._ids.add(conn.id)
+        if len(self._ids) >= self._next_prune:
+            self._ids &= {row.id for row in conn.table}
+            self._ids.add(conn.id)
+            self._next_prune = 2 * len(self._ids) + _PRUNE_EVERY
+
+    def add_transport(self, transport: asyncio.Transport) -> None:
+        """Remember one connection of plain asyncio."""
+        self.accepted += 1
+        self._transports.add(transport)
+
+    def open(self) -> list[Open]:
+        """The connections that are still there, sending what they owe included."""
+        found = []
+        if self._ids:
+            rows = [row for row in self._table if row.id in self._ids]
+            self._ids = {row.id for row in rows}
+            found = [Open(row.transport, row.peer) for row in rows]
+        for transport in list(self._transports):
+            if not transport.is_closing() or transport.get_write_buffer_size():
+                found.append(Open(transport, peer_of(transport)))
+        return found
+
+    def __len__(self) -> int:
+        return len(self.open())
+
+
+def peer_of(transport: asyncio.BaseTransport) -> str:
+    """The peer's address for people: ``127.0.0.1:1234``, ``[::1]:1234`` or ``unix``."""
+    address = transport.get_extra_info("peername")
+    if isinstance(address, tuple) and len(address) >= 2:
+        host, port = address[0], address[1]
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return "unix"

@@ -5,7 +5,8 @@ Rules:
 - The function's first parameter is its context (agent, console, container). Its other
   positional parameters are the words after the command, its keyword-only ones are
   ``--options``; annotations give types and choices, the docstring gives the help.
-- The return annotation gives the columns: ``list[Row]`` with a dataclass ``Row``; an
+- The return annotation gives the columns: ``list[Row]`` or ``Iterator[Row | float]`` with
+  a dataclass ``Row`` (a float yielded in the agent is a pause in seconds); an
   ``AsyncIterator[Row]`` is a command that streams.
 - Registration validates fully, then stores. A name is taken once.
 - A :class:`Command` is data: it travels as a record, so the console knows an application's
@@ -186,7 +187,8 @@ class Command:
 
     `deadline` is in seconds, per worker; the value of the parameter named `extends`, if
     any, comes on top (``profile -s 10``). `scope` says which workers of those chosen run
-    it: all of them, any one, or all with only the first answer taken.
+    it: all of them, any one, or all with only the first answer taken. A `hidden` command is
+    for other commands to call.
     """
 
     name: str
@@ -201,6 +203,7 @@ class Command:
     extends: str = ""
     streams: bool = False
     application: bool = False
+    hidden: bool = False
 
     @property
     def usage(self) -> str:
@@ -255,11 +258,10 @@ class Command:
 
 @dataclass(frozen=True)
 class Entry:
-    """A command and what carries it out; `merge` joins the rows of all workers."""
+    """A command and what carries it out; no function: it is carried out elsewhere."""
 
     command: Command
     function: Callable[..., Any] | None = None
-    merge: Callable[[list[dict[str, Any]]], list[dict[str, Any]]] | None = None
 
 
 class Catalogue:
@@ -272,31 +274,27 @@ class Catalogue:
         """Decorator: register the function as a command.
 
         `declared` are fields of :class:`Command` (``role`` also by name, ``collects``,
-        ``scope``, ``deadline``, ``extends``) and ``merge``, a function over the rows of
-        all workers. Raises ConfigurationError when the function cannot be a command.
+        ``scope``, ``deadline``, ``extends``...). Raises ConfigurationError when the function
+        cannot be a command.
         """
 
         def register(function: F) -> F:
-            merge = declared.pop("merge", None)
-            self.add(derive(function, name, **declared), function, merge)
+            self.add(derive(function, name, **declared), function)
             return function
 
         return register
 
-    def add(
-        self, command: Command, function: Callable[..., Any] | None = None,
-        merge: Callable[[list[dict[str, Any]]], list[dict[str, Any]]] | None = None,
-    ) -> None:
+    def add(self, command: Command, function: Callable[..., Any] | None = None) -> None:
         """Add one command. Raises ConfigurationError when its name is taken."""
         validate(command)
         if command.name in self._entries:
             raise ConfigurationError(f"command {command.name!r}: the name is taken")
-        self._entries[command.name] = Entry(command, function, merge)
+        self._entries[command.name] = Entry(command, function)
 
-    def update(self, other: Catalogue) -> None:
-        """Add all commands of another catalogue; none when one of their names is taken."""
+    def update(self, other: Catalogue, replace: bool = False) -> None:
+        """Add all commands of another; none when a name is taken and may not be replaced."""
         taken = sorted(self._entries.keys() & other._entries.keys())
-        if taken:
+        if taken and not replace:
             raise ConfigurationError(f"commands {', '.join(taken)}: the names are taken")
         self._entries.update(other._entries)
 
@@ -365,6 +363,7 @@ def derive(
         for one in (given if bound else given[1:])
     )
     columns, streams = _columns(hints.get("return"))
+    streams = declared.pop("streams", streams)
     if "role" in declared and not isinstance(declared["role"], Role):
         declared["role"] = Role.parse(declared["role"])
     found = Command(
@@ -459,7 +458,9 @@ def _parameter(command: str, given: inspect.Parameter, hint: Any, help: str) -> 
 def _columns(hint: Any) -> tuple[tuple[Column, ...], bool]:
     base, _ = _unwrap(hint)
     streams = typing.get_origin(base) is AsyncIterator
-    if streams or typing.get_origin(base) is list:
+    if streams or typing.get_origin(base) in (list, Iterator):
+        base = typing.get_args(base)[0]
+    if typing.get_origin(base) in (typing.Union, types.UnionType):
         base = typing.get_args(base)[0]
     if not dataclasses.is_dataclass(base):
         return (), streams

@@ -1,0 +1,20 @@
+"""The commands a worker carries out, in its agent thread or in its loop.
+
+Each module holds one catalogue; a command is one typed function in it (see
+:mod:`apihour.ops`). What only reads and merges lives with the console instead.
+"""
+
+from __future__ import annotations
+
+from apihour.commands import process, python, serving, tasks
+from apihour.ops import Catalogue
+
+__all__ = ["built_in"]
+
+
+def built_in() -> Catalogue:
+    """A new catalogue of everything that every worker can do."""
+    catalogue = Catalogue()
+    for module in (serving, tasks, process, python):
+        catalogue.update(module.commands)
+    return catalogue

@@ -1,0 +1,53 @@
+"""What a command of the worker is given: its worker, and the agent it runs in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from apihour.logring import LogRing
+from apihour.ops import Catalogue, Role
+from apihour.runtime import Runtime
+from apihour.stacks import LoopWatch
+
+__all__ = ["AgentContext", "AgentView", "WorkerView"]
+
+
+class WorkerView(Protocol):
+    """What the agent sees of its worker."""
+
+    pid: int
+    name: str
+    container: Any
+    loop: Any
+    connections: Any
+    servers: Mapping[str, Any]
+    row: Any
+    runtime: Runtime
+    cfg: Any
+    log: Any
+    started: float
+    beat: float
+
+
+class AgentView(Protocol):
+    """What commands see of the agent."""
+
+    application: Catalogue
+    sessions: dict[str, Any]
+    memory: dict[tuple[str, int], int]
+
+    def later(self, seconds: float, function: Callable[[], None]) -> None:
+        """Call `function` in the agent's thread after that many seconds."""
+
+
+@dataclass(frozen=True)
+class AgentContext:
+    """First argument of the commands that run in the agent or, for it, in the loop."""
+
+    agent: AgentView
+    worker: WorkerView
+    role: Role
+    watch: LoopWatch
+    ring: LogRing

@@ -1,0 +1,137 @@
+"""Commands about what a worker serves: health, servers, connections, statistics."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from apihour.commands.context import AgentContext
+from apihour.ops import Bytes, Catalogue, CommandFailed, ConnectionId, Seconds
+from apihour.stacks import place_of, places
+
+commands = Catalogue()
+
+
+@dataclass(frozen=True)
+class Pulse:
+    """How a worker's loop is: blocked for how long and where, or fine."""
+
+    worker: str
+    blocked: Seconds
+    where: str
+    threads: int
+    blocks: int
+    up: Seconds
+
+
+@dataclass(frozen=True)
+class ServerRow:
+    """One server of one worker."""
+
+    name: str
+    protocol: str
+    address: str
+    connections: int
+    accepted: int
+    refused: int
+    worker: str
+
+
+@dataclass(frozen=True)
+class ConnectionRow:
+    """One open connection."""
+
+    id: str
+    worker: str
+    server: str
+    protocol: str
+    peer: str
+    age: Seconds
+    bytes_in: Bytes
+    bytes_out: Bytes
+    state: str
+    requests: int
+
+
+@dataclass(frozen=True)
+class StatisticRow:
+    """One figure of one server, as its plugin names it."""
+
+    worker: str
+    server: str
+    name: str
+    value: Any
+
+
+@dataclass(frozen=True)
+class Closed:
+    """A connection that was closed."""
+
+    id: str
+    peer: str
+    server: str
+
+
+@commands.command(hidden=True)
+def pulse(context: AgentContext) -> list[Pulse]:
+    """How the loop is."""
+    blocked = context.watch.blocked()
+    where = str(place_of(places(context.watch.frame())) or "") if blocked else ""
+    worker = context.worker
+    return [Pulse(worker.name, blocked, where, threading.active_count(), context.watch.seen,
+                  time.monotonic() - worker.started)]
+
+
+@commands.command(name="catalogue", hidden=True)
+def application_commands(context: AgentContext) -> list[dict[str, Any]]:
+    """The application's own commands, as records."""
+    return [one.to_record() for one in context.agent.application]
+
+
+@commands.command()
+def servers(context: AgentContext) -> list[ServerRow]:
+    """Servers: where they listen, how many connections they have and had"""
+    worker = context.worker
+    open_now = Counter(conn.server for conn in worker.connections)
+    return [
+        ServerRow(name, one.protocol, " ".join(one.addresses), open_now[name], one.accepted,
+                  one.refused, worker.name)
+        for name, one in list(worker.servers.items())
+    ]
+
+
+@commands.command()
+def conns(context: AgentContext) -> Iterator[ConnectionRow | float]:
+    """Open connections of every protocol"""
+    for conn in context.worker.connections:
+        one = conn.record()
+        yield ConnectionRow(
+            one.id, context.worker.name, one.server, one.protocol, one.peer, one.age,
+            one.bytes_in, one.bytes_out, one.state, one.requests,
+        )
+
+
+@commands.command(hidden=True)
+def statistics(context: AgentContext) -> Iterator[StatisticRow | float]:
+    """Every figure the servers' plugins keep, read without asking the loop."""
+    for name, one in list(context.worker.servers.items()):
+        for key, value in one.server.statistics().items():
+            yield StatisticRow(context.worker.name, name, key, value)
+
+
+@commands.command(role="operator", collects="loop")
+def kick(context: AgentContext, connection: ConnectionId) -> list[Closed]:
+    """Close one connection at once.
+
+    Args:
+        connection: its id, as conns shows it
+    """
+    conn = context.worker.connections.find(connection)
+    if conn is None:
+        raise CommandFailed(f"connection {connection!r}: there is none of that id")
+    conn.close("kicked")
+    return [Closed(connection, conn.peer, conn.server)]

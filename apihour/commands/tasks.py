@@ -1,0 +1,284 @@
+"""Commands about what a worker is doing: stacks, tasks, blocks of its loop, a CPU profile.
+
+Private names of asyncio that are needed are used in :func:`awaiters` only: which task
+waits for which is written nowhere else than in the callbacks of the one waited for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import CodeType
+from typing import Annotated, Any, Literal
+
+from apihour.commands.context import AgentContext
+from apihour.ops import Catalogue, CommandFailed, Duration, Seconds, Short, TaskId, Worker
+from apihour.stacks import Place, fold, frames_of, place_of, places
+
+commands = Catalogue()
+
+_AWAITED = 100  # coroutines in one another that are followed
+_STACKS = 20_000  # different stacks one profile keeps; a service has some hundreds
+
+
+@dataclass(frozen=True)
+class StackRow:
+    """One frame; `frame` 0 is the innermost. `state` and `blocked` are the thread's."""
+
+    worker: str
+    thread: str
+    state: str
+    blocked: Seconds
+    frame: int
+    file: str
+    line: int
+    function: str
+
+
+@dataclass(frozen=True)
+class TaskRow:
+    """One task of the loop; `awaited_by` is the id of the task that waits for it."""
+
+    id: str
+    worker: str
+    name: str
+    coroutine: str
+    state: str
+    where: str
+    awaited_by: str
+
+
+@dataclass(frozen=True)
+class SlowRow:
+    """Something that took long; `time` is a time of day."""
+
+    worker: str
+    time: float
+    kind: str
+    seconds: Seconds
+    where: str
+    stack: str
+
+
+@dataclass(frozen=True)
+class SampleRow:
+    """How often a stack was met; root first, frames parted by semicolons."""
+
+    worker: str
+    stack: str
+    samples: int
+
+
+@commands.command()
+def stack(
+    context: AgentContext, worker: Worker | None = None,
+    *, threads: Annotated[bool, "the other threads too"] = False,
+) -> list[StackRow]:
+    """Where each worker is right now, whatever it is stuck in.
+
+    Args:
+        worker: one worker only
+    """
+    watch = context.watch
+    blocked, frame = watch.blocked(), watch.frame()
+    state = "blocked" if blocked else "idle" if watch.idle(frame) else "running"
+    rows = stack_rows(context.worker.name, "loop", state, blocked, places(frame))
+    if threads:
+        rows += _other_threads(context)
+    return rows
+
+
+def stack_rows(
+    worker: str, thread: str, state: str, blocked: float, stack: list[Place]
+) -> list[StackRow]:
+    """The rows of one thread."""
+    return [
+        StackRow(worker, thread, state, blocked, number, one.file, one.line, one.function)
+        for number, one in enumerate(stack)
+    ]
+
+
+def _other_threads(context: AgentContext) -> list[StackRow]:
+    import sys
+
+    frames = sys._current_frames()
+    rows: list[StackRow] = []
+    for thread in threading.enumerate():
+        if thread.ident != context.watch.thread and thread is not threading.current_thread():
+            found = places(frames.get(thread.ident or 0))
+            rows += stack_rows(context.worker.name, thread.name, "", 0.0, found)
+    return rows
+
+
+@commands.command()
+def tasks(
+    context: AgentContext, *, tree: Annotated[bool, "under the task that awaits them"] = False
+) -> Iterator[TaskRow | float]:
+    """Tasks of the loops, and the line each waits at"""
+    current = asyncio.current_task(context.worker.loop) if context.worker.loop else None
+    for task in _all(context):
+        chain = task_places(task)
+        where = place_of(chain)
+        parent = next(iter(awaiters(task)), None)
+        yield TaskRow(
+            _label(context, task), context.worker.name, task.get_name(),
+            getattr(task.get_coro(), "__qualname__", ""),
+            "running" if task is current else "waiting", str(where or ""),
+            _label(context, parent) if parent is not None else "",
+        )
+
+
+@commands.command()
+def where(context: AgentContext, task: TaskId) -> list[StackRow]:
+    """Stack of one task, through everything it awaits.
+
+    Args:
+        task: its id, as tasks shows it
+    """
+    found = _find(context, task)
+    return stack_rows(context.worker.name, found.get_name(), "waiting", 0.0, task_places(found))
+
+
+@commands.command(role="operator", collects="loop")
+def cancel(context: AgentContext, task: TaskId) -> list[TaskRow]:
+    """Cancel one task.
+
+    Args:
+        task: its id, as tasks shows it
+    """
+    found = _find(context, task)
+    row = TaskRow(task, context.worker.name, found.get_name(),
+                  getattr(found.get_coro(), "__qualname__", ""), "cancelled",
+                  str(place_of(task_places(found)) or ""), "")
+    found.cancel("cancelled from the shell")
+    return [row]
+
+
+@commands.command(streams=True)
+def slow(
+    context: AgentContext, *, follow: Annotated[bool, Short("f"), "go on as they happen"] = False,
+    over: Annotated[Duration, "only what took longer"] = 0.1,
+) -> Iterator[SlowRow | float]:
+    """Times the loop was blocked, with the stack it was blocked in, and slow requests.
+
+    Blocks over a second are always seen, shorter ones by chance, and all while somebody
+    follows.
+    """
+    watch = context.watch
+    seen = max(0, watch.seen - len(watch.blocks))
+    if follow:
+        seen = watch.seen
+        watch.follow()
+    try:
+        if not follow:
+            yield from _slow_requests(context, over)
+        while True:
+            fresh = list(watch.blocks)[-(watch.seen - seen):] if watch.seen > seen else []
+            seen = watch.seen
+            for one in fresh:
+                if one.seconds >= over:
+                    yield SlowRow(context.worker.name, one.at, "block", one.seconds, one.where,
+                                  "\n".join(one.stack))
+            if not follow:
+                return
+            yield 0.1
+    finally:
+        if follow:
+            watch.unfollow()
+
+
+def _slow_requests(context: AgentContext, over: float) -> Iterator[SlowRow]:
+    """What plugins report under ``slow``: mappings with ``time``, ``seconds`` and ``what``."""
+    for name, serving in list(context.worker.servers.items()):
+        for one in serving.server.statistics().get("slow", ()):
+            if one["seconds"] >= over:
+                yield SlowRow(context.worker.name, one["time"], f"request {name}",
+                              one["seconds"], str(one["what"]), "")
+
+
+@commands.command(role="operator", extends="seconds")
+def profile(
+    context: AgentContext, what: Literal["cpu"] = "cpu",
+    *, seconds: Annotated[Duration, Short("s"), "how long"] = 10.0,
+    interval: Annotated[Duration, "between two looks"] = 0.01,
+    flame: Annotated[bool, "a flame graph as SVG"] = False,
+) -> Iterator[SampleRow | float]:
+    """Where the loop spends its time, sampled from beside it"""
+    watch = context.watch
+    counts: Counter[tuple[CodeType, ...]] = Counter()
+    idle = 0
+    interval = max(0.002, interval)
+    until = time.monotonic() + min(seconds, 600.0)
+    while time.monotonic() < until:
+        frame = watch.frame()
+        if watch.idle(frame):
+            idle += 1
+        elif len(counts) < _STACKS:
+            counts[fold(frame)] += 1
+        del frame
+        yield interval
+    base = {one.f_code for one in frames_of(watch.base)}
+    if idle:
+        yield SampleRow(context.worker.name, "(idle)", idle)
+    for stack, samples in counts.items():
+        yield SampleRow(context.worker.name, _named(stack, base), samples)
+
+
+def _named(stack: tuple[CodeType, ...], base: set[CodeType]) -> str:
+    names = [
+        f"{code.co_qualname} ({os.path.basename(code.co_filename)}:{code.co_firstlineno})"
+        for code in stack if code not in base
+    ]
+    return ";".join(reversed(names)) or "(loop)"
+
+
+def task_places(task: asyncio.Task[Any]) -> list[Place]:
+    """The line a task waits at, through the coroutines it awaits, innermost first."""
+    found: list[Place] = []
+    coroutine: Any = task.get_coro()
+    for _ in range(_AWAITED):
+        frame = next((f for name in ("cr_frame", "gi_frame", "ag_frame")
+                      if (f := getattr(coroutine, name, None)) is not None), None)
+        if frame is None:
+            break
+        code = frame.f_code
+        found.append(Place(code.co_filename, frame.f_lineno or 0, code.co_qualname))
+        coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "gi_yieldfrom", None)
+    return found[::-1]
+
+
+def awaiters(future: asyncio.Future[Any], deep: int = 3) -> Iterator[asyncio.Task[Any]]:
+    """The tasks that wait for `future`: directly, in a TaskGroup, by gather() or wait()."""
+    for entry in getattr(future, "_callbacks", None) or ():
+        callback = entry[0] if isinstance(entry, tuple) else entry
+        owner = getattr(callback, "__self__", None)
+        parent = getattr(owner, "_parent_task", None)
+        if isinstance(owner, asyncio.Task):
+            yield owner
+        elif isinstance(parent, asyncio.Task):
+            yield parent
+        elif deep:
+            for cell in getattr(callback, "__closure__", None) or ():
+                if isinstance(cell.cell_contents, asyncio.Future):
+                    yield from awaiters(cell.cell_contents, deep - 1)
+
+
+def _all(context: AgentContext) -> list[asyncio.Task[Any]]:
+    loop = context.worker.loop
+    return list(asyncio.all_tasks(loop)) if loop is not None else []
+
+
+def _label(context: AgentContext, task: asyncio.Task[Any]) -> str:
+    return f"{context.worker.name}:{id(task):x}"
+
+
+def _find(context: AgentContext, label: str) -> asyncio.Task[Any]:
+    for task in _all(context):
+        if _label(context, task) == label or f"{id(task):x}" == label:
+            return task
+    raise CommandFailed(f"task {label!r}: there is none of that id; it may be over")

@@ -1,1 +1,42 @@
-"""apihour: a multi-protocol service host."""
+"""apihour: a multi-protocol service host.
+
+One :class:`Container` per worker process, one worker per CPU; HTTP, SSH, TCP, UDP and any
+other asyncio server live side by side in it.
+"""
+
+from apihour.container import Container
+from apihour.errors import (
+    AdaptError,
+    AddressError,
+    ApihourError,
+    BindError,
+    ConfigurationError,
+    HookError,
+    PluginError,
+    RevisionError,
+    SharedError,
+    TargetError,
+    UsageError,
+)
+from apihour.plugins import Plugin, Registry, Server, ServerContext
+from apihour.version import __version__
+
+__all__ = [
+    "AdaptError",
+    "AddressError",
+    "ApihourError",
+    "BindError",
+    "ConfigurationError",
+    "Container",
+    "HookError",
+    "Plugin",
+    "PluginError",
+    "Registry",
+    "RevisionError",
+    "Server",
+    "ServerContext",
+    "SharedError",
+    "TargetError",
+    "UsageError",
+    "__version__",
+]

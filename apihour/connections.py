@@ -52,6 +52,7 @@ class Connection:
         "alpn",
         "family",
         "id",
+        "left",
         "local",
         "peer",
         "peer_address",
@@ -67,9 +68,10 @@ class Connection:
 
     def __init__(
         self, table: ConnectionTable, number: int, server: str, protocol: str,
-        sock: socket.socket, peer_address: Any, local: Any,
+        sock: socket.socket, peer_address: Any, local: Any, left: Callable[[], None] | None,
     ) -> None:
         self.table = table
+        self.left = left
         self.id = number
         self.server = server
         self.protocol = protocol
@@ -129,10 +131,11 @@ class ConnectionTable:
         return f"{self.worker}-{number}" if self.worker else str(number)
 
     def add(
-        self, sock: socket.socket, server: str, protocol: str, peer: Any, local: Any = None
+        self, sock: socket.socket, server: str, protocol: str, peer: Any, local: Any = None,
+        left: Callable[[], None] | None = None,
     ) -> Connection:
-        """Enter one accepted socket; it leaves by :meth:`remove`."""
-        conn = Connection(self, next(self._numbers), server, protocol, sock, peer, local)
+        """Enter one accepted socket; it leaves by :meth:`remove`, which calls `left`."""
+        conn = Connection(self, next(self._numbers), server, protocol, sock, peer, local, left)
         self._rows[conn.id] = conn
         self.accepted += 1
         if self._changed is not None:
@@ -141,7 +144,11 @@ class ConnectionTable:
 
     def remove(self, conn: Connection) -> None:
         """Take one connection out; a second time does nothing."""
-        if self._rows.pop(conn.id, None) is not None and self._changed is not None:
+        if self._rows.pop(conn.id, None) is None:
+            return
+        if conn.left is not None:
+            conn.left()
+        if self._changed is not None:
             self._changed(len(self._rows))
 
     def __len__(self) -> int:

@@ -42,6 +42,8 @@ class ApihourError(Exception):
     """Anything this package raises on purpose; ``str()`` of it is one line for a person."""
 
     exit_status = 1
+    detail = ""
+    """A traceback from another process, shown with ``--debug``."""
 
 
 class UsageError(ApihourError):

@@ -121,20 +121,24 @@ class Registry:
 
     def __init__(self, plugins: Iterable[Plugin] = ()) -> None:
         self._plugins: dict[str, Plugin] = {}
+        self.unusable: dict[str, str] = {}
         for plugin in plugins:
             self.register(plugin)
 
     @classmethod
     def from_entry_points(cls) -> Registry:
-        """Load every installed plugin of the group, in the order of their names."""
+        """Load every installed plugin of the group, in the order of their names.
+
+        One that cannot be loaded is kept in ``unusable`` with the reason: it must not take
+        the servers of the others down. Raises PluginError for one that is no plugin.
+        """
         registry = cls()
         for entry in sorted(entry_points(group=GROUP), key=lambda e: e.name):
             try:
                 plugin = entry.load()
             except Exception as error:
-                raise PluginError(
-                    f"plugin {entry.name!r} ({entry.value}): cannot be loaded: {error!r}"
-                ) from error
+                registry.unusable[entry.name] = f"{entry.value} cannot be loaded: {error!r}"
+                continue
             registry.register(cast(Plugin, plugin), expected_name=entry.name)
         return registry
 
@@ -173,7 +177,10 @@ class Registry:
             names = " and ".join(repr(plugin.name) for plugin in takers)
             raise AdaptError(f"server {name!r}: {obj!r} is accepted by {names}; expected one")
         if not takers:
-            asked = "; ".join(f"{plugin.name} ({plugin.describes})" for plugin in self)
+            asked = "; ".join(
+                [f"{plugin.name} ({plugin.describes})" for plugin in self]
+                + [f"{plugin}: {why}" for plugin, why in self.unusable.items()]
+            )
             raise AdaptError(
                 f"server {name!r}: no plugin accepts {obj!r} on a {kind} bind; "
                 f"asked: {asked or 'none, no plugin is installed'}"

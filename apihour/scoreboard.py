@@ -57,7 +57,10 @@ class _Field(enum.IntEnum):
 
 
 class Fleet(enum.IntEnum):
-    """Counters of the daemon as a whole, in the row before the workers'."""
+    """Counters of the daemon as a whole, in the row before the workers'.
+
+    ``UNREADY`` is 1 once the daemon is to stop: load balancers must send nothing more.
+    """
 
     ARBITER = 0
     GENERATION = 1
@@ -68,6 +71,7 @@ class Fleet(enum.IntEnum):
     TIMEOUTS = 6
     CONSOLE_RESTARTS = 7
     STARTED = 8
+    UNREADY = 9
 
 
 @dataclass(frozen=True)

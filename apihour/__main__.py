@@ -1,0 +1,7 @@
+"""``python -m apihour``: the same as the command ``apihour``."""
+
+import sys
+
+from apihour.cli import main
+
+sys.exit(main())

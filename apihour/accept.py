@@ -1,0 +1,239 @@
+"""The accept loop: how connections get from a listener to a protocol.
+
+Rules:
+
+- Stages in order: limit → balance → protocol. (PROXY, peek and TLS have their place before
+  the protocol.)
+- A worker with more than its share of connections leaves new ones to the others for a
+  moment, and takes them after all when nobody did: no connection waits on a busy neighbour.
+- Nothing is put between transport and protocol. The socket object itself tells the table
+  when its descriptor is closed, so upgrades and replaced protocols are counted right.
+- Out of descriptors or memory: one rate-limited line, a counter, and another try soon;
+  established connections never notice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+import time
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from apihour.private import accept_descriptor
+from apihour.scoreboard import Row
+
+if TYPE_CHECKING:
+    from apihour.connections import Connection, ConnectionTable
+    from apihour.plugins import StreamServer
+
+__all__ = ["Acceptor", "Balance", "TrackedSocket"]
+
+_BATCH = 16  # connections per readiness event: more would keep established ones waiting
+_REST = 0.001  # seconds a worker over its share leaves a connection to the others
+_PATIENCE = 8  # rests in a row before it takes the connection after all
+_EXHAUSTED_REST = 0.1  # seconds without descriptors before the next try
+_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+_LINE_EVERY = 10.0  # seconds between two lines about the same trouble
+
+
+class TrackedSocket(socket.socket):
+    """A connection's socket; leaving the loop's hands takes its row out of the table.
+
+    asyncio closes its sockets, uvloop detaches them (``handle.pyx``): both end here.
+    """
+
+    __slots__ = ("conn",)
+
+    conn: Connection | None
+
+    def _leave(self) -> None:
+        conn, self.conn = self.conn, None
+        if conn is not None:
+            conn.table.remove(conn)
+
+    def close(self) -> None:
+        self._leave()
+        super().close()
+
+    def detach(self) -> int:
+        self._leave()
+        return super().detach()
+
+
+class Balance:
+    """Whether this worker has its share, by the rows of the workers that accept now."""
+
+    SLACK = 1  # connections over the least loaded worker that are still its share
+    LAG = 0.1  # seconds of loop lag that count as overload
+
+    def __init__(self, own: Row, others: Callable[[], Iterable[Row]]) -> None:
+        self._own = own
+        self._others = others
+        self._rows: tuple[Row, ...] = ()
+
+    def refresh(self) -> None:
+        """Look again which workers accept; called at every heartbeat, not per connection."""
+        self._rows = tuple(self._others())
+
+    def is_over(self) -> bool:
+        """Whether another worker should take the next connection."""
+        rows = self._rows
+        if not rows:
+            return False
+        own = self._own.connections - self.SLACK
+        lagging = self._own.lag > self.LAG
+        for row in rows:
+            if row.accepting and (
+                row.connections < own or (lagging and row.lag < self._own.lag / 2)
+            ):
+                return True
+        return False
+
+
+class Acceptor:
+    """Accepts on one stream listener for one server.
+
+    `limit` is the number of open connections at which this server stops accepting (0: none);
+    at the limit new ones wait in the kernel's backlog.
+    """
+
+    def __init__(
+        self, name: str, sock: socket.socket, server: StreamServer, table: ConnectionTable,
+        loop: asyncio.AbstractEventLoop, log: logging.Logger, *,
+        balance: Balance | None = None, limit: int = 0,
+    ) -> None:
+        self.name = name
+        self.sock = sock
+        self.server = server
+        self.table = table
+        self.loop = loop
+        self.log = log
+        self.balance = balance
+        self.limit = limit
+        self.open = 0
+        self.accepted = 0
+        self.refused = 0
+        self.paused = False
+        self._reading = False
+        self._stopped = True
+        self._rests = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._last_line = -_LINE_EVERY
+        self._family, self._type, self._proto = sock.family, sock.type, sock.proto
+        self._local = sock.getsockname()
+
+    def start(self) -> None:
+        """Begin, or go on, accepting."""
+        self._stopped = False
+        self._read()
+
+    def stop(self) -> None:
+        """Stop accepting; what waits in the backlog is left to whoever shares the socket."""
+        self._stopped = True
+        self._unread()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    async def wait_attached(self) -> None:
+        """Wait until every accepted connection has its protocol."""
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def _read(self) -> None:
+        if not self._stopped and not self._reading and not self.paused:
+            self._reading = True
+            self.loop.add_reader(self.sock.fileno(), self._readable)
+
+    def _unread(self) -> None:
+        if self._reading:
+            self._reading = False
+            self.loop.remove_reader(self.sock.fileno())
+
+    def _rest(self, delay: float) -> None:
+        self._unread()
+        self._timer = self.loop.call_later(delay, self._wake)
+
+    def _wake(self) -> None:
+        self._timer = None
+        if self._rests:
+            # Without epoll in between: the connection may be somebody else's by now.
+            self._readable()
+            if self._timer is None:
+                self._read()
+        else:
+            self._read()
+
+    def _readable(self) -> None:
+        balance = self.balance
+        for _ in range(_BATCH):
+            if self.limit and self.open >= self.limit:
+                self._unread()
+                return  # closed() reads on
+            if balance is not None and self._rests < _PATIENCE and balance.is_over():
+                self._rests += 1
+                self._rest(_REST)
+                return
+            try:
+                descriptor, peer = accept_descriptor(self.sock)
+            except (BlockingIOError, InterruptedError):
+                self._rests = 0
+                return
+            except OSError as error:
+                if error.errno in _EXHAUSTED:
+                    self._exhausted(error)
+                    return
+                if error.errno in (errno.EBADF, errno.EINVAL):
+                    self.stop()
+                    raise
+                continue  # ECONNABORTED and the network errors of accept(2): that one is gone
+            self._rests = 0
+            self._take(descriptor, peer)
+
+    def _exhausted(self, error: OSError) -> None:
+        self.refused += 1
+        now = time.monotonic()
+        if now - self._last_line >= _LINE_EVERY:
+            self._last_line = now
+            self.log.error(
+                "server %r cannot accept: %s; trying again every %g s (%d times so far)",
+                self.name, error.strerror, _EXHAUSTED_REST, self.refused,
+            )
+        self._rests = 0
+        self._rest(_EXHAUSTED_REST)
+
+    def _take(self, descriptor: int, peer: Any) -> None:
+        sock = TrackedSocket(self._family, self._type, self._proto, fileno=descriptor)
+        sock.conn = None
+        sock.setblocking(False)
+        conn = self.table.add(
+            sock, self.name, self.server.protocol, peer, self._local, self._closed
+        )
+        sock.conn = conn
+        self.open += 1
+        self.accepted += 1
+        task = self.loop.create_task(self._serve(conn, sock))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _closed(self) -> None:
+        self.open -= 1
+        if self.limit and self.open < self.limit and self._timer is None:
+            self._read()
+
+    async def _serve(self, conn: Connection, sock: socket.socket) -> None:
+        try:
+            transport, _ = await self.loop.connect_accepted_socket(
+                lambda: self.server.stream(conn), sock
+            )
+        except Exception:
+            # A factory of the user's that raises costs this connection only.
+            self.log.exception("server %r: no protocol for the connection of %s",
+                               self.name, conn.peer)
+            sock.close()
+        else:
+            conn.transport = transport

@@ -1,0 +1,180 @@
+"""The daemon's configuration, read in the order of apihour.config, and its start."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from gunicorn.app.base import Application
+from gunicorn.config import get_default_config_file
+
+from apihour.addresses import Address
+from apihour.binds import class_binds, resolve_binds
+from apihour.config import ConfigTree, environment_binds
+from apihour.errors import ApihourError, ConfigurationError, UsageError
+from apihour.settings import HostConfig
+from apihour.targets import load_target, split_target
+
+__all__ = ["HostApplication"]
+
+
+class HostApplication(Application):  # type: ignore[misc]
+    """One daemon: a target, and options from every source."""
+
+    def __init__(self, arguments: Sequence[str], prog: str = "apihour") -> None:
+        self.arguments = list(arguments)
+        self.target = ""
+        self.tree: ConfigTree | None = None
+        self.bind_levels: list[list[str]] = []
+        super().__init__(usage=f"{prog} module:Container [options]", prog=prog)
+
+    # -- loading ---------------------------------------------------------------------------
+
+    def do_load_config(self) -> None:
+        """Read every source anew into a fresh configuration; all or nothing.
+
+        Raises ApihourError with one line.
+        """
+        try:
+            cfg, target, tree, levels = self._read()
+        except ApihourError:
+            raise
+        except (Exception, SystemExit) as error:
+            if isinstance(error, SystemExit) and error.code in (0, 2):
+                raise  # --help, --version and argparse's own message
+            raise ConfigurationError(str(error) or repr(error)) from error
+        self.cfg, self.target, self.tree, self.bind_levels = cfg, target, tree, levels
+
+    def _read(self) -> tuple[HostConfig, str, ConfigTree | None, list[list[str]]]:
+        cfg = HostConfig(self.usage, prog=self.prog)
+        self.cfg = cfg  # gunicorn's file loader sets into self.cfg
+        parser = cfg.parser()
+        args = parser.parse_args(self.arguments)
+        env_args = parser.parse_args(cfg.get_cmd_args_from_env())
+        if len(args.args) != 1:
+            raise UsageError(
+                f"expected one target, module:Container; got {' '.join(args.args) or 'none'}"
+            )
+        target = args.args[0]
+        module, _ = split_target(target)
+        for source in (env_args, args):
+            if source.chdir is not None:
+                cfg.set("chdir", source.chdir)
+        self._enter_directory(cfg)
+        name = module.rpartition(".")[2] if module.startswith("examples.") else module.split(".")[0]
+        tree = ConfigTree.find(
+            name, _last(env_args.config_dir, args.config_dir),
+            bool(args.auto_config or env_args.auto_config),
+        )
+        cfg.set("default_proc_name", name)
+        levels = []
+        if tree is not None and tree.options_file is not None:
+            self._load_file(str(tree.options_file))
+            levels.append(self._take_binds(cfg))
+        if tree is not None and tree.logging_file is not None:
+            cfg.set("logconfig", str(tree.logging_file))
+        path = _last(env_args.config, args.config) or get_default_config_file()
+        if path:
+            self._load_file(path)
+            levels.append(self._take_binds(cfg))
+        self._apply(cfg, env_args)
+        levels.append(self._take_binds(cfg))
+        levels.append(environment_binds(cfg.env_orig))
+        self._apply(cfg, args)
+        levels.append(self._take_binds(cfg))
+        self._enter_directory(cfg)
+        cfg.validate()
+        return cfg, target, tree, [level for level in levels if level]
+
+    @staticmethod
+    def _enter_directory(cfg: HostConfig) -> None:
+        try:
+            os.chdir(cfg.chdir)
+        except OSError as error:
+            raise ConfigurationError(
+                f"--chdir {cfg.chdir!r}: {error.strerror}; expected a directory"
+            ) from error
+        paths = [cfg.chdir, *(cfg.pythonpath.split(",") if cfg.pythonpath else [])]
+        for path in paths:
+            if os.path.abspath(path) not in sys.path:
+                sys.path.insert(0, os.path.abspath(path))
+
+    @staticmethod
+    def _apply(cfg: HostConfig, values: Any) -> None:
+        for key, value in vars(values).items():
+            if value is not None and key != "args":
+                cfg.set(key.lower(), value)
+
+    @staticmethod
+    def _take_binds(cfg: HostConfig) -> list[str]:
+        binds = list(cfg.bind)
+        cfg.set("bind", [])
+        return binds
+
+    def _load_file(self, location: str) -> None:
+        try:
+            self.load_config_from_file(location)
+        except RuntimeError as error:
+            raise ConfigurationError(f"config file {location!r}: {error}") from error
+
+    def get_config_from_filename(self, filename: str) -> dict[str, Any]:
+        """Run a configuration file. Raises ConfigurationError with its file and line."""
+        from apihour.targets import blame
+
+        if not os.path.isfile(filename):
+            raise ConfigurationError(f"config file {filename!r}: expected an existing file")
+        names: dict[str, Any] = {"__file__": filename, "__name__": "__config__"}
+        try:
+            with open(filename, "rb") as file:
+                exec(compile(file.read(), filename, "exec"), names)
+        except Exception as error:
+            raise ConfigurationError(f"config file {filename!r}: {blame(error)}") from error
+        return names
+
+    # -- what the processes ask ------------------------------------------------------------
+
+    def container_config(self) -> dict[str, Any]:
+        """The configuration a container gets, read anew in each worker."""
+        return self.tree.load() if self.tree is not None else {}
+
+    def examine(self) -> dict[str, list[str]]:
+        """Read the configuration, import the target, return its binds: the probe's work."""
+        self.do_load_config()
+        logger_class = self.cfg.logger_class
+        logger_class(self.cfg)
+        cls = load_target(self.target)
+        self.container_config()
+        return class_binds(cls, cls.binds)
+
+    def resolve(self, declared: dict[str, list[str]]) -> dict[str, list[Address]]:
+        """The binds after every override. Raises ConfigurationError."""
+        return resolve_binds(declared, self.bind_levels)
+
+    def reload(self) -> None:
+        """Read the configuration anew. Raises ApihourError and changes nothing on failure."""
+        before = self.cfg
+        try:
+            self.do_load_config()
+        except BaseException:
+            self.cfg = before
+            raise
+
+    def run(self) -> None:
+        """Become the daemon; returns never (the arbiter exits the process)."""
+        from gunicorn import util
+
+        from apihour.arbiter import HostArbiter
+
+        if self.cfg.print_config:
+            print(self.cfg)
+            sys.exit(0)
+        if self.cfg.daemon:
+            util.daemonize(self.cfg.enable_stdio_inheritance)
+        HostArbiter(self).run()
+
+
+def _last(*values: Any) -> Any:
+    given = [value for value in values if value is not None]
+    return given[-1] if given else None

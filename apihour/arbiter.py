@@ -1,0 +1,921 @@
+"""The arbiter: gunicorn's, with what it does at reload, at stop and with sockets replaced.
+
+Rules:
+
+- It never blocks: every turn of its loop polls, reaps, enforces deadlines, advances the
+  reload; a signal is obeyed within a turn.
+- It imports no application code and runs none.
+- A worker that retires leaves ``WORKERS`` at once and is followed to its own deadline.
+
+Overridden methods of gunicorn's arbiter and why stand in docs/gunicorn.rst.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from gunicorn import systemd
+from gunicorn.arbiter import Arbiter
+from gunicorn.errors import HaltServer
+from gunicorn.pidfile import Pidfile
+
+from apihour import faults
+from apihour.addresses import Address, parse_address
+from apihour.channel import Channel
+from apihour.commands_arbiter import ArbiterCommands
+from apihour.console import ConsoleProcess
+from apihour.control import Control
+from apihour.errors import ApihourError, BindError
+from apihour.keep import WorkerKeeper
+from apihour.listeners import Listener, open_listeners, systemd_sockets
+from apihour.private import set_process_title
+from apihour.probe import Probe
+from apihour.reload import Phase, Reload
+from apihour.runtime import Runtime
+from apihour.scoreboard import Fleet, Scoreboard
+from apihour.upgrade import Inheritance, Upgrade, write_pidfile
+from apihour.version import __version__
+from apihour.worker import HostWorker
+
+__all__ = ["HostArbiter"]
+
+_IDLE = 1.0  # seconds of a turn with nothing under way
+_BUSY = 0.05  # seconds of a turn while something with a deadline is under way
+_KILL_MARGIN = 2.0  # seconds after its drain deadline until a retiring worker is killed
+_RETIRE = int(signal.SIGTERM)
+DEFAULT_CONSOLE = "127.0.0.1:8022"
+
+
+class HostArbiter(Arbiter):  # type: ignore[misc]
+    """Binds every socket, forks, restarts, reloads."""
+
+    def __init__(self, app: Any) -> None:
+        self.generation = 1
+        self.operator_workers: int | None = None
+        self.current_reload: Reload | None = None
+        self.reload_waiters: list[Callable[[dict[str, Any], str], None]] = []
+        self.reload_again: list[Callable[[dict[str, Any], str], None]] | None = None
+        self.upgrading: Upgrade | None = None
+        self.retiring: dict[int, HostWorker] = {}
+        self.probes: set[int] = set()
+        self.console: ConsoleProcess | None = None
+        self.old_consoles: dict[int, ConsoleProcess] = {}
+        self.stopping = False
+        self.boot_error: tuple[str, str] | None = None
+        self.ever_ready = False
+        super().__init__(app)
+        self.WORKERS: dict[int, HostWorker] = {}
+        self.LISTENERS: list[Listener] = []
+        self.extra_listeners: dict[str, Listener] = {}
+        self.keeper = WorkerKeeper(self)
+        self.commands = ArbiterCommands(self)
+        self.inheritance = Inheritance.from_environment(os.environ)
+        if self.inheritance is not None and self.inheritance.operator_workers:
+            self.scale(self.inheritance.operator_workers)
+
+    # -- configuration ---------------------------------------------------------------------
+
+    def read_config(self) -> Any:
+        """Read the configuration anew and return it; the current one stays in force.
+
+        Raises ApihourError with one line when it cannot be read.
+        """
+        before = self.app.cfg
+        self.app.reload()
+        fresh, self.app.cfg = self.app.cfg, before
+        return fresh
+
+    def app_binds(self, declared: dict[str, list[str]]) -> dict[str, list[Address]]:
+        binds: dict[str, list[Address]] = self.app.resolve(declared)
+        return binds
+
+    def wanted_workers(self, cfg: Any) -> int:
+        """How many workers there should be: the operator's word counts over the file's."""
+        return self.operator_workers or cfg.workers
+
+    def start_probe(self) -> Probe:
+        """Fork the child that imports the application."""
+        probe = Probe(self.app.examine, self._shed)
+        self.probes.add(probe.pid)
+        return probe
+
+    # -- start -----------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Learn the binds, open every socket, make the runtime directory; then signals."""
+        self.pid = os.getpid()
+        self._wakeup_reader, self._wakeup_writer = os.pipe()
+        for fd in (self._wakeup_reader, self._wakeup_writer):
+            os.set_blocking(fd, False)
+        self.log.info("Starting apihour %s", __version__)
+        self._stats["start_time"] = time.time()
+        named = systemd_sockets(os.environ, self.pid)
+        self.systemd = bool(named) or bool(self.inheritance and self.inheritance.systemd)
+        probe = self.start_probe()
+        report = probe.wait(self.cfg.boot_timeout)
+        probe.close()
+        self._reap_one(probe.pid)
+        if report.error:
+            raise _with_detail(report.error, report.detail)
+        binds = self.app_binds(report.binds)
+        inherited = self.inheritance.listeners() if self.inheritance else []
+        self.LISTENERS, _ = self._open(binds, self.cfg, inherited, named)
+        self._open_extras()
+        for listener in inherited:
+            if listener not in self.LISTENERS and listener not in self.extra_listeners.values():
+                listener.close()
+        self._make_runtime()
+        self._write_pidfile()
+        self.cfg.on_starting(self)
+        self.init_signals()
+        signal.set_wakeup_fd(self._wakeup_writer, warn_on_full_buffer=False)
+        for listener in self.LISTENERS:
+            self.log.info("Listening at: %s", listener)
+        self.log.info("Workers: %s, arbiter pid %d", self.cfg.worker_count, self.pid)
+        systemd.sd_notify("STATUS=apihour is starting its workers", self.log)
+        self.cfg.when_ready(self)
+
+    def _open(
+        self, binds: dict[str, list[Address]], cfg: Any, have: list[Listener],
+        named: dict[str, list[Any]],
+    ) -> tuple[list[Listener], list[Listener]]:
+        """Listeners for `binds`, those of `have` kept; returns (all, newly opened ones)."""
+        kept: dict[tuple[str, Address], Listener] = {}
+        missing: list[tuple[str, Address]] = []
+        for name, addresses in binds.items():
+            for address in addresses:
+                same = next((x for x in have if x.name == name
+                             and x.address.place == address.place
+                             and x not in kept.values()), None)
+                if same is None:
+                    missing.append((name, address))
+                elif same.address.reuse_port != address.reuse_port:
+                    raise BindError(f"bind {name}={address}: reuse_port cannot be switched on a "
+                                    "socket in use; upgrade or restart instead")
+                else:
+                    kept[name, address] = same
+        try:
+            opened = open_listeners(missing, cfg.backlog, named, cfg.umask, (cfg.uid, cfg.gid))
+        except BindError as error:
+            raise self._explain(error, missing, have) from error
+        for (_, address), listener in kept.items():
+            listener.address = address
+        fresh = iter(opened)
+        everything = [
+            kept.get((name, address)) or next(fresh)
+            for name, addresses in binds.items() for address in addresses
+        ]
+        return everything, opened
+
+    @staticmethod
+    def _explain(
+        error: BindError, missing: list[tuple[str, Address]], have: list[Listener]
+    ) -> BindError:
+        for _, address in missing:
+            for listener in have:
+                if address.port and address.port == listener.address.port:
+                    return BindError(f"{error} (this daemon holds {listener} itself)")
+        return error
+
+    def open_beside(
+        self, binds: dict[str, list[Address]], cfg: Any
+    ) -> tuple[list[Listener], list[Listener]]:
+        """Open what a reload's binds need beyond the present listeners."""
+        return self._open(binds, cfg, self.LISTENERS, {})
+
+    def _open_extras(self) -> None:
+        """The console's and health's own listeners."""
+        cfg = self.cfg
+        if cfg.no_console:
+            return
+        if cfg.console:
+            self._open_extra("console", cfg.console)
+        if cfg.health:
+            self._open_extra("health", cfg.health)
+
+    def _open_extra(self, name: str, text: str) -> None:
+        address = parse_address(text)
+        have = self.inheritance.listeners() if self.inheritance else []
+        key = f"@{name}"
+        found, _ = self._open({key: [address]}, self.cfg, have, {})
+        self.extra_listeners[name] = found[0]
+
+    def _make_runtime(self) -> None:
+        cfg = self.cfg
+        if self.inheritance is not None:
+            self.runtime = Runtime(self.inheritance.runtime)
+        else:
+            self.runtime = Runtime.create(cfg.uid, cfg.gid, self.pid)
+        path = str(self.runtime.scoreboard(self.pid))
+        self.scoreboard = Scoreboard.create(path)
+        os.chown(path, cfg.uid, cfg.gid)
+        self.scoreboard.set_fleet(Fleet.ARBITER, self.pid)
+        self.scoreboard.set_fleet(Fleet.STARTED, time.time())
+        self.scoreboard.set_fleet(Fleet.GENERATION, self.generation)
+        if self.inheritance is None:
+            self._own_runtime()
+
+    def _own_runtime(self) -> None:
+        """Become the arbiter that others find: control socket and instance file."""
+        cfg = self.cfg
+        self.control = Control(
+            str(self.runtime.arbiter_socket), (cfg.uid, cfg.gid), self.commands.dispatch
+        )
+        self.runtime.write_instance({
+            "pid": self.pid, "target": self.app.target, "directory": os.getcwd(),
+            "name": self.proc_name, "version": __version__, "started": time.time(),
+        })
+        os.chown(self.runtime.instance_file, cfg.uid, cfg.gid)
+
+    control: Control | None = None
+
+    def take_over(self) -> None:
+        """After an upgrade: every wanted worker is ready, so become the daemon's arbiter."""
+        self._own_runtime()
+        if self.cfg.pidfile is not None:
+            self.pidfile = write_pidfile(self.cfg.pidfile, self.pid)
+        self._announce()
+
+    def _write_pidfile(self) -> None:
+        if self.cfg.pidfile is None or self.inheritance is not None:
+            return
+        self.pidfile = Pidfile(self.cfg.pidfile)
+        try:
+            self.pidfile.create(self.pid)
+        except (OSError, RuntimeError) as error:
+            self.pidfile = None
+            raise ApihourError(f"--pid {self.cfg.pidfile!r}: {error}") from error
+
+    # -- the loop --------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Start, then turn until told to stop; leaves by SystemExit."""
+        try:
+            self.start()
+        except BaseException as error:
+            if self.inheritance is not None:
+                self.inheritance.fail(str(error), getattr(error, "detail", ""))
+            self._undo_start()
+            raise
+        self._turns()
+
+    def _undo_start(self) -> None:
+        """Leave nothing bound or half-written after a failed start."""
+        for listener in [*self.LISTENERS, *self.extra_listeners.values()]:
+            listener.close()
+            if self.inheritance is None:
+                listener.unlink()
+        if self.control is not None:
+            self.control.close()
+        if self.pidfile is not None:
+            self.pidfile.unlink()
+        if hasattr(self, "runtime") and self.inheritance is None:
+            self.runtime.remove()
+
+    def _turns(self) -> None:
+        set_process_title(f"arbiter [{self.proc_name}]")
+        try:
+            self.manage_workers()
+            while True:
+                for sig in self.wait_for_signals():
+                    name = self.SIG_NAMES.get(sig)
+                    handler = getattr(self, f"handle_{name}", None)
+                    if handler is not None:
+                        level = self.log.debug if sig == signal.SIGCHLD else self.log.info
+                        level("Handling signal: %s", name)
+                        handler()
+                self.reap_workers()
+                self.murder_workers()
+                self.manage_workers()
+        except (StopIteration, KeyboardInterrupt):
+            self.halt()
+        except HaltServer as inst:
+            if self.inheritance is not None:
+                self.inheritance.fail(str(inst.reason), getattr(inst, "detail", ""))
+            self.halt(reason=inst.reason, exit_status=inst.exit_status)
+        except SystemExit:
+            raise
+        except Exception:
+            self.log.exception("Unhandled exception in the arbiter's loop")
+            self.stop(False)
+            if self.pidfile is not None:
+                self.pidfile.unlink()
+            sys.exit(1)
+
+    def wait_for_signals(self, timeout: float | None = None) -> list[int]:
+        """Poll everything once; return the signals that came meanwhile."""
+        if timeout is None:
+            timeout = _BUSY if self._is_busy() else _IDLE
+        watched = self._watched()
+        poll = select.poll()
+        for fd in watched:
+            poll.register(fd, select.POLLIN)
+        try:
+            events = poll.poll(0 if not self.SIG_QUEUE.empty() else timeout * 1000)
+        except InterruptedError:
+            events = []
+        for fd, _ in events:
+            watched[fd]()
+        if self.control is not None:
+            self.control.flush()
+        signals: list[int] = []
+        while not self.SIG_QUEUE.empty():
+            signals.append(self.SIG_QUEUE.get_nowait())
+        # Told to stop, nothing that queued up before matters.
+        return sorted(set(signals), key=lambda s: s not in (
+            signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)) if signals else []
+
+    def _watched(self) -> dict[int, Callable[[], None]]:
+        watched: dict[int, Callable[[], None]] = {self._wakeup_reader: self._drain_wakeup}
+        for worker in [*self.WORKERS.values(), *self.retiring.values()]:
+            if worker.channel_open:
+                watched[worker.channel.fileno()] = partial(self._hear, worker)
+        if self.current_reload is not None and self.current_reload.probe is not None:
+            watched[self.current_reload.probe.fileno()] = _nothing  # advance() polls it
+        if self.upgrading is not None and self.upgrading.is_open:
+            watched[self.upgrading.fileno()] = _nothing
+        if self.control is not None:
+            control = self.control
+            for fd in control.descriptors():
+                watched[fd] = partial(control.on_readable, fd)
+        return watched
+
+    def _is_busy(self) -> bool:
+        return bool(
+            self.current_reload or self.upgrading or self.retiring or self.keeper.is_waiting()
+            or any(not worker.ready for worker in self.WORKERS.values())
+        )
+
+    def _drain_wakeup(self) -> None:
+        try:
+            while os.read(self._wakeup_reader, 4096):
+                continue
+        except BlockingIOError:
+            return
+
+    def signal(self, sig: int, frame: Any) -> None:
+        """Queue a signal; the wakeup descriptor ends the poll."""
+        self.SIG_QUEUE.put_nowait(sig)
+
+    def _hear(self, worker: HostWorker) -> None:
+        messages = worker.channel.receive()
+        if messages is None:
+            worker.channel_open = False
+            return
+        for message in messages:
+            if message.get("event") == "ready":
+                self._on_ready(worker, message)
+            elif message.get("event") == "failed":
+                worker.failure = (str(message.get("message")), str(message.get("detail", "")))
+
+    def _on_ready(self, worker: HostWorker, message: dict[str, Any]) -> None:
+        worker.ready = True
+        worker.report = message
+        self.keeper.on_ready(worker)
+        self.log.info("Worker %s ready (pid: %s)", worker.name, worker.pid)
+        if not self.ever_ready:
+            self.ever_ready = True
+            self._announce()
+        if worker.generation == self.generation:
+            self._manage_console(message)
+
+    def _announce(self) -> None:
+        state = f"READY=1\nMAINPID={self.pid}\nSTATUS=apihour serves"
+        systemd.sd_notify(state, self.log)
+
+    # -- workers ---------------------------------------------------------------------------
+
+    def live_workers(self) -> list[HostWorker]:
+        """The workers on the books, of any generation; those that retire are not."""
+        return list(self.WORKERS.values())
+
+    def manage_workers(self) -> None:
+        """Advance whatever is under way, then bring the number of workers to what is wanted."""
+        if self.boot_error is not None:
+            message, detail = self.boot_error
+            raise _Halt(message, detail)
+        if self.upgrading is not None:
+            self._advance_upgrade()
+        if self.current_reload is not None:
+            self._advance_reload()
+        self.keeper.keep()
+        if self.console is not None and not self.stopping:
+            self.console.keep_up()
+        if self.inheritance is not None:
+            self.inheritance.report(self)
+
+    def spawn(self, slot: int, generation: int, listeners: list[Listener], cfg: Any,
+              ) -> HostWorker:
+        """Fork one worker into a slot."""
+        self.worker_age += 1
+        worker = HostWorker(
+            self.worker_age, self.pid, listeners, self.app, cfg.timeout / 2.0, cfg, self.log
+        )
+        worker.slot, worker.generation = slot, generation
+        worker.row = self.scoreboard.claim(slot, generation)
+        worker.name = worker.row.worker
+        worker.scoreboard, worker.runtime = self.scoreboard, self.runtime
+        worker.with_agent = not cfg.no_console
+        worker.spawned = time.monotonic()
+        ours, theirs = Channel.pair()
+        cfg.pre_fork(self, worker)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        pid = os.fork()
+        if pid == 0:
+            worker.channel = theirs
+            ours.close()
+            self._become(worker)
+        theirs.close()
+        worker.channel = ours
+        worker.pid = pid
+        worker.row.pid = pid
+        self.WORKERS[pid] = worker
+        self._stats["workers_spawned"] += 1
+        return worker
+
+    def _become(self, worker: HostWorker) -> None:
+        """The child's side of a spawn; never returns."""
+        try:
+            self._shed()
+            if worker.cfg is not self.cfg:
+                worker.log.setup(worker.cfg)
+            self.log.debug("Booting worker %s with pid: %s", worker.name, os.getpid())
+            self.cfg.post_fork(self, worker)
+            worker.init_process()
+            status = 0
+        except SystemExit as error:
+            status = error.code if isinstance(error.code, int) else 1
+        except BaseException:
+            self.log.exception("Exception in worker process")
+            status = 1
+        try:
+            self.cfg.worker_exit(self, worker)
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:
+            os._exit(status)
+
+    def _shed(self) -> None:
+        """In a child: let go of what belongs to the arbiter alone."""
+        signal.set_wakeup_fd(-1)
+        for sig in (*self.SIGNALS, signal.SIGCHLD):
+            signal.signal(sig, signal.SIG_DFL)
+        for fd in (self._wakeup_reader, self._wakeup_writer):
+            os.close(fd)
+        for worker in [*self.WORKERS.values(), *self.retiring.values()]:
+            worker.channel.close()
+        if self.control is not None:
+            self.control.close_inherited()
+        for listener in self.extra_listeners.values():
+            listener.close()
+        if self.upgrading is not None:
+            self.upgrading.close()
+        if self.inheritance is not None:
+            self.inheritance.close()
+
+    def retire(self, worker: HostWorker, sig: int = _RETIRE) -> None:
+        """Take a worker off the books and follow it to its own deadline."""
+        if self.WORKERS.pop(worker.pid, None) is None:
+            return
+        worker.kill_at = time.monotonic() + float(worker.cfg.graceful_timeout) + _KILL_MARGIN
+        self.retiring[worker.pid] = worker
+        self._send(worker, sig)
+
+    def kill_worker(self, pid: int, sig: int) -> None:
+        """gunicorn's name for it: a TERM retires, anything else is sent."""
+        worker = self.WORKERS.get(pid)
+        if worker is not None and sig == signal.SIGTERM:
+            self.retire(worker)
+            return
+        worker = worker or self.retiring.get(pid)
+        if worker is not None:
+            self._send(worker, sig)
+
+    def _send(self, worker: HostWorker, sig: int) -> None:
+        try:
+            os.kill(worker.pid, sig)
+        except ProcessLookupError:
+            return
+        if sig in (signal.SIGTERM, signal.SIGKILL):
+            self._stats["workers_killed"] += 1
+
+    def reap_workers(self) -> None:
+        """Collect every child that has ended."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            self._reaped(pid, status)
+
+    def _reap_one(self, pid: int) -> None:
+        try:
+            os.waitpid(pid, 0)
+        except ChildProcessError:
+            return
+        finally:
+            self.probes.discard(pid)
+
+    def _reaped(self, pid: int, status: int) -> None:
+        if pid in self.probes:
+            self.probes.discard(pid)
+        elif self.upgrading is not None and pid == self.upgrading.pid:
+            self.upgrading.on_exit(status)
+        elif self.console is not None and pid == self.console.pid:
+            self.console.on_exit(status)
+            if not self.stopping:
+                self.log.warning("Console (pid: %s) ended (%s), starting it again", pid,
+                                 _describe(status))
+                self.scoreboard.count_fleet(Fleet.CONSOLE_RESTARTS)
+        elif pid in self.old_consoles:
+            self.old_consoles.pop(pid).on_exit(status)
+        elif pid in self.retiring:
+            worker = self.retiring.pop(pid)
+            self.log.info("Worker %s retired (pid: %s)", worker.name, pid)
+            self._forget(worker)
+        elif pid in self.WORKERS:
+            self._lost(self.WORKERS.pop(pid), status)
+        else:
+            self.log.debug("Reaped unknown child process (pid:%s, status:%s)", pid, status)
+
+    def _forget(self, worker: HostWorker) -> None:
+        if worker.channel_open:
+            self._hear(worker)
+        worker.channel.close()
+        worker.channel_open = False
+        worker.row.clear()
+        for path in (self.runtime.agent_socket(worker.pid),
+                     faults.stack_path(self.runtime, worker.pid)):
+            if os.path.lexists(path):
+                os.unlink(path)
+        self.cfg.child_exit(self, worker)
+
+    def _lost(self, worker: HostWorker, status: int) -> None:
+        """A worker nobody asked to leave has ended."""
+        self._forget(worker)
+        reload = self.current_reload
+        message, detail = worker.failure or (
+            f"worker {worker.name} ended before it was ready ({_describe(status)})", "")
+        if not worker.ready and reload is not None and worker.generation == reload.generation:
+            reload.on_worker_lost(worker, message, detail)
+            return
+        if worker.ready and reload is not None and worker.generation == reload.generation:
+            reload.on_worker_lost(
+                worker, f"new worker {worker.name} ended ({_describe(status)})", "")
+        if not worker.ready and not self.ever_ready:
+            self.boot_error = (message, detail)
+            return
+        self.scoreboard.count_fleet(Fleet.RESTARTS)
+        delay = self.keeper.on_lost(worker)
+        if worker.ready:
+            self.log.error("Worker %s (pid: %s) ended: %s; replacing it", worker.name, worker.pid,
+                           _describe(status))
+        else:
+            self.log.error("Worker %s (pid: %s) could not start: %s; next try in %.1f s",
+                           worker.name, worker.pid, message, delay)
+            if detail and self.cfg.debug:
+                self.log.error("%s", detail)
+
+    def murder_workers(self) -> None:
+        """Enforce every deadline: booting, heartbeat, drain."""
+        self.keeper.enforce()
+
+    def kill_retiring(self) -> None:
+        """End the retiring workers that are past their deadline."""
+        now = time.monotonic()
+        for worker in list(self.retiring.values()):
+            if now >= worker.kill_at:
+                self.log.warning("Worker %s (pid: %s) did not leave in time, killing it",
+                                 worker.name, worker.pid)
+                worker.kill_at = now + 1.0
+                self._send(worker, signal.SIGKILL)
+
+    # -- reload ----------------------------------------------------------------------------
+
+    def reload(self) -> None:
+        """Begin a reload; during one, remember to do another."""
+        self.request_reload(None)
+
+    def request_reload(self, waiter: Callable[[dict[str, Any], str], None] | None) -> None:
+        """Begin a reload; `waiter` gets its outcome and the traceback, if any."""
+        waiters = [waiter] if waiter is not None else []
+        if self.upgrading is not None:
+            for each in waiters:
+                each({"outcome": "failed", "error": "an upgrade is under way"}, "")
+            return
+        if self.current_reload is not None:
+            self.reload_again = [*(self.reload_again or []), *waiters]
+            return
+        self.reload_waiters = waiters
+        self._stats["reloads"] += 1
+        self.current_reload = Reload(self)
+
+    def _advance_reload(self) -> None:
+        reload = self.current_reload
+        if reload is None:
+            return
+        reload.advance()
+        if not reload.is_over:
+            return
+        self.current_reload = None
+        outcome = reload.outcome()
+        if reload.phase is Phase.DONE:
+            self.scoreboard.count_fleet(Fleet.RELOADS)
+            self.log.info("Reload done: generation %d serves with %d workers after %.1f s",
+                          self.generation, outcome["workers"], outcome["seconds"])
+        else:
+            self.scoreboard.count_fleet(Fleet.RELOADS_FAILED)
+            self.log.error("Reload refused, the old workers stay: %s", reload.error)
+            if reload.detail:
+                self.log.error("%s", reload.detail.rstrip())
+        waiters, self.reload_waiters = self.reload_waiters, []
+        for waiter in waiters:
+            waiter(outcome, reload.detail)
+        if self.reload_again is not None:
+            again, self.reload_again = self.reload_again, None
+            self.reload_waiters = again
+            self.current_reload = Reload(self)
+
+    def adopt(self, reload: Reload) -> None:
+        """The commit of a reload: its configuration, listeners and workers are now the ones."""
+        old = [w for w in self.live_workers() if w.generation != reload.generation]
+        for key in self.cfg.env:
+            if key in self.cfg.env_orig:
+                os.environ[key] = self.cfg.env_orig[key]
+            else:
+                os.environ.pop(key, None)
+        self.generation = reload.generation
+        self.scoreboard.set_fleet(Fleet.GENERATION, self.generation)
+        self.app.cfg = reload.cfg
+        self.setup(self.app)
+        self.log.reopen_files()
+        gone = [listener for listener in self.LISTENERS if listener not in reload.listeners]
+        self.LISTENERS = reload.listeners
+        for listener in gone:
+            listener.close()
+            listener.unlink()
+        self.cfg.on_reload(self)
+        for worker in old:
+            self.retire(worker)
+        self.keeper.on_new_generation()
+        ready = [worker for worker in self.live_workers() if worker.ready]
+        if ready:
+            self._manage_console(ready[0].report)
+
+    def setup(self, app: Any) -> None:
+        """Take over a configuration; the operator's own worker count stays."""
+        super().setup(app)
+        if self.operator_workers is not None:
+            self.num_workers = self.operator_workers
+
+    # -- console ---------------------------------------------------------------------------
+
+    def _manage_console(self, report: dict[str, Any]) -> None:
+        """Start the console, or replace it when what it must serve has changed."""
+        if self.cfg.no_console or self.stopping:
+            return
+        shells, options = self._shell_listeners(report)
+        configuration = {
+            "runtime": str(self.runtime.path), "keys": os.path.abspath(self.cfg.keys),
+            "listen": [listener.url for listener in shells],
+            "explicit": self.cfg.console is not None or bool(report.get("shells")),
+            "terminal": sys.stderr.isatty() and sys.stdin.isatty(),
+            "strict": self.cfg.ssh_strict, "loglevel": self.cfg.loglevel,
+            "name": self.proc_name, "options": options,
+            "graceful_timeout": float(self.cfg.graceful_timeout),
+        }
+        health = self.extra_listeners.get("health")
+        if self.console is not None:
+            if self.console.configuration == configuration and self.console.shells == shells:
+                return
+            self.old_consoles[self.console.pid] = self.console
+            self.console.signal(signal.SIGTERM)
+        self.console = ConsoleProcess(configuration, shells, health)
+
+    def _shell_listeners(
+        self, report: dict[str, Any]
+    ) -> tuple[list[Listener], dict[str, Any]]:
+        declared = report.get("shells") or {}
+        names = {bind for binds in declared.values() for bind in binds}
+        shells = [listener for listener in self.LISTENERS if listener.name in names]
+        options: dict[str, Any] = {}
+        for server in report.get("servers", []):
+            if server["name"] in declared:
+                options.update(server.get("options") or {})
+        if "console" not in self.extra_listeners and not shells and self._may_open_shell():
+            try:
+                self._open_extra("console", DEFAULT_CONSOLE)
+            except BindError as error:
+                self.log.warning("No SSH shell: %s; the local one works: apihour ctl", error)
+        if "console" in self.extra_listeners:
+            shells = [*shells, self.extra_listeners["console"]]
+        return shells, options
+
+    def _may_open_shell(self) -> bool:
+        """Without a terminal and without authorised keys the network shell stays off."""
+        keys = os.path.join(self.cfg.keys, "authorized_keys")
+        return (sys.stderr.isatty() and sys.stdin.isatty()) or os.path.exists(keys)
+
+    # -- signals ---------------------------------------------------------------------------
+
+    def handle_hup(self) -> None:
+        """Reload, gated."""
+        self.request_reload(None)
+
+    def handle_ttin(self) -> None:
+        """One worker more, kept across reloads."""
+        self.scale(self.num_workers + 1)
+
+    def handle_ttou(self) -> None:
+        """One worker fewer, never none."""
+        if self.num_workers > 1:
+            self.scale(self.num_workers - 1)
+
+    def scale(self, count: int) -> None:
+        """The operator's own number of workers."""
+        self.operator_workers = count
+        self.num_workers = count
+
+    def handle_usr1(self) -> None:
+        """Reopen the log files, here and in every worker and the console."""
+        self.log.reopen_files()
+        for worker in [*self.WORKERS.values(), *self.retiring.values()]:
+            self._send(worker, signal.SIGUSR1)
+        if self.console is not None:
+            self.console.signal(signal.SIGUSR1)
+
+    def handle_winch(self) -> None:
+        """As a daemon: retire all workers, keep the arbiter (gunicorn's signal handling)."""
+        if not self.cfg.daemon:
+            self.log.debug("SIGWINCH ignored. Not daemonized")
+            return
+        self.log.info("Graceful stop of workers")
+        self.num_workers = 0
+
+    def handle_chld(self) -> None:
+        """A child ended; every turn reaps."""
+
+    handle_cld = handle_chld
+
+    # -- upgrade ---------------------------------------------------------------------------
+
+    def reexec(self) -> None:
+        """SIGUSR2: start a new arbiter on the same sockets."""
+        error = self.request_upgrade(None)
+        if error:
+            self.log.error("Upgrade refused: %s", error)
+
+    def request_upgrade(
+        self, waiter: Callable[[dict[str, Any], str], None] | None
+    ) -> str | None:
+        """Begin a binary upgrade; returns one line when it is refused."""
+        if self.pid == 1:
+            return "this arbiter is PID 1: its end would end the container; deploy a new one"
+        if self.upgrading is not None:
+            return "an upgrade is under way already"
+        if self.current_reload is not None:
+            return "a reload is under way"
+        if self.inheritance is not None and not self.inheritance.is_done:
+            return "this arbiter is itself still taking over"
+        self.upgrading = Upgrade(self, waiter)
+        return None
+
+    def _advance_upgrade(self) -> None:
+        upgrade = self.upgrading
+        if upgrade is None:
+            return
+        upgrade.advance()
+        if upgrade.failed is not None:
+            self.log.error("Upgrade failed, this arbiter stays: %s", upgrade.failed)
+            self.upgrading = None
+        elif upgrade.succeeded:
+            self.log.info("Upgrade done: arbiter %d serves, this one leaves", upgrade.pid)
+            raise StopIteration
+
+    # -- stop ------------------------------------------------------------------------------
+
+    def halt(self, reason: str | None = None, exit_status: int = 0) -> None:
+        """Stop everything and leave with `exit_status`."""
+        self.stop()
+        (self.log.info if exit_status == 0 else self.log.error)("Shutting down: arbiter")
+        if self.pidfile is not None:
+            self.pidfile.unlink()
+        self.cfg.on_exit(self)
+        if exit_status and reason:
+            raise ApihourError(reason)
+        sys.exit(exit_status)
+
+    def stop(self, graceful: bool = True) -> None:
+        """Retire all workers, wait for them to their deadline, leave nothing behind."""
+        handed_over = self.upgrading is not None and self.upgrading.succeeded
+        self.stopping = True
+        if self.current_reload is not None:
+            self.current_reload.fail("the daemon stops")
+            self._advance_reload()
+        if self.upgrading is not None and not handed_over:
+            self.upgrading.abandon()
+        if graceful and not handed_over and self.ever_ready:
+            self._turn_unready()
+        listeners = [*self.LISTENERS, *self.extra_listeners.values()]
+        self.LISTENERS = []
+        self.extra_listeners = {}
+        sig = signal.SIGTERM if graceful else signal.SIGQUIT
+        for worker in list(self.WORKERS.values()):
+            self.retire(worker, sig)
+        for listener in listeners:
+            listener.close()
+            if not handed_over and not self.systemd and self._is_the_one():
+                listener.unlink()
+        for console in [self.console, *self.old_consoles.values()]:
+            if console is not None:
+                console.signal(signal.SIGTERM)
+        self._wait_for_workers(graceful)
+        self._end_console(handed_over)
+        if self.control is not None:
+            self.control.close()
+        self.runtime.scoreboard(self.pid).unlink(missing_ok=True)
+        if not handed_over and self._is_the_one():
+            self.runtime.remove()
+
+    def _is_the_one(self) -> bool:
+        """Whether this arbiter owns the daemon; one still taking over does not."""
+        return self.inheritance is None or self.inheritance.is_done
+
+    def _turn_unready(self) -> None:
+        """Tell load balancers first, and go on serving for ``--drain-delay``."""
+        self.scoreboard.set_fleet(Fleet.UNREADY, 1)
+        until = time.monotonic() + self.cfg.drain_delay
+        while (left := until - time.monotonic()) > 0:
+            if {signal.SIGINT, signal.SIGQUIT} & set(self.wait_for_signals(min(left, _IDLE))):
+                return
+            self.reap_workers()
+
+    def _wait_for_workers(self, graceful: bool) -> None:
+        limit = time.monotonic() + (float(self.cfg.graceful_timeout) if graceful else 0.0)
+        limit += _KILL_MARGIN
+        while self.retiring:
+            for sig in self.wait_for_signals(_BUSY):
+                if sig in (signal.SIGINT, signal.SIGQUIT) and graceful:
+                    graceful = False
+                    self.log.info("Quick shutdown requested")
+                    limit = min(limit, time.monotonic() + _KILL_MARGIN)
+                    for worker in self.retiring.values():
+                        self._send(worker, signal.SIGQUIT)
+            self.reap_workers()
+            self.kill_retiring()
+            if time.monotonic() > limit:
+                for worker in self.retiring.values():
+                    self._send(worker, signal.SIGKILL)
+                limit = time.monotonic() + 1.0
+
+    def _end_console(self, handed_over: bool) -> None:
+        """After a handover the console leaves with its last session; else it goes now."""
+        if handed_over:
+            return
+        limit = time.monotonic() + _KILL_MARGIN
+        while (self.console and self.console.pid) or self.old_consoles:
+            self.wait_for_signals(_BUSY)
+            self.reap_workers()
+            if time.monotonic() > limit:
+                for console in [self.console, *self.old_consoles.values()]:
+                    if console is not None:
+                        console.signal(signal.SIGKILL)
+                limit = time.monotonic() + 1.0
+
+
+class _Halt(HaltServer):  # type: ignore[misc]
+    def __init__(self, message: str, detail: str) -> None:
+        super().__init__(message, 1)
+        self.detail = detail
+
+
+def _with_detail(message: str, detail: str) -> ApihourError:
+    error = ApihourError(message)
+    error.detail = detail
+    return error
+
+
+def _describe(status: int) -> str:
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        try:
+            return f"killed by {signal.Signals(number).name}"
+        except ValueError:
+            return f"killed by signal {number}"
+    return f"exit status {os.WEXITSTATUS(status)}"
+
+
+def _nothing() -> None:
+    return None
+
+

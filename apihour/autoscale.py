@@ -1,0 +1,66 @@
+"""How many workers the load asks for; pure arithmetic over what was measured.
+
+Rules: up quickly, by one, when workers are busy or their loops lag; down slowly, by one,
+when one fewer would still leave room.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+__all__ = ["Autoscaler", "Load"]
+
+
+@dataclass(frozen=True)
+class Load:
+    """One worker at one look: CPU seconds used since its start, loop lag in seconds."""
+
+    pid: int
+    cpu: float
+    lag: float
+
+
+class Autoscaler:
+    """Advises a number of workers between two bounds."""
+
+    BUSY = 0.75  # share of a CPU per worker above which another helps
+    IDLE = 0.50  # share that may remain per worker after one has left
+    LAG = 0.10  # seconds of loop lag in every worker that count as busy
+    UP_AFTER = 2.0  # seconds of being busy
+    DOWN_AFTER = 20.0  # seconds of being idle
+
+    def __init__(self) -> None:
+        self._before: dict[int, float] = {}
+        self._last = 0.0
+        self._busy_since: float | None = None
+        self._idle_since: float | None = None
+
+    def advise(
+        self, now: float, loads: Sequence[Load], current: int, minimum: int, maximum: int
+    ) -> int:
+        """Return the number wanted now; `now` in seconds, once a second or so."""
+        elapsed = now - self._last
+        known = [load for load in loads if load.pid in self._before]
+        used = sum(load.cpu - self._before[load.pid] for load in known)
+        self._before = {load.pid: load.cpu for load in loads}
+        self._last = now
+        if not known or elapsed <= 0:
+            return max(minimum, min(maximum, current))
+        share = used / elapsed / len(known)
+        lagging = min(load.lag for load in loads) > self.LAG
+        self._busy_since = self._since(self._busy_since, now, share > self.BUSY or lagging)
+        spare = current > minimum and share * current / max(1, current - 1) < self.IDLE
+        self._idle_since = self._since(self._idle_since, now, spare and not lagging)
+        wanted = current
+        if self._busy_since is not None and now - self._busy_since >= self.UP_AFTER:
+            wanted, self._busy_since = current + 1, None
+        elif self._idle_since is not None and now - self._idle_since >= self.DOWN_AFTER:
+            wanted, self._idle_since = current - 1, None
+        return max(minimum, min(maximum, wanted))
+
+    @staticmethod
+    def _since(before: float | None, now: float, condition: bool) -> float | None:
+        if not condition:
+            return None
+        return before if before is not None else now

@@ -1,0 +1,146 @@
+"""Which server listens where: names on one side, addresses on the other.
+
+Rules, as pure functions:
+
+- ``binds`` on the class come first; configuration file, environment and command line
+  override them by name, each level as a whole.
+- A bind without a name takes its server by position, which is how lists match.
+- A bind no server claims, or a server without a bind, is an error that names both sides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from apihour.addresses import Address, parse_address, parse_bind
+from apihour.errors import AddressError, ConfigurationError
+
+__all__ = ["DEFAULT", "class_binds", "is_positional", "match_servers", "resolve_binds"]
+
+DEFAULT = "127.0.0.1:8000"
+
+Binds = dict[str, list[Address]]
+
+
+def is_positional(name: str) -> bool:
+    """Whether a bind was given without a name (its name is then its position)."""
+    return name.isdigit()
+
+
+def class_binds(cls: type, declared: object) -> dict[str, list[str]]:
+    """``binds`` of a container class as texts. Raises ConfigurationError naming the class."""
+    where = f"{cls.__module__}.{cls.__qualname__}.binds"
+    if not isinstance(declared, Mapping):
+        raise ConfigurationError(
+            f"{where}: {declared!r}; expected a mapping of server name to address"
+        )
+    found: dict[str, list[str]] = {}
+    for name, value in declared.items():
+        texts = [value] if isinstance(value, str) else list(value or [])
+        try:
+            if not isinstance(name, str) or parse_bind(f"{name}=x:1")[0] is None:
+                raise ConfigurationError(f"{where}: {name!r}: expected a name like 'http'")
+            for text in texts:
+                parse_address(text)
+        except AddressError as error:
+            raise ConfigurationError(f"{where}: {name!r}: {error}") from error
+        if not texts:
+            raise ConfigurationError(f"{where}: {name!r} has no address; expected at least one")
+        found[name] = texts
+    return found
+
+
+def resolve_binds(declared: Mapping[str, Sequence[str]], levels: Iterable[Sequence[str]]) -> Binds:
+    """Apply the overriding levels, least important first, to what the class declares.
+
+    Raises ConfigurationError for a nameless override of several declared binds and for two
+    binds of one address.
+    """
+    result: Binds = {name: [parse_address(text) for text in texts]
+                     for name, texts in declared.items()}
+    for level in levels:
+        override: Binds = {}
+        position = 0
+        for text in level:
+            name, address = parse_bind(text)
+            if name is None and len(declared) > 1:
+                raise ConfigurationError(
+                    f"bind {text!r}: the container has several; "
+                    f"expected NAME={text} with one of {', '.join(declared)}"
+                )
+            if name is None:
+                position += 1
+                name = next(iter(declared), str(position))
+            override.setdefault(name, []).append(address)
+        if any(map(is_positional, override)):
+            result = {name: value for name, value in result.items() if not is_positional(name)}
+        result.update(override)
+    result = result or {"1": [parse_address(DEFAULT)]}
+    _refuse_doubles(result)
+    return result
+
+
+def _refuse_doubles(binds: Binds) -> None:
+    seen: dict[tuple[str, str, int], str] = {}
+    for name, addresses in binds.items():
+        for address in addresses:
+            fixed = address.port != 0 or address.family not in ("tcp", "udp")
+            if fixed and address.place in seen:
+                raise ConfigurationError(
+                    f"binds {seen[address.place]!r} and {name!r} are both {address}; "
+                    "expected different addresses"
+                )
+            seen[address.place] = name
+
+
+def match_servers(made: Any, binds: Sequence[str]) -> list[tuple[str, Any, list[str]]]:
+    """Pair what ``make_servers()`` returned with the bind names: (name, object, binds).
+
+    `made` is a dict by bind name or a list in the order of the binds. Raises
+    ConfigurationError naming both sides when they do not match.
+    """
+    if isinstance(made, list | tuple):
+        return _match_list(list(made), list(dict.fromkeys(binds)))
+    if not isinstance(made, Mapping):
+        raise ConfigurationError(
+            f"make_servers() returned {made!r}; expected a dict by bind name, or a list"
+        )
+    names = list(dict.fromkeys(binds))
+    nameless = [name for name in names if is_positional(name)]
+    pairs = [(str(name), server, [str(name)]) for name, server in made.items() if name in names]
+    homeless = [str(name) for name in made if name not in names]
+    orphans = [name for name in names if name not in made and name not in nameless]
+    if len(homeless) == 1 and nameless:
+        pairs.append((homeless[0], made[homeless[0]], nameless))
+    elif len(homeless) == len(nameless):
+        pairs += [(name, made[name], [bind])
+                  for name, bind in zip(homeless, nameless, strict=True)]
+    else:
+        raise ConfigurationError(_mismatch(homeless, orphans or nameless, list(made), names))
+    if orphans:
+        raise ConfigurationError(_mismatch([], orphans, list(made), names))
+    return pairs
+
+
+def _match_list(made: list[Any], names: list[str]) -> list[tuple[str, Any, list[str]]]:
+    if len(made) == 1 and names:
+        return [(names[0] if len(names) == 1 else "1", made[0], names)]
+    if len(made) != len(names):
+        raise ConfigurationError(
+            f"make_servers() returned a list of {len(made)} for {len(names)} binds "
+            f"({', '.join(names)}); expected one server per bind"
+        )
+    return [(name, server, [name]) for name, server in zip(names, made, strict=True)]
+
+
+def _mismatch(servers: list[str], binds: list[str], made: list[Any], names: list[str]) -> str:
+    parts = []
+    if servers:
+        parts.append(f"server {servers[0]!r} has no bind")
+    if binds:
+        parts.append(f"bind {binds[0]!r} has no server")
+    return (
+        f"{' and '.join(parts) or 'servers and binds do not match'}; make_servers() returned "
+        f"{', '.join(map(str, made)) or 'nothing'}, binds are {', '.join(names)}"
+    )

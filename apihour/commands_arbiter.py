@@ -1,0 +1,127 @@
+"""What the arbiter does on request: reload, upgrade, scale, drain, signal.
+
+Rules: roles are checked here again, where the command is carried out; an answer is rows.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from apihour.control import Request
+
+if TYPE_CHECKING:
+    from apihour.arbiter import HostArbiter
+    from apihour.worker import HostWorker
+
+__all__ = ["ArbiterCommands"]
+
+_SIGNALS = ("HUP", "TERM", "INT", "QUIT", "USR1", "USR2", "TTIN", "TTOU", "WINCH")
+_WORKER_SIGNALS = ("TERM", "QUIT", "KILL", "STOP", "CONT", "USR1", "ABRT")
+_MOST_WORKERS = 128
+
+
+class ArbiterCommands:
+    """The commands by name; each takes a request and answers it, at once or later."""
+
+    def __init__(self, arbiter: HostArbiter) -> None:
+        self.arbiter = arbiter
+        self._commands: dict[str, tuple[str, Callable[[Request], None]]] = {
+            "reload": ("operator", self._reload),
+            "upgrade": ("admin", self._upgrade),
+            "scale": ("operator", self._scale),
+            "drain": ("operator", self._drain),
+            "undrain": ("operator", self._undrain),
+            "signal": ("admin", self._signal),
+        }
+
+    def dispatch(self, request: Request) -> None:
+        """Carry out one request."""
+        found = self._commands.get(request.command)
+        if found is None:
+            request.fail(f"arbiter command {request.command!r}: expected one of "
+                         f"{', '.join(sorted(self._commands))}", "unknown")
+            return
+        role, carry_out = found
+        ranks = {"observer": 0, "operator": 1, "admin": 2}
+        if ranks.get(request.role, -1) < ranks[role]:
+            request.fail(f"{request.command} needs the role {role}; "
+                         f"yours is {request.role}", "role")
+            return
+        self.arbiter.log.info("Command: %s %s", request.command,
+                              " ".join(f"{k}={v}" for k, v in request.arguments.items()))
+        carry_out(request)
+
+    def _reload(self, request: Request) -> None:
+        self.arbiter.request_reload(_waiter(request))
+
+    def _upgrade(self, request: Request) -> None:
+        error = self.arbiter.request_upgrade(_waiter(request))
+        if error:
+            request.fail(f"upgrade refused: {error}")
+
+    def _scale(self, request: Request) -> None:
+        given = request.arguments.get("workers", request.arguments.get("count"))
+        try:
+            count = int(str(given))
+        except ValueError:
+            count = 0
+        if not 1 <= count <= _MOST_WORKERS:
+            request.fail(f"scale {given!r}: expected a number from 1 to {_MOST_WORKERS}", "usage")
+            return
+        before = self.arbiter.num_workers
+        self.arbiter.scale(count)
+        request.answer([{"workers": count, "before": before}])
+
+    def _drain(self, request: Request) -> None:
+        self._tell(request, "suspend", "suspended")
+
+    def _undrain(self, request: Request) -> None:
+        self._tell(request, "resume", "serving")
+
+    def _tell(self, request: Request, command: str, state: str) -> None:
+        workers = self._workers(request)
+        if workers is not None:
+            for worker in workers:
+                worker.channel.send(command=command)
+            request.answer([{"worker": worker.name, "state": state} for worker in workers])
+
+    def _signal(self, request: Request) -> None:
+        name = str(request.arguments.get("name", request.arguments.get("signal", "")))
+        name = name.upper().removeprefix("SIG")
+        target = request.arguments.get("worker")
+        allowed = _WORKER_SIGNALS if target else _SIGNALS
+        if name not in allowed:
+            request.fail(f"signal {name!r}: expected one of {', '.join(allowed)}", "usage")
+            return
+        number = signal.Signals[f"SIG{name}"]
+        if not target:
+            request.answer([{"process": "arbiter", "signal": name}])
+            self.arbiter.signal(number, None)
+            return
+        workers = self._workers(request)
+        if workers is not None:
+            for worker in workers:
+                self.arbiter.kill_worker(worker.pid, number)
+            request.answer([{"process": worker.name, "signal": name} for worker in workers])
+
+    def _workers(self, request: Request) -> list[HostWorker] | None:
+        target = str(request.arguments.get("worker") or "all")
+        living = self.arbiter.live_workers()
+        found = [w for w in living if target in ("all", w.name, str(w.pid), str(w.slot))]
+        if not found:
+            request.fail(f"worker {target!r}: expected one of "
+                         f"{', '.join(w.name for w in living) or 'none'}", "usage")
+            return None
+        return found
+
+
+def _waiter(request: Request) -> Callable[[dict[str, Any], str], None]:
+    def answer(outcome: dict[str, Any], detail: str) -> None:
+        if outcome.get("outcome") == "done":
+            request.answer([outcome])
+        else:
+            request.fail(f"{request.command} failed: {outcome.get('error')}", "failed", detail)
+
+    return answer

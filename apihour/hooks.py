@@ -1,0 +1,35 @@
+"""Calling the hooks of a user's container, and saying whose fault a failure is."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from apihour.errors import ApihourError, HookError
+from apihour.targets import blame
+
+__all__ = ["call_hook", "takes_sockets"]
+
+
+async def call_hook(container: Any, name: str, *args: Any) -> Any:
+    """Call ``container.name(*args)``, awaiting it when it is async; return its result.
+
+    Raises HookError saying which container, which hook and why.
+    """
+    try:
+        result = getattr(container, name)(*args)
+        if inspect.isawaitable(result):
+            result = await result
+    except ApihourError:
+        raise
+    except (Exception, SystemExit) as error:
+        cls = type(container)
+        raise HookError(
+            f"container {cls.__module__}:{cls.__qualname__}: {name}() failed: {blame(error)}"
+        ) from error
+    return result
+
+
+def takes_sockets(container: Any) -> bool:
+    """Whether ``make_servers`` is of the ancestor's form, ``async make_servers(sockets)``."""
+    return bool(inspect.signature(container.make_servers).parameters)

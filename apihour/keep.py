@@ -1,0 +1,222 @@
+"""Keeping the workers up: their number, their health, their replacement.
+
+Rules:
+
+- Every replacement is ready-gated: the new worker serves before the old one retires. Only a
+  worker that died or had to be killed is replaced after the fact.
+- A slot whose workers keep failing is tried again later and later; the others go on.
+- A worker is killed only after its stack was logged, or it was said why there is none.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from apihour import faults
+from apihour.autoscale import Autoscaler, Load
+from apihour.scoreboard import Fleet, State
+
+if TYPE_CHECKING:
+    from apihour.arbiter import HostArbiter
+    from apihour.worker import HostWorker
+
+__all__ = ["WorkerKeeper"]
+
+_BACKOFF = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0)  # seconds, by failures in a row of one slot
+_HEALTHY = 5.0  # seconds of life after which a death counts as the first again
+_LOOK_EVERY = 1.0  # seconds between two looks at memory, age, requests and load
+_ABORT_TIME = 1.0  # seconds between SIGABRT and SIGKILL, as gunicorn does it
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+_TICK = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass
+class _Slot:
+    failures: int = 0
+    not_before: float = 0.0
+
+
+class WorkerKeeper:
+    """What the arbiter does about its workers in every turn."""
+
+    def __init__(self, arbiter: HostArbiter) -> None:
+        self.arbiter = arbiter
+        self._slots: dict[int, _Slot] = {}
+        self._next_look = 0.0
+        self._replacing: dict[int, tuple[HostWorker, str]] = {}
+        self._autoscaler = Autoscaler()
+
+    # -- number ----------------------------------------------------------------------------
+
+    def keep(self) -> None:
+        """Spawn what is missing, retire what is too many, replace what is worn."""
+        arbiter = self.arbiter
+        if arbiter.stopping or arbiter.current_reload is not None:
+            return
+        self._look()
+        now = time.monotonic()
+        own = [w for w in arbiter.live_workers() if w.generation == arbiter.generation]
+        taken = {worker.slot for worker in own}
+        for slot in range(1, arbiter.num_workers + 1):
+            if slot not in taken and now >= self._slot(slot).not_before:
+                arbiter.spawn(slot, arbiter.generation, arbiter.LISTENERS, arbiter.cfg)
+        for worker in own:
+            if worker.slot > arbiter.num_workers:
+                arbiter.retire(worker)
+        self._finish_replacements()
+
+    def is_waiting(self) -> bool:
+        """Whether some slot waits for its next try, or a replacement is under way."""
+        now = time.monotonic()
+        return bool(self._replacing) or any(s.not_before > now for s in self._slots.values())
+
+    def _slot(self, number: int) -> _Slot:
+        return self._slots.setdefault(number, _Slot())
+
+    def on_lost(self, worker: HostWorker) -> float:
+        """A worker ended by itself; returns seconds until its slot is filled again."""
+        slot = self._slot(worker.slot)
+        now = time.monotonic()
+        healthy = worker.ready and now - worker.spawned > _HEALTHY
+        slot.failures = 1 if healthy else slot.failures + 1
+        # The first death of a worker that served is replaced at once.
+        step = slot.failures - 1 if worker.ready else slot.failures
+        delay = _BACKOFF[min(step, len(_BACKOFF) - 1)]
+        slot.not_before = now + delay
+        return delay
+
+    def on_ready(self, worker: HostWorker) -> None:
+        """A worker serves."""
+        worker.due = self._due(worker)
+
+    def on_new_generation(self) -> None:
+        """A reload is through: what failed before may work now."""
+        self._slots.clear()
+        self._replacing.clear()
+
+    # -- wear ------------------------------------------------------------------------------
+
+    def _due(self, worker: HostWorker) -> int:
+        """Requests after which this worker is replaced, its own jitter included; 0: never."""
+        cfg = worker.cfg
+        if not cfg.max_requests:
+            return 0
+        return int(cfg.max_requests) + random.randint(0, cfg.max_requests_jitter)
+
+    def _look(self) -> None:
+        """Once a second: wear of each worker, and the load of all."""
+        now = time.monotonic()
+        if now < self._next_look:
+            return
+        self._next_look = now + _LOOK_EVERY
+        arbiter = self.arbiter
+        workers = [w for w in arbiter.live_workers() if w.ready]
+        for worker in workers:
+            if worker.slot not in self._replacing:
+                reason = self._worn(worker, now)
+                if reason:
+                    self._replace(worker, reason)
+        count = arbiter.cfg.worker_count
+        if count.minimum != count.maximum and arbiter.operator_workers is None and workers:
+            loads = [Load(w.pid, cpu_seconds(w.pid), w.row.lag) for w in workers]
+            wanted = self._autoscaler.advise(now, loads, arbiter.num_workers,
+                                             count.minimum, count.maximum)
+            if wanted != arbiter.num_workers:
+                arbiter.log.info("Load: %d workers wanted, %d before", wanted, arbiter.num_workers)
+                arbiter.num_workers = wanted
+
+    def _worn(self, worker: HostWorker, now: float) -> str:
+        cfg = worker.cfg
+        if worker.due and worker.row.requests >= worker.due:
+            return f"it has served {worker.row.requests:g} requests (--max-requests)"
+        if cfg.max_age and now - worker.spawned > cfg.max_age:
+            return f"it is {now - worker.spawned:.0f} s old (--max-age)"
+        if cfg.max_rss and (rss := resident_bytes(worker.pid)) > cfg.max_rss:
+            return f"it holds {rss / 2**20:.0f} MiB (--max-rss {cfg.max_rss / 2**20:.0f} MiB)"
+        return ""
+
+    def _replace(self, worker: HostWorker, reason: str) -> None:
+        """Start a second worker in the slot; the first retires when that one is ready."""
+        arbiter = self.arbiter
+        arbiter.log.info("Replacing worker %s (pid: %s): %s", worker.name, worker.pid, reason)
+        fresh = arbiter.spawn(worker.slot, arbiter.generation, arbiter.LISTENERS, arbiter.cfg)
+        self._replacing[worker.slot] = (fresh, reason)
+
+    def _finish_replacements(self) -> None:
+        for slot, (fresh, _) in list(self._replacing.items()):
+            living = self.arbiter.live_workers()
+            if fresh not in living:
+                del self._replacing[slot]
+            elif fresh.ready:
+                del self._replacing[slot]
+                for worker in living:
+                    if worker.slot == slot and worker is not fresh:
+                        self.arbiter.retire(worker)
+
+    # -- deadlines -------------------------------------------------------------------------
+
+    def enforce(self) -> None:
+        """Boot timeout, heartbeat timeout, drain deadline."""
+        now = time.monotonic()
+        for worker in self.arbiter.live_workers():
+            if worker.ready:
+                self._check_heartbeat(worker, now)
+            elif now - worker.spawned > worker.cfg.boot_timeout and worker.failure is None:
+                worker.failure = (
+                    f"worker {worker.name} was not ready within {worker.cfg.boot_timeout:g} s "
+                    "(--boot-timeout)", faults.read_stack(self.arbiter.runtime, worker.pid))
+                os.kill(worker.pid, signal.SIGKILL)
+        for worker in self.arbiter.retiring.values():
+            if worker.ready:
+                self._check_heartbeat(worker, now)
+        self.arbiter.kill_retiring()
+
+    def _check_heartbeat(self, worker: HostWorker, now: float) -> None:
+        timeout = worker.cfg.timeout
+        silent = now - worker.row.heartbeat
+        if not timeout or worker.row.state == State.EXITING:
+            return
+        if silent <= timeout / 2:
+            worker.stack_logged = False
+            worker.aborted_at = 0.0
+            return
+        log = self.arbiter.log
+        if not worker.stack_logged:
+            worker.stack_logged = True
+            worker.row.blocks += 1
+            log.warning("Worker %s (pid: %s) is blocked for %.1f s:\n%s", worker.name, worker.pid,
+                        silent, faults.dump_stack(self.arbiter.runtime, worker.pid))
+        if silent <= timeout:
+            return
+        if not worker.aborted_at:
+            worker.aborted_at = now
+            log.critical("WORKER TIMEOUT: %s (pid: %s) is blocked for %.1f s (--timeout %g)",
+                         worker.name, worker.pid, silent, timeout)
+            self.arbiter.scoreboard.count_fleet(Fleet.TIMEOUTS)
+            os.kill(worker.pid, signal.SIGABRT)
+        elif now - worker.aborted_at > _ABORT_TIME:
+            os.kill(worker.pid, signal.SIGKILL)
+
+
+def resident_bytes(pid: int) -> int:
+    """Resident memory of a process from proc(5); 0 when it is gone or there is no /proc."""
+    try:
+        with open(f"/proc/{pid}/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * _PAGE
+    except (OSError, IndexError, ValueError):
+        return 0
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time a process has used, user and system, from proc(5)."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+            fields = file.read().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / _TICK
+    except (OSError, IndexError, ValueError):
+        return 0.0

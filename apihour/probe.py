@@ -1,0 +1,122 @@
+"""The short-lived child that imports the application and tells the arbiter its binds.
+
+Rules:
+
+- The arbiter never imports application code; this child does, reports over a pipe, and is
+  gone. An import error is one clear message, not a crash loop.
+- It runs the whole check a reload needs first: configuration files, logging, import, binds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from apihour.errors import ApihourError
+
+__all__ = ["Probe", "ProbeReport"]
+
+
+@dataclass(frozen=True)
+class ProbeReport:
+    """What the child found: the declared binds, or one line why not (and the traceback)."""
+
+    binds: dict[str, list[str]] = field(default_factory=dict)
+    error: str = ""
+    detail: str = ""
+
+
+class Probe:
+    """One probe child. Never blocks: ask :meth:`poll` whenever its descriptor is readable."""
+
+    def __init__(
+        self, examine: Callable[[], dict[str, list[str]]], in_child: Callable[[], None]
+    ) -> None:
+        """Fork; the child calls `in_child` to shed what it inherited, then `examine`."""
+        reading, writing = os.pipe()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self.pid = os.fork()
+        if self.pid == 0:
+            os.close(reading)
+            _report(writing, examine, in_child)
+        os.close(writing)
+        os.set_blocking(reading, False)
+        self._fd = reading
+        self._data = bytearray()
+        self.report: ProbeReport | None = None
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def poll(self) -> ProbeReport | None:
+        """Read what has come; the report once the child has closed its end."""
+        while self.report is None:
+            try:
+                chunk = os.read(self._fd, 65536)
+            except BlockingIOError:
+                return None
+            if not chunk:
+                self.report = _decode(bytes(self._data))
+                break
+            self._data += chunk
+        return self.report
+
+    def wait(self, timeout: float) -> ProbeReport:
+        """Block until the report is there; used only before the first worker exists."""
+        while self.poll() is None:
+            if not select.select([self._fd], [], [], timeout)[0]:
+                self.kill()
+                return ProbeReport(error=f"the application did not import within {timeout:g} s")
+        assert self.report is not None
+        return self.report
+
+    def kill(self) -> None:
+        """End the child; its reaping is the arbiter's."""
+        try:
+            os.kill(self.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+def _report(
+    fd: int, examine: Callable[[], dict[str, list[str]]], in_child: Callable[[], None]
+) -> None:
+    """Body of the child; leaves by _exit so that nothing of the arbiter's runs twice."""
+    try:
+        in_child()
+        message: dict[str, Any] = {"binds": examine()}
+    except BaseException as error:
+        message = {
+            "error": str(error) if isinstance(error, ApihourError) else repr(error),
+            "detail": traceback.format_exc(),
+        }
+    try:
+        data = json.dumps(message).encode()
+        while data:
+            data = data[os.write(fd, data) :]
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(0)
+
+
+def _decode(data: bytes) -> ProbeReport:
+    try:
+        message = json.loads(data)
+    except ValueError:
+        return ProbeReport(error="the process that imports the application died")
+    return ProbeReport(
+        binds=message.get("binds", {}), error=message.get("error", ""),
+        detail=message.get("detail", ""),
+    )

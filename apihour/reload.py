@@ -1,0 +1,190 @@
+"""A reload as a state machine: probe, start the new, prove them, retire the old.
+
+Rules:
+
+- The arbiter calls :meth:`Reload.advance` in every turn; nothing here waits.
+- Until the commit nothing of the old is touched: new configuration, new listeners and new
+  workers stand beside it. A failure takes the new away and leaves the old as it was.
+- With ``--surge N`` at most N workers more than wanted live at a time, so old ones retire
+  while later new ones start; with ``--canary N`` the first N are watched before the rest.
+"""
+
+from __future__ import annotations
+
+import enum
+import time
+from typing import TYPE_CHECKING, Any
+
+from apihour.errors import ApihourError
+
+if TYPE_CHECKING:
+    from apihour.arbiter import HostArbiter
+    from apihour.listeners import Listener
+    from apihour.probe import Probe, ProbeReport
+    from apihour.worker import HostWorker
+
+__all__ = ["Phase", "Reload"]
+
+
+class Phase(enum.Enum):
+    """Where a reload is."""
+
+    PROBING = "probing"
+    STARTING = "starting"
+    WATCHING = "watching the canary"
+    DONE = "done"
+    FAILED = "failed"
+
+
+class Reload:
+    """One reload, from the request to its outcome."""
+
+    def __init__(self, arbiter: HostArbiter) -> None:
+        self.arbiter = arbiter
+        self.generation = arbiter.generation + 1
+        self.began = time.monotonic()
+        self.phase = Phase.PROBING
+        self.error = ""
+        self.detail = ""
+        self.probe: Probe | None = arbiter.start_probe()
+        self.cfg: Any = None
+        self.listeners: list[Listener] = []
+        self._opened: list[Listener] = []
+        self._canary_until = 0.0
+        self._surging = False
+
+    @property
+    def is_over(self) -> bool:
+        return self.phase in (Phase.DONE, Phase.FAILED)
+
+    @property
+    def workers(self) -> list[HostWorker]:
+        """The new generation's workers that live now."""
+        return [w for w in self.arbiter.live_workers() if w.generation == self.generation]
+
+    def outcome(self) -> dict[str, Any]:
+        """One record for whoever asked."""
+        return {
+            "outcome": self.phase.value, "generation": self.generation,
+            "seconds": round(time.monotonic() - self.began, 3),
+            "workers": len(self.workers), "error": self.error,
+        }
+
+    def advance(self) -> None:
+        """Go as far as is possible now."""
+        if self.phase is Phase.PROBING:
+            self._probe()
+        if self.phase is Phase.STARTING:
+            self._start()
+        if self.phase is Phase.WATCHING:
+            self._watch()
+
+    def fail(self, error: str, detail: str = "") -> None:
+        """Take the new away; the old stays as it is."""
+        if self.is_over:
+            return
+        self.phase = Phase.FAILED
+        self.error, self.detail = error, detail
+        if self.probe is not None:
+            self._end_probe()
+        for worker in self.workers:
+            self.arbiter.retire(worker)
+        for listener in self._opened:
+            listener.close()
+            listener.unlink()
+        self._opened = []
+
+    # -- phases ----------------------------------------------------------------------------
+
+    def _end_probe(self) -> None:
+        if self.probe is not None:
+            self.probe.kill()
+            self.probe.close()
+            self.probe = None
+
+    def _probe(self) -> None:
+        if self.probe is None:
+            return
+        report = self.probe.poll()
+        if report is None:
+            if time.monotonic() - self.began > self.arbiter.cfg.boot_timeout:
+                self.fail(
+                    f"the application did not import within {self.arbiter.cfg.boot_timeout:g} s"
+                )
+            return
+        self.probe.close()
+        self.probe = None
+        if report.error:
+            self.fail(report.error, report.detail)
+            return
+        try:
+            self._prepare(report)
+        except ApihourError as error:
+            self.fail(str(error))
+
+    def _prepare(self, report: ProbeReport) -> None:
+        """New configuration and new listeners, beside the old ones."""
+        self.cfg = self.arbiter.read_config()
+        wanted = self.arbiter.app_binds(report.binds)
+        self.listeners, self._opened = self.arbiter.open_beside(wanted, self.cfg)
+        self.phase = Phase.STARTING
+
+    def _start(self) -> None:
+        arbiter, cfg = self.arbiter, self.cfg
+        wanted = arbiter.wanted_workers(cfg)
+        workers = self.workers
+        ready = [worker for worker in workers if worker.ready]
+        canaries = min(cfg.canary, wanted) if self._canary_until == 0.0 else 0
+        target = canaries or wanted
+        if canaries and len(ready) >= canaries:
+            self.phase = Phase.WATCHING
+            self._canary_until = time.monotonic() + cfg.canary_time
+            arbiter.log.info("Reload: %d canary workers ready, watching them for %g s",
+                             len(ready), cfg.canary_time)
+            return
+        if cfg.surge and not canaries:
+            self._replace_as_ready(ready, wanted)
+        if len(ready) >= wanted:
+            self._commit()
+            return
+        taken = {worker.slot for worker in workers}
+        room = target - len(workers)
+        if cfg.surge:
+            room = min(room, wanted + cfg.surge - len(arbiter.live_workers()))
+        for slot in range(1, wanted + 1):
+            if room <= 0:
+                break
+            if slot not in taken:
+                arbiter.spawn(slot, self.generation, self.listeners, cfg)
+                room -= 1
+
+    def _replace_as_ready(self, ready: list[HostWorker], wanted: int) -> None:
+        """Retire one old worker for each new one beyond the surge."""
+        old = [w for w in self.arbiter.live_workers() if w.generation != self.generation]
+        old.sort(key=lambda worker: worker.slot)
+        while old and len(old) + len(ready) > wanted:
+            self.arbiter.retire(old.pop(0))
+            self._surging = True
+
+    def _watch(self) -> None:
+        workers = self.workers
+        requests = sum(worker.row.requests for worker in workers)
+        errors = sum(worker.row.errors for worker in workers)
+        if requests >= 20 and errors / requests > self.cfg.canary_errors:
+            self.fail(
+                f"canary: {errors:g} of {requests:g} responses were 5xx; expected at most "
+                f"{self.cfg.canary_errors:.0%}"
+            )
+        elif time.monotonic() >= self._canary_until:
+            self.phase = Phase.STARTING
+
+    def on_worker_lost(self, worker: HostWorker, message: str, detail: str) -> None:
+        """A new worker died or could not start."""
+        if self._surging and worker.failure is None:
+            return  # replaced like any other: the code has proven itself
+        self.fail(message, detail)
+
+    def _commit(self) -> None:
+        self.phase = Phase.DONE
+        self._opened = []
+        self.arbiter.adopt(self)

@@ -1,0 +1,142 @@
+"""One server of a worker on its listeners: start, accept, drain, stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+from apihour.accept import Acceptor, Balance
+from apihour.plugins import Server, ServerContext, StreamServer
+
+if TYPE_CHECKING:
+    from apihour.connections import ConnectionTable
+    from apihour.listeners import Listener
+
+__all__ = ["AncestorServer", "Serving"]
+
+
+class Serving:
+    """A server, the listeners it was given, and how its connections are doing."""
+
+    def __init__(self, name: str, server: Server, listeners: Sequence[Listener]) -> None:
+        self.name = name
+        self.server = server
+        self.protocol = server.protocol
+        self.listeners = list(listeners)
+        self.addresses = [listener.url for listener in listeners]
+        self.acceptors: list[Acceptor] = []
+        self._datagrams: list[asyncio.DatagramTransport] = []
+        self.started = False
+
+    @property
+    def is_shell(self) -> bool:
+        """Whether the console process serves it: the worker must leave its listeners alone."""
+        return bool(getattr(self.server, "is_shell", False)) and not getattr(
+            self.server, "in_worker", False
+        )
+
+    @property
+    def accepted(self) -> int:
+        return sum(acceptor.accepted for acceptor in self.acceptors)
+
+    @property
+    def refused(self) -> int:
+        return sum(acceptor.refused for acceptor in self.acceptors)
+
+    async def start(self, context: ServerContext) -> None:
+        """Get the server ready; nothing is accepted yet."""
+        self.started = True  # a start that fails half-way is stopped as well
+        await self.server.start(context)
+
+    async def accept(
+        self, table: ConnectionTable, loop: asyncio.AbstractEventLoop, log: logging.Logger,
+        balance: Balance | None, worker_limit: int,
+    ) -> None:
+        """Open the gates: from here on connections and datagrams arrive."""
+        for listener in self.listeners:
+            if listener.kind == "datagram":
+                await self._receive(listener, loop)
+            elif callable(getattr(self.server, "stream", None)):
+                limits = [n for n in (listener.address.limit, worker_limit) if n]
+                acceptor = Acceptor(
+                    self.name, listener.sock, cast(StreamServer, self.server), table, loop, log,
+                    balance=None if listener.address.reuse_port else balance,
+                    limit=min(limits, default=0),
+                )
+                self.acceptors.append(acceptor)
+                acceptor.start()
+            else:
+                await cast(Any, self.server).listener(listener.sock)
+
+    async def _receive(self, listener: Listener, loop: asyncio.AbstractEventLoop) -> None:
+        # A duplicate: closing the transport must not close what the arbiter shares.
+        sock = listener.sock.dup()
+        transport, _ = await loop.create_datagram_endpoint(
+            cast(Any, self.server).datagram, sock=sock
+        )
+        self._datagrams.append(transport)
+
+    def suspend(self, suspended: bool) -> None:
+        """Leave new connections to other workers for now, or take them again."""
+        for acceptor in self.acceptors:
+            if suspended:
+                acceptor.stop()
+            else:
+                acceptor.start()
+
+    def stop_accepting(self) -> None:
+        """Close the gates and this process's copies of the listeners."""
+        for acceptor in self.acceptors:
+            acceptor.stop()
+        for listener in self.listeners:
+            if listener.kind == "stream":
+                listener.close()
+
+    async def drain(self, deadline: float) -> None:
+        """Let the server say goodbye; `deadline` is a loop time."""
+        for acceptor in self.acceptors:
+            await acceptor.wait_attached()
+        await self.server.drain(deadline)
+
+    async def stop(self) -> None:
+        """Close what is left of it."""
+        for transport in self._datagrams:
+            transport.close()
+        await self.server.stop()
+
+
+class AncestorServer:
+    """What ``async make_servers(sockets)`` returned: asyncio servers that accept by themselves."""
+
+    protocol = "asyncio"
+
+    def __init__(self, pairs: dict[Any, Any]) -> None:
+        self._pairs = pairs
+
+    async def start(self, context: ServerContext | None = None) -> None:
+        """Nothing to do: they run already."""
+
+    async def listener(self, sock: socket.socket) -> None:
+        """Nothing to do: they listen already."""
+
+    async def drain(self, deadline: float) -> None:
+        """Close the servers and give each handler its own goodbye."""
+        left = max(0.0, deadline - asyncio.get_running_loop().time())
+        for server, handler in self._pairs.items():
+            server.close()
+            for name in ("finish_connections", "shutdown"):
+                goodbye = getattr(handler, name, None)
+                if callable(goodbye):
+                    await goodbye(left * 0.8)
+                    break
+
+    async def stop(self) -> None:
+        """Close the servers."""
+        for server in self._pairs:
+            server.close()
+
+    def statistics(self) -> dict[str, Any]:
+        return {"servers": len(self._pairs)}

@@ -1,0 +1,417 @@
+"""One worker: one process, one event loop, one container, all of its servers.
+
+Rules:
+
+- It reports to the arbiter over its channel: ``ready``, ``failed`` with the reason; the end
+  of the channel means that the arbiter is gone, and the worker retires by itself.
+- Its heartbeat is a timer of the loop, so a blocked loop is seen from outside.
+- Accepting comes last, and stops first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Awaitable
+from typing import Any
+
+from gunicorn import util
+from gunicorn.workers.base import Worker
+
+from apihour import faults
+from apihour.accept import Balance
+from apihour.binds import match_servers
+from apihour.channel import Channel
+from apihour.connections import ConnectionTable
+from apihour.errors import ApihourError
+from apihour.hooks import call_hook, takes_sockets
+from apihour.listeners import Listener
+from apihour.plugins import Registry, ServerContext
+from apihour.private import set_process_title
+from apihour.runtime import Runtime
+from apihour.scoreboard import Row, Scoreboard, State
+from apihour.serving import AncestorServer, Serving
+from apihour.targets import load_target
+
+__all__ = ["BEAT", "BOOT_FAILED", "HostWorker"]
+
+BEAT = 0.25  # seconds between two heartbeats; lag shorter than this is still measured
+BOOT_FAILED = 3  # exit status of a worker that never became ready
+_FOREIGN_AGE = 1.0  # seconds without a heartbeat after which a worker does not count for balance
+
+
+class HostWorker(Worker):  # type: ignore[misc]
+    """gunicorn's worker, with an event loop and a container in it."""
+
+    # What the arbiter sets between construction and fork.
+    row: Row
+    scoreboard: Scoreboard
+    runtime: Runtime
+    channel: Channel
+    slot = 0
+    generation = 0
+    with_agent = True
+
+    # The arbiter's books about it; nothing of the child reads them.
+    ready = False
+    channel_open = True
+    spawned = 0.0
+    kill_at = 0.0
+    due = 0
+    stack_logged = False
+    aborted_at = 0.0
+    failure: tuple[str, str] | None = None
+    report: dict[str, Any]
+
+    def __init__(
+        self, age: int, ppid: int, sockets: list[Listener], app: Any, timeout: float, cfg: Any,
+        log: Any,
+    ) -> None:
+        # Not gunicorn's own __init__: it makes a temporary file for heartbeats, which are
+        # in the scoreboard here.
+        self.age = age
+        self.pid: Any = "[booting]"
+        self.ppid = ppid
+        self.sockets = sockets
+        self.app = app
+        self.timeout = timeout
+        self.cfg = cfg
+        self.log = log
+        self.booted = False
+        self.aborted = False
+        self.alive = True
+        self.nr = 0
+        self.name = ""
+        self.container: Any = None
+        self.loop: Any = None
+        self.servers: dict[str, Serving] = {}
+        self.started = time.monotonic()
+        self.beat = self.started
+        self.exit_code = 0
+        self._quick = False
+        self._beat_due = 0.0
+
+    # -- process ---------------------------------------------------------------------------
+
+    def init_process(self) -> None:
+        """Enter the process after the fork: environment, owner, signals, loop; never returns."""
+        self.started = self.beat = time.monotonic()
+        self.name = self.row.worker
+        self.row.pid = self.pid = os.getpid()
+        self.row.heartbeat = self.started
+        self.connections = ConnectionTable(self.name, self._count_connections)
+        for key, value in self.cfg.env.items():
+            os.environ[key] = value
+        util.set_owner_process(self.cfg.uid, self.cfg.gid, initgroups=self.cfg.initgroups)
+        util.seed()
+        set_process_title(f"worker {self.name} [{self.cfg.proc_name}]")
+        self._reset_signals()
+        self._stack_fd = faults.register(self.runtime, self.pid)
+        self._agent = self._make_agent()
+        try:
+            self.run()
+        finally:
+            if self._agent is not None:
+                self._agent.stop()
+        sys.exit(self.exit_code)
+
+    def _reset_signals(self) -> None:
+        signal.set_wakeup_fd(-1)
+        for sig in (*self.SIGNALS, signal.SIGTTIN, signal.SIGTTOU):
+            signal.signal(sig, signal.SIG_IGN)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.signal(signal.SIGABRT, self.handle_abort)
+        signal.signal(signal.SIGTERM, self._exit_now)
+        signal.signal(signal.SIGINT, self._exit_now)
+        signal.signal(signal.SIGQUIT, self._exit_now)
+
+    def _exit_now(self, sig: int, frame: Any) -> None:
+        """A signal while there is no loop yet: nothing is held, so leave."""
+        sys.exit(0)
+
+    def _make_agent(self) -> Any:
+        if not self.with_agent:
+            return None
+        agent = importlib.import_module("apihour.agent").Agent(self)
+        agent.start()
+        return agent
+
+    def run(self) -> None:
+        """Import the application, make its loop, live in it."""
+        try:
+            container_class = load_target(self.app.target)
+            config = self.app.container_config()
+            self.loop = container_class.make_event_loop(config=config)
+        except Exception as error:
+            self._report_failure(error)
+            return
+        asyncio.set_event_loop(self.loop)
+        if self.cfg.debug:
+            self.loop.set_debug(True)
+        try:
+            self.loop.run_until_complete(self._live(container_class, config))
+        finally:
+            self._finish_loop()
+
+    def _finish_loop(self) -> None:
+        tasks = asyncio.all_tasks(self.loop)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            self.loop.run_until_complete(asyncio.wait(tasks, timeout=1.0))
+        self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+        self.loop.close()
+
+    # -- life ------------------------------------------------------------------------------
+
+    async def _live(self, container_class: type[Any], config: dict[str, Any]) -> None:
+        self._retiring = asyncio.Event()
+        self._quitting = asyncio.Event()
+        self._listen_to_arbiter()
+        self._schedule_beat()
+        starting = asyncio.ensure_future(self._start(container_class, config))
+        giving_up = asyncio.ensure_future(self._retiring.wait())
+        await asyncio.wait({starting, giving_up}, return_when=asyncio.FIRST_COMPLETED)
+        try:
+            if not starting.done():
+                starting.cancel()
+                await asyncio.wait({starting})
+            elif (error := starting.exception()) is not None:
+                self._report_failure(error)
+            else:
+                await giving_up
+                await self._retire()
+        finally:
+            giving_up.cancel()
+            await self._leave()
+
+    async def _start(self, container_class: type[Any], config: dict[str, Any]) -> None:
+        self.container = container_class(config=config, worker=self, loop=self.loop)
+        await call_hook(self.container, "pre_start")
+        if takes_sockets(self.container):
+            await call_hook(self.container, "start")
+            await self._start_ancestor()
+        else:
+            self._adopt(await call_hook(self.container, "make_servers"))
+            await call_hook(self.container, "start")
+            for serving in self._own_servers():
+                await serving.start(self._context(serving.name))
+        self.cfg.post_worker_init(self)
+        self._balance = Balance(self.row, self._neighbours)
+        self._balance.refresh()
+        for serving in self._own_servers():
+            await serving.accept(
+                self.connections, self.loop, self.log.error_log, self._balance,
+                self.cfg.worker_connections,
+            )
+        self.booted = True
+        self.row.accepting = 1.0
+        self.row.state = State.SERVING
+        shells = [serving.name for serving in self.servers.values() if serving.is_shell]
+        for name in shells:
+            self.servers[name].stop_accepting()
+        self.channel.send(
+            event="ready",
+            servers=[
+                {"name": s.name, "protocol": s.protocol, "addresses": s.addresses,
+                 "options": getattr(s.server, "options", {}) if s.is_shell else {}}
+                for s in self.servers.values()
+            ],
+            shells={name: [listener.name for listener in self.servers[name].listeners]
+                    for name in shells},
+        )
+
+    def _adopt(self, made: Any) -> None:
+        """Pair the user's servers with the listeners, and adapt each."""
+        registry = Registry.from_entry_points()
+        by_bind: dict[str, list[Listener]] = {}
+        for listener in self.sockets:
+            by_bind.setdefault(listener.name, []).append(listener)
+        for name, served, binds in match_servers(made, list(by_bind)):
+            listeners = [listener for bind in binds for listener in by_bind[bind]]
+            kinds = {listener.kind for listener in listeners}
+            if len(kinds) != 1:
+                raise ApihourError(
+                    f"server {name!r}: its binds are of several kinds ({', '.join(kinds)}); "
+                    "expected stream binds or datagram binds"
+                )
+            self.servers[name] = Serving(
+                name, registry.adapt(served, kinds.pop(), name), listeners
+            )
+        self.container.servers = {
+            name: serving.server for name, serving in self.servers.items()
+        }
+
+    async def _start_ancestor(self) -> None:
+        pairs = await call_hook(self.container, "make_servers", self.sockets)
+        for listener in self.sockets:
+            # asyncio's create_server(sock=...) listens again, with a backlog of its own.
+            listener.listen(self.cfg.backlog)
+        server = AncestorServer(dict(pairs or {}))
+        name = self.sockets[0].name if self.sockets else "asyncio"
+        self.servers[name] = Serving(name, server, self.sockets)
+        self.container.servers = dict(pairs or {})
+
+    def _own_servers(self) -> list[Serving]:
+        return [serving for serving in self.servers.values() if not serving.is_shell]
+
+    def _context(self, name: str) -> ServerContext:
+        sections = self.container.config.get("servers")
+        options = sections.get(name) if isinstance(sections, dict) else None
+        cfg = self.cfg
+        limits = {
+            key: getattr(cfg, key)
+            for key in ("limit_request_line", "limit_request_fields", "limit_request_field_size")
+        }
+        return ServerContext(
+            name=name, container=self.container, loop=self.loop, logger=self.log.error_log,
+            keepalive=cfg.keepalive, linger=cfg.worker_linger,
+            graceful_timeout=float(cfg.graceful_timeout),
+            access_log=self.log.access_log if cfg.accesslog else None,
+            access_log_format=cfg.access_log_format, debug=cfg.debug,
+            options={**limits, **(options if isinstance(options, dict) else {})},
+        )
+
+    def _report_failure(self, error: BaseException) -> None:
+        self.exit_code = BOOT_FAILED
+        message = str(error) if isinstance(error, ApihourError) else repr(error)
+        detail = "".join(traceback.format_exception(error))
+        self.channel.send(event="failed", message=message, detail=detail)
+
+    # -- heartbeat and numbers -------------------------------------------------------------
+
+    def _count_connections(self, count: int) -> None:
+        self.row.connections = count
+        self.row.accepted = self.connections.accepted
+
+    def _schedule_beat(self) -> None:
+        self._beat_due = time.monotonic() + BEAT
+        self.loop.call_later(BEAT, self._on_beat)
+
+    def _on_beat(self) -> None:
+        row, now = self.row, time.monotonic()
+        self.beat = row.heartbeat = now
+        row.lag = max(0.0, now - self._beat_due)
+        requests = errors = refused = 0
+        for serving in self.servers.values():
+            numbers = serving.server.statistics()
+            requests += numbers.get("requests", 0)
+            errors += numbers.get("responses_5xx", 0)
+            refused += serving.refused
+        row.requests, row.errors, row.refused = requests, errors, refused
+        if row.state == State.DRAINING:
+            row.left = len(self.connections)
+        elif self.booted:
+            self._balance.refresh()
+        self._schedule_beat()
+
+    def _neighbours(self) -> list[Row]:
+        """The other workers of this daemon that accept and are alive."""
+        oldest = time.monotonic() - _FOREIGN_AGE
+        return [
+            row for row in self.scoreboard.rows
+            if row.accepting and row.heartbeat > oldest and row.index != self.row.index
+        ]
+
+    # -- leaving ---------------------------------------------------------------------------
+
+    def _listen_to_arbiter(self) -> None:
+        loop = self.loop
+        loop.add_signal_handler(signal.SIGTERM, self._retiring.set)
+        loop.add_signal_handler(signal.SIGINT, self._quit)
+        loop.add_signal_handler(signal.SIGQUIT, self._quit)
+        loop.add_signal_handler(signal.SIGUSR1, self.log.reopen_files)
+        loop.add_reader(self.channel.fileno(), self._on_channel)
+
+    def _on_channel(self) -> None:
+        messages = self.channel.receive()
+        if messages is None:
+            self.loop.remove_reader(self.channel.fileno())
+            if not self._retiring.is_set():
+                self.log.warning("Worker %s: the arbiter is gone, retiring", self.name)
+            self._retiring.set()
+            return
+        for message in messages:
+            if message.get("command") == "suspend":
+                self._suspend(True)
+            elif message.get("command") == "resume":
+                self._suspend(False)
+
+    def _suspend(self, suspended: bool) -> None:
+        """Stop accepting for now, or go on; what is connected stays connected."""
+        for serving in self._own_servers():
+            serving.suspend(suspended)
+        if self.booted and not self._retiring.is_set():
+            self.row.accepting = 0.0 if suspended else 1.0
+
+    def _quit(self) -> None:
+        self._quick = True
+        self.cfg.worker_int(self)
+        self._retiring.set()
+        self._quitting.set()
+
+    async def _retire(self) -> None:
+        """Stop accepting, say goodbye, wait until the last connection is gone or the deadline."""
+        row = self.row
+        row.accepting = 0.0
+        row.state = State.DRAINING
+        timeout = float(self.cfg.graceful_timeout)
+        row.deadline = time.monotonic() + timeout
+        row.drain_total = row.left = len(self.connections)
+        for serving in self._own_servers():
+            serving.stop_accepting()
+        if self._quick:
+            return
+        deadline = self.loop.time() + timeout
+        goodbyes: list[Awaitable[Any]] = [
+            self._drain(serving, deadline) for serving in self._own_servers()
+        ]
+        draining = asyncio.gather(
+            *goodbyes, call_hook(self.container, "shutdown"), return_exceptions=True
+        )
+        quitting = asyncio.ensure_future(self._quitting.wait())
+        waiting: set[asyncio.Future[Any]] = {draining, quitting}
+        await asyncio.wait(waiting, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        quitting.cancel()
+        if draining.done():
+            for outcome in draining.result():
+                if isinstance(outcome, Exception):
+                    self.log.error("Worker %s: %s", self.name, outcome)
+        else:
+            draining.cancel()
+            self.log.warning(
+                "Worker %s: %d connections left at the end of its drain, closing them",
+                self.name, len(self.connections),
+            )
+
+    async def _drain(self, serving: Serving, deadline: float) -> None:
+        try:
+            await serving.drain(deadline)
+        except Exception:
+            self.log.exception("server %r: its drain failed", serving.name)
+
+    async def _leave(self) -> None:
+        """Stop the servers and the container, also after a partial start."""
+        self.row.state = State.EXITING
+        self.row.accepting = 0.0
+        for serving in self._own_servers():
+            if serving.started:
+                try:
+                    await serving.stop()
+                except Exception:
+                    self.log.exception("server %r: its stop failed", serving.name)
+        for conn in self.connections:
+            conn.close("worker leaves")
+        await asyncio.sleep(0)  # aborted transports say so in the next turn
+        if self.container is None:
+            return
+        try:
+            await call_hook(self.container, "cleanup")
+        except Exception as error:
+            self.log.error("Worker %s: %s", self.name, error)
+        await self.container.close_made()

@@ -77,8 +77,10 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         self.keeper = WorkerKeeper(self)
         self.commands = ArbiterCommands(self)
         self.inheritance = Inheritance.from_environment(os.environ)
-        if self.inheritance is not None and self.inheritance.operator_workers:
-            self.scale(self.inheritance.operator_workers)
+        if self.inheritance is not None:
+            self.generation = self.inheritance.generation
+            if self.inheritance.operator_workers:
+                self.scale(self.inheritance.operator_workers)
 
     # -- configuration ---------------------------------------------------------------------
 

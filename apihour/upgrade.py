@@ -52,7 +52,7 @@ class Upgrade:
         facts = {
             "runtime": str(arbiter.runtime.path), "channel": theirs.fileno(),
             "systemd": arbiter.systemd, "arbiter": arbiter.pid,
-            "operator_workers": arbiter.operator_workers,
+            "operator_workers": arbiter.operator_workers, "generation": arbiter.generation,
             "listeners": [
                 {"name": x.name, "address": str(x.address), "fd": x.fileno(),
                  "owns_path": x.owns_path}
@@ -141,6 +141,7 @@ class Inheritance:
         self.runtime = str(facts["runtime"])
         self.systemd = bool(facts["systemd"])
         self.operator_workers: int | None = facts.get("operator_workers")
+        self.generation = int(facts["generation"]) + 1
         self.is_done = False
         self._channel = Channel(socket.socket(fileno=facts["channel"]))
         self._channel.sock.set_inheritable(False)

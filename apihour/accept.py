@@ -72,15 +72,15 @@ class Balance:
     def __init__(self, own: Row, others: Callable[[], Iterable[Row]]) -> None:
         self._own = own
         self._others = others
-        self._rows: tuple[Row, ...] = ()
+        self.rows: tuple[Row, ...] = ()
 
     def refresh(self) -> None:
         """Look again which workers accept; called at every heartbeat, not per connection."""
-        self._rows = tuple(self._others())
+        self.rows = tuple(self._others())
 
     def is_over(self) -> bool:
         """Whether another worker should take the next connection."""
-        rows = self._rows
+        rows = self.rows
         if not rows:
             return False
         own = self._own.connections - self.SLACK

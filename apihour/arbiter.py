@@ -18,6 +18,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -149,38 +150,57 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         named: dict[str, list[Any]],
     ) -> tuple[list[Listener], list[Listener]]:
         """Listeners for `binds`, those of `have` kept; returns (all, newly opened ones)."""
-        kept: dict[tuple[str, Address], Listener] = {}
-        missing: list[tuple[str, Address]] = []
-        for name, addresses in binds.items():
-            for address in addresses:
-                same = next((x for x in have if x.name == name
-                             and x.address.place == address.place
-                             and x not in kept.values()), None)
-                if same is None:
-                    missing.append((name, address))
-                elif same.address.reuse_port != address.reuse_port:
-                    raise BindError(f"bind {name}={address}: reuse_port cannot be switched on a "
-                                    "socket in use; upgrade or restart instead")
-                else:
-                    kept[name, address] = same
+        slots = max(self.wanted_workers(cfg), cfg.worker_count.maximum)
+        wanted = [
+            (name, address, slot)
+            for name, addresses in binds.items() for address in addresses
+            for slot in (range(1, slots + 1) if address.reuse_port else (0,))
+        ]
+        kept: dict[tuple[str, Address, int], Listener] = {}
+        missing: list[tuple[str, Address, int]] = []
+        for name, address, slot in wanted:
+            same = next((x for x in have if x.name == name and x.address.place == address.place
+                         and x not in kept.values() and x.slot in (slot, 0)), None)
+            held = next((x for x in have if x.address.place == address.place), None)
+            if held is not None and held.address.reuse_port != address.reuse_port:
+                raise BindError(f"bind {name}={address}: reuse_port cannot be switched on a "
+                                "socket in use; restart instead")
+            if same is None and held is not None and slot and not address.port:
+                missing.append((name, replace(address, port=held.getsockname()[1]), slot))
+            elif same is None:
+                missing.append((name, address, slot))
+            else:
+                kept[name, address, slot] = same
         try:
             opened = open_listeners(missing, cfg.backlog, named, cfg.umask, (cfg.uid, cfg.gid))
         except BindError as error:
             raise self._explain(error, missing, have) from error
-        for (_, address), listener in kept.items():
-            listener.address = address
         fresh = iter(opened)
-        everything = [
-            kept.get((name, address)) or next(fresh)
-            for name, addresses in binds.items() for address in addresses
-        ]
+        everything = [kept.get(key) or next(fresh) for key in wanted]
+        for (_, address, _), listener in zip(wanted, everything, strict=True):
+            listener.address = address
         return everything, opened
+
+    def fit_slots(self) -> None:
+        """After a change of the number of workers: a socket for each slot, and no more."""
+        if not any(listener.slot for listener in self.LISTENERS):
+            return
+        binds: dict[str, list[Address]] = {}
+        for listener in self.LISTENERS:
+            addresses = binds.setdefault(listener.name, [])
+            if listener.address not in addresses:
+                addresses.append(listener.address)
+        before = self.LISTENERS
+        self.LISTENERS, _ = self._open(binds, self.cfg, before, {})
+        for listener in before:
+            if listener not in self.LISTENERS:
+                listener.close()
 
     @staticmethod
     def _explain(
-        error: BindError, missing: list[tuple[str, Address]], have: list[Listener]
+        error: BindError, missing: list[tuple[str, Address, int]], have: list[Listener]
     ) -> BindError:
-        for _, address in missing:
+        for _, address, _ in missing:
             for listener in have:
                 if address.port and address.port == listener.address.port:
                     return BindError(f"{error} (this daemon holds {listener} itself)")
@@ -747,6 +767,7 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         """The operator's own number of workers."""
         self.operator_workers = count
         self.num_workers = count
+        self.fit_slots()
 
     def handle_usr1(self) -> None:
         """Reopen the log files, here and in every worker and the console."""

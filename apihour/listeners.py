@@ -16,6 +16,7 @@ import os
 import socket
 import stat
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from apihour.addresses import Address
@@ -28,13 +29,19 @@ _FIRST_SYSTEMD_FD = 3  # SD_LISTEN_FDS_START of sd_listen_fds(3)
 
 
 class Listener:
-    """One bound socket of one server, in the shape gunicorn expects of its listeners."""
+    """One bound socket of one server, in the shape gunicorn expects of its listeners.
 
-    def __init__(self, name: str, address: Address, sock: socket.socket, owns_path: bool) -> None:
+    ``slot`` is the worker slot a ``?reuse_port`` socket is meant for, 0 for a shared one.
+    """
+
+    def __init__(
+        self, name: str, address: Address, sock: socket.socket, owns_path: bool, slot: int = 0
+    ) -> None:
         self.name = name
         self.address = address
         self.sock = sock
         self.owns_path = owns_path
+        self.slot = slot
         self.inode = os.stat(address.host).st_ino if address.is_path else None
 
     @property
@@ -84,17 +91,22 @@ class Listener:
 
 
 def open_listeners(
-    wanted: Iterable[tuple[str, Address]], backlog: int, named: Mapping[str, list[socket.socket]],
+    wanted: Iterable[tuple[str, Address, int]], backlog: int, named: Mapping[str, list[socket.socket]],
     umask: int = 0, owner: tuple[int, int] | None = None,
 ) -> list[Listener]:
-    """Open every (server name, address), or none.
+    """Open every (server name, address, slot), or none.
 
-    `named` are the sockets systemd passed, by name. Raises BindError with one line.
+    The slots of one address get one port, also where the system chooses it. `named` are the
+    sockets systemd passed, by name. Raises BindError with one line.
     """
     opened: list[Listener] = []
     try:
-        for name, address in wanted:
-            listener = _open(name, address, named, umask, owner)
+        for name, address, slot in wanted:
+            first = next((x for x in opened if x.slot and x.name == name
+                          and x.address == address), None)
+            port = address.port if first is None else first.getsockname()[1]
+            listener = _open(name, replace(address, port=port), named, umask, owner)
+            listener.address, listener.slot = address, slot
             opened.append(listener)
             try:
                 listener.listen(backlog)

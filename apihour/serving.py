@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import TYPE_CHECKING, Any, cast
 
 from apihour.accept import Acceptor, Balance
@@ -29,6 +29,7 @@ class Serving:
         self.addresses = [listener.url for listener in listeners]
         self.acceptors: list[Acceptor] = []
         self._datagrams: list[asyncio.DatagramTransport] = []
+        self._foreign: dict[int, Acceptor] = {}
         self.started = False
 
     @property
@@ -53,23 +54,41 @@ class Serving:
 
     async def accept(
         self, table: ConnectionTable, loop: asyncio.AbstractEventLoop, log: logging.Logger,
-        balance: Balance | None, worker_limit: int,
+        balance: Balance | None, worker_limit: int, slot: int,
     ) -> None:
-        """Open the gates: from here on connections and datagrams arrive."""
+        """Open the gates: from here on connections and datagrams arrive.
+
+        Of ``?reuse_port`` sockets those of `slot`, the worker's own, are served.
+        """
         for listener in self.listeners:
+            own = listener.slot in (0, slot)
             if listener.kind == "datagram":
-                await self._receive(listener, loop)
+                if own:
+                    await self._receive(listener, loop)
             elif callable(getattr(self.server, "stream", None)):
                 limits = [n for n in (listener.address.limit, worker_limit) if n]
                 acceptor = Acceptor(
                     self.name, listener.sock, cast(StreamServer, self.server), table, loop, log,
-                    balance=None if listener.address.reuse_port else balance,
-                    limit=min(limits, default=0),
+                    balance=None if listener.slot else balance, limit=min(limits, default=0),
                 )
                 self.acceptors.append(acceptor)
-                acceptor.start()
-            else:
+                if own:
+                    acceptor.start()
+                else:
+                    self._foreign[listener.slot] = acceptor
+            elif own:
                 await cast(Any, self.server).listener(listener.sock)
+
+    def mind_slots(self, served: Set[int]) -> None:
+        """Accept on the sockets of slots that nobody serves; give them back later.
+
+        `served` are the slots whose worker is alive and accepts.
+        """
+        for slot, acceptor in self._foreign.items():
+            if slot in served:
+                acceptor.stop()
+            else:
+                acceptor.start()
 
     async def _receive(self, listener: Listener, loop: asyncio.AbstractEventLoop) -> None:
         # A duplicate: closing the transport must not close what the arbiter shares.
@@ -84,7 +103,7 @@ class Serving:
         for acceptor in self.acceptors:
             if suspended:
                 acceptor.stop()
-            else:
+            elif acceptor not in self._foreign.values():
                 acceptor.start()
 
     def stop_accepting(self) -> None:

@@ -43,15 +43,17 @@ _CONTROL = "the console's local socket does this: apihour ctl"
 _HONOURED = (
     "config backlog max_requests max_requests_jitter timeout graceful_timeout "
     "limit_request_line limit_request_fields limit_request_field_size print_config chdir daemon "
-    "raw_env pidfile worker_tmp_dir user group umask initgroups accesslog access_log_format "
-    "errorlog loglevel capture_output logger_class logconfig logconfig_dict logconfig_json "
+    "raw_env pidfile user group umask initgroups accesslog access_log_format "
+    "errorlog loglevel capture_output logconfig logconfig_dict logconfig_json "
     "syslog_addr syslog syslog_prefix syslog_facility disable_redirect_access_to_syslog "
-    "enable_stdio_inheritance proc_name default_proc_name pythonpath worker_connections "
+    "enable_stdio_inheritance proc_name default_proc_name pythonpath "
     "reload_extra_files on_starting on_reload when_ready pre_fork post_fork post_worker_init "
     "worker_int worker_abort pre_exec child_exit worker_exit nworkers_changed on_exit"
 ).split()
 
 _REPLACED = {
+    "logger_class": "default apihour.log.HostLogger, which survives a full disk",
+    "worker_connections": "default 0, no limit; binds may have a limit each: ADDRESS?limit=N",
     "bind": "takes name=address as well, and the addresses of apihour.addresses",
     "workers": "default: one per CPU this process may use; MIN..MAX follows the load",
     "keepalive": "default 75 s: clients reuse connections for that long",
@@ -96,6 +98,7 @@ _REFUSED = {
         "asgi_loop asgi_lifespan asgi_disconnect_grace_period".split(),
         "options of an ASGI application belong to ASGIServer(app, ...)",
     ),
+    "worker_tmp_dir": "heartbeats are in the runtime directory: APIHOUR_RUNTIME_DIR",
     "worker_class": "there is one kind of worker: an event loop with a container",
     "threads": "a worker is one event loop; use blocking=True endpoints",
     "reload_engine": "apihour dev watches files by itself",
@@ -310,6 +313,8 @@ class HostConfig(Config):  # type: ignore[misc]
         for cls in OWN:
             self.settings[cls.name] = cls()
         self.settings["workers"].set(_default_workers())
+        self.settings["logger_class"].default = "apihour.log.HostLogger"
+        self.settings["logger_class"].set("apihour.log.HostLogger")
 
     @property
     def address(self) -> tuple[()]:

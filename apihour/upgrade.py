@@ -55,7 +55,7 @@ class Upgrade:
             "operator_workers": arbiter.operator_workers, "generation": arbiter.generation,
             "listeners": [
                 {"name": x.name, "address": str(x.address), "fd": x.fileno(),
-                 "owns_path": x.owns_path}
+                 "owns_path": x.owns_path, "slot": x.slot}
                 for x in listeners
             ],
         }
@@ -151,7 +151,8 @@ class Inheritance:
             sock.set_inheritable(False)
             sock.setblocking(False)
             self._listeners.append(Listener(
-                entry["name"], parse_address(entry["address"]), sock, entry["owns_path"]
+                entry["name"], parse_address(entry["address"]), sock, entry["owns_path"],
+                entry["slot"],
             ))
 
     @classmethod

@@ -207,7 +207,7 @@ class HostWorker(Worker):  # type: ignore[misc]
         for serving in self._own_servers():
             await serving.accept(
                 self.connections, self.loop, self.log.error_log, self._balance,
-                self.cfg.worker_connections,
+                self.cfg.worker_connections, self.slot,
             )
         self.booted = True
         self.row.accepting = 1.0
@@ -306,8 +306,11 @@ class HostWorker(Worker):  # type: ignore[misc]
         row.requests, row.errors, row.refused = requests, errors, refused
         if row.state == State.DRAINING:
             row.left = len(self.connections)
-        elif self.booted:
+        elif self.booted and row.accepting:
             self._balance.refresh()
+            served = {int(other.slot) for other in self._balance.rows} | {self.slot}
+            for serving in self.servers.values():
+                serving.mind_slots(served)
         self._schedule_beat()
 
     def _neighbours(self) -> list[Row]:

@@ -1,0 +1,54 @@
+"""gunicorn's logger, made safe against a log that cannot be written.
+
+Rules: a full disk costs log lines, never requests and never a flood on stderr; it is said
+once in a while, counted, and over by itself when there is room again.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from typing import Any
+
+from gunicorn.glogging import Logger
+
+__all__ = ["HostLogger", "LostLines"]
+
+_SAY_EVERY = 10.0  # seconds between two lines on stderr about lost ones
+
+
+class LostLines:
+    """Counts records a handler could not write; stands in for ``Handler.handleError``."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._said = -_SAY_EVERY
+
+    def __call__(self, record: logging.LogRecord) -> None:
+        """Called by logging inside the ``except`` of a failed ``emit``."""
+        self.count += 1
+        now = time.monotonic()
+        if now - self._said < _SAY_EVERY or sys.stderr is None:
+            return
+        self._said = now
+        error = sys.exc_info()[1]
+        try:
+            sys.stderr.write(f"apihour: cannot write the log: {error}; {self.count} lines lost\n")
+        except OSError:
+            return  # stderr may be on the same full disk; the counter has it
+
+
+class HostLogger(Logger):  # type: ignore[misc]
+    """The default ``logger_class``."""
+
+    lost_lines: LostLines
+
+    def setup(self, cfg: Any) -> None:
+        """Set the handlers up as gunicorn does, then make each of them safe."""
+        super().setup(cfg)
+        if not hasattr(self, "lost_lines"):
+            self.lost_lines = LostLines()
+        for logger in (self.error_log, self.access_log, logging.getLogger()):
+            for handler in logger.handlers:
+                handler.handleError = self.lost_lines  # type: ignore[method-assign]

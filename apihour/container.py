@@ -130,6 +130,6 @@ class Container:
             if asyncio.iscoroutine(closing):
                 await closing
         if "shared" in made:
-            made.pop("shared").close()
+            await made.pop("shared").close()
         if "_cpu_pool" in made:
             made.pop("_cpu_pool").shutdown(wait=False, cancel_futures=True)

@@ -30,6 +30,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
 
@@ -211,9 +212,8 @@ def interpreter() -> str:
     arguments = sysconfig.get_config_var("CONFIG_ARGS") or ""
     built = [flag for flag in ("--enable-optimizations", "--with-lto") if flag in arguments]
     try:
-        import uvloop
-        loop = f"uvloop {uvloop.__version__}"
-    except ImportError:
+        loop = f"uvloop {version('uvloop')}"
+    except PackageNotFoundError:
         loop = "no uvloop"
     return (
         f"CPython {sys.version.split()[0]} ({' '.join(built) or 'not optimised'}), {loop}, "

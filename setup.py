@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from setuptools import find_packages, setup
+from setuptools.command.sdist import sdist
 
 PROTOCOLS = "protocols"
 
@@ -29,6 +30,30 @@ try:
     command_classes["editable_wheel"] = EditableWheel
 except ImportError:
     pass
+
+
+class Sdist(sdist):
+    """A source archive with everything the tests and ``make`` need.
+
+    By suffix, not by whole directories: a checkout in use has private keys in it.
+    """
+
+    SUFFIXES = ("py", "rst", "ini", "yaml", "html", "json", "lua", "sh", "txt", "typed")
+    DIRECTORIES = ("tests", "examples", "docs", "benchmarks", "apihour", PROTOCOLS)
+    FILES = ("Makefile", "CHANGELOG.rst", ".gitignore", ".ci/*", "keys/README.rst",
+             "keys/.gitignore")
+
+    def make_distribution(self) -> None:
+        for directory in self.DIRECTORIES:
+            for suffix in self.SUFFIXES:
+                self.filelist.recursive_include(directory, f"*.{suffix}")
+        for pattern in self.FILES:
+            self.filelist.include(pattern)
+        self.filelist.remove_duplicates()
+        super().make_distribution()
+
+
+command_classes["sdist"] = Sdist
 
 setup(
     packages=packages + plugins,

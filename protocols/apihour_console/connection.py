@@ -1,0 +1,166 @@
+"""One SSH connection of the console: whose key it is, how many tries, how many sessions.
+
+Rules:
+
+- The only module of the console that uses names asyncssh does not document; each says why,
+  and a test fails when a release moves one.
+- The key's entry decides the role; the login name chooses nothing.
+- Six failed tries end a connection (OpenSSH's MaxAuthTries), ten sessions at once are what
+  one may have (MaxSessions). No forwarding, agent or subsystem is ever granted.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import asyncssh
+
+from apihour.connections import format_peer
+from apihour_console.authorized import AuthorizedKey, AuthorizedKeys
+
+__all__ = ["AUTH_TRIES", "SESSIONS", "ConsoleChannel", "ConsoleConnection", "ConsoleServer"]
+
+AUTH_TRIES = 6  # MaxAuthTries of sshd_config(5)
+SESSIONS = 10  # MaxSessions of sshd_config(5)
+
+
+class ConsoleChannel(asyncssh.SSHServerChannel[bytes]):
+    """A channel that learns when the client's reader went away (``ssh host cmd | head``)."""
+
+    def _process_eow_at_openssh_dot_com_request(self, packet: Any) -> bool:
+        """OpenSSH's ``eow@openssh.com`` (PROTOCOL, 2.1): nobody reads our output any more.
+
+        asyncssh finds handlers by this kind of name; without it the client would wait for
+        the end of a stream that has none.
+        """
+        packet.check_end()
+        closed = getattr(self._session, "reader_closed", None)
+        if closed is not None:
+            closed()
+        return True
+
+
+class ConsoleConnection(asyncssh.SSHServerConnection):
+    """asyncssh's server connection, with its tries counted and its options left alone."""
+
+    failures = 0
+
+    async def reload_config(self) -> None:
+        """Nothing depends on who logs in, so options need not be made again.
+
+        asyncssh rebuilds them in the loop's default executor at each login, and a login
+        would wait for whatever keeps that busy.
+        """
+
+    def create_server_channel(
+        self, encoding: str | None = "", errors: str = "", window: int = 0, max_pktsize: int = 0
+    ) -> asyncssh.SSHServerChannel[bytes]:
+        """As asyncssh does it, with our class: there is no hook to choose one."""
+        self._update_recv_pktlen(max_pktsize or self._max_pktsize)
+        return ConsoleChannel(
+            self, self._loop, self._allow_pty, False, False, 0, 0, None, "strict",
+            window or self._window, max_pktsize or self._max_pktsize,
+        )
+
+    def send_userauth_failure(self, partial_success: bool) -> None:
+        """Count every refused try, of whatever method, and end the connection at the limit."""
+        self.failures += 1
+        if self.failures >= AUTH_TRIES:
+            self.disconnect(
+                asyncssh.DISC_NO_MORE_AUTH_METHODS_AVAILABLE, "Too many authentication failures"
+            )
+            return
+        super().send_userauth_failure(partial_success)
+
+
+class _Matcher(asyncssh.SSHAuthorizedKeys):
+    """Stands for asyncssh's authorised keys, and remembers which entry matched last."""
+
+    def __init__(self, keys: Callable[[], AuthorizedKeys]) -> None:
+        super().__init__()
+        self._keys = keys
+        self.entry: AuthorizedKey | None = None
+
+    def validate(
+        self, key: asyncssh.SSHKey, client_host: str, client_addr: str,
+        cert_principals: Sequence[str] | None = None, ca: bool = False,
+    ) -> Mapping[str, object] | None:
+        self.entry = None
+        found = self._keys().match(key, client_host, client_addr, cert_principals, ca)
+        if found is None:
+            return None
+        self.entry, options = found
+        return options
+
+
+class ConsoleServer(asyncssh.SSHServer):
+    """Decides who gets in, and makes a session for each channel.
+
+    `authorized` returns the keys of now; `make_session` gets this object; `logged_in` and
+    `lost` are told about this object.
+    """
+
+    def __init__(
+        self, authorized: Callable[[], AuthorizedKeys],
+        make_session: Callable[[ConsoleServer], asyncssh.SSHServerSession[bytes]],
+        logged_in: Callable[[ConsoleServer], None], lost: Callable[[ConsoleServer], None],
+    ) -> None:
+        self._matcher = _Matcher(authorized)
+        self._make_session = make_session
+        self._logged_in = logged_in
+        self._lost = lost
+        self.connection: asyncssh.SSHServerConnection | None = None
+        self.sessions: set[Any] = set()
+        self.entry: AuthorizedKey | None = None
+        self.name = ""
+        self.address = "local"
+        self.peer = ""
+        self.kicked = False
+        self._quiet_since = time.monotonic()
+
+    def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+        self.connection = conn
+        peer = conn.get_extra_info("peername")
+        self.address = peer[0] if isinstance(peer, tuple) else "local"
+        self.peer = format_peer(peer)
+        conn.set_authorized_keys(self._matcher)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._lost(self)
+
+    @property
+    def failures(self) -> int:
+        """Tries to log in that were refused."""
+        return getattr(self.connection, "failures", 0)
+
+    @property
+    def idle(self) -> float:
+        """Seconds since it had a session."""
+        return 0.0 if self.sessions else time.monotonic() - self._quiet_since
+
+    def session_ended(self, session: Any) -> None:
+        """One of its sessions is over."""
+        self.sessions.discard(session)
+        self._quiet_since = time.monotonic()
+
+    def begin_auth(self, username: str) -> bool:
+        self.name = username
+        return True
+
+    def auth_completed(self) -> None:
+        self.entry = self._matcher.entry
+        self._logged_in(self)
+
+    def session_requested(self) -> Any:
+        if self.entry is None or len(self.sessions) >= SESSIONS:
+            return False
+        session = self._make_session(self)
+        self.sessions.add(session)
+        return session
+
+    def close(self, reason: str) -> None:
+        """End the connection with a word to the client."""
+        if self.connection is not None:
+            self.connection.disconnect(asyncssh.DISC_BY_APPLICATION, reason)

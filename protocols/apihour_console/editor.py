@@ -1,0 +1,276 @@
+"""The line editor of an interactive session: prompt_toolkit over a channel's terminal.
+
+Rules:
+
+- No file descriptor, no signal, no exception handler of the loop: input comes from memory,
+  output goes to the channel (prompt_toolkit.contrib.ssh blocks on a pipe).
+- The cursor's position is never asked for: answers that cross the network late would be
+  taken for typing.
+- A line is at most :data:`LINE_LIMIT` characters; more is dropped with a bell.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, TextIO, cast
+
+from prompt_toolkit import PromptSession
+from prompt_toolkit.application import create_app_session
+from prompt_toolkit.buffer import Buffer
+from prompt_toolkit.completion import CompleteEvent, Completer, Completion
+from prompt_toolkit.data_structures import Size
+from prompt_toolkit.document import Document
+from prompt_toolkit.formatted_text import ANSI
+from prompt_toolkit.history import History
+from prompt_toolkit.input.base import Input
+from prompt_toolkit.input.typeahead import clear_typeahead
+from prompt_toolkit.input.vt100_parser import Vt100Parser
+from prompt_toolkit.key_binding import KeyBindings, KeyPress, KeyPressEvent
+from prompt_toolkit.keys import Keys
+from prompt_toolkit.output import ColorDepth
+from prompt_toolkit.output.vt100 import Vt100_Output
+
+from apihour_console.completion import Candidate
+from apihour_console.history import LineHistory
+from apihour_console.keystrokes import Keystrokes
+from apihour_console.terminal import Terminal
+
+__all__ = ["LINE_LIMIT", "ChannelInput", "LineEditor", "make_output"]
+
+LINE_LIMIT = 8 * 1024  # characters; repainting a longer one costs the process tens of ms a key
+PASTE_LIMIT = 64 * 1024  # characters of one paste, for blocks of Python
+_numbers = itertools.count(1)  # names inputs apart in prompt_toolkit's typeahead store
+
+CompleteFunction = Callable[[str], AsyncGenerator[Candidate, None]]
+
+
+class ChannelInput(Input):
+    """prompt_toolkit's input, fed from memory."""
+
+    def __init__(self, terminal: Terminal) -> None:
+        self._terminal = terminal
+        self._name = f"channel-{next(_numbers)}"
+        self._presses: list[KeyPress] = []
+        self._parser = Vt100Parser(self._presses.append)
+        self._strokes = Keystrokes(self._parser.feed, self._paste, PASTE_LIMIT)
+        self._ready: Callable[[], None] | None = None
+        self._closed = False
+
+    def _paste(self, text: str) -> None:
+        self._parser.flush()
+        self._presses.append(KeyPress(Keys.BracketedPaste, text))
+
+    def _received(self, text: str) -> None:
+        self._strokes.feed(text)
+        if self._ready is not None:
+            self._ready()
+
+    def read_keys(self) -> list[KeyPress]:
+        """Take the presses that came since."""
+        presses = list(self._presses)
+        self._presses.clear()
+        return presses
+
+    def flush_keys(self) -> list[KeyPress]:
+        """Take what was the beginning of something longer and stayed alone."""
+        tail = self._strokes.flush()
+        if tail:
+            self._parser.feed(tail)
+        self._parser.flush()
+        return self.read_keys()
+
+    @contextmanager
+    def _attached(self, ready: Callable[[], None]) -> Generator[None, None, None]:
+        previous, self._ready = self._ready, ready
+        self._terminal.attach(self._received)
+        try:
+            yield
+        finally:
+            self._ready = previous
+            if previous is None:
+                self._terminal.detach()
+
+    def attach(self, input_ready_callback: Callable[[], None]) -> AbstractContextManager[None]:
+        return self._attached(input_ready_callback)
+
+    @contextmanager
+    def _detached(self) -> Generator[None, None, None]:
+        previous, self._ready = self._ready, None
+        self._terminal.detach()
+        try:
+            yield
+        finally:
+            self._ready = previous
+            if previous is not None:
+                self._terminal.attach(self._received)
+
+    def detach(self) -> AbstractContextManager[None]:
+        return self._detached()
+
+    def raw_mode(self) -> AbstractContextManager[None]:
+        """The client's terminal is in raw mode already."""
+        return nullcontext()
+
+    def cooked_mode(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def fileno(self) -> int:
+        raise NotImplementedError("a channel has no file descriptor")
+
+    def typeahead_hash(self) -> str:
+        return self._name
+
+    def drop_typeahead(self) -> None:
+        """Forget what was typed ahead."""
+        self._presses.clear()
+        clear_typeahead(self)
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    def close(self) -> None:
+        """The other end is gone: whoever reads gets EOFError."""
+        self._closed = True
+        if self._ready is not None:
+            self._ready()
+        clear_typeahead(self)
+
+
+class _Output:
+    """The file that prompt_toolkit writes to."""
+
+    encoding = "utf-8"
+
+    def __init__(self, terminal: Terminal) -> None:
+        self._terminal = terminal
+
+    def write(self, text: str) -> None:
+        self._terminal.write_raw(text)
+
+    def flush(self) -> None:
+        """Writes are not held back."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def make_output(terminal: Terminal) -> Vt100_Output:
+    """prompt_toolkit's output on that terminal."""
+    return Vt100_Output(
+        cast(TextIO, _Output(terminal)),
+        lambda: Size(rows=terminal.rows, columns=terminal.columns),
+        term=terminal.kind, enable_cpr=False,
+        default_color_depth=None if terminal.colour else ColorDepth.DEPTH_1_BIT,
+    )
+
+
+class _Completer(Completer):
+    """Completion by a function over the text before the cursor."""
+
+    def __init__(self, complete: CompleteFunction) -> None:
+        self._complete = complete
+
+    def get_completions(self, document: Document, event: CompleteEvent) -> Iterable[Completion]:
+        raise NotImplementedError("completions come from the loop: see get_completions_async")
+
+    async def get_completions_async(
+        self, document: Document, complete_event: CompleteEvent
+    ) -> AsyncGenerator[Completion, None]:
+        async for one in self._complete(document.text_before_cursor):
+            yield Completion(one.text, -one.replaces, display_meta=one.about)
+
+
+class _History(History):
+    """prompt_toolkit's view of a :class:`LineHistory`."""
+
+    def __init__(self, lines: LineHistory) -> None:
+        super().__init__()
+        self._lines = lines
+
+    def load_history_strings(self) -> Iterable[str]:
+        return reversed(self._lines.lines)
+
+    def store_string(self, string: str) -> None:
+        self._lines.append(string)
+
+
+class LineEditor:
+    """Reads lines from one terminal; completion, history and Ctrl-R included."""
+
+    def __init__(
+        self, terminal: Terminal, history: LineHistory, complete: CompleteFunction,
+        multiline: Callable[[str], bool] | None = None,
+    ) -> None:
+        """`multiline` says whether the text so far wants another line (a Python block)."""
+        self.terminal = terminal
+        self.input = ChannelInput(terminal)
+        self.output = make_output(terminal)
+        self._limit = PASTE_LIMIT if multiline else LINE_LIMIT
+        with create_app_session(input=self.input, output=self.output):
+            self.session: PromptSession[str] = PromptSession(
+                history=_History(history), completer=_Completer(complete),
+                complete_while_typing=False, enable_history_search=True,
+                key_bindings=self._bindings(multiline), multiline=multiline is not None,
+                reserve_space_for_menu=6, input=self.input, output=self.output,
+                prompt_continuation="... ",
+            )
+        self.session.default_buffer.on_text_changed += self._bound
+        terminal.resized = self._resized
+
+    def _bindings(self, multiline: Callable[[str], bool] | None) -> KeyBindings:
+        bindings = KeyBindings()
+
+        @bindings.add(Keys.BracketedPaste)
+        def _(event: KeyPressEvent) -> None:
+            buffer = event.current_buffer
+            text = event.data.replace("\r\n", "\n").replace("\r", "\n")
+            room = max(0, self._limit - len(buffer.text))
+            if len(text) > room:
+                event.app.output.bell()
+            buffer.insert_text(text[:room])
+
+        if multiline is not None:
+            @bindings.add(Keys.Enter)
+            def _(event: KeyPressEvent) -> None:
+                buffer = event.current_buffer
+                at_end = not buffer.document.text_after_cursor.strip()
+                if at_end and not multiline(buffer.text):
+                    buffer.validate_and_handle()
+                else:
+                    buffer.newline(copy_margin=True)
+
+        return bindings
+
+    def _bound(self, buffer: Buffer) -> None:
+        if len(buffer.text) > self._limit:
+            buffer.document = Document(buffer.text[: self._limit])
+
+    def _resized(self) -> None:
+        if self.session.app.is_running:
+            self.session.app.invalidate()  # its poll of the size does the rest
+
+    async def read_line(self, prompt: str) -> str:
+        """One line (or pasted lines). Raises EOFError, KeyboardInterrupt on Ctrl-C.
+
+        `prompt` may hold colours (ECMA-48 SGR).
+        """
+        if self.input.closed:
+            raise EOFError
+        return await self.session.prompt_async(
+            ANSI(prompt), handle_sigint=False, set_exception_handler=False
+        )
+
+    def close(self) -> None:
+        """The other end is gone."""
+        self.input.close()
+
+    def drop_typeahead(self) -> None:
+        """Forget what was typed while a command ran."""
+        self.input.drop_typeahead()
+
+    def run_application(self, application: Any) -> Any:
+        """Run a full-screen application on the same terminal; returns its awaitable."""
+        return application.run_async(handle_sigint=False, set_exception_handler=False)

@@ -1,0 +1,139 @@
+"""``apihour ctl [--instance NAME] command ...``: finds the daemon, prints what it says.
+
+Rules:
+
+- The only running daemon of this user is meant unless ``--instance`` names one.
+- When whoever reads our output goes away (``| head -1``) the command ends at once, whether
+  or not another line would come.
+- Exit statuses are the command's; 1 when there is no daemon, 130 on Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from apihour.errors import ApihourError, ConfigurationError, UsageError
+from apihour.runtime import Runtime, base_directory
+from apihour.wire import Framer, encode
+from apihour_console.runner import CANCELLED
+
+__all__ = ["find_instance", "run"]
+
+USAGE = "usage: apihour ctl [--instance NAME] COMMAND [ARGUMENTS]; try: apihour ctl help"
+_CONNECT = 5.0  # seconds
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run ``apihour ctl`` with those arguments (without ``ctl``); returns the exit status."""
+    try:
+        name, words = _parse(list(argv))
+        return _talk(find_instance(name), words)
+    except ApihourError as error:
+        print(f"apihour ctl: {error}", file=sys.stderr)
+        return error.exit_status
+
+
+def _parse(argv: list[str]) -> tuple[str, list[str]]:
+    name = ""
+    while argv and argv[0].startswith("-"):
+        option, _, value = argv.pop(0).partition("=")
+        if option in ("-h", "--help"):
+            return name, ["help"]
+        if option != "--instance":
+            raise UsageError(f"option {option!r}: expected --instance; {USAGE}")
+        if not value and not argv:
+            raise UsageError(f"option --instance: expected a name after it; {USAGE}")
+        name = value or argv.pop(0)
+    return name, argv or ["help"]
+
+
+def find_instance(name: str = "") -> Runtime:
+    """The daemon of that name (its directory's, pid, or name); without one, the only one.
+
+    Raises ConfigurationError when there is none, or more than one.
+    """
+    found = [one for base in _bases() for one in Runtime.instances(base) if one.is_in_use()]
+    shown = ", ".join(f"{one.path.name} ({_title(one)})" for one in found)
+    if name:
+        found = [one for one in found if name in _names(one)]
+        if not found:
+            raise ConfigurationError(f"no daemon {name!r}; running: {shown or 'none'}")
+    if not found:
+        bases = ", ".join(str(base) for base in _bases())
+        raise ConfigurationError(f"no daemon is running: none found in {bases}")
+    if len(found) > 1:
+        raise ConfigurationError(f"several daemons: {shown}; choose with --instance")
+    return found[0]
+
+
+def _bases() -> list[Path]:
+    mine = base_directory(os.getuid())
+    if os.getuid() != 0:
+        return [mine]
+    return sorted({mine, *mine.parent.glob("apihour-*")})
+
+
+def _names(runtime: Runtime) -> set[str]:
+    facts = runtime.read_instance()
+    return {runtime.path.name, str(facts.get("pid", "")), _title(runtime)}
+
+
+def _title(runtime: Runtime) -> str:
+    facts = runtime.read_instance()
+    return str(facts.get("name") or facts.get("target") or "starting")
+
+
+def _talk(runtime: Runtime, words: list[str]) -> int:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    with sock:
+        sock.settimeout(_CONNECT)
+        try:
+            sock.connect(str(runtime.console_socket))
+        except OSError as error:
+            raise ConfigurationError(
+                f"{runtime.console_socket}: {error.strerror or error}; expected a running console "
+                "(was the daemon started with --no-console?)"
+            ) from error
+        sock.settimeout(None)
+        terminal = sys.stdout.isatty()
+        arguments = {
+            "words": words, "colour": terminal and not os.environ.get("NO_COLOR"),
+            "width": shutil.get_terminal_size().columns if terminal else None,
+        }
+        sock.sendall(encode({"id": 1, "command": "run", "arguments": arguments}))
+        try:
+            return _print_replies(sock)
+        except KeyboardInterrupt:
+            return CANCELLED
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+
+
+def _print_replies(sock: socket.socket) -> int:
+    framer = Framer()
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    poll.register(sys.stdout.fileno(), 0)  # only errors: the reader is gone
+    while True:
+        events = dict(poll.poll())
+        if events.get(sys.stdout.fileno(), 0) & select.POLLERR:
+            raise BrokenPipeError
+        data = sock.recv(64 * 1024)
+        if not data:
+            raise ConfigurationError("the console closed the connection; expected a result")
+        for message in framer.feed(data):
+            if "result" in message:
+                return int(message["result"]["status"])
+            if "error" in message:
+                raise ConfigurationError(str(message["error"]))
+            item = message.get("item", {})
+            sys.stderr.write(item.get("err", ""))
+            sys.stdout.write(item.get("out", ""))
+            sys.stdout.flush()

@@ -1,0 +1,257 @@
+"""The console process: what the arbiter starts beside the workers, and how it ends.
+
+Rules:
+
+- It is exec'd with one environment variable, ``APIHOUR_CONSOLE`` (JSON, see
+  :class:`Settings`), and inherits every network socket; it opens only its unix socket.
+- It imports no application code and outlives the arbiter that started it: told to go
+  (SIGTERM) it stops accepting and ends with its last session. When no arbiter of the daemon
+  is left it ends within ``graceful_timeout``, asked or not.
+- Whatever keeps the network shell off is one line in the log; the local socket still works.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import math
+import os
+import pwd
+import signal
+import socket
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from apihour.errors import ConfigurationError
+from apihour.runtime import Runtime, is_alive
+from apihour.version import __version__
+from apihour_console.audit import AuditLog
+from apihour_console.calls import Identity
+from apihour_console.fleet import Fleet
+from apihour_console.gate import Limits
+from apihour_console.keys import KeyDirectory, prepare
+from apihour_console.local import LocalServer
+from apihour_console.server import ServerSettings, ShellServer
+
+__all__ = ["VARIABLE", "Console", "Settings", "main"]
+
+VARIABLE = "APIHOUR_CONSOLE"
+READY = b"READY\n"
+_ORPHAN_CHECK = 1.0  # seconds between looks for a living arbiter
+_FORMAT = "%(asctime)s [%(process)d] [%(levelname)s] %(message)s"  # gunicorn's, so logs line up
+_DATE = "[%Y-%m-%d %H:%M:%S %z]"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What ``APIHOUR_CONSOLE`` says. Times in seconds; unknown keys are an error.
+
+    `fds` maps ``ssh`` and ``health`` to inherited listening sockets. `terminal`: the daemon
+    was started from one. `options`: ``idle_timeout``, ``login_timeout``, ``state`` (where
+    history and the audit log go; the keys directory by default), ``python`` (whether the
+    Python prompt may be used), ``home`` and ``limits`` (fields of :class:`Limits`).
+    """
+
+    runtime: str
+    keys: str
+    listen: tuple[str, ...] = ()
+    explicit: bool = False
+    fds: Mapping[str, Any] = field(default_factory=dict)
+    health: Mapping[str, Any] | None = None
+    terminal: bool = False
+    strict: bool = False
+    loglevel: str = "info"
+    name: str = "apihour"
+    ready_fd: int | None = None
+    graceful_timeout: float = 30.0
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, text: str) -> Settings:
+        """Read the variable. Raises ConfigurationError naming what is wrong with it."""
+        try:
+            values = json.loads(text)
+        except ValueError as error:
+            raise ConfigurationError(f"{VARIABLE}: {error}; expected a JSON object") from error
+        if not isinstance(values, dict):
+            raise ConfigurationError(f"{VARIABLE}: expected a JSON object")
+        unknown = sorted(values.keys() - {one.name for one in fields(cls)})
+        missing = sorted({"runtime", "keys"} - values.keys())
+        if unknown or missing:
+            raise ConfigurationError(f"{VARIABLE}: unknown {unknown}, missing {missing}")
+        listen = values.get("listen") or ()
+        values["listen"] = (listen,) if isinstance(listen, str) else tuple(listen)
+        return cls(**values)
+
+    def limits(self) -> Limits:
+        """The limits of logins. Raises ConfigurationError on a name that is none."""
+        try:
+            return Limits(**self.options.get("limits", {}))
+        except TypeError as error:
+            raise ConfigurationError(f"{VARIABLE}: limits: {error}") from error
+
+
+class Console:
+    """Everything the process runs, from start to end."""
+
+    def __init__(self, settings: Settings, logger: logging.Logger) -> None:
+        self.settings = settings
+        self.logger = logger
+        self.runtime = Runtime(settings.runtime)
+        self.keys = KeyDirectory(settings.keys)
+        state = settings.options.get("state")
+        self.state = Path(state) if state else self.keys.path
+        self._leaving = asyncio.Event()
+        self._deadline = math.inf
+
+    async def run(self) -> None:
+        """Serve until told to go."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._leaving.set)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a terminal that closes is the arbiter's
+        fleet = Fleet(self.runtime, self.logger)
+        ssh = None
+        async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(fleet.close)
+            await fleet.start()
+            ssh = self._start_ssh(fleet)
+            stack.push_async_callback(ssh.stop)
+            local = LocalServer(self.runtime.console_socket, fleet, ssh.audit, self.logger)
+            await local.start()
+            stack.push_async_callback(local.stop)
+            self._report_ready()
+            orphan = loop.create_task(self._watch_arbiters(ssh))
+            stack.callback(orphan.cancel)
+            await self._leaving.wait()
+            local.stop_accepting()
+            await ssh.drain(self._deadline, f"{self.settings.name}: this console is going")
+
+    def _start_ssh(self, fleet: Fleet) -> ShellServer:
+        settings, options = self.settings, self.settings.options
+        audit_path = self.state / "audit.jsonl" if self.state.is_dir() else None
+        shell = ServerSettings(
+            name=settings.name, greeting=self.greeting, history=self.state,
+            strict=settings.strict, login_timeout=float(options.get("login_timeout", 20.0)),
+            idle_timeout=float(options.get("idle_timeout", 1800.0)), limits=settings.limits(),
+        )
+        sockets = [_listener(fd) for fd in settings.fds.get("ssh", ())]
+        prepared = None
+        if sockets:
+            address = sockets[0].getsockname()
+            host, port = address[:2] if isinstance(address, tuple) else (str(address), 0)
+            prepared = prepare(
+                self.keys, terminal=settings.terminal, root=os.geteuid() == 0,
+                home=self._home(), host=_reachable(host), port=port,
+            )
+            audit_path = self.state / "audit.jsonl" if self.state.is_dir() else None
+        audit = AuditLog(audit_path, self.logger)
+        server = ShellServer(fleet, audit, self.keys, shell, self.logger)
+        if prepared is not None:
+            for note in prepared.notes:
+                self.logger.info("shell: %s", note)
+            if prepared.host_key is not None:
+                server.configure(prepared.host_key, prepared.authorized)
+            else:
+                self.logger.warning("shell: %s", prepared.off)
+            for sock in sockets:
+                server.listen(sock)
+            server.watch()
+        return server
+
+    def _home(self) -> Path | None:
+        given = self.settings.options.get("home")
+        if given:
+            return Path(given)
+        try:
+            return Path(pwd.getpwuid(os.geteuid()).pw_dir)
+        except KeyError:
+            return None
+
+    def greeting(self, identity: Identity) -> str:
+        """The first line of an interactive session."""
+        return (
+            f"{self.settings.name}, apihour {__version__}: {identity.name} is {identity.role}; "
+            "help lists the commands, Ctrl-D leaves"
+        )
+
+    def _report_ready(self) -> None:
+        descriptor = self.settings.ready_fd
+        if descriptor is not None:
+            try:
+                os.write(descriptor, READY)
+            finally:
+                os.close(descriptor)
+
+    async def _watch_arbiters(self, ssh: ShellServer) -> None:
+        """End when no arbiter of this daemon is left: nobody else would end this process."""
+        while True:
+            await asyncio.sleep(_ORPHAN_CHECK)
+            if not self._has_arbiter():
+                break
+        self.logger.info("console: no arbiter is left, ending")
+        self._deadline = self.settings.graceful_timeout
+        if self._leaving.is_set():  # an old console that waits for its last session
+            ssh.end_after(self._deadline)
+        self._leaving.set()
+
+    def _has_arbiter(self) -> bool:
+        try:
+            return any(is_alive(pid) for pid, _ in self.runtime.scoreboards())
+        except OSError:
+            return False
+
+
+def _listener(descriptor: int) -> socket.socket:
+    try:
+        sock = socket.socket(fileno=descriptor)
+        sock.set_inheritable(False)
+    except OSError as error:
+        raise ConfigurationError(f"{VARIABLE}: socket {descriptor}: {error.strerror}") from error
+    return sock
+
+
+def _reachable(host: str) -> str:
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+
+
+def make_logger(level: str) -> logging.Logger:
+    """The process's logger, on stderr, in the arbiter's format."""
+    logger = logging.getLogger("apihour.console")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter(_FORMAT, _DATE))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    logger.setLevel(level.upper())
+    logging.getLogger("asyncssh").setLevel(logging.ERROR)  # a line per scanner is noise
+    return logger
+
+
+def main() -> int:
+    """``python -m apihour_console``; returns the exit status."""
+    text = os.environ.pop(VARIABLE, "")
+    logger = make_logger("info")
+    try:
+        settings = Settings.from_json(text)
+        logger = make_logger(settings.loglevel)
+        _run(Console(settings, logger))
+    except ConfigurationError as error:
+        logger.error("console: %s", error)
+        return error.exit_status
+    return 0
+
+
+def _run(console: Console) -> None:
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(console.run())
+        return
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(console.run())

@@ -1,0 +1,193 @@
+"""Runs one command line and prints what it gave: the same for every face of the shell.
+
+Rules:
+
+- Rows go to ``out``; errors and workers that did not answer go to ``err``, one line each.
+- The role is checked here, before anything is asked of a worker (the agents check again).
+- Every command is audited, refused and cancelled ones too; cancelling the task that runs
+  it cancels it in the workers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+from apihour.errors import ApihourError, UsageError
+from apihour.ops import Catalogue
+from apihour_console.audit import AuditLog
+from apihour_console.calls import FAILED, Call, Identity, Result, apply, parse_call
+from apihour_console.render import clean, csv_text, json_line, json_text, paint, table
+
+__all__ = ["CANCELLED", "FleetLike", "Front", "Leave", "Runner", "Sink", "split_words"]
+
+CANCELLED = 130  # as shells report a command ended by SIGINT
+
+
+class Sink(Protocol):
+    """Where output goes. ``width`` is None where it is not a terminal."""
+
+    width: int | None
+    colour: bool
+
+    async def out(self, text: str) -> None:
+        """Print rows; returns when the reader has taken enough. ConnectionError: gone."""
+
+    async def err(self, text: str) -> None:
+        """Print for the operator's eyes: errors, missing workers."""
+
+
+class FleetLike(Protocol):
+    """What is asked of the fleet (:class:`apihour_console.fleet.Fleet`)."""
+
+    @property
+    def catalogue(self) -> Catalogue: ...
+    async def execute(self, call: Call, identity: Identity) -> Result: ...
+    def stream(self, call: Call, identity: Identity) -> AsyncIterator[dict[str, Any]]: ...
+    async def values(self, kind: str) -> Sequence[str]: ...
+
+
+Front = Callable[[Call], Awaitable[int]]
+"""A command that a session carries out itself (``top``, ``python``, ``exit``)."""
+
+
+class Leave(Exception):
+    """The operator typed ``exit``."""
+
+
+class Runner:
+    """Runs command lines for one caller."""
+
+    def __init__(
+        self, fleet: FleetLike, audit: AuditLog, identity: Identity, sink: Sink,
+        fronts: Mapping[str, Front] | None = None,
+    ) -> None:
+        self.fleet = fleet
+        self.audit = audit
+        self.identity = identity
+        self.sink = sink
+        self.fronts = dict(fronts or {})
+        self.current = ""
+
+    async def run_line(self, line: str) -> int:
+        """Run one line of text; returns its exit status."""
+        try:
+            words = split_words(line)
+        except UsageError as error:
+            await self._complain(str(error))
+            return error.exit_status
+        return await self.run(words) if words else 0
+
+    async def run(self, words: Sequence[str]) -> int:
+        """Run one command given as words; returns its exit status."""
+        started = time.monotonic()
+        self.current = shlex.join(words)
+        status, workers, outcome = FAILED, "", "failed"
+        try:
+            call = parse_call(words, self.fleet.catalogue)
+            workers = call.worker
+            self.identity.check(call.command)
+            status = await self._carry_out(call)
+            outcome = "ok" if status == 0 else "failed"
+        except ApihourError as error:
+            status, outcome = error.exit_status, clean(str(error))[:200]
+            await self._complain(str(error), getattr(error, "detail", ""))
+        except Leave:
+            status, outcome = 0, "ok"
+            raise
+        except (asyncio.CancelledError, ConnectionError):
+            status, outcome = CANCELLED, "cancelled"
+            raise
+        finally:
+            self.current = ""
+            self._record(words, workers, outcome, status, time.monotonic() - started)
+        return status
+
+    def _record(
+        self, words: Sequence[str], workers: str, outcome: str, status: int, duration: float
+    ) -> None:
+        who = self.identity
+        self.audit.record(
+            "command", user=who.name, fingerprint=who.fingerprint, role=str(who.role),
+            address=who.address, command=shlex.join(words), workers=workers, outcome=outcome,
+            status=status, duration=duration,
+        )
+
+    async def _carry_out(self, call: Call) -> int:
+        front = self.fronts.get(call.command.name)
+        if front is not None:
+            return await front(call)
+        if call.follows:
+            return await self._stream(call)
+        return await self.show(call, await self.fleet.execute(call, self.identity))
+
+    async def show(self, call: Call, result: Result) -> int:
+        """Print a result as the call wants it; returns its exit status."""
+        await self.sink.out(self.render(call, result))
+        for one in result.missing:
+            await self._complain(f"worker {one.worker}: {one.reason}")
+        if result.error:
+            await self._complain(result.error, result.detail)
+        return result.status
+
+    def render(self, call: Call, result: Result) -> str:
+        """The rows or the text of a result in the format of the call."""
+        if result.text is not None and not call.json and not call.csv:
+            text = clean(result.text)
+            return text if text.endswith("\n") or not text else text + "\n"
+        if call.json:
+            rows = result.rows if result.text is None else [{"text": result.text}]
+            return json_text(rows)
+        if call.csv:
+            return csv_text(result.columns, result.rows)
+        return table(result.columns, result.rows, self.sink.width, self.sink.colour)
+
+    async def _stream(self, call: Call) -> int:
+        header = True
+        left = call.limit
+        stream = self.fleet.stream(call, self.identity)
+        try:
+            async for row in stream:
+                if not apply(call, [row]):
+                    continue
+                await self.sink.out(self._row_text(call, row, header))
+                header = False
+                if left is not None:
+                    left -= 1
+                    if left <= 0:
+                        break
+        finally:
+            await _close(stream)
+        return 0
+
+    def _row_text(self, call: Call, row: dict[str, Any], header: bool) -> str:
+        if call.json:
+            return json_line(row) + "\n"
+        columns = call.command.columns or Result.of(call, [row]).columns
+        if call.csv:
+            return csv_text(columns, [row], header)
+        text = table(columns, [row], None, self.sink.colour)
+        return text if header else text.partition("\n")[2]
+
+    async def _complain(self, line: str, detail: str = "") -> None:
+        text = clean(line).rstrip("\n")
+        if self.sink.colour:
+            text = paint(text, "red")
+        await self.sink.err(text + "\n" + (clean(detail).rstrip("\n") + "\n" if detail else ""))
+
+
+def split_words(line: str) -> list[str]:
+    """Shell words of a line. Raises UsageError on an open quote."""
+    try:
+        return shlex.split(line)
+    except ValueError as error:
+        raise UsageError(f"{line.strip()[:60]!r}: {error}; expected quotes in pairs") from error
+
+
+async def _close(stream: AsyncIterator[Any] | Iterable[Any]) -> None:
+    close = getattr(stream, "aclose", None)
+    if close is not None:
+        await close()

@@ -1,0 +1,320 @@
+"""The SSH server of the console: accepts, lets keys in, keeps sessions, and kicks them.
+
+Rules:
+
+- It accepts by itself, so that a refused connection costs no handshake.
+- Keys and host key are looked at once a second: a removed or changed key ends its sessions.
+- Draining stops accepting and tells the operators; their sessions end when they leave.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import functools
+import logging
+import math
+import socket
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import asyncssh
+
+from apihour.connections import format_peer
+from apihour.ops import Role
+from apihour_console.audit import AuditLog
+from apihour_console.authorized import AuthorizedKeys
+from apihour_console.calls import Identity
+from apihour_console.connection import ConsoleConnection, ConsoleServer
+from apihour_console.gate import Gate, Limits
+from apihour_console.keys import KeyDirectory, KeysError
+from apihour_console.render import clean
+from apihour_console.runner import FleetLike
+from apihour_console.session import Session
+from apihour_console.shell import ShellContext
+
+__all__ = ["ServerSettings", "ShellServer"]
+
+_CIPHERS = ("aes256-gcm@openssh.com", "aes128-gcm@openssh.com", "aes256-ctr")
+_MACS = ("hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com")
+_STRICT_KEX = ("mlkem768x25519-sha256",)
+# For OpenSSH before 9.9; they cost ssh-audit's post-quantum warning.
+_COMPATIBLE_KEX = ("curve25519-sha256", "curve25519-sha256@libssh.org")
+_WATCH = 1.0  # seconds between looks at the key files and at idle sessions
+# OpenSSH's client tells only a server of this name that its reader is gone
+# (eow@openssh.com, PROTOCOL 2.1), which is what ends `ssh host logs -f | head -1`.
+_VERSION = "OpenSSH_apihour"
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """How to serve; times in seconds. `history`: the directory of line histories."""
+
+    name: str = "apihour"
+    greeting: Callable[[Identity], str] = lambda identity: ""
+    history: Path | None = None
+    strict: bool = False
+    login_timeout: float = 20.0
+    idle_timeout: float = 1800.0
+    keepalive: float = 15.0
+    limits: Limits = field(default_factory=Limits)
+
+
+class ShellServer:
+    """Serves the shell on sockets it is given."""
+
+    def __init__(
+        self, fleet: FleetLike, audit: AuditLog, keys: KeyDirectory, settings: ServerSettings,
+        logger: logging.Logger,
+    ) -> None:
+        self.fleet = fleet
+        self.audit = audit
+        self.keys = keys
+        self.settings = settings
+        self.logger = logger
+        self.gate = Gate(settings.limits)
+        self.authorized = AuthorizedKeys()
+        self.connections: set[ConsoleServer] = set()
+        self._options: asyncssh.SSHServerConnectionOptions | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._ended = asyncio.Event()
+        self._seen: tuple[Any, ...] = ()
+        self._full_logged = 0.0
+
+    def configure(self, host_key: asyncssh.SSHKey, authorized: AuthorizedKeys) -> None:
+        """Use these keys for connections from now on."""
+        self.authorized = authorized
+        self._seen = self._fingerprint_files()
+        kex = _STRICT_KEX if self.settings.strict else _STRICT_KEX + _COMPATIBLE_KEX
+        self._options = asyncssh.SSHServerConnectionOptions(
+            server_factory=self._make_server, server_host_keys=[host_key],
+            server_version=_VERSION, kex_algs=list(kex), encryption_algs=list(_CIPHERS),
+            mac_algs=list(_MACS), compression_algs=None, password_auth=False,
+            kbdint_auth=False, host_based_auth=False, gss_host=None, agent_forwarding=False,
+            x11_forwarding=False, allow_scp=False, line_editor=False, encoding=None,
+            login_timeout=self.settings.login_timeout,
+            keepalive_interval=self.settings.keepalive, keepalive_count_max=3,
+        )
+
+    # Accepting.
+
+    def listen(self, sock: socket.socket) -> None:
+        """Accept on a bound, listening socket until :meth:`stop_accepting`."""
+        sock.setblocking(False)
+        self._start(self._accept(sock))
+
+    def watch(self) -> None:
+        """Begin to look after key files and idle sessions."""
+        self._start(self._watch())
+
+    def _start(self, work: Any) -> None:
+        self._tasks.append(asyncio.get_running_loop().create_task(work))
+
+    async def _accept(self, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        with listener:
+            while True:
+                try:
+                    sock, peer = await loop.sock_accept(listener)
+                except OSError as error:
+                    await self._accept_failed(error)
+                    continue
+                try:
+                    await self._admit(sock, peer)
+                except OSError as error:
+                    self.logger.debug("shell: connection of %s: %s", format_peer(peer), error)
+                    sock.close()
+
+    async def _accept_failed(self, error: OSError) -> None:
+        if error.errno in (errno.ECONNABORTED, errno.EPROTO, errno.EINTR):
+            return  # accept(2): the client was faster
+        if time.monotonic() - self._full_logged > 10:
+            self._full_logged = time.monotonic()
+            self.logger.error("shell: cannot accept: %s", error.strerror)
+        await asyncio.sleep(0.1)
+
+    async def _admit(self, sock: socket.socket, peer: Any) -> None:
+        address = peer[0] if isinstance(peer, tuple) else "local"
+        if self._options is None or self.gate.admit(address):
+            sock.close()
+            return
+        sock.setblocking(False)
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.connect_accepted_socket(self.protocol, sock)
+        except BaseException:
+            self.gate.leave(address, False)
+            raise
+
+    def protocol(self) -> ConsoleConnection:
+        """The protocol of one new connection."""
+        if self._options is None:
+            raise RuntimeError("the shell has no host key yet; expected configure() first")
+        return ConsoleConnection(asyncio.get_running_loop(), self._options)
+
+    def stop_accepting(self) -> None:
+        """Close the listeners and stop watching; sessions go on."""
+        for task in self._tasks:
+            task.cancel()
+        self._tasks.clear()
+
+    # Connections and sessions.
+
+    def _make_server(self) -> ConsoleServer:
+        server = ConsoleServer(
+            lambda: self.authorized, self._make_session, self._logged_in, self._lost
+        )
+        self.connections.add(server)
+        return server
+
+    def _logged_in(self, server: ConsoleServer) -> None:
+        self.gate.logged_in()
+        self._record("login", self.identity(server))
+
+    def _lost(self, server: ConsoleServer) -> None:
+        self.connections.discard(server)
+        self.gate.leave(server.address, server.entry is not None)
+        if server.entry is None and server.failures:
+            who = Identity(clean(server.name)[:64], address=server.peer)
+            self._record("refused", who, f"{server.failures} keys refused")
+
+    def _record(self, event: str, who: Identity, outcome: str = "ok") -> None:
+        self.audit.record(
+            event, user=who.name, fingerprint=who.fingerprint, role=str(who.role),
+            address=who.address, outcome=outcome,
+        )
+
+    def identity(self, server: ConsoleServer) -> Identity:
+        """Who is behind a connection that logged in."""
+        entry = server.entry
+        if entry is None:
+            return Identity(clean(server.name)[:64], address=server.peer)
+        return Identity(
+            name=clean(entry.comment or server.name)[:64], fingerprint=entry.fingerprint,
+            role=Role.parse(entry.role), address=server.peer,
+        )
+
+    def _make_session(self, server: ConsoleServer) -> Session:
+        identity = self.identity(server)
+        settings = self.settings
+        context = ShellContext(
+            fleet=self.fleet, audit=self.audit, identity=identity, logger=self.logger,
+            name=settings.name, greeting=settings.greeting(identity), directory=settings.history,
+        )
+        return Session(context, self.logger, functools.partial(self._session_ended, server))
+
+    def _session_ended(self, server: ConsoleServer, session: Session) -> None:
+        server.session_ended(session)
+        self._ended.set()
+
+    def sessions(self) -> Iterator[Session]:
+        """The open sessions of all connections."""
+        for server in list(self.connections):
+            yield from list(server.sessions)
+
+    def kick(self, server: ConsoleServer, reason: str) -> None:
+        """End a connection and all its sessions, saying why."""
+        self._record("kicked", self.identity(server), reason)
+        for session in list(server.sessions):
+            session.close(f"apihour: {reason}")
+        asyncio.get_running_loop().call_later(0.2, server.close, reason)
+
+    # Watching.
+
+    def _fingerprint_files(self) -> tuple[Any, ...]:
+        found: list[Any] = []
+        for path in (self.keys.authorized, self.keys.host_key):
+            try:
+                status = path.stat()
+                found.append((status.st_mtime_ns, status.st_size, status.st_ino))
+            except OSError as error:
+                found.append(error.errno)
+        return tuple(found)
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(_WATCH)
+            self._end_idle()
+            if self._fingerprint_files() != self._seen:
+                self.reload_keys()
+            self._kick_strangers()
+
+    def reload_keys(self) -> None:
+        """Read the key files again. What cannot be read lets nobody new in, and is said."""
+        self._seen = self._fingerprint_files()
+        try:
+            self.authorized = self.keys.read_authorized()
+            host_key = self.keys.read_host_key()
+            if host_key is None and self.authorized.keys:
+                host_key = self.keys.make_host_key()
+        except KeysError as error:
+            self.authorized = replace(self.authorized, keys=())
+            self.logger.error("shell: %s; nobody may log in", error)
+            return
+        for problem in self.authorized.problems:
+            self.logger.warning("shell: %s", problem)
+        if host_key is not None:
+            self.configure(host_key, self.authorized)
+        self.logger.info("shell: keys read again, %d authorised", len(self.authorized.keys))
+
+    def _kick_strangers(self) -> None:
+        """End the connections whose key is gone, expired or has another role now."""
+        for server in list(self.connections):
+            entry = server.entry
+            if entry is None or server.kicked:
+                continue
+            now = self.authorized.find(entry.fingerprint, entry.authority)
+            if now is None or now.role != entry.role:
+                server.kicked = True
+                reason = "your key was removed" if now is None else f"your role is {now.role} now"
+                self.kick(server, f"{reason}: goodbye")
+
+    def _end_idle(self) -> None:
+        limit = self.settings.idle_timeout
+        if limit <= 0:
+            return
+        for server in list(self.connections):
+            for session in list(server.sessions):
+                if session.idle > limit:
+                    session.close(f"idle for {limit:.0f} s: goodbye")
+            if server.entry is not None and server.idle > limit:
+                server.close("idle")
+
+    # Leaving.
+
+    async def drain(self, deadline: float, reason: str) -> None:
+        """Stop accepting, tell the operators, wait for the last session until `deadline`.
+
+        `deadline`: seconds from now; infinite for an old console that retires.
+        """
+        self.stop_accepting()
+        for session in self.sessions():
+            session.notify(reason)
+        try:
+            async with asyncio.timeout(None if deadline == math.inf else deadline):
+                while any(True for _ in self.sessions()):
+                    self._ended.clear()
+                    await self._ended.wait()
+        except TimeoutError:
+            self.logger.info("shell: %d sessions are ended", len(list(self.sessions())))
+
+    def end_after(self, delay: float) -> None:
+        """End the sessions there are in `delay` seconds."""
+        loop = asyncio.get_running_loop()
+        for session in self.sessions():
+            loop.call_later(delay, session.close, "apihour: the daemon is gone: goodbye")
+
+    async def stop(self, reason: str = "the console ends") -> None:
+        """End every connection now."""
+        self.stop_accepting()
+        servers = list(self.connections)
+        for server in servers:
+            for session in list(server.sessions):
+                session.close(f"apihour: {reason}")
+        if servers:
+            await asyncio.sleep(0.05)  # the goodbyes leave in this time
+        for server in servers:
+            server.close(reason)

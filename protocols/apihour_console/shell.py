@@ -1,0 +1,210 @@
+"""The shell of one session: reads lines, runs them, and survives everything they do.
+
+Rules:
+
+- A command runs in its own task: Ctrl-C cancels that task and nothing else.
+- Without prompt_toolkit, or on a dumb terminal, lines are still read and commands still run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from apihour_console.audit import AuditLog
+from apihour_console.calls import Call, Identity
+from apihour_console.completion import Candidate, complete
+from apihour_console.history import LineHistory, history_path
+from apihour_console.pager import page
+from apihour_console.plain import PlainEditor
+from apihour_console.render import paint
+from apihour_console.runner import CANCELLED, FleetLike, Leave, Runner, Sink
+from apihour_console.terminal import Terminal
+
+__all__ = ["Shell", "ShellContext"]
+
+_VALUES_TIMEOUT = 0.5  # seconds that completion waits for live values
+
+
+@dataclass(frozen=True)
+class ShellContext:
+    """What a session is given; `directory`: where histories are kept."""
+
+    fleet: FleetLike
+    audit: AuditLog
+    identity: Identity
+    logger: logging.Logger
+    name: str = "apihour"
+    greeting: str = ""
+    directory: Path | None = None
+
+
+class Editor(Protocol):
+    """What reads lines."""
+
+    async def read_line(self, prompt: str) -> str: ...
+    def close(self) -> None: ...
+    def drop_typeahead(self) -> None: ...
+
+
+class _PagedSink:
+    """The sink of an interactive session: long output stops at each screen."""
+
+    def __init__(self, below: Sink, terminal: Terminal) -> None:
+        self._below = below
+        self._terminal = terminal
+
+    @property
+    def width(self) -> int | None:
+        return self._terminal.columns
+
+    @property
+    def colour(self) -> bool:
+        return self._terminal.colour
+
+    async def out(self, text: str) -> None:
+        if text.count("\n") >= self._terminal.rows:
+            await page(text, self._terminal)
+        else:
+            await self._below.out(text)
+
+    async def err(self, text: str) -> None:
+        await self._below.err(text)
+
+
+class Shell:
+    """Runs commands for one session; `terminal` is None where there is none."""
+
+    def __init__(self, context: ShellContext, sink: Sink, terminal: Terminal | None) -> None:
+        self.context = context
+        self.terminal = terminal
+        self.sink = sink
+        self.editor: Editor | None = None
+        self.runner = self._make_runner(sink)
+        self._command: asyncio.Task[int] | None = None
+        self._touched = time.monotonic()
+
+    def _make_runner(self, sink: Any) -> Runner:
+        return Runner(
+            self.context.fleet, self.context.audit, self.context.identity, sink,
+            {"exit": self._exit},
+        )
+
+    def touch(self) -> None:
+        """Something was typed."""
+        self._touched = time.monotonic()
+
+    @property
+    def idle(self) -> float:
+        """Seconds since something was typed or a command ran."""
+        return 0.0 if self._command is not None else time.monotonic() - self._touched
+
+    def interrupt(self) -> None:
+        """Cancel the running command, if there is one."""
+        if self._command is not None:
+            self._command.cancel()
+
+    def hang_up(self) -> None:
+        """The other end is gone: whoever reads gets the end of input."""
+        if self.editor is not None:
+            self.editor.close()
+
+    async def run_command(self, line: str) -> int:
+        """Run one line; Ctrl-C gives status 130."""
+        try:
+            return await self._run(self.runner.run_line(line))
+        except Leave:
+            return 0
+
+    async def _run(self, work: Coroutine[Any, Any, int]) -> int:
+        task = asyncio.get_running_loop().create_task(work)
+        self._command = task
+        if self.terminal is not None:
+            self.terminal.interrupted = self.interrupt
+        try:
+            return await task
+        except asyncio.CancelledError:
+            current = asyncio.current_task()
+            if current is not None and current.cancelling():
+                raise  # it is the session that ends
+            return CANCELLED
+        finally:
+            self._command = None
+            self.touch()
+            if self.terminal is not None:
+                self.terminal.interrupted = None
+
+    async def _exit(self, call: Call) -> int:
+        raise Leave
+
+    # The interactive shell.
+
+    async def interact(self) -> int:
+        """Read and run lines until ``exit``, Ctrl-D or the end of the connection."""
+        terminal = self.terminal
+        if terminal is None:
+            raise RuntimeError("an interactive session without a terminal; expected one")
+        self.runner = self._make_runner(_PagedSink(self.sink, terminal))
+        self.editor = self._make_editor(terminal)
+        if self.context.greeting:
+            terminal.write(self.context.greeting + "\n")
+        try:
+            return await self._read_and_run(terminal, self.editor)
+        finally:
+            self.editor.close()
+
+    async def _read_and_run(self, terminal: Terminal, editor: Editor) -> int:
+        prompt = f"{self.context.name}> "
+        if terminal.colour:
+            prompt = paint(prompt.rstrip(), "cyan") + " "
+        while True:
+            try:
+                text = await editor.read_line(prompt)
+            except KeyboardInterrupt:
+                continue
+            except EOFError:
+                return 0
+            for line in text.splitlines():
+                try:
+                    status = await self._run(self.runner.run_line(line))
+                except Leave:
+                    return 0
+                if status == CANCELLED:
+                    terminal.write("^C\n")
+                    editor.drop_typeahead()
+                    break
+
+    def _make_editor(self, terminal: Terminal) -> Editor:
+        if terminal.is_dumb:
+            return PlainEditor(terminal)
+        try:
+            from apihour_console.editor import LineEditor
+        except ImportError:
+            return PlainEditor(terminal)
+        return LineEditor(terminal, self.history(), self._complete)
+
+    def history(self, kind: str = "") -> LineHistory:
+        """The lines this user typed before, in the shell or, by `kind`, elsewhere."""
+        identity = self.context.identity
+        user = (identity.fingerprint or identity.name) + kind
+        directory = self.context.directory
+        path = history_path(directory, user) if directory is not None else None
+        return LineHistory(path, self.context.logger)
+
+    async def _complete(self, text: str) -> AsyncGenerator[Candidate, None]:
+        role = self.context.identity.role
+        found = complete(text, self.context.fleet.catalogue, role, self._values)
+        async for one in found:
+            yield one
+
+    async def _values(self, kind: str) -> list[str]:
+        try:
+            async with asyncio.timeout(_VALUES_TIMEOUT):
+                return list(await self.context.fleet.values(kind))
+        except TimeoutError:
+            return []

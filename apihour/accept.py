@@ -66,24 +66,31 @@ class TrackedSocket(socket.socket):
 class Balance:
     """Whether this worker has its share, by the rows of the workers that accept now."""
 
-    SLACK = 1  # connections over the least loaded worker that are still its share
+    SLACK = 1  # connections over the least loaded worker that are still its share,
+    SHARE = 16  # and one more for every so many: exact balance costs a burst its speed
+    FRESH = 0.02  # seconds for which it is not looked again which workers accept
     LAG = 0.1  # seconds of loop lag that count as overload
 
     def __init__(self, own: Row, others: Callable[[], Iterable[Row]]) -> None:
         self._own = own
         self._others = others
         self.rows: tuple[Row, ...] = ()
+        self._looked = 0.0
 
     def refresh(self) -> None:
-        """Look again which workers accept; called at every heartbeat, not per connection."""
+        """Look again which workers accept."""
+        self._looked = time.monotonic()
         self.rows = tuple(self._others())
 
     def is_over(self) -> bool:
         """Whether another worker should take the next connection."""
+        if time.monotonic() - self._looked > self.FRESH:
+            self.refresh()
         rows = self.rows
         if not rows:
             return False
-        own = self._own.connections - self.SLACK
+        own = self._own.connections
+        own -= self.SLACK + own // self.SHARE
         lagging = self._own.lag > self.LAG
         for row in rows:
             if row.accepting and (

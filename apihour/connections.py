@@ -54,7 +54,6 @@ class Connection:
         "id",
         "left",
         "local",
-        "peer",
         "peer_address",
         "protocol",
         "requests",
@@ -78,7 +77,6 @@ class Connection:
         self.sock = sock
         self.family = sock.family
         self.peer_address = peer_address
-        self.peer = format_peer(peer_address)
         self.local = local
         self.accepted_at = time.monotonic()
         self.state = "open"
@@ -86,6 +84,11 @@ class Connection:
         self.tls: Any = None
         self.alpn: str | None = None
         self.transport: asyncio.Transport | None = None
+
+    @property
+    def peer(self) -> str:
+        """The peer's address for people: ``127.0.0.1:1234``."""
+        return format_peer(self.peer_address)
 
     def byte_counts(self) -> tuple[int, int]:
         """Bytes received and bytes acknowledged by the peer; -1 where the kernel keeps none."""

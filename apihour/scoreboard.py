@@ -60,6 +60,7 @@ class Fleet(enum.IntEnum):
     """Counters of the daemon as a whole, in the row before the workers'.
 
     ``UNREADY`` is 1 once the daemon is to stop: load balancers must send nothing more.
+    ``ROWS_USED`` bounds the rows worth a look.
     """
 
     ARBITER = 0
@@ -72,6 +73,7 @@ class Fleet(enum.IntEnum):
     CONSOLE_RESTARTS = 7
     STARTED = 8
     UNREADY = 9
+    ROWS_USED = 10
 
 
 @dataclass(frozen=True)
@@ -199,6 +201,8 @@ class Scoreboard:
                 row.slot, row.generation = slot, generation
                 row.started = row.heartbeat = time.monotonic()
                 row.state = State.STARTING
+                used = max(self.fleet(Fleet.ROWS_USED), row.index + 1)
+                self.set_fleet(Fleet.ROWS_USED, used)
                 return row
         raise RuntimeError(f"all {ROWS} rows of the scoreboard are taken; expected a free one")
 
@@ -214,9 +218,13 @@ class Scoreboard:
         """Add one to a counter of the daemon; only the arbiter does."""
         self.cells[int(counter)] += 1
 
+    def used(self) -> tuple[Row, ...]:
+        """The rows that have ever been claimed, the free ones among them included."""
+        return self.rows[: int(self.fleet(Fleet.ROWS_USED))]
+
     def active(self) -> Iterator[Row]:
         """The rows that belong to a worker, by slot and generation."""
-        taken = [row for row in self.rows if row.state != State.FREE]
+        taken = [row for row in self.used() if row.state != State.FREE]
         return iter(sorted(taken, key=lambda row: (row.slot, row.generation)))
 
     def close(self) -> None:

@@ -317,7 +317,7 @@ class HostWorker(Worker):  # type: ignore[misc]
         """The other workers of this daemon that accept and are alive."""
         oldest = time.monotonic() - _FOREIGN_AGE
         return [
-            row for row in self.scoreboard.rows
+            row for row in self.scoreboard.used()
             if row.accepting and row.heartbeat > oldest and row.index != self.row.index
         ]
 

@@ -51,12 +51,9 @@ class ConsoleProcess:
     def _start(self) -> None:
         listeners = [*self.shells, *([self.health] if self.health else [])]
         fds = [listener.fileno() for listener in listeners]
-        shells: dict[str, list[int]] = {}
-        for listener in self.shells:
-            shells.setdefault(listener.name, []).append(listener.fileno())
         configuration = {
             **self.configuration,
-            "fds": shells,
+            "fds": {"ssh": [listener.fileno() for listener in self.shells]},
             "health": {"fd": self.health.fileno()} if self.health else None,
         }
         environment = {**os.environ, "APIHOUR_CONSOLE": json.dumps(configuration)}

@@ -41,6 +41,7 @@ VALUE_LIMIT = 1_000_000  # bytes: copying more would stall the loop for a millis
 POLL = 0.01  # seconds between two looks of a watch; a look costs about 40 µs
 FULL_LOOK = 10.0  # seconds; finds what a process wrote and was killed before saying so
 SWEEP = 0.1  # seconds between the sweeps of one bucket that a writing process does
+BREATH = 0.0005  # seconds of work at a stretch
 CLEARING = 1.0  # seconds between two sweeps of everything, when it is full
 
 
@@ -122,14 +123,15 @@ class Shared(CompareAndSet):
     async def items(self, prefix: str = "") -> list[Entry]:
         """See :meth:`SharedBackend.items`."""
         start = _encode(prefix, prefix=True)
-        found = []
+        found, pace = [], _Pace()
         for bucket in range(BUCKETS):
             with self._errors:
                 heads = self._store().scan(bucket, start)
             for head in heads:
                 if head.alive and (entry := await self.get(_decode(head.key))) is not None:
                     found.append(entry)
-            await _breathe(bucket)
+                await pace.breathe()
+            await pace.breathe()
         return sorted(found, key=lambda entry: entry.key)
 
     async def watch(self, prefix: str = "") -> AsyncIterator[Change]:
@@ -139,6 +141,7 @@ class Shared(CompareAndSet):
         """
         watch = _Watch(self._store(), _encode(prefix, prefix=True))
         while not self._closed:
+            pace = _Pace()
             for bucket in watch.due():
                 with self._errors:
                     keys = watch.look(bucket)
@@ -147,9 +150,10 @@ class Shared(CompareAndSet):
                         change = watch.take(bucket, key)
                     if change is not None:
                         yield change
+                    await pace.breathe()
                     if self._closed:
                         return
-                await _breathe(bucket)
+                await pace.breathe()
                 if self._closed:
                     return
             await asyncio.sleep(POLL)
@@ -206,17 +210,21 @@ class Shared(CompareAndSet):
                 f"in use, expected less than {self.limit_bytes}"
             )
         self._cleared_at = now
+        pace = _Pace()
         for bucket in range(BUCKETS):
-            with self._errors:
-                self._store().sweep(bucket)
-            await _breathe(bucket)
+            more = True
+            while more:
+                with self._errors:
+                    more = self._store().sweep(bucket)
+                await pace.breathe()
 
     def _sweep_sometimes(self, store: FileStore) -> None:
         now = time.monotonic()
         if now >= self._next_sweep:
-            self._next_sweep = now + SWEEP
-            self._cursor = (self._cursor + 1) % BUCKETS
-            store.sweep(self._cursor)
+            more = store.sweep(self._cursor)
+            self._next_sweep = now + (SWEEP / 20 if more else SWEEP)
+            if not more:
+                self._cursor = (self._cursor + 1) % BUCKETS
 
     def _store(self) -> FileStore:
         if self._closed:
@@ -306,10 +314,16 @@ class _Watch:
         return Change(_decode(key), value, head.revision)
 
 
-async def _breathe(bucket: int) -> None:
-    """Let others run, now and then in a walk over all buckets."""
-    if bucket % 16 == 15:
-        await asyncio.sleep(0)
+class _Pace:
+    """Lets others run, each half millisecond of a walk over all buckets."""
+
+    def __init__(self) -> None:
+        self._since = time.monotonic()
+
+    async def breathe(self) -> None:
+        if time.monotonic() - self._since > BREATH:
+            await asyncio.sleep(0)
+            self._since = time.monotonic()
 
 
 def _check_revision(key: str, head: Head, expected: int | None) -> None:

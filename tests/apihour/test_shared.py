@@ -19,6 +19,7 @@ import pytest
 
 from apihour.errors import SharedBusyError, SharedError, SharedFullError
 from apihour.shared import CompareAndSet, Entry, Shared
+from apihour.shared_files import BUCKETS, cost_of
 from tests.contracts.shared_contract import SharedContract, take
 
 MEMORY = Path("/dev/shm")
@@ -220,6 +221,22 @@ async def test_deadline(directory: Path) -> None:
     assert calls > 2
     await shared.close()
     await other.close()
+
+
+async def test_writers_sweep_what_has_expired(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("apihour.shared_files._GRACE", -1)
+    monkeypatch.setattr("apihour.shared.SWEEP", 0.0)
+    shared = Shared(directory / "store")
+    for number in range(500):
+        await shared.put(f"session/{number}", b"x" * 200, ttl=0.001)
+    await until(lambda: shared._files.read(b"session\x01499").alive is False)
+    for _ in range(1000):
+        await shared.put("other", b"1")
+    assert shared.statistics().used_bytes == cost_of(1)
+    assert not any(shared._files._blobs(bucket) for bucket in range(BUCKETS))
+    await shared.close()
 
 
 async def test_a_full_sweep_lets_the_loop_run(directory: Path) -> None:

@@ -44,7 +44,8 @@ def later(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 
 def sweep(store: FileStore) -> None:
     for bucket in range(BUCKETS):
-        store.sweep(bucket)
+        while store.sweep(bucket):
+            pass
 
 
 def heads(store: FileStore) -> list[Head]:

@@ -24,7 +24,7 @@ from urllib.parse import parse_qsl
 from apihour.errors import AddressError
 from apihour.plugins import Kind
 
-__all__ = ["Address", "parse_address", "parse_bind"]
+__all__ = ["Address", "is_name", "parse_address", "parse_bind"]
 
 Family = Literal["tcp", "udp", "unix", "fd", "systemd"]
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*\Z")
@@ -95,10 +95,15 @@ class Address:
         return "?" + "&".join(parts) if parts else ""
 
 
+def is_name(text: str) -> bool:
+    """Whether a server may be called so."""
+    return _NAME.match(text) is not None
+
+
 def parse_bind(text: str) -> tuple[str | None, Address]:
     """Split ``name=address``; the name is None when there is none. Raises AddressError."""
     name, separator, rest = text.partition("=")
-    if separator and _NAME.match(name):
+    if separator and is_name(name):
         return name, parse_address(rest)
     return None, parse_address(text)
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from apihour.addresses import Address, parse_address, parse_bind
+from apihour.addresses import Address, is_name, parse_address, parse_bind
 from apihour.errors import AddressError, ConfigurationError
 
 __all__ = ["DEFAULT", "class_binds", "is_positional", "match_servers", "resolve_binds"]
@@ -37,9 +37,9 @@ def class_binds(cls: type, declared: object) -> dict[str, list[str]]:
         )
     found: dict[str, list[str]] = {}
     for name, value in declared.items():
-        texts = [value] if isinstance(value, str) else list(value or [])
+        texts = list(value) if isinstance(value, list | tuple) else [value]
         try:
-            if not isinstance(name, str) or parse_bind(f"{name}=x:1")[0] is None:
+            if not isinstance(name, str) or not is_name(name):
                 raise ConfigurationError(f"{where}: {name!r}: expected a name like 'http'")
             for text in texts:
                 parse_address(text)

@@ -91,7 +91,9 @@ def blame(error: BaseException) -> str:
     The user's code is what lies outside the standard library, site-packages and this
     package; where there is none of it, the innermost frame is named.
     """
-    message = traceback.format_exception_only(error)[-1].strip()
+    summary = traceback.TracebackException(type(error), error, None)
+    summary.__notes__ = None  # they would come last, where the message is looked for
+    message = " ".join(list(summary.format_exception_only())[-1].split())
     frame = _user_frame(error.__traceback__)
     if frame is None:
         return message

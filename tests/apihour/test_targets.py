@@ -1,0 +1,115 @@
+"""From ``module:name`` to a container class, and whose fault a failure is."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from apihour.container import Container
+from apihour.errors import TargetError
+from apihour.targets import blame, load_target, split_target
+
+_numbers = itertools.count()
+
+Write = Callable[[str], str]
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
+    """Write a module under a name nobody imported yet; returns that name."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def write(text: str) -> str:
+        name = f"target_{next(_numbers)}"
+        (tmp_path / f"{name}.py").write_text(text)
+        return name
+
+    return write
+
+
+def refusal(target: str) -> str:
+    with pytest.raises(TargetError) as caught:
+        load_target(target)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert repr(target) in message
+    return message
+
+
+def test_splits_with_a_default() -> None:
+    assert split_target("a.b:c") == ("a.b", "c")
+    assert split_target("a") == ("a", "Container")
+
+
+@pytest.mark.parametrize("target", ["", ":x", "a:", "a.py", "a/b:C", "a.py:C"])
+def test_refuses_what_is_no_target(target: str) -> None:
+    with pytest.raises(TargetError, match="expected module:Container"):
+        split_target(target)
+
+
+def test_a_container(write: Write) -> None:
+    name = write("import apihour\nclass Container(apihour.Container): pass\n")
+    found = load_target(name)
+    assert issubclass(found, Container)
+    assert found.__module__ == name
+
+
+def test_a_nested_name(write: Write) -> None:
+    name = write("class A:\n    class B:\n        def make_servers(self): return {}\n")
+    assert load_target(f"{name}:A.B").__qualname__ == "A.B"
+
+
+async def test_a_bare_application_is_wrapped(write: Write) -> None:
+    name = write("async def app(scope, receive, send): pass\n")
+    cls = load_target(f"{name}:app")
+    container: Any = cls()
+    assert list(container.make_servers()) == ["http"]
+    assert container.make_servers()["http"].__module__ == name
+    assert not cls.binds
+
+
+def test_no_such_module() -> None:
+    assert "no module named 'nowhere_at_all'" in refusal("nowhere_at_all:Container")
+
+
+def test_a_module_that_misses_another_is_another_fault(write: Write) -> None:
+    name = write("x = 1\nimport nowhere_at_all\n")
+    message = refusal(f"{name}:Container")
+    assert f"{name}.py:2: import nowhere_at_all: ModuleNotFoundError" in message
+
+
+def test_no_such_name_lists_what_there_is(write: Write) -> None:
+    name = write("alpha = 1\n_hidden = 2\n")
+    message = refusal(f"{name}:Container")
+    assert "has no 'Container'; it has alpha" in message
+    assert f"{name}.py" in message
+
+
+def test_a_syntax_error_has_file_line_and_text(write: Write) -> None:
+    name = write("x = 1\ndef broken(:\n")
+    assert f"{name}.py:2: SyntaxError" in refusal(name)
+    assert "def broken(:" in refusal(name)
+
+
+@pytest.mark.parametrize("statement", ["1 / 0", "raise SystemExit(3)", "import sys; sys.exit()"])
+def test_a_failing_import_has_file_line_and_text(write: Write, statement: str) -> None:
+    name = write(f"x = 1\n\n{statement}\n")
+    assert f"{name}.py:3: {statement}: " in refusal(name)
+
+
+def test_blame_prefers_the_users_frame_over_libraries(write: Write) -> None:
+    name = write("import json\nx = json.loads('{')\n")
+    assert f"{name}.py:2: x = json.loads('{{'): json.decoder.JSONDecodeError" in refusal(name)
+
+
+def test_blame_without_a_traceback() -> None:
+    assert blame(ValueError("no")) == "ValueError: no"
+
+
+def test_blame_is_one_line_and_leaves_notes_out(write: Write) -> None:
+    name = write("error = ValueError('one\\ntwo')\nerror.add_note('aside')\nraise error\n")
+    assert refusal(name).endswith(": raise error: ValueError: one two")

@@ -34,8 +34,9 @@ Kind = Literal["stream", "datagram"]
 class ServerContext:
     """What a server is told when it starts: who it is and where it runs.
 
-    Times are in seconds. ``container`` is the worker's container, ``options`` are the
-    plugin options of the configuration file (section ``servers: NAME:``).
+    Times are in seconds. ``container`` is the worker's container, ``limits`` what the
+    ``--limit-request-*`` options allow (``line`` and ``field_size`` in bytes, ``fields`` a
+    number), ``options`` are the configuration file's for this server (``servers: NAME:``).
     """
 
     name: str
@@ -48,6 +49,7 @@ class ServerContext:
     access_log: logging.Logger | None = None
     access_log_format: str = ""
     debug: bool = False
+    limits: Mapping[str, int] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence, Set
 from typing import TYPE_CHECKING, Any, cast
 
 from apihour.accept import Acceptor, Balance
+from apihour.errors import HookError
 from apihour.plugins import Server, ServerContext, StreamServer
 
 if TYPE_CHECKING:
@@ -48,9 +49,18 @@ class Serving:
         return sum(acceptor.refused for acceptor in self.acceptors)
 
     async def start(self, context: ServerContext) -> None:
-        """Get the server ready; nothing is accepted yet."""
+        """Get the server ready; nothing is accepted yet.
+
+        Raises HookError naming the server and what its plugin said.
+        """
         self.started = True  # a start that fails half-way is stopped as well
-        await self.server.start(context)
+        try:
+            await self.server.start(context)
+        except Exception as error:
+            reason = str(error) or repr(error)
+            raise HookError(
+                f"server {self.name!r} ({self.protocol}) cannot start: {reason}"
+            ) from error
 
     async def accept(
         self, table: ConnectionTable, loop: asyncio.AbstractEventLoop, log: logging.Logger,

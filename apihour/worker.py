@@ -265,8 +265,7 @@ class HostWorker(Worker):  # type: ignore[misc]
         options = sections.get(name) if isinstance(sections, dict) else None
         cfg = self.cfg
         limits = {
-            key: getattr(cfg, key)
-            for key in ("limit_request_line", "limit_request_fields", "limit_request_field_size")
+            key: getattr(cfg, f"limit_request_{key}") for key in ("line", "fields", "field_size")
         }
         return ServerContext(
             name=name, container=self.container, loop=self.loop, logger=self.log.error_log,
@@ -274,7 +273,7 @@ class HostWorker(Worker):  # type: ignore[misc]
             graceful_timeout=float(cfg.graceful_timeout),
             access_log=self.log.access_log if cfg.accesslog else None,
             access_log_format=cfg.access_log_format, debug=cfg.debug,
-            options={**limits, **(options if isinstance(options, dict) else {})},
+            limits=limits, options=options if isinstance(options, dict) else {},
         )
 
     def _report_failure(self, error: BaseException) -> None:

@@ -1,1 +1,30 @@
-"""apihour_http."""
+"""HTTP for asyncio: lean endpoints and unmodified aiohttp applications on one port.
+
+Names that need aiohttp (``CONTAINER``, ``HTML``, ``JSON``) import it when first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from apihour_http.errors import HTTPError, RouteError
+from apihour_http.request import Request
+from apihour_http.response import Response
+from apihour_http.routes import Routes
+from apihour_http.server import HTTPServer
+
+if TYPE_CHECKING:
+    from apihour_http.answers import CONTAINER, HTML, JSON
+
+__all__ = [
+    "CONTAINER", "HTML", "JSON", "HTTPError", "HTTPServer", "Request", "Response",
+    "RouteError", "Routes",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("CONTAINER", "HTML", "JSON"):
+        from apihour_http import answers
+
+        return getattr(answers, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

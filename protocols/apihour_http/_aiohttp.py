@@ -1,0 +1,176 @@
+"""Every private name of aiohttp that the full lane needs, each with the reason why.
+
+- ``RequestHandler._handle_request``: runs a handler and sends its answer, with aiohttp's
+  own error pages. Its caller ``start()`` waits for messages by futures; the lane already
+  knows when a request may run, so it calls this directly (two loop turns less).
+- ``RequestHandler._request_factory``, ``_request_handler``, ``_task_handler``,
+  ``_close``, ``_force_close``: what ``start()`` reads and sets around that call.
+- ``RequestHandler._payload_parser``: tells whether an upgrade was accepted.
+- ``BaseProtocol._reading_paused``: read by aiohttp's stream readers before they pause.
+- ``BaseRequest._prepare_hook``: the only place that meets a WebSocketResponse before it
+  starts; a draining lane needs that object to close it with 1001.
+- ``BaseRequest._task``: cleared after the answer, to break a reference cycle.
+- ``web.Server._kwargs``: what the application's owner configured for its connections.
+- ``Application._subapps``: sub-applications find the container too.
+- ``aiohttp.http``, ``aiohttp.http_parser``: RawRequestMessage, HttpRequestParser and
+  DeflateBuffer are importable, but not documented.
+
+``tests/apihour_http/test_aiohttp_private.py`` fails when a release moves one of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+from aiohttp.http import StreamWriter
+from aiohttp.http_parser import DeflateBuffer, HttpRequestParser, RawRequestMessage
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
+from aiohttp.tcp_helpers import tcp_keepalive
+from aiohttp.web_protocol import PayloadAccessError, RequestHandler, RequestPayloadError
+
+if TYPE_CHECKING:
+    from apihour_http.aiohttp_lane import Exchange
+    from apihour_http.lane import Lane
+
+__all__ = [
+    "EMPTY_PAYLOAD", "DeflateBuffer", "Hosted", "HttpRequestParser", "RawRequestMessage",
+    "RequestPayloadError", "StreamReader", "handler_options", "subapplications",
+]
+
+# Options of RequestHandler that the lane takes over: its timeouts and its log.
+_TAKEN_OVER = frozenset({"access_log", "access_log_class", "access_log_format",
+                         "keepalive_timeout", "lingering_time"})
+_NO_ACCESS = PayloadAccessError()
+
+
+def handler_options(manager: web.Server) -> dict[str, Any]:
+    """The owner's options for connections, less those the lane decides."""
+    return {k: v for k, v in manager._kwargs.items() if k not in _TAKEN_OVER}
+
+
+def subapplications(app: web.Application) -> list[web.Application]:
+    """`app` and every application below it."""
+    found = [app]
+    for child in app._subapps:
+        found += subapplications(child)
+    return found
+
+
+class Writer(StreamWriter):
+    """Writes an answer; announces the end of a draining connection in the last moment."""
+
+    exchange: Exchange
+
+    def write_headers(self, status_line: str, headers: Any) -> Any:
+        """Serialize the head; returns what the original returns, to be awaited."""
+        exchange = self.exchange
+        if exchange.lane.server.draining and exchange.lane.is_last() and " 101 " not in status_line:
+            headers["Connection"] = "close"
+            exchange.keep = False
+        return super().write_headers(status_line, headers)
+
+
+class Hosted(RequestHandler):
+    """aiohttp's connection object, fed with parsed messages by a lane.
+
+    Handlers see it as ``request.protocol``; its transport is the real one.
+    """
+
+    __slots__ = ("lane", "running", "websocket")
+
+    def __init__(self, manager: web.Server, lane: Lane, options: dict[str, Any]) -> None:
+        super().__init__(
+            manager, loop=lane.loop, access_log=None,  # type: ignore[arg-type]
+            keepalive_timeout=lane.server.keepalive, **options,
+        )
+        self.lane = lane
+        self.running: Exchange | None = None
+        self.websocket: web.WebSocketResponse | None = None
+        transport = lane.transport
+        assert transport is not None
+        self.transport = transport
+        tcp_keepalive(transport)
+        manager.connection_made(self, transport)
+        if lane.write_paused:
+            self.pause_writing()
+
+    async def serve(self, exchange: Exchange) -> None:
+        """Run the handler for one message and send its answer, as the task of that request."""
+        manager, factory, handler = self._manager, self._request_factory, self._request_handler
+        if manager is None or factory is None or handler is None:
+            return
+        manager.requests_count += 1
+        task = asyncio.current_task()
+        assert task is not None
+        self._task_handler = task
+        self.running = exchange
+        writer = Writer(self, self._loop)
+        writer.exchange = exchange
+        payload = exchange.payload
+        request = factory(exchange.message, payload, self, writer, task)
+        if exchange.websocket:
+            self._watch(request)
+        exchange.request = request
+        response: web.StreamResponse | None = None
+        reset = True
+        try:
+            response, reset = await self._handle_request(request, exchange.arrived, handler)
+            payload.set_exception(_NO_ACCESS)
+        except ConnectionError as error:
+            self.log_debug("Client gone before its answer", exc_info=error)
+        except asyncio.CancelledError:
+            self.force_close()
+            raise
+        except Exception as error:
+            self.log_exception("Unhandled exception", exc_info=error)
+        finally:
+            request._task = None  # type: ignore[assignment]
+            self.running = None
+            if response is None or reset or self._force_close:
+                self.force_close()
+                exchange.keep = False
+            elif not response.keep_alive or self._close:
+                exchange.keep = False
+            self.lane.hosted_done(
+                exchange, response.status if response is not None else 500,
+                response.body_length if response is not None else 0,
+            )
+
+    def _watch(self, request: Any) -> None:
+        """Remember the WebSocketResponse that `request` prepares."""
+        original = request._prepare_hook
+
+        async def remember(response: web.StreamResponse) -> None:
+            if isinstance(response, web.WebSocketResponse):
+                self.websocket = response
+            await original(response)
+
+        # Past __setattr__, which warns of custom attributes in development mode.
+        request.__dict__["_prepare_hook"] = remember
+
+    def goodbye(self) -> asyncio.Task[bool] | None:
+        """Close the WebSocket with 1001, going away (RFC 6455 7.4.1), in a task."""
+        if self.websocket is None:
+            return None
+        return self._loop.create_task(
+            self.websocket.close(code=1001, message=b"server is going away"))
+
+    def set_parser(self, parser: Any, *args: Any, **kwargs: Any) -> None:
+        """Called by a WebSocketResponse once its 101 is written: bytes belong to it now."""
+        super().set_parser(parser, *args, **kwargs)
+        self.lane.upgraded()
+
+    def pause_reading(self) -> None:
+        """A payload or WebSocket queue is full."""
+        self._reading_paused = True
+        self.lane.pause_payload()
+
+    def resume_reading(self, *args: Any, **kwargs: Any) -> None:
+        """A payload or WebSocket queue has room again."""
+        self._reading_paused = False
+        if self.running is not None:
+            self.running.pump()
+        if not self._reading_paused:
+            self.lane.resume_payload()

@@ -1,0 +1,105 @@
+"""The options of an HTTP server: limits, timeouts and tastes, with their defaults.
+
+Sizes are in bytes, times in seconds. The same limits hold for both lanes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["Options", "default_dumps", "default_loads"]
+
+LOG_FORMATS = ("off", "common", "combined", "json")
+PARSERS = ("auto", "httptools", "aiohttp")
+
+
+def default_dumps() -> Callable[[Any], str | bytes]:
+    """ujson's encoder where ujson is installed, else the standard library's."""
+    try:
+        import ujson
+    except ImportError:
+        return json.JSONEncoder(separators=(",", ":")).encode
+    return ujson.dumps
+
+
+def default_loads() -> Callable[[Any], Any]:
+    """ujson's decoder where ujson is installed, else the standard library's."""
+    try:
+        import ujson
+    except ImportError:
+        return json.loads
+    return ujson.loads
+
+
+@dataclass(frozen=True)
+class Options:
+    """What one server may be told; every field is a keyword of ``HTTPServer``."""
+
+    keepalive: float | None = None
+    """Silence after which an idle connection is closed; None: the host's, else 75."""
+    linger: float | None = None
+    """Silence a draining connection is granted; None: the host's, else ``keepalive``."""
+    header_timeout: float = 10.0
+    """A request head that takes longer is answered 408."""
+    body_timeout: float = 10.0
+    """Grace before ``body_rate`` counts."""
+    body_rate: float = 500.0
+    """Bytes a second a request body must keep up on average, else 408."""
+    write_timeout: float = 60.0
+    """A client that takes nothing of a waiting response for so long is cut off."""
+    max_line: int = 8190
+    """Longest request target; a longer one is answered 414."""
+    max_field: int = 8190
+    """Longest header field, name and value together; a longer one is answered 431."""
+    max_fields: int = 128
+    """Most header fields of one request; more are answered 431."""
+    max_head: int = 65536
+    """Longest request head as a whole; a longer one is answered 431."""
+    max_body: int = 1024 * 1024
+    """Largest body of a direct endpoint, else 413 (an application has client_max_size)."""
+    budget: int = 32
+    """Pipelined requests one connection may have answered before others get a turn."""
+    threads: int = 8
+    """Threads for endpoints declared ``blocking=True``."""
+    thread_backlog: int = 256
+    """Blocking calls that may wait for a thread; further ones are answered 503."""
+    slow_endpoint: float = 0.1
+    """An inline ``def`` endpoint that blocks the loop longer is logged by name."""
+    cancel_on_disconnect: bool = False
+    """Whether the task of a direct endpoint is cancelled when its client goes."""
+    access_log: str = "off"
+    """``off``, ``common``, ``combined`` or ``json``."""
+    parser: str = "auto"
+    """``httptools``, ``aiohttp`` (its llhttp binding) or ``auto``: the first installed."""
+    dumps: Callable[[Any], str | bytes] = dataclasses.field(default_factory=default_dumps)
+    """Turns what an endpoint returns into JSON."""
+    loads: Callable[[Any], Any] = dataclasses.field(default_factory=default_loads)
+    """Reads a JSON body."""
+    openapi: bool = False
+    """Whether /openapi.json and /docs are served."""
+    title: str = "apihour"
+    """Title of the OpenAPI document."""
+    version: str = "1.0.0"
+    """Version of the OpenAPI document."""
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("access_log", LOG_FORMATS), ("parser", PARSERS)):
+            value = getattr(self, name)
+            if value not in allowed:
+                raise ValueError(f"option {name}={value!r}: expected one of {', '.join(allowed)}")
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, int | float) and not isinstance(value, bool) and value < 0:
+                raise ValueError(f"option {field.name}={value!r}: expected no negative number")
+
+    def updated(self, changes: Mapping[str, Any]) -> Options:
+        """Return these options with `changes`; ValueError names one that does not exist."""
+        known = {field.name for field in dataclasses.fields(self)}
+        for name in changes:
+            if name not in known:
+                raise ValueError(f"option {name!r}: expected one of {', '.join(sorted(known))}")
+        return dataclasses.replace(self, **changes)

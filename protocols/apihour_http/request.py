@@ -1,0 +1,265 @@
+"""The lean request of the direct lane, with aiohttp's names.
+
+Rules:
+
+- The body is complete before the endpoint runs: ``await request.read()`` never waits.
+- Headers, query and cookies are parsed when first asked for.
+"""
+
+from __future__ import annotations
+
+import re
+from http.cookies import CookieError, SimpleCookie
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, unquote
+
+from apihour_http.errors import HTTPError
+from apihour_http.mapping import Headers, Multi
+
+if TYPE_CHECKING:
+    from apihour_http.lane import Lane
+    from apihour_http.routes import Endpoint
+
+__all__ = ["Request"]
+
+_CHARSET = re.compile(r"charset=\"?([A-Za-z0-9_.:-]+)", re.IGNORECASE)
+# Form fields of one body at most: parsing them must not cost more than receiving them.
+_MAX_FIELDS = 1000
+
+
+class Request:
+    """One request of the direct lane.
+
+    ``match_info`` holds the path parameters, converted. ``container`` is the worker's
+    container, None when served without one. ``request["key"]`` keeps values for the time
+    of the request.
+    """
+
+    __slots__ = (
+        "_cookies", "_headers", "_method", "_query", "_state", "arrived", "body", "endpoint",
+        "fields", "keep", "lane", "match_info", "modern", "plain", "target",
+    )
+    # Set by the lane: monotonic time of arrival; whether the connection may stay open,
+    # speaks HTTP/1.1, and both of these in a request that is not HEAD.
+    arrived: float
+    keep: bool
+    modern: bool
+    plain: bool
+
+    def __init__(
+        self, lane: Lane, method: bytes, target: bytes, fields: list[tuple[bytes, bytes]],
+        endpoint: Endpoint, match_info: dict[str, Any],
+    ) -> None:
+        self.lane = lane
+        self._method = method
+        self.target = target
+        self.fields = fields
+        self.endpoint = endpoint
+        self.match_info = match_info
+        self.body = b""
+
+    # -- what was asked
+
+    @property
+    def method(self) -> str:
+        """The method, upper case."""
+        return self._method.decode()
+
+    @property
+    def path_qs(self) -> str:
+        """Path and query, as sent."""
+        return self.target.decode("ascii", "replace")
+
+    @property
+    def raw_path(self) -> str:
+        """The same as :attr:`path_qs`, as in aiohttp."""
+        return self.path_qs
+
+    @property
+    def path(self) -> str:
+        """The path, percent-decoded."""
+        return unquote(self.path_qs.partition("?")[0])
+
+    @property
+    def query_string(self) -> str:
+        """The query, percent-decoded."""
+        return unquote(self.path_qs.partition("?")[2].replace("+", " "))
+
+    @property
+    def query(self) -> Multi:
+        """The query's parameters, decoded."""
+        try:
+            return self._query
+        except AttributeError:
+            self._query: Multi = self._parse_form(self.path_qs.partition("?")[2])
+            return self._query
+
+    @property
+    def version(self) -> tuple[int, int]:
+        """(1, 1) or (1, 0)."""
+        return (1, 1) if self.modern else (1, 0)
+
+    @property
+    def keep_alive(self) -> bool:
+        """Whether the client lets the connection stay open."""
+        return self.keep
+
+    # -- headers
+
+    @property
+    def headers(self) -> Headers:
+        """The header fields, without regard to case."""
+        try:
+            return self._headers
+        except AttributeError:
+            self._headers: Headers = Headers(
+                (name.decode("latin-1"), _text(value)) for name, value in self.fields
+            )
+            return self._headers
+
+    @property
+    def host(self) -> str:
+        """The Host header, empty when a HTTP/1.0 client sent none."""
+        return str(self.headers.get("Host", ""))
+
+    @property
+    def cookies(self) -> dict[str, str]:
+        """The cookies by name; one that cannot be parsed is left out."""
+        try:
+            return self._cookies
+        except AttributeError:
+            self._cookies: dict[str, str] = {}
+        for line in self.headers.getall("Cookie", ()):
+            for pair in line.split(";"):
+                jar: SimpleCookie = SimpleCookie()
+                try:
+                    jar.load(pair.strip())
+                except CookieError:
+                    continue
+                self._cookies.update((name, morsel.value) for name, morsel in jar.items())
+        return self._cookies
+
+    @property
+    def content_type(self) -> str:
+        """The media type of the body, lower case, without parameters."""
+        value = self.headers.get("Content-Type", "application/octet-stream")
+        return value.partition(";")[0].strip().lower()
+
+    @property
+    def charset(self) -> str | None:
+        """The character set that Content-Type names, or None."""
+        found = _CHARSET.search(self.headers.get("Content-Type", ""))
+        return found.group(1) if found else None
+
+    @property
+    def content_length(self) -> int | None:
+        """The length Content-Length declares, or None."""
+        value = self.headers.get("Content-Length")
+        return int(value) if value is not None else None
+
+    # -- where it came from
+
+    @property
+    def container(self) -> Any:
+        """The worker's container, or None."""
+        return self.lane.server.container
+
+    @property
+    def transport(self) -> Any:
+        """The connection's transport, None once it is lost."""
+        return self.lane.transport
+
+    @property
+    def remote(self) -> str | None:
+        """The client's address without its port, None on a unix socket."""
+        return self.lane.remote()
+
+    @property
+    def secure(self) -> bool:
+        """Whether the connection is TLS."""
+        transport = self.lane.transport
+        return transport is not None and transport.get_extra_info("sslcontext") is not None
+
+    @property
+    def scheme(self) -> str:
+        """``https`` or ``http``."""
+        return "https" if self.secure else "http"
+
+    # -- the body
+
+    @property
+    def body_exists(self) -> bool:
+        """Whether a body was sent."""
+        return bool(self.body)
+
+    can_read_body = body_exists
+
+    async def read(self) -> bytes:
+        """The body."""
+        return self.body
+
+    async def text(self) -> str:
+        """The body as text. Raises HTTPError 415 or 400 when it is none."""
+        charset = self.charset or "utf-8"
+        try:
+            return self.body.decode(charset)
+        except LookupError:
+            raise HTTPError(415, f"charset {charset!r} is not known") from None
+        except UnicodeDecodeError:
+            raise HTTPError(400, f"the body is not {charset}") from None
+
+    async def json(self, *, loads: Any = None) -> Any:
+        """The body, decoded from JSON. Raises HTTPError 400 when it is none."""
+        decode = loads or self.lane.server.options.loads
+        try:
+            return decode(await self.text())
+        except (ValueError, RecursionError) as error:
+            raise HTTPError(400, f"the body is not JSON: {error}") from None
+
+    async def post(self) -> Multi:
+        """The fields of a urlencoded form. Raises HTTPError 415 for a multipart one."""
+        if not self.body:
+            return Multi()
+        if self.content_type != "application/x-www-form-urlencoded":
+            raise HTTPError(
+                415, f"{self.content_type}: expected application/x-www-form-urlencoded "
+                "(multipart forms are for the aiohttp application)")
+        return self._parse_form(await self.text())
+
+    @staticmethod
+    def _parse_form(text: str) -> Multi:
+        try:
+            return Multi(parse_qsl(
+                text, keep_blank_values=True, max_num_fields=_MAX_FIELDS, errors="replace"))
+        except ValueError:
+            raise HTTPError(400, f"more than {_MAX_FIELDS} parameters") from None
+
+    # -- values kept for the time of the request
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._kept()[key]
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self._kept()[key] = value
+
+    def __contains__(self, key: Any) -> bool:
+        return key in self._kept()
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        """A value kept under `key`, or `default`."""
+        return self._kept().get(key, default)
+
+    def _kept(self) -> dict[Any, Any]:
+        try:
+            return self._state
+        except AttributeError:
+            self._state: dict[Any, Any] = {}
+            return self._state
+
+    def __repr__(self) -> str:
+        return f"<Request {self.method} {self.path_qs!r}>"
+
+
+def _text(value: bytes) -> str:
+    """A field value as aiohttp gives it: UTF-8 where it is, other bytes escaped."""
+    return value.rstrip(b" \t").decode("utf-8", "surrogateescape")

@@ -1,0 +1,154 @@
+"""Answers of the direct lane: the Response value, and the bytes that go on the wire.
+
+Rules:
+
+- No CR, LF or NUL reaches a header: a value with one is refused before anything is sent
+  (RFC 9110 5.5), so a response cannot be split.
+- Length and connection headers are ours: an endpoint cannot contradict the framing.
+- Nothing here does I/O; :class:`Renderer` turns a value into bytes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from email.utils import formatdate
+from typing import Any
+
+from apihour_http.errors import HTTPError, reason_of
+
+__all__ = ["Renderer", "Response"]
+
+_UNSAFE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_OURS = frozenset({"connection", "content-length", "date", "keep-alive", "transfer-encoding"})
+# RFC 9110 15.4.5, 15.3.5, 15.2: these never have a body.
+_BODILESS = frozenset({204, 304})
+
+
+class Response:
+    """What an endpoint answers when plain data is not enough.
+
+    `body` is bytes, str (sent as UTF-8), None, or anything else, which is sent as JSON.
+    `headers` maps names to values, or lists pairs where a name repeats. Raises ValueError
+    for a status outside 200 to 599, or a header that would break the message.
+    """
+
+    __slots__ = ("body", "headers", "status")
+
+    def __init__(
+        self, status: int = 200,
+        headers: Mapping[str, str] | list[tuple[str, str]] | None = None,
+        body: Any = None,
+    ) -> None:
+        if not 200 <= status <= 599:
+            raise ValueError(f"status {status!r}: expected 200 to 599")
+        pairs = headers.items() if isinstance(headers, Mapping) else headers or ()
+        self.status = status
+        self.headers = [(name, safe_header(name, value)) for name, value in pairs]
+        self.body = body
+
+    def __repr__(self) -> str:
+        return f"<Response {self.status}>"
+
+
+def safe_header(name: str, value: str) -> str:
+    """Return `value` when the pair may be sent; ValueError says what is wrong with it."""
+    if not isinstance(name, str) or not isinstance(value, str):
+        raise ValueError(f"header {name!r}: {value!r}: expected text")
+    if not _TOKEN.fullmatch(name):
+        raise ValueError(f"header name {name!r}: expected a token of RFC 9110 section 5.6.2")
+    if _UNSAFE.search(value):
+        raise ValueError(f"header {name}: {value!r}: control characters are not allowed")
+    if name.lower() in _OURS:
+        raise ValueError(f"header {name}: is set by the server")
+    return value
+
+
+class Renderer:
+    """Turns what endpoints return into bytes; keeps the Date of the current second."""
+
+    __slots__ = ("_date", "dumps", "json_head")
+
+    def __init__(self, dumps: Callable[[Any], str | bytes]) -> None:
+        self.dumps = dumps
+        self._date = ""
+        self.json_head = ""
+        self.tick()
+
+    def tick(self) -> None:
+        """Renew the Date; called once a second (RFC 9110 6.6.1)."""
+        self._date = f"Date: {formatdate(usegmt=True)}\r\n"
+        self.json_head = (
+            f"HTTP/1.1 200 OK\r\n{self._date}Content-Type: application/json\r\nContent-Length: "
+        )
+
+    def encode_json(self, data: Any) -> bytes:
+        """The JSON of `data` in UTF-8."""
+        text = self.dumps(data)
+        return text.encode() if isinstance(text, str) else text
+
+    def render(self, result: Any, connection: str, bodiless: bool) -> tuple[int, int, bytes]:
+        """Return status, length of the body and the whole answer.
+
+        `connection` is a ready header line or empty; `bodiless` is for HEAD: the headers
+        are those of the full answer, the body stays away (RFC 9110 9.3.2).
+        """
+        status, headers, body = self._parts(result)
+        if status in _BODILESS:
+            body = b""
+            length = ""
+        else:
+            length = f"Content-Length: {len(body)}\r\n"
+        lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
+        head = (
+            f"HTTP/1.1 {status} {reason_of(status)}\r\n{self._date}{lines}{length}{connection}\r\n"
+        ).encode("latin-1", "replace")
+        return status, len(body), head if bodiless else head + body
+
+    def _parts(self, result: Any) -> tuple[int, list[tuple[str, str]], bytes]:
+        if isinstance(result, Response):
+            body, content_type = self._body(result.body)
+            headers = result.headers
+            if content_type and not any(name.lower() == "content-type" for name, _ in headers):
+                headers = [*headers, ("Content-Type", content_type)]
+            return result.status, headers, body
+        if isinstance(result, HTTPError):
+            headers = [(name, safe_header(name, value)) for name, value in result.headers.items()]
+            headers.append(("Content-Type", "application/problem+json"))
+            return result.status, headers, self.encode_json(result.document())
+        if result is None:
+            return 204, [], b""
+        if _is_aiohttp(result):
+            return _from_aiohttp(result)
+        body, content_type = self._body(result)
+        return 200, [("Content-Type", content_type)], body
+
+    def _body(self, body: Any) -> tuple[bytes, str]:
+        if body is None:
+            return b"", ""
+        if isinstance(body, bytes | bytearray | memoryview):
+            return bytes(body), "application/octet-stream"
+        if isinstance(body, str):
+            return body.encode(), "text/plain; charset=utf-8"
+        return self.encode_json(body), "application/json"
+
+
+def _is_aiohttp(result: Any) -> bool:
+    """Whether `result` is an ``aiohttp.web.Response``, told without importing aiohttp."""
+    return any(kind.__module__ == "aiohttp.web_response" for kind in type(result).__mro__)
+
+
+def _from_aiohttp(result: Any) -> tuple[int, list[tuple[str, str]], bytes]:
+    body = getattr(result, "body", None)
+    if body is not None and not isinstance(body, bytes | bytearray):
+        raise TypeError(f"{result!r}: only answers with a ready body leave a direct endpoint")
+    headers = [
+        (name, safe_header(name, value)) for name, value in result.headers.items()
+        if name.lower() not in _OURS
+    ]
+    headers += [
+        ("Set-Cookie", safe_header("Set-Cookie", cookie.output(header="").strip()))
+        for cookie in result.cookies.values()
+    ]
+    return result.status, headers, bytes(body or b"")

@@ -1,0 +1,301 @@
+"""HTTPServer: what one bind serves, its options, its counters and its goodbye.
+
+Rules:
+
+- It satisfies the host's shape of a server without importing the host, and serves as well
+  from ``loop.create_server(server, ...)``: it is a protocol factory.
+- Routes are frozen by ``start()``; what they do not claim goes to the application.
+- ``stop()`` works after a partial start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import socket
+from bisect import bisect_left
+from concurrent.futures import ThreadPoolExecutor
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from apihour_http.access import AccessLog
+from apihour_http.errors import HTTPError
+from apihour_http.head import HeadChecker
+from apihour_http.lane import Lane
+from apihour_http.options import Options
+from apihour_http.parser import choose
+from apihour_http.response import Renderer, Response
+from apihour_http.routes import Endpoint, Methods, Router, Routes, allowed
+from apihour_http.statistics import BOUNDS, Statistics
+
+if TYPE_CHECKING:
+    from apihour_http.request import Request
+
+__all__ = ["HTTPServer"]
+
+_KEEPALIVE = 75.0
+
+
+class HTTPServer:
+    """Serves `routes`, and what they do not claim from `app`.
+
+    `app` is an ``aiohttp.web.Application`` or ``web.Server``. Options are the fields of
+    :class:`apihour_http.options.Options`. Raises ValueError for an unknown option or one
+    out of range, TypeError when there is nothing to serve.
+    """
+
+    protocol = "http"
+
+    def __init__(
+        self, routes: Routes | None = None, app: Any = None, **options: Any
+    ) -> None:
+        if routes is None and app is None:
+            raise TypeError("HTTPServer(): expected routes, an application, or both")
+        if routes is not None and not isinstance(routes, Routes):
+            raise TypeError(f"HTTPServer(routes={routes!r}): expected Routes")
+        self.options = Options().updated(options)
+        self.routes = routes
+        self.app = app
+        self.app_host: Any = None
+        self.container: Any = None
+        self.lanes: set[Lane] = set()
+        self.log: AccessLog | None = None
+        self.logger = logging.getLogger("apihour_http")
+        self.statistics_ = Statistics()
+        self.draining = False
+        self.drain_since = 0.0
+        self.drain_linger = 0.0
+        self._ticker: asyncio.TimerHandle | None = None
+        self._gone: asyncio.Future[None] | None = None
+        self._pool: ThreadPoolExecutor | None = None
+        self._goodbyes: set[asyncio.Task[Any]] = set()
+        self._waiting_threads = 0
+
+    # -- lifecycle
+
+    async def start(self, context: Any = None) -> None:
+        """Freeze the routes and start the application. Raises what its start-up raises."""
+        self.loop = asyncio.get_running_loop()
+        self.container = getattr(context, "container", None)
+        self.logger = getattr(context, "logger", None) or self.logger
+        self.options = options = self.options.updated(getattr(context, "options", None) or {})
+        self._set_times(context)
+        self.binding = choose(options.parser)
+        self.checker = HeadChecker(options.max_line, options.max_field, options.max_fields)
+        self.check_head = self.checker.check
+        self.renderer = Renderer(options.dumps)
+        self.dumps = options.dumps
+        self.slow = options.slow_endpoint
+        self._start_log(context)
+        self._freeze()
+        if self.app is not None:
+            from apihour_http.aiohttp_lane import AppHost
+
+            self.app_host = AppHost(self.app)
+            await self.app_host.start(
+                self.container, self.logger, bool(getattr(context, "debug", False)))
+        self._tick()
+
+    def _set_times(self, context: Any) -> None:
+        options = self.options
+        keepalive = options.keepalive
+        if keepalive is None:
+            keepalive = getattr(context, "keepalive", _KEEPALIVE)
+        linger = options.linger
+        if linger is None:
+            linger = getattr(context, "linger", keepalive)
+        self.keepalive: float = keepalive
+        self.linger: float = linger
+
+    def _start_log(self, context: Any) -> None:
+        style = self.options.access_log
+        logger = getattr(context, "access_log", None)
+        wanted = getattr(context, "access_log_format", "")
+        if logger is not None and style == "off":
+            style = wanted if wanted in ("common", "json") else "combined"
+        if style == "off":
+            return
+        self.log = AccessLog(style, logger or logging.getLogger("apihour_http.access"))
+        self.log.start(self.loop)
+
+    def _freeze(self) -> None:
+        endpoints = list(self.routes) if self.routes is not None else []
+        for endpoint in endpoints:
+            self._bind(endpoint)
+        router = Router(endpoints)
+        self.plain = router.plain
+        self.resolve = router.resolve
+        self._missing = Endpoint("*", "*", _not_found, False, {})
+
+    def _bind(self, endpoint: Endpoint) -> None:
+        """Decide how an endpoint is called: inline, in a task, or in a thread."""
+        call = endpoint.function
+        if endpoint.blocking:
+            endpoint.call = self._in_thread(call)
+        else:
+            endpoint.call = call
+
+    def _tick(self) -> None:
+        self.renderer.tick()
+        self._ticker = self.loop.call_later(1.0, self._tick)
+
+    async def drain(self, deadline: float) -> None:
+        """Answer with ``Connection: close`` from now on; return when no connection is left.
+
+        Silent connections are granted ``linger`` seconds, less when `deadline` (a time of
+        ``loop.time()``) comes first; WebSockets get 1001.
+        """
+        self.draining = True
+        self.drain_since = monotonic()
+        left = deadline - self.loop.time()
+        self.drain_linger = max(0.0, min(self.linger, left - min(0.25, left / 4)))
+        for lane in list(self.lanes):
+            lane.drain()
+        if self.lanes:
+            self._gone = self.loop.create_future()
+            try:
+                await self._gone
+            finally:
+                self._gone = None
+        if self.log is not None:
+            self.log.flush()
+
+    async def stop(self) -> None:
+        """Close what is left, at once, and clean the application up."""
+        self.draining = True
+        for lane in list(self.lanes):
+            lane.abort()
+        if self.lanes:
+            # connection_lost comes in the next turn of the loop.
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        for task in self._goodbyes:
+            task.cancel()
+        if self._ticker is not None:
+            self._ticker.cancel()
+            self._ticker = None
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            self._pool = None
+        try:
+            if self.app_host is not None:
+                await self.app_host.stop()
+        finally:
+            if self.log is not None:
+                self.log.stop()
+
+    # -- connections
+
+    def stream(self, conn: Any = None) -> Lane:
+        """Return the protocol of one new connection; `conn` is the host's row for it."""
+        return Lane(self, conn)
+
+    __call__ = stream
+
+    async def serve(
+        self, host: str | None = None, port: int | None = None, *,
+        sock: socket.socket | None = None, **options: Any,
+    ) -> asyncio.Server:
+        """Start, and listen without a host process; returns the listening server.
+
+        `options` are those of ``loop.create_server``.
+        """
+        await self.start()
+        options.setdefault("backlog", 2048)
+        if sock is not None:
+            return await self.loop.create_server(self.stream, sock=sock, **options)
+        return await self.loop.create_server(self.stream, host, port, **options)
+
+    def lost(self, lane: Lane) -> None:
+        """A connection is gone."""
+        self.lanes.discard(lane)
+        if self._gone is not None and not self.lanes and not self._gone.done():
+            self._gone.set_result(None)
+
+    def keep_goodbye(self, task: asyncio.Task[Any]) -> None:
+        """Hold a task that closes a WebSocket until it is done."""
+        self._goodbyes.add(task)
+        task.add_done_callback(self._said_goodbye)
+
+    def _said_goodbye(self, task: asyncio.Task[Any]) -> None:
+        self._goodbyes.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            self.logger.warning("closing a WebSocket failed", exc_info=task.exception())
+
+    # -- answers
+
+    def stand_in(self, method: bytes, methods: Methods | None) -> Endpoint | None:
+        """The endpoint for what no route claims; None when it is the application's."""
+        if methods is not None and method == b"HEAD" and b"GET" in methods:
+            return methods[b"GET"]
+        if self.app_host is not None:
+            return None
+        if methods is None:
+            return self._missing
+        allow = allowed(methods)
+        if method == b"OPTIONS":
+            return Endpoint("*", "*", lambda request: Response(204, {"Allow": allow}), False, {})
+        return Endpoint("*", "*", _not_allowed(allow), False, {})
+
+    def failed(self, request: Request, error: Exception) -> HTTPError:
+        """What to answer when an endpoint raised `error`; logs what is not an HTTPError."""
+        if isinstance(error, HTTPError):
+            return error
+        self.logger.error(
+            "%s failed on %s %s", request.endpoint.name, request.method,
+            ascii(request.path_qs), exc_info=error,
+        )
+        return HTTPError(500)
+
+    def warn_slow(self, request: Request, seconds: float) -> None:
+        """Name an inline endpoint that has blocked the loop."""
+        self.logger.warning(
+            "%s blocked the loop for %.0f ms: declare it async, or with blocking=True",
+            request.endpoint.name, seconds * 1000,
+        )
+
+    def account(self, status: int, seconds: float) -> None:
+        """Count one answer."""
+        statistics = self.statistics_
+        statistics.counts[bisect_left(BOUNDS, seconds)] += 1
+        statistics.seconds += seconds
+        statistics.classes[status // 100] += 1
+
+    def _in_thread(self, function: Any) -> Any:
+        """Wrap a blocking endpoint: it runs in the pool, with the context of its task."""
+
+        async def call(request: Request) -> Any:
+            if self._waiting_threads >= self.options.threads + self.options.thread_backlog:
+                raise HTTPError(503, "too many blocking requests", headers={"Retry-After": "1"})
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(self.options.threads, "apihour_http")
+            self._waiting_threads += 1
+            try:
+                context = contextvars.copy_context()
+                return await self.loop.run_in_executor(
+                    self._pool, context.run, function, request)
+            finally:
+                self._waiting_threads -= 1
+
+        return call
+
+    def statistics(self) -> dict[str, Any]:
+        """Counters since start, JSON-able; latencies in seconds."""
+        record = self.statistics_.record()
+        record["connections"] = len(self.lanes)
+        record["in_flight"] = sum(lane.in_flight() for lane in self.lanes)
+        record["websockets"] = sum(lane.is_websocket() for lane in self.lanes)
+        record["draining"] = len(self.lanes) if self.draining else 0
+        return record
+
+
+def _not_found(request: Request) -> Any:
+    raise HTTPError(404)
+
+
+def _not_allowed(allow: str) -> Any:
+    def answer(request: Request) -> Any:
+        raise HTTPError(405, headers={"Allow": allow})
+
+    return answer

@@ -1,0 +1,56 @@
+"""Finding and ending processes by pid, from proc(5)."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+__all__ = ["end_processes", "is_running", "processes_of"]
+
+_ENDED = ("Z", "X")  # states of proc(5): ended, not collected yet
+
+
+def is_running(pid: int) -> bool:
+    """Whether that process lives; one that has ended and was not collected yet does not."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] not in _ENDED
+
+
+def processes_of(session: int, setting: str) -> set[int]:
+    """The living processes of a session, and those exec'd with ``NAME=value`` (`setting`)."""
+    wanted = setting.encode()
+    found: set[int] = set()
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                fields = Path(f"/proc/{entry}/stat").read_text(errors="replace")
+                state, _, _, sid = fields.rpartition(")")[2].split()[:4]
+                environment = Path(f"/proc/{entry}/environ").read_bytes()
+            except OSError:
+                continue  # gone meanwhile, or somebody else's
+            if state not in _ENDED and (
+                int(sid) == session or wanted in environment.split(b"\0")
+            ):
+                found.add(int(entry))
+    return found
+
+
+def end_processes(pids: Iterable[int], patience: float = 5.0) -> None:
+    """SIGKILL each and wait until they are gone. Raises TimeoutError naming those that stay."""
+    left = set(pids) - {os.getpid()}
+    for pid in left:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+    deadline = time.monotonic() + patience
+    while left := {pid for pid in left if is_running(pid)}:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"processes {sorted(left)} outlive SIGKILL")
+        time.sleep(0.01)

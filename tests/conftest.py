@@ -1,0 +1,3 @@
+"""What all tests share: the fixtures that start daemons."""
+
+pytest_plugins = ["apihour.testing.plugin"]

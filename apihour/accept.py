@@ -146,6 +146,18 @@ class Acceptor:
             self._timer.cancel()
             self._timer = None
 
+    def sweep(self) -> None:
+        """Take what waits in the backlog although accepting has stopped.
+
+        For a socket that nobody will accept on any more: what is left there is reset.
+        """
+        while True:
+            try:
+                descriptor, peer = accept_descriptor(self.sock)
+            except OSError:
+                return  # empty, or no descriptor left: nothing more can be done for them
+            self._take(descriptor, peer)
+
     async def wait_attached(self) -> None:
         """Wait until every accepted connection has its protocol."""
         if self._tasks:

@@ -49,8 +49,10 @@ __all__ = ["HostArbiter"]
 
 _IDLE = 1.0  # seconds of a turn with nothing under way
 _BUSY = 0.05  # seconds of a turn while something with a deadline is under way
+_MOST_FAILURES = 20  # turns in a row that fail before the arbiter gives up
 _KILL_MARGIN = 2.0  # seconds after its drain deadline until a retiring worker is killed
 _RETIRE = int(signal.SIGTERM)
+_STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 DEFAULT_CONSOLE = "127.0.0.1:8022"
 
 
@@ -130,7 +132,8 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         binds = self.app_binds(report.binds)
         inherited = self.inheritance.listeners() if self.inheritance else []
         self.LISTENERS, _ = self._open(binds, self.cfg, inherited, named)
-        self._open_extras()
+        named_extras = {x.name[1:]: x for x in inherited if x.name.startswith("@")}
+        self.extra_listeners = self.open_extras(self.cfg, named_extras)
         for listener in inherited:
             if listener not in self.LISTENERS and listener not in self.extra_listeners.values():
                 listener.close()
@@ -212,22 +215,24 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         """Open what a reload's binds need beyond the present listeners."""
         return self._open(binds, cfg, self.LISTENERS, {})
 
-    def _open_extras(self) -> None:
-        """The console's and health's own listeners."""
-        cfg = self.cfg
-        if cfg.no_console:
-            return
-        if cfg.console:
-            self._open_extra("console", cfg.console)
-        if cfg.health:
-            self._open_extra("health", cfg.health)
-
-    def _open_extra(self, name: str, text: str) -> None:
-        address = parse_address(text)
-        have = self.inheritance.listeners() if self.inheritance else []
-        key = f"@{name}"
-        found, _ = self._open({key: [address]}, self.cfg, have, {})
-        self.extra_listeners[name] = found[0]
+    def open_extras(self, cfg: Any, have: dict[str, Listener]) -> dict[str, Listener]:
+        """The console's and health's own listeners under `cfg`, those of `have` kept."""
+        wanted = {} if cfg.no_console else {"console": cfg.console, "health": cfg.health}
+        kept: dict[str, Listener] = {}
+        missing: list[tuple[str, Address, int]] = []
+        for name, text in wanted.items():
+            held = have.get(name)
+            if name == "console" and not text and held is not None and self._may_open_shell(cfg):
+                text = str(held.address)  # the default one, opened when it was free
+            if not text:
+                continue
+            address = parse_address(text)
+            if held is not None and held.address.place == address.place:
+                kept[name] = held
+            else:
+                missing.append((f"@{name}", address, 0))
+        opened = open_listeners(missing, cfg.backlog, {}, cfg.umask, (cfg.uid, cfg.gid))
+        return {**kept, **{listener.name[1:]: listener for listener in opened}}
 
     def _make_runtime(self) -> None:
         cfg = self.cfg
@@ -303,33 +308,36 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
 
     def _turns(self) -> None:
         set_process_title(f"arbiter [{self.proc_name}]")
-        try:
-            self.manage_workers()
-            while True:
-                for sig in self.wait_for_signals():
-                    name = self.SIG_NAMES.get(sig)
-                    handler = getattr(self, f"handle_{name}", None)
-                    if handler is not None:
-                        level = self.log.debug if sig == signal.SIGCHLD else self.log.info
-                        level("Handling signal: %s", name)
-                        handler()
-                self.reap_workers()
-                self.murder_workers()
-                self.manage_workers()
-        except (StopIteration, KeyboardInterrupt):
-            self.halt()
-        except HaltServer as inst:
-            if self.inheritance is not None:
-                self.inheritance.fail(str(inst.reason), getattr(inst, "detail", ""))
-            self.halt(reason=inst.reason, exit_status=inst.exit_status)
-        except SystemExit:
-            raise
-        except Exception:
-            self.log.exception("Unhandled exception in the arbiter's loop")
-            self.stop(False)
-            if self.pidfile is not None:
-                self.pidfile.unlink()
-            sys.exit(1)
+        failures = 0
+        while True:
+            try:
+                self._turn()
+                failures = 0
+            except (StopIteration, KeyboardInterrupt):
+                self.halt()
+            except HaltServer as inst:
+                if self.inheritance is not None:
+                    self.inheritance.fail(str(inst.reason), getattr(inst, "detail", ""))
+                self.halt(reason=inst.reason, exit_status=inst.exit_status)
+            except Exception:
+                # The workers serve on whatever happened here; only a fault that stays ends us.
+                failures += 1
+                self.log.exception("Unhandled exception in the arbiter's loop")
+                if failures >= _MOST_FAILURES:
+                    self.halt(reason="the arbiter's loop keeps failing", exit_status=1)
+                time.sleep(_BUSY)
+
+    def _turn(self) -> None:
+        self.manage_workers()
+        for sig in self.wait_for_signals():
+            name = self.SIG_NAMES.get(sig)
+            handler = getattr(self, f"handle_{name}", None)
+            if handler is not None:
+                level = self.log.debug if sig == signal.SIGCHLD else self.log.info
+                level("Handling signal: %s", name)
+                handler()
+        self.reap_workers()
+        self.murder_workers()
 
     def wait_for_signals(self, timeout: float | None = None) -> list[int]:
         """Poll everything once; return the signals that came meanwhile."""
@@ -351,8 +359,7 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         while not self.SIG_QUEUE.empty():
             signals.append(self.SIG_QUEUE.get_nowait())
         # Told to stop, nothing that queued up before matters.
-        return sorted(set(signals), key=lambda s: s not in (
-            signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)) if signals else []
+        return sorted(signals, key=lambda each: each not in _STOPS)
 
     def _watched(self) -> dict[int, Callable[[], None]]:
         watched: dict[int, Callable[[], None]] = {self._wakeup_reader: self._drain_wakeup}
@@ -435,7 +442,8 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
 
     def spawn(self, slot: int, generation: int, listeners: list[Listener], cfg: Any,
               ) -> HostWorker:
-        """Fork one worker into a slot."""
+        """Fork one worker into a slot. Raises OSError when the system has no room for it."""
+        ours, theirs = Channel.pair()
         self.worker_age += 1
         worker = HostWorker(
             self.worker_age, self.pid, listeners, self.app, cfg.timeout / 2.0, cfg, self.log
@@ -446,11 +454,16 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         worker.scoreboard, worker.runtime = self.scoreboard, self.runtime
         worker.with_agent = not cfg.no_console
         worker.spawned = time.monotonic()
-        ours, theirs = Channel.pair()
         cfg.pre_fork(self, worker)
         sys.stdout.flush()
         sys.stderr.flush()
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError:
+            worker.row.clear()
+            ours.close()
+            theirs.close()
+            raise
         if pid == 0:
             worker.channel = theirs
             ours.close()
@@ -631,16 +644,26 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
     def request_reload(self, waiter: Callable[[dict[str, Any], str], None] | None) -> None:
         """Begin a reload; `waiter` gets its outcome and the traceback, if any."""
         waiters = [waiter] if waiter is not None else []
-        if self.upgrading is not None:
+        if self.upgrading is not None or self.stopping:
+            why = "the daemon stops" if self.stopping else "an upgrade is under way"
             for each in waiters:
-                each({"outcome": "failed", "error": "an upgrade is under way"}, "")
+                each({"outcome": "failed", "error": why}, "")
             return
         if self.current_reload is not None:
             self.reload_again = [*(self.reload_again or []), *waiters]
             return
         self.reload_waiters = waiters
         self._stats["reloads"] += 1
-        self.current_reload = Reload(self)
+        self._begin_reload()
+
+    def _begin_reload(self) -> None:
+        try:
+            self.current_reload = Reload(self)
+        except OSError as error:
+            waiters, self.reload_waiters = self.reload_waiters, []
+            self.log.error("Reload refused: no probe process: %s", error.strerror)
+            for waiter in waiters:
+                waiter({"outcome": "failed", "error": f"no probe process: {error.strerror}"}, "")
 
     def _advance_reload(self) -> None:
         reload = self.current_reload
@@ -666,7 +689,7 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         if self.reload_again is not None:
             again, self.reload_again = self.reload_again, None
             self.reload_waiters = again
-            self.current_reload = Reload(self)
+            self._begin_reload()
 
     def adopt(self, reload: Reload) -> None:
         """The commit of a reload: its configuration, listeners and workers are now the ones."""
@@ -681,11 +704,12 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         self.app.cfg = reload.cfg
         self.setup(self.app)
         self.log.reopen_files()
-        gone = [listener for listener in self.LISTENERS if listener not in reload.listeners]
-        self.LISTENERS = reload.listeners
-        for listener in gone:
-            listener.close()
-            listener.unlink()
+        before = [*self.LISTENERS, *self.extra_listeners.values()]
+        self.LISTENERS, self.extra_listeners = reload.listeners, reload.extras
+        for listener in before:
+            if listener not in [*self.LISTENERS, *self.extra_listeners.values()]:
+                listener.close()
+                listener.unlink()
         self.cfg.on_reload(self)
         for worker in old:
             self.retire(worker)
@@ -734,18 +758,21 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         for server in report.get("servers", []):
             if server["name"] in declared:
                 options.update(server.get("options") or {})
-        if "console" not in self.extra_listeners and not shells and self._may_open_shell():
+        if "console" not in self.extra_listeners and not shells and self._may_open_shell(self.cfg):
+            address = parse_address(DEFAULT_CONSOLE)
             try:
-                self._open_extra("console", DEFAULT_CONSOLE)
+                self.extra_listeners["console"] = open_listeners(
+                    [("@console", address, 0)], self.cfg.backlog, {})[0]
             except BindError as error:
                 self.log.warning("No SSH shell: %s; the local one works: apihour ctl", error)
         if "console" in self.extra_listeners:
             shells = [*shells, self.extra_listeners["console"]]
         return shells, options
 
-    def _may_open_shell(self) -> bool:
+    @staticmethod
+    def _may_open_shell(cfg: Any) -> bool:
         """Without a terminal and without authorised keys the network shell stays off."""
-        keys = os.path.join(self.cfg.keys, "authorized_keys")
+        keys = os.path.join(cfg.keys, "authorized_keys")
         return (sys.stderr.isatty() and sys.stdin.isatty()) or os.path.exists(keys)
 
     # -- signals ---------------------------------------------------------------------------
@@ -802,6 +829,8 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         self, waiter: Callable[[dict[str, Any], str], None] | None
     ) -> str | None:
         """Begin a binary upgrade; returns one line when it is refused."""
+        if self.stopping:
+            return "the daemon stops"
         if self.pid == 1:
             return "this arbiter is PID 1: its end would end the container; deploy a new one"
         if self.upgrading is not None:
@@ -810,7 +839,10 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
             return "a reload is under way"
         if self.inheritance is not None and not self.inheritance.is_done:
             return "this arbiter is itself still taking over"
-        self.upgrading = Upgrade(self, waiter)
+        try:
+            self.upgrading = Upgrade(self, waiter)
+        except OSError as error:
+            return f"no new process: {error.strerror}"
         return None
 
     def _advance_upgrade(self) -> None:
@@ -847,8 +879,10 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
             self._advance_reload()
         if self.upgrading is not None and not handed_over:
             self.upgrading.abandon()
+        if not handed_over:
+            self.scoreboard.set_fleet(Fleet.UNREADY, 1)
         if graceful and not handed_over and self.ever_ready:
-            self._turn_unready()
+            self._linger_unready()
         listeners = [*self.LISTENERS, *self.extra_listeners.values()]
         self.LISTENERS = []
         self.extra_listeners = {}
@@ -874,9 +908,8 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         """Whether this arbiter owns the daemon; one still taking over does not."""
         return self.inheritance is None or self.inheritance.is_done
 
-    def _turn_unready(self) -> None:
-        """Tell load balancers first, and go on serving for ``--drain-delay``."""
-        self.scoreboard.set_fleet(Fleet.UNREADY, 1)
+    def _linger_unready(self) -> None:
+        """Load balancers see it first; go on serving for ``--drain-delay``."""
         until = time.monotonic() + self.cfg.drain_delay
         while (left := until - time.monotonic()) > 0:
             if {signal.SIGINT, signal.SIGQUIT} & set(self.wait_for_signals(min(left, _IDLE))):

@@ -58,10 +58,14 @@ class ConsoleProcess:
         }
         environment = {**os.environ, "APIHOUR_CONSOLE": json.dumps(configuration)}
         self._started = time.monotonic()
-        self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", CONSOLE_MODULE], pass_fds=fds, env=environment,
-            stdin=subprocess.DEVNULL, start_new_session=True,
-        )
+        try:
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", "-m", CONSOLE_MODULE], pass_fds=fds, env=environment,
+                stdin=subprocess.DEVNULL, start_new_session=True,
+            )
+        except OSError:
+            # Out of processes or descriptors: the shell comes back when there is room.
+            self._back_off()
 
     def on_exit(self, status: int) -> None:
         """The arbiter reaped it."""
@@ -69,6 +73,9 @@ class ConsoleProcess:
             self.process.returncode = status  # reaped elsewhere: Popen must not wait again
         self.process = None
         self.restarts += 1
+        self._back_off()
+
+    def _back_off(self) -> None:
         lived = time.monotonic() - self._started
         self._failures = 0 if lived > _HEALTHY else self._failures + 1
         self._not_before = time.monotonic() + _BACKOFF[min(self._failures, len(_BACKOFF) - 1)]

@@ -64,11 +64,25 @@ class WorkerKeeper:
         taken = {worker.slot for worker in own}
         for slot in range(1, arbiter.num_workers + 1):
             if slot not in taken and now >= self._slot(slot).not_before:
-                arbiter.spawn(slot, arbiter.generation, arbiter.LISTENERS, arbiter.cfg)
+                self._spawn(slot)
         for worker in own:
             if worker.slot > arbiter.num_workers:
                 arbiter.retire(worker)
         self._finish_replacements()
+
+    def _spawn(self, slot: int) -> HostWorker | None:
+        """Fork into a slot; out of processes or descriptors, try again later."""
+        arbiter = self.arbiter
+        try:
+            return arbiter.spawn(slot, arbiter.generation, arbiter.LISTENERS, arbiter.cfg)
+        except OSError as error:
+            state = self._slot(slot)
+            state.failures += 1
+            delay = _BACKOFF[min(state.failures, len(_BACKOFF) - 1)]
+            state.not_before = time.monotonic() + delay
+            arbiter.log.error("Worker slot %d: no new process: %s; next try in %.1f s",
+                              slot, error.strerror, delay)
+            return None
 
     def is_waiting(self) -> bool:
         """Whether some slot waits for its next try, or a replacement is under way."""
@@ -144,8 +158,9 @@ class WorkerKeeper:
         """Start a second worker in the slot; the first retires when that one is ready."""
         arbiter = self.arbiter
         arbiter.log.info("Replacing worker %s (pid: %s): %s", worker.name, worker.pid, reason)
-        fresh = arbiter.spawn(worker.slot, arbiter.generation, arbiter.LISTENERS, arbiter.cfg)
-        self._replacing[worker.slot] = (fresh, reason)
+        fresh = self._spawn(worker.slot)
+        if fresh is not None:
+            self._replacing[worker.slot] = (fresh, reason)
 
     def _finish_replacements(self) -> None:
         for slot, (fresh, _) in list(self._replacing.items()):

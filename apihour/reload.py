@@ -49,6 +49,7 @@ class Reload:
         self.probe: Probe | None = arbiter.start_probe()
         self.cfg: Any = None
         self.listeners: list[Listener] = []
+        self.extras: dict[str, Listener] = {}
         self._opened: list[Listener] = []
         self._canary_until = 0.0
         self._surging = False
@@ -126,7 +127,10 @@ class Reload:
         """New configuration and new listeners, beside the old ones."""
         self.cfg = self.arbiter.read_config()
         wanted = self.arbiter.app_binds(report.binds)
+        held = self.arbiter.extra_listeners
         self.listeners, self._opened = self.arbiter.open_beside(wanted, self.cfg)
+        self.extras = self.arbiter.open_extras(self.cfg, held)
+        self._opened += [x for x in self.extras.values() if x not in held.values()]
         self.phase = Phase.STARTING
 
     def _start(self) -> None:
@@ -154,9 +158,14 @@ class Reload:
         for slot in range(1, wanted + 1):
             if room <= 0:
                 break
-            if slot not in taken:
+            if slot in taken:
+                continue
+            try:
                 arbiter.spawn(slot, self.generation, self.listeners, cfg)
-                room -= 1
+            except OSError as error:
+                self.fail(f"no new worker: {error.strerror}")
+                return
+            room -= 1
 
     def _replace_as_ready(self, ready: list[HostWorker], wanted: int) -> None:
         """Retire one old worker for each new one beyond the surge."""

@@ -116,10 +116,16 @@ class Serving:
             elif acceptor not in self._foreign.values():
                 acceptor.start()
 
-    def stop_accepting(self) -> None:
-        """Close the gates and this process's copies of the listeners."""
+    def stop_accepting(self, last: bool = False) -> None:
+        """Close the gates and this process's copies of the listeners.
+
+        `last`: nobody accepts after this worker, so the backlog is taken along. The sockets
+        of ``?reuse_port`` slots are always swept: their slot may go with the worker.
+        """
         for acceptor in self.acceptors:
             acceptor.stop()
+            if last or acceptor.balance is None:
+                acceptor.sweep()
         for listener in self.listeners:
             if listener.kind == "stream":
                 listener.close()

@@ -34,7 +34,7 @@ from apihour.listeners import Listener
 from apihour.plugins import Registry, ServerContext
 from apihour.private import set_process_title
 from apihour.runtime import Runtime
-from apihour.scoreboard import Row, Scoreboard, State
+from apihour.scoreboard import Fleet, Row, Scoreboard, State
 from apihour.serving import AncestorServer, Serving
 from apihour.targets import load_target
 
@@ -365,8 +365,9 @@ class HostWorker(Worker):  # type: ignore[misc]
         timeout = float(self.cfg.graceful_timeout)
         row.deadline = time.monotonic() + timeout
         row.drain_total = row.left = len(self.connections)
+        last = bool(self.scoreboard.fleet(Fleet.UNREADY)) and not self._quick
         for serving in self._own_servers():
-            serving.stop_accepting()
+            serving.stop_accepting(last)
         if self._quick:
             return
         deadline = self.loop.time() + timeout

@@ -16,7 +16,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -106,13 +106,13 @@ class AuditLog:
         """The last `count` records, oldest first."""
         return list(self._recent)[-count:] if count > 0 else []
 
-    async def follow(self) -> AsyncIterator[AuditRecord]:
-        """Yield records as they are written, with no end."""
+    @contextlib.contextmanager
+    def follow(self) -> Iterator[asyncio.Queue[AuditRecord]]:
+        """A queue that gets the records written from now on."""
         queue: asyncio.Queue[AuditRecord] = asyncio.Queue(_PENDING)
         self._followers.add(queue)
         try:
-            while True:
-                yield await queue.get()
+            yield queue
         finally:
             self._followers.discard(queue)
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from apihour_console.authorized import ROLES, AuthorizedKey, parse_authorized_keys
 from apihour_console.keys import KeyDirectory, KeysError
 
-__all__ = ["run"]
+__all__ = ["main", "run"]
 
 
 def run(argv: Sequence[str]) -> int:
@@ -163,3 +163,6 @@ def _rotate_host(directory: KeyDirectory, options: argparse.Namespace) -> int:
     key = directory.make_host_key()
     print(f"made {directory.host_key}, {key.get_fingerprint()}; clients must accept it anew")
     return 0
+
+
+main = run

@@ -36,6 +36,7 @@ from apihour_console.fleet import Fleet
 from apihour_console.gate import Limits
 from apihour_console.keys import KeyDirectory, prepare
 from apihour_console.local import LocalServer
+from apihour_console.providers import audit_provider, sessions_provider
 from apihour_console.server import ServerSettings, ShellServer
 
 __all__ = ["VARIABLE", "Console", "Settings", "main"]
@@ -122,6 +123,8 @@ class Console:
             await fleet.start()
             ssh = self._start_ssh(fleet)
             stack.push_async_callback(ssh.stop)
+            fleet.providers["sessions"] = sessions_provider(ssh)
+            fleet.providers["audit"] = audit_provider(ssh.audit)
             local = LocalServer(self.runtime.console_socket, fleet, ssh.audit, self.logger)
             await local.start()
             stack.push_async_callback(local.stop)

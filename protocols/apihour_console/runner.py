@@ -17,13 +17,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from typing import Any, Protocol
 
 from apihour.errors import ApihourError, UsageError
-from apihour.ops import Catalogue
+from apihour.ops import Catalogue, Role
 from apihour_console.audit import AuditLog
 from apihour_console.calls import FAILED, Call, Identity, Result, apply, parse_call
 from apihour_console.render import clean, csv_text, json_line, json_text, paint, table
 
 __all__ = ["CANCELLED", "FleetLike", "Front", "Leave", "Runner", "Sink", "split_words"]
 
+_SHORTEST = 0.2  # seconds between two looks of watch
 CANCELLED = 130  # as shells report a command ended by SIGINT
 
 
@@ -120,6 +121,8 @@ class Runner:
         front = self.fronts.get(call.command.name)
         if front is not None:
             return await front(call)
+        if call.command.name == "watch":
+            return await self._watch(call)
         if call.follows:
             return await self._stream(call)
         return await self.show(call, await self.fleet.execute(call, self.identity))
@@ -163,6 +166,42 @@ class Runner:
             await _close(stream)
         return 0
 
+    async def _watch(self, call: Call) -> int:
+        """A command again and again: on a terminal each look replaces the one before."""
+        words = call.arguments.get("command") or ["workers"]
+        inner = parse_call([*words, *_formats(call)], self.fleet.catalogue)
+        self.identity.check(inner.command)
+        if inner.command.role > Role.OBSERVER or inner.follows or inner.command.streams:
+            raise UsageError(
+                f"watch {inner.command.name}: expected a command that only looks at something"
+            )
+        interval = max(_SHORTEST, float(call.arguments.get("interval") or 2.0))
+        first, left = True, call.limit
+        while left is None or left > 0:
+            result = await self.fleet.execute(inner, self.identity)
+            await self.sink.out(self._look_text(inner, result, interval, first))
+            if result.error:
+                await self._complain(result.error, result.detail)
+                return result.status
+            for one in result.missing:
+                await self._complain(f"worker {one.worker}: {one.reason}")
+            first, left = False, None if left is None else left - 1
+            if left != 0:
+                await asyncio.sleep(interval)
+        return 0
+
+    def _look_text(self, inner: Call, result: Result, interval: float, first: bool) -> str:
+        if inner.json:
+            return "".join(json_line(row) + "\n" for row in result.rows)
+        if inner.csv:
+            return csv_text(result.columns, result.rows, first)
+        text = self.render(inner, result)
+        if self.sink.width is None or not self.sink.colour:
+            return text if first else "\n" + text
+        moment = time.strftime("%H:%M:%S")
+        title = f"every {interval:g} s: {shlex.join(inner.words)}  {moment}  (Ctrl-C ends it)"
+        return f"\x1b[H\x1b[2J{paint(clean(title), 'dim')}\n{text}"
+
     def _row_text(self, call: Call, row: dict[str, Any], header: bool) -> str:
         if call.json:
             return json_line(row) + "\n"
@@ -177,6 +216,10 @@ class Runner:
         if self.sink.colour:
             text = paint(text, "red")
         await self.sink.err(text + "\n" + (clean(detail).rstrip("\n") + "\n" if detail else ""))
+
+
+def _formats(call: Call) -> list[str]:
+    return ["--json"] * call.json + ["--csv"] * call.csv
 
 
 def split_words(line: str) -> list[str]:

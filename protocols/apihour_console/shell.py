@@ -11,10 +11,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from apihour_console.audit import AuditLog
 from apihour_console.calls import Call, Identity
@@ -23,10 +23,16 @@ from apihour_console.history import LineHistory, history_path
 from apihour_console.pager import page
 from apihour_console.plain import PlainEditor
 from apihour_console.render import paint
+from apihour_console.repl import Repl, wants_more
 from apihour_console.runner import CANCELLED, FleetLike, Leave, Runner, Sink
 from apihour_console.terminal import Terminal
 
+if TYPE_CHECKING:
+    from apihour_console.editor import LineEditor
+
 __all__ = ["Shell", "ShellContext"]
+
+CompleteFunction = Callable[[str], AsyncGenerator[Candidate, None]]
 
 _VALUES_TIMEOUT = 0.5  # seconds that completion waits for live values
 
@@ -92,7 +98,7 @@ class Shell:
     def _make_runner(self, sink: Any) -> Runner:
         return Runner(
             self.context.fleet, self.context.audit, self.context.identity, sink,
-            {"exit": self._exit},
+            {"exit": self._exit, "top": self._top, "python": self._python},
         )
 
     def touch(self) -> None:
@@ -103,6 +109,11 @@ class Shell:
     def idle(self) -> float:
         """Seconds since something was typed or a command ran."""
         return 0.0 if self._command is not None else time.monotonic() - self._touched
+
+    @property
+    def current(self) -> str:
+        """The command that runs, as typed; empty between commands."""
+        return self.runner.current
 
     def interrupt(self) -> None:
         """Cancel the running command, if there is one."""
@@ -117,13 +128,14 @@ class Shell:
     async def run_command(self, line: str) -> int:
         """Run one line; Ctrl-C gives status 130."""
         try:
-            return await self._run(self.runner.run_line(line))
+            return await self._guard(self.runner.run_line(line))
         except Leave:
             return 0
 
-    async def _run(self, work: Coroutine[Any, Any, int]) -> int:
+    async def _guard(self, work: Coroutine[Any, Any, int]) -> int:
+        """Await `work` in a task of its own that Ctrl-C cancels; status 130 if it did."""
         task = asyncio.get_running_loop().create_task(work)
-        self._command = task
+        outer, self._command = self._command, task
         if self.terminal is not None:
             self.terminal.interrupted = self.interrupt
         try:
@@ -134,13 +146,53 @@ class Shell:
                 raise  # it is the session that ends
             return CANCELLED
         finally:
-            self._command = None
+            self._command = outer
             self.touch()
             if self.terminal is not None:
                 self.terminal.interrupted = None
 
+    # Commands of the shell itself.
+
     async def _exit(self, call: Call) -> int:
         raise Leave
+
+    async def _execute(self, call: Call) -> int:
+        found = await self.context.fleet.execute(call, self.context.identity)
+        return await self.runner.show(call, found)
+
+    async def _top(self, call: Call) -> int:
+        """A full screen where there is one; else one look."""
+        terminal = self.terminal
+        plain = call.json or call.csv or call.sort or call.filters or call.limit is not None
+        editor = None if plain or terminal is None else self._full_editor(terminal)
+        if terminal is None or editor is None:
+            return await self._execute(call)
+        from apihour_console.top import Top
+
+        terminal.interrupted = None  # Ctrl-C is a key of the screen's
+        await Top(self.context.fleet, self.context.identity, editor, self.context.name).run()
+        return 0
+
+    async def _python(self, call: Call) -> int:
+        """A prompt where there is a terminal and no source was given."""
+        terminal = self.terminal
+        worker = str(call.arguments.get("worker") or "")
+        if terminal is None or not worker or call.arguments.get("source") or call.json:
+            return await self._execute(call)
+        repl = Repl(self.runner, worker, f"console-{id(self):x}")
+        editor = self._make_editor(terminal, self.history("python"), repl.complete, wants_more)
+        shell_editor, self.editor = self.editor, editor
+
+        async def ask(prompt: str) -> str:
+            terminal.interrupted = None
+            return await editor.read_line(prompt)
+
+        try:
+            return await repl.loop(ask, self._guard, terminal.write)
+        finally:
+            self.editor = shell_editor
+            if shell_editor is not None and terminal.closed:
+                shell_editor.close()
 
     # The interactive shell.
 
@@ -150,7 +202,7 @@ class Shell:
         if terminal is None:
             raise RuntimeError("an interactive session without a terminal; expected one")
         self.runner = self._make_runner(_PagedSink(self.sink, terminal))
-        self.editor = self._make_editor(terminal)
+        self.editor = self._make_editor(terminal, self.history(), self._complete)
         if self.context.greeting:
             terminal.write(self.context.greeting + "\n")
         try:
@@ -171,7 +223,7 @@ class Shell:
                 return 0
             for line in text.splitlines():
                 try:
-                    status = await self._run(self.runner.run_line(line))
+                    status = await self._guard(self.runner.run_line(line))
                 except Leave:
                     return 0
                 if status == CANCELLED:
@@ -179,14 +231,25 @@ class Shell:
                     editor.drop_typeahead()
                     break
 
-    def _make_editor(self, terminal: Terminal) -> Editor:
+    def _make_editor(
+        self, terminal: Terminal, history: LineHistory, complete: CompleteFunction,
+        multiline: Callable[[str], bool] | None = None,
+    ) -> Editor:
         if terminal.is_dumb:
             return PlainEditor(terminal)
         try:
             from apihour_console.editor import LineEditor
         except ImportError:
             return PlainEditor(terminal)
-        return LineEditor(terminal, self.history(), self._complete)
+        return LineEditor(terminal, history, complete, multiline)
+
+    def _full_editor(self, terminal: Terminal) -> LineEditor | None:
+        """The line editor of the session, or a new one; None where there can be none."""
+        if self.editor is None:
+            self.editor = self._make_editor(
+                terminal, LineHistory(None, self.context.logger), self._complete
+            )
+        return None if isinstance(self.editor, PlainEditor) else cast("LineEditor", self.editor)
 
     def history(self, kind: str = "") -> LineHistory:
         """The lines this user typed before, in the shell or, by `kind`, elsewhere."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import runpy
 import sys
 from collections.abc import Sequence
 from typing import Any
 
+from gunicorn import util
 from gunicorn.app.base import Application
 from gunicorn.config import get_default_config_file
 
@@ -15,7 +17,7 @@ from apihour.binds import class_binds, resolve_binds
 from apihour.config import ConfigTree, environment_binds
 from apihour.errors import ApihourError, ConfigurationError, UsageError
 from apihour.settings import HostConfig
-from apihour.targets import load_target, split_target
+from apihour.targets import blame, load_target, split_target
 
 __all__ = ["HostApplication"]
 
@@ -28,6 +30,7 @@ class HostApplication(Application):  # type: ignore[misc]
         self.target = ""
         self.tree: ConfigTree | None = None
         self.bind_levels: list[list[str]] = []
+        self.directory = util.getcwd()
         super().__init__(usage=f"{prog} module:Container [options]", prog=prog)
 
     # -- loading ---------------------------------------------------------------------------
@@ -35,13 +38,18 @@ class HostApplication(Application):  # type: ignore[misc]
     def do_load_config(self) -> None:
         """Read every source anew into a fresh configuration; all or nothing.
 
+        Relative paths are relative to where the command was started, also after a reload.
         Raises ApihourError with one line.
         """
+        before = os.getcwd()
         try:
+            os.chdir(self.directory)
             cfg, target, tree, levels = self._read()
         except ApihourError:
+            os.chdir(before)
             raise
         except (Exception, SystemExit) as error:
+            os.chdir(before)
             if isinstance(error, SystemExit) and error.code in (0, 2):
                 raise  # --help, --version and argparse's own message
             raise ConfigurationError(str(error) or repr(error)) from error
@@ -49,7 +57,8 @@ class HostApplication(Application):  # type: ignore[misc]
 
     def _read(self) -> tuple[HostConfig, str, ConfigTree | None, list[list[str]]]:
         cfg = HostConfig(self.usage, prog=self.prog)
-        self.cfg = cfg  # gunicorn's file loader sets into self.cfg
+        cfg.set("chdir", self.directory)
+        self.cfg = cfg
         parser = cfg.parser()
         args = parser.parse_args(self.arguments)
         env_args = parser.parse_args(cfg.get_cmd_args_from_env())
@@ -62,6 +71,7 @@ class HostApplication(Application):  # type: ignore[misc]
         for source in (env_args, args):
             if source.chdir is not None:
                 cfg.set("chdir", source.chdir)
+                source.chdir = cfg.chdir  # absolute: it is set again when the directory is new
         self._enter_directory(cfg)
         name = module.rpartition(".")[2] if module.startswith("examples.") else module.split(".")[0]
         tree = ConfigTree.find(
@@ -114,24 +124,20 @@ class HostApplication(Application):  # type: ignore[misc]
         return binds
 
     def _load_file(self, location: str) -> None:
-        try:
-            self.load_config_from_file(location)
-        except RuntimeError as error:
-            raise ConfigurationError(f"config file {location!r}: {error}") from error
+        """Apply a configuration file, ``python:MODULE`` or a path, with ``file:`` or without.
 
-    def get_config_from_filename(self, filename: str) -> dict[str, Any]:
-        """Run a configuration file. Raises ConfigurationError with its file and line."""
-        from apihour.targets import blame
-
-        if not os.path.isfile(filename):
-            raise ConfigurationError(f"config file {filename!r}: expected an existing file")
-        names: dict[str, Any] = {"__file__": filename, "__name__": "__config__"}
-        try:
-            with open(filename, "rb") as file:
-                exec(compile(file.read(), filename, "exec"), names)
-        except Exception as error:
-            raise ConfigurationError(f"config file {filename!r}: {blame(error)}") from error
-        return names
+        Not gunicorn's own loader: that prints beside raising, and keeps ``python:`` modules
+        imported, so that a reload would not see new ones.
+        """
+        scheme, _, rest = location.partition(":")
+        path = rest if scheme in ("file", "python") else location
+        names = _run_module(path) if scheme == "python" else _run_file(path)
+        for key, value in names.items():
+            if key in self.cfg.settings:
+                try:
+                    self.cfg.set(key, value)
+                except (ApihourError, TypeError, ValueError) as error:
+                    raise ConfigurationError(f"config file {path!r}: {error}") from error
 
     # -- what the processes ask ------------------------------------------------------------
 
@@ -163,8 +169,6 @@ class HostApplication(Application):  # type: ignore[misc]
 
     def run(self) -> None:
         """Become the daemon; returns never (the arbiter exits the process)."""
-        from gunicorn import util
-
         from apihour.arbiter import HostArbiter
 
         if self.cfg.print_config:
@@ -173,6 +177,27 @@ class HostApplication(Application):  # type: ignore[misc]
         if self.cfg.daemon:
             util.daemonize(self.cfg.enable_stdio_inheritance)
         HostArbiter(self).run()
+
+
+def _run_file(path: str) -> dict[str, Any]:
+    """Run a configuration file. Raises ConfigurationError with its file and line."""
+    if not os.path.isfile(path):
+        raise ConfigurationError(f"config file {path!r}: expected an existing file")
+    names: dict[str, Any] = {"__file__": path, "__name__": "__config__"}
+    try:
+        with open(path, "rb") as file:
+            exec(compile(file.read(), path, "exec"), names)
+    except (Exception, SystemExit) as error:
+        raise ConfigurationError(f"config file {path!r}: {blame(error)}") from error
+    return names
+
+
+def _run_module(name: str) -> dict[str, Any]:
+    """Run a configuration module, anew each time. Raises ConfigurationError."""
+    try:
+        return runpy.run_module(name, run_name="__config__")
+    except (Exception, SystemExit) as error:
+        raise ConfigurationError(f"config file 'python:{name}': {blame(error)}") from error
 
 
 def _last(*values: Any) -> Any:

@@ -14,11 +14,12 @@ import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 from gunicorn.config import KNOWN_SETTINGS, Config, Setting
 
 from apihour.addresses import parse_bind
+from apihour.errors import ConfigurationError, UsageError
 from apihour.version import __version__
 
 __all__ = ["TABLE", "HostConfig", "Verdict", "WorkerCount", "available_cpus"]
@@ -57,10 +58,6 @@ _REPLACED = {
     "bind": "takes name=address as well, and the addresses of apihour.addresses",
     "workers": "default: one per CPU this process may use; MIN..MAX follows the load",
     "keepalive": "default 75 s: clients reuse connections for that long",
-    "wsgi_app": "the target module:Container",
-    "check_config": "apihour check module:Container",
-    "reload": "apihour dev module:Container",
-    "reuse_port": "per bind: ADDRESS?reuse_port",
 }
 
 _REFUSED = {
@@ -98,6 +95,10 @@ _REFUSED = {
         "asgi_loop asgi_lifespan asgi_disconnect_grace_period".split(),
         "options of an ASGI application belong to ASGIServer(app, ...)",
     ),
+    "wsgi_app": "name the target on the command line: apihour module:Container",
+    "check_config": "this is a command: apihour check module:Container",
+    "reload": "this is a command: apihour dev module:Container",
+    "reuse_port": "it is an option of each bind: ADDRESS?reuse_port",
     "worker_tmp_dir": "heartbeats are in the runtime directory: APIHOUR_RUNTIME_DIR",
     "worker_class": "there is one kind of worker: an event loop with a container",
     "threads": "a worker is one event loop; use blocking=True endpoints",
@@ -209,6 +210,15 @@ def validate_count(value: Any) -> int:
     raise _fail(value, "a whole number, 0 or more")
 
 
+def validate_share(value: Any) -> float:
+    """A share from 0 to 1, or in percent: ``5%``."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(%?)", str(value).strip())
+    share = float(match[1]) / (100 if match[2] else 1) if match else -1.0
+    if not 0.0 <= share <= 1.0:
+        raise _fail(value, "a share from 0 to 1, like 0.05 or 5%")
+    return share
+
+
 def validate_switch(value: Any) -> bool:
     """A boolean, or its usual words."""
     words = {"1": True, "true": True, "yes": True, "on": True,
@@ -273,7 +283,7 @@ OWN = (
          desc="A reload starts N workers first and watches them."),
     _own("canary_time", ["--canary-time"], seconds(0.1), 10.0, meta="SECONDS",
          desc="How long the canary workers are watched."),
-    _own("canary_errors", ["--canary-errors"], float, 0.05, meta="SHARE",
+    _own("canary_errors", ["--canary-errors"], validate_share, 0.05, meta="SHARE",
          desc="Share of 5xx responses at which a canary fails the reload."),
     _own("max_rss", ["--max-rss"], validate_bytes, 0, meta="BYTES",
          desc="Replace a worker whose resident memory passes this; 0: never."),
@@ -366,10 +376,18 @@ class HostConfig(Config):  # type: ignore[misc]
     def parser(self) -> Any:
         """The argument parser: gunicorn's options and ours."""
         parser = super().parser()
+        parser.error = _usage
         for action in parser._actions:
             if action.dest == "version":
                 action.version = f"apihour {__version__}"
         return parser
+
+
+def _usage(message: str) -> NoReturn:
+    """argparse's complaint as one line; a bad value is no bad usage."""
+    if ": invalid " in message:
+        raise ConfigurationError(message)
+    raise UsageError(f"{message}; 'apihour run --help' lists the options")
 
 
 def _default_workers() -> WorkerCount:

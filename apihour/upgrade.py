@@ -66,7 +66,7 @@ class Upgrade:
             environment.pop(key, None)
         self._process = subprocess.Popen(
             [sys.executable, *_interpreter_options(), *sys.argv], env=environment,
-            cwd=arbiter.START_CTX["cwd"],
+            cwd=arbiter.app.directory,
             pass_fds=[theirs.fileno(), *(listener.fileno() for listener in listeners)],
         )
         theirs.close()

@@ -305,6 +305,9 @@ class Agent:
         return over
 
     def _expire(self, job: LoopJob) -> None:
+        if job.task is not None and job.last > time.monotonic():
+            job.due = job.last  # it has begun: it has all of its time
+            return
         job.cancel()
         del job.client.jobs[job.number]
         blocked = self.watch.blocked()

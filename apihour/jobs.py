@@ -16,6 +16,7 @@ from apihour.ops import Command, CommandFailed, to_rows
 
 __all__ = ["Job", "LoopJob", "check_arguments", "failure", "place_arguments", "steps_of"]
 
+_BEGIN = 1.5  # seconds a loop has to begin: one that has not is blocked, why wait longer
 ROWS = 50  # rows in one frame, so that encoding one stays within a slice
 
 
@@ -89,7 +90,8 @@ class LoopJob:
         self.number = number
         self.function = function
         self.begun = time.monotonic()
-        self.due = self.begun + seconds if seconds is not None else float("inf")
+        self.last = self.begun + seconds if seconds is not None else float("inf")
+        self.due = min(self.last, self.begun + _BEGIN)
         self.task: asyncio.Task[None] | None = None
         self.over = False
 

@@ -22,6 +22,7 @@ import enum
 import inspect
 import re
 import textwrap
+import time
 import types
 import typing
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -53,6 +54,7 @@ __all__ = [
     "TaskId",
     "Worker",
     "command",
+    "stamp",
     "to_rows",
 ]
 
@@ -185,7 +187,7 @@ class Column:
 class Command:
     """What is known of a command wherever it runs.
 
-    `deadline` is in seconds, per worker; the value of the parameter named `extends`, if
+    `deadline` is in seconds, per worker, and leaves room to answer within two; the value of the parameter named `extends`, if
     any, comes on top (``profile -s 10``). `scope` says which workers of those chosen run
     it: all of them, any one, or all with only the first answer taken. A `hidden` command is
     for other commands to call.
@@ -199,7 +201,7 @@ class Command:
     scope: Scope = "all"
     parameters: tuple[Parameter, ...] = ()
     columns: tuple[Column, ...] = ()
-    deadline: float = 2.0
+    deadline: float = 1.8
     extends: str = ""
     streams: bool = False
     application: bool = False
@@ -416,6 +418,12 @@ def read_docstring(text: str) -> tuple[str, str, dict[str, str]]:
             inside = inside and not line.strip()
             body.append(line)
     return summary, "\n".join(body).strip(), helps
+
+
+def stamp(seconds: float) -> str:
+    """A time of day in a row: UTC, RFC 3339, to the millisecond."""
+    whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+    return f"{whole}.{int(seconds % 1 * 1000):03}Z"
 
 
 def to_rows(value: Any) -> list[dict[str, Any]]:

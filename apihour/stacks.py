@@ -22,13 +22,14 @@ from dataclasses import dataclass
 from types import CodeType, FrameType
 from typing import Protocol
 
-__all__ = ["Block", "LoopWatch", "Place", "fold", "frames_of", "place_of", "places"]
+__all__ = ["SILENT", "Block", "LoopWatch", "Place", "fold", "frames_of", "place_of", "places"]
 
 _MACHINERY = frozenset({asyncio.base_events.__file__, asyncio.runners.__file__,
                         asyncio.events.__file__, selectors.__file__})
 _LIBRARIES = tuple(
     {sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")}
 ) + (os.path.dirname(__file__) + os.sep, "<frozen ")
+SILENT = 1.0  # seconds without a heartbeat; one comes every quarter of a second
 _DEEP = 200  # frames of one stack that are looked at; recursion goes deeper for nothing
 
 
@@ -139,7 +140,7 @@ class LoopWatch:
             self._next = max(now + 0.001, self._asked + self._pace())
             return self._next
         if not self._stack:
-            self._since = min(self._asked, self.worker.beat or self._asked)
+            self._since = min(self._asked, self.worker.beat)
             self._stack = places(self.frame())
         self._next = now + (self.EAGER if self.followers else self.threshold)
         return self._next
@@ -181,9 +182,11 @@ class LoopWatch:
     def blocked(self) -> float:
         """Seconds since the loop last turned; 0.0 when it owes no answer for long."""
         now = time.monotonic()
+        if self.worker.loop is not None and now - self.worker.beat >= SILENT:
+            return now - self.worker.beat
         if self._answered >= self._asked or now - self._asked < self.threshold:
             return 0.0
-        return now - min(self._asked, self.worker.beat or self._asked)
+        return now - min(self._asked, self.worker.beat)
 
     def idle(self, frame: FrameType | None) -> bool:
         """Whether the loop's thread, at that frame, waits for something to happen."""

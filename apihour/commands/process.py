@@ -21,6 +21,7 @@ from apihour.ops import (
     Role,
     Short,
     Worker,
+    stamp,
 )
 
 commands = Catalogue()
@@ -48,10 +49,10 @@ class LoggerRow:
 
 @dataclass(frozen=True)
 class LogRow:
-    """One log record; `time` is a time of day."""
+    """One log record."""
 
     worker: str
-    time: float
+    time: str
     level: str
     logger: str
     message: str
@@ -167,8 +168,10 @@ def logs(
     latest = context.ring.records[-1].number if context.ring.records else 0
     while True:
         for one in rest:
-            yield LogRow(context.worker.name, one.time, logging.getLevelName(one.level).lower(),
-                         one.logger, one.message)
+            yield LogRow(
+                context.worker.name, stamp(one.time), logging.getLevelName(one.level).lower(),
+                one.logger, one.message,
+            )
         if not follow:
             return
         number, latest = max(number, latest, *(one.number for one in rest[-1:])), 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,8 @@ from apihour.ops import Bytes, Catalogue, CommandFailed, ConnectionId, Seconds
 from apihour.stacks import place_of, places
 
 commands = Catalogue()
+
+_TRIES = 5  # reads of a server's statistics that its loop may spoil
 
 
 @dataclass(frozen=True)
@@ -119,8 +121,22 @@ def conns(context: AgentContext) -> Iterator[ConnectionRow | float]:
 def statistics(context: AgentContext) -> Iterator[StatisticRow | float]:
     """Every figure the servers' plugins keep, read without asking the loop."""
     for name, one in list(context.worker.servers.items()):
-        for key, value in one.server.statistics().items():
+        for key, value in figures(one).items():
             yield StatisticRow(context.worker.name, name, key, value)
+
+
+def figures(serving: Any) -> Mapping[str, Any]:
+    """A server's statistics: those its worker noted at the last heartbeat, or fresh ones."""
+    noted: Mapping[str, Any] | None = getattr(serving, "numbers", None)
+    if noted:
+        return noted
+    for _ in range(_TRIES):
+        try:
+            fresh: Mapping[str, Any] = serving.server.statistics()
+            return fresh
+        except RuntimeError:  # a set changed while it was counted: the loop goes on beside us
+            continue
+    return {}
 
 
 @commands.command(role="operator", collects="loop")

@@ -17,7 +17,8 @@ from types import CodeType
 from typing import Annotated, Any, Literal
 
 from apihour.commands.context import AgentContext
-from apihour.ops import Catalogue, CommandFailed, Duration, Seconds, Short, TaskId, Worker
+from apihour.commands.serving import figures
+from apihour.ops import Catalogue, CommandFailed, Duration, Seconds, Short, TaskId, Worker, stamp
 from apihour.stacks import Place, fold, frames_of, place_of, places
 
 commands = Catalogue()
@@ -55,10 +56,10 @@ class TaskRow:
 
 @dataclass(frozen=True)
 class SlowRow:
-    """Something that took long; `time` is a time of day."""
+    """Something that took long; `time` is when it began."""
 
     worker: str
-    time: float
+    time: str
     kind: str
     seconds: Seconds
     where: str
@@ -182,8 +183,10 @@ def slow(
             seen = watch.seen
             for one in fresh:
                 if one.seconds >= over:
-                    yield SlowRow(context.worker.name, one.at, "block", one.seconds, one.where,
-                                  "\n".join(one.stack))
+                    yield SlowRow(
+                        context.worker.name, stamp(one.at), "block", one.seconds, one.where,
+                        "\n".join(one.stack),
+                    )
             if not follow:
                 return
             yield 0.1
@@ -195,9 +198,9 @@ def slow(
 def _slow_requests(context: AgentContext, over: float) -> Iterator[SlowRow]:
     """What plugins report under ``slow``: mappings with ``time``, ``seconds`` and ``what``."""
     for name, serving in list(context.worker.servers.items()):
-        for one in serving.server.statistics().get("slow", ()):
+        for one in figures(serving).get("slow", ()):
             if one["seconds"] >= over:
-                yield SlowRow(context.worker.name, one["time"], f"request {name}",
+                yield SlowRow(context.worker.name, stamp(one["time"]), f"request {name}",
                               one["seconds"], str(one["what"]), "")
 
 

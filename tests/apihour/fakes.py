@@ -37,7 +37,9 @@ class FakeServer:
 class FakeWorker:
     """The shape of a worker, with its loop in another thread so that tests may block it."""
 
-    def __init__(self, runtime: Runtime, container: Any = None, slot: int = 1) -> None:
+    def __init__(
+        self, runtime: Runtime, container: Any = None, slot: int = 1, arbiter: int = 0,
+    ) -> None:
         self.pid = os.getpid()
         self.runtime = runtime
         self.container = container if container is not None else SimpleNamespace(config={})
@@ -45,22 +47,24 @@ class FakeWorker:
         self.log = logging.getLogger("fake")
         self.cfg = SimpleNamespace(graceful_timeout=30, settings={}, shell_python=True)
         self.started = self.beat = time.monotonic()
-        path = runtime.scoreboard(self.pid)
+        path = runtime.scoreboard(arbiter or self.pid)
         if not path.exists():
             Scoreboard.create(str(path)).close()
         self.scoreboard = Scoreboard.open(str(path))
         self.row = self.scoreboard.claim(slot, 1)
         self.row.pid = self.pid
         self.row.state = State.SERVING
+        self.row.accepting = 1.0
         self.name = self.row.worker
         self.connections = ConnectionTable(self.name)
         self.servers = {"echo": SimpleNamespace(
             name="echo", server=FakeServer(), protocol="tcp", accepted=5, refused=1,
             addresses=["tcp://127.0.0.1:9000"],
         )}
-        self._thread = threading.Thread(target=self._run, name="fake-loop", daemon=True)
+        self._thread = threading.Thread(target=self.run, name="fake-loop", daemon=True)
 
-    def _run(self) -> None:
+    def run(self) -> None:
+        """Turn the loop until it is stopped."""
         asyncio.set_event_loop(self.loop)
         self.loop.call_soon(self._beat)
         self.loop.run_forever()

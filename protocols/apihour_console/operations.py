@@ -1,0 +1,490 @@
+"""The commands that the console carries out: about all workers at once, or about itself.
+
+A command here goes before one of the same name in the agents, whose rows it merges.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import linecache
+import platform
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed
+from typing import Annotated, Any, Literal
+
+from apihour.commands.tasks import stack_rows
+from apihour.ops import (
+    Catalogue,
+    Command,
+    CommandFailed,
+    CommandName,
+    Duration,
+    Role,
+    Seconds,
+    Short,
+    Worker,
+    to_rows,
+)
+from apihour.version import __version__
+from apihour_console.calls import DONE, FAILED, PARTIAL, Missing, Result, parse_call
+from apihour_console.census import Seen, WorkerRow, state_of
+from apihour_console.context import ConsoleContext
+from apihour_console.dump import dump
+from apihour_console.flame import HotSpot, flame_graph, hot_spots
+from apihour_console.metrics import MetricRow, readiness
+
+__all__ = ["commands"]
+
+commands = Catalogue()
+
+_SHARE = 0.9  # seconds of a stack's deadline for the agent; what is left is the signal's
+
+
+@dataclass(frozen=True)
+class CommandRow:
+    """One command of the catalogue."""
+
+    command: str
+    summary: str
+    role: str
+    usage: str
+
+
+@dataclass(frozen=True)
+class VersionRow:
+    """One component and its version."""
+
+    component: str
+    version: str
+
+
+@dataclass(frozen=True)
+class ServerTotal:
+    """One server over all workers."""
+
+    name: str
+    protocol: str
+    address: str
+    connections: int
+    accepted: int
+    refused: int
+    workers: int
+
+
+@dataclass(frozen=True)
+class FrameRow:
+    """One frame of a stack, with its line of source; frame 0 is the innermost."""
+
+    worker: str
+    thread: str
+    state: str
+    blocked: Seconds
+    frame: int
+    file: str
+    line: int
+    function: str
+    text: str
+
+
+@dataclass(frozen=True)
+class HealthRow:
+    """The daemon or one worker: ``ok``, or what is wrong."""
+
+    name: str
+    status: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the arbiter did; it says more in columns of its own."""
+
+    outcome: str
+
+
+@commands.command(name="help", collects="console")
+def help_(context: ConsoleContext, command: CommandName | None = None) -> Any:
+    """Commands there are, or what one does.
+
+    Args:
+        command: one of them
+    """
+    catalogue = context.fleet.catalogue
+    if command is not None:
+        found = catalogue.get(command)
+        if found is None:
+            parse_call([command], catalogue)  # raises, with a suggestion
+            raise CommandFailed(f"{command!r}: no such command", "unknown")
+        return _one_help(context, found)
+    rows = [_command_row(one) for one in catalogue]
+    if context.call.json or context.call.csv:
+        return rows
+    width = max(len(row.command) for row in rows)
+    own = [one for one in catalogue if not one.application]
+    lines = [f"  {one.name:<{width}}  {one.summary}" for one in own]
+    theirs = [f"  {one.name:<{width}}  {one.summary}" for one in catalogue if one.application]
+    if theirs:
+        lines += ["", "of the application:", *theirs]
+    lines += ["", "help COMMAND says more; every command takes --json --csv --worker N|all",
+              "--sort COL --limit N --filter COL=VALUE"]
+    return Result(text="\n".join(lines))
+
+
+def _one_help(context: ConsoleContext, command: Command) -> Any:
+    if context.call.json or context.call.csv:
+        return [_command_row(command)]
+    return Result(text=command.help_text)
+
+
+def _command_row(one: Command) -> CommandRow:
+    return CommandRow(one.name, one.summary, str(one.role), one.usage)
+
+
+@commands.command(collects="console")
+def version(context: ConsoleContext) -> list[VersionRow]:
+    """Versions of apihour, Python and the libraries it stands on"""
+    rows = [VersionRow("apihour", __version__), VersionRow("python", platform.python_version())]
+    for name in ("gunicorn", "uvloop", "aiohttp", "asyncssh"):
+        try:
+            rows.append(VersionRow(name, installed(name)))
+        except PackageNotFoundError:
+            rows.append(VersionRow(name, "not installed"))
+    return rows
+
+
+@commands.command(name="exit", collects="console")
+def exit_(context: ConsoleContext) -> Any:
+    """Leave the shell"""
+    return Result(text="")
+
+
+@commands.command(collects="console")
+async def workers(context: ConsoleContext) -> list[WorkerRow]:
+    """Workers and how they do, whatever state they are in"""
+    seen = context.workers()
+    stuck = [one for one in seen if one.is_stuck and not one.is_stopped]
+    where: dict[str, str] = {}
+    if stuck:
+        asked = (context.identity.role, stuck, 0.7)
+        found = await context.fleet.collect("pulse", {}, *asked)
+        where = {row["worker"]: row["where"] for row in found.rows}
+        for one in found.missing:
+            where[one.worker] = "code that does not let Python run"
+    return [WorkerRow.of(one, where.get(one.row.worker, "")) for one in seen]
+
+
+@commands.command(collects="console")
+async def servers(context: ConsoleContext) -> list[ServerTotal]:
+    """Servers: where they listen, how many connections they have and had"""
+    merged: dict[tuple[str, str, str], Counter[str]] = {}
+    for row in await context.ask("servers"):
+        one = merged.setdefault((row["name"], row["protocol"], row["address"]), Counter())
+        one.update({key: row[key] for key in ("connections", "accepted", "refused")}, workers=1)
+    return [
+        ServerTotal(*key, one["connections"], one["accepted"], one["refused"], one["workers"])
+        for key, one in merged.items()
+    ]
+
+
+@commands.command(collects="console")
+async def stack(
+    context: ConsoleContext, worker: Worker | None = None,
+    *, threads: Annotated[bool, "the other threads too"] = False,
+) -> list[FrameRow]:
+    """Where each worker is right now, whatever it is stuck in.
+
+    The agent in the worker says so; where C code keeps Python from running, a signal makes
+    the worker write its stack. A stopped process has none to give.
+
+    Args:
+        worker: one worker only
+    """
+    found = await asyncio.gather(
+        *(_stack_of(context, one, threads) for one in context.workers())
+    )
+    rows = [row for rows in found for row in rows]
+    texts = await asyncio.to_thread(_source_lines, rows)
+    return [FrameRow(**row, text=text) for row, text in zip(rows, texts, strict=True)]
+
+
+async def _stack_of(
+    context: ConsoleContext, worker: Seen, threads: bool
+) -> list[dict[str, Any]]:
+    name = worker.row.worker
+    if worker.is_stopped:
+        context.missing.append(
+            Missing(name, "stopped by a signal: a stopped process has no stack to give"))
+        return []
+    arguments, role = {"threads": threads}, context.identity.role
+    try:
+        return await context.fleet.ask(worker, "stack", arguments, role, _SHARE)
+    except CommandFailed as error:
+        if error.kind != "timeout":
+            raise
+    async with context.fleet.dumping[worker.row.pid]:
+        found = await dump(context.fleet.runtime, worker.row.pid, _SHARE)
+    if not found:
+        context.missing.append(Missing(name, "gave no stack, neither its agent nor by a signal"))
+    state = "blocked, Python cannot run"
+    return to_rows(stack_rows(name, "loop", state, worker.row.silent, found))
+
+
+def _source_lines(rows: list[dict[str, Any]]) -> list[str]:
+    linecache.checkcache()
+    return [linecache.getline(row["file"], row["line"]).strip()[:200] for row in rows]
+
+
+@dataclass(frozen=True)
+class TopRow:
+    """One worker or one server; what ends in ``_s`` is per second."""
+
+    kind: str
+    name: str
+    state: str
+    requests_s: float
+    connections: int
+    accepted_s: float
+    errors_s: float
+    cpu: Annotated[float | None, "percent of one CPU"]
+    rss: int | None
+    lag: float | None
+
+
+@commands.command(collects="console")
+async def top(context: ConsoleContext) -> list[TopRow]:
+    """What every worker and every server is doing, per second"""
+    rates = context.fleet.rates
+    if time.monotonic() - rates.at > 5.0:
+        await _look(context)
+        context.missing.clear()
+        await asyncio.sleep(0.5)
+    seen, server_rows = await _look(context)
+    rows = [
+        TopRow("worker", one.row.worker, state_of(one), rates.rate("requests", one.row.worker),
+               one.row.connections, rates.rate("accepted", one.row.worker),
+               rates.rate("errors", one.row.worker), one.cpu, one.process.rss, one.lag)
+        for one in seen
+    ]
+    open_now: Counter[str] = Counter()
+    protocols: dict[str, str] = {}
+    for row in server_rows:
+        open_now[row["name"]] += row["connections"]
+        protocols[row["name"]] = row["protocol"]
+    rows += [
+        TopRow("server", name, protocols[name], rates.rate("server", name, "requests"), count,
+               rates.rate("server", name, "accepted"), rates.rate("server", name, "errors"),
+               None, None, None)
+        for name, count in open_now.items()
+    ]
+    return rows
+
+
+async def _look(context: ConsoleContext) -> tuple[list[Seen], list[dict[str, Any]]]:
+    seen = context.workers()
+    server_rows, statistics = await asyncio.gather(
+        context.ask("servers", 0.5, seen), context.ask("statistics", 0.5, seen)
+    )
+    context.missing[:] = {one.worker: one for one in context.missing}.values()
+    counters: dict[tuple[str, ...], float] = {}
+    for one in seen:
+        name = one.row.worker
+        counters["requests", name] = one.row.requests
+        counters["accepted", name] = one.row.accepted
+        counters["errors", name] = one.row.errors
+    for row in server_rows:
+        counters["server", row["name"], "accepted", row["worker"]] = row["accepted"]
+    for row in statistics:
+        value = row["value"]
+        if row["name"] in ("requests", "errors") and isinstance(value, int | float):
+            counters["server", row["server"], row["name"], row["worker"]] = value
+        elif row["name"] == "responses" and isinstance(value, dict):
+            counters["server", row["server"], "errors", row["worker"]] = value.get("5xx", 0)
+    context.fleet.rates.look(time.monotonic(), counters)
+    return seen, server_rows
+
+
+@commands.command(collects="console")
+async def health(context: ConsoleContext) -> Any:
+    """Whether the daemon is ready, and what is wrong where; exit status 1 when it is not"""
+    ready, reason = readiness(context.fleet.census)
+    rows = [HealthRow("daemon", "ready" if ready else "not ready", reason)]
+    for one in context.workers():
+        fine = one.row.state == "serving" and not one.is_stuck and not one.is_stopped
+        rows.append(HealthRow(one.row.worker, "ok" if fine else "not ok", state_of(one)))
+    result = Result.of(context.call, to_rows(rows))
+    return Result(result.columns, result.rows, status=DONE if ready else FAILED)
+
+
+@commands.command(collects="console")
+async def metrics(context: ConsoleContext) -> list[MetricRow]:
+    """Every figure of the daemon, merged over workers, as /metrics serves them"""
+    families, missing = await context.fleet.meter.collect()
+    context.missing += missing
+    return [row for family in families for row in family.rows()]
+
+
+@commands.command(role="operator", collects="console", extends="seconds")
+async def profile(
+    context: ConsoleContext, what: Literal["cpu"] = "cpu", worker: Worker | None = None,
+    *, seconds: Annotated[Duration, Short("s"), "how long"] = 10.0,
+    interval: Annotated[Duration, "between two looks"] = 0.01,
+    flame: Annotated[bool, "a flame graph as SVG"] = False,
+) -> list[HotSpot]:
+    """Where the workers' loops spend their time, sampled from beside them.
+
+    Args:
+        worker: one worker only
+    """
+    rows = await context.ask(
+        "profile", seconds + 3.0, seconds=seconds, interval=interval,
+    )
+    counts: Counter[str] = Counter()
+    for row in rows:
+        counts[row["stack"]] += row["samples"]
+    if flame:
+        title = f"{seconds:g} s of CPU, workers {context.call.worker}"
+        status = PARTIAL if context.missing else DONE
+        return Result(  # type: ignore[return-value]
+            text=flame_graph(counts, title), missing=context.missing, status=status)
+    return hot_spots(counts)
+
+
+# what the arbiter does
+
+
+@commands.command(role="operator", collects="arbiter", deadline=600.0)
+async def reload(context: ConsoleContext) -> list[dict[str, Any]]:
+    """Start workers with the new code, retire the old ones once the new are ready.
+
+    Waits until that is done; when the new code does not come up, the old workers stay, the
+    reason is shown and the exit status is 1.
+    """
+    return await context.arbiter("reload", 600.0)
+
+
+@commands.command(role="admin", collects="arbiter", deadline=600.0)
+async def upgrade(context: ConsoleContext) -> list[dict[str, Any]]:
+    """Start a new arbiter on the same sockets, retire this one once it serves"""
+    return await context.arbiter("upgrade", 600.0)
+
+
+@commands.command(role="operator", collects="arbiter", deadline=5.0)
+async def scale(context: ConsoleContext, count: int) -> list[dict[str, Any]]:
+    """Have that many workers.
+
+    Args:
+        count: 1 or more
+    """
+    return await context.arbiter("scale", 5.0, workers=count)
+
+
+@commands.command(role="operator", collects="arbiter", deadline=5.0)
+async def drain(context: ConsoleContext, worker: Worker) -> list[dict[str, Any]]:
+    """Have a worker accept no more connections; those it has go on.
+
+    Args:
+        worker: which one
+    """
+    return await _tell(context, "drain")
+
+
+@commands.command(role="operator", collects="arbiter", deadline=5.0)
+async def undrain(context: ConsoleContext, worker: Worker) -> list[dict[str, Any]]:
+    """Have a worker accept connections again.
+
+    Args:
+        worker: which one
+    """
+    return await _tell(context, "undrain")
+
+
+@commands.command(role="admin", collects="arbiter", deadline=5.0)
+async def signal(
+    context: ConsoleContext, name: str, worker: Worker | None = None
+) -> list[dict[str, Any]]:
+    """Send a signal to the arbiter, or to a worker.
+
+    Args:
+        name: HUP, TERM, USR1...
+        worker: which one; without it the arbiter gets it
+    """
+    if worker is None and context.call.worker == "all":
+        return await context.arbiter("signal", 5.0, name=name)
+    return await _tell(context, "signal", name=name)
+
+
+async def _tell(context: ConsoleContext, command: str, **arguments: Any) -> list[dict[str, Any]]:
+    """The same to every worker of the call, by their names."""
+    if context.call.worker == "all":
+        return await context.arbiter(command, 5.0, worker="all", **arguments)
+    rows: list[dict[str, Any]] = []
+    for one in context.workers():
+        rows += await context.arbiter(command, 5.0, worker=one.row.worker, **arguments)
+    return rows
+
+
+# what the shell itself knows
+
+
+@commands.command(role="operator", collects="console")
+async def sessions(context: ConsoleContext) -> list[dict[str, Any]]:
+    """Who is logged in to the shell"""
+    return await _provided(context)
+
+
+@commands.command(role="admin", collects="console")
+async def audit(
+    context: ConsoleContext, *, follow: Annotated[bool, Short("f"), "go on as they come"] = False,
+    lines: Annotated[int, Short("n"), "of the past"] = 50,
+) -> AsyncIterator[dict[str, Any]]:
+    """What was done in the shell, by whom and from where"""
+    value = _provider(context)(context)
+    if inspect.isasyncgen(value):
+        async for one in value:
+            for row in to_rows(one):
+                yield row
+        return
+    for row in to_rows(await value if inspect.isawaitable(value) else value):
+        yield row
+
+
+def _provider(context: ConsoleContext) -> Any:
+    name = context.call.command.name
+    found = context.fleet.providers.get(name)
+    if found is None:
+        raise CommandFailed(f"{name}: not kept by this console", "unknown")
+    return found
+
+
+async def _provided(context: ConsoleContext) -> list[dict[str, Any]]:
+    value = _provider(context)(context)
+    return to_rows(await value if inspect.isawaitable(value) else value)
+
+
+@commands.command(collects="console")
+async def watch(
+    context: ConsoleContext, interval: Duration = 2.0, *command: CommandName
+) -> AsyncIterator[dict[str, Any]]:
+    """Run a command again and again: watch 2 conns.
+
+    Args:
+        interval: seconds between two runs
+        command: what to run, with its options
+    """
+    call = parse_call(list(command) or ["workers"], context.fleet.catalogue)
+    context.identity.check(call.command)
+    if call.command.role > Role.OBSERVER or call.follows:
+        raise CommandFailed(f"watch {call.command.name}: expected a command that only looks",
+                            "usage")
+    while True:
+        result = await context.fleet.execute(call, context.identity)
+        if result.error:
+            raise CommandFailed(result.error)
+        for row in result.rows:
+            yield row
+        await asyncio.sleep(max(0.2, interval))

@@ -81,7 +81,8 @@ class Container:
         """The store that all workers of this daemon share; see :mod:`apihour.shared`."""
         from apihour.shared import Shared
 
-        return Shared(self.worker.runtime.shared)
+        options = self.config.get("shared") or {}
+        return Shared(self.worker.runtime.shared, **options)
 
     @functools.cached_property
     def resolver(self) -> Any:

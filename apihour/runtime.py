@@ -34,10 +34,11 @@ __all__ = ["Runtime", "base_directory"]
 
 
 def base_directory(uid: int) -> Path:
-    """The directory that holds all daemons of one user, on memory where there is some."""
+    """The directory that holds all daemons of one user, on memory where there is some.
+
+    Not XDG_RUNTIME_DIR: it goes when its user logs out, and the daemon stays.
+    """
     choices = [os.environ.get("APIHOUR_RUNTIME_DIR"), "/dev/shm", tempfile.gettempdir()]
-    if os.geteuid() == uid and os.environ.get("XDG_RUNTIME_DIR"):
-        choices.insert(1, os.environ["XDG_RUNTIME_DIR"])
     for choice in choices:
         if choice and os.path.isdir(choice) and os.access(choice, os.W_OK | os.X_OK):
             return Path(choice) / f"apihour-{uid}"

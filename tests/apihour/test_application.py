@@ -149,7 +149,7 @@ def test_a_configuration_module_is_read_anew(directory: Path) -> None:
     (directory / "conf_module.py").write_text("timeout = 55\n")
     app.reload()
     assert app.cfg.timeout == 55
-    with pytest.raises(ConfigurationError, match="config file 'python:conf_missing': .*ImportErr"):
+    with pytest.raises(ConfigurationError, match=r"config file 'python:conf_missing': .*ImportErr"):
         HostApplication(["hello:Container", "-c", "python:conf_missing"])
 
 

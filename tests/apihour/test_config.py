@@ -23,7 +23,7 @@ def test_nothing_asked_for_is_no_tree() -> None:
 
 def test_config_dir_must_exist(tmp_path: Path) -> None:
     missing = str(tmp_path / "missing")
-    with pytest.raises(ConfigurationError, match="--config_dir '.*missing': expected an existing"):
+    with pytest.raises(ConfigurationError, match=r"--config_dir '.*missing': expected an existing"):
         ConfigTree.find("hello", missing, True)
     found = ConfigTree.find("hello", str(tmp_path), False)
     assert found is not None and found.path == tmp_path

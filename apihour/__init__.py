@@ -20,6 +20,7 @@ from apihour.errors import (
     TargetError,
     UsageError,
 )
+from apihour.ops import command
 from apihour.plugins import Plugin, Registry, Server, ServerContext
 from apihour.version import __version__
 
@@ -43,4 +44,5 @@ __all__ = [
     "TargetError",
     "UsageError",
     "__version__",
+    "command",
 ]

@@ -290,8 +290,14 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
             if self.inheritance is not None:
                 self.inheritance.fail(str(error), getattr(error, "detail", ""))
             self._undo_start()
+            self._log_failure(str(error))
             raise
         self._turns()
+
+    def _log_failure(self, reason: str) -> None:
+        """Why it ends, to a log of its own: the command says it on stderr only."""
+        if self.cfg.errorlog != "-":
+            self.log.error("%s", reason)
 
     def _undo_start(self) -> None:
         """Leave nothing bound or half-written after a failed start."""
@@ -797,12 +803,10 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         self.fit_slots()
 
     def handle_usr1(self) -> None:
-        """Reopen the log files, here and in every worker and the console."""
+        """Reopen the log files, here and in every worker."""
         self.log.reopen_files()
         for worker in [*self.WORKERS.values(), *self.retiring.values()]:
             self._send(worker, signal.SIGUSR1)
-        if self.console is not None:
-            self.console.signal(signal.SIGUSR1)
 
     def handle_winch(self) -> None:
         """As a daemon: retire all workers, keep the arbiter (gunicorn's signal handling)."""
@@ -862,11 +866,12 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
     def halt(self, reason: str | None = None, exit_status: int = 0) -> None:
         """Stop everything and leave with `exit_status`."""
         self.stop()
-        (self.log.info if exit_status == 0 else self.log.error)("Shutting down: arbiter")
+        self.log.info("Shutting down: arbiter")
         if self.pidfile is not None:
             self.pidfile.unlink()
         self.cfg.on_exit(self)
         if exit_status and reason:
+            self._log_failure(reason)
             raise ApihourError(reason)
         sys.exit(exit_status)
 

@@ -192,6 +192,8 @@ class HostWorker(Worker):  # type: ignore[misc]
 
     async def _start(self, container_class: type[Any], config: dict[str, Any]) -> None:
         self.container = container_class(config=config, worker=self, loop=self.loop)
+        if self._agent is not None:
+            self._agent.adopt(self.container)
         await call_hook(self.container, "pre_start")
         if takes_sockets(self.container):
             await call_hook(self.container, "start")

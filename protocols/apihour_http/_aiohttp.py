@@ -112,7 +112,6 @@ class Hosted(RequestHandler):
         request = factory(exchange.message, payload, self, writer, task)
         if exchange.websocket:
             self._watch(request)
-        exchange.request = request
         response: web.StreamResponse | None = None
         reset = True
         try:

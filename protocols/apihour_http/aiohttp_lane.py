@@ -51,7 +51,7 @@ class Exchange:
 
     __slots__ = (
         "_backlog", "_ended", "_more", "_sink", "arrived", "has_body", "hosted",
-        "is_complete", "keep", "lane", "message", "payload", "request", "websocket",
+        "is_complete", "keep", "lane", "message", "payload", "websocket",
     )
 
     def __init__(
@@ -66,15 +66,10 @@ class Exchange:
         self.has_body = payload is not EMPTY_PAYLOAD
         self.is_complete = False
         self.websocket = False
-        self.request: Any = None
         self._sink = payload
         self._backlog: list[bytes] = []
         self._more = False
         self._ended = False
-
-    def run(self) -> None:
-        """Start the handler in a task of its own."""
-        self.lane.start_task(self.hosted.serve(self))
 
     def decompress(self, encoding: str) -> None:
         """Decode the body on its way. Raises BadRequest for an encoding not installed."""

@@ -53,6 +53,7 @@ _REMEMBERED = 512
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+(?:%25[A-Za-z0-9._~-]+)?\]|[A-Za-z0-9._~!$&'()*+;=%-]+)"
                    rb"(?::[0-9]{0,5})?")
 _TARGET = re.compile(rb"[!-~]+")
+_ORIGIN = re.compile(rb"/[!\"$-~]*")
 _ABSOLUTE = re.compile(rb"https?://([^/?#]*)", re.IGNORECASE)
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROLS = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
@@ -117,12 +118,12 @@ class HeadChecker:
         """Return the origin form of `target`; raise BadRequest for what is none."""
         if method == b"CONNECT":
             raise BadRequest("CONNECT is for proxies", 405)
+        if _ORIGIN.fullmatch(target):
+            return target
         if not _TARGET.fullmatch(target):
             raise BadRequest("the request target has characters that must be encoded")
         if b"#" in target:
             raise BadRequest("the request target has a fragment")
-        if target.startswith(b"/"):
-            return target
         if target == b"*":
             if method != b"OPTIONS":
                 raise BadRequest("the target * is for OPTIONS")

@@ -81,6 +81,11 @@ class Endpoint:
 Methods = dict[bytes, Endpoint]
 Match = tuple[Methods, dict[str, Any]]
 
+# Resolved targets remembered at most, and the longest one: a scanner of random paths
+# makes the table start again, and costs no memory.
+_REMEMBERED = 1024
+_LONGEST = 256
+
 
 class _Node:
     """One place of the tree: what may follow as the next segment."""
@@ -210,6 +215,7 @@ class Router:
     def __init__(self, endpoints: list[Endpoint]) -> None:
         self._root = _Node()
         self.plain: dict[bytes, Methods] = {}
+        self._known: dict[bytes, Match] = {}
         for endpoint in endpoints:
             self._add(endpoint)
 
@@ -247,8 +253,13 @@ class Router:
         node.parameters.sort(key=lambda entry: entry[0])
         return child
 
-    def resolve(self, target: bytes) -> Match | None:
-        """The methods at `target` (its query is ignored) and the parameters, or None."""
+    def known(self, target: bytes) -> Match | None:
+        """What an earlier :meth:`resolve` gave for `target`, if that is remembered."""
+        match = self._known.get(target)
+        return None if match is None else (match[0], match[1].copy())
+
+    def resolve(self, target: bytes) -> Match:
+        """The methods at `target` (its query is ignored), none if it is no route's."""
         path = target.partition(b"?")[0]
         methods = self.plain.get(path)
         if methods is not None:
@@ -259,9 +270,14 @@ class Router:
             segments = [unquote(segment) for segment in segments]
         values: list[Any] = []
         node = _walk(self._root, segments, 0, values)
-        return None if node is None else (
-            node.methods, dict(zip(node.names, values, strict=True))
-        )
+        if node is None:
+            return {}, {}
+        match_info = dict(zip(node.names, values, strict=True))
+        if len(target) <= _LONGEST:
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            self._known[target] = node.methods, match_info
+        return node.methods, match_info.copy()
 
 
 def _walk(node: _Node, segments: list[str], place: int, values: list[Any]) -> _Node | None:

@@ -14,20 +14,20 @@ import asyncio
 import contextvars
 import logging
 import socket
-from bisect import bisect_left
 from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from apihour_http.access import AccessLog
-from apihour_http.errors import HTTPError
+from apihour_http.errors import BadRequest, HTTPError
 from apihour_http.head import HeadChecker
 from apihour_http.lane import Lane
 from apihour_http.options import Options
 from apihour_http.parser import choose
 from apihour_http.response import Renderer, Response
-from apihour_http.routes import Endpoint, Methods, Router, Routes, allowed
-from apihour_http.statistics import BOUNDS, Statistics
+from apihour_http.routes import Endpoint, Match, Methods, Router, Routes, allowed
+from apihour_http.statistics import Statistics
+from apihour_http.wire import Wire
 
 if TYPE_CHECKING:
     from apihour_http.request import Request
@@ -59,10 +59,10 @@ class HTTPServer:
         self.app = app
         self.app_host: Any = None
         self.container: Any = None
-        self.lanes: set[Lane] = set()
+        self.lanes: set[Wire] = set()
         self.log: AccessLog | None = None
         self.logger = logging.getLogger("apihour_http")
-        self.statistics_ = Statistics()
+        self.counters = Statistics()
         self.draining = False
         self.drain_since = 0.0
         self.drain_linger = 0.0
@@ -86,6 +86,9 @@ class HTTPServer:
         self.check_head = self.checker.check
         self.renderer = Renderer(options.dumps)
         self.dumps = options.dumps
+        probe = options.dumps({"ü": 1})
+        # Whether the encoder's text has as many characters as bytes, whatever the data.
+        self.ascii_json = isinstance(probe, str) and probe.isascii()
         self.slow = options.slow_endpoint
         self._start_log(context)
         self._freeze()
@@ -125,7 +128,7 @@ class HTTPServer:
             self._bind(endpoint)
         router = Router(endpoints)
         self.plain = router.plain
-        self.resolve = router.resolve
+        self._router = router
         self._missing = Endpoint("*", "*", _not_found, False, {})
 
     def _bind(self, endpoint: Endpoint) -> None:
@@ -207,7 +210,7 @@ class HTTPServer:
             return await self.loop.create_server(self.stream, sock=sock, **options)
         return await self.loop.create_server(self.stream, host, port, **options)
 
-    def lost(self, lane: Lane) -> None:
+    def lost(self, lane: Wire) -> None:
         """A connection is gone."""
         self.lanes.discard(lane)
         if self._gone is not None and not self.lanes and not self._gone.done():
@@ -225,13 +228,23 @@ class HTTPServer:
 
     # -- answers
 
-    def stand_in(self, method: bytes, methods: Methods | None) -> Endpoint | None:
+    def resolve(self, method: bytes, target: bytes) -> Match:
+        """What is declared at `target`, judged first; nothing when no route claims it."""
+        known = self._router.known(target)
+        if known is None:
+            if len(target) > self.options.max_line:
+                raise BadRequest("the request target is too long", 414)
+            origin = self.checker.check_target(method, target)
+            known = self._router.resolve(origin)
+        return known
+
+    def stand_in(self, method: bytes, methods: Methods) -> Endpoint | None:
         """The endpoint for what no route claims; None when it is the application's."""
-        if methods is not None and method == b"HEAD" and b"GET" in methods:
+        if method == b"HEAD" and b"GET" in methods:
             return methods[b"GET"]
         if self.app_host is not None:
             return None
-        if methods is None:
+        if not methods:
             return self._missing
         allow = allowed(methods)
         if method == b"OPTIONS":
@@ -255,13 +268,6 @@ class HTTPServer:
             request.endpoint.name, seconds * 1000,
         )
 
-    def account(self, status: int, seconds: float) -> None:
-        """Count one answer."""
-        statistics = self.statistics_
-        statistics.counts[bisect_left(BOUNDS, seconds)] += 1
-        statistics.seconds += seconds
-        statistics.classes[status // 100] += 1
-
     def _in_thread(self, function: Any) -> Any:
         """Wrap a blocking endpoint: it runs in the pool, with the context of its task."""
 
@@ -282,7 +288,7 @@ class HTTPServer:
 
     def statistics(self) -> dict[str, Any]:
         """Counters since start, JSON-able; latencies in seconds."""
-        record = self.statistics_.record()
+        record = self.counters.record()
         record["connections"] = len(self.lanes)
         record["in_flight"] = sum(lane.in_flight() for lane in self.lanes)
         record["websockets"] = sum(lane.is_websocket() for lane in self.lanes)

@@ -2,7 +2,8 @@
 
 Rules:
 
-- The hot path only increments; everything else is derived when somebody asks.
+- The hot path only increments; everything else is derived when somebody asks: successes
+  are what is left of all answers (a refusal is answered too, or the peer is gone).
 - ``counts`` has one place more than ``bounds``: the last is for what is slower.
 """
 
@@ -32,18 +33,24 @@ class Statistics:
         self.refused = 0
         self.timeouts = 0
 
+    def count(self, seconds: float) -> None:
+        """Put one answer into its bucket."""
+        self.counts[bisect_left(BOUNDS, seconds)] += 1
+
     def answered(self, status: int, seconds: float) -> None:
         """Count one answered request; `seconds` from its arrival to its answer."""
         self.counts[bisect_left(BOUNDS, seconds)] += 1
         self.seconds += seconds
-        self.classes[status // 100] += 1
+        if status >= 300:
+            self.classes[status // 100] += 1
 
     def record(self) -> dict[str, Any]:
         """The counters, JSON-able; histogram counts are per bucket, not cumulative."""
-        classes = self.classes
+        answered = sum(self.counts)
+        others = {f"{digit}xx": self.classes[digit] for digit in range(3, 6)}
         return {
-            "requests": sum(self.counts) + self.refused,
-            "responses": {f"{digit}xx": classes[digit] for digit in range(2, 6)},
+            "requests": answered + self.refused,
+            "responses": {"2xx": answered + self.refused - sum(others.values()), **others},
             "refused": self.refused,
             "timeouts": self.timeouts,
             "latency": {

@@ -1,0 +1,327 @@
+"""The connection seen from its parser: heads, bodies, upgrades and refusals.
+
+Rules:
+
+- The parser decides the boundaries; each byte goes through it once. Large reads are fed in
+  slices, and no further slice while answers are outstanding.
+- A head is judged when it is complete, before any of its body is kept.
+- A refused message is answered after those before it, then the connection closes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from apihour_http.errors import BadRequest, HTTPError
+from apihour_http.head import (
+    BODY,
+    CONNECTION,
+    CONTENT_LENGTH,
+    EXPECT,
+    HOST,
+    TRANSFER_ENCODING,
+    UPGRADE,
+)
+from apihour_http.request import Request
+from apihour_http.wire import DISCARD, HELD, HTTP, UPGRADING, Wire
+
+__all__ = ["Intake"]
+
+# Bytes parsed at a stretch: bounds the requests one read can put into the queue.
+SLICE = 16384
+_SPECIAL = BODY | EXPECT | UPGRADE
+_new = Request.__new__
+
+
+class Intake(Wire):
+    """Turns what arrives into requests and exchanges."""
+
+    __slots__ = ()
+
+    # -- the parser's callbacks
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.fields.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        urls = self.urls
+        target = urls[0] if len(urls) == 1 else b"".join(urls)
+        urls.clear()
+        fields = self.fields
+        self.fields = []
+        server = self.server
+        parser = self.parser
+        if fields == self.last_fields:
+            # Clients send the same header again and again: judged once.
+            seen = self.last_seen
+        else:
+            seen = self.last_seen = server.check_head(fields, self.large)
+            self.last_fields = fields
+        method = parser.get_method()
+        keep = parser.should_keep_alive()
+        modern = True
+        if seen & CONNECTION or not keep:
+            modern = _check_version(parser.get_http_version())
+        if modern and not seen & HOST:
+            raise BadRequest("HTTP/1.1 needs a Host header")
+        methods = server.plain.get(target)
+        match_info: dict[str, Any]
+        if methods is None:
+            methods, match_info = server.resolve(method, target)
+        else:
+            match_info = {}
+        endpoint = methods.get(method) or server.stand_in(method, methods)
+        if endpoint is None:
+            self._begin_hosted(method, target, fields, seen, keep, modern)
+            return
+        self.pending = request = _new(Request)
+        request.lane = self
+        request._method = method
+        request.target = target
+        request.fields = fields
+        request.endpoint = endpoint
+        request.match_info = match_info
+        request.body = b""
+        request.keep = keep
+        request.modern = modern
+        request.plain = keep and modern and method != b"HEAD"
+        request.arrived = self.arrived
+        self.large = False
+        if seen & _SPECIAL:
+            self._begin_body(fields, seen, modern)
+
+    def on_message_complete(self) -> None:
+        pending = self.pending
+        self.pending = None
+        if self.fields:
+            fields, self.fields = self.fields, []
+            self.server.checker.check_trailers(fields)
+        if type(pending) is not Request:
+            self._complete_hosted(pending)
+            return
+        if self.chunks or self.parts:
+            self._deliver(pending)
+            pending.body = b"".join(self.parts)
+            self.parts.clear()
+        if self.ready:
+            self.ready = False
+            self.start(pending)
+        else:
+            self.queue.append(pending)
+
+    # -- what the other half does
+
+    def start(self, request: Request) -> None:
+        """Run a direct endpoint."""
+        raise NotImplementedError
+
+    def start_hosted(self, exchange: Any) -> None:
+        """Run the application's handler."""
+        raise NotImplementedError
+
+    # -- feeding
+
+    def feed_held(self) -> None:
+        """Parse the next slice of what is held."""
+        data, self.held = self.held[:SLICE], self.held[SLICE:]
+        if not self.held and self.detour == HELD:
+            self.set_detour(HTTP)
+        self.ready = False
+        try:
+            self.feed(data)
+        except Exception as error:
+            self.parser_stopped(error, data)
+        if self.urls or self.pending is not None:
+            self.incomplete(len(data))
+
+    def inspect(self, data: bytes) -> bytes:
+        """Look closer at a read that is large or begins with a control character.
+
+        Returns what may be parsed now; the rest is held.
+        """
+        between = not self.urls and self.pending is None and not self.head_bytes
+        if between and data[0] in b"\r\n":
+            # RFC 9112 2.2 forgives one empty line before a request; llhttp skips any number.
+            data = data[2:] if data.startswith(b"\r\n") else data
+            if data[:1] in (b"\r", b"\n"):
+                self.refuse(BadRequest("more than one empty line before a request"))
+                return b""
+        self.large = True
+        if len(data) > SLICE:
+            self.held = data[SLICE:] + self.held
+            self.set_detour(HELD)
+            data = data[:SLICE]
+        return data
+
+    def parser_stopped(self, error: Exception, data: bytes) -> None:
+        """Handle what the parser raised: an upgrade, a refusal, a malformed message."""
+        if self.transport is None:
+            return
+        binding = self.server.binding
+        if isinstance(error, binding.upgrade):
+            self._upgrade_requested(data[error.args[0]:])
+        elif isinstance(error, binding.callback):
+            cause = error.__context__
+            if not isinstance(cause, HTTPError):
+                self.server.logger.error("HTTP parser callback failed", exc_info=cause)
+                cause = HTTPError(500)
+            self.refuse(cause)
+        else:
+            self.refuse(BadRequest(f"malformed request: {ascii(str(error))[1:-1][:80]}"))
+
+    def incomplete(self, size: int) -> None:
+        """A message is under way after `size` more bytes: mind its size and its pace."""
+        options = self.server.options
+        self.large = True
+        if self.pending is not None:
+            if self.chunks:
+                try:
+                    self._deliver(self.pending)
+                except BadRequest as error:
+                    self.refuse(error)
+                    return
+            self.head_bytes = 0
+            self.arm(options.body_timeout)
+            return
+        if not self.head_bytes:
+            self.head_since = self.arrived
+            self.arm(options.header_timeout)
+        self.head_bytes += size
+        if self.head_bytes > options.max_head:
+            is_target = sum(map(len, self.urls)) > options.max_line
+            self.refuse(BadRequest("the request head is too long", 414 if is_target else 431))
+
+    # -- bodies
+
+    def _begin_body(self, fields: list[tuple[bytes, bytes]], seen: int, modern: bool) -> int:
+        """Look at what announces a body; return its length, -1 when chunked."""
+        length = 0
+        is_direct = type(self.pending) is Request
+        for name, value in fields if seen & (CONTENT_LENGTH | EXPECT) else ():
+            lower = name.lower()
+            if lower == b"content-length":
+                length = int(value)
+            elif lower == b"expect" and modern:
+                if value.strip(b" \t").lower() != b"100-continue":
+                    raise BadRequest("Expect: expected 100-continue", 417)
+                self.expecting = is_direct
+        if seen & TRANSFER_ENCODING:
+            if not modern:
+                raise BadRequest("Transfer-Encoding in HTTP/1.0")
+            length = -1
+        if seen & UPGRADE and length and self.parser.should_upgrade():
+            raise BadRequest("a body with an Upgrade request is not supported")
+        if is_direct and length > self.server.options.max_body:
+            raise self._too_large()
+        self.body_since = self.arrived
+        self.body_bytes = 0
+        if self.expecting:
+            if not length:
+                self.expecting = False
+            elif self.ready:
+                self.send_continue()
+        return length
+
+    def send_continue(self) -> None:
+        """Ask for the body that an Expect announced (RFC 9110 10.1.1)."""
+        self.expecting = False
+        self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _deliver(self, pending: Any) -> None:
+        """Hand on what the parser collected of a body since the last time."""
+        chunks = self.chunks
+        piece = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        chunks.clear()
+        self.body_bytes += len(piece)
+        if type(pending) is not Request:
+            pending.feed(piece)
+            return
+        self.expecting = False
+        if self.body_bytes > self.server.options.max_body:
+            raise self._too_large()
+        self.parts.append(piece)
+
+    def _too_large(self) -> BadRequest:
+        return BadRequest(f"a body over {self.server.options.max_body} bytes", 413)
+
+    # -- for the application
+
+    def _begin_hosted(
+        self, method: bytes, target: bytes, fields: list[tuple[bytes, bytes]], seen: int,
+        keep: bool, modern: bool,
+    ) -> None:
+        length = self._begin_body(fields, seen, modern) if seen & _SPECIAL else 0
+        self.large = False
+        if self.hosted is None:
+            self.hosted = self.server.app_host.connect(self)
+        self.pending = exchange = self.hosted.exchange(
+            method, target, fields, keep, modern, length,
+            bool(seen & UPGRADE) and self.parser.should_upgrade(), self.arrived,
+        )
+        if length:
+            # Its handler starts now and streams the body.
+            self.queue.append(exchange)
+            self.ready = False
+
+    def _complete_hosted(self, exchange: Any) -> None:
+        if exchange is None:
+            return
+        if self.chunks:
+            self._deliver(exchange)
+        exchange.complete()
+        if exchange.has_body:
+            return
+        if self.ready:
+            self.ready = False
+            self.start_hosted(exchange)
+        else:
+            self.queue.append(exchange)
+
+    def _upgrade_requested(self, tail: bytes) -> None:
+        """The last message asked for another protocol; `tail` follows it."""
+        asked = self.queue[-1] if self.queue else self.current
+        if asked is not None and getattr(asked, "websocket", False):
+            self.tail = tail
+            self.set_detour(UPGRADING)
+        elif tail:
+            # Another upgrade is ignored (RFC 9110 7.8), what follows is HTTP/1.1.
+            self.held = tail + self.held
+
+    # -- refusals
+
+    def refuse(self, error: HTTPError) -> None:
+        """Answer `error` after everything that came before it, then close."""
+        self.urls.clear()
+        self.chunks.clear()
+        self.held = b""
+        self.server.counters.refused += 1
+        pending, self.pending = self.pending, None
+        if pending is not None and type(pending) is not Request:
+            pending.fail(error)
+            if pending is self.current:
+                # Its handler may be answering already: the connection closes after it.
+                error = BadRequest("")
+            elif pending in self.queue:
+                self.queue.remove(pending)
+        self.refusal = error
+        self.set_detour(DISCARD)
+        if self.current is None and not self.queue:
+            self.send_refusal()
+
+    def send_refusal(self) -> None:
+        """Send the refusal whose turn has come; an empty one only closes."""
+        error, self.refusal = self.refusal, None
+        if error is None or self.transport is None or self.transport.is_closing():
+            return
+        if error.detail or not isinstance(error, BadRequest):
+            _, _, data = self.server.renderer.render(error, "Connection: close\r\n", False)
+            self.write(data)
+            self.server.counters.classes[error.status // 100] += 1
+        self.close_discarding()
+
+
+def _check_version(version: str) -> bool:
+    """Whether `version` is 1.1; raises BadRequest for what is neither that nor 1.0."""
+    if version not in ("1.1", "1.0"):
+        raise BadRequest(f"HTTP/{version} is not spoken here", 505)
+    return version == "1.1"

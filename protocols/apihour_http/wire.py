@@ -1,0 +1,334 @@
+"""The connection seen from its transport: state, reading on and off, deadlines, closing.
+
+Rules:
+
+- One timer per connection; it looks at the state when it fires and sets itself again. So
+  a request costs no timer.
+- Reading stops while answers are outstanding, while the application does not keep up with
+  a body, and while the client does not read: its input cannot grow our memory.
+- A connection closed with unread input would be reset, and the reset destroys the answer
+  on its way: after a refusal input is read on and discarded for a moment (RFC 9112 9.6).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from time import monotonic
+from typing import TYPE_CHECKING, Any, cast
+
+from apihour_http.errors import BadRequest, HTTPError
+
+if TYPE_CHECKING:
+    from apihour_http.server import HTTPServer
+
+__all__ = ["DISCARD", "HELD", "HTTP", "UPGRADED", "UPGRADING", "Wire"]
+
+# Where incoming bytes go when they do not go straight to the parser (which is HTTP).
+HTTP, HELD, UPGRADING, UPGRADED, DISCARD = range(5)
+# Reasons to stop reading.
+QUEUE, PAYLOAD, WRITE, UPGRADE_TAIL = 1, 2, 4, 8
+# How long and how much is discarded after a refusal; seconds, bytes.
+_DISCARD_SECONDS = 1.0
+_DISCARD_BYTES = 262144
+# Bytes kept for a handler that has yet to accept its WebSocket.
+_TAIL = 65536
+# Seconds between two looks at a connection whose state has no deadline.
+_LOOK = 15.0
+
+
+class Row:
+    """Stands in for the host's connection row when there is no host."""
+
+    __slots__ = ("requests", "state")
+
+    def __init__(self) -> None:
+        self.state = "open"
+        self.requests = 0
+
+
+class Wire(asyncio.Protocol):
+    """State and transport of one HTTP/1 connection."""
+
+    __slots__ = (
+        "arrived", "began", "body_bytes", "body_since", "chunks", "conn", "current", "detour",
+        "discarded", "expecting", "feed", "fields", "head_bytes", "head_since", "held",
+        "hosted", "idle_since", "large", "last_fields", "last_seen", "loop", "on_body",
+        "on_url", "parser", "parts", "paused", "pending", "queue", "ready", "refusal",
+        "server", "tail", "timer", "timer_at", "transport", "urls", "write", "write_mark",
+        "write_paused",
+    )
+
+    def __init__(self, server: HTTPServer, conn: Any = None) -> None:
+        self.server = server
+        self.loop = server.loop
+        self.conn = conn if conn is not None else Row()
+        self.transport: asyncio.Transport | None = None
+        self.urls: list[bytes] = []
+        self.fields: list[tuple[bytes, bytes]] = []
+        self.last_fields: list[tuple[bytes, bytes]] = []
+        self.last_seen = 0
+        self.chunks: list[bytes] = []
+        self.parts: list[bytes] = []
+        # Bound once: for these two the parser calls C, not Python.
+        self.on_url = self.urls.append
+        self.on_body = self.chunks.append
+        self.parser = server.binding.make(self)
+        self.feed = self.parser.feed_data
+        self.queue: deque[Any] = deque()
+        self.current: Any = None
+        self.pending: Any = None
+        self.hosted: Any = None
+        self.held = b""
+        self.tail = b""
+        self.refusal: HTTPError | None = None
+        self.detour = HTTP
+        self.ready = True
+        self.large = False
+        self.expecting = False
+        self.write_paused = False
+        self.paused = 0
+        self.discarded = 0
+        self.head_bytes = 0
+        self.body_bytes = 0
+        self.head_since = self.arrived = self.began = 0.0
+        self.body_since = 0.0
+        self.write_mark = (0.0, 0)
+
+    # -- what the other halves do
+
+    def advance(self) -> None:
+        """Start what waits."""
+        raise NotImplementedError
+
+    def refuse(self, error: HTTPError) -> None:
+        """Answer `error` in its turn, then close."""
+        raise NotImplementedError
+
+    # -- the transport's callbacks
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self.write = self.transport.write
+        now = self.idle_since = monotonic()
+        server = self.server
+        server.lanes.add(self)
+        delay = server.drain_linger if server.draining else server.keepalive
+        self.timer_at = now + delay
+        self.timer = self.loop.call_later(delay, self._look)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.server.lost(self)
+        self.timer.cancel()
+        self.transport = None
+        self.parser = self.feed = None
+        self.detour = DISCARD
+        self.ready = False
+        self.queue.clear()
+        self.held = self.tail = b""
+        self.pending = None
+        current = self.current
+        if self.hosted is not None:
+            self.hosted.connection_lost(exc)
+        elif current is not None and self.server.options.cancel_on_disconnect:
+            current.cancel()
+
+    def eof_received(self) -> bool:
+        """Let the answers to complete requests out before closing (direct lane only)."""
+        if self.detour >= UPGRADING or self.server.options.cancel_on_disconnect:
+            return False
+        if self.hosted is not None or (self.current is None and not self.queue):
+            return False
+        # An empty refusal: nothing is said, the connection closes after the answers.
+        self.refusal = self.refusal or BadRequest("")
+        self.set_detour(DISCARD)
+        return self.transport is not None and self.transport.can_write_eof()
+
+    def pause_writing(self) -> None:
+        self.write_paused = True
+        self.ready = False
+        self._mark_writing()
+        self.arm(self.server.options.write_timeout)
+        self.pause(WRITE)
+        if self.hosted is not None:
+            self.hosted.pause_writing()
+
+    def resume_writing(self) -> None:
+        self.write_paused = False
+        self.resume(WRITE)
+        if self.hosted is not None:
+            self.hosted.resume_writing()
+        if self.current is None:
+            self.advance()
+
+    # -- bytes that must not go to the parser now
+
+    def set_detour(self, detour: int) -> None:
+        """Send what comes elsewhere; a connection that discards goes on discarding."""
+        if self.detour != DISCARD:
+            self.detour = detour
+        self.ready = False
+
+    def take_detour(self, data: bytes) -> None:
+        """Take bytes that must not go to the parser now."""
+        if self.detour == UPGRADED:
+            self.hosted.data_received(data)
+        elif self.detour == HELD:
+            self.held += data
+        elif self.detour == UPGRADING:
+            self.tail += data
+            if len(self.tail) > _TAIL:
+                self.pause(UPGRADE_TAIL)
+        else:
+            self.discarded += len(data)
+            if self.discarded > _DISCARD_BYTES:
+                self.abort()
+
+    # -- reading on and off
+
+    def pause(self, reason: int) -> None:
+        """Stop reading for `reason`."""
+        if not self.paused and self.transport is not None and not self.transport.is_closing():
+            self.transport.pause_reading()
+        self.paused |= reason
+
+    def resume(self, reason: int) -> None:
+        """Read on, unless there is another reason not to."""
+        if self.paused & reason:
+            self.paused &= ~reason
+            if not self.paused and self.transport and not self.transport.is_closing():
+                self.transport.resume_reading()
+
+    def pause_payload(self) -> None:
+        """The application does not keep up with the body."""
+        self.pause(PAYLOAD)
+
+    def resume_payload(self) -> None:
+        """The application wants more of the body."""
+        if self.paused & PAYLOAD:
+            self.body_since = monotonic()
+            self.body_bytes = 0
+            self.resume(PAYLOAD)
+            if self.held:
+                self.advance()
+
+    # -- time
+
+    def arm(self, delay: float) -> None:
+        """Look at the connection again in `delay` seconds at the latest."""
+        when = monotonic() + delay
+        if when < self.timer_at:
+            self.timer.cancel()
+            self.timer_at = when
+            self.timer = self.loop.call_later(delay, self._look)
+
+    def _mark_writing(self) -> None:
+        assert self.transport is not None
+        self.write_mark = (monotonic(), self.transport.get_write_buffer_size())
+
+    def _look(self) -> None:
+        """Act on a deadline that has passed, or come back at the next one."""
+        if self.transport is None:
+            return
+        now = monotonic()
+        when, act = self._deadline(now)
+        if when <= now:
+            act()
+            if self.transport is None:
+                return
+            when = now + _DISCARD_SECONDS
+        # uvloop's clock has milliseconds: never come back a hair too early.
+        delay = min(when - now, _LOOK if when == float("inf") else when - now) + 0.001
+        self.timer_at = now + delay
+        self.timer = self.loop.call_later(delay, self._look)
+
+    def _deadline(self, now: float) -> tuple[float, Any]:
+        """When the present state has lasted too long, and what to do then."""
+        options = self.server.options
+        assert self.transport is not None
+        if self.transport.is_closing() or self.write_paused:
+            since, size = self.write_mark
+            if not since or self.transport.get_write_buffer_size() < size:
+                self._mark_writing()
+                since = now
+            return since + options.write_timeout, self.abort
+        if self.detour == DISCARD and self.refusal is None and self.current is None:
+            return self.idle_since + _DISCARD_SECONDS, self.abort
+        if self.detour in (UPGRADING, UPGRADED):
+            return float("inf"), None
+        if self.pending is not None and not self.paused:
+            allowance = self.body_bytes / options.body_rate if options.body_rate else 0.0
+            return self.body_since + options.body_timeout + allowance, self._too_slow
+        if self.current is not None or self.queue:
+            return float("inf"), None
+        if self.urls or self.head_bytes:
+            return self.head_since + options.header_timeout, self._too_slow
+        quiet = self.idle_since + self.server.keepalive
+        if self.server.draining:
+            since = max(self.idle_since, self.server.drain_since)
+            quiet = min(quiet, since + self.server.drain_linger)
+        return quiet, self.close
+
+    def _too_slow(self) -> None:
+        self.server.counters.timeouts += 1
+        self.refuse(BadRequest("the request took too long to arrive", 408))
+
+    # -- closing
+
+    def drain(self) -> None:
+        """Say goodbye: the next answer is the last; a WebSocket gets 1001."""
+        if self.detour == UPGRADED:
+            task = self.hosted.goodbye()
+            if task is not None:
+                self.server.keep_goodbye(task)
+        else:
+            self.arm(self.server.drain_linger)
+
+    def close(self) -> None:
+        """Close once everything written is on its way."""
+        self.detour = DISCARD
+        self.ready = False
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.close()
+            self.arm(self.server.options.write_timeout)
+
+    def close_discarding(self) -> None:
+        """Close, but read on for a moment, so that the last answer is not lost."""
+        transport = self.transport
+        if transport is None or transport.is_closing():
+            return
+        self.detour = DISCARD
+        self.ready = False
+        if not transport.can_write_eof():
+            self.close()
+            return
+        transport.write_eof()
+        self.idle_since = monotonic()
+        self.resume(self.paused)
+        self.arm(_DISCARD_SECONDS)
+
+    def abort(self) -> None:
+        """Drop the connection, with whatever was not sent."""
+        if self.transport is not None:
+            self.transport.abort()
+
+    # -- for those who look
+
+    def is_last(self) -> bool:
+        """Whether nothing waits behind the request that is being answered."""
+        return not self.queue and not self.held
+
+    def in_flight(self) -> int:
+        """Requests being answered or waiting."""
+        return len(self.queue) + (self.current is not None and self.detour != UPGRADED)
+
+    def is_websocket(self) -> bool:
+        """Whether the connection is a WebSocket now."""
+        return self.detour == UPGRADED
+
+    def remote(self) -> str | None:
+        """The peer's address without its port; None for a unix socket."""
+        address = getattr(self.conn, "peer_address", None)
+        if address is None and self.transport is not None:
+            address = self.transport.get_extra_info("peername")
+        return str(address[0]) if isinstance(address, tuple) else None

@@ -1,0 +1,120 @@
+"""The authorised keys of an SSH server: OpenSSH's file, read again when it changed.
+
+Rules:
+
+- A bad line authorises nobody and spoils no other line: it is named in the log.
+- A file that became unreadable or empty authorises nobody (a revocation is obeyed at the
+  next login), and says so once; to :meth:`AuthorizedKeysFile.load` it is an error.
+- Options mean what sshd(8) says, "AUTHORIZED_KEYS FILE FORMAT": asyncssh matches ``from=``,
+  ``principals=``, ``cert-authority``, ``command=``, ``no-pty``, ``permitopen=``;
+  ``expiry-time=`` is looked at here.
+"""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+__all__ = ["AuthorizedKeysError", "AuthorizedKeysFile", "is_expired"]
+
+# bytes; thousands of keys, and no more than a login may wait for
+_MAXIMUM = 1 << 20
+
+
+class AuthorizedKeysError(ValueError):
+    """A file that authorises nobody; the message names it and what was expected."""
+
+
+class AuthorizedKeysFile:
+    """The keys of one file, kept until the file changes. Looking costs one stat(2)."""
+
+    def __init__(self, path: str | os.PathLike[str], logger: logging.Logger) -> None:
+        self.path = Path(path)
+        self._logger = logger
+        self._seen: tuple[int, int, int] | None = None
+        self._keys: Any = None
+        self._complaint = ""
+
+    def load(self) -> Any:
+        """Read the file: an ``asyncssh.SSHAuthorizedKeys``. Raises AuthorizedKeysError."""
+        import asyncssh
+
+        try:
+            facts = self.path.stat()
+            text = self._read(facts.st_size)
+        except OSError as error:
+            raise AuthorizedKeysError(
+                f"authorized keys {self.path}: cannot be read: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise AuthorizedKeysError(
+                f"authorized keys {self.path}: is not text: {error}") from error
+        self._seen = (facts.st_mtime_ns, facts.st_size, facts.st_ino)
+        good = self._good_lines(text)
+        if not good:
+            raise AuthorizedKeysError(
+                f"authorized keys {self.path}: holds no key, expected OpenSSH's format")
+        self._keys = asyncssh.import_authorized_keys("\n".join(good))
+        self._complaint = ""
+        return self._keys
+
+    def current(self) -> Any:
+        """The keys as they are now: empty, with a line in the log, when they cannot be read."""
+        import asyncssh
+
+        try:
+            facts = self.path.stat()
+            if self._seen == (facts.st_mtime_ns, facts.st_size, facts.st_ino):
+                return self._keys
+            return self.load()
+        except (OSError, AuthorizedKeysError) as error:
+            if str(error) != self._complaint:
+                self._complaint = str(error)
+                self._logger.error("nobody can log in by key: %s", error)
+            self._keys = asyncssh.SSHAuthorizedKeys()
+            return self._keys
+
+    def _read(self, size: int) -> str:
+        if size > _MAXIMUM:
+            raise AuthorizedKeysError(
+                f"authorized keys {self.path}: {size} bytes, expected at most {_MAXIMUM}")
+        return self.path.read_text("utf-8")
+
+    def _good_lines(self, text: str) -> list[str]:
+        import asyncssh
+
+        good = []
+        for number, line in enumerate(text.splitlines(), 1):
+            line = line.strip()
+            if not line or line.startswith("#"):
+                continue
+            try:
+                asyncssh.import_authorized_keys(line)
+            except ValueError as error:
+                self._logger.warning("authorized keys %s, line %d: ignored: %s", self.path,
+                                     number, error or "no key")
+            else:
+                good.append(line)
+        return good
+
+
+def is_expired(value: Any, now: datetime.datetime) -> bool:
+    """Whether an ``expiry-time`` option has passed; one that cannot be understood has.
+
+    ``YYYYMMDD[HHMM[SS]][Z]`` in local time, or in UTC with the Z. `now` is an aware time.
+    """
+    if not value:
+        return False
+    text = str(value[-1] if isinstance(value, list) else value)
+    digits = text.removesuffix("Z").removesuffix("z")
+    form = {8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}.get(len(digits))
+    if form is None or not digits.isdigit():
+        return True
+    try:
+        moment = datetime.datetime.strptime(digits, form)
+    except ValueError:
+        return True
+    zone = datetime.UTC if digits != text else None
+    return now >= (moment.replace(tzinfo=zone) if zone else moment.astimezone())

@@ -1,0 +1,65 @@
+"""The private names of asyncssh that apihour_ssh relies on: what fails here moved."""
+
+import asyncio
+import inspect
+
+import asyncssh
+import pytest
+from asyncssh.kex import get_kex_algs
+
+from apihour_ssh._asyncssh import HostedConnection, available_kex
+from apihour_ssh.hardening import COMPATIBLE, STRICT, options
+
+OURS = ("host", "row", "address", "logged_in_at", "sessions_opened", "touched", "empty_since",
+        "auth_failures", "server_channels", "told", "open_sessions", "has_channels", "notify",
+        "_started", "_watch", "_state", "user")
+OVERRIDDEN = ("connection_made", "connection_lost", "reload_config", "validate_public_key",
+              "send_userauth_failure", "send_userauth_success", "create_server_channel",
+              "internal_error")
+USED = ("_channels", "_authorized_client_keys", "_peer_addr", "_peer_port", "_loop",
+        "_username")
+
+
+async def connection():
+    key = asyncssh.generate_private_key("ssh-ed25519")
+    facts = asyncssh.SSHServerConnectionOptions(server_host_keys=[key], gss_host=None)
+    made = asyncssh.SSHServerConnection(asyncio.get_running_loop(), facts)
+    made._cancel_login_timer()
+    return made
+
+
+async def test_names():
+    made = await connection()
+    assert [name for name in USED if not hasattr(made, name)] == []
+    assert [name for name in OVERRIDDEN if not callable(getattr(made, name, None))] == []
+    assert [name for name in OURS if hasattr(made, name)] == []
+
+
+@pytest.mark.parametrize("name", OVERRIDDEN)
+def test_overridden_methods_have_the_same_parameters(name):
+    ours = list(inspect.signature(getattr(HostedConnection, name)).parameters)
+    theirs = list(inspect.signature(getattr(asyncssh.SSHServerConnection, name)).parameters)
+    assert ours == theirs
+
+
+def test_login_reloads_the_options_and_sessions_ask_for_their_channel():
+    source = inspect.getsource(asyncssh.connection)
+    assert ").reload_config()" in source
+    assert "self.create_server_channel(" in inspect.getsource(
+        asyncssh.SSHServerConnection._process_session_open)
+
+
+def test_a_channel_hands_its_packets_to_process_packet():
+    assert callable(asyncssh.SSHServerChannel.process_packet)
+    assert ".process_packet(" in inspect.getsource(asyncssh.connection)
+
+
+def test_algorithms():
+    assert isinstance(get_kex_algs()[0], bytes)
+    assert available_kex(STRICT.kex) == STRICT.kex
+    assert available_kex(("nonsense", "curve25519-sha256")) == ("curve25519-sha256",)
+    key = asyncssh.generate_private_key("ssh-ed25519")
+    for algorithms in (COMPATIBLE, STRICT):
+        facts = asyncssh.SSHServerConnectionOptions(server_host_keys=[key], **options(algorithms))
+        assert facts.login_timeout == 20 and facts.keepalive_interval == 15
+        assert not facts.password_auth and not facts.kbdint_auth and not facts.gss_auth

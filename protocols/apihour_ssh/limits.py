@@ -40,7 +40,7 @@ class Limits:
     rate: float = 20.0
     burst: int = 60
     address_rate: float = 5.0
-    address_burst: int = 30
+    address_burst: int = 20
     startups: tuple[int, float, int] = (20, 0.3, 100)
     auth_tries: int = 6
     sessions: int = 10

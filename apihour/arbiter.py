@@ -73,6 +73,7 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         self.stopping = False
         self.boot_error: tuple[str, str] | None = None
         self.ever_ready = False
+        self.came_up = False
         super().__init__(app)
         self.WORKERS: dict[int, HostWorker] = {}
         self.LISTENERS: list[Listener] = []
@@ -415,6 +416,8 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         worker.report = message
         self.keeper.on_ready(worker)
         self.log.info("Worker %s ready (pid: %s)", worker.name, worker.pid)
+        ready = [each for each in self.live_workers() if each.ready]
+        self.came_up = self.came_up or len(ready) >= self.num_workers
         if not self.ever_ready:
             self.ever_ready = True
             self._announce()
@@ -613,7 +616,8 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         if worker.ready and reload is not None and worker.generation == reload.generation:
             reload.on_worker_lost(
                 worker, f"new worker {worker.name} ended ({_describe(status)})", "")
-        if not worker.ready and not self.ever_ready:
+        if not worker.ready and not self.came_up:
+            # Whichever of the first workers fails, and when, it is the start that has failed.
             self.boot_error = (message, detail)
             return
         self.scoreboard.count_fleet(Fleet.RESTARTS)

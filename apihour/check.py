@@ -10,7 +10,7 @@ from apihour.addresses import Address
 from apihour.application import HostApplication
 from apihour.binds import class_binds, match_servers
 from apihour.errors import ApihourError, ConfigurationError
-from apihour.hooks import call_hook, takes_sockets
+from apihour.hooks import call_class, call_hook, takes_sockets
 from apihour.plugins import Registry
 from apihour.targets import load_target
 
@@ -34,7 +34,10 @@ def check(arguments: Sequence[str]) -> int:
 async def _describe(
     app: HostApplication, cls: type[Any], binds: dict[str, list[Address]]
 ) -> list[str]:
-    container = cls(config=app.container_config(), worker=None, loop=asyncio.get_running_loop())
+    container = call_class(
+        cls, "__init__", config=app.container_config(), worker=None,
+        loop=asyncio.get_running_loop(),
+    )
     if takes_sockets(container):
         places = ", ".join(str(a) for addresses in binds.values() for a in addresses)
         return [f"{app.target}: make_servers(sockets) on {places}"]

@@ -8,7 +8,7 @@ from typing import Any
 from apihour.errors import ApihourError, HookError
 from apihour.targets import blame
 
-__all__ = ["call_hook", "takes_sockets"]
+__all__ = ["call_class", "call_hook", "takes_sockets"]
 
 
 async def call_hook(container: Any, name: str, *args: Any) -> Any:
@@ -23,11 +23,24 @@ async def call_hook(container: Any, name: str, *args: Any) -> Any:
     except ApihourError:
         raise
     except (Exception, SystemExit) as error:
-        cls = type(container)
-        raise HookError(
-            f"container {cls.__module__}:{cls.__qualname__}: {name}() failed: {blame(error)}"
-        ) from error
+        raise _failed(type(container), name, error) from error
     return result
+
+
+def call_class(cls: type[Any], name: str, **keywords: Any) -> Any:
+    """Make the container (``__init__``) or call a class method of it; errors as above."""
+    try:
+        return cls(**keywords) if name == "__init__" else getattr(cls, name)(**keywords)
+    except ApihourError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise _failed(cls, name, error) from error
+
+
+def _failed(cls: type[Any], name: str, error: BaseException) -> HookError:
+    return HookError(
+        f"container {cls.__module__}:{cls.__qualname__}: {name}() failed: {blame(error)}"
+    )
 
 
 def takes_sockets(container: Any) -> bool:

@@ -13,6 +13,8 @@ from typing import Any
 
 from gunicorn.glogging import Logger
 
+from apihour.errors import ConfigurationError
+
 __all__ = ["HostLogger", "LostLines"]
 
 _SAY_EVERY = 10.0  # seconds between two lines on stderr about lost ones
@@ -45,10 +47,27 @@ class HostLogger(Logger):  # type: ignore[misc]
     lost_lines: LostLines
 
     def setup(self, cfg: Any) -> None:
-        """Set the handlers up as gunicorn does, then make each of them safe."""
-        super().setup(cfg)
+        """Set the handlers up as gunicorn does, then make each of them safe.
+
+        Raises ConfigurationError with one line.
+        """
+        try:
+            super().setup(cfg)
+        except Exception as error:
+            # fileConfig raises whatever it meets: KeyError, configparser's errors, OSError...
+            raise ConfigurationError(f"logging{_source(cfg)}: {_one_line(error)}") from error
         if not hasattr(self, "lost_lines"):
             self.lost_lines = LostLines()
         for logger in (self.error_log, self.access_log, logging.getLogger()):
             for handler in logger.handlers:
                 handler.handleError = self.lost_lines  # type: ignore[method-assign]
+
+
+def _source(cfg: Any) -> str:
+    path = cfg.logconfig or cfg.logconfig_json
+    return f" by {path!r}" if path else ""
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).removeprefix("Error: ").split())
+    return text if isinstance(error, RuntimeError) else f"{type(error).__name__}: {text}"

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NoReturn
 
 from gunicorn.config import KNOWN_SETTINGS, Config, Setting
+from gunicorn.errors import ConfigError
 
 from apihour.addresses import parse_bind
 from apihour.errors import ConfigurationError, UsageError
@@ -348,6 +349,17 @@ class HostConfig(Config):  # type: ignore[misc]
         return self.worker_count.minimum
 
     @property
+    def logger_class(self) -> Any:
+        """The class that logs. Raises ConfigurationError when it cannot be imported."""
+        path = self.settings["logger_class"].get()
+        try:
+            return super().logger_class
+        except (RuntimeError, AttributeError) as error:
+            raise ConfigurationError(
+                f"--logger-class {path!r}: expected a class that can be imported"
+            ) from error
+
+    @property
     def worker_class_str(self) -> str:
         return "apihour.worker.HostWorker"
 
@@ -368,7 +380,7 @@ class HostConfig(Config):  # type: ignore[misc]
         """Set one setting. Raises ValueError naming it, its value and what was expected."""
         try:
             super().set(name, value)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, ConfigError) as error:
             cli = self.settings[name].cli
             shown = f"{name} ({cli[-1]})" if cli else name
             raise ValueError(f"setting {shown}: {error}") from error

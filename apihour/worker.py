@@ -29,7 +29,7 @@ from apihour.binds import match_servers
 from apihour.channel import Channel
 from apihour.connections import ConnectionTable
 from apihour.errors import ApihourError
-from apihour.hooks import call_hook, takes_sockets
+from apihour.hooks import call_class, call_hook, takes_sockets
 from apihour.listeners import Listener
 from apihour.plugins import Registry, ServerContext
 from apihour.private import set_process_title
@@ -146,7 +146,7 @@ class HostWorker(Worker):  # type: ignore[misc]
         try:
             container_class = load_target(self.app.target)
             config = self.app.container_config()
-            self.loop = container_class.make_event_loop(config=config)
+            self.loop = call_class(container_class, "make_event_loop", config=config)
         except Exception as error:
             self._report_failure(error)
             return
@@ -191,7 +191,9 @@ class HostWorker(Worker):  # type: ignore[misc]
             await self._leave()
 
     async def _start(self, container_class: type[Any], config: dict[str, Any]) -> None:
-        self.container = container_class(config=config, worker=self, loop=self.loop)
+        self.container = call_class(
+            container_class, "__init__", config=config, worker=self, loop=self.loop
+        )
         if self._agent is not None:
             self._agent.adopt(self.container)
         await call_hook(self.container, "pre_start")

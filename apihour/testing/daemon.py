@@ -58,7 +58,8 @@ class Daemon:
     `target` and `options` are the command line's; ``--workers``, ``--no-console`` (unless
     `console`) and ``--graceful-timeout 5`` are put before them. `cwd` is where it runs, `env`
     what is added to the environment (None takes a variable away), `command` the words before
-    the target, `timeout` how many seconds a condition may take to come.
+    the target, `timeout` how many seconds a condition may take to come, `log` the file that
+    ``--error-logfile`` among the options names.
 
     ``with Daemon("shop:Container") as daemon:`` starts it, waits until it serves, and ends it.
     """
@@ -67,11 +68,13 @@ class Daemon:
         self, target: str, *options: str, workers: int = 2, cwd: str | Path | None = None,
         env: Mapping[str, str | None] | None = None, console: bool = False,
         command: tuple[str, ...] = (sys.executable, "-m", "apihour"), timeout: float = 30.0,
+        log: str | Path | None = None,
     ) -> None:
         self.target = target
         self.wanted = workers
         self.timeout = timeout
-        self.lines: list[str] = []
+        self._lines: list[str] = []
+        self._log = Path(log) if log is not None else None
         self.process: subprocess.Popen[str] | None = None
         self._handed_over = False
         base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
@@ -113,7 +116,7 @@ class Daemon:
     def _read(self) -> None:
         assert self.process is not None and self.process.stdout is not None
         for line in self.process.stdout:
-            self.lines.append(line.rstrip("\n"))
+            self._lines.append(line.rstrip("\n"))
 
     def __enter__(self) -> Daemon:
         try:
@@ -160,8 +163,15 @@ class Daemon:
     # -- looking ---------------------------------------------------------------------------
 
     @property
+    def lines(self) -> list[str]:
+        """What all of its processes wrote to stdout and stderr so far, then its log file."""
+        if self._log is not None and self._log.exists():
+            return [*self._lines, *self._log.read_text(errors="replace").splitlines()]
+        return list(self._lines)
+
+    @property
     def log(self) -> str:
-        """What all of its processes wrote to stdout and stderr so far."""
+        """The lines as one text."""
         return "\n".join(self.lines)
 
     @property
@@ -190,7 +200,7 @@ class Daemon:
 
     def address(self, name: str) -> str:
         """Where the server of that name listens: ``127.0.0.1:40123`` or ``unix:...``."""
-        found = [m[2] for line in list(self.lines) if (m := _LISTENING.search(line))
+        found = [m[2] for line in self.lines if (m := _LISTENING.search(line))
                  and m[1] == name]
         if not found:
             raise LookupError(f"{self.target}: no server {name!r} is listening yet:\n{self.log}")

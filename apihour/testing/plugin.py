@@ -17,10 +17,10 @@ _LINES = 200  # of a daemon's log, shown with a failed test
 def _start_daemons() -> Iterator[Callable[..., Daemon]]:
     started: list[Daemon] = []
 
-    def start(target: str, *options: str, **keywords: Any) -> Daemon:
+    def start(target: str, *options: str, wait: bool = True, **keywords: Any) -> Daemon:
         daemon = Daemon(target, *options, **keywords)
         started.append(daemon)
-        return daemon.start()
+        return daemon.start(wait)
 
     start.daemons = started  # type: ignore[attr-defined]
     try:

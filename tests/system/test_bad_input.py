@@ -1,0 +1,225 @@
+"""What bad input gets: one line that names it, status 1, nothing left behind."""
+
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from tests.system.support import echo, get, refused, run
+
+
+def module(directory, name, text):
+    (directory / f"{name}.py").write_text(text)
+
+
+CONTAINER = """
+import asyncio, apihour
+class Container(apihour.Container):
+    binds = {"echo": "127.0.0.1:0"}
+    def make_servers(self):
+        return {"echo": asyncio.Protocol}
+"""
+
+CASES = {
+    "no such module": ("nothing_here", "", "nothing_here:Container", ["nothing_here"]),
+    "no such class": ("app", CONTAINER, "app:Missing", ["Missing", "app.py", "Container"]),
+    "no target syntax": ("app", CONTAINER, "app.py:Container", ["app.py:Container"]),
+    "a syntax error": ("app", "def broken(:\n", "app:Container", ["app.py:1", "def broken(:"]),
+    "an import that fails": (
+        "app", "import json\nimport not_installed\n", "app:Container",
+        ["app.py:2", "import not_installed", "ModuleNotFoundError"]),
+    "an exit at import": ("app", "raise SystemExit(7)\n", "app:Container", ["app.py:1"]),
+    "binds of a wrong shape": (
+        "app", CONTAINER.replace('{"echo": "127.0.0.1:0"}', "[1]"), "app:Container",
+        ["app.Container.binds", "[1]"]),
+    "a bad address": (
+        "app", CONTAINER.replace("127.0.0.1:0", "127.0.0.1:http"), "app:Container",
+        ["echo", "127.0.0.1:http"]),
+    "a bind without a server": (
+        "app", CONTAINER.replace('return {"echo"', 'return {"other"'), "app:Container",
+        ["'other'", "'echo'"]),
+    "a server of no known kind": (
+        "app", CONTAINER.replace("asyncio.Protocol}", "42}"), "app:Container", ["'echo'", "42"]),
+    "a failing constructor": (
+        "app", CONTAINER + "    def __init__(self, **k):\n        raise ValueError('no')\n",
+        "app:Container", ["app.py:8", "ValueError: no"]),
+    "a failing pre_start": (
+        "app", CONTAINER + "    async def pre_start(self):\n        1 / 0\n",
+        "app:Container", ["app:Container", "pre_start()", "app.py:8", "1 / 0", "ZeroDivision"]),
+    "a failing start": (
+        "app", CONTAINER + "    async def start(self):\n        self.engines['db'].go()\n",
+        "app:Container", ["app:Container", "start()", "app.py:8", "self.engines['db'].go()"]),
+    "a failing make_servers": (
+        "app", CONTAINER.replace("return {", "return undefined or {"), "app:Container",
+        ["make_servers()", "app.py:6", "undefined"]),
+    "a failing event loop": (
+        "app", CONTAINER + "    @classmethod\n    def make_event_loop(cls, config):\n"
+        "        raise OSError('no loop')\n", "app:Container", ["app.py:9", "no loop"]),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_application(case, tmp_path):
+    name, text, target, words = CASES[case]
+    if text:
+        module(tmp_path, name, text)
+    line = refused(target, "--no-console", "--workers", "2", cwd=tmp_path)
+    for word in words:
+        assert word in line
+    if "start" not in case and "constructor" not in case and "loop" not in case:
+        # `check` says the same, without starting anything.
+        assert refused("check", target, cwd=tmp_path) == line
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--workers", "many"], ["--workers", "many", "2..8"]),
+        (["--workers", "0"], ["--workers", "'0'"]),
+        (["--timeout", "soon"], ["timeout", "soon"]),
+        (["--linger", "-1"], ["linger", "-1"]),
+        (["-b", "echo=nonsense"], ["nonsense"]),
+        (["-b", "echo=unix:"], ["unix:"]),
+        (["-b", "other=127.0.0.1:0"], ["'other'"]),
+        (["-b", "echo=fd://97"], ["echo", "fd://97"]),
+        (["-b", "echo=systemd:web"], ["systemd:web"]),
+        (["-b", "echo=192.0.2.1:0"], ["echo", "192.0.2.1:0"]),
+        (["-c", "missing.py"], ["missing.py"]),
+        (["--config_dir", "missing"], ["--config_dir", "'missing'"]),
+        (["-ac"], ["-ac", "etc/app"]),
+        (["--chdir", "missing"], ["--chdir", "missing"]),
+        (["--certfile", "x.pem"], ["certfile", "TLS"]),
+        (["--worker-class", "sync"], ["worker-class", "sync"]),
+        (["--preload"], ["preload"]),
+        (["--user", "nobody-of-that-name"], ["nobody-of-that-name"]),
+        (["--pid", "missing/pid"], ["--pid", "missing/pid"]),
+        (["--logger-class", "no.such.Logger"], ["no.such.Logger"]),
+        (["--log-config", "missing.ini"], ["missing.ini"]),
+        (["--error-logfile", "missing/log"], ["missing/log"]),
+        (["--health", "nonsense"], ["nonsense"]),
+        (["--console", "nonsense"], ["nonsense"]),
+    ],
+)
+def test_options(options, words, tmp_path):
+    module(tmp_path, "app", CONTAINER)
+    console = [] if options[0] in ("--console", "--health") else ["--no-console"]
+    line = refused("app:Container", *console, *options, cwd=tmp_path)
+    for word in words:
+        assert word in line
+
+
+def test_port_in_use_and_the_socket_opened_before_it_is_closed(tmp_path, system_apps):
+    path = tmp_path / "echo.sock"
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        line = refused("house:Container", "-b", f"echo=unix:{path}", "-b", f"http={address}",
+                       "--no-console", cwd=system_apps)
+    assert f"http={address}" in line
+    assert "in use" in line
+    assert not path.exists()
+
+
+def test_unix_path_that_is_something_else(tmp_path, system_apps):
+    directory, file = tmp_path / "directory", tmp_path / "file"
+    directory.mkdir()
+    file.write_text("precious")
+    for path, word in ((directory, "a directory"), (file, "no socket")):
+        line = refused("echo:Container", "-b", f"echo=unix:{path}", "--no-console", cwd=system_apps)
+        assert str(path) in line
+        assert word in line
+    assert file.read_text() == "precious"
+
+
+def test_config_file_is_blamed_by_file_and_line(tmp_path):
+    module(tmp_path, "app", CONTAINER)
+    (tmp_path / "conf.py").write_text("workers = 2\nbacklog = nonsense\n")
+    line = refused("app:Container", "-c", "conf.py", "--no-console", cwd=tmp_path)
+    assert "conf.py:2: backlog = nonsense: NameError" in line
+    (tmp_path / "conf.py").write_text("workers = 'lots'\n")
+    line = refused("app:Container", "-c", "conf.py", "--no-console", cwd=tmp_path)
+    assert "conf.py" in line
+    assert "lots" in line
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    module(tmp_path, "app", "1 / 0\n")
+    result = run("app:Container", "--debug", "--no-console", cwd=tmp_path)
+    assert result.returncode == 1
+    assert "Traceback" in result.stderr
+    assert "app.py" in result.stderr
+    assert result.stderr.splitlines()[-1].startswith("apihour: error: ")
+
+
+def test_two_targets_are_a_usage_error(tmp_path):
+    assert "one target" in refused("a:B", "c:D", cwd=tmp_path, status=2)
+    assert "'nonsense'" in refused("nonsense", cwd=tmp_path, status=2)
+
+
+def test_import_that_hangs(tmp_path):
+    module(tmp_path, "app", "import time\ntime.sleep(60)\n")
+    line = refused("app:Container", "--boot-timeout", "0.5", "--no-console", cwd=tmp_path)
+    assert "0.5 s" in line
+
+
+def test_start_that_hangs(tmp_path):
+    module(tmp_path, "app", CONTAINER + "    async def start(self):\n"
+           "        await asyncio.sleep(60)\n")
+    line = refused("app:Container", "--boot-timeout", "0.5", "--no-console", cwd=tmp_path)
+    assert "0.5 s" in line
+    assert "--boot-timeout" in line
+
+
+def test_partial_start_is_cleaned_up(tmp_path):
+    module(tmp_path, "app", CONTAINER + """
+    async def start(self):
+        self.engines["db"] = "open"
+        raise RuntimeError("halfway")
+    async def cleanup(self):
+        print("closing", self.engines["db"], flush=True)
+""")
+    result = run("app:Container", "--workers", "1", "--no-console", cwd=tmp_path)
+    assert result.stdout.splitlines() == ["closing open"]
+    assert "halfway" in result.stderr
+    assert result.returncode == 1
+    assert result.left == []
+
+
+def test_one_bad_worker_of_two_ends_the_start(tmp_path):
+    module(tmp_path, "app", CONTAINER + """
+    async def start(self):
+        if self.worker.name.startswith("2."):
+            raise RuntimeError("the second one")
+""")
+    assert "the second one" in refused("app:Container", "--no-console", "-w", "2", cwd=tmp_path)
+
+
+@pytest.mark.parametrize("garbage", [b"\x00" * 100, b"\xff\xfe" * 5000, b"GET / HTTP/9.9\r\n\r\n",
+                                     b"\x16\x03\x01\x02\x00" + os.urandom(500), b"\r\n" * 1000])
+def test_garbage_costs_its_own_connection_only(apihour_module_daemon, system_apps, garbage):
+    started = apihour_module_daemon.daemons
+    daemon = started[0] if started else apihour_module_daemon(
+        "house:Container", cwd=system_apps, workers=1)
+    with daemon.connect("echo") as other, daemon.connect("http") as sock:
+        echo(other)
+        try:
+            sock.sendall(garbage)
+            sock.shutdown(socket.SHUT_WR)
+            while sock.recv(65536):
+                pass
+        except ConnectionError:
+            pass  # it may be cut off while it still sends
+        echo(other)
+    before = daemon.workers()[0]
+    assert get(daemon)["pid"] == before.pid
+    assert "Traceback" not in daemon.log
+
+
+def test_stdout_of_a_failure_is_empty_and_a_closed_stderr_harmless(tmp_path):
+    result = subprocess.run(
+        [sys.executable, "-m", "apihour", "nothing:Here", "--no-console"], cwd=tmp_path,
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=20)
+    assert (result.returncode, result.stdout) == (1, b"")

@@ -57,7 +57,7 @@ class Probe:
         return self._fd
 
     def poll(self) -> ProbeReport | None:
-        """Read what has come; the report once the child has closed its end."""
+        """Read what has come; the report once it is whole or the child is gone."""
         while self.report is None:
             try:
                 chunk = os.read(self._fd, 65536)
@@ -67,6 +67,9 @@ class Probe:
                 self.report = _decode(bytes(self._data))
                 break
             self._data += chunk
+            if chunk.endswith(b"\n"):
+                # Not the end of file: a process the application forked may hold the pipe.
+                self.report = _decode(bytes(self._data))
         return self.report
 
     def wait(self, timeout: float) -> ProbeReport:
@@ -102,7 +105,7 @@ def _report(
             "detail": traceback.format_exc(),
         }
     try:
-        data = json.dumps(message).encode()
+        data = json.dumps(message).encode() + b"\n"
         while data:
             data = data[os.write(fd, data) :]
         sys.stdout.flush()

@@ -159,14 +159,11 @@ class AncestorServer:
 
     async def drain(self, deadline: float) -> None:
         """Close the servers and give each handler its own goodbye."""
-        left = max(0.0, deadline - asyncio.get_running_loop().time())
-        for server, handler in self._pairs.items():
+        for server in self._pairs:
             server.close()
-            for name in ("finish_connections", "shutdown"):
-                goodbye = getattr(handler, name, None)
-                if callable(goodbye):
-                    await goodbye(left * 0.8)
-                    break
+        left = max(0.0, deadline - asyncio.get_running_loop().time())
+        handlers = self._pairs.values()
+        await asyncio.gather(*(_say_goodbye(handler, left * 0.8) for handler in handlers))
 
     async def stop(self) -> None:
         """Close the servers."""
@@ -175,3 +172,12 @@ class AncestorServer:
 
     def statistics(self) -> dict[str, Any]:
         return {"servers": len(self._pairs)}
+
+
+async def _say_goodbye(handler: Any, seconds: float) -> None:
+    """In the words of aiohttp's handlers: of the releases before 2.0, and since."""
+    for name in ("finish_connections", "shutdown"):
+        goodbye = getattr(handler, name, None)
+        if callable(goodbye):
+            await goodbye(seconds)
+            return

@@ -17,8 +17,7 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -28,19 +27,20 @@ from gunicorn.errors import HaltServer
 from gunicorn.pidfile import Pidfile
 
 from apihour import faults
-from apihour.addresses import Address, parse_address
+from apihour.addresses import Address
 from apihour.channel import Channel
 from apihour.commands_arbiter import ArbiterCommands
-from apihour.console import ConsoleProcess
+from apihour.console import ConsoleKeeper
 from apihour.control import Control
-from apihour.errors import ApihourError, BindError
+from apihour.errors import ApihourError
 from apihour.keep import WorkerKeeper
-from apihour.listeners import Listener, open_listeners, systemd_sockets
+from apihour.listeners import Listener, systemd_sockets
 from apihour.private import set_process_title
 from apihour.probe import Probe
 from apihour.reload import Phase, Reload
 from apihour.runtime import Runtime
 from apihour.scoreboard import Fleet, Scoreboard
+from apihour.sockets import open_binds, open_extras
 from apihour.upgrade import Inheritance, Upgrade, write_pidfile
 from apihour.version import __version__
 from apihour.worker import HostWorker
@@ -53,7 +53,6 @@ _MOST_FAILURES = 20  # turns in a row that fail before the arbiter gives up
 _KILL_MARGIN = 2.0  # seconds after its drain deadline until a retiring worker is killed
 _RETIRE = int(signal.SIGTERM)
 _STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
-DEFAULT_CONSOLE = "127.0.0.1:8022"
 
 
 class HostArbiter(Arbiter):  # type: ignore[misc]
@@ -68,8 +67,7 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         self.upgrading: Upgrade | None = None
         self.retiring: dict[int, HostWorker] = {}
         self.probes: set[int] = set()
-        self.console: ConsoleProcess | None = None
-        self.old_consoles: dict[int, ConsoleProcess] = {}
+        self.consoles = ConsoleKeeper(self)
         self.stopping = False
         self.boot_error: tuple[str, str] | None = None
         self.ever_ready = False
@@ -132,9 +130,9 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
             raise _with_detail(report.error, report.detail)
         binds = self.app_binds(report.binds)
         inherited = self.inheritance.listeners() if self.inheritance else []
-        self.LISTENERS, _ = self._open(binds, self.cfg, inherited, named)
+        self.LISTENERS, _ = self.open_binds(binds, self.cfg, inherited, named)
         named_extras = {x.name[1:]: x for x in inherited if x.name.startswith("@")}
-        self.extra_listeners = self.open_extras(self.cfg, named_extras)
+        self.extra_listeners = open_extras(self.cfg, named_extras)
         for listener in inherited:
             if listener not in self.LISTENERS and listener not in self.extra_listeners.values():
                 listener.close()
@@ -149,41 +147,13 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         systemd.sd_notify("STATUS=apihour is starting its workers", self.log)
         self.cfg.when_ready(self)
 
-    def _open(
+    def open_binds(
         self, binds: dict[str, list[Address]], cfg: Any, have: list[Listener],
-        named: dict[str, list[Any]],
+        named: Mapping[str, list[Any]] | None = None,
     ) -> tuple[list[Listener], list[Listener]]:
         """Listeners for `binds`, those of `have` kept; returns (all, newly opened ones)."""
         slots = max(self.wanted_workers(cfg), cfg.worker_count.maximum)
-        wanted = [
-            (name, address, slot)
-            for name, addresses in binds.items() for address in addresses
-            for slot in (range(1, slots + 1) if address.reuse_port else (0,))
-        ]
-        kept: dict[tuple[str, Address, int], Listener] = {}
-        missing: list[tuple[str, Address, int]] = []
-        for name, address, slot in wanted:
-            same = next((x for x in have if x.name == name and x.address.place == address.place
-                         and x not in kept.values() and x.slot in (slot, 0)), None)
-            held = next((x for x in have if x.address.place == address.place), None)
-            if held is not None and held.address.reuse_port != address.reuse_port:
-                raise BindError(f"bind {name}={address}: reuse_port cannot be switched on a "
-                                "socket in use; restart instead")
-            if same is None and held is not None and slot and not address.port:
-                missing.append((name, replace(address, port=held.getsockname()[1]), slot))
-            elif same is None:
-                missing.append((name, address, slot))
-            else:
-                kept[name, address, slot] = same
-        try:
-            opened = open_listeners(missing, cfg.backlog, named, cfg.umask, (cfg.uid, cfg.gid))
-        except BindError as error:
-            raise self._explain(error, missing, have) from error
-        fresh = iter(opened)
-        everything = [kept.get(key) or next(fresh) for key in wanted]
-        for (_, address, _), listener in zip(wanted, everything, strict=True):
-            listener.address = address
-        return everything, opened
+        return open_binds(binds, cfg, slots, have, named or {})
 
     def fit_slots(self) -> None:
         """After a change of the number of workers: a socket for each slot, and no more."""
@@ -195,45 +165,10 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
             if listener.address not in addresses:
                 addresses.append(listener.address)
         before = self.LISTENERS
-        self.LISTENERS, _ = self._open(binds, self.cfg, before, {})
+        self.LISTENERS, _ = self.open_binds(binds, self.cfg, before)
         for listener in before:
             if listener not in self.LISTENERS:
                 listener.close()
-
-    @staticmethod
-    def _explain(
-        error: BindError, missing: list[tuple[str, Address, int]], have: list[Listener]
-    ) -> BindError:
-        for _, address, _ in missing:
-            for listener in have:
-                if address.port and address.port == listener.address.port:
-                    return BindError(f"{error} (this daemon holds {listener} itself)")
-        return error
-
-    def open_beside(
-        self, binds: dict[str, list[Address]], cfg: Any
-    ) -> tuple[list[Listener], list[Listener]]:
-        """Open what a reload's binds need beyond the present listeners."""
-        return self._open(binds, cfg, self.LISTENERS, {})
-
-    def open_extras(self, cfg: Any, have: dict[str, Listener]) -> dict[str, Listener]:
-        """The console's and health's own listeners under `cfg`, those of `have` kept."""
-        wanted = {} if cfg.no_console else {"console": cfg.console, "health": cfg.health}
-        kept: dict[str, Listener] = {}
-        missing: list[tuple[str, Address, int]] = []
-        for name, text in wanted.items():
-            held = have.get(name)
-            if name == "console" and not text and held is not None and self._may_open_shell(cfg):
-                text = str(held.address)  # the default one, opened when it was free
-            if not text:
-                continue
-            address = parse_address(text)
-            if held is not None and held.address.place == address.place:
-                kept[name] = held
-            else:
-                missing.append((f"@{name}", address, 0))
-        opened = open_listeners(missing, cfg.backlog, {}, cfg.umask, (cfg.uid, cfg.gid))
-        return {**kept, **{listener.name[1:]: listener for listener in opened}}
 
     def _make_runtime(self) -> None:
         cfg = self.cfg
@@ -422,7 +357,7 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
             self.ever_ready = True
             self._announce()
         if worker.generation == self.generation:
-            self._manage_console(message)
+            self.consoles.manage(message)
 
     def _announce(self) -> None:
         state = f"READY=1\nMAINPID={self.pid}\nSTATUS=apihour serves"
@@ -444,8 +379,8 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         if self.current_reload is not None:
             self._advance_reload()
         self.keeper.keep()
-        if self.console is not None and not self.stopping:
-            self.console.keep_up()
+        if not self.stopping:
+            self.consoles.keep_up()
         if self.inheritance is not None:
             self.inheritance.report(self)
 
@@ -575,14 +510,8 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
             self.probes.discard(pid)
         elif self.upgrading is not None and pid == self.upgrading.pid:
             self.upgrading.on_exit(status)
-        elif self.console is not None and pid == self.console.pid:
-            self.console.on_exit(status)
-            if not self.stopping:
-                self.log.warning("Console (pid: %s) ended (%s), starting it again", pid,
-                                 _describe(status))
-                self.scoreboard.count_fleet(Fleet.CONSOLE_RESTARTS)
-        elif pid in self.old_consoles:
-            self.old_consoles.pop(pid).on_exit(status)
+        elif self.consoles.on_exit(pid, describe(status)):
+            return
         elif pid in self.retiring:
             worker = self.retiring.pop(pid)
             self.log.info("Worker %s retired (pid: %s)", worker.name, pid)
@@ -609,13 +538,13 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         self._forget(worker)
         reload = self.current_reload
         message, detail = worker.failure or (
-            f"worker {worker.name} ended before it was ready ({_describe(status)})", "")
+            f"worker {worker.name} ended before it was ready ({describe(status)})", "")
         if not worker.ready and reload is not None and worker.generation == reload.generation:
             reload.on_worker_lost(worker, message, detail)
             return
         if worker.ready and reload is not None and worker.generation == reload.generation:
             reload.on_worker_lost(
-                worker, f"new worker {worker.name} ended ({_describe(status)})", "")
+                worker, f"new worker {worker.name} ended ({describe(status)})", "")
         if not worker.ready and not self.came_up:
             # Whichever of the first workers fails, and when, it is the start that has failed.
             self.boot_error = (message, detail)
@@ -624,7 +553,7 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         delay = self.keeper.on_lost(worker)
         if worker.ready:
             self.log.error("Worker %s (pid: %s) ended: %s; replacing it", worker.name, worker.pid,
-                           _describe(status))
+                           describe(status))
         else:
             self.log.error("Worker %s (pid: %s) could not start: %s; next try in %.1f s",
                            worker.name, worker.pid, message, delay)
@@ -726,64 +655,13 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         self.keeper.on_new_generation()
         ready = [worker for worker in self.live_workers() if worker.ready]
         if ready:
-            self._manage_console(ready[0].report)
+            self.consoles.manage(ready[0].report)
 
     def setup(self, app: Any) -> None:
         """Take over a configuration; the operator's own worker count stays."""
         super().setup(app)
         if self.operator_workers is not None:
             self.num_workers = self.operator_workers
-
-    # -- console ---------------------------------------------------------------------------
-
-    def _manage_console(self, report: dict[str, Any]) -> None:
-        """Start the console, or replace it when what it must serve has changed."""
-        if self.cfg.no_console or self.stopping:
-            return
-        shells, options = self._shell_listeners(report)
-        configuration = {
-            "runtime": str(self.runtime.path), "keys": os.path.abspath(self.cfg.keys),
-            "listen": [listener.url for listener in shells],
-            "explicit": self.cfg.console is not None or bool(report.get("shells")),
-            "terminal": sys.stderr.isatty() and sys.stdin.isatty(),
-            "strict": self.cfg.ssh_strict, "loglevel": self.cfg.loglevel,
-            "name": self.proc_name, "options": options,
-            "graceful_timeout": float(self.cfg.graceful_timeout),
-        }
-        health = self.extra_listeners.get("health")
-        if self.console is not None:
-            if self.console.configuration == configuration and self.console.shells == shells:
-                return
-            self.old_consoles[self.console.pid] = self.console
-            self.console.signal(signal.SIGTERM)
-        self.console = ConsoleProcess(configuration, shells, health)
-
-    def _shell_listeners(
-        self, report: dict[str, Any]
-    ) -> tuple[list[Listener], dict[str, Any]]:
-        declared = report.get("shells") or {}
-        names = {bind for binds in declared.values() for bind in binds}
-        shells = [listener for listener in self.LISTENERS if listener.name in names]
-        options: dict[str, Any] = {}
-        for server in report.get("servers", []):
-            if server["name"] in declared:
-                options.update(server.get("options") or {})
-        if "console" not in self.extra_listeners and not shells and self._may_open_shell(self.cfg):
-            address = parse_address(DEFAULT_CONSOLE)
-            try:
-                self.extra_listeners["console"] = open_listeners(
-                    [("@console", address, 0)], self.cfg.backlog, {})[0]
-            except BindError as error:
-                self.log.warning("No SSH shell: %s; the local one works: apihour ctl", error)
-        if "console" in self.extra_listeners:
-            shells = [*shells, self.extra_listeners["console"]]
-        return shells, options
-
-    @staticmethod
-    def _may_open_shell(cfg: Any) -> bool:
-        """Without a terminal and without authorised keys the network shell stays off."""
-        keys = os.path.join(cfg.keys, "authorized_keys")
-        return (sys.stderr.isatty() and sys.stdin.isatty()) or os.path.exists(keys)
 
     # -- signals ---------------------------------------------------------------------------
 
@@ -884,8 +762,11 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         handed_over = self.upgrading is not None and self.upgrading.succeeded
         self.stopping = True
         if self.current_reload is not None:
+            queued, self.reload_again = self.reload_again or [], None
             self.current_reload.fail("the daemon stops")
             self._advance_reload()
+            for waiter in queued:
+                waiter({"outcome": "failed", "error": "the daemon stops"}, "")
         if self.upgrading is not None and not handed_over:
             self.upgrading.abandon()
         if not handed_over:
@@ -902,11 +783,10 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
             listener.close()
             if not handed_over and not self.systemd and self._is_the_one():
                 listener.unlink()
-        for console in [self.console, *self.old_consoles.values()]:
-            if console is not None:
-                console.signal(signal.SIGTERM)
+        self.consoles.signal(signal.SIGTERM)
         self._wait_for_workers(graceful)
-        self._end_console(handed_over)
+        if not handed_over:  # else it leaves with its last session
+            self._wait_for_consoles()
         if self.control is not None:
             self.control.close()
         self.runtime.scoreboard(self.pid).unlink(missing_ok=True)
@@ -943,18 +823,13 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
                     self._send(worker, signal.SIGKILL)
                 limit = time.monotonic() + 1.0
 
-    def _end_console(self, handed_over: bool) -> None:
-        """After a handover the console leaves with its last session; else it goes now."""
-        if handed_over:
-            return
+    def _wait_for_consoles(self) -> None:
         limit = time.monotonic() + _KILL_MARGIN
-        while (self.console and self.console.pid) or self.old_consoles:
+        while self.consoles.pids():
             self.wait_for_signals(_BUSY)
             self.reap_workers()
             if time.monotonic() > limit:
-                for console in [self.console, *self.old_consoles.values()]:
-                    if console is not None:
-                        console.signal(signal.SIGKILL)
+                self.consoles.signal(signal.SIGKILL)
                 limit = time.monotonic() + 1.0
 
 
@@ -970,7 +845,7 @@ def _with_detail(message: str, detail: str) -> ApihourError:
     return error
 
 
-def _describe(status: int) -> str:
+def describe(status: int) -> str:
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
         try:

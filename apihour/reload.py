@@ -16,6 +16,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from apihour.errors import ApihourError
+from apihour.sockets import open_extras
 
 if TYPE_CHECKING:
     from apihour.arbiter import HostArbiter
@@ -128,8 +129,10 @@ class Reload:
         self.cfg = self.arbiter.read_config()
         wanted = self.arbiter.app_binds(report.binds)
         held = self.arbiter.extra_listeners
-        self.listeners, self._opened = self.arbiter.open_beside(wanted, self.cfg)
-        self.extras = self.arbiter.open_extras(self.cfg, held)
+        self.listeners, self._opened = self.arbiter.open_binds(
+            wanted, self.cfg, self.arbiter.LISTENERS
+        )
+        self.extras = open_extras(self.cfg, held)
         self._opened += [x for x in self.extras.values() if x not in held.values()]
         self.phase = Phase.STARTING
 

@@ -1,0 +1,101 @@
+"""Which sockets the arbiter must hold: what is wanted beside what it has.
+
+Rules: a socket whose bind stays is kept, and never closed meanwhile; new ones are opened
+before anything old is closed; all that are missing are opened, or none.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from apihour.addresses import Address, parse_address
+from apihour.errors import BindError
+from apihour.listeners import Listener, open_listeners
+
+__all__ = ["DEFAULT_CONSOLE", "may_open_shell", "open_binds", "open_extras"]
+
+DEFAULT_CONSOLE = "127.0.0.1:8022"
+
+Wanted = tuple[str, Address, int]
+
+
+def open_binds(
+    binds: Mapping[str, Sequence[Address]], cfg: Any, slots: int, have: Sequence[Listener],
+    named: Mapping[str, list[Any]],
+) -> tuple[list[Listener], list[Listener]]:
+    """Listeners for `binds`, those of `have` kept; returns (all, newly opened ones).
+
+    A ``?reuse_port`` bind gets one for each of `slots` workers. `named` are systemd's.
+    Raises BindError with one line; nothing is left open then.
+    """
+    wanted = [
+        (name, address, slot)
+        for name, addresses in binds.items() for address in addresses
+        for slot in (range(1, slots + 1) if address.reuse_port else (0,))
+    ]
+    kept: dict[Wanted, Listener] = {}
+    missing: list[Wanted] = []
+    for key in wanted:
+        name, address, slot = key
+        held = [x for x in have if x.address.place == address.place]
+        if held and held[0].address.reuse_port != address.reuse_port:
+            raise BindError(f"bind {name}={address}: reuse_port cannot be switched on a socket "
+                            "in use; restart instead")
+        same = [x for x in held if x.name == name and x.slot == slot and x not in kept.values()]
+        if same:
+            kept[key] = same[0]
+        elif held and slot and not address.port:
+            missing.append((name, replace(address, port=held[0].getsockname()[1]), slot))
+        else:
+            missing.append(key)
+    try:
+        opened = open_listeners(missing, cfg.backlog, named, cfg.umask, (cfg.uid, cfg.gid))
+    except BindError as error:
+        raise _explain(error, missing, have) from error
+    fresh = iter(opened)
+    everything = [kept.get(key) or next(fresh) for key in wanted]
+    for (_, address, _), listener in zip(wanted, everything, strict=True):
+        listener.address = address
+    return everything, opened
+
+
+def _explain(error: BindError, missing: Sequence[Wanted], have: Sequence[Listener]) -> BindError:
+    """Say so when what stands in the way is a socket of this very daemon."""
+    for _, address, _ in missing:
+        for listener in have:
+            if address.port and address.port == listener.address.port:
+                return BindError(f"{error} (this daemon holds {listener} itself)")
+    return error
+
+
+def open_extras(cfg: Any, have: Mapping[str, Listener]) -> dict[str, Listener]:
+    """The console's and health's own listeners under `cfg`, those of `have` kept.
+
+    Raises AddressError or BindError with one line.
+    """
+    wanted = {} if cfg.no_console else {"console": cfg.console, "health": cfg.health}
+    kept: dict[str, Listener] = {}
+    missing: list[Wanted] = []
+    for name, text in wanted.items():
+        held = have.get(name)
+        if name == "console" and not text and held is not None and may_open_shell(cfg):
+            text = str(held.address)  # the default one, opened when it was free
+        if not text:
+            continue
+        address = parse_address(text)
+        if held is not None and held.address.place == address.place:
+            kept[name] = held
+        else:
+            missing.append((f"@{name}", address, 0))
+    opened = open_listeners(missing, cfg.backlog, {}, cfg.umask, (cfg.uid, cfg.gid))
+    return {**kept, **{listener.name[1:]: listener for listener in opened}}
+
+
+def may_open_shell(cfg: Any) -> bool:
+    """Without a terminal and without authorised keys the network shell stays off."""
+    keys = os.path.join(cfg.keys, "authorized_keys")
+    return (sys.stderr.isatty() and sys.stdin.isatty()) or os.path.exists(keys)

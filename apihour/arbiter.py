@@ -28,6 +28,7 @@ from gunicorn.pidfile import Pidfile
 
 from apihour import faults
 from apihour.addresses import Address
+from apihour.changes import Changes
 from apihour.channel import Channel
 from apihour.commands_arbiter import ArbiterCommands
 from apihour.console import ConsoleKeeper
@@ -37,11 +38,11 @@ from apihour.keep import WorkerKeeper
 from apihour.listeners import Listener, systemd_sockets
 from apihour.private import set_process_title
 from apihour.probe import Probe
-from apihour.reload import Phase, Reload
+from apihour.reload import Reload
 from apihour.runtime import Runtime
 from apihour.scoreboard import Fleet, Scoreboard
 from apihour.sockets import open_binds, open_extras
-from apihour.upgrade import Inheritance, Upgrade, write_pidfile
+from apihour.upgrade import Inheritance, write_pidfile
 from apihour.version import __version__
 from apihour.worker import HostWorker
 
@@ -61,10 +62,7 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
     def __init__(self, app: Any) -> None:
         self.generation = 1
         self.operator_workers: int | None = None
-        self.current_reload: Reload | None = None
-        self.reload_waiters: list[Callable[[dict[str, Any], str], None]] = []
-        self.reload_again: list[Callable[[dict[str, Any], str], None]] | None = None
-        self.upgrading: Upgrade | None = None
+        self.changes = Changes(self)
         self.retiring: dict[int, HostWorker] = {}
         self.probes: set[int] = set()
         self.consoles = ConsoleKeeper(self)
@@ -132,7 +130,7 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         inherited = self.inheritance.listeners() if self.inheritance else []
         self.LISTENERS, _ = self.open_binds(binds, self.cfg, inherited, named)
         named_extras = {x.name[1:]: x for x in inherited if x.name.startswith("@")}
-        self.extra_listeners = open_extras(self.cfg, named_extras)
+        self.extra_listeners = self.open_extras(self.cfg, named_extras)
         for listener in inherited:
             if listener not in self.LISTENERS and listener not in self.extra_listeners.values():
                 listener.close()
@@ -154,6 +152,11 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         """Listeners for `binds`, those of `have` kept; returns (all, newly opened ones)."""
         slots = max(self.wanted_workers(cfg), cfg.worker_count.maximum)
         return open_binds(binds, cfg, slots, have, named or {})
+
+    @staticmethod
+    def open_extras(cfg: Any, have: Mapping[str, Listener]) -> dict[str, Listener]:
+        """The console's and health's own listeners under `cfg`, those of `have` kept."""
+        return open_extras(cfg, have)
 
     def fit_slots(self) -> None:
         """After a change of the number of workers: a socket for each slot, and no more."""
@@ -308,10 +311,8 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         for worker in [*self.WORKERS.values(), *self.retiring.values()]:
             if worker.channel_open:
                 watched[worker.channel.fileno()] = partial(self._hear, worker)
-        if self.current_reload is not None and self.current_reload.probe is not None:
-            watched[self.current_reload.probe.fileno()] = _nothing  # advance() polls it
-        if self.upgrading is not None and self.upgrading.is_open:
-            watched[self.upgrading.fileno()] = _nothing
+        for fd in self.changes.descriptors():
+            watched[fd] = _nothing  # advance() reads them
         if self.control is not None:
             control = self.control
             for fd in control.descriptors():
@@ -320,7 +321,7 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
 
     def _is_busy(self) -> bool:
         return bool(
-            self.current_reload or self.upgrading or self.retiring or self.keeper.is_waiting()
+            self.changes.are_under_way() or self.retiring or self.keeper.is_waiting()
             or any(not worker.ready for worker in self.WORKERS.values())
         )
 
@@ -374,10 +375,7 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         if self.boot_error is not None:
             message, detail = self.boot_error
             raise _Halt(message, detail)
-        if self.upgrading is not None:
-            self._advance_upgrade()
-        if self.current_reload is not None:
-            self._advance_reload()
+        self.changes.advance()
         self.keeper.keep()
         if not self.stopping:
             self.consoles.keep_up()
@@ -455,8 +453,7 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
             self.control.close_inherited()
         for listener in self.extra_listeners.values():
             listener.close()
-        if self.upgrading is not None:
-            self.upgrading.close()
+        self.changes.shed()
         if self.inheritance is not None:
             self.inheritance.close()
 
@@ -508,9 +505,7 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
     def _reaped(self, pid: int, status: int) -> None:
         if pid in self.probes:
             self.probes.discard(pid)
-        elif self.upgrading is not None and pid == self.upgrading.pid:
-            self.upgrading.on_exit(status)
-        elif self.consoles.on_exit(pid, describe(status)):
+        elif self.changes.on_exit(pid, status) or self.consoles.on_exit(pid, describe(status)):
             return
         elif pid in self.retiring:
             worker = self.retiring.pop(pid)
@@ -536,7 +531,7 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
     def _lost(self, worker: HostWorker, status: int) -> None:
         """A worker nobody asked to leave has ended."""
         self._forget(worker)
-        reload = self.current_reload
+        reload = self.changes.reload
         message, detail = worker.failure or (
             f"worker {worker.name} ended before it was ready ({describe(status)})", "")
         if not worker.ready and reload is not None and worker.generation == reload.generation:
@@ -578,57 +573,7 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
 
     def reload(self) -> None:
         """Begin a reload; during one, remember to do another."""
-        self.request_reload(None)
-
-    def request_reload(self, waiter: Callable[[dict[str, Any], str], None] | None) -> None:
-        """Begin a reload; `waiter` gets its outcome and the traceback, if any."""
-        waiters = [waiter] if waiter is not None else []
-        if self.upgrading is not None or self.stopping:
-            why = "the daemon stops" if self.stopping else "an upgrade is under way"
-            for each in waiters:
-                each({"outcome": "failed", "error": why}, "")
-            return
-        if self.current_reload is not None:
-            self.reload_again = [*(self.reload_again or []), *waiters]
-            return
-        self.reload_waiters = waiters
-        self._stats["reloads"] += 1
-        self._begin_reload()
-
-    def _begin_reload(self) -> None:
-        try:
-            self.current_reload = Reload(self)
-        except OSError as error:
-            waiters, self.reload_waiters = self.reload_waiters, []
-            self.log.error("Reload refused: no probe process: %s", error.strerror)
-            for waiter in waiters:
-                waiter({"outcome": "failed", "error": f"no probe process: {error.strerror}"}, "")
-
-    def _advance_reload(self) -> None:
-        reload = self.current_reload
-        if reload is None:
-            return
-        reload.advance()
-        if not reload.is_over:
-            return
-        self.current_reload = None
-        outcome = reload.outcome()
-        if reload.phase is Phase.DONE:
-            self.scoreboard.count_fleet(Fleet.RELOADS)
-            self.log.info("Reload done: generation %d serves with %d workers after %.1f s",
-                          self.generation, outcome["workers"], outcome["seconds"])
-        else:
-            self.scoreboard.count_fleet(Fleet.RELOADS_FAILED)
-            self.log.error("Reload refused, the old workers stay: %s", reload.error)
-            if reload.detail:
-                self.log.error("%s", reload.detail.rstrip())
-        waiters, self.reload_waiters = self.reload_waiters, []
-        for waiter in waiters:
-            waiter(outcome, reload.detail)
-        if self.reload_again is not None:
-            again, self.reload_again = self.reload_again, None
-            self.reload_waiters = again
-            self._begin_reload()
+        self.changes.request_reload(None)
 
     def adopt(self, reload: Reload) -> None:
         """The commit of a reload: its configuration, listeners and workers are now the ones."""
@@ -667,7 +612,7 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
 
     def handle_hup(self) -> None:
         """Reload, gated."""
-        self.request_reload(None)
+        self.changes.request_reload(None)
 
     def handle_ttin(self) -> None:
         """One worker more, kept across reloads."""
@@ -707,41 +652,9 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
 
     def reexec(self) -> None:
         """SIGUSR2: start a new arbiter on the same sockets."""
-        error = self.request_upgrade(None)
+        error = self.changes.request_upgrade(None)
         if error:
             self.log.error("Upgrade refused: %s", error)
-
-    def request_upgrade(
-        self, waiter: Callable[[dict[str, Any], str], None] | None
-    ) -> str | None:
-        """Begin a binary upgrade; returns one line when it is refused."""
-        if self.stopping:
-            return "the daemon stops"
-        if self.pid == 1:
-            return "this arbiter is PID 1: its end would end the container; deploy a new one"
-        if self.upgrading is not None:
-            return "an upgrade is under way already"
-        if self.current_reload is not None:
-            return "a reload is under way"
-        if self.inheritance is not None and not self.inheritance.is_done:
-            return "this arbiter is itself still taking over"
-        try:
-            self.upgrading = Upgrade(self, waiter)
-        except OSError as error:
-            return f"no new process: {error.strerror}"
-        return None
-
-    def _advance_upgrade(self) -> None:
-        upgrade = self.upgrading
-        if upgrade is None:
-            return
-        upgrade.advance()
-        if upgrade.failed is not None:
-            self.log.error("Upgrade failed, this arbiter stays: %s", upgrade.failed)
-            self.upgrading = None
-        elif upgrade.succeeded:
-            self.log.info("Upgrade done: arbiter %d serves, this one leaves", upgrade.pid)
-            raise StopIteration
 
     # -- stop ------------------------------------------------------------------------------
 
@@ -759,16 +672,9 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
 
     def stop(self, graceful: bool = True) -> None:
         """Retire all workers, wait for them to their deadline, leave nothing behind."""
-        handed_over = self.upgrading is not None and self.upgrading.succeeded
+        handed_over = self.changes.has_handed_over()
         self.stopping = True
-        if self.current_reload is not None:
-            queued, self.reload_again = self.reload_again or [], None
-            self.current_reload.fail("the daemon stops")
-            self._advance_reload()
-            for waiter in queued:
-                waiter({"outcome": "failed", "error": "the daemon stops"}, "")
-        if self.upgrading is not None and not handed_over:
-            self.upgrading.abandon()
+        self.changes.abandon()
         if not handed_over:
             self.scoreboard.set_fleet(Fleet.UNREADY, 1)
         if graceful and not handed_over and self.ever_ready:

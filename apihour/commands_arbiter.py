@@ -54,10 +54,10 @@ class ArbiterCommands:
         carry_out(request)
 
     def _reload(self, request: Request) -> None:
-        self.arbiter.request_reload(_waiter(request))
+        self.arbiter.changes.request_reload(_waiter(request))
 
     def _upgrade(self, request: Request) -> None:
-        error = self.arbiter.request_upgrade(_waiter(request))
+        error = self.arbiter.changes.request_upgrade(_waiter(request))
         if error:
             request.fail(f"upgrade refused: {error}")
 

@@ -56,7 +56,7 @@ class WorkerKeeper:
     def keep(self) -> None:
         """Spawn what is missing, retire what is too many, replace what is worn."""
         arbiter = self.arbiter
-        if arbiter.stopping or arbiter.current_reload is not None:
+        if arbiter.stopping or arbiter.changes.reload is not None:
             return
         self._look()
         now = time.monotonic()
@@ -157,6 +157,8 @@ class WorkerKeeper:
     def _replace(self, worker: HostWorker, reason: str) -> None:
         """Start a second worker in the slot; the first retires when that one is ready."""
         arbiter = self.arbiter
+        if time.monotonic() < self._slot(worker.slot).not_before:
+            return  # the last replacement failed; this one serves on meanwhile
         arbiter.log.info("Replacing worker %s (pid: %s): %s", worker.name, worker.pid, reason)
         fresh = self._spawn(worker.slot)
         if fresh is not None:
@@ -182,14 +184,19 @@ class WorkerKeeper:
             if worker.ready:
                 self._check_heartbeat(worker, now)
             elif now - worker.spawned > worker.cfg.boot_timeout and worker.failure is None:
-                worker.failure = (
-                    f"worker {worker.name} was not ready within {worker.cfg.boot_timeout:g} s "
-                    "(--boot-timeout)", faults.read_stack(self.arbiter.runtime, worker.pid))
-                os.kill(worker.pid, signal.SIGKILL)
+                self._end_boot(worker)
         for worker in self.arbiter.retiring.values():
             if worker.ready:
                 self._check_heartbeat(worker, now)
         self.arbiter.kill_retiring()
+
+    def _end_boot(self, worker: HostWorker) -> None:
+        stack = faults.dump_stack(self.arbiter.runtime, worker.pid)
+        message = (f"worker {worker.name} was not ready within {worker.cfg.boot_timeout:g} s "
+                   "(--boot-timeout)")
+        self.arbiter.log.error("%s%s, killing it:\n%s", message[0].upper(), message[1:], stack)
+        worker.failure = message, stack
+        os.kill(worker.pid, signal.SIGKILL)
 
     def _check_heartbeat(self, worker: HostWorker, now: float) -> None:
         timeout = worker.cfg.timeout

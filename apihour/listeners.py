@@ -91,7 +91,8 @@ class Listener:
 
 
 def open_listeners(
-    wanted: Iterable[tuple[str, Address, int]], backlog: int, named: Mapping[str, list[socket.socket]],
+    wanted: Iterable[tuple[str, Address, int]], backlog: int,
+    named: Mapping[str, list[socket.socket]],
     umask: int = 0, owner: tuple[int, int] | None = None,
 ) -> list[Listener]:
     """Open every (server name, address, slot), or none.

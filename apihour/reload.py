@@ -16,7 +16,6 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from apihour.errors import ApihourError
-from apihour.sockets import open_extras
 
 if TYPE_CHECKING:
     from apihour.arbiter import HostArbiter
@@ -132,7 +131,7 @@ class Reload:
         self.listeners, self._opened = self.arbiter.open_binds(
             wanted, self.cfg, self.arbiter.LISTENERS
         )
-        self.extras = open_extras(self.cfg, held)
+        self.extras = self.arbiter.open_extras(self.cfg, held)
         self._opened += [x for x in self.extras.values() if x not in held.values()]
         self.phase = Phase.STARTING
 

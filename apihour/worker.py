@@ -304,7 +304,7 @@ class HostWorker(Worker):  # type: ignore[misc]
         for serving in self.servers.values():
             numbers = serving.server.statistics()
             requests += numbers.get("requests", 0)
-            errors += numbers.get("responses_5xx", 0)
+            errors += (numbers.get("responses") or {}).get("5xx", 0)
             refused += serving.refused
         row.requests, row.errors, row.refused = requests, errors, refused
         if row.state == State.DRAINING:

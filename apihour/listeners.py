@@ -156,6 +156,8 @@ def _open(
             sock = _open_inet(address)
     except OSError as error:
         raise _refusal(name, address, error) from error
+    except UnicodeError as error:
+        raise BindError(f"bind {name}={address}: the host is no valid name ({error})") from error
     sock.setblocking(False)
     sock.set_inheritable(False)
     return Listener(name, address, sock, address.is_path)

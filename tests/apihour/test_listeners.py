@@ -92,6 +92,7 @@ def test_all_or_none(opener: Opener, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", [
     "no-such-host.invalid:1", "unix:/no/such/directory/x.sock", "192.0.2.1:1",
+    "x" * 80 + ":1",
 ])
 def test_what_the_system_refuses_is_one_line(opener: Opener, text: str) -> None:
     assert refusal(opener, text).startswith(f"bind s1={text}: ")

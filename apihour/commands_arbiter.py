@@ -50,7 +50,7 @@ class ArbiterCommands:
                          f"yours is {request.role}", "role")
             return
         self.arbiter.log.info("Command: %s %s", request.command,
-                              " ".join(f"{k}={v}" for k, v in request.arguments.items()))
+                              " ".join(f"{k}={v!r}" for k, v in request.arguments.items()))
         carry_out(request)
 
     def _reload(self, request: Request) -> None:

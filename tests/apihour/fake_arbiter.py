@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 from apihour.probe import ProbeReport
 from apihour.scoreboard import State
@@ -92,6 +93,8 @@ class FakeArbiter:
         self.retiring: dict[int, Any] = {}
         self.runtime = SimpleNamespace()
         self.scoreboard = SimpleNamespace(count_fleet=lambda counter: self.counted.append(counter))
+        self.templates = Mock()
+        self.templates.settle.return_value = False  # no process is kept after its probe
         self.counted: list[Any] = []
         self.workers: list[Any] = []
         self.retired: list[str] = []

@@ -1,0 +1,162 @@
+"""What the arbiter does on request."""
+
+from __future__ import annotations
+
+import signal
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from apihour.commands_arbiter import ArbiterCommands
+from apihour.control import Request
+from tests.apihour.fake_arbiter import Clock, FakeArbiter
+
+
+class Client:
+    """Where answers go."""
+
+    def __init__(self) -> None:
+        self.messages: list[dict[str, Any]] = []
+
+    def send(self, message: dict[str, Any]) -> None:
+        self.messages.append(message)
+
+
+class House:
+    def __init__(self) -> None:
+        self.arbiter = FakeArbiter(Clock())
+        for slot in (1, 2):
+            self.arbiter.spawn(slot, 1, [], self.arbiter.cfg)
+        self.asked: list[Any] = []
+        self.refusal: str | None = None
+        self.arbiter.changes = SimpleNamespace(
+            request_reload=self.asked.append, request_upgrade=self._upgrade, reload=None)
+        self.commands = ArbiterCommands(self.arbiter)  # type: ignore[arg-type]
+
+    def _upgrade(self, waiter: Any) -> str | None:
+        self.asked.append(waiter)
+        return self.refusal
+
+    def do(self, command: str, role: str = "admin", **arguments: Any) -> Any:
+        """The answer, or None when it comes later."""
+        self.client = Client()
+        self.commands.dispatch(Request(
+            self.client, 1, command, arguments, role))  # type: ignore[arg-type]
+        assert len(self.client.messages) <= 1
+        return self.client.messages[0] if self.client.messages else None
+
+    def rows(self, command: str, **arguments: Any) -> Any:
+        return self.do(command, **arguments)["result"]
+
+
+@pytest.fixture
+def house() -> House:
+    return House()
+
+
+@pytest.mark.parametrize(("command", "role"), [
+    ("reload", "operator"), ("scale", "operator"), ("drain", "operator"),
+    ("undrain", "operator"), ("upgrade", "admin"), ("signal", "admin"),
+])
+def test_roles_are_checked_here_again(house: House, command: str, role: str) -> None:
+    below = {"operator": ["observer"], "admin": ["observer", "operator"]}[role]
+    for less in [*below, "", "root", "Admin", "None"]:
+        answer = house.do(command, less)
+        assert answer["kind"] == "role", less
+        assert answer["error"] == f"{command} needs the role {role}; yours is {less}"
+    assert (house.asked, house.arbiter.signals, house.arbiter.operator_workers) == ([], [], None)
+    assert (house.do(command, role) or {}).get("kind") != "role"
+
+
+def test_an_unknown_command_lists_the_known(house: House) -> None:
+    answer = house.do("reboot")
+    assert answer["kind"] == "unknown"
+    assert "'reboot': expected one of drain, reload, scale, signal, undrain" in answer["error"]
+
+
+@pytest.mark.parametrize("command", ["reload", "upgrade"])
+def test_a_change_answers_when_it_is_through(house: House, command: str) -> None:
+    assert house.do(command) is None
+    house.asked[0]({"outcome": "done", "error": ""}, "")
+    assert house.client.messages == [{"id": 1, "result": [{"outcome": "done", "error": ""}]}]
+
+
+def test_a_change_that_fails_answers_with_the_traceback(house: House) -> None:
+    house.do("reload")
+    house.asked[0]({"outcome": "failed", "error": "hello.py:3"}, "Traceback")
+    (answer,) = house.client.messages
+    assert (answer["error"], answer["kind"], answer["detail"]) == (
+        "reload failed: hello.py:3", "failed", "Traceback")
+
+
+def test_a_refused_upgrade_answers_at_once(house: House) -> None:
+    house.refusal = "this arbiter is PID 1"
+    assert house.do("upgrade")["error"] == "upgrade refused: this arbiter is PID 1"
+
+
+def test_scale(house: House) -> None:
+    assert house.rows("scale", workers=5) == [{"workers": 5, "before": 2}]
+    assert house.arbiter.operator_workers == 5
+    assert house.rows("scale", workers="3") == [{"workers": 3, "before": 5}]
+
+
+@pytest.mark.parametrize("count", [0, -1, 129, "many", None, [2], 2.5])
+def test_scale_to_nonsense(house: House, count: Any) -> None:
+    answer = house.do("scale", workers=count)
+    assert answer["kind"] == "usage"
+    assert answer["error"] == f"scale {count!r}: expected a number from 1 to 128"
+    assert house.arbiter.operator_workers is None
+
+
+def test_drain_and_undrain_tell_the_workers(house: House) -> None:
+    assert house.rows("drain") == [
+        {"worker": "1.1", "state": "suspended"}, {"worker": "2.1", "state": "suspended"}]
+    assert house.rows("undrain", worker="2") == [{"worker": "2.1", "state": "serving"}]
+    one, two = house.arbiter.workers
+    assert one.sent == [{"command": "suspend"}]
+    assert two.sent == [{"command": "suspend"}, {"command": "resume"}]
+
+
+@pytest.mark.parametrize("by", [lambda w: w.name, lambda w: str(w.pid), lambda w: str(w.slot)])
+def test_a_worker_goes_by_name_pid_or_slot(house: House, by: Any) -> None:
+    worker = house.arbiter.workers[1]
+    assert house.rows("drain", worker=by(worker)) == [{"worker": "2.1", "state": "suspended"}]
+
+
+def test_no_such_worker_lists_those_there_are(house: House) -> None:
+    for command in ("drain", "undrain"):
+        answer = house.do(command, worker="9")
+        assert (answer["kind"], answer["error"]) == (
+            "usage", "worker '9': expected one of 1.1, 2.1")
+
+
+def test_a_signal_to_the_arbiter(house: House) -> None:
+    assert house.rows("signal", name="hup") == [{"process": "arbiter", "signal": "HUP"}]
+    assert house.rows("signal", signal="SIGTTIN") == [{"process": "arbiter", "signal": "TTIN"}]
+    assert house.arbiter.signals == [("arbiter", signal.SIGHUP), ("arbiter", signal.SIGTTIN)]
+
+
+def test_a_signal_to_a_worker(house: House) -> None:
+    worker = house.arbiter.workers[0]
+    assert house.rows("signal", name="KILL", worker="1.1") == [
+        {"process": "1.1", "signal": "KILL"}]
+    assert house.arbiter.signals == [(worker.pid, signal.SIGKILL)]
+
+
+@pytest.mark.parametrize(("name", "worker"), [
+    ("KILL", None), ("STOP", None), ("SEGV", None), ("", None), ("HUP", "1"), ("9", "1"),
+])
+def test_signals_that_are_not_for_sending(house: House, name: str, worker: str | None) -> None:
+    answer = house.do("signal", name=name, **({"worker": worker} if worker else {}))
+    assert answer["kind"] == "usage"
+    assert f"signal {name!r}: expected one of " in answer["error"]
+    assert house.arbiter.signals == []
+
+
+def test_every_command_that_is_carried_out_is_logged_on_one_line(house: House) -> None:
+    house.do("scale", workers="2\nFAKE LINE")
+    house.do("drain", "observer")
+    (line,) = house.arbiter.log.lines
+    assert line.startswith("Command: scale workers=")
+    assert "\n" not in line

@@ -28,7 +28,7 @@ from gunicorn.pidfile import Pidfile
 
 from apihour import faults
 from apihour.addresses import Address
-from apihour.changes import Changes
+from apihour.changes import Changes, Leave
 from apihour.channel import Channel
 from apihour.commands_arbiter import ArbiterCommands
 from apihour.console import ConsoleKeeper
@@ -37,11 +37,11 @@ from apihour.errors import ApihourError
 from apihour.keep import WorkerKeeper
 from apihour.listeners import Listener, systemd_sockets
 from apihour.private import set_process_title
-from apihour.probe import Probe
 from apihour.reload import Reload
 from apihour.runtime import Runtime
 from apihour.scoreboard import Fleet, Scoreboard
 from apihour.sockets import open_binds, open_extras
+from apihour.template import TemplateProbe, Templates
 from apihour.upgrade import Inheritance, write_pidfile
 from apihour.version import __version__
 from apihour.worker import HostWorker
@@ -66,6 +66,7 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         self.retiring: dict[int, HostWorker] = {}
         self.probes: set[int] = set()
         self.consoles = ConsoleKeeper(self)
+        self.templates = Templates(self)
         self.stopping = False
         self.boot_error: tuple[str, str] | None = None
         self.ever_ready = False
@@ -102,9 +103,9 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         """How many workers there should be: the operator's word counts over the file's."""
         return self.operator_workers or cfg.workers
 
-    def start_probe(self) -> Probe:
+    def start_probe(self) -> TemplateProbe:
         """Fork the child that imports the application."""
-        probe = Probe(self.app.examine, self._shed)
+        probe = TemplateProbe(self)
         self.probes.add(probe.pid)
         return probe
 
@@ -122,8 +123,9 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         self.systemd = bool(named) or bool(self.inheritance and self.inheritance.systemd)
         probe = self.start_probe()
         report = probe.wait(self.cfg.boot_timeout)
+        if not self.templates.settle(self.generation, probe):
+            self._reap_one(probe.pid)
         probe.close()
-        self._reap_one(probe.pid)
         if report.error:
             raise _with_detail(report.error, report.detail)
         binds = self.app_binds(report.binds)
@@ -250,6 +252,7 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
             self.pidfile.unlink()
         if hasattr(self, "runtime") and self.inheritance is None:
             self.runtime.remove()
+        self.templates.end()
 
     def _turns(self) -> None:
         set_process_title(f"arbiter [{self.proc_name}]")
@@ -258,7 +261,7 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
             try:
                 self._turn()
                 failures = 0
-            except (StopIteration, KeyboardInterrupt):
+            except (Leave, KeyboardInterrupt):
                 self.halt()
             except HaltServer as inst:
                 if self.inheritance is not None:
@@ -311,8 +314,8 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         for worker in [*self.WORKERS.values(), *self.retiring.values()]:
             if worker.channel_open:
                 watched[worker.channel.fileno()] = partial(self._hear, worker)
-        for fd in self.changes.descriptors():
-            watched[fd] = _nothing  # advance() reads them
+        for fd in [*self.changes.descriptors(), *self.templates.descriptors()]:
+            watched[fd] = _nothing  # advance() and keep() read them
         if self.control is not None:
             control = self.control
             for fd in control.descriptors():
@@ -377,6 +380,7 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
             raise _Halt(message, detail)
         self.changes.advance()
         self.keeper.keep()
+        self.templates.keep()
         if not self.stopping:
             self.consoles.keep_up()
         if self.inheritance is not None:
@@ -400,7 +404,7 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         sys.stdout.flush()
         sys.stderr.flush()
         try:
-            pid = os.fork()
+            pid = self.templates.fork(worker, theirs) or os.fork()
         except OSError:
             worker.row.clear()
             ours.close()
@@ -409,7 +413,7 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         if pid == 0:
             worker.channel = theirs
             ours.close()
-            self._become(worker)
+            self.become(worker, self.shed)
         theirs.close()
         worker.channel = ours
         worker.pid = pid
@@ -418,10 +422,14 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         self._stats["workers_spawned"] += 1
         return worker
 
-    def _become(self, worker: HostWorker) -> None:
-        """The child's side of a spawn; never returns."""
+    def become(self, worker: HostWorker, shed: Callable[[], None]) -> None:
+        """The child's side of a spawn, which begins with `shed`; never returns."""
         try:
-            self._shed()
+            shed()
+            for listener in self.LISTENERS:
+                # One that this reload gives up would go on taking connections in here.
+                if listener not in worker.sockets:
+                    listener.close()
             if worker.cfg is not self.cfg:
                 worker.log.setup(worker.cfg)
             self.log.debug("Booting worker %s with pid: %s", worker.name, os.getpid())
@@ -440,7 +448,7 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         finally:
             os._exit(status)
 
-    def _shed(self) -> None:
+    def shed(self) -> None:
         """In a child: let go of what belongs to the arbiter alone."""
         signal.set_wakeup_fd(-1)
         for sig in (*self.SIGNALS, signal.SIGCHLD):
@@ -454,6 +462,7 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         for listener in self.extra_listeners.values():
             listener.close()
         self.changes.shed()
+        self.templates.close_inherited()
         if self.inheritance is not None:
             self.inheritance.close()
 
@@ -503,7 +512,7 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
             self.probes.discard(pid)
 
     def _reaped(self, pid: int, status: int) -> None:
-        if pid in self.probes:
+        if pid in self.probes or self.templates.on_exit(pid):
             self.probes.discard(pid)
         elif self.changes.on_exit(pid, status) or self.consoles.on_exit(pid, describe(status)):
             return
@@ -584,6 +593,7 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
             else:
                 os.environ.pop(key, None)
         self.generation = reload.generation
+        self.templates.keep_only(self.generation)
         self.scoreboard.set_fleet(Fleet.GENERATION, self.generation)
         self.app.cfg = reload.cfg
         self.setup(self.app)
@@ -609,6 +619,17 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
             self.num_workers = self.operator_workers
 
     # -- signals ---------------------------------------------------------------------------
+
+    def handle_term(self) -> None:
+        """Leave gracefully."""
+        raise Leave
+
+    def handle_int(self) -> None:
+        """Leave at once."""
+        self.stop(False)
+        raise Leave
+
+    handle_quit = handle_int
 
     def handle_hup(self) -> None:
         """Reload, gated."""
@@ -675,6 +696,7 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         handed_over = self.changes.has_handed_over()
         self.stopping = True
         self.changes.abandon()
+        self.templates.end()
         if not handed_over:
             self.scoreboard.set_fleet(Fleet.UNREADY, 1)
         if graceful and not handed_over and self.ever_ready:

@@ -16,7 +16,12 @@ from apihour.upgrade import Upgrade
 if TYPE_CHECKING:
     from apihour.arbiter import HostArbiter
 
-__all__ = ["Changes", "Waiter"]
+__all__ = ["Changes", "Leave", "Waiter"]
+
+
+class Leave(Exception):
+    """Ends the arbiter's loop: the daemon was told to stop, or another arbiter took over."""
+
 
 Waiter = Callable[[dict[str, Any], str], None]
 """Called once with the outcome, as a record, and the traceback, empty if there is none."""
@@ -45,7 +50,7 @@ class Changes:
         return found
 
     def advance(self) -> None:
-        """Go on with whatever is under way. Raises StopIteration after a handover."""
+        """Go on with whatever is under way. Raises Leave after a handover."""
         if self.upgrade is not None:
             self._advance_upgrade(self.upgrade)
         if self.reload is not None:
@@ -150,7 +155,7 @@ class Changes:
             self.upgrade = None
         elif upgrade.succeeded:
             self.arbiter.log.info("Upgrade done: arbiter %d serves, this one leaves", upgrade.pid)
-            raise StopIteration
+            raise Leave
 
 
 def _answer(waiters: list[Waiter], outcome: dict[str, Any], detail: str = "") -> None:

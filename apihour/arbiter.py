@@ -693,6 +693,8 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
 
     def stop(self, graceful: bool = True) -> None:
         """Retire all workers, wait for them to their deadline, leave nothing behind."""
+        if self.stopping:
+            return  # told so before: it is done, or being done further up
         handed_over = self.changes.has_handed_over()
         self.stopping = True
         self.changes.abandon()

@@ -187,10 +187,10 @@ class Column:
 class Command:
     """What is known of a command wherever it runs.
 
-    `deadline` is in seconds, per worker, and leaves room to answer within two; the value of the parameter named `extends`, if
-    any, comes on top (``profile -s 10``). `scope` says which workers of those chosen run
-    it: all of them, any one, or all with only the first answer taken. A `hidden` command is
-    for other commands to call.
+    `deadline` is in seconds, per worker, and leaves room to answer within two; the value of
+    the parameter named `extends`, if any, comes on top (``profile -s 10``). `scope` says
+    which workers of those chosen run it: all of them, any one, or all with only the first
+    answer taken. A `hidden` command is for other commands to call.
     """
 
     name: str

@@ -32,6 +32,7 @@ class Serving:
         self._datagrams: list[asyncio.DatagramTransport] = []
         self._foreign: dict[int, Acceptor] = {}
         self.started = False
+        self.numbers: dict[str, Any] = {}
 
     @property
     def is_shell(self) -> bool:

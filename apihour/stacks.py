@@ -64,13 +64,16 @@ def frames_of(frame: FrameType | None) -> Iterator[FrameType]:
         frame = frame.f_back
 
 
-def places(frame: FrameType | None) -> list[Place]:
-    """The stack as values, innermost first."""
-    return [
-        Place(one.f_code.co_filename, one.f_lineno or one.f_code.co_firstlineno,
-              one.f_code.co_qualname)
-        for one in frames_of(frame)
-    ]
+def places(frame: FrameType | None, base: FrameType | None = None) -> list[Place]:
+    """The stack as values, innermost first; nothing of what is below the frame `base`."""
+    found: list[Place] = []
+    for one in frames_of(frame):
+        code = one.f_code
+        found.append(Place(code.co_filename, one.f_lineno or code.co_firstlineno,
+                           code.co_qualname))
+        if one is base:
+            break
+    return found
 
 
 def place_of(stack: list[Place]) -> Place | None:

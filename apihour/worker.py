@@ -302,7 +302,8 @@ class HostWorker(Worker):  # type: ignore[misc]
         row.lag = max(0.0, now - self._beat_due)
         requests = errors = refused = 0
         for serving in self.servers.values():
-            numbers = serving.server.statistics()
+            # Noted for the agent, which reads them while the loop is blocked.
+            numbers = serving.numbers = dict(serving.server.statistics())
             requests += numbers.get("requests", 0)
             errors += (numbers.get("responses") or {}).get("5xx", 0)
             refused += serving.refused

@@ -88,7 +88,8 @@ def stack(
     watch = context.watch
     blocked, frame = watch.blocked(), watch.frame()
     state = "blocked" if blocked else "idle" if watch.idle(frame) else "running"
-    rows = stack_rows(context.worker.name, "loop", state, blocked, places(frame))
+    rows = stack_rows(
+        context.worker.name, "loop", state, blocked, places(frame, watch.base))
     if threads:
         rows += _other_threads(context)
     return rows

@@ -19,11 +19,13 @@ from typing import Annotated, Any, Literal
 
 from apihour.commands.tasks import stack_rows
 from apihour.ops import (
+    Bytes,
     Catalogue,
     Command,
     CommandFailed,
     CommandName,
     Duration,
+    Percent,
     Role,
     Seconds,
     Short,
@@ -250,9 +252,9 @@ class TopRow:
     connections: int
     accepted_s: float
     errors_s: float
-    cpu: Annotated[float | None, "percent of one CPU"]
-    rss: int | None
-    lag: float | None
+    cpu: Percent | None
+    rss: Bytes | None
+    lag: Seconds | None
 
 
 @commands.command(collects="console")

@@ -182,8 +182,7 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         else:
             self.runtime = Runtime.create(cfg.uid, cfg.gid, self.pid)
         path = str(self.runtime.scoreboard(self.pid))
-        self.scoreboard = Scoreboard.create(path)
-        os.chown(path, cfg.uid, cfg.gid)
+        self.scoreboard = Scoreboard.create(path, (cfg.uid, cfg.gid))
         self.scoreboard.set_fleet(Fleet.ARBITER, self.pid)
         self.scoreboard.set_fleet(Fleet.STARTED, time.time())
         self.scoreboard.set_fleet(Fleet.GENERATION, self.generation)
@@ -196,11 +195,11 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         self.control = Control(
             str(self.runtime.arbiter_socket), (cfg.uid, cfg.gid), self.commands.dispatch
         )
-        self.runtime.write_instance({
+        facts = {
             "pid": self.pid, "target": self.app.target, "directory": os.getcwd(),
             "name": self.proc_name, "version": __version__, "started": time.time(),
-        })
-        os.chown(self.runtime.instance_file, cfg.uid, cfg.gid)
+        }
+        self.runtime.write_instance(facts, (cfg.uid, cfg.gid))
 
     control: Control | None = None
 

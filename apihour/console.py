@@ -36,11 +36,13 @@ class ConsoleProcess:
 
     def __init__(
         self, configuration: Mapping[str, Any], shells: Sequence[Listener],
-        health: Listener | None,
+        health: Listener | None, owner: tuple[int, int] | None = None,
     ) -> None:
+        """`owner`: the (uid, gid) it runs as when the arbiter is root and the workers are not."""
         self.configuration = dict(configuration)
         self.shells = list(shells)
         self.health = health
+        self._owner = owner
         self.process: subprocess.Popen[bytes] | None = None
         self.restarts = 0
         self._failures = 0
@@ -66,10 +68,13 @@ class ConsoleProcess:
         }
         environment = {**os.environ, "APIHOUR_CONSOLE": json.dumps(configuration)}
         self._started = time.monotonic()
+        identity: dict[str, Any] = {}
+        if self._owner is not None:
+            identity = {"user": self._owner[0], "group": self._owner[1], "extra_groups": []}
         try:
             self.process = subprocess.Popen(
                 [sys.executable, "-P", "-m", CONSOLE_MODULE], pass_fds=fds, env=environment,
-                stdin=subprocess.DEVNULL, start_new_session=True,
+                stdin=subprocess.DEVNULL, start_new_session=True, **identity,
             )
         except OSError:
             # Out of processes or descriptors: the shell comes back when there is room.
@@ -145,7 +150,8 @@ class ConsoleKeeper:
                 return
             current.signal(signal.SIGTERM)
             self._old.append(current)
-        self.current = ConsoleProcess(configuration, shells, health)
+        owner = None if cfg.uid == os.geteuid() else (cfg.uid, cfg.gid)
+        self.current = ConsoleProcess(configuration, shells, health, owner)
 
     def _shells(self, report: Mapping[str, Any]) -> tuple[list[Listener], dict[str, Any]]:
         arbiter = self.arbiter

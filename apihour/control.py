@@ -90,7 +90,7 @@ class Control:
             self._listener.bind(temporary)
         finally:
             os.umask(before)
-        os.chown(temporary, *owner)
+        os.chown(temporary, *owner, follow_symlinks=False)
         self._listener.listen(_CLIENTS)
         self._listener.setblocking(False)
         os.rename(temporary, path)

@@ -48,10 +48,11 @@ def is_stopped(pid: int) -> bool:
 def read_stack(runtime: Runtime, pid: int) -> str:
     """What the worker has written so far."""
     try:
-        data = stack_path(runtime, pid).read_bytes()
+        fd = os.open(stack_path(runtime, pid), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
         return ""
-    return data[-_MOST:].decode(errors="replace").rstrip()
+    with open(fd, "rb") as file:
+        return file.read(_MOST).decode(errors="replace").rstrip()
 
 
 def dump_stack(runtime: Runtime, pid: int) -> str:
@@ -60,14 +61,15 @@ def dump_stack(runtime: Runtime, pid: int) -> str:
         return f"process {pid} is stopped by a signal; a stopped process has no stack to give"
     path = stack_path(runtime, pid)
     try:
-        os.truncate(path, 0)
+        fd = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC)
+        os.close(fd)
         os.kill(pid, STACK_SIGNAL)
     except OSError as error:
         return f"process {pid} gives no stack: {error.strerror}"
     deadline = time.monotonic() + _WAIT
     before = -1
     while time.monotonic() < deadline:
-        size = path.stat().st_size
+        size = path.lstat().st_size
         if size and size == before:
             break
         before = size

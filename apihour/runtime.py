@@ -5,6 +5,8 @@ Rules:
 - 0700, owned by the user the workers run as; the uid is the boundary.
 - It outlives arbiters: a binary upgrade keeps it, so an open shell session does too.
 - On a memory file system where there is one: nothing in it is worth a disk write.
+- The arbiter may be root and its owner is not: what root opens, writes or gives away in
+  it is made anew (O_EXCL) or never followed through a symbolic link (O_NOFOLLOW).
 
 ::
 
@@ -137,11 +139,17 @@ class Runtime:
         ]
         return sorted(found, key=lambda pair: pair[1].stat().st_mtime_ns)
 
-    def write_instance(self, facts: dict[str, Any]) -> None:
+    def write_instance(
+        self, facts: dict[str, Any], owner: tuple[int, int] | None = None
+    ) -> None:
         """Replace instance.json atomically."""
         temporary = self.path / f".instance.{os.getpid()}"
-        temporary.write_text(json.dumps(facts), encoding="utf-8")
-        temporary.chmod(0o600)
+        temporary.unlink(missing_ok=True)
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with open(fd, "w", encoding="utf-8") as file:
+            if owner is not None:
+                os.fchown(fd, *owner)
+            json.dump(facts, file)
         temporary.rename(self.instance_file)
 
     def read_instance(self) -> dict[str, Any]:

@@ -60,7 +60,8 @@ class Fleet(enum.IntEnum):
     """Counters of the daemon as a whole, in the row before the workers'.
 
     ``UNREADY`` is 1 once the daemon is to stop: load balancers must send nothing more.
-    ``ROWS_USED`` bounds the rows worth a look.
+    ``ROWS_USED`` bounds the rows worth a look. ``TEMPLATE`` is the pid of the process that
+    workers are forked from, 0 without one.
     """
 
     ARBITER = 0
@@ -74,6 +75,7 @@ class Fleet(enum.IntEnum):
     STARTED = 8
     UNREADY = 9
     ROWS_USED = 10
+    TEMPLATE = 11
 
 
 @dataclass(frozen=True)
@@ -175,11 +177,13 @@ class Scoreboard:
         self.rows = tuple(Row(self.cells, index) for index in range(ROWS))
 
     @classmethod
-    def create(cls, path: str) -> Scoreboard:
+    def create(cls, path: str, owner: tuple[int, int] | None = None) -> Scoreboard:
         """Make the file (0600), all zero. Raises OSError when it cannot be made."""
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             os.ftruncate(fd, _SIZE)
+            if owner is not None:
+                os.fchown(fd, *owner)
             return cls(fd)
         finally:
             os.close(fd)

@@ -111,8 +111,13 @@ class HostWorker(Worker):  # type: ignore[misc]
         util.seed()
         set_process_title(f"worker {self.name} [{self.cfg.proc_name}]")
         self._reset_signals()
-        self._stack_fd = faults.register(self.runtime, self.pid)
-        self._agent = self._make_agent()
+        self._agent: Any = None
+        try:
+            self._stack_fd = faults.register(self.runtime, self.pid)
+            self._agent = self._make_agent()
+        except Exception as error:
+            self._report_failure(error)
+            sys.exit(self.exit_code)
         try:
             self.run()
         finally:
@@ -214,6 +219,8 @@ class HostWorker(Worker):  # type: ignore[misc]
                 self.cfg.worker_connections, self.slot,
             )
         self.booted = True
+        # The arbiter minds heartbeats from now on, and an import may have taken long.
+        self.beat = self.row.heartbeat = time.monotonic()
         self.row.accepting = 1.0
         self.row.state = State.SERVING
         shells = [serving.name for serving in self.servers.values() if serving.is_shell]

@@ -124,13 +124,19 @@ def prepare(
 ) -> Prepared:
     """Get a keys directory ready to serve from; every failure is told, none is raised.
 
-    `terminal`: the daemon was started from one; `root`: by uid 0, whose own keys are then
-    not taken from `home`. `host` and `port` go into the printed ``ssh`` line.
+    `terminal`: the daemon was started from one and has a socket for the shell; `root`: by
+    uid 0, whose own keys are then not taken from `home`. `host` and `port` go into the
+    printed ``ssh`` line.
     """
     try:
         return _prepare(directory, terminal, None if root else home, host, port)
     except KeysError as error:
         return Prepared(off=f"network shell off: {error}")
+    except PermissionError as error:
+        return Prepared(off=(
+            f"network shell off: {error.filename}: {error.strerror} for uid {os.geteuid()}; "
+            "expected a keys directory that the workers' user may read"
+        ))
 
 
 def _prepare(

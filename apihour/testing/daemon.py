@@ -56,7 +56,8 @@ class Daemon:
     """One ``apihour TARGET OPTIONS`` in processes of its own.
 
     `target` and `options` are the command line's; ``--workers``, ``--no-console`` (unless
-    `console`) and ``--graceful-timeout 5`` are put before them. `cwd` is where it runs, `env`
+    `console`) and ``--graceful-timeout 5`` are put before them; `workers` None leaves their
+    number to the configuration. `cwd` is where it runs, `env`
     what is added to the environment (None takes a variable away), `command` the words before
     the target, `timeout` how many seconds a condition may take to come, `log` the file that
     ``--error-logfile`` among the options names.
@@ -65,13 +66,13 @@ class Daemon:
     """
 
     def __init__(
-        self, target: str, *options: str, workers: int = 2, cwd: str | Path | None = None,
+        self, target: str, *options: str, workers: int | None = 2, cwd: str | Path | None = None,
         env: Mapping[str, str | None] | None = None, console: bool = False,
         command: tuple[str, ...] = (sys.executable, "-m", "apihour"), timeout: float = 30.0,
         log: str | Path | None = None,
     ) -> None:
         self.target = target
-        self.wanted = workers
+        self.wanted = workers or 1
         self.timeout = timeout
         self._lines: list[str] = []
         self._log = Path(log) if log is not None else None
@@ -81,7 +82,8 @@ class Daemon:
         # Not pytest's own directory: the path of a unix socket must stay short.
         self.directory = Path(tempfile.mkdtemp(prefix="apihour-test-", dir=base))
         quiet = () if console else ("--no-console",)
-        self._command = [*command, target, "--workers", str(workers), *_QUICK, *quiet, *options]
+        count = () if workers is None else ("--workers", str(workers))
+        self._command = [*command, target, *count, *_QUICK, *quiet, *options]
         self._cwd = cwd
         self._environment = {
             **os.environ, "PYTHONUNBUFFERED": "1",

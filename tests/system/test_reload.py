@@ -1,0 +1,321 @@
+"""Gated reload: nothing is lost when it goes well, nothing changes when it does not."""
+
+import os
+import signal
+import socket
+import time
+
+import pytest
+
+from apihour.testing import Load
+from tests.system.support import deploy, echo, free_port, get
+
+CONF = "workers = {workers}\nbind = {binds!r}\n{more}\n"
+
+
+def configure(app, *binds, workers=2, more=""):
+    (app / "conf.py").write_text(CONF.format(workers=workers, binds=list(binds), more=more))
+    return "-c", "conf.py"
+
+
+def generations(daemon):
+    return {worker.generation for worker in daemon.workers("serving")}
+
+
+def refuses(port):
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+@pytest.fixture
+def house(apihour_daemon, app):
+    return apihour_daemon("house:Container", "--boot-timeout", "5", cwd=app)
+
+
+@pytest.mark.parametrize("kind", ["keep-alive", "connection", "connect-wait", "websocket", "tcp"])
+def test_no_request_is_lost(house, app, kind):
+    address = house.address("echo" if kind == "tcp" else "http")
+    path = "/ws" if kind == "websocket" else "/"
+    with Load(kind, address, path=path, connections=6) as load:
+        for version in ("2", "3"):
+            load.wait_answers(30)
+            deploy(app, version)
+            assert house.reload().ok
+            # The old ones may take a last connection until they have read their signal.
+            house.wait(lambda v=version: get(house)["version"] == v, "the new version")
+        load.wait_answers(30)
+    assert not load.report.lost, load.report
+
+
+def test_answers_to_a_slow_handler_and_a_stream_finish(house):
+    with house.connect("http") as sock, Load(
+            "keep-alive", house.address("http"), path="/slow", connections=6) as load:
+        sock.sendall(b"GET /stream?seconds=1 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert sock.recv(100).startswith(b"HTTP/1.1 200")
+        load.wait_answers(20)
+        assert house.reload().ok
+        assert generations(house) == {2}
+        data = b""
+        while chunk := sock.recv(65536):
+            data += chunk
+        load.wait_answers(20)
+    assert b"9\n" in data
+    assert data.endswith(b"0\r\n\r\n")
+    assert not load.report.lost, load.report
+
+
+BROKEN = {
+    "syntax": ("house.py", "def broken(:\n", "house.py:1"),
+    "import": ("version.py", "import not_installed\n", "import not_installed"),
+    "start": ("version.py", "VERSION = '2'\nimport apihour\nasync def start(self):\n"
+              "    raise RuntimeError('no database')\napihour.Container.start = start\n",
+              "start() failed"),
+    "death": ("version.py", "import os, apihour\nVERSION = '2'\nasync def start(self):\n"
+              "    os._exit(9)\napihour.Container.start = start\n", "exit status 9"),
+    "slow": ("version.py", "import asyncio, apihour\nVERSION = '2'\nasync def start(self):\n"
+             "    await asyncio.sleep(60)\napihour.Container.start = start\n", "--boot-timeout"),
+    "hanging import": ("version.py", "import time\ntime.sleep(60)\n", "did not import within"),
+    "missing server": ("version.py", "VERSION = '2'\nimport apihour\n"
+                       "apihour.Container.binds = {}\nimport sys\n"
+                       "def servers(self):\n    return {'web': 1}\n"
+                       "async def pre_start(self):\n    type(self).make_servers = servers\n"
+                       "apihour.Container.pre_start = pre_start\n", "'web'"),
+}
+
+
+def test_bad_deploys_change_nothing_and_are_reported(apihour_daemon, app):
+    daemon = apihour_daemon("house:Container", "--boot-timeout", "1", cwd=app)
+    before = daemon.workers()
+    originals = {name: (app / name).read_text() for name in ("house.py", "version.py")}
+    with Load("keep-alive", daemon.address("http"), connections=4) as load, \
+            daemon.connect("echo") as sock:
+        for case, (module, text, words) in BROKEN.items():
+            deploy(app, None, module, text)
+            since = len(daemon.lines)
+            outcome = daemon.reload()
+            assert not outcome.ok, case
+            assert words in outcome.error, (case, outcome)
+            daemon.wait_log("Reload refused", since=since)
+            if case in ("import", "start"):
+                assert "Traceback" in outcome.detail
+                daemon.wait_log("Traceback", since=since)
+            deploy(app, None, module, originals[module])
+            daemon.wait(lambda: [w.pid for w in daemon.workers()] == [w.pid for w in before],
+                        f"the old workers alone after {case!r}")
+            echo(sock)
+        load.wait_answers(20)
+        deploy(app, "good")
+        assert daemon.reload().ok
+        assert get(daemon)["version"] == "good"
+    assert not load.report.lost, load.report
+
+
+def test_changed_binds_open_before_anything_closes(apihour_daemon, app):
+    first, second, echoes = free_port(), free_port(), free_port()
+    options = configure(app, f"http=127.0.0.1:{first}", f"echo=127.0.0.1:{echoes}")
+    daemon = apihour_daemon("house:Container", *options, cwd=app)
+    configure(app, f"http=127.0.0.1:{second}", f"echo=127.0.0.1:{echoes}")
+    with Load("tcp", f"127.0.0.1:{echoes}", connections=4) as load:
+        load.wait_answers(10)
+        assert daemon.reload().ok
+        load.wait_answers(10)
+    assert not load.report.lost, load.report
+    assert get(f"127.0.0.1:{second}")["version"] == "1"
+    daemon.wait(lambda: refuses(first), "the old bind's end")
+    # A bind that cannot be opened refuses the reload; what serves goes on.
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        configure(app, f"http=127.0.0.1:{taken.getsockname()[1]}", f"echo=127.0.0.1:{free_port()}")
+        outcome = daemon.reload()
+    assert not outcome.ok
+    assert "in use" in outcome.error
+    assert get(f"127.0.0.1:{second}")["version"] == "1"
+    # A wider address of the same port is refused by the kernel: one line, nothing changes.
+    configure(app, f"http=0.0.0.0:{second}", f"echo=127.0.0.1:{echoes}")
+    outcome = daemon.reload()
+    assert not outcome.ok
+    assert f"0.0.0.0:{second}" in outcome.error
+    assert get(f"127.0.0.1:{second}")["version"] == "1"
+
+
+def test_configuration_is_read_again_and_a_broken_one_refused(apihour_daemon, app):
+    logging = app / "logging.ini"
+    good = ("[loggers]\nkeys=root\n[handlers]\nkeys=h\n[formatters]\nkeys=f\n[logger_root]\n"
+            "level=INFO\nhandlers=h\n[handler_h]\nclass=StreamHandler\nformatter=f\n"
+            "args=(sys.stdout,)\n[formatter_f]\nformat=%(message)s\n")
+    logging.write_text(good)
+    options = configure(app, workers=1)
+    daemon = apihour_daemon(
+        "house:Container", *options, "--log-config", "logging.ini", cwd=app)
+    before = [worker.pid for worker in daemon.workers()]
+    broken = {
+        "conf.py": ["workers = 'lots'\n", "syntax error here\n", "1 / 0\n", "keyfile = 'x'\n"],
+        "logging.ini": ["nonsense\n", good.replace("StreamHandler", "NoSuchHandler")],
+    }
+    originals = {name: (app / name).read_text() for name in broken}
+    for name, texts in broken.items():
+        for text in texts:
+            (app / name).write_text(text)
+            outcome = daemon.reload()
+            assert not outcome.ok, text
+            assert name in outcome.error, (text, outcome)
+            assert "\n" not in outcome.error
+            (app / name).write_text(originals[name])
+    (app / "logging.ini").unlink()
+    assert not daemon.reload().ok
+    logging.write_text(good)
+    assert [worker.pid for worker in daemon.workers()] == before
+    configure(app, workers=1, more="proc_name = 'renamed'\ntimeout = 77")
+    assert daemon.reload().ok
+    # The command line says two workers, so the file's one does not count.
+    daemon.wait(lambda: len(daemon.workers("serving")) == 2, "two workers")
+
+
+def test_operators_worker_count_survives_configured_one_does_not(apihour_daemon, app):
+    options = configure(app, workers=1)
+    daemon = apihour_daemon("echo:Container", *options, cwd=app, workers=None)
+    assert len(daemon.workers()) == 1
+    configure(app, workers=2)
+    assert daemon.reload().rows[0]["workers"] == 2
+    daemon.scale(3)
+    configure(app, workers=1)
+    assert daemon.reload().rows[0]["workers"] == 3
+    assert daemon.upgrade().ok
+    assert len(daemon.workers("serving")) == 3
+
+
+def test_hups_during_a_reload_become_one_more(apihour_daemon, app):
+    deploy(app, None, text="import time\ntime.sleep(0.5)\nVERSION = 'slow'\n")
+    daemon = apihour_daemon("house:Container", cwd=app, workers=1)
+    for _ in range(10):
+        daemon.signal(signal.SIGHUP)
+        time.sleep(0.05)
+    daemon.wait(lambda: daemon.log.count("Reload done") == 2, "two reloads")
+    daemon.wait(lambda: len(daemon.workers()) == 1, "one worker")
+    assert generations(daemon) == {3}
+
+
+@pytest.mark.parametrize("hups", [1, 4])
+def test_sigterm_during_a_reload_is_obeyed_at_once(apihour_daemon, app, hups):
+    daemon = apihour_daemon("house:Container", cwd=app)
+    deploy(app, None, text="import time\ntime.sleep(5)\nVERSION = 'slow'\n")
+    for _ in range(hups):
+        daemon.signal(signal.SIGHUP)
+        time.sleep(0.05)
+    began = time.monotonic()
+    since = len(daemon.lines)
+    daemon.signal(signal.SIGTERM)
+    daemon.wait_log("Handling signal: term", since=since)
+    assert time.monotonic() - began < 0.5
+    assert daemon.wait_exit() == 0
+    assert time.monotonic() - began < 2
+
+
+def test_sigterm_while_new_workers_start(apihour_daemon, app):
+    daemon = apihour_daemon("house:Container", cwd=app)
+    deploy(app, None, text=BROKEN["slow"][1])
+    daemon.reload(wait=False)
+    daemon.wait(lambda: len(daemon.workers("starting")) == 2, "new workers")
+    began = time.monotonic()
+    assert daemon.terminate() == 0
+    assert time.monotonic() - began < 2
+
+
+def test_surge_never_has_more_workers_than_allowed(apihour_daemon, app):
+    daemon = apihour_daemon("house:Container", "--surge", "1", workers=3, cwd=app)
+    most = 0
+    with Load("keep-alive", daemon.address("http"), connections=4) as load:
+        load.wait_answers(10)
+        daemon.reload(wait=False)
+
+        def is_done():
+            nonlocal most
+            # Those that drain have left the arbiter's books; they are on their way out.
+            most = max(most, len(daemon.workers("starting")) + len(daemon.workers("serving")))
+            return "Reload done" in daemon.log
+
+        daemon.wait(is_done, "the reload")
+        load.wait_answers(10)
+    assert most == 4
+    assert generations(daemon) == {2}
+    assert not load.report.lost, load.report
+
+
+def test_canary_that_serves_well_and_one_that_does_not(apihour_daemon, app):
+    daemon = apihour_daemon(
+        "house:Container", "--canary", "1", "--canary-time", "1", cwd=app, workers=2)
+    with Load("connection", daemon.address("http"), connections=4) as load:
+        load.wait_answers(10)
+        deploy(app, "good")
+        outcome = daemon.reload()
+        assert outcome.ok
+        assert outcome.rows[0]["seconds"] >= 1
+    assert not load.report.lost, load.report
+    house = (app / "house.py").read_text()
+    deploy(app, None, "house.py", house.replace(
+        '    return {"pid": os.getpid(), "version": VERSION}', "    return Response(503)"))
+    with Load("connection", daemon.address("http"), connections=4) as load:
+        outcome = daemon.reload()
+        assert not outcome.ok
+        assert "canary" in outcome.error
+        assert "5xx" in outcome.error
+        daemon.wait(lambda: generations(daemon) == {2}, "the old workers alone")
+    assert load.report.error_5xx == load.report.lost > 0
+    assert get(daemon)["version"] == "good"
+
+
+def test_canary_that_dies(apihour_daemon, app):
+    daemon = apihour_daemon(
+        "house:Container", "--canary", "1", "--canary-time", "10", cwd=app)
+    deploy(app, None, text="import asyncio, os, apihour\nVERSION = '2'\n"
+           "async def start(self):\n    self.loop.call_later(0.3, os._exit, 1)\n"
+           "apihour.Container.start = start\n")
+    began = time.monotonic()
+    outcome = daemon.reload()
+    assert not outcome.ok
+    assert time.monotonic() - began < 5
+    assert generations(daemon) == {1}
+
+
+def test_several_generations_retire_at_once_and_sessions_stay_usable(apihour_daemon, app):
+    daemon = apihour_daemon("house:Container", "--graceful-timeout", "30", cwd=app)
+    sessions = []
+    try:
+        for _ in range(4):
+            sock = daemon.connect("echo")
+            echo(sock)
+            sessions.append(sock)
+            assert daemon.reload().ok
+        draining = daemon.workers("draining")
+        assert len({worker.generation for worker in draining}) >= 3
+        assert sum(worker.left for worker in draining) == 4
+        assert all(20 < worker.time_left <= 30 for worker in draining)
+        for sock in sessions:
+            echo(sock)
+    finally:
+        for sock in sessions:
+            sock.close()
+    daemon.wait(lambda: len(daemon.workers()) == 2, "the old generations' end")
+
+
+def test_retiring_worker_is_ended_at_its_deadline(apihour_daemon, app):
+    daemon = apihour_daemon("house:Container", "--graceful-timeout", "1", cwd=app)
+    with daemon.connect("echo") as sock:
+        echo(sock)
+        assert daemon.reload().ok
+        began = time.monotonic()
+        assert sock.recv(1) == b""
+        assert 0.5 < time.monotonic() - began < 4
+
+
+def test_reload_while_a_worker_is_stopped(apihour_daemon, app):
+    daemon = apihour_daemon("house:Container", "--graceful-timeout", "1", cwd=app)
+    stopped = daemon.stop(daemon.workers()[0])
+    assert daemon.reload().ok
+    daemon.wait(lambda: stopped not in {w.pid for w in daemon.workers()}, "its end")
+    daemon.wait(lambda: not os.path.exists(f"/proc/{stopped}"), "its being reaped")
+    assert get(daemon)["version"] == "1"

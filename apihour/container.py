@@ -97,11 +97,13 @@ class Container:
     @functools.cached_property
     def http(self) -> Any:
         """An :class:`aiohttp.ClientSession` that resolves names by :attr:`resolver`."""
+        from apihour.client import make_session
+
+        resolver = self.resolver
         try:
-            from apihour.client import make_session
+            return make_session(resolver)
         except ImportError as error:
             raise ImportError("container.http needs aiohttp: pip install aiohttp") from error
-        return make_session(self.resolver)
 
     async def run_cpu(self, function: Callable[..., T], *args: Any) -> T:
         """Run a picklable function in a process of its own pool, leaving the loop free.

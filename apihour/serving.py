@@ -30,7 +30,7 @@ class Serving:
         self.addresses = [listener.url for listener in listeners]
         self.acceptors: list[Acceptor] = []
         self._datagrams: list[asyncio.DatagramTransport] = []
-        self._foreign: dict[int, Acceptor] = {}
+        self._foreign: list[tuple[int, Acceptor]] = []
         self.started = False
         self.numbers: dict[str, Any] = {}
 
@@ -86,7 +86,7 @@ class Serving:
                 if own:
                     acceptor.start()
                 else:
-                    self._foreign[listener.slot] = acceptor
+                    self._foreign.append((listener.slot, acceptor))
             elif own:
                 await cast(Any, self.server).listener(listener.sock)
 
@@ -95,7 +95,7 @@ class Serving:
 
         `served` are the slots whose worker is alive and accepts.
         """
-        for slot, acceptor in self._foreign.items():
+        for slot, acceptor in self._foreign:
             if slot in served:
                 acceptor.stop()
             else:
@@ -114,7 +114,7 @@ class Serving:
         for acceptor in self.acceptors:
             if suspended:
                 acceptor.stop()
-            elif acceptor not in self._foreign.values():
+            elif all(acceptor is not foreign for _, foreign in self._foreign):
                 acceptor.start()
 
     def stop_accepting(self, last: bool = False) -> None:

@@ -89,7 +89,7 @@ def test_a_record_is_what_is_known_now(pair: Pair) -> None:
 
 
 async def test_close_aborts_the_transport(pair: Pair) -> None:
-    server, client = pair
+    server, _client = pair
     conn = ConnectionTable().add(server, "x", "tcp", "")
     transport, _ = await asyncio.get_running_loop().connect_accepted_socket(
         asyncio.Protocol, server)

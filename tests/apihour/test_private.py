@@ -15,11 +15,11 @@ from apihour.private import accept_descriptor, set_process_title
 
 
 def test_accepting_a_bare_descriptor() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        with socket.create_connection(listener.getsockname()) as client:
-            descriptor, peer = accept_descriptor(listener)
-            with socket.socket(fileno=descriptor) as sock:
-                assert peer == client.getsockname() == sock.getpeername()
+    with (socket.create_server(("127.0.0.1", 0)) as listener,
+          socket.create_connection(listener.getsockname()) as client):
+        descriptor, peer = accept_descriptor(listener)
+        with socket.socket(fileno=descriptor) as sock:
+            assert peer == client.getsockname() == sock.getpeername()
 
 
 def test_the_process_title() -> None:

@@ -102,7 +102,8 @@ class Hosted(RequestHandler):
         if manager is None or factory is None or handler is None:
             return
         manager.requests_count += 1
-        task = asyncio.current_task()
+        # With the loop given, CPython 3.11 saves a getpid().
+        task = asyncio.current_task(self._loop)
         assert task is not None
         self._task_handler = task
         self.running = exchange
@@ -136,6 +137,24 @@ class Hosted(RequestHandler):
                 exchange, response.status if response is not None else 500,
                 response.body_length if response is not None else 0,
             )
+
+    def handle_error(
+        self, request: Any, status: int = 500, exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer for a handler that raised; a client's fault is no traceback in our log."""
+        running = self.running
+        if isinstance(exc, RequestPayloadError | ConnectionError) and running is not None:
+            failure = running.failure
+            self.log_debug("Request not read to its end: %s", exc)
+            if failure is None or request.writer.output_size > 0:
+                raise ConnectionError("client gone, or its body broken after the answer began")
+            answer = web.json_response(
+                failure.document(), status=failure.status,
+                content_type="application/problem+json")
+            answer.force_close()
+            return answer
+        return super().handle_error(request, status, exc, message)
 
     def _watch(self, request: Any) -> None:
         """Remember the WebSocketResponse that `request` prepares."""

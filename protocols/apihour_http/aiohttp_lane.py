@@ -10,10 +10,11 @@ Rules:
 
 from __future__ import annotations
 
+from collections import deque
 from time import time
 from typing import TYPE_CHECKING, Any
 
-from aiohttp import HttpVersion10, HttpVersion11, web
+from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 from multidict import CIMultiDict, CIMultiDictProxy, istr
 from yarl import URL
 
@@ -28,7 +29,7 @@ from apihour_http._aiohttp import (
     subapplications,
 )
 from apihour_http.answers import CONTAINER
-from apihour_http.errors import BadRequest
+from apihour_http.errors import BadRequest, HTTPError
 
 if TYPE_CHECKING:
     import logging
@@ -38,36 +39,73 @@ if TYPE_CHECKING:
 
 __all__ = ["AppHost", "Exchange"]
 
-# Header spellings kept as istr at most; a peer that invents names gains nothing.
+# Header spellings and targets remembered at most, and the longest target: a peer that
+# invents new ones gains nothing.
 _REMEMBERED = 512
+_LONGEST = 256
 # Bytes of a body kept for a handler that does not read, as in aiohttp.
 _READ_LIMIT = 65536
+_METHODS = {name.encode(): name for name in hdrs.METH_ALL}
 _ENCODINGS = frozenset({"gzip", "deflate", "br", "zstd"})
 _FOREVER = 3600.0
 
 
 class Exchange:
-    """One request of the full lane: its message, its body on the way, its fate."""
+    """One request of the full lane: its message, and what becomes of it."""
 
-    __slots__ = (
-        "_backlog", "_ended", "_more", "_sink", "arrived", "has_body", "hosted",
-        "is_complete", "keep", "lane", "message", "payload", "websocket",
-    )
+    __slots__ = ("arrived", "failure", "hosted", "is_complete", "keep", "lane", "message",
+                 "payload", "websocket")
+    has_body = False
 
     def __init__(
-        self, hosted: Any, message: Any, payload: Any, arrived: float, keep: bool,
+        self, hosted: Connected, message: Any, payload: Any, arrived: float, keep: bool,
     ) -> None:
         self.hosted = hosted
-        self.lane: Lane = hosted.lane
+        self.lane = hosted.lane
         self.message = message
         self.payload = payload
         self.arrived = arrived
         self.keep = keep
-        self.has_body = payload is not EMPTY_PAYLOAD
         self.is_complete = False
         self.websocket = False
-        self._sink = payload
-        self._backlog: list[bytes] = []
+        self.failure: HTTPError | None = None
+
+    def complete(self) -> None:
+        """The message has ended."""
+        self.is_complete = True
+
+    def fail(self, error: HTTPError) -> None:
+        """The message is broken: the connection closes after it."""
+        self.keep = False
+        self.failure = error
+
+    def feed(self, piece: bytes) -> None:
+        """Hand a piece of the body to the handler; here there is none."""
+
+    def pump(self) -> None:
+        """Move what is held into the payload; here there is none."""
+
+    def log(self, log: AccessLog, status: int, size: int, now: float) -> None:
+        """Enter the exchange into the access log."""
+        message = self.message
+        headers = message.headers
+        log.add((
+            time(), self.lane.remote(), message.method, message.path,
+            f"HTTP/{message.version.major}.{message.version.minor}", status, size,
+            now - self.arrived, headers.get("Referer"), headers.get("User-Agent"),
+        ))
+
+
+class Upload(Exchange):
+    """An exchange whose body is on its way."""
+
+    __slots__ = ("_backlog", "_ended", "_more", "_sink")
+    has_body = True
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._sink = self.payload
+        self._backlog: deque[bytes] = deque()
         self._more = False
         self._ended = False
 
@@ -91,82 +129,74 @@ class Exchange:
             return
         try:
             while (self._more or self._backlog) and not self.hosted._reading_paused:
-                piece = b"" if self._more else self._backlog.pop(0)
+                piece = b"" if self._more else self._backlog.popleft()
                 self._more = bool(sink.feed_data(piece, len(piece)))
             if self._ended and not self._more and not self._backlog:
                 self._sink = None
                 sink.feed_eof()
         except Exception as error:
-            self._fail(RequestPayloadError(str(error)))
+            self._fail(BadRequest(str(error)))
 
     def complete(self) -> None:
         """The message has ended."""
         self.is_complete = True
         self._ended = True
-        if self.has_body:
-            self.pump()
+        self.pump()
 
-    def fail(self, error: Exception) -> None:
+    def fail(self, error: HTTPError) -> None:
         """The message is broken: whoever reads it is told."""
-        self._fail(RequestPayloadError(str(error)))
+        self._fail(error)
 
-    def _fail(self, error: Exception) -> None:
+    def _fail(self, error: HTTPError) -> None:
+        super().fail(error)
         self._sink = None
         self._backlog.clear()
         self._more = False
-        self.keep = False
-        if self.has_body:
-            self.payload.set_exception(error)
-
-    def log(self, log: AccessLog, status: int, size: int, now: float) -> None:
-        """Enter the exchange into the access log."""
-        message = self.message
-        headers = message.headers
-        log.add((
-            time(), self.lane.remote(), message.method, message.path,
-            f"HTTP/{message.version.major}.{message.version.minor}", status, size,
-            now - self.arrived, headers.get("Referer"), headers.get("User-Agent"),
-        ))
+        self.payload.set_exception(RequestPayloadError(str(error)))
 
 
 class Connected(Hosted):
     """A :class:`Hosted` that makes exchanges out of parsed heads."""
 
-    __slots__ = ("host",)
+    __slots__ = ("_fields", "_headers", "_raw", "host")
     host: AppHost
+    _headers: CIMultiDictProxy[str]
+    _raw: tuple[tuple[bytes, bytes], ...]
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._fields: list[tuple[bytes, bytes]] | None = None
 
     def exchange(
         self, method: bytes, target: bytes, fields: list[tuple[bytes, bytes]], keep: bool,
         modern: bool, length: int, upgrade: bool, arrived: float,
     ) -> Exchange:
         """Build aiohttp's message and payload; `length` is -1 for a chunked body."""
-        headers = CIMultiDictProxy(CIMultiDict(self.host.decode(fields)))
-        encoding = None
-        if length and "Content-Encoding" in headers:
-            encoding = headers["Content-Encoding"].lower()
-            encoding = encoding if encoding in _ENCODINGS else None
-        path = target.decode()
+        host = self.host
+        if fields is not self._fields:
+            self._fields = fields
+            self._raw = tuple(fields)
+            self._headers = CIMultiDictProxy(CIMultiDict(host.decode(fields)))
+        headers = self._headers
+        path, url = host.urls.get(target) or host.parse(target)
+        encoding = headers.get("Content-Encoding", "").lower() if length else None
+        if encoding not in _ENCODINGS:
+            encoding = None
         message = RawRequestMessage(
-            method.decode(), path, HttpVersion11 if modern else HttpVersion10, headers,
-            tuple(fields), not keep, encoding, upgrade, length < 0, parse_url(path),
+            _METHODS.get(method) or method.decode(), path,
+            HttpVersion11 if modern else HttpVersion10, headers, self._raw, not keep, encoding,
+            upgrade, length < 0, url,
         )
-        payload: Any = EMPTY_PAYLOAD
         if length:
             payload = StreamReader(self, _READ_LIMIT, loop=self._loop)
-        exchange = Exchange(self, message, payload, arrived, keep)
-        if encoding is not None:
-            exchange.decompress(encoding)
-        if upgrade and headers.get("Upgrade", "").lower() == "websocket":
-            exchange.websocket = True
+            upload = Upload(self, message, payload, arrived, keep)
+            if encoding is not None:
+                upload.decompress(encoding)
+            return upload
+        exchange = Exchange(self, message, EMPTY_PAYLOAD, arrived, keep)
+        if upgrade:
+            exchange.websocket = headers.get("Upgrade", "").lower() == "websocket"
         return exchange
-
-
-def parse_url(path: str) -> URL:
-    """The URL of a request target that has been checked already."""
-    if path[0] == "/":
-        path, _, query = path.partition("?")
-        return URL.build(path=path, query_string=query, encoded=True)
-    return URL(path, encoded=True)
 
 
 class AppHost:
@@ -175,6 +205,7 @@ class AppHost:
     def __init__(self, app: web.Application | web.Server) -> None:
         self._app = app
         self._names: dict[bytes, str] = {}
+        self.urls: dict[bytes, tuple[str, URL]] = {}
         self._runner: web.AppRunner | None = None
         self._manager: web.Server | None = None
         self._options: dict[str, Any] = {}
@@ -212,6 +243,21 @@ class AppHost:
         connected = Connected(self._manager, lane, self._options)
         connected.host = self
         return connected
+
+    def parse(self, target: bytes) -> tuple[str, URL]:
+        """The text and the URL of a target that has been checked; remembered in ``urls``."""
+        path = target.decode()
+        if target.startswith(b"/"):
+            plain, _, fragment = path.partition("#")
+            plain, _, query = plain.partition("?")
+            url = URL.build(path=plain, query_string=query, fragment=fragment, encoded=True)
+        else:
+            url = URL(path, encoded=True)
+        if len(target) <= _LONGEST:
+            if len(self.urls) >= _REMEMBERED:
+                self.urls.clear()
+            self.urls[target] = path, url
+        return path, url
 
     def decode(self, fields: list[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
         """The header fields as aiohttp's parser gives them."""

@@ -5,7 +5,8 @@ Rules:
 - Messages are taken one at a time where the binding can (``max_msg_queue_size``), so that
   a good request is answered although garbage follows it.
 - Limits and checks are the lane's; the binding's own limits only stand behind them.
-- Trailers are dropped by the binding, never merged into the header (RFC 9110 6.5.1).
+- Trailers are not seen. The binding would carry the last one over into the next message's
+  header, so a chunked message is the last of its connection.
 """
 
 from __future__ import annotations
@@ -76,9 +77,10 @@ class EventParser:
     def should_keep_alive(self) -> bool:
         """Whether the message at hand lets the connection stay open."""
         message = self._message
-        # The binding loses what follows an upgrade it does not know.
+        # The binding loses what follows an upgrade it does not know, and takes the last
+        # trailer of a chunked message for a header of the next one (aiohttp 3.14.5).
         foreign = message.upgrade and message.headers.get("Upgrade", "").lower() != "websocket"
-        return not message.should_close and not foreign
+        return not (message.should_close or message.chunked or foreign)
 
     def should_upgrade(self) -> bool:
         """Whether the message at hand asks for another protocol."""
@@ -105,6 +107,9 @@ class EventParser:
                 self._parser.set_upgraded(False)
                 raise UpgradeError(len(data) - len(tail))
             if not completed:
+                if self._payload is None and data and rest:
+                    # Tells the protocol that a head is under way.
+                    self._protocol.on_url(b"")
                 return
             rest = b""
 

@@ -7,7 +7,8 @@ Rules, the same for both lanes; each refusal is a :class:`BadRequest`:
   (RFC 9112 6.1: what a proxy in front could read differently is refused, not mended);
 - a target in origin form, absolute form or ``*`` with OPTIONS, in visible ASCII, and no
   CONNECT, which only proxies answer (RFC 9112 3.2);
-- fields that decide meaning appear once; trailers carry none of those (RFC 9110 6.5.1).
+- fields that decide meaning appear once; a trailer that would frame or route is refused,
+  others are dropped, never merged into the header (RFC 9110 6.5.1).
 """
 
 from __future__ import annotations
@@ -41,11 +42,9 @@ _KINDS = {
     b"content-type": CONTENT_TYPE, b"user-agent": USER_AGENT,
     b"sec-websocket-key1": WEBSOCKET_OLD, b"content-encoding": ENCODING,
 }
-_FORBIDDEN_TRAILERS = frozenset({
-    b"host", b"content-length", b"transfer-encoding", b"connection", b"expect", b"upgrade",
-    b"content-type", b"content-encoding", b"content-range", b"trailer", b"authorization",
-    b"cookie", b"te", b"cache-control", b"max-forwards",
-})
+_FORBIDDEN_TRAILERS = frozenset({b"host", b"content-length", b"transfer-encoding"})
+# ": " and the line's end count, as in gunicorn's limit_request_field_size.
+_PUNCTUATION = 4
 # Spellings and hosts remembered at most: a peer that invents new ones gains nothing.
 _REMEMBERED = 512
 
@@ -122,8 +121,10 @@ class HeadChecker:
             return target
         if not _TARGET.fullmatch(target):
             raise BadRequest("the request target has characters that must be encoded")
-        if b"#" in target:
-            raise BadRequest("the request target has a fragment")
+        # A fragment is not for servers; clients that send it are forgiven, it is dropped.
+        target = target.partition(b"#")[0]
+        if target.startswith(b"/"):
+            return target
         if target == b"*":
             if method != b"OPTIONS":
                 raise BadRequest("the target * is for OPTIONS")
@@ -139,7 +140,7 @@ class HeadChecker:
         if len(fields) > self.max_fields:
             raise BadRequest(f"more than {self.max_fields} header fields", 431)
         for name, value in fields:
-            if len(name) + len(value) > self.max_field:
+            if len(name) + len(value) + _PUNCTUATION > self.max_field:
                 raise BadRequest(f"a header field over {self.max_field} bytes", 431)
 
     def check_controls(self, fields: list[tuple[bytes, bytes]]) -> None:

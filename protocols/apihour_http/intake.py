@@ -29,6 +29,9 @@ __all__ = ["Intake"]
 
 # Bytes parsed at a stretch: bounds the requests one read can put into the queue.
 SLICE = 16384
+# Reads up to this size cannot exceed a limit of the head; the limits are not looked at.
+LARGE = 4094
+_EMPTY_LINES = (b"\r\n\r", b"\r\n\n", b"\n", b"\r\r")
 _SPECIAL = BODY | EXPECT | UPGRADE
 _new = Request.__new__
 
@@ -54,6 +57,7 @@ class Intake(Wire):
         if fields == self.last_fields:
             # Clients send the same header again and again: judged once.
             seen = self.last_seen
+            fields = self.last_fields
         else:
             seen = self.last_seen = server.check_head(fields, self.large)
             self.last_fields = fields
@@ -92,10 +96,10 @@ class Intake(Wire):
 
     def on_message_complete(self) -> None:
         pending = self.pending
-        self.pending = None
         if self.fields:
             fields, self.fields = self.fields, []
             self.server.checker.check_trailers(fields)
+        self.pending = None
         if type(pending) is not Request:
             self._complete_hosted(pending)
             return
@@ -140,10 +144,9 @@ class Intake(Wire):
         Returns what may be parsed now; the rest is held.
         """
         between = not self.urls and self.pending is None and not self.head_bytes
-        if between and data[0] in b"\r\n":
+        if between and data.startswith(_EMPTY_LINES):
             # RFC 9112 2.2 forgives one empty line before a request; llhttp skips any number.
-            data = data[2:] if data.startswith(b"\r\n") else data
-            if data[:1] in (b"\r", b"\n"):
+            if self.server.binding.tells_begin or not self.conn.requests:
                 self.refuse(BadRequest("more than one empty line before a request"))
                 return b""
         self.large = True

@@ -16,7 +16,7 @@ import sys
 from time import monotonic, time
 from typing import Any, cast
 
-from apihour_http.intake import Intake
+from apihour_http.intake import LARGE, Intake
 from apihour_http.request import Request
 from apihour_http.wire import HELD, HTTP, PAYLOAD, QUEUE, UPGRADE_TAIL, UPGRADED, UPGRADING
 
@@ -45,7 +45,7 @@ class Lane(Intake):
             self.take_detour(data)
             return
         self.arrived = self.began = monotonic()
-        if len(data) > 8190 or data[0] < 33:
+        if len(data) > LARGE or data[0] < 33:
             data = self.inspect(data)
         try:
             self.feed(data)
@@ -102,7 +102,7 @@ class Lane(Intake):
         server = self.server
         kind = type(result)
         if (
-            (kind is dict or kind is list) and request.plain and server.ascii_json
+            kind is dict and request.plain and server.ascii_json
             and not server.draining
         ):
             try:

@@ -1,6 +1,7 @@
 """The options of an HTTP server: limits, timeouts and tastes, with their defaults.
 
-Sizes are in bytes, times in seconds. The same limits hold for both lanes.
+Sizes are in bytes, times in seconds. The same limits hold for both lanes; those of the
+head are gunicorn's own defaults.
 """
 
 from __future__ import annotations
@@ -51,11 +52,11 @@ class Options:
     """Bytes a second a request body must keep up on average, else 408."""
     write_timeout: float = 60.0
     """A client that takes nothing of a waiting response for so long is cut off."""
-    max_line: int = 8190
+    max_line: int = 4094
     """Longest request target; a longer one is answered 414."""
     max_field: int = 8190
     """Longest header field, name and value together; a longer one is answered 431."""
-    max_fields: int = 128
+    max_fields: int = 100
     """Most header fields of one request; more are answered 431."""
     max_head: int = 65536
     """Longest request head as a whole; a longer one is answered 431."""
@@ -79,8 +80,8 @@ class Options:
     """Turns what an endpoint returns into JSON."""
     loads: Callable[[Any], Any] = dataclasses.field(default_factory=default_loads)
     """Reads a JSON body."""
-    openapi: bool = False
-    """Whether /openapi.json and /docs are served."""
+    openapi: bool | None = None
+    """Whether /openapi.json and /docs are served; None: when an endpoint is annotated."""
     title: str = "apihour"
     """Title of the OpenAPI document."""
     version: str = "1.0.0"

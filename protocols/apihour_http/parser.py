@@ -27,6 +27,8 @@ class Binding:
     """Raised after an upgrade request; its first argument is the offset of the rest."""
     callback: type[Exception]
     """Raised when a callback raised; that exception is its ``__context__``."""
+    tells_begin: bool = True
+    """Whether ``on_url`` comes as soon as a head is under way, not when it is complete."""
 
 
 def _httptools() -> Binding:
@@ -40,7 +42,8 @@ def _httptools() -> Binding:
 def _aiohttp() -> Binding:
     adapter = importlib.import_module("apihour_http.aiohttp_parser")
     return Binding(
-        "aiohttp", adapter.EventParser, adapter.UpgradeError, adapter.CallbackError
+        "aiohttp", adapter.EventParser, adapter.UpgradeError, adapter.CallbackError,
+        tells_begin=False,
     )
 
 

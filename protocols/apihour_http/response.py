@@ -85,6 +85,8 @@ class Renderer:
 
     def encode_json(self, data: Any) -> bytes:
         """The JSON of `data` in UTF-8."""
+        if _is_model(data):
+            return _encode_model(data)
         text = self.dumps(data)
         return text.encode() if isinstance(text, str) else text
 
@@ -132,6 +134,19 @@ class Renderer:
         if isinstance(body, str):
             return body.encode(), "text/plain; charset=utf-8"
         return self.encode_json(body), "application/json"
+
+
+def _is_model(data: Any) -> bool:
+    """Whether `data` is a msgspec Struct or a dataclass, or begins with one."""
+    if isinstance(data, list) and data:
+        data = data[0]
+    return hasattr(data, "__struct_fields__") or hasattr(data, "__dataclass_fields__")
+
+
+def _encode_model(data: Any) -> bytes:
+    import msgspec
+
+    return msgspec.json.encode(data)
 
 
 def _is_aiohttp(result: Any) -> bool:

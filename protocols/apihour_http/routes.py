@@ -74,6 +74,10 @@ class Endpoint:
         self.name = f"{function.__module__}.{getattr(function, '__qualname__', repr(function))}"
         self.options = options
 
+    def parameters(self) -> list[tuple[str, str]]:
+        """The names and converters of the path's parameters, in order."""
+        return [part for part in parse_path(self.path) if not isinstance(part, str)]
+
     def __repr__(self) -> str:
         return f"<Endpoint {self.method} {self.path} {self.name}>"
 
@@ -270,14 +274,14 @@ class Router:
             segments = [unquote(segment) for segment in segments]
         values: list[Any] = []
         node = _walk(self._root, segments, 0, values)
-        if node is None:
-            return {}, {}
-        match_info = dict(zip(node.names, values, strict=True))
+        methods, match_info = {}, {}
+        if node is not None:
+            methods, match_info = node.methods, dict(zip(node.names, values, strict=True))
         if len(target) <= _LONGEST:
             if len(self._known) >= _REMEMBERED:
                 self._known.clear()
-            self._known[target] = node.methods, match_info
-        return node.methods, match_info.copy()
+            self._known[target] = methods, match_info
+        return methods, match_info.copy()
 
 
 def _walk(node: _Node, segments: list[str], place: int, values: list[Any]) -> _Node | None:

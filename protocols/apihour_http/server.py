@@ -27,6 +27,7 @@ from apihour_http.parser import choose
 from apihour_http.response import Renderer, Response
 from apihour_http.routes import Endpoint, Match, Methods, Router, Routes, allowed
 from apihour_http.statistics import Statistics
+from apihour_http.validation import Plan, plan
 from apihour_http.wire import Wire
 
 if TYPE_CHECKING:
@@ -123,21 +124,22 @@ class HTTPServer:
         self.log.start(self.loop)
 
     def _freeze(self) -> None:
+        """Decide how each endpoint is called, and build the tree."""
         endpoints = list(self.routes) if self.routes is not None else []
+        plans: dict[Endpoint, Plan | None] = {}
         for endpoint in endpoints:
-            self._bind(endpoint)
-        router = Router(endpoints)
-        self.plain = router.plain
-        self._router = router
-        self._missing = Endpoint("*", "*", _not_found, False, {})
+            found = plans[endpoint] = plan(endpoint)
+            call = endpoint.function if found is None else found.wrap(endpoint.function)
+            endpoint.call = self._in_thread(call) if endpoint.blocking else call
+        options = self.options
+        wanted = options.openapi
+        if wanted or (wanted is None and any(plans.values())):
+            from apihour_http.openapi import add_to
 
-    def _bind(self, endpoint: Endpoint) -> None:
-        """Decide how an endpoint is called: inline, in a task, or in a thread."""
-        call = endpoint.function
-        if endpoint.blocking:
-            endpoint.call = self._in_thread(call)
-        else:
-            endpoint.call = call
+            endpoints += add_to(endpoints, plans, options.title, options.version)
+        self._router = Router(endpoints)
+        self.plain = self._router.plain
+        self._missing = Endpoint("*", "*", _not_found, False, {})
 
     def _tick(self) -> None:
         self.renderer.tick()

@@ -22,6 +22,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import statistics
 import subprocess
 import sys
@@ -36,6 +37,8 @@ from types import TracebackType
 
 ROOT = Path(__file__).resolve().parent.parent
 HERE = Path(__file__).resolve().parent
+# A script's own directory comes first; http.py there must not stand for Python's package.
+sys.path[:] = [*(path for path in sys.path if Path(path or ".").resolve() != HERE), str(HERE)]
 LOAD_CPU, SERVER_CPU = 0, 1
 
 
@@ -52,17 +55,19 @@ def pinned(cpu: int | None) -> list[str]:
 class Server:
     """A server in a process of its own, for a ``with`` statement; `port` is where it listens.
 
-    `pattern` finds the port in what it prints, as its first group. Raises RuntimeError with
-    its last lines when it ends, or says nothing of the kind within `timeout` seconds.
+    `pattern` finds the port in what it prints, as its first group; where the command names a
+    `port` itself, the server is ready when it accepts there. Raises RuntimeError with its
+    last lines when it ends, or nothing of the kind happens within `timeout` seconds.
     """
 
     def __init__(
         self, command: Sequence[str | Path], pattern: str = r"port (\d+)", *,
         cpu: int | None = SERVER_CPU, timeout: float = 30.0, cwd: Path = HERE,
-        environment: Mapping[str, str] | None = None,
+        environment: Mapping[str, str] | None = None, port: int = 0,
     ) -> None:
         self.command = [*pinned(cpu), *map(str, command)]
         self.port = 0
+        self._own_port = port
         self.startup = 0.0
         self.lines: deque[str] = deque(maxlen=50)
         self._pattern = re.compile(pattern)
@@ -79,7 +84,10 @@ class Server:
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        self._listening.wait(self._timeout)
+        if self._own_port:
+            self._wait_accepting()
+        else:
+            self._listening.wait(self._timeout)
         if not self.port:
             self.__exit__(None, None, None)
             raise RuntimeError(f"{' '.join(self.command)}: no port;\n" + "".join(self.lines))
@@ -104,11 +112,21 @@ class Server:
     def pid(self) -> int:
         return self.process.pid
 
+    def _wait_accepting(self) -> None:
+        deadline = time.monotonic() + self._timeout
+        while self.process.poll() is None and time.monotonic() < deadline:
+            with contextlib.suppress(OSError):
+                socket.create_connection(("127.0.0.1", self._own_port), timeout=1).close()
+                self.port = self._own_port
+                self.startup = time.perf_counter() - self.began
+                return
+            time.sleep(0.02)
+
     def _read(self) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             self.lines.append(line)
-            found = self._pattern.search(line)
+            found = None if self._own_port else self._pattern.search(line)
             if found and not self.port:
                 self.port = int(found.group(1))
                 self.startup = time.perf_counter() - self.began

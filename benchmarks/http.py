@@ -1,0 +1,339 @@
+"""HTTP on one core: apihour beside its peers, one table, every ratio from one run.
+
+How to run, nothing else running (wrk is needed: apt-get install wrk; nginx is optional:
+apt-get install nginx-light; socketify wants apt-get install libuv1 zlib1g)::
+
+    python benchmarks/http.py [--venv DIR] [--python /usr/bin/python3.11] [--chart FILE]
+
+The peers are installed by it, from PyPI, into ``--venv``, made with ``--python``: Debian's is
+an optimised build, which most of pyenv's are not. Then each case runs in interleaved rounds,
+the server on CPU 1 and wrk on CPU 0, and medians are printed: answers a second, the server's
+CPU time an answer, latency. ``--growth``, ``--workers`` and ``--log`` measure apihour alone.
+
+    --cases json,post   only these       --servers apihour,granian   names that contain these
+    --rounds N  --seconds S              instead of each case's own
+    --quick                              one short round of each, to try the script
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from _bench import Server, arguments, interpreter, median, ratio, table
+from http_chart import Bar, draw
+from http_extras import growth, price_of_log, two_workers
+from http_load import CASES, CROWD, Case, Sample, WrongAnswer, measure, verify, wrk_missing
+from http_servers import ALL_WORKERS, SERVERS, Peer, about, environment, running
+
+WARM = 0.3  # seconds of load before the first round counts: caches fill, code specialises
+CROWDED = ("apihour", "apihour + aiohttp app", "aiohttp Application", "uvicorn + Starlette",
+           "Flask on gunicorn", "Django on gunicorn")
+GOALS = {
+    "limit: uvloop protocol, constant": 0.60, "granian RSGI": 1.5, "socketify": 1.5,
+    "uvicorn + Starlette": 4.0, "Flask on gunicorn": 30.0,
+}
+SATURATED = 0.97  # of a CPU: from here on wrk is what limits the rate
+
+
+@dataclass
+class Result:
+    """What one server did in one case: its samples, or why there are none."""
+
+    peer: Peer
+    samples: list[Sample] = field(default_factory=list)
+    failure: str = ""
+
+    def rates(self) -> list[float]:
+        return [sample.rate for sample in self.samples]
+
+    def costs(self) -> list[float]:
+        return [sample.cpu for sample in self.samples]
+
+
+Results = dict[str, Result]
+
+
+def run_case(case: Case, servers: dict[str, tuple[Peer, Server]], rounds: int) -> Results:
+    """Measure `case` on those of `servers` that can do it, in an order that turns."""
+    results: Results = {}
+    for name, (peer, server) in servers.items():
+        results[name] = result = Result(peer)
+        try:
+            verify(case, server.port)
+            measure(case, server, WARM)
+        except (RuntimeError, OSError, WrongAnswer) as error:
+            result.failure = why(error, server)
+    for number in range(rounds):
+        names = [name for name, result in results.items() if not result.failure]
+        turn = number % max(1, len(names))
+        for name in names[turn:] + names[:turn]:
+            try:
+                results[name].samples.append(measure(case, servers[name][1], case.seconds))
+            except (RuntimeError, OSError) as error:
+                results[name].failure = why(error, servers[name][1])
+    return results
+
+
+def why(error: Exception, server: Server) -> str:
+    """One line: the error, or what the server said when it ended."""
+    if server.process.poll() is None or not server.lines:
+        return str(error).splitlines()[0]
+    fatal = [line for line in server.lines if "Fatal" in line or "Error" in line]
+    return f"ended with status {server.process.returncode}: {[*server.lines, *fatal][-1].strip()}"
+
+
+def run_crowd(case: Case, peers: list[Peer], venv: Path) -> Results:
+    """The ancestor's own case: every CPU shared by all workers and the load."""
+    results: Results = {}
+    for peer in peers:
+        results[peer.name] = result = Result(peer)
+        try:
+            with running(peer, venv, case.name, workers=ALL_WORKERS, cpu=None) as server:
+                verify(case, server.port)
+                measure(case, server, 1.0, cpu=None)
+                result.samples.append(
+                    measure(case, server, case.seconds, cpu=None, threads=ALL_WORKERS))
+        except (RuntimeError, OSError, WrongAnswer) as error:
+            result.failure = str(error).splitlines()[0]
+    return results
+
+
+def run_all(
+    cases: list[Case], peers: list[Peer], venv: Path, missing: dict[str, str]
+) -> dict[str, Results]:
+    """Every case; servers are started once, except those that need a form for each."""
+    found: dict[str, Results] = {}
+    with contextlib.ExitStack() as stack:
+        lasting: dict[str, tuple[Peer, Server]] = {}
+        for peer in peers:
+            if peer.per_case or peer.name in missing:
+                continue
+            try:
+                lasting[peer.name] = (peer, stack.enter_context(running(peer, venv, "")))
+            except RuntimeError as error:
+                missing[peer.name] = last_words(error)
+        for case in cases:
+            began = time.monotonic()
+            for name, (peer, server) in lasting.items():
+                if server.process.poll() is not None:
+                    lasting[name] = (peer, stack.enter_context(running(peer, venv, "")))
+            with contextlib.ExitStack() as once:
+                servers = {
+                    peer.name: (peer, once.enter_context(running(peer, venv, case.name)))
+                    for peer in peers if peer.per_case and case.name not in peer.lacks
+                } | {name: pair for name, pair in lasting.items()
+                     if case.name not in pair[0].lacks}
+                found[case.name] = run_case(case, servers, case.rounds)
+            print(case_table(case, found[case.name]), flush=True)
+            print(f"{time.monotonic() - began:.0f} s\n", file=sys.stderr)
+    return found
+
+
+def last_words(error: Exception) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[-1][:100]
+
+
+# What is printed
+
+
+def case_table(case: Case, results: Results) -> str:
+    """The servers of one case, the cheapest first, and why others are missing."""
+    done = [result for result in results.values() if not result.failure and result.samples]
+    limit = next((result for result in done if result.peer.kind == "limit"), None)
+    ours = results.get("apihour")
+    by_cpu = any(median([s.load for s in result.samples]) > SATURATED for result in done)
+    done.sort(key=lambda result: median(result.costs()))
+    rows = []
+    for result in done:
+        saturated = median([sample.load for sample in result.samples]) > SATURATED
+        rows.append([
+            result.peer.name, f"{median(result.rates()):,.0f}{'*' if saturated else ''}",
+            shown(result, limit, "rates"), shown(result, limit, "costs"),
+            shown(ours, result, "rates"), shown(ours, result, "costs"),
+            f"{median(result.costs()):.1f}",
+            latency(case, [s.p50 for s in result.samples]),
+            latency(case, [s.p99 for s in result.samples]),
+            f"{median([s.load for s in result.samples]):.0%}",
+        ])
+    said = table([
+        f"{case.title} ({case.rounds} x {case.seconds:g} s, {case.connections} connections)",
+        "answers/s", "of limit", "by CPU", "apihour is", "by CPU", "CPU µs", "p50 ms", "p99 ms",
+        "load",
+    ], rows)
+    notes = [f"{result.peer.name}: {result.failure}" for result in results.values()
+             if result.failure]
+    if by_cpu:
+        notes.insert(0, "* wrk saturates: compare CPU time an answer")
+    return "\n".join([said, *notes, ""])
+
+
+def latency(case: Case, figures: list[float]) -> str:
+    """Milliseconds; wrk has no percentiles of requests that are pipelined."""
+    return "-" if "sixteen" in case.lua else f"{median(figures):.2f}"
+
+
+def shown(result: Result | None, base: Result | None, what: str) -> str:
+    """How many times `base` the result is, within rounds; by CPU the other way round."""
+    if result is None or base is None or not result.samples or not base.samples:
+        return "-"
+    if len(result.samples) != len(base.samples):
+        return "-"
+    if what == "costs":
+        result, base = base, result
+    figure = ratio(getattr(result, what)(), getattr(base, what)())
+    return f"{figure:.2f}" if figure < 10 else f"{figure:.1f}"
+
+
+def summary(found: dict[str, Results], peers: list[Peer], missing: dict[str, str]) -> str:
+    """The one table: what an answer of each server costs, relative to apihour's."""
+    rows: list[list[object]] = []
+    for peer in peers:
+        row: list[object] = [peer.name]
+        for results in found.values():
+            result, ours = results.get(peer.name), results.get("apihour")
+            if peer.name in missing or result is None or result.failure:
+                row.append("-")
+            else:
+                row.append(shown(ours, result, "costs"))
+        rows.append(row)
+    notes = [f"{name}: {reason}" for name, reason in missing.items()]
+    for case, results in found.items():
+        ahead = [result.peer.name for result in results.values()
+                 if result.peer.kind == "python" and below(result, results.get("apihour"))]
+        if ahead:
+            notes.append(f"ahead of apihour in {case}: {', '.join(ahead)}")
+    return "\n".join([table(["CPU an answer, apihour = 1", *found], rows), *notes])
+
+
+def below(result: Result, ours: Result | None) -> bool:
+    """Whether an answer of `result` costs less CPU time than ours."""
+    if result.failure or not result.samples or ours is None or not ours.samples:
+        return False
+    return median(result.costs()) < median(ours.costs())
+
+
+def goals(results: Results) -> str:
+    """What JSON GET is meant to reach, and what it has."""
+    ours = results.get("apihour")
+    rows: list[list[object]] = []
+    for name, goal in GOALS.items():
+        base = results.get(name)
+        rows.append([name, f">= {goal:g}", shown(ours, base, "rates"),
+                     shown(ours, base, "costs")])
+    return table(["JSON GET: apihour is", "goal", "by rate", "by CPU"], rows)
+
+
+def chart(results: Results, footnote: str) -> str:
+    """Answers a second on JSON GET, the fastest first, with Flask and the limit as measure."""
+    done = [result for result in results.values() if not result.failure and result.samples]
+    done.sort(key=lambda result: -median(result.rates()))
+    flask = results.get("Flask on gunicorn")
+    bars = []
+    for result in done:
+        words = f"{median(result.rates()):,.0f}/s"
+        if flask is not None and flask.samples and result is not flask:
+            words += f", {shown(result, flask, 'rates')} x Flask"
+        bars.append(Bar(
+            result.peer.name.removeprefix("limit: "), median(result.rates()), words,
+            result.peer.kind))
+    return draw(
+        "JSON requests a second on one core",
+        "one worker, 64 connections, the server and the load on a CPU each; more is better",
+        footnote, bars)
+
+
+# The command
+
+
+def options() -> argparse.Namespace:
+    parser = arguments(__doc__, rounds=0)
+    parser.add_argument("--seconds", type=float, default=0.0, help="of each round")
+    parser.add_argument("--cases", default="", help="json,plaintext,...,crowd: only these")
+    parser.add_argument("--servers", default="", help="only those whose name has one of these")
+    parser.add_argument("--python", default="/usr/bin/python3.11", help="for the environment")
+    parser.add_argument(
+        "--venv", type=Path, default=Path(tempfile.gettempdir()) / "apihour-benchmark-venv",
+        help="where the peers are installed; made on demand")
+    parser.add_argument("--chart", type=Path, help="write the chart of JSON GET to this SVG file")
+    parser.add_argument("--json", type=Path, help="write every sample to this file")
+    for name in ("growth", "workers", "log"):
+        parser.add_argument(f"--{name}", action="store_true", help="measure this, of apihour")
+    return parser.parse_args()
+
+
+def chosen(found: argparse.Namespace) -> tuple[list[Case], list[Peer]]:
+    """The cases and servers asked for, with the rounds asked for; SystemExit names a bad one."""
+    wanted = [name for name in found.cases.split(",") if name]
+    known = [*CASES, CROWD]
+    for name in wanted:
+        if name not in {case.name for case in known}:
+            raise SystemExit(f"--cases {name}: expected {', '.join(case.name for case in known)}")
+    cases = [case for case in known if not wanted or case.name in wanted]
+    rounds, seconds = found.rounds, found.seconds
+    if found.quick:
+        rounds, seconds = rounds or 1, seconds or 1.0
+    cases = [replace(case, rounds=rounds if rounds and case is not CROWD else case.rounds,
+                     seconds=seconds or case.seconds) for case in cases]
+    words = [word.strip().lower() for word in found.servers.split(",") if word.strip()]
+    peers = [peer for peer in SERVERS
+             if not words or any(word in peer.name.lower() for word in words)]
+    if not peers:
+        raise SystemExit(f"--servers {found.servers}: expected part of one of "
+                         + ", ".join(peer.name for peer in SERVERS))
+    return cases, peers
+
+
+def main() -> None:
+    found = options()
+    cases, peers = chosen(found)
+    if reason := wrk_missing():
+        raise SystemExit(reason)
+    missing = environment(found.venv, found.python, peers)
+    lines = about(found.venv, peers)
+    print(f"servers: {lines[0]}\n{lines[1]}\nhere: {interpreter()}, wrk\n", flush=True)
+    alone = {"growth": growth, "workers": two_workers, "log": price_of_log}
+    asked = [name for name in alone if getattr(found, name)]
+    for name in asked:
+        print(alone[name](found.venv, found.quick), end="\n\n", flush=True)
+    if asked and not found.cases:
+        return
+    results = run_all([case for case in cases if case.name != CROWD.name], peers, found.venv,
+                      missing)
+    for case in cases:
+        if case.name == CROWD.name:
+            crowd = [peer for peer in peers if peer.name in CROWDED and peer.name not in missing]
+            results[case.name] = run_crowd(case, crowd, found.venv)
+            print(case_table(case, results[case.name]), flush=True)
+    print(summary(results, peers, missing))
+    if "json" in results:
+        print(f"\n{goals(results['json'])}")
+    write(found, results, lines[0])
+
+
+def write(found: argparse.Namespace, results: dict[str, Results], built: str) -> None:
+    """The files asked for."""
+    if found.chart and "json" in results:
+        footnote = f"{built.partition(' at ')[0]}, benchmarks/http.py, {time.strftime('%Y-%m-%d')}"
+        found.chart.write_text(chart(results["json"], footnote))
+    if found.json:
+        found.json.write_text(json.dumps({
+            "interpreter": built,
+            "cases": {
+                case: {name: {"failure": result.failure,
+                              "samples": [asdict(sample) for sample in result.samples]}
+                       for name, result in servers.items()}
+                for case, servers in results.items()
+            },
+        }, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from apihour.application import HostApplication
 
@@ -36,18 +38,24 @@ def develop(arguments: Sequence[str]) -> int:
         sys.executable, "-m", "apihour", "run", *arguments, "--workers", "1", "--timeout", "0",
         "--debug", "--boot-timeout", "3600", "--graceful-timeout", "1",
     ]
+    signal.signal(signal.SIGTERM, _interrupt)
     while True:
         before = snapshot(root, extra)
-        process = subprocess.Popen(command)
+        process = subprocess.Popen(command, cwd=app.directory)
         try:
             changes = _wait_for_change(process, root, extra, before)
         except KeyboardInterrupt:
-            return process.wait()
+            return 130
         finally:
             if process.poll() is None:
                 process.terminate()
                 process.wait()
         print(f"apihour dev: {', '.join(changes)} changed, starting again", file=sys.stderr)
+
+
+def _interrupt(sig: int, frame: object) -> NoReturn:
+    """Told to end like by Ctrl-C: what was started must not outlive this."""
+    raise KeyboardInterrupt
 
 
 def _wait_for_change(

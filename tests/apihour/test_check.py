@@ -1,0 +1,116 @@
+"""``apihour check`` and ``apihour protocols``."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from apihour.check import check, list_protocols
+from apihour.errors import ApihourError
+
+_numbers = itertools.count()
+Write = Callable[[str], str]
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
+    """Write an application; returns its module's name. Logging is put back afterwards."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+
+    def write(text: str) -> str:
+        name = f"checked_{next(_numbers)}"
+        (tmp_path / f"{name}.py").write_text("import asyncio\nimport apihour\n" + text)
+        return name
+
+    loggers = [logging.getLogger(name) for name in ("gunicorn.error", "gunicorn.access")]
+    before = [(list(log.handlers), log.propagate, log.level) for log in loggers]
+    yield write
+    for log, (handlers, propagate, level) in zip(loggers, before, strict=True):
+        log.handlers[:], log.propagate = handlers, propagate
+        log.setLevel(level)
+
+
+APPLICATION = """
+class Container(apihour.Container):
+    binds = {"echo": "127.0.0.1:9000", "dns": "udp://127.0.0.1:5300"}
+
+    async def make_servers(self):
+        return {"dns": asyncio.DatagramProtocol, "echo": asyncio.Protocol}
+"""
+
+
+def test_says_what_would_be_served_where(
+    write: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = write(APPLICATION)
+    assert check([f"{name}:Container", "-w", "3", "-b", "echo=:9001"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"{name}:Container: 3 workers"
+    assert [line.split() for line in lines[1:]] == [
+        ["dns", "udp", "udp://127.0.0.1:5300"], ["echo", "tcp", "0.0.0.0:9001"]]
+
+
+def test_binds_nothing_and_starts_nothing(write: Write, tmp_path: Path) -> None:
+    name = write("""
+class Container(apihour.Container):
+    binds = {"echo": "unix:x.sock"}
+    def make_servers(self): return {"echo": asyncio.Protocol}
+    async def start(self): raise RuntimeError("must not be called")
+""")
+    assert check([f"{name}:Container"]) == 0
+    assert not (tmp_path / "x.sock").exists()
+
+
+def test_a_bare_application(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    name = write("async def app(scope, receive, send): pass\n")
+    assert check([f"{name}:app", "-w", "1"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].split() == ["http", "asgi", "127.0.0.1:8000"]
+
+
+def test_the_ancestors_form(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    name = write("""
+class Container(apihour.Container):
+    async def make_servers(self, sockets): raise RuntimeError("must not be called")
+""")
+    assert check([f"{name}:Container", "-b", "127.0.0.1:8001"]) == 0
+    assert "make_servers(sockets) on 127.0.0.1:8001" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("text", "words", "message"), [
+    ("1 / 0\n", [], "py:3: 1 / 0: ZeroDivisionError"),
+    ("class Container(apihour.Container):\n    def make_servers(self): return {'x': 3}\n", [],
+     "server 'x': no plugin accepts 3 on a stream bind; asked: "),
+    ("class Container(apihour.Container):\n    def make_servers(self): return [][0]\n", [],
+     "make_servers() failed: "),
+    ("class Container(apihour.Container):\n    def __init__(self): pass\n", [], "__init__"),
+    ("class Container(apihour.Container):\n    binds = {'a': ':1'}\n"
+     "    def make_servers(self): return {'b': asyncio.Protocol}\n", [],
+     "server 'b' has no bind and bind 'a' has no server"),
+    (APPLICATION, ["-b", "dns=:53"], "server 'dns': no plugin accepts"),
+    (APPLICATION, ["-b", "dns=:53", "-b", "dns=udp://:53"], "its binds are of several kinds"),
+    (APPLICATION, ["-b", "web=:80"], "bind 'web' has no server"),
+])
+def test_the_first_fault_is_one_line(
+    write: Write, text: str, words: list[str], message: str
+) -> None:
+    name = write(text)
+    with pytest.raises(ApihourError) as caught:
+        check([f"{name}:Container", *words])
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_protocols_lists_the_plugins_and_what_they_accept(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert list_protocols() == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["asgi", "http", "ssh", "tcp", "udp"]
+    assert "aiohttp.web.Application" in lines[1]
+    assert not any("unusable" in line for line in lines)

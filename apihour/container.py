@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from concurrent.futures import ProcessPoolExecutor
 
+    from apihour.ops_client import Operations
     from apihour.shared import Shared
 
 __all__ = ["Container"]
@@ -83,6 +84,13 @@ class Container:
 
         options = self.config.get("shared") or {}
         return Shared(self.worker.runtime.shared, **options)
+
+    @functools.cached_property
+    def ops(self) -> Operations:
+        """The shell's commands as async methods: ``await container.ops.workers()``."""
+        from apihour.ops_client import Operations
+
+        return Operations(self.worker.runtime)
 
     @functools.cached_property
     def resolver(self) -> Any:

@@ -13,7 +13,6 @@ import asyncio
 import os
 import selectors
 import sys
-import sysconfig
 import threading
 import time
 from collections import deque
@@ -26,9 +25,9 @@ __all__ = ["SILENT", "Block", "LoopWatch", "Place", "fold", "frames_of", "place_
 
 _MACHINERY = frozenset({asyncio.base_events.__file__, asyncio.runners.__file__,
                         asyncio.events.__file__, selectors.__file__})
-_LIBRARIES = tuple(
-    {sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")}
-) + (os.path.dirname(__file__) + os.sep, "<frozen ")
+# Not of sysconfig: asking it costs a third of a megabyte in every worker.
+_LIBRARIES = (os.path.dirname(os.__file__) + os.sep, os.path.dirname(__file__) + os.sep, "<frozen ")
+_INSTALLED = ("/site-packages/", "/dist-packages/")
 SILENT = 1.0  # seconds without a heartbeat; one comes every quarter of a second
 _DEEP = 200  # frames of one stack that are looked at; recursion goes deeper for nothing
 
@@ -78,8 +77,10 @@ def places(frame: FrameType | None, base: FrameType | None = None) -> list[Place
 
 def place_of(stack: list[Place]) -> Place | None:
     """The place to name in one line: the innermost that is not a library's, else the innermost."""
-    own = (place for place in stack if not place.file.startswith(_LIBRARIES))
-    return next(own, stack[0] if stack else None)
+    for place in stack:
+        if not place.file.startswith(_LIBRARIES) and not any(p in place.file for p in _INSTALLED):
+            return place
+    return stack[0] if stack else None
 
 
 def fold(frame: FrameType | None) -> tuple[CodeType, ...]:

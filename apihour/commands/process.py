@@ -6,10 +6,9 @@ import gc as collector
 import logging
 import os
 import re
-import tracemalloc
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from apihour.commands.context import AgentContext
 from apihour.ops import (
@@ -23,6 +22,9 @@ from apihour.ops import (
     Worker,
     stamp,
 )
+
+if TYPE_CHECKING:
+    from tracemalloc import Snapshot
 
 commands = Catalogue()
 
@@ -250,6 +252,8 @@ def mem(
     diff: Annotated[bool, "those that grew the most since --start"] = False,
 ) -> Iterator[MemoryRow | float]:
     """Lines that hold memory, by tracemalloc: mem --start, later mem --diff, at last mem --stop"""
+    import tracemalloc  # here: it brings a megabyte that only those who look should pay
+
     agent = context.agent
     if stop:
         tracemalloc.stop()
@@ -260,7 +264,7 @@ def mem(
         agent.memory = {}
     if not tracemalloc.is_tracing():
         raise CommandFailed("mem: allocations are not traced yet; begin with mem --start")
-    totals = yield from _totals()
+    totals = yield from _totals(tracemalloc.take_snapshot())
     if start:
         agent.memory = {where: size for where, (size, _) in totals.items()}
     before = agent.memory
@@ -273,10 +277,12 @@ def mem(
     yield from rows[: max(0, top)]
 
 
-def _totals() -> Generator[float, None, dict[tuple[str, int], tuple[int, int]]]:
+def _totals(
+    snapshot: Snapshot,
+) -> Generator[float, None, dict[tuple[str, int], tuple[int, int]]]:
     """Sizes and counts by line. Taking the snapshot is one stretch; adding up is not."""
     totals: dict[tuple[str, int], tuple[int, int]] = {}
-    for number, trace in enumerate(tracemalloc.take_snapshot().traces):
+    for number, trace in enumerate(snapshot.traces):
         frame = trace.traceback[0]
         size, count = totals.get((frame.filename, frame.lineno), (0, 0))
         totals[frame.filename, frame.lineno] = (size + trace.size, count + 1)

@@ -11,11 +11,9 @@ from __future__ import annotations
 
 import ast
 import asyncio
-import codeop
 import contextvars
 import inspect
 import io
-import rlcompleter
 import sys
 import traceback
 from dataclasses import dataclass
@@ -78,6 +76,8 @@ async def python(
     names = _session(context, session)
     if complete:
         return [Answer(context.worker.name, "", completions=_complete(source, names))]
+    import codeop
+
     compiler = codeop.CommandCompiler()
     compiler.compiler.flags |= ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
     try:
@@ -136,6 +136,8 @@ def _problem() -> str:
 
 
 def _complete(text: str, names: dict[str, Any]) -> tuple[str, ...]:
+    import rlcompleter
+
     completer = rlcompleter.Completer(names)
     found: list[str] = []
     for state in range(_COMPLETIONS):

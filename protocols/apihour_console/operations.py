@@ -44,6 +44,7 @@ __all__ = ["commands"]
 
 commands = Catalogue()
 
+_BASE = "/apihour/worker.py"  # what is below the worker's own run() is the arbiter's past
 _SHARE = 0.9  # seconds of a stack's deadline for the agent; what is left is the signal's
 
 
@@ -232,6 +233,9 @@ async def _stack_of(
         found = await dump(context.fleet.runtime, worker.row.pid, _SHARE)
     if not found:
         context.missing.append(Missing(name, "gave no stack, neither its agent nor by a signal"))
+    end = next((n for n, one in enumerate(found, 1) if one.function == "run"
+                and one.file.endswith(_BASE)), len(found))
+    found = found[:end]
     state = "blocked, Python cannot run"
     return to_rows(stack_rows(name, "loop", state, worker.row.silent, found))
 

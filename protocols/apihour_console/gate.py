@@ -4,6 +4,7 @@ Rules:
 
 - No I/O and no clock of its own: decisions over numbers, tested as such.
 - A handshake costs milliseconds of computing whoever asks, so refusing comes before it.
+- A login that succeeds gives its token back: rates are for those who do not get in.
 - An IPv4 address counts as itself, an IPv6 one as its /64 (one customer's network).
 """
 
@@ -33,8 +34,8 @@ class Limits:
     per_address: int = 32
     rate: float = 20.0
     burst: int = 60
-    address_rate: float = 5.0
-    address_burst: int = 30
+    address_rate: float = 8.0
+    address_burst: int = 15
     startups_begin: int = 10
     startups_rate: float = 0.3
     startups_full: int = 60
@@ -55,6 +56,9 @@ class _Bucket:
         self._burst = burst
         self._tokens = burst
         self._at = now
+
+    def give_back(self) -> None:
+        self._tokens = min(self._burst, self._tokens + 1)
 
     def take(self, now: float) -> bool:
         self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
@@ -96,9 +100,13 @@ class Gate:
         self._counts[network] += 1
         return ""
 
-    def logged_in(self) -> None:
-        """One of the admitted has logged in: it is no startup any more."""
+    def logged_in(self, address: str) -> None:
+        """One of the admitted has logged in: it is no startup any more, and was no attack."""
         self.starting -= 1
+        self._bucket.give_back()
+        bucket = self._buckets.get(network_of(address))
+        if bucket is not None:
+            bucket.give_back()
 
     def leave(self, address: str, had_logged_in: bool) -> None:
         """One of the admitted is gone."""

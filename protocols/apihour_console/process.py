@@ -22,7 +22,7 @@ import pwd
 import signal
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,8 @@ from apihour_console.audit import AuditLog
 from apihour_console.calls import Identity
 from apihour_console.fleet import Fleet
 from apihour_console.gate import Limits
-from apihour_console.keys import KeyDirectory, prepare
+from apihour_console.health import HealthServer
+from apihour_console.keys import KeyDirectory, Prepared, prepare
 from apihour_console.local import LocalServer
 from apihour_console.providers import audit_provider, sessions_provider
 from apihour_console.server import ServerSettings, ShellServer
@@ -117,7 +118,6 @@ class Console:
             loop.add_signal_handler(number, self._leaving.set)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a terminal that closes is the arbiter's
         fleet = Fleet(self.runtime, self.logger)
-        ssh = None
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(fleet.close)
             await fleet.start()
@@ -128,6 +128,10 @@ class Console:
             local = LocalServer(self.runtime.console_socket, fleet, ssh.audit, self.logger)
             await local.start()
             stack.push_async_callback(local.stop)
+            if self.settings.health is not None:
+                health = HealthServer(fleet.census, fleet.meter, self.logger)
+                await health.start(_listener(int(self.settings.health["fd"])))
+                stack.push_async_callback(health.stop)
             self._report_ready()
             orphan = loop.create_task(self._watch_arbiters(ssh))
             stack.callback(orphan.cancel)
@@ -137,35 +141,41 @@ class Console:
 
     def _start_ssh(self, fleet: Fleet) -> ShellServer:
         settings, options = self.settings, self.settings.options
-        audit_path = self.state / "audit.jsonl" if self.state.is_dir() else None
         shell = ServerSettings(
             name=settings.name, greeting=self.greeting, history=self.state,
             strict=settings.strict, login_timeout=float(options.get("login_timeout", 20.0)),
             idle_timeout=float(options.get("idle_timeout", 1800.0)), limits=settings.limits(),
         )
         sockets = [_listener(fd) for fd in settings.fds.get("ssh", ())]
-        prepared = None
-        if sockets:
-            address = sockets[0].getsockname()
-            host, port = address[:2] if isinstance(address, tuple) else (str(address), 0)
-            prepared = prepare(
-                self.keys, terminal=settings.terminal, root=os.geteuid() == 0,
-                home=self._home(), host=_reachable(host), port=port,
-            )
-            audit_path = self.state / "audit.jsonl" if self.state.is_dir() else None
+        prepared = self._prepare(sockets)
+        audit_path = self.state / "audit.jsonl" if self.state.is_dir() else None
         audit = AuditLog(audit_path, self.logger)
         server = ShellServer(fleet, audit, self.keys, shell, self.logger)
-        if prepared is not None:
-            for note in prepared.notes:
-                self.logger.info("shell: %s", note)
-            if prepared.host_key is not None:
-                server.configure(prepared.host_key, prepared.authorized)
-            else:
-                self.logger.warning("shell: %s", prepared.off)
-            for sock in sockets:
-                server.listen(sock)
+        if prepared.host_key is not None:
+            server.configure(prepared.host_key, prepared.authorized)
+        for sock in sockets:
+            server.listen(sock)
+        if sockets:
             server.watch()
         return server
+
+    def _prepare(self, sockets: Sequence[socket.socket]) -> Prepared:
+        """Get the keys ready, and say what the operator must know."""
+        address = _address(sockets[0]) if sockets else ("127.0.0.1", 0)
+        prepared = prepare(
+            self.keys, terminal=self.settings.terminal and bool(sockets), host=address[0],
+            root=os.geteuid() == 0, home=self._home(), port=address[1],
+        ) if sockets or not self.keys.authorized.exists() else Prepared()
+        for note in prepared.notes:
+            self.logger.info("shell: %s", note)
+        if prepared.off:
+            self.logger.warning("shell: %s", prepared.off)
+        for sock in sockets if prepared.host_key is not None else ():
+            host, port = _address(sock)
+            self.logger.info(
+                "shell: ssh admin@%s -p %d (%d keys)", host, port, len(prepared.authorized.keys)
+            )
+        return prepared
 
     def _home(self) -> Path | None:
         given = self.settings.options.get("home")
@@ -219,8 +229,13 @@ def _listener(descriptor: int) -> socket.socket:
     return sock
 
 
-def _reachable(host: str) -> str:
-    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+def _address(sock: socket.socket) -> tuple[str, int]:
+    """What a client on this machine connects to."""
+    address = sock.getsockname()
+    if not isinstance(address, tuple):
+        return str(address), 0
+    host = str(address[0])
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), int(address[1])
 
 
 def make_logger(level: str) -> logging.Logger:

@@ -149,11 +149,12 @@ def table(
     columns: Sequence[Column], rows: Sequence[Mapping[str, Any]], width: int | None = None,
     colour: bool = False,
 ) -> str:
-    """A table with a header line; `width`: of the terminal in characters, None: no limit.
+    """A table with a header line, also over no rows.
 
+    `width`: of the terminal in characters, None: no limit.
     A column of several lines (a stack) goes below its row, indented.
     """
-    if not rows:
+    if not columns:
         return ""
     blocks = _block_columns(columns, rows)
     columns = [column for column in columns if column.name not in blocks]

@@ -118,7 +118,7 @@ def wants_more(source: str) -> bool:
     last = source.rpartition("\n")[2]
     if "\n" in source and not last.strip():
         source = source[: len(source) - len(last)]
-    return not all(_is_complete(one) for one in blocks(source))
+    return not _is_complete(source, "exec") or not _is_complete(blocks(source)[-1], "single")
 
 
 def blocks(source: str) -> list[str]:
@@ -143,10 +143,10 @@ def blocks(source: str) -> list[str]:
     ]
 
 
-def _is_complete(source: str) -> bool:
+def _is_complete(source: str, symbol: str) -> bool:
     compiler = codeop.CommandCompiler()
     compiler.compiler.flags |= ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
     try:
-        return compiler(source, "<shell>", "single") is not None
+        return compiler(source, "<shell>", symbol) is not None
     except (SyntaxError, ValueError, OverflowError):
         return True  # the worker says what is wrong with it

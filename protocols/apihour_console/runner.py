@@ -20,6 +20,7 @@ from apihour.errors import ApihourError, UsageError
 from apihour.ops import Catalogue, Role
 from apihour_console.audit import AuditLog
 from apihour_console.calls import FAILED, Call, Identity, Result, apply, parse_call
+from apihour_console.present import presented
 from apihour_console.render import clean, csv_text, json_line, json_text, paint, table
 
 __all__ = ["CANCELLED", "FleetLike", "Front", "Leave", "Runner", "Sink", "split_words"]
@@ -146,6 +147,9 @@ class Runner:
             return json_text(rows)
         if call.csv:
             return csv_text(result.columns, result.rows)
+        own = presented(call.command.name, result.rows, self.sink.colour)
+        if own is not None:
+            return own
         return table(result.columns, result.rows, self.sink.width, self.sink.colour)
 
     async def _stream(self, call: Call) -> int:

@@ -171,7 +171,7 @@ class ShellServer:
         return server
 
     def _logged_in(self, server: ConsoleServer) -> None:
-        self.gate.logged_in()
+        self.gate.logged_in(server.address)
         self._record("login", self.identity(server))
 
     def _lost(self, server: ConsoleServer) -> None:

@@ -68,6 +68,13 @@ class FakeFleet:
             return Result.of(call, [{"line": number} for number in range(200)])
         if name == "big":
             return Result(text="x" * 79 + "\n" * 1 + ("y" * 79 + "\n") * 40_000)
+        if name == "top":
+            return Result.of(call, [
+                {"kind": kind, "name": one, "state": state, "requests_s": 1.0, "connections": 2,
+                 "accepted_s": 0.5, "errors_s": 0.0, "cpu": 3.0, "rss": 1 << 24, "lag": 0.0003}
+                for kind, one, state in (("worker", "1.1", "serving"), ("worker", "2.1", "stuck"),
+                                         ("server", "http", "http"))
+            ])
         rows: list[dict[str, Any]] = [
             {"worker": "1.1", "pid": 11, "state": "serving", "age": 1.5},
             {"worker": "2.1", "pid": 12, "state": "draining\x1b[2J", "age": 90.0},
@@ -111,7 +118,8 @@ def make_catalogue() -> Catalogue:
         ("help", Role.OBSERVER, False), ("version", Role.OBSERVER, False),
         ("exit", Role.OBSERVER, False), ("fail", Role.OBSERVER, False),
         ("wait", Role.OBSERVER, False), ("long", Role.OBSERVER, False),
-        ("big", Role.OBSERVER, False), ("numbers", Role.OBSERVER, True),
+        ("big", Role.OBSERVER, False), ("top", Role.OBSERVER, False),
+        ("conns", Role.OBSERVER, False), ("numbers", Role.OBSERVER, True),
         ("reload", Role.OPERATOR, False), ("kick", Role.ADMIN, False),
     ):
         catalogue.add(Command(name, f"does {name}", role=role, streams=streams,

@@ -1,0 +1,259 @@
+"""The SSH server against hostile and unusual clients: tries, floods, certificates, audits."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import sys
+import threading
+import time
+from pathlib import Path
+
+import asyncssh
+import pytest
+
+from apihour_console.connection import ConsoleChannel, ConsoleConnection
+from apihour_console.gate import Limits
+from tests.apihour_console.support import Shells, run, ssh_command, wait_until
+
+paramiko = pytest.importorskip("paramiko")
+
+
+async def connect(shells: Shells, key: asyncssh.SSHKey | Path, **options: object):  # type: ignore[no-untyped-def]
+    return await asyncssh.connect(
+        "127.0.0.1", shells.port, client_keys=[key], known_hosts=None, username="x",
+        config=None, agent_path=None, **options,
+    )
+
+
+async def test_six_wrong_keys_end_the_connection(shells: Shells) -> None:
+    wrong = [asyncssh.generate_private_key("ssh-ed25519") for _ in range(12)]
+    with pytest.raises(asyncssh.DisconnectError, match="Too many authentication failures"):
+        await asyncssh.connect(
+            "127.0.0.1", shells.port, client_keys=[*wrong, str(shells.key_files["admin"])],
+            known_hosts=None, username="x", config=None, agent_path=None,
+        )
+    await wait_until(lambda: not shells.server.connections)
+    refused = shells.server.audit.recent()[-1]
+    assert (refused.event, refused.outcome) == ("refused", "6 keys refused")
+
+
+async def test_ten_sessions_at_once(shells: Shells) -> None:
+    async with await connect(shells, shells.key_files["admin"]) as connection:
+        sessions = [await connection.create_process("wait") for _ in range(10)]
+        with pytest.raises(asyncssh.ChannelOpenError):
+            await connection.create_process("version")
+        sessions[0].close()
+        await wait_until(lambda: len(shells.fleet.cancelled) == 1)
+        assert (await connection.run("version")).stdout == "apihour 1.0\n"
+
+
+async def test_the_login_name_chooses_nothing(shells: Shells) -> None:
+    for user in ("admin", "root", "observer"):
+        command = ssh_command(shells.port, shells.key_files["observer"], "kick", user=user)
+        assert (await run(command))[0] == 126
+
+
+async def test_from_is_honoured_and_rsa_and_ecdsa_log_in(tmp_path: Path) -> None:
+    shells = Shells(tmp_path)
+    shells.add_key("admin", ',from="10.0.0.0/8"')
+    shells.add_key("operator", kind="ssh-rsa")
+    shells.add_key("observer", ',from="127.0.0.0/8"', kind="ecdsa-sha2-nistp256")
+    await shells.start()
+    try:
+        assert (await shells.run("version", role="admin"))[0] == 255
+        assert (await shells.run("version", role="operator"))[0] == 0
+        assert (await shells.run("version", role="observer"))[0] == 0
+    finally:
+        await shells.stop()
+
+
+async def test_user_certificates_by_an_authority(tmp_path: Path) -> None:
+    shells = Shells(tmp_path)
+    authority = asyncssh.generate_private_key("ssh-ed25519", comment="ca")
+    public = authority.export_public_key("openssh").decode().strip()
+    shells.add_key("admin")
+    line = f'cert-authority,principals="ops",role="operator" {public}'
+    shells.keys.write_authorized([*shells.keys.authorized.read_text().splitlines(), line])
+    await shells.start()
+
+    async def attempt(principal: str, valid: bool = True) -> int:
+        user = asyncssh.generate_private_key("ssh-ed25519")
+        ends = int(time.time()) + (600 if valid else -600)
+        certificate = authority.generate_user_certificate(
+            user.convert_to_public(), "you", principals=[principal],
+            valid_after=int(time.time()) - 1200, valid_before=ends,
+        )
+        path = tmp_path / f"cert_{principal}_{valid}"
+        path.write_bytes(user.export_private_key("openssh"))
+        path.chmod(0o600)
+        Path(f"{path}-cert.pub").write_bytes(certificate.export_certificate("openssh"))
+        return (await run(ssh_command(shells.port, path, "reload")))[0]
+
+    try:
+        assert await attempt("ops") == 0
+        assert await attempt("dev") == 255
+        assert await attempt("ops", valid=False) == 255
+        keys = shells.keys.authorized.read_text().splitlines()
+        shells.keys.write_authorized([line for line in keys if "authority" not in line])
+        await wait_until(lambda: len(shells.server.authorized.keys) == 1)
+        assert await attempt("ops") == 255
+    finally:
+        await shells.stop()
+
+
+async def test_paramiko_runs_commands(shells: Shells) -> None:
+    def work() -> tuple[int, bytes, int]:
+        client = paramiko.SSHClient()
+        client.set_missing_host_key_policy(paramiko.AutoAddPolicy())
+        client.connect(
+            "127.0.0.1", shells.port, "x", key_filename=str(shells.key_files["admin"]),
+            look_for_keys=False, allow_agent=False, timeout=10,
+        )
+        try:
+            _, out, _ = client.exec_command("workers --json", timeout=10)
+            text = out.read()
+            status = out.channel.recv_exit_status()
+            shell = client.invoke_shell("xterm", 100, 30)
+            shell.settimeout(10)
+            seen = b""
+            shell.send(b"exit\r")
+            while data := shell.recv(1000):
+                seen += data
+            assert b"apihour" in seen
+            return status, text, shell.recv_exit_status()
+        finally:
+            client.close()
+
+    logging.getLogger("paramiko").setLevel(logging.ERROR)
+    status, text, left = await asyncio.to_thread(work)
+    assert (status, left) == (0, 0) and len(json.loads(text)) == 2
+
+
+async def test_ssh_audit_has_nothing_but_the_post_quantum_remark(shells: Shells) -> None:
+    report, text = await audit(shells.port)
+    assert not [found for found in report if found[1] == "fail"], report
+    assert {found[2] for found in report if found[1] == "warn"} <= {
+        "does not provide protection against post-quantum attacks"
+    }
+    assert "throttling" not in text
+
+
+async def test_ssh_audit_has_nothing_at_all_when_strict(tmp_path: Path) -> None:
+    shells = Shells(tmp_path, strict=True)
+    await shells.start()
+    try:
+        report, text = await audit(shells.port)
+        assert report == [] and "throttling" not in text
+    finally:
+        await shells.stop()
+
+
+async def audit(port: int) -> tuple[list[tuple[str, str, str]], str]:
+    """The fails and warnings of ssh-audit, and the whole text."""
+    script = "import sys; from ssh_audit.ssh_audit import main; sys.exit(main())"
+    _, out, err = await run(
+        [sys.executable, "-c", script, "-n", "-v", "-p", str(port), "127.0.0.1"], timeout=60
+    )
+    found = []
+    for line in out.splitlines():
+        for level in ("fail", "warn"):
+            before, mark, after = line.partition(f"[{level}] ")
+            if mark:
+                found.append((before.strip(" -`"), level, after.strip()))
+    assert "curve25519" in out or "mlkem" in out, out + err
+    return found, out
+
+
+async def test_a_flood_is_refused_before_it_costs(tmp_path: Path) -> None:
+    shells = Shells(tmp_path, limits=Limits(address_rate=0.1, address_burst=5))
+    await shells.start()
+    try:
+        banners = 0
+        for _ in range(50):
+            reader, writer = await asyncio.open_connection("127.0.0.1", shells.port)
+            try:
+                banners += bool(await asyncio.wait_for(reader.read(100), 5))
+            except ConnectionResetError:
+                continue
+            finally:
+                writer.close()
+        assert banners == 5
+        assert shells.server.gate.refused["too fast from the address"] == 45
+        await wait_until(lambda: shells.server.gate.open == 0)
+    finally:
+        await shells.stop()
+
+
+async def test_garbage_costs_its_own_connection_only(tmp_path: Path) -> None:
+    shells = Shells(tmp_path, login_timeout=1.0)
+    await shells.start()
+    for data in (b"GET / HTTP/1.1\r\n\r\n", b"\x00" * 5000, b"SSH-2.0-x\r\n" + b"\xff" * 70000):
+        reader, writer = await asyncio.open_connection("127.0.0.1", shells.port)
+        writer.write(data)
+        try:
+            while await asyncio.wait_for(reader.read(65536), 10):
+                pass
+        except ConnectionResetError:
+            pass
+        finally:
+            writer.close()
+    assert (await shells.run("version"))[0] == 0
+    await wait_until(lambda: shells.server.gate.open == 0)
+    await shells.stop()
+
+
+async def test_who_does_not_log_in_is_cut_off(tmp_path: Path) -> None:
+    shells = Shells(tmp_path, login_timeout=1.0)
+    await shells.start()
+    try:
+        reader, writer = await asyncio.open_connection("127.0.0.1", shells.port)
+        started = time.monotonic()
+        while await asyncio.wait_for(reader.read(1000), 10):
+            pass
+        assert 0.5 < time.monotonic() - started < 5
+        writer.close()
+    finally:
+        await shells.stop()
+
+
+async def test_logins_do_not_wait_for_the_default_executor(shells: Shells) -> None:
+    loop = asyncio.get_running_loop()
+    release = threading.Event()
+    blocked = [loop.run_in_executor(None, release.wait, 30) for _ in range(64)]
+    try:
+        assert (await shells.run("version", timeout=10))[0] == 0
+    finally:
+        release.set()
+        await asyncio.gather(*blocked)
+
+
+async def test_the_host_key_may_change_under_it(shells: Shells) -> None:
+    before = await asyncssh.get_server_host_key("127.0.0.1", shells.port, config=None)
+    shells.keys.host_key.unlink()
+    shells.keys.make_host_key()
+    await asyncio.sleep(1.2)
+    after = await asyncssh.get_server_host_key("127.0.0.1", shells.port, config=None)
+    assert before is not None and after is not None
+    assert before.get_fingerprint() != after.get_fingerprint()
+    assert (await shells.run("version"))[0] == 0
+
+
+async def test_unreadable_keys_let_nobody_new_in(shells: Shells) -> None:
+    shells.keys.authorized.write_bytes(b"\xff\xfe")
+    await wait_until(lambda: not shells.server.authorized.keys)
+    assert (await shells.run("version"))[0] == 255
+
+
+def test_the_private_names_of_asyncssh_are_where_they_were() -> None:
+    for name in ("_update_recv_pktlen", "reload_config", "send_userauth_failure"):
+        assert callable(getattr(asyncssh.SSHServerConnection, name, None)), name
+    assert hasattr(asyncssh.SSHServerChannel, "_process_break_request")
+    assert ConsoleChannel._process_eow_at_openssh_dot_com_request
+    names = asyncssh.SSHServerChannel.__init__.__code__.co_varnames
+    assert names[:11] == (
+        "self", "conn", "loop", "allow_pty", "line_editor", "line_echo", "line_history",
+        "max_line_length", "encoding", "errors", "window",
+    )
+    assert ConsoleConnection.__mro__[1] is asyncssh.SSHServerConnection

@@ -5,12 +5,13 @@ Rules:
 - The only module of the console that uses names asyncssh does not document; each says why,
   and a test fails when a release moves one.
 - The key's entry decides the role; the login name chooses nothing.
-- Six failed tries end a connection (OpenSSH's MaxAuthTries), ten sessions at once are what
-  one may have (MaxSessions). No forwarding, agent or subsystem is ever granted.
+- Too many failed tries end a connection (MaxAuthTries of sshd_config(5)), and it may have
+  so many sessions at once (MaxSessions). No forwarding, agent or subsystem is ever granted.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -20,10 +21,7 @@ import asyncssh
 from apihour.connections import format_peer
 from apihour_console.authorized import AuthorizedKey, AuthorizedKeys
 
-__all__ = ["AUTH_TRIES", "SESSIONS", "ConsoleChannel", "ConsoleConnection", "ConsoleServer"]
-
-AUTH_TRIES = 6  # MaxAuthTries of sshd_config(5)
-SESSIONS = 10  # MaxSessions of sshd_config(5)
+__all__ = ["ConsoleChannel", "ConsoleConnection", "ConsoleServer"]
 
 
 class ConsoleChannel(asyncssh.SSHServerChannel[bytes]):
@@ -45,7 +43,14 @@ class ConsoleChannel(asyncssh.SSHServerChannel[bytes]):
 class ConsoleConnection(asyncssh.SSHServerConnection):
     """asyncssh's server connection, with its tries counted and its options left alone."""
 
-    failures = 0
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, options: asyncssh.SSHServerConnectionOptions,
+        tries: int,
+    ) -> None:
+        """`tries`: failures after which it ends; 0: no limit."""
+        super().__init__(loop, options)
+        self._tries = tries
+        self.failures = -1  # the probe with method "none", sent first by all, is free
 
     async def reload_config(self) -> None:
         """Nothing depends on who logs in, so options need not be made again.
@@ -67,7 +72,7 @@ class ConsoleConnection(asyncssh.SSHServerConnection):
     def send_userauth_failure(self, partial_success: bool) -> None:
         """Count every refused try, of whatever method, and end the connection at the limit."""
         self.failures += 1
-        if self.failures >= AUTH_TRIES:
+        if self._tries and self.failures >= self._tries:
             self.disconnect(
                 asyncssh.DISC_NO_MORE_AUTH_METHODS_AVAILABLE, "Too many authentication failures"
             )
@@ -99,14 +104,15 @@ class ConsoleServer(asyncssh.SSHServer):
     """Decides who gets in, and makes a session for each channel.
 
     `authorized` returns the keys of now; `make_session` gets this object; `logged_in` and
-    `lost` are told about this object.
+    `lost` are told about this object; `most_sessions`: at once, 0: no limit.
     """
 
     def __init__(
-        self, authorized: Callable[[], AuthorizedKeys],
+        self, most_sessions: int, authorized: Callable[[], AuthorizedKeys],
         make_session: Callable[[ConsoleServer], asyncssh.SSHServerSession[bytes]],
         logged_in: Callable[[ConsoleServer], None], lost: Callable[[ConsoleServer], None],
     ) -> None:
+        self._most_sessions = most_sessions
         self._matcher = _Matcher(authorized)
         self._make_session = make_session
         self._logged_in = logged_in
@@ -115,7 +121,7 @@ class ConsoleServer(asyncssh.SSHServer):
         self.sessions: set[Any] = set()
         self.entry: AuthorizedKey | None = None
         self.name = ""
-        self.address = "local"
+        self.address = ""
         self.peer = ""
         self.kicked = False
         self._quiet_since = time.monotonic()
@@ -123,7 +129,7 @@ class ConsoleServer(asyncssh.SSHServer):
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
         self.connection = conn
         peer = conn.get_extra_info("peername")
-        self.address = peer[0] if isinstance(peer, tuple) else "local"
+        self.address = peer[0] if isinstance(peer, tuple) else ""
         self.peer = format_peer(peer)
         conn.set_authorized_keys(self._matcher)
 
@@ -133,7 +139,7 @@ class ConsoleServer(asyncssh.SSHServer):
     @property
     def failures(self) -> int:
         """Tries to log in that were refused."""
-        return getattr(self.connection, "failures", 0)
+        return max(0, getattr(self.connection, "failures", 0))
 
     @property
     def idle(self) -> float:
@@ -154,7 +160,8 @@ class ConsoleServer(asyncssh.SSHServer):
         self._logged_in(self)
 
     def session_requested(self) -> Any:
-        if self.entry is None or len(self.sessions) >= SESSIONS:
+        most = self._most_sessions
+        if self.entry is None or (most and len(self.sessions) >= most):
             return False
         session = self._make_session(self)
         self.sessions.add(session)

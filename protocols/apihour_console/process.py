@@ -33,12 +33,12 @@ from apihour.version import __version__
 from apihour_console.audit import AuditLog
 from apihour_console.calls import Identity
 from apihour_console.fleet import Fleet
-from apihour_console.gate import Limits
 from apihour_console.health import HealthServer
 from apihour_console.keys import KeyDirectory, Prepared, prepare
 from apihour_console.local import LocalServer
 from apihour_console.providers import audit_provider, sessions_provider
 from apihour_console.server import ServerSettings, ShellServer
+from apihour_ssh.limits import Limits
 
 __all__ = ["VARIABLE", "Console", "Settings", "main"]
 
@@ -93,8 +93,11 @@ class Settings:
     def limits(self) -> Limits:
         """The limits of logins. Raises ConfigurationError on a name that is none."""
         try:
-            return Limits(**self.options.get("limits", {}))
-        except TypeError as error:
+            given = dict(self.options.get("limits", {}))
+            if "startups" in given:
+                given["startups"] = tuple(given["startups"])
+            return Limits(**given)
+        except (TypeError, ValueError) as error:
             raise ConfigurationError(f"{VARIABLE}: limits: {error}") from error
 
 

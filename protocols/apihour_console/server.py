@@ -29,24 +29,18 @@ from apihour_console.audit import AuditLog
 from apihour_console.authorized import AuthorizedKeys
 from apihour_console.calls import Identity
 from apihour_console.connection import ConsoleConnection, ConsoleServer
-from apihour_console.gate import Gate, Limits
 from apihour_console.keys import KeyDirectory, KeysError
 from apihour_console.render import clean
 from apihour_console.runner import FleetLike
 from apihour_console.session import Session
 from apihour_console.shell import ShellContext
+from apihour_ssh import hardening
+from apihour_ssh._asyncssh import available_kex
+from apihour_ssh.limits import Admission, Limits
 
 __all__ = ["ServerSettings", "ShellServer"]
 
-_CIPHERS = ("aes256-gcm@openssh.com", "aes128-gcm@openssh.com", "aes256-ctr")
-_MACS = ("hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com")
-_STRICT_KEX = ("mlkem768x25519-sha256",)
-# For OpenSSH before 9.9; they cost ssh-audit's post-quantum warning.
-_COMPATIBLE_KEX = ("curve25519-sha256", "curve25519-sha256@libssh.org")
 _WATCH = 1.0  # seconds between looks at the key files and at idle sessions
-# OpenSSH's client tells only a server of this name that its reader is gone
-# (eow@openssh.com, PROTOCOL 2.1), which is what ends `ssh host logs -f | head -1`.
-_VERSION = "OpenSSH_apihour"
 
 
 @dataclass(frozen=True)
@@ -75,7 +69,7 @@ class ShellServer:
         self.keys = keys
         self.settings = settings
         self.logger = logger
-        self.gate = Gate(settings.limits)
+        self.admission = Admission(settings.limits, time.monotonic())
         self.authorized = AuthorizedKeys()
         self.connections: set[ConsoleServer] = set()
         self._options: asyncssh.SSHServerConnectionOptions | None = None
@@ -88,16 +82,15 @@ class ShellServer:
         """Use these keys for connections from now on."""
         self.authorized = authorized
         self._seen = self._fingerprint_files()
-        kex = _STRICT_KEX if self.settings.strict else _STRICT_KEX + _COMPATIBLE_KEX
-        self._options = asyncssh.SSHServerConnectionOptions(
-            server_factory=self._make_server, server_host_keys=[host_key],
-            server_version=_VERSION, kex_algs=list(kex), encryption_algs=list(_CIPHERS),
-            mac_algs=list(_MACS), compression_algs=None, password_auth=False,
-            kbdint_auth=False, host_based_auth=False, gss_host=None, agent_forwarding=False,
-            x11_forwarding=False, allow_scp=False, line_editor=False, encoding=None,
-            login_timeout=self.settings.login_timeout,
-            keepalive_interval=self.settings.keepalive, keepalive_count_max=3,
-        )
+        algorithms = hardening.STRICT if self.settings.strict else hardening.COMPATIBLE
+        facts = {
+            **hardening.options(algorithms), "kex_algs": available_kex(algorithms.kex),
+            "server_factory": self._make_server, "server_host_keys": [host_key],
+            "allow_scp": False, "line_editor": False, "encoding": None,
+            "login_timeout": self.settings.login_timeout,
+            "keepalive_interval": self.settings.keepalive,
+        }
+        self._options = asyncssh.SSHServerConnectionOptions(**facts)
 
     # Accepting.
 
@@ -137,8 +130,8 @@ class ShellServer:
         await asyncio.sleep(0.1)
 
     async def _admit(self, sock: socket.socket, peer: Any) -> None:
-        address = peer[0] if isinstance(peer, tuple) else "local"
-        if self._options is None or self.gate.admit(address):
+        address = peer[0] if isinstance(peer, tuple) else ""
+        if self._options is None or self.admission.admit(address, time.monotonic()):
             sock.close()
             return
         sock.setblocking(False)
@@ -146,14 +139,16 @@ class ShellServer:
         try:
             await loop.connect_accepted_socket(self.protocol, sock)
         except BaseException:
-            self.gate.leave(address, False)
+            self.admission.leave(address, False)
             raise
 
     def protocol(self) -> ConsoleConnection:
         """The protocol of one new connection."""
         if self._options is None:
             raise RuntimeError("the shell has no host key yet; expected configure() first")
-        return ConsoleConnection(asyncio.get_running_loop(), self._options)
+        return ConsoleConnection(
+            asyncio.get_running_loop(), self._options, self.settings.limits.auth_tries
+        )
 
     def stop_accepting(self) -> None:
         """Close the listeners and stop watching; sessions go on."""
@@ -165,18 +160,19 @@ class ShellServer:
 
     def _make_server(self) -> ConsoleServer:
         server = ConsoleServer(
-            lambda: self.authorized, self._make_session, self._logged_in, self._lost
+            self.settings.limits.sessions, lambda: self.authorized, self._make_session,
+            self._logged_in, self._lost,
         )
         self.connections.add(server)
         return server
 
     def _logged_in(self, server: ConsoleServer) -> None:
-        self.gate.logged_in(server.address)
+        self.admission.logged_in(server.address)
         self._record("login", self.identity(server))
 
     def _lost(self, server: ConsoleServer) -> None:
         self.connections.discard(server)
-        self.gate.leave(server.address, server.entry is not None)
+        self.admission.leave(server.address, server.entry is not None)
         if server.entry is None and server.failures:
             who = Identity(clean(server.name)[:64], address=server.peer)
             self._record("refused", who, f"{server.failures} keys refused")

@@ -4,6 +4,7 @@ Rules:
 
 - No I/O, no clock, no SSH: decisions over numbers; the caller says what time it is.
 - Refusing comes before the key exchange, which costs milliseconds whoever asks.
+- A login that succeeds gives its token back: the rates are for those who do not get in.
 - An IPv4 address counts as itself, an IPv6 one as its /64 (one customer's network);
   a peer without an address (a unix socket) meets the limits of the whole server only.
 - Memory is bounded: the networks longest unseen are forgotten.
@@ -70,6 +71,10 @@ class TokenBucket:
         self._tokens -= 1.0
         return True
 
+    def give_back(self) -> None:
+        """Put one token back."""
+        self._tokens = min(self._burst, self._tokens + 1.0)
+
 
 class Admission:
     """Counts connections from :meth:`admit` to :meth:`leave`."""
@@ -99,9 +104,13 @@ class Admission:
         self._counts[network] += 1
         return ""
 
-    def logged_in(self) -> None:
-        """One of the admitted has logged in, and is no startup any more."""
+    def logged_in(self, address: str = "") -> None:
+        """One of the admitted has logged in: it is no startup any more, and was no attack."""
         self.starting -= 1
+        self._bucket.give_back()
+        bucket = self._buckets.get(network_of(address))
+        if bucket is not None:
+            bucket.give_back()
 
     def leave(self, address: str, had_logged_in: bool) -> None:
         """One of the admitted is gone."""

@@ -164,7 +164,7 @@ class SSHServer:
 
     def connection_logged_in(self, connection: HostedConnection) -> None:
         """Called by the connection."""
-        self._admission.logged_in()
+        self._admission.logged_in(connection.address)
         self._counts["logins"] += 1
         self.logger.info("server %r: %s: logged in as %r", self.name, connection.address,
                          connection.user)

@@ -14,7 +14,7 @@ import asyncssh
 import pytest
 
 from apihour_console.connection import ConsoleChannel, ConsoleConnection
-from apihour_console.gate import Limits
+from apihour_ssh.limits import Limits
 from tests.apihour_console.support import Shells, run, ssh_command, wait_until
 
 paramiko = pytest.importorskip("paramiko")
@@ -180,8 +180,8 @@ async def test_a_flood_is_refused_before_it_costs(tmp_path: Path) -> None:
             finally:
                 writer.close()
         assert banners == 5
-        assert shells.server.gate.refused["too fast from the address"] == 45
-        await wait_until(lambda: shells.server.gate.open == 0)
+        assert shells.server.admission.refused["connections from one address come too fast"] == 45
+        await wait_until(lambda: shells.server.admission.open == 0)
     finally:
         await shells.stop()
 
@@ -200,7 +200,7 @@ async def test_garbage_costs_its_own_connection_only(tmp_path: Path) -> None:
         finally:
             writer.close()
     assert (await shells.run("version"))[0] == 0
-    await wait_until(lambda: shells.server.gate.open == 0)
+    await wait_until(lambda: shells.server.admission.open == 0)
     await shells.stop()
 
 
@@ -257,3 +257,12 @@ def test_the_private_names_of_asyncssh_are_where_they_were() -> None:
         "max_line_length", "encoding", "errors", "window",
     )
     assert ConsoleConnection.__mro__[1] is asyncssh.SSHServerConnection
+
+
+async def test_logins_that_succeed_are_not_rationed(tmp_path: Path) -> None:
+    shells = Shells(tmp_path, limits=Limits(address_rate=0.1, address_burst=3))
+    await shells.start()
+    try:
+        assert [(await shells.run("version"))[0] for _ in range(8)] == [0] * 8
+    finally:
+        await shells.stop()

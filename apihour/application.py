@@ -148,6 +148,7 @@ class HostApplication(Application):  # type: ignore[misc]
     def examine(self) -> dict[str, list[str]]:
         """Read the configuration, import the target, return its binds: the probe's work."""
         self.do_load_config()
+        os.environ.update(self.cfg.env)  # as the workers will have it
         logger_class = self.cfg.logger_class
         logger_class(self.cfg)
         cls = load_target(self.target)

@@ -93,6 +93,7 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         before = self.app.cfg
         self.app.reload()
         fresh, self.app.cfg = self.app.cfg, before
+        fresh.env_orig = before.env_orig  # not what `before` has put there
         return fresh
 
     def app_binds(self, declared: dict[str, list[str]]) -> dict[str, list[Address]]:
@@ -141,7 +142,7 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         self.cfg.on_starting(self)
         self.init_signals()
         signal.set_wakeup_fd(self._wakeup_writer, warn_on_full_buffer=False)
-        for listener in self.LISTENERS:
+        for listener in [*self.LISTENERS, *self.extra_listeners.values()]:
             self.log.info("Listening at: %s", listener)
         self.log.info("Workers: %s, arbiter pid %d", self.cfg.worker_count, self.pid)
         systemd.sd_notify("STATUS=apihour is starting its workers", self.log)

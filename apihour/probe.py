@@ -37,16 +37,20 @@ class Probe:
     """One probe child. Never blocks: ask :meth:`poll` whenever its descriptor is readable."""
 
     def __init__(
-        self, examine: Callable[[], dict[str, list[str]]], in_child: Callable[[], None]
+        self, examine: Callable[[], dict[str, list[str]]], in_child: Callable[[], None],
+        afterwards: Callable[[], None] | None = None,
     ) -> None:
-        """Fork; the child calls `in_child` to shed what it inherited, then `examine`."""
+        """Fork; the child calls `in_child` to shed what it inherited, then `examine`.
+
+        After a good report it calls `afterwards`, whose end is the child's end.
+        """
         reading, writing = os.pipe()
         sys.stdout.flush()
         sys.stderr.flush()
         self.pid = os.fork()
         if self.pid == 0:
             os.close(reading)
-            _report(writing, examine, in_child)
+            _report(writing, examine, in_child, afterwards)
         os.close(writing)
         os.set_blocking(reading, False)
         self._fd = reading
@@ -93,7 +97,8 @@ class Probe:
 
 
 def _report(
-    fd: int, examine: Callable[[], dict[str, list[str]]], in_child: Callable[[], None]
+    fd: int, examine: Callable[[], dict[str, list[str]]], in_child: Callable[[], None],
+    afterwards: Callable[[], None] | None,
 ) -> None:
     """Body of the child; leaves by _exit so that nothing of the arbiter's runs twice."""
     try:
@@ -110,6 +115,9 @@ def _report(
             data = data[os.write(fd, data) :]
         sys.stdout.flush()
         sys.stderr.flush()
+        if afterwards is not None and "error" not in message:
+            os.close(fd)
+            afterwards()
     finally:
         os._exit(0)
 

@@ -20,7 +20,8 @@ from apihour.errors import ApihourError
 if TYPE_CHECKING:
     from apihour.arbiter import HostArbiter
     from apihour.listeners import Listener
-    from apihour.probe import Probe, ProbeReport
+    from apihour.probe import ProbeReport
+    from apihour.template import TemplateProbe
     from apihour.worker import HostWorker
 
 __all__ = ["Phase", "Reload"]
@@ -46,7 +47,7 @@ class Reload:
         self.phase = Phase.PROBING
         self.error = ""
         self.detail = ""
-        self.probe: Probe | None = arbiter.start_probe()
+        self.probe: TemplateProbe | None = arbiter.start_probe()
         self.cfg: Any = None
         self.listeners: list[Listener] = []
         self.extras: dict[str, Listener] = {}
@@ -88,6 +89,7 @@ class Reload:
         self.error, self.detail = error, detail
         if self.probe is not None:
             self._end_probe()
+        self.arbiter.templates.drop(self.generation)
         for worker in self.workers:
             self.arbiter.retire(worker)
         for listener in self._opened:
@@ -113,6 +115,7 @@ class Reload:
                     f"the application did not import within {self.arbiter.cfg.boot_timeout:g} s"
                 )
             return
+        self.arbiter.templates.settle(self.generation, self.probe)
         self.probe.close()
         self.probe = None
         if report.error:

@@ -41,7 +41,9 @@ def open_binds(
     missing: list[Wanted] = []
     for key in wanted:
         name, address, slot = key
-        held = [x for x in have if x.address.place == address.place]
+        # Port 0 is another place for each name.
+        held = [x for x in have if x.address.place == address.place
+                and (address.port or x.name == name)]
         if held and held[0].address.reuse_port != address.reuse_port:
             raise BindError(f"bind {name}={address}: reuse_port cannot be switched on a socket "
                             "in use; restart instead")

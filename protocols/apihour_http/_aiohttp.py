@@ -9,6 +9,8 @@
 - ``BaseProtocol._reading_paused``: read by aiohttp's stream readers before they pause.
 - ``BaseRequest._prepare_hook``: the only place that meets a WebSocketResponse before it
   starts; a draining lane needs that object to close it with 1001.
+- ``WebSocketResponse._writer``, ``_reader``, ``_closing``, ``_set_closed``: to say goodbye
+  and still wait for the client's own close frame.
 - ``BaseRequest._task``: cleared after the answer, to break a reference cycle.
 - ``web.Server._kwargs``: what the application's owner configured for its connections.
 - ``Application._subapps``: sub-applications find the container too.
@@ -23,7 +25,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from aiohttp import web
+from aiohttp import EofStream, WebSocketError, WSMsgType, web
 from aiohttp.http import StreamWriter
 from aiohttp.http_parser import DeflateBuffer, HttpRequestParser, RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
@@ -43,6 +45,7 @@ __all__ = [
 _TAKEN_OVER = frozenset({"access_log", "access_log_class", "access_log_format",
                          "keepalive_timeout", "lingering_time"})
 _NO_ACCESS = PayloadAccessError()
+_CLOSE_TIMEOUT = 10.0  # seconds for the answer to a close frame, as WebSocketResponse has it
 
 
 def handler_options(manager: web.Server) -> dict[str, Any]:
@@ -78,7 +81,7 @@ class Hosted(RequestHandler):
     Handlers see it as ``request.protocol``; its transport is the real one.
     """
 
-    __slots__ = ("lane", "running", "websocket")
+    __slots__ = ("lane", "parting", "running", "websocket")
 
     def __init__(self, manager: web.Server, lane: Lane, options: dict[str, Any]) -> None:
         super().__init__(
@@ -88,6 +91,7 @@ class Hosted(RequestHandler):
         self.lane = lane
         self.running: Exchange | None = None
         self.websocket: web.WebSocketResponse | None = None
+        self.parting: asyncio.Task[bool] | None = None
         transport = lane.transport
         assert transport is not None
         self.transport = transport
@@ -117,6 +121,8 @@ class Hosted(RequestHandler):
         reset = True
         try:
             response, reset = await self._handle_request(request, exchange.arrived, handler)
+            if self.parting is not None and self.websocket is not None:
+                await self._wait_closed(self.websocket)
             payload.set_exception(_NO_ACCESS)
         except ConnectionError as error:
             self.log_debug("Client gone before its answer", exc_info=error)
@@ -169,11 +175,38 @@ class Hosted(RequestHandler):
         request.__dict__["_prepare_hook"] = remember
 
     def goodbye(self) -> asyncio.Task[bool] | None:
-        """Close the WebSocket with 1001, going away (RFC 6455 7.4.1), in a task."""
-        if self.websocket is None:
+        """Send the WebSocket's close frame, 1001, going away (RFC 6455 7.4.1), in a task.
+
+        Not by ``WebSocketResponse.close()``: called beside a handler that receives, it
+        closes the transport without waiting for the client's own close frame.
+        """
+        if self.websocket is None or self.websocket.closed:
             return None
-        return self._loop.create_task(
-            self.websocket.close(code=1001, message=b"server is going away"))
+        self.parting = self._loop.create_task(self._part(self.websocket))
+        return self.parting
+
+    async def _part(self, websocket: web.WebSocketResponse) -> bool:
+        writer = websocket._writer
+        assert writer is not None
+        await writer.close(1001, b"server is going away")
+        # The handler's next receive() ends it; one under way gets the client's close frame.
+        websocket._set_closed()
+        await asyncio.sleep(_CLOSE_TIMEOUT)
+        self.lane.close()  # does nothing when the client has answered long ago
+        return True
+
+    @staticmethod
+    async def _wait_closed(websocket: web.WebSocketResponse) -> None:
+        """Read on until the client's close frame, which the handler may have had already."""
+        reader = websocket._reader
+        assert reader is not None
+        try:
+            async with asyncio.timeout(_CLOSE_TIMEOUT):
+                while not websocket._closing:
+                    if (await reader.read()).type is WSMsgType.CLOSE:
+                        return
+        except (TimeoutError, ConnectionError, WebSocketError, EofStream):
+            return  # it said nothing, or left: closing is all that remains
 
     def set_parser(self, parser: Any, *args: Any, **kwargs: Any) -> None:
         """Called by a WebSocketResponse once its 101 is written: bytes belong to it now."""

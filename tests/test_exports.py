@@ -1,0 +1,90 @@
+"""The public names: of the core, of each plugin, of the helpers for tests.
+
+A name that goes, or comes, is a change users notice: it belongs in the changelog.
+"""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+
+import pytest
+
+EXPORTS = {
+    "apihour": [
+        "AdaptError", "AddressError", "ApihourError", "BindError", "ConfigurationError",
+        "Container", "HookError", "Plugin", "PluginError", "Registry", "RevisionError", "Server",
+        "ServerContext", "SharedBusyError", "SharedError", "SharedFullError", "TargetError",
+        "UsageError", "__version__", "command",
+    ],
+    "apihour.testing": ["Daemon", "Failure", "Load", "Outcome", "Report"],
+    "apihour_asgi": ["ASGIServer", "LifespanError"],
+    "apihour_http": [
+        "CONTAINER", "HTML", "HTTPError", "HTTPServer", "JSON", "Request", "Response",
+        "RouteError", "Routes",
+    ],
+    "apihour_ssh": [
+        "COMPATIBLE", "STRICT", "Admission", "Algorithms", "Limits", "SSHServer", "Shell",
+        "TokenBucket",
+    ],
+    "apihour_tcp": ["TCPServer", "UDPServer"],
+}
+
+STAND_ALONE = [name for name in EXPORTS if name.startswith("apihour_")]
+HEAVY = ["aiohttp", "asyncssh", "ujson", "aiodns", "uvicorn", "uvloop", "yaml", "prompt_toolkit",
+         "msgspec", "httptools"]
+
+
+def in_a_fresh_interpreter(code: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("name", EXPORTS)
+def test_the_public_names(name: str) -> None:
+    module = importlib.import_module(name)
+    assert sorted(module.__all__) == sorted(EXPORTS[name])
+    for each in module.__all__:
+        assert getattr(module, each) is not None, each
+
+
+@pytest.mark.parametrize("name", EXPORTS)
+def test_every_public_name_says_what_it_is(name: str) -> None:
+    module = importlib.import_module(name)
+    assert module.__doc__
+    for each in module.__all__:
+        item = getattr(module, each)
+        if isinstance(item, type) or callable(item):
+            assert item.__doc__, each
+
+
+@pytest.mark.parametrize("name", STAND_ALONE)
+def test_a_plugin_package_needs_no_core(name: str) -> None:
+    code = (f"import {name}, sys; [getattr({name}, each) for each in {name}.__all__];"
+            "print('apihour' in sys.modules)")
+    assert in_a_fresh_interpreter(code) == "False\n"
+
+
+@pytest.mark.parametrize("name", STAND_ALONE)
+def test_a_plugin_package_needs_no_other_plugin(name: str) -> None:
+    code = (f"import {name}, sys; [getattr({name}, each) for each in {name}.__all__];"
+            "print(sorted({m.split('.')[0] for m in sys.modules if m.startswith('apihour_')}))")
+    assert in_a_fresh_interpreter(code) == f"['{name}']\n"
+
+
+def test_the_core_imports_no_protocol_library() -> None:
+    code = ("import sys, apihour, apihour.worker, apihour.arbiter, apihour.cli, apihour.check;"
+            f"print([name for name in {HEAVY!r} if name in sys.modules],"
+            "[name for name in sys.modules if name.startswith('apihour_')])")
+    assert in_a_fresh_interpreter(code) == "[] []\n"
+
+
+def test_asking_which_plugins_there_are_imports_no_protocol_library() -> None:
+    code = ("import sys; from apihour.plugins import Registry; import asyncio;"
+            "registry = Registry.from_entry_points();"
+            "server = registry.adapt(asyncio.Protocol, 'stream', 'x');"
+            f"print(server.protocol, [name for name in {HEAVY!r} if name in sys.modules])")
+    assert in_a_fresh_interpreter(code) == "tcp []\n"

@@ -34,6 +34,7 @@ __all__ = ["Acceptor", "Balance", "TrackedSocket"]
 _BATCH = 16  # connections per readiness event: more would keep established ones waiting
 _REST = 0.001  # seconds a worker over its share leaves a connection to the others
 _PATIENCE = 8  # rests in a row before it takes the connection after all
+_FULL_REST = 0.01  # seconds until a worker at its limit looks whether it still is
 _EXHAUSTED_REST = 0.1  # seconds without descriptors before the next try
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _LINE_EVERY = 10.0  # seconds between two lines about the same trouble
@@ -103,14 +104,14 @@ class Balance:
 class Acceptor:
     """Accepts on one stream listener for one server.
 
-    `limit` is the number of open connections at which this server stops accepting (0: none);
-    at the limit new ones wait in the kernel's backlog.
+    `limit` is the number of open connections at which this listener stops accepting, `total`
+    that of the whole worker (0: none); at a limit new ones wait in the kernel's backlog.
     """
 
     def __init__(
         self, name: str, sock: socket.socket, server: StreamServer, table: ConnectionTable,
         loop: asyncio.AbstractEventLoop, log: logging.Logger, *,
-        balance: Balance | None = None, limit: int = 0,
+        balance: Balance | None = None, limit: int = 0, total: int = 0,
     ) -> None:
         self.name = name
         self.sock = sock
@@ -120,6 +121,7 @@ class Acceptor:
         self.log = log
         self.balance = balance
         self.limit = limit
+        self.total = total
         self.open = 0
         self.accepted = 0
         self.refused = 0
@@ -193,6 +195,9 @@ class Acceptor:
             if self.limit and self.open >= self.limit:
                 self._unread()
                 return  # closed() reads on
+            if self.total and len(self.table) >= self.total:
+                self._rest(_FULL_REST)
+                return
             if balance is not None and self._rests < _PATIENCE and balance.is_over():
                 self._rests += 1
                 self._rest(_REST)

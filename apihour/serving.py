@@ -69,7 +69,8 @@ class Serving:
     ) -> None:
         """Open the gates: from here on connections and datagrams arrive.
 
-        Of ``?reuse_port`` sockets those of `slot`, the worker's own, are served.
+        Of ``?reuse_port`` sockets those of `slot`, the worker's own, are served. At
+        `worker_limit` open connections of all servers nothing more is accepted (0: no limit).
         """
         for listener in self.listeners:
             own = listener.slot in (0, slot)
@@ -77,10 +78,10 @@ class Serving:
                 if own:
                     await self._receive(listener, loop)
             elif callable(getattr(self.server, "stream", None)):
-                limits = [n for n in (listener.address.limit, worker_limit) if n]
                 acceptor = Acceptor(
                     self.name, listener.sock, cast(StreamServer, self.server), table, loop, log,
-                    balance=None if listener.slot else balance, limit=min(limits, default=0),
+                    balance=None if listener.slot else balance,
+                    limit=listener.address.limit or 0, total=worker_limit,
                 )
                 self.acceptors.append(acceptor)
                 if own:

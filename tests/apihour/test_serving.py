@@ -156,11 +156,25 @@ def test_streams_on_every_listener(run: Run) -> None:
     run(body)
 
 
-@pytest.mark.parametrize(("bind", "worker", "limit"), [("", 0, 0), ("?limit=3", 0, 3),
-                                                       ("", 4, 4), ("?limit=3", 2, 2)])
-async def test_the_smaller_limit_counts(bind: str, worker: int, limit: int) -> None:
-    async with house(f"127.0.0.1:0{bind}", worker_limit=worker) as h:
-        assert [acceptor.limit for acceptor in h.serving.acceptors] == [limit]
+async def test_both_limits_reach_the_acceptor() -> None:
+    async with house("127.0.0.1:0?limit=3", "127.0.0.1:0", worker_limit=4) as h:
+        limits = [(acceptor.limit, acceptor.total) for acceptor in h.serving.acceptors]
+        assert limits == [(3, 4), (0, 4)]
+
+
+def test_the_workers_limit_counts_the_connections_of_all_listeners(run: Run) -> None:
+    async def body() -> None:
+        async with house("127.0.0.1:0", "127.0.0.1:0", worker_limit=2) as h:
+            one, two = h.listeners
+            for listener in (one, two):
+                assert await hears(await h.client(listener))
+            waiting = await h.client(two)
+            assert not await hears(waiting)
+            h.writers[0].close()  # of the other listener
+            assert await asyncio.wait_for(waiting.readexactly(5), 5) == b"hello"
+            assert len(h.table) == 2
+
+    run(body)
 
 
 def test_datagrams(run: Run) -> None:

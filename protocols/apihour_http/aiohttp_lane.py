@@ -47,7 +47,8 @@ _LONGEST = 256
 _READ_LIMIT = 65536
 _METHODS = {name.encode(): name for name in hdrs.METH_ALL}
 _ENCODINGS = frozenset({"gzip", "deflate", "br", "zstd"})
-_FOREVER = 3600.0
+# Seconds a handler has to end when the server stops: its connection is gone already.
+_SHUTDOWN = 0.1
 
 
 class Exchange:
@@ -223,7 +224,7 @@ class AppHost:
             if debug:
                 options["debug"] = True
             self._runner = web.AppRunner(
-                app, access_log=None, shutdown_timeout=_FOREVER, **options)
+                app, access_log=None, shutdown_timeout=_SHUTDOWN, **options)
             await self._runner.setup()
             self._manager = self._runner.server
         assert self._manager is not None

@@ -144,11 +144,11 @@ class Intake(Wire):
         Returns what may be parsed now; the rest is held.
         """
         between = not self.urls and self.pending is None and not self.head_bytes
-        if between and data.startswith(_EMPTY_LINES):
+        known = self.server.binding.tells_begin or not self.conn.requests
+        if between and known and data.startswith(_EMPTY_LINES):
             # RFC 9112 2.2 forgives one empty line before a request; llhttp skips any number.
-            if self.server.binding.tells_begin or not self.conn.requests:
-                self.refuse(BadRequest("more than one empty line before a request"))
-                return b""
+            self.refuse(BadRequest("more than one empty line before a request"))
+            return b""
         self.large = True
         if len(data) > SLICE:
             self.held = data[SLICE:] + self.held

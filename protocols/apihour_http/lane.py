@@ -262,6 +262,9 @@ class Lane(Intake):
         else:
             if self.detour == UPGRADING:
                 self._upgrade_declined()
+            if server.draining:
+                # Its head was sent before the drain began: the client knows of nothing.
+                self.arm(server.drain_linger)
             self._next()
 
     def _upgrade_declined(self) -> None:

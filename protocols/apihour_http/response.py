@@ -103,8 +103,12 @@ class Renderer:
         else:
             length = f"Content-Length: {len(body)}\r\n"
         lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
+        # Checked when made, and again here: the list may have been changed since.
+        count = len(headers)
+        if lines.count("\n") != count or lines.count("\r") != count or "\0" in lines:
+            raise ValueError(f"headers {headers!r}: control characters are not allowed")
         head = (
-            f"HTTP/1.1 {status} {reason_of(status)}\r\n{self._date}{lines}{length}{connection}\r\n"
+            f"HTTP/1.1 {status:d} {reason_of(status)}\r\n{self._date}{lines}{length}{connection}\r\n"
         ).encode("latin-1", "replace")
         return status, len(body), head if bodiless else head + body
 

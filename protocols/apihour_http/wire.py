@@ -237,8 +237,9 @@ class Wire(asyncio.Protocol):
             if self.transport is None:
                 return
             when = now + _DISCARD_SECONDS
+        delay = min(_LOOK, self.server.keepalive) if when == float("inf") else when - now
         # uvloop's clock has milliseconds: never come back a hair too early.
-        delay = min(when - now, _LOOK if when == float("inf") else when - now) + 0.001
+        delay += 0.001
         self.timer_at = now + delay
         self.timer = self.loop.call_later(delay, self._look)
 

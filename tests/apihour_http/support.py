@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -107,6 +107,15 @@ def context(**values: Any) -> Any:
         "access_log_format": "", "debug": False, "options": {},
     }
     return SimpleNamespace(**(defaults | values))
+
+
+async def wait_until(condition: Callable[[], object], timeout: float = 5.0) -> None:
+    """Return once `condition` holds; TimeoutError after `timeout` seconds."""
+    async with asyncio.timeout(timeout):
+        while True:
+            if condition():
+                return
+            await asyncio.sleep(0.003)
 
 
 def get(path: str = "/", *headers: str, version: str = "1.1") -> bytes:

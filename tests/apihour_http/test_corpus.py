@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import Any
 
@@ -60,7 +61,7 @@ def everything(lane: str) -> dict[str, Any]:
     return {"app": app}
 
 
-QUICK = {"header_timeout": 0.1, "body_timeout": 0.1, "body_rate": 1e9, "keepalive": 0.2}
+QUICK = {"header_timeout": 0.03, "body_timeout": 0.03, "body_rate": 1e9, "keepalive": 0.03}
 
 
 def statuses(raw: bytes) -> list[int]:
@@ -108,7 +109,8 @@ HOSTILE = {
     "two hosts": b"GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n",
     "no host": b"GET / HTTP/1.1\r\n\r\n",
     "empty te": b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding:\r\n\r\n0\r\n\r\n",
-    "te list": b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
+    "te list": b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, chunked\r\n\r\n"
+               b"0\r\n\r\n",
     "te in 1.0": b"POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     "te and cl": b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n"
                  b"Content-Length: 3\r\n\r\n0\r\n\r\n",
@@ -202,8 +204,6 @@ class Recorder:
     """A transport in memory."""
 
     def __init__(self) -> None:
-        import asyncio
-
         self.sent = bytearray()
         self.event = asyncio.Event()
         self.reading = True
@@ -220,8 +220,6 @@ class Recorder:
     abort = write_eof = close
 
     async def closed(self) -> None:
-        import asyncio
-
         await asyncio.wait_for(self.event.wait(), 5)
 
     def is_closing(self) -> bool:

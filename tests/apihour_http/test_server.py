@@ -24,7 +24,7 @@ from apihour_http import (
     Routes,
 )
 
-from .support import context, get, serving
+from .support import context, get, serving, wait_until
 
 
 def make_routes() -> Routes:
@@ -136,28 +136,27 @@ async def test_answers_of_every_kind(parser: str) -> None:
 async def test_errors_are_problem_documents(
     parser: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with serving(make_routes(), parser=parser) as served:
-        async with aiohttp.ClientSession() as session:
-            async with session.get(served.url + "/teapot") as answer:
-                assert answer.status == 418
-                assert answer.content_type == "application/problem+json"
-                assert await answer.json() == {
-                    "title": "I'm a Teapot", "status": 418, "detail": "short and stout",
-                    "spout": True}
-            async with session.get(served.url + "/bug") as answer:
-                assert answer.status == 500
-                assert b"secret" not in await answer.read()
-            async with session.get(served.url + "/none") as answer:
-                assert answer.status == 404
-            async with session.delete(served.url + "/echo") as answer:
-                assert answer.status == 405 and answer.headers["Allow"] == "OPTIONS, POST"
-            async with session.options(served.url + "/hello/you") as answer:
-                assert answer.status == 204
-                assert answer.headers["Allow"] == "GET, HEAD, OPTIONS"
-            async with session.head(served.url + "/hello/you") as answer:
-                assert answer.status == 200 and answer.headers["Content-Length"] == "15"
-            async with session.post(served.url + "/echo", data=b"{") as answer:
-                assert answer.status == 400
+    async with serving(make_routes(), parser=parser) as served, aiohttp.ClientSession() as session:
+        async with session.get(served.url + "/teapot") as answer:
+            assert answer.status == 418
+            assert answer.content_type == "application/problem+json"
+            assert await answer.json() == {
+                "title": "I'm a Teapot", "status": 418, "detail": "short and stout",
+                "spout": True}
+        async with session.get(served.url + "/bug") as answer:
+            assert answer.status == 500
+            assert b"secret" not in await answer.read()
+        async with session.get(served.url + "/none") as answer:
+            assert answer.status == 404
+        async with session.delete(served.url + "/echo") as answer:
+            assert answer.status == 405 and answer.headers["Allow"] == "OPTIONS, POST"
+        async with session.options(served.url + "/hello/you") as answer:
+            assert answer.status == 204
+            assert answer.headers["Allow"] == "GET, HEAD, OPTIONS"
+        async with session.head(served.url + "/hello/you") as answer:
+            assert answer.status == 200 and answer.headers["Content-Length"] == "15"
+        async with session.post(served.url + "/echo", data=b"{") as answer:
+            assert answer.status == 400
     assert "bug failed on GET '/bug'" in caplog.text
 
 
@@ -175,31 +174,28 @@ async def test_both_lanes_on_one_connection_in_order(parser: str) -> None:
 
 @pytest.mark.parametrize("size", [0, 1, 20000, 900_000])
 async def test_bodies_reach_the_application(parser: str, size: int) -> None:
-    async with serving(None, make_app(), parser=parser) as served:
-        async with aiohttp.ClientSession() as session:
-            async with session.post(served.url + "/length", data=b"x" * size) as answer:
-                assert await answer.text() == str(size)
+    async with (
+        serving(None, make_app(), parser=parser) as served,
+        aiohttp.ClientSession() as session,
+    ):
+        async with session.post(served.url + "/length", data=b"x" * size) as answer:
+            assert await answer.text() == str(size)
 
-            async def chunks() -> Any:
-                for start in range(0, size, 7000):
-                    yield b"x" * min(7000, size - start)
+        async def chunks() -> Any:
+            for start in range(0, size, 7000):
+                yield b"x" * min(7000, size - start)
 
-            async with session.post(served.url + "/length", data=chunks()) as answer:
-                assert await answer.text() == str(size)
+        async with session.post(served.url + "/length", data=chunks()) as answer:
+            assert await answer.text() == str(size)
 
 
 async def test_websocket_beside_routes(parser: str) -> None:
     async with serving(make_routes(), make_app(), parser=parser) as served:
-        async with aiohttp.ClientSession() as session:
-            async with session.ws_connect(served.url + "/ws") as ws:
-                await ws.send_str("one")
-                assert await ws.receive_str() == "ONE"
-                assert served.server.statistics()["websockets"] == 1
-        for _ in range(50):
-            if not served.server.lanes:
-                break
-            await asyncio.sleep(0.02)
-        assert not served.server.lanes
+        async with aiohttp.ClientSession() as session, session.ws_connect(served.url + "/ws") as ws:
+            await ws.send_str("one")
+            assert await ws.receive_str() == "ONE"
+            assert served.server.statistics()["websockets"] == 1
+        await wait_until(lambda: not served.server.lanes)
 
 
 async def test_container_reaches_both_lanes() -> None:
@@ -218,11 +214,13 @@ async def test_container_reaches_both_lanes() -> None:
     app.router.add_get("/hosted", hosted)
     child.router.add_get("/x", hosted)
     app.add_subapp("/child", child)
-    async with serving(routes, app, context(container=container)) as served:
-        async with aiohttp.ClientSession() as session:
-            for path in ("/direct", "/hosted", "/child/x"):
-                async with session.get(served.url + path) as answer:
-                    assert answer.ok
+    async with (
+        serving(routes, app, context(container=container)) as served,
+        aiohttp.ClientSession() as session,
+    ):
+        for path in ("/direct", "/hosted", "/child/x"):
+            async with session.get(served.url + path) as answer:
+                assert answer.ok
     assert seen == [container] * 3
 
 
@@ -271,8 +269,7 @@ async def test_blocking_endpoints_leave_the_loop_free() -> None:
     async with serving(routes, threads=1, thread_backlog=0) as served:
         first, second = await served.connect(), await served.connect()
         first.send(get("/wait"))
-        while not served.server._waiting_threads:
-            await asyncio.sleep(0.001)
+        await wait_until(lambda: served.server._waiting_threads)
         second.send(get("/wait"))
         refused = await second.answer()
         assert refused.status == 503 and refused.headers["retry-after"] == "1"
@@ -322,8 +319,7 @@ async def test_cancellation_on_disconnect_is_an_option() -> None:
             peer.send(get("/long"))
             await started.wait()
             peer.writer.transport.abort()
-            while not fates:
-                await asyncio.sleep(0.005)
+            await wait_until(lambda: fates)
         assert fates == [fate]
 
 

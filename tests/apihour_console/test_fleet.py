@@ -114,7 +114,7 @@ async def test_commands_over_healthy_workers(fleet: Fleet) -> None:
     assert (await run(fleet, "conns")).rows == []
     stack = await run(fleet, "stack 1")
     assert {row["worker"] for row in stack.rows} == {"1.1"}
-    assert any("worker.run()" in row["text"] for row in stack.rows)
+    assert any("run_forever()" in row["text"] for row in stack.rows)
     one = await run(fleet, "workers --worker 2 --json")
     assert [row["worker"] for row in one.rows] == ["2.1"]
     limited = await run(fleet, "workers --sort -worker --limit 1")

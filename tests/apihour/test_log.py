@@ -1,0 +1,136 @@
+"""The logger of the daemon, and a log that cannot be written."""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from apihour import log as module
+from apihour.errors import ConfigurationError
+from apihour.log import HostLogger
+from apihour.settings import HostConfig
+
+Captured = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(autouse=True)
+def loggers() -> Iterator[None]:
+    """Put back what gunicorn's logger sets up for the whole process."""
+    names = ("gunicorn.error", "gunicorn.access", None)
+    found = [logging.getLogger(name) for name in names]
+    before = [(list(log.handlers), log.propagate, log.level) for log in found]
+    yield
+    for log, (handlers, propagate, level) in zip(found, before, strict=True):
+        for handler in log.handlers:
+            if handler not in handlers:
+                handler.close()
+        log.handlers[:], log.propagate = handlers, propagate
+        log.setLevel(level)
+
+
+def make(**options: Any) -> HostLogger:
+    cfg = HostConfig()
+    for name, value in options.items():
+        cfg.set(name, value)
+    return HostLogger(cfg)
+
+
+class Full:
+    """A stream on a full disk, until there is room again."""
+
+    def __init__(self) -> None:
+        self.full = True
+        self.text = ""
+
+    def write(self, text: str) -> None:
+        if self.full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        self.text += text
+
+    def flush(self) -> None: ...
+
+
+def put(logger: HostLogger, stream: Full) -> None:
+    for handler in logger.error_log.handlers:
+        if isinstance(handler, logging.StreamHandler):
+            handler.setStream(stream)
+
+
+def test_lines_go_where_they_are_sent(tmp_path: Path) -> None:
+    logger = make(errorlog=str(tmp_path / "error"), accesslog=str(tmp_path / "access"))
+    logger.info("hello %s", "there")
+    logger.access_log.info("GET /")
+    assert "hello there" in (tmp_path / "error").read_text()
+    assert (tmp_path / "access").read_text().endswith("GET /\n")
+
+
+def test_a_full_disk_costs_lines_and_says_so_once_in_a_while(
+    capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logger, stream = make(), Full()
+    put(logger, stream)
+    capsys.readouterr()
+    for _ in range(1000):
+        logger.error("lost")
+    err = capsys.readouterr().err
+    assert err == ("apihour: cannot write the log: [Errno 28] No space left on device; "
+                   "1 lines lost\n")
+    assert logger.lost_lines.count == 1000
+    monkeypatch.setattr(module, "_SAY_EVERY", 0.0)
+    logger.error("lost")
+    assert "1001 lines lost" in capsys.readouterr().err
+
+
+def test_it_is_over_by_itself_when_there_is_room(capsys: Captured) -> None:
+    logger, stream = make(), Full()
+    put(logger, stream)
+    logger.error("lost")
+    stream.full = False
+    logger.error("kept")
+    assert "kept" in stream.text and "lost" not in stream.text
+
+
+def test_with_stderr_full_as_well_nothing_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    logger, stream = make(), Full()
+    put(logger, stream)
+    monkeypatch.setattr(module.sys, "stderr", Full())
+    logger.error("lost")
+    monkeypatch.setattr(module.sys, "stderr", None)
+    logger.error("lost")
+    assert logger.lost_lines.count == 2
+
+
+def test_the_count_survives_a_reload(capsys: Captured) -> None:
+    logger, stream = make(), Full()
+    put(logger, stream)
+    logger.error("lost")
+    logger.setup(HostConfig())
+    put(logger, stream)
+    logger.error("lost")
+    assert logger.lost_lines.count == 2
+
+
+@pytest.mark.parametrize(("options", "files", "message"), [
+    ({"logconfig": "logging.ini"}, {"logging.ini": "[nothing]\n"}, "by 'logging.ini'"),
+    ({"logconfig": "missing.ini"}, {}, "by 'missing.ini'"),
+    ({"logconfig_json": "logging.json"}, {"logging.json": "{"}, "by 'logging.json'"),
+    ({"errorlog": "no/such/directory/log"}, {}, "no/such/directory/log"),
+    ({"logconfig_dict": {"version": 9}}, {}, "logging: "),
+])
+def test_a_bad_logging_configuration_is_one_line(
+    options: dict[str, Any], files: dict[str, str], message: str, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(ConfigurationError) as caught:
+        make(**options)
+    assert str(caught.value).startswith("logging")
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,153 @@
+"""Which sockets the arbiter must hold, beside those it has."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from apihour import sockets as module
+from apihour.addresses import parse_address
+from apihour.errors import AddressError, BindError
+from apihour.listeners import Listener
+from apihour.sockets import open_binds, open_extras
+
+
+class House:
+    """The listeners of one daemon, from one set of binds to the next."""
+
+    def __init__(self) -> None:
+        self.cfg: Any = SimpleNamespace(
+            backlog=16, umask=0, uid=os.geteuid(), gid=os.getegid(), no_console=False,
+            console=None, health=None, keys="no-keys-here")
+        self.listeners: list[Listener] = []
+        self.everything: list[Listener] = []
+
+    def bind(self, slots: int = 1, **binds: str) -> list[Listener]:
+        """Open what is missing; returns what was opened."""
+        wanted = {name: [parse_address(text) for text in texts.split()]
+                  for name, texts in binds.items()}
+        self.listeners, opened = open_binds(wanted, self.cfg, slots, self.listeners, {})
+        self.everything += opened
+        return opened
+
+    def extras(self, have: dict[str, Listener], **options: str) -> dict[str, Listener]:
+        cfg = SimpleNamespace(**{**vars(self.cfg), **options})
+        found = open_extras(cfg, have)
+        self.everything += found.values()
+        return found
+
+    def names(self) -> list[str]:
+        return [listener.name for listener in self.listeners]
+
+
+@pytest.fixture
+def house() -> Iterator[House]:
+    house = House()
+    yield house
+    for listener in house.everything:
+        listener.close()
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+def test_a_bind_that_stays_keeps_its_socket(house: House) -> None:
+    house.bind(http="127.0.0.1:0", echo="127.0.0.1:0")
+    http, echo = house.listeners
+    opened = house.bind(http="127.0.0.1:0", dns="udp://127.0.0.1:0")
+    assert house.listeners[0] is http
+    assert [listener.name for listener in opened] == ["dns"]
+    assert house.names() == ["http", "dns"]
+    assert http.fileno() >= 0 and echo.fileno() >= 0  # closing is the arbiter's, later
+
+
+def test_new_options_of_a_bind_that_stays_are_known(house: House) -> None:
+    house.bind(http="127.0.0.1:0")
+    (http,) = house.listeners
+    assert house.bind(http="127.0.0.1:0?limit=5") == []
+    assert house.listeners == [http]
+    assert http.address.limit == 5
+
+
+def test_all_that_are_missing_or_none(house: House, tmp_path: Path) -> None:
+    house.bind(http="127.0.0.1:0")
+    before = house.listeners
+    with (socket.create_server(("127.0.0.1", 0)) as taken,
+          pytest.raises(BindError, match="bind x=127")):
+        house.bind(http="127.0.0.1:0", u=f"unix:{tmp_path}/u.sock",
+                   x=f"127.0.0.1:{taken.getsockname()[1]}")
+    assert house.listeners == before
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_it_says_so_when_its_own_socket_is_in_the_way(house: House) -> None:
+    port = free_port()
+    house.bind(http=f"127.0.0.1:{port}")
+    with pytest.raises(BindError, match=r"\(this daemon holds http=127\.0\.0\.1:\d+ itself\)"):
+        house.bind(http=f"0.0.0.0:{port}")
+    assert house.listeners[0].fileno() >= 0
+
+
+def test_reuse_port_makes_a_socket_for_each_worker(house: House) -> None:
+    house.bind(slots=3, http="127.0.0.1:0?reuse_port", echo="127.0.0.1:0")
+    assert [(x.name, x.slot) for x in house.listeners] == [
+        ("http", 1), ("http", 2), ("http", 3), ("echo", 0)]
+    assert len({x.getsockname() for x in house.listeners[:3]}) == 1
+
+
+def test_more_workers_get_sockets_on_the_same_port_the_others_keep_theirs(house: House) -> None:
+    house.bind(slots=2, http="127.0.0.1:0?reuse_port")
+    before = house.listeners
+    (opened,) = house.bind(slots=3, http="127.0.0.1:0?reuse_port")
+    assert house.listeners == [*before, opened]
+    assert opened.slot == 3
+    assert opened.getsockname() == before[0].getsockname()
+    house.bind(slots=1, http="127.0.0.1:0?reuse_port")
+    assert house.listeners == before[:1]
+
+
+@pytest.mark.parametrize(("before", "after"), [("", "?reuse_port"), ("?reuse_port", "")])
+def test_reuse_port_cannot_be_switched_on_a_socket_in_use(
+    house: House, before: str, after: str
+) -> None:
+    port = free_port()
+    house.bind(http=f"127.0.0.1:{port}{before}")
+    with pytest.raises(BindError, match="reuse_port cannot be switched"):
+        house.bind(http=f"127.0.0.1:{port}{after}")
+
+
+def test_extras_are_kept_opened_and_dropped(house: House) -> None:
+    assert house.extras({}) == {}
+    first = house.extras({}, console="127.0.0.1:0", health="127.0.0.1:0")
+    assert sorted(first) == ["console", "health"]
+    second = house.extras(first, console="127.0.0.1:0")
+    assert second == {"console": first["console"]}
+    assert house.extras(first, console="127.0.0.1:0", no_console="1") == {}
+
+
+def test_the_default_console_is_kept_while_keys_allow_it(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = house.extras({}, console="127.0.0.1:0")
+    monkeypatch.setattr(module, "may_open_shell", lambda cfg: True)
+    assert house.extras(held) == held
+    monkeypatch.setattr(module, "may_open_shell", lambda cfg: False)
+    assert house.extras(held) == {}
+
+
+def test_a_bad_or_taken_address_of_an_extra(house: House) -> None:
+    with pytest.raises(AddressError, match="'nope'"):
+        house.extras({}, console="nope")
+    with (socket.create_server(("127.0.0.1", 0)) as taken,
+          pytest.raises(BindError, match="address in use")):
+        house.extras({}, health=f"127.0.0.1:{taken.getsockname()[1]}")

@@ -16,8 +16,11 @@ from apihour.runtime import Runtime
 
 __all__ = ["STACK_SIGNAL", "dump_stack", "is_stopped", "read_stack", "register", "stack_path"]
 
-STACK_SIGNAL = getattr(signal, "SIGRTMIN", signal.SIGUSR2) + 7
-"""Makes a worker write the stack of every thread to :func:`stack_path`."""
+STACK_SIGNAL = signal.SIGRTMIN + 7 if hasattr(signal, "SIGRTMIN") else int(signal.SIGIO)
+"""Makes a worker write the stack of every thread to :func:`stack_path`.
+
+A real-time signal, which nothing else uses; macOS has none.
+"""
 
 _WAIT = 0.1  # seconds the arbiter gives a worker to write; faulthandler takes under 1 ms
 _MOST = 16384  # bytes of a stack worth logging

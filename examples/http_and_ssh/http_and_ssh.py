@@ -75,7 +75,7 @@ class Container(apihour.Container):
         place = {name: serving.addresses[0] for name, serving in self.worker.servers.items()}
         host, _, port = place["ssh"].rpartition(":")
         echo = place["echo"].replace(":", " ")
-        own = os.path.join(self.worker.cfg.keys, "admin_ed25519")
+        own = os.path.abspath(os.path.join(self.worker.cfg.keys, "admin_ed25519"))
         key = f"-i {own} " if os.geteuid() == 0 or os.path.exists(own) else ""
         console = self.worker.cfg.console or "127.0.0.1:8022"
         shell_host, _, shell_port = console.rpartition(":")

@@ -60,6 +60,15 @@ class AuthorizedKeysFile:
         self._complaint = ""
         return self._keys
 
+    def absent(self) -> Any:
+        """No keys, and one line that says so, for a file that is not there yet."""
+        import asyncssh
+
+        self._logger.warning("%s is not there yet: nobody can log in by key until it is",
+                             self.path)
+        self._keys = asyncssh.SSHAuthorizedKeys()
+        return self._keys
+
     def current(self) -> Any:
         """The keys as they are now: empty, with a line in the log, when they cannot be read."""
         import asyncssh

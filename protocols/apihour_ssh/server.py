@@ -137,7 +137,7 @@ class SSHServer:
             return self._authorized_keys
         self.keys_file = AuthorizedKeysFile(self._authorized_keys, self.logger)
         if not self.keys_file.path.exists():
-            return self.keys_file.current()  # it may come later; until then nobody gets in
+            return self.keys_file.absent()  # it may come later; until then nobody gets in
         return self.keys_file.load()
 
     # Connections.

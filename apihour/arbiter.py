@@ -379,6 +379,7 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
             message, detail = self.boot_error
             raise _Halt(message, detail)
         self.changes.advance()
+        self.scoreboard.set_fleet(Fleet.WANTED, self.num_workers)
         self.keeper.keep()
         self.templates.keep()
         if not self.stopping:

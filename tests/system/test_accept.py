@@ -37,7 +37,7 @@ async def _open(address, count, pause):
 
 @pytest.mark.parametrize("pause", [0.0, 0.002], ids=["burst", "paced"])
 @pytest.mark.parametrize("bind", ["127.0.0.1:0", "127.0.0.1:0?reuse_port"])
-async def test_connections_spread_evenly(apihour_module_daemon, system_apps, bind, pause):
+def test_connections_spread_evenly(apihour_module_daemon, system_apps, bind, pause):
     started = {d.bind: d for d in apihour_module_daemon.daemons if hasattr(d, "bind")}
     daemon = started.get(bind) or apihour_module_daemon(
         "plain:Container", "-b", f"echo={bind}", cwd=system_apps, workers=WORKERS)
@@ -45,17 +45,16 @@ async def test_connections_spread_evenly(apihour_module_daemon, system_apps, bin
         time.sleep(0.6)  # two heartbeats: slots served for a neighbour that started later
     daemon.bind = bind
     daemon.wait(lambda: not sum(w.connections for w in daemon.workers()), "the last ones' end")
-    writers = await _open(daemon.address("echo"), CONNECTIONS, pause)
-    try:
+    with asyncio.Runner() as runner:
+        writers = runner.run(_open(daemon.address("echo"), CONNECTIONS, pause))
         spread = [worker.connections for worker in daemon.workers("serving")]
-        assert sum(spread) == CONNECTIONS
-        share = max(spread) / (CONNECTIONS / WORKERS)
-        print(f"{bind} {pause}: {spread} max/mean {share:.2f}")
-        # With reuse_port it is the kernel that spreads, by a hash of the addresses.
-        assert share <= (1.2 if "reuse_port" not in bind else 1.5), spread
-    finally:
         for writer in writers:
             writer.transport.abort()
+    assert sum(spread) == CONNECTIONS
+    share = max(spread) / (CONNECTIONS / WORKERS)
+    print(f"{bind} {pause}: {spread} max/mean {share:.2f}")
+    # With reuse_port it is the kernel that spreads, by a hash of the addresses.
+    assert share <= (1.2 if "reuse_port" not in bind else 1.5), spread
 
 
 def test_descriptors_run_out_and_come_back(apihour_daemon, system_apps):

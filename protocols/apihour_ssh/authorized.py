@@ -61,29 +61,29 @@ class AuthorizedKeysFile:
         return self._keys
 
     def absent(self) -> Any:
-        """No keys, and one line that says so, for a file that is not there yet."""
-        import asyncssh
-
-        self._logger.warning("%s is not there yet: nobody can log in by key until it is",
-                             self.path)
-        self._keys = asyncssh.SSHAuthorizedKeys()
-        return self._keys
+        """No keys, and one line that says so, for a file that is not there."""
+        return self._nobody(f"{self.path} is not there", logging.WARNING)
 
     def current(self) -> Any:
         """The keys as they are now: empty, with a line in the log, when they cannot be read."""
-        import asyncssh
-
         try:
             facts = self.path.stat()
             if self._seen == (facts.st_mtime_ns, facts.st_size, facts.st_ino):
                 return self._keys
             return self.load()
+        except FileNotFoundError:
+            return self.absent()
         except (OSError, AuthorizedKeysError) as error:
-            if str(error) != self._complaint:
-                self._complaint = str(error)
-                self._logger.error("nobody can log in by key: %s", error)
-            self._keys = asyncssh.SSHAuthorizedKeys()
-            return self._keys
+            return self._nobody(str(error), logging.ERROR)
+
+    def _nobody(self, complaint: str, level: int) -> Any:
+        import asyncssh
+
+        if complaint != self._complaint:
+            self._complaint = complaint
+            self._logger.log(level, "nobody can log in by key: %s", complaint)
+        self._keys = asyncssh.SSHAuthorizedKeys()
+        return self._keys
 
     def _read(self, size: int) -> str:
         if size > _MAXIMUM:

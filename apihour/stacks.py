@@ -150,7 +150,8 @@ class LoopWatch:
         return self._next
 
     def _pace(self) -> float:
-        return self.EAGER if self.followers else self.REST
+        """Eager at first as well: what the loop stands on is learned from its first answer."""
+        return self.EAGER if self.followers or self.base is None else self.REST
 
     def _ask(self, now: float) -> None:
         self._asked = now

@@ -21,6 +21,7 @@ from apihour.commands.tasks import stack_rows
 from apihour.ops import (
     Bytes,
     Catalogue,
+    Column,
     Command,
     CommandFailed,
     CommandName,
@@ -358,6 +359,32 @@ async def profile(
         return Result(  # type: ignore[return-value]
             text=flame_graph(counts, title), missing=context.missing, status=status)
     return hot_spots(counts)
+
+
+@commands.command(role="admin", collects="console", deadline=3600.0)
+async def python(
+    context: ConsoleContext, worker: Worker, source: str = "",
+    *, session: Annotated[str, "names are kept under this name"] = "",
+    complete: Annotated[bool, "list what the source may go on with"] = False,
+) -> Any:
+    """Evaluate Python in the loop of a worker; `container` is there, and so is await.
+
+    Args:
+        worker: where
+        source: what; without it, in a terminal, line by line
+    """
+    if not source:
+        raise CommandFailed("python: SOURCE is missing; a prompt needs a terminal", "usage")
+    arguments = {"worker": worker, "source": source, "session": session, "complete": complete}
+    found = await context.fleet.collect(
+        "python", arguments, context.identity.role, context.workers(), 3600.0)
+    if found.failures:
+        raise found.failures[0][1]
+    text = "".join(row["output"] for row in found.rows)
+    wrong = any(row["failed"] or row["more"] for row in found.rows)
+    status = FAILED if wrong else PARTIAL if found.missing else DONE
+    columns = tuple(Column(name) for name in (found.rows[0] if found.rows else ()))
+    return Result(columns, found.rows, found.missing, status, text=text)
 
 
 # what the arbiter does

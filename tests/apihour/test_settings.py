@@ -152,6 +152,7 @@ OWN_VALUES: dict[str, tuple[list[str], Any]] = {
     "no_console": ([], True),
     "keys": (["other"], "other"),
     "ssh_strict": ([], True),
+    "shell_python": ([], True),
     "health": (["127.0.0.1:1"], "127.0.0.1:1"),
     "boot_timeout": (["2"], 2.0),
     "linger": (["3"], 3.0),

@@ -323,3 +323,15 @@ async def test_providers_of_the_shell(fleet: Fleet) -> None:
     assert (await run(fleet, "sessions")).status == 127
     fleet.providers["sessions"] = lambda context: [{"user": context.identity.name}]
     assert (await run(fleet, "sessions")).rows == [{"user": "ann"}]
+
+
+async def test_python_prints_what_it_prints(fleet: Fleet) -> None:
+    call = parse_call(["python", "1,2", "print(worker.name)"], fleet.catalogue)
+    result = await fleet.execute(call, ADMIN)
+    assert (result.status, result.text) == (0, "1.1\n2.1\n")
+    assert [row["worker"] for row in result.rows] == ["1.1", "2.1"]
+    call = parse_call(["python", "1", "--", "-x"], fleet.catalogue)
+    failed = await fleet.execute(call, ADMIN)
+    assert failed.status == 1 and "NameError" in (failed.text or "")
+    assert (await fleet.execute(call, OBSERVER)).status == FORBIDDEN
+    assert (await run(fleet, "python 1")).status == USAGE

@@ -45,12 +45,21 @@ class ConsoleConnection(asyncssh.SSHServerConnection):
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, options: asyncssh.SSHServerConnectionOptions,
-        tries: int,
+        tries: int, peer: tuple[str, int] | None = None,
     ) -> None:
-        """`tries`: failures after which it ends; 0: no limit."""
+        """`tries`: failures after which it ends, 0: no limit; `peer`: behind a proxy."""
         super().__init__(loop, options)
+        self._true_peer = peer
         self._tries = tries
         self.failures = -1  # the probe with method "none", sent first by all, is free
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """As asyncssh does it; then the true peer replaces the proxy, for ``from=``."""
+        if self._true_peer is not None:
+            self.set_extra_info(peername=self._true_peer)
+        super().connection_made(transport)
+        if self._true_peer is not None:
+            self._peer_addr, self._peer_port = self._true_peer
 
     async def reload_config(self) -> None:
         """Nothing depends on who logs in, so options need not be made again.
@@ -167,7 +176,21 @@ class ConsoleServer(asyncssh.SSHServer):
         self.sessions.add(session)
         return session
 
+    # asyncssh would answer these with "connect failed", as if somebody had tried.
+
+    def connection_requested(self, *destination: Any) -> Any:
+        raise _prohibited("TCP forwarding")
+
+    def unix_connection_requested(self, dest_path: str) -> Any:
+        raise _prohibited("Unix socket forwarding")
+
     def close(self, reason: str) -> None:
         """End the connection with a word to the client."""
         if self.connection is not None:
             self.connection.disconnect(asyncssh.DISC_BY_APPLICATION, reason)
+
+
+def _prohibited(what: str) -> asyncssh.ChannelOpenError:
+    return asyncssh.ChannelOpenError(
+        asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED, f"{what} is prohibited here"
+    )

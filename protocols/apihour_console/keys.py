@@ -85,29 +85,31 @@ class KeyDirectory:
 
     def make_host_key(self) -> asyncssh.SSHKey:
         """Make the host key. Raises KeysError when it cannot be written."""
-        key = asyncssh.generate_private_key("ssh-ed25519", comment="apihour host key")
-        self._write_pair(self.host_key, key)
-        return key
+        return self._make_pair(self.host_key, "apihour host key")
 
     def make_admin_key(self) -> asyncssh.SSHKey:
         """Make ``admin_ed25519``, or return the one there is."""
-        found = _read_private(self.admin_key)
-        if found is not None:
-            return found
-        key = asyncssh.generate_private_key("ssh-ed25519", comment="apihour admin")
-        self._write_pair(self.admin_key, key)
-        return key
+        return _read_private(self.admin_key) or self._make_pair(self.admin_key, "apihour admin")
 
     def write_authorized(self, lines: Sequence[str]) -> None:
         """Replace ``authorized_keys`` (0600). Raises KeysError when it cannot be written."""
         self._ensure()
         _write(self.authorized, "".join(f"{line}\n" for line in lines).encode(), replace=True)
 
-    def _write_pair(self, path: Path, key: asyncssh.SSHKey) -> None:
+    def _make_pair(self, path: Path, comment: str) -> asyncssh.SSHKey:
+        """Make a key, or return the one that another process made meanwhile."""
         self._ensure()
-        _write(path, key.export_private_key("openssh"), replace=False)
+        key = asyncssh.generate_private_key("ssh-ed25519", comment=comment)
+        try:
+            _write(path, key.export_private_key("openssh"), replace=False)
+        except KeysError:
+            found = _read_private(path)
+            if found is None:
+                raise
+            return found
         public = path.with_name(path.name + ".pub")
         _write(public, key.export_public_key("openssh"), replace=True, mode=0o644)
+        return key
 
     def _ensure(self) -> None:
         try:

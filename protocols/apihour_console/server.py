@@ -142,12 +142,17 @@ class ShellServer:
             self.admission.leave(address, False)
             raise
 
-    def protocol(self) -> ConsoleConnection:
-        """The protocol of one new connection."""
+    @property
+    def is_configured(self) -> bool:
+        """Whether there is a host key, so that connections can be served."""
+        return self._options is not None
+
+    def protocol(self, peer: tuple[str, int] | None = None) -> ConsoleConnection:
+        """The protocol of one new connection, from `peer` when a proxy stands before it."""
         if self._options is None:
             raise RuntimeError("the shell has no host key yet; expected configure() first")
         return ConsoleConnection(
-            asyncio.get_running_loop(), self._options, self.settings.limits.auth_tries
+            asyncio.get_running_loop(), self._options, self.settings.limits.auth_tries, peer
         )
 
     def stop_accepting(self) -> None:

@@ -212,8 +212,10 @@ class Shell:
 
     async def _read_and_run(self, terminal: Terminal, editor: Editor) -> int:
         prompt = f"{self.context.name}> "
-        if terminal.colour:
-            prompt = paint(prompt.rstrip(), "cyan") + " "
+        if not terminal.is_dumb:
+            # Where there are no colours the output drops it; a blank that has one is really
+            # written, and not only passed over, so that programs that wait for it see it.
+            prompt = paint(prompt, "cyan")
         while True:
             try:
                 text = await editor.read_line(prompt)

@@ -15,8 +15,11 @@ from typing import Any
 
 from apihour.addresses import Address, is_name, parse_address, parse_bind
 from apihour.errors import AddressError, ConfigurationError
+from apihour.plugins import Kind
 
-__all__ = ["DEFAULT", "class_binds", "is_positional", "match_servers", "resolve_binds"]
+__all__ = [
+    "DEFAULT", "class_binds", "is_positional", "match_servers", "one_kind", "resolve_binds",
+]
 
 DEFAULT = "127.0.0.1:8000"
 
@@ -121,6 +124,17 @@ def match_servers(made: Any, binds: Sequence[str]) -> list[tuple[str, Any, list[
     if orphans:
         raise ConfigurationError(_mismatch([], orphans, list(made), names))
     return pairs
+
+
+def one_kind(name: str, kinds: Iterable[Kind]) -> Kind:
+    """The kind that all binds of a server share. Raises ConfigurationError naming it."""
+    found = sorted(set(kinds))
+    if len(found) != 1:
+        raise ConfigurationError(
+            f"server {name!r}: its binds are of several kinds ({', '.join(found)}); "
+            "expected stream binds or datagram binds"
+        )
+    return found[0]
 
 
 def _match_list(made: list[Any], names: list[str]) -> list[tuple[str, Any, list[str]]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from apihour.addresses import Address
 from apihour.application import HostApplication
-from apihour.binds import class_binds, match_servers
+from apihour.binds import class_binds, match_servers, one_kind
 from apihour.errors import ApihourError, ConfigurationError
 from apihour.hooks import call_class, call_hook, takes_sockets
 from apihour.plugins import Registry
@@ -46,12 +46,8 @@ async def _describe(
     lines = [f"{app.target}: {app.cfg.worker_count} workers"]
     for name, served, names in match_servers(made, list(binds)):
         addresses = [address for bind in names for address in binds[bind]]
-        kinds = {address.kind for address in addresses}
-        if len(kinds) != 1:
-            raise ConfigurationError(
-                f"server {name!r}: its binds are of several kinds; expected one kind"
-            )
-        server = registry.adapt(served, kinds.pop(), name)
+        kind = one_kind(name, (address.kind for address in addresses))
+        server = registry.adapt(served, kind, name)
         lines.append(f"  {name:<12} {server.protocol:<8} {', '.join(map(str, addresses))}")
     return lines
 

@@ -25,7 +25,7 @@ from gunicorn.workers.base import Worker
 
 from apihour import faults
 from apihour.accept import Balance
-from apihour.binds import match_servers
+from apihour.binds import match_servers, one_kind
 from apihour.channel import Channel
 from apihour.connections import ConnectionTable
 from apihour.errors import ApihourError
@@ -245,15 +245,8 @@ class HostWorker(Worker):  # type: ignore[misc]
             by_bind.setdefault(listener.name, []).append(listener)
         for name, served, binds in match_servers(made, list(by_bind)):
             listeners = [listener for bind in binds for listener in by_bind[bind]]
-            kinds = {listener.kind for listener in listeners}
-            if len(kinds) != 1:
-                raise ApihourError(
-                    f"server {name!r}: its binds are of several kinds ({', '.join(kinds)}); "
-                    "expected stream binds or datagram binds"
-                )
-            self.servers[name] = Serving(
-                name, registry.adapt(served, kinds.pop(), name), listeners
-            )
+            kind = one_kind(name, (listener.kind for listener in listeners))
+            self.servers[name] = Serving(name, registry.adapt(served, kind, name), listeners)
         self.container.servers = {
             name: serving.server for name, serving in self.servers.items()
         }

@@ -11,6 +11,9 @@ import pytest
 
 from apihour.application import HostApplication
 from apihour.errors import ApihourError, ConfigurationError, UsageError
+from tests.apihour.loggers import loggers
+
+__all__ = ["loggers"]
 
 
 @pytest.fixture(autouse=True)
@@ -212,7 +215,7 @@ def test_pythonpath_is_put_on_the_path(directory: Path) -> None:
     assert {"/x/one", "/x/two"} <= set(sys.path)
 
 
-def test_examine_reports_the_binds_of_the_class(directory: Path) -> None:
+def test_examine_reports_the_binds_of_the_class(directory: Path, loggers: None) -> None:
     (directory / "examined_app.py").write_text(
         "import apihour\n"
         "class Container(apihour.Container):\n"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from apihour import changes as module
-from apihour.changes import Changes
+from apihour.changes import Changes, Leave
 from apihour.reload import Phase
 from apihour.scoreboard import Fleet
 from tests.apihour.fake_arbiter import Clock, FakeArbiter
@@ -160,7 +160,7 @@ def test_after_a_handover_this_arbiter_leaves(arbiter: Arbiter) -> None:
     assert not arbiter.changes.has_handed_over()
     arbiter.made[0].succeeded = True
     assert arbiter.changes.has_handed_over()
-    with pytest.raises(StopIteration):
+    with pytest.raises(Leave):
         arbiter.changes.advance()
 
 

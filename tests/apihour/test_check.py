@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import itertools
-import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from apihour.check import check, list_protocols
 from apihour.errors import ApihourError
+from tests.apihour.loggers import loggers
+
+__all__ = ["loggers"]
 
 _numbers = itertools.count()
 Write = Callable[[str], str]
 
 
 @pytest.fixture
-def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
-    """Write an application; returns its module's name. Logging is put back afterwards."""
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loggers: None) -> Write:
+    """Write an application; returns its module's name."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
 
@@ -28,12 +30,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
         (tmp_path / f"{name}.py").write_text("import asyncio\nimport apihour\n" + text)
         return name
 
-    loggers = [logging.getLogger(name) for name in ("gunicorn.error", "gunicorn.access")]
-    before = [(list(log.handlers), log.propagate, log.level) for log in loggers]
-    yield write
-    for log, (handlers, propagate, level) in zip(loggers, before, strict=True):
-        log.handlers[:], log.propagate = handlers, propagate
-        log.setLevel(level)
+    return write
 
 
 APPLICATION = """

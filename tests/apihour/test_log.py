@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +13,12 @@ from apihour import log as module
 from apihour.errors import ConfigurationError
 from apihour.log import HostLogger
 from apihour.settings import HostConfig
+from tests.apihour.loggers import loggers
+
+__all__ = ["loggers"]
 
 Captured = pytest.CaptureFixture[str]
-
-
-@pytest.fixture(autouse=True)
-def loggers() -> Iterator[None]:
-    """Put back what gunicorn's logger sets up for the whole process."""
-    names = ("gunicorn.error", "gunicorn.access", None)
-    found = [logging.getLogger(name) for name in names]
-    before = [(list(log.handlers), log.propagate, log.level) for log in found]
-    yield
-    for log, (handlers, propagate, level) in zip(found, before, strict=True):
-        for handler in log.handlers:
-            if handler not in handlers:
-                handler.close()
-        log.handlers[:], log.propagate = handlers, propagate
-        log.setLevel(level)
+pytestmark = pytest.mark.usefixtures("loggers")
 
 
 def make(**options: Any) -> HostLogger:
@@ -57,7 +45,7 @@ class Full:
 
 def put(logger: HostLogger, stream: Full) -> None:
     for handler in logger.error_log.handlers:
-        if isinstance(handler, logging.StreamHandler):
+        if isinstance(handler, logging.StreamHandler) and getattr(handler, "_gunicorn", False):
             handler.setStream(stream)
 
 

@@ -7,6 +7,7 @@ import enum
 import os
 import re
 import socket
+import time
 from typing import ClassVar
 
 __all__ = ["CLIENTS", "Client", "Closed", "Fate", "Refused"]
@@ -15,6 +16,7 @@ _CHUNK = 65536
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d+)", re.IGNORECASE)
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding:[ \t]*chunked", re.IGNORECASE)
 _CLOSE = re.compile(rb"\r\nconnection:[ \t]*close", re.IGNORECASE)
+_PING = 0x9
 _LAST_CHUNK = b"\r\n0\r\n\r\n"
 
 
@@ -52,11 +54,14 @@ class Client:
         self.path = path
         self.wait = wait
         self.local = ""
+        self.connected = 0.0
         self.answered = 0
         self.is_partial = False
         self._opened = 0
         self._sock: socket.socket | None = None
         self._data = bytearray()
+        # A read under way: cancelled instead, it could take with it what it had just read.
+        self._pending: asyncio.Future[bytes] | None = None
 
     async def ask(self) -> Fate:
         """One request; returns OK, TOLD or ERROR_5XX, and raises what else it meets."""
@@ -64,21 +69,24 @@ class Client:
 
     async def idle(self, seconds: float) -> None:
         """Think, and notice when the connection is closed meanwhile."""
-        if self._sock is None:
-            await asyncio.sleep(seconds)
-            return
         loop = asyncio.get_running_loop()
         until = loop.time() + seconds
-        try:
-            async with asyncio.timeout(seconds):
-                while data := await loop.sock_recv(self._sock, _CHUNK):
-                    self._data += data
-        except TimeoutError:
-            return
-        except ConnectionError:
-            pass  # closed by a reset while idle: as good as an end of file
-        self.drop()
+        while self._sock is not None and (left := until - loop.time()) > 0:
+            if self._pending is None:
+                self._pending = asyncio.ensure_future(loop.sock_recv(self._sock, _CHUNK))
+            if not (await asyncio.wait({self._pending}, timeout=left))[0]:
+                return
+            try:
+                is_open = await self._unasked()
+            except (Closed, ConnectionError):
+                is_open = False  # closed by a reset while idle: as good as an end of file
+            if not is_open:
+                self.drop()
         await asyncio.sleep(max(0.0, until - loop.time()))
+
+    async def _unasked(self) -> bool:
+        """Take what came while nothing was asked; False when the connection is to be closed."""
+        return await self._receive()
 
     async def leave(self) -> None:
         """Say goodbye, if the protocol has a word for it, and close."""
@@ -87,6 +95,11 @@ class Client:
     def drop(self) -> None:
         """Close the connection, if there is one."""
         if self._sock is not None:
+            if self._pending is not None:
+                # Before the descriptor's number is somebody else's.
+                self._pending.get_loop().remove_reader(self._sock.fileno())
+                self._pending.cancel()
+                self._pending = None
             self._sock.close()
             self._sock = None
 
@@ -119,6 +132,7 @@ class Client:
             raise
         self._sock = sock
         self._opened += 1
+        self.connected = time.monotonic()
         name = sock.getsockname()
         self.local = f"{name[0]}:{name[1]}" if isinstance(name, tuple) else str(name)
 
@@ -138,7 +152,8 @@ class Client:
     async def _receive(self) -> bool:
         """Append what comes to the data; False at the end of file."""
         assert self._sock is not None
-        data = await asyncio.get_running_loop().sock_recv(self._sock, _CHUNK)
+        pending, self._pending = self._pending, None
+        data = await (pending or asyncio.get_running_loop().sock_recv(self._sock, _CHUNK))
         self._data += data
         self.is_partial = bool(self._data)
         return bool(data)
@@ -248,7 +263,9 @@ class _WebSocket(_KeepAlive):
             await self._open()
         try:
             await self._send_frame(0x1, self._message)
-            opcode, payload = await self._frame()
+            while (frame := await self._frame())[0] == _PING:
+                pass
+            opcode, payload = frame
         except (Closed, ConnectionError):
             # The close frame may have come while the message went out.
             if self._told:
@@ -273,19 +290,8 @@ class _WebSocket(_KeepAlive):
         if status != 101:
             raise Closed(Fate.ERROR_5XX if status >= 500 else Fate.UNEXPECTED, f"status {status}")
 
-    async def idle(self, seconds: float) -> None:
-        loop = asyncio.get_running_loop()
-        until = loop.time() + seconds
-        if self._sock is not None:
-            try:
-                async with asyncio.timeout(seconds):
-                    await self._frame()
-            except TimeoutError:
-                return
-            except (Closed, ConnectionError):
-                pass
-            self.drop()
-        await asyncio.sleep(max(0.0, until - loop.time()))
+    async def _unasked(self) -> bool:
+        return (await self._frame())[0] == _PING
 
     async def leave(self) -> None:
         """Send a close frame (RFC 6455, section 7.1.2) and wait a moment for the answer."""
@@ -304,7 +310,7 @@ class _WebSocket(_KeepAlive):
         await self._send(bytes((0x80 | opcode, 0x80 | len(payload))) + bytes(4) + payload)
 
     async def _frame(self) -> tuple[int, bytes]:
-        """The next frame; a ping is answered and passed over, a close frame is answered."""
+        """The next frame; a ping and a close frame are answered."""
         while True:
             size = 2 + (self._data[1] & 0x7F) if len(self._data) >= 2 else 2
             if len(self._data) < size or len(self._data) < 2:
@@ -316,9 +322,8 @@ class _WebSocket(_KeepAlive):
             opcode, payload = self._data[0] & 0x0F, bytes(self._data[2:size])
             del self._data[:size]
             self.is_partial = bool(self._data)
-            if opcode == 0x9:
+            if opcode == _PING:
                 await self._send_frame(0xA, payload)
-                continue
             if opcode == 0x8:
                 self._told = payload[:2] in (b"\x03\xe9", b"\x03\xf4")  # 1001 or 1012
                 if not self._told:

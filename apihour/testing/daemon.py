@@ -296,16 +296,26 @@ class Daemon:
 
     def request(self, command: str, deadline: float | None = None, **arguments: Any) -> Outcome:
         """Ask the arbiter over its control socket, as the shell does."""
+        return self._ask(self.runtime.arbiter_socket, command, arguments, deadline)
+
+    def ask(self, worker: RowRecord | int, command: str, **arguments: Any) -> Outcome:
+        """Ask one worker's agent, as the shell does; needs `console`, without it there is none."""
+        pid = worker if isinstance(worker, int) else worker.pid
+        return self._ask(self.runtime.agent_socket(pid), command, arguments, None)
+
+    def _ask(
+        self, path: Path, command: str, arguments: dict[str, Any], deadline: float | None
+    ) -> Outcome:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
             sock.settimeout(self.timeout if deadline is None else deadline)
-            sock.connect(str(self.runtime.arbiter_socket))
+            sock.connect(str(path))
             sock.sendall(encode({"id": 1, "command": command, "arguments": arguments,
                                  "role": "admin"}))
             framer = Framer()
             while data := sock.recv(65536):
                 for message in framer.feed(data):
                     return _outcome(message)
-        return Outcome(False, error=f"{command}: the arbiter closed the connection")
+        return Outcome(False, error=f"{command}: no answer, the connection was closed")
 
     def reload(self, wait: bool = True) -> Outcome:
         """Reload: by request and with its outcome, or, without `wait`, by SIGHUP."""

@@ -43,12 +43,14 @@ _PAUSE = 0.05  # seconds before a client goes on after a failure
 class Failure:
     """One request that was not answered well.
 
-    `at` is a time of ``time.monotonic()``, `local` the client's own address, by which the
-    server knew the connection, `answered` the requests that had been answered on it.
+    `at` and `connected` are times of ``time.monotonic()``, `local` is the client's own
+    address, by which the server knew the connection, `answered` counts the requests that
+    had been answered on it.
     """
 
     fate: Fate
     at: float
+    connected: float
     local: str
     answered: int
     detail: str
@@ -200,7 +202,8 @@ class Load:
             return fate
         if fate is not Fate.TOLD and len(self._failures) < _FAILURES:
             self._failures.append(Failure(
-                fate, time.monotonic(), client.local, client.answered, detail))
+                fate, time.monotonic(), client.connected, client.local, client.answered,
+                detail))
         client.drop()
         return fate
 

@@ -82,7 +82,10 @@ class TemplateProbe(Probe):
 
         def afterwards() -> None:
             if arbiter.app.cfg.template and threading.active_count() == 1:
-                _serve(arbiter, theirs)
+                try:
+                    _serve(arbiter, theirs)
+                except Exception:
+                    arbiter.log.exception("Exception in the template")
 
         try:
             super().__init__(examine, in_child, afterwards)

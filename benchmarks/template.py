@@ -11,12 +11,13 @@ objects; measured are, of 2 and of 8 workers:
 - from the command to the last worker's being ready;
 - from SIGHUP to the end of the reload;
 - from a worker's kill -9 to its replacement's being ready;
-- proportional memory (Pss of smaps_rollup) of arbiter, template and workers, after each worker
-  has answered 200 requests and has collected its garbage once.
+- proportional memory (Pss of smaps_rollup) of arbiter, template and workers together, after
+  200 requests for each worker.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -90,10 +91,10 @@ def use(port: int, requests: int) -> None:
 
 
 def measure(way: str, workers: int, seconds: float) -> Figures:
-    with (
-        tempfile.TemporaryDirectory(prefix="apihour-bench-") as runtime,
-        Daemon(way, workers, seconds, runtime) as daemon,
-    ):
+    with contextlib.ExitStack() as stack:
+        runtime = stack.enter_context(tempfile.TemporaryDirectory(prefix="apihour-bench-"))
+        daemon = Daemon(way, workers, seconds, runtime)
+        stack.enter_context(daemon)
         start = daemon.wait(READY.pattern, workers, daemon.began)
         use(daemon.port, 200 * workers)
         used = sum(memory(pid)["pss"] for pid in tree(daemon.pid))

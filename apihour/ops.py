@@ -427,13 +427,16 @@ def stamp(seconds: float) -> str:
 
 
 def to_rows(value: Any) -> list[dict[str, Any]]:
-    """Rows from what a command function returned: dataclasses, mappings or plain values."""
+    """Rows from what a command function returned: dataclasses, mappings or plain values.
+
+    Dataclasses are taken as they are, not copied to their depths: rows are flat, and many.
+    """
     if value is None:
         return []
     if isinstance(value, list | tuple):
         return [row for one in value for row in to_rows(one)]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return [dataclasses.asdict(value)]
+        return [{name: getattr(value, name) for name in value.__dataclass_fields__}]
     return [dict(value) if isinstance(value, Mapping) else {"value": value}]
 
 

@@ -155,9 +155,10 @@ class LoopWatch:
 
     def _ask(self, now: float) -> None:
         self._asked = now
+        loop = self.worker.loop
         try:
-            if self.worker.loop is not None:
-                self.worker.loop.call_soon_threadsafe(self._answer)
+            if loop is not None and loop.is_running():
+                loop.call_soon_threadsafe(self._answer)
                 return
         except RuntimeError:  # the loop is closed: the worker is on its way out
             pass
@@ -187,7 +188,8 @@ class LoopWatch:
     def blocked(self) -> float:
         """Seconds since the loop last turned; 0.0 when it owes no answer for long."""
         now = time.monotonic()
-        if self.worker.loop is not None and now - self.worker.beat >= SILENT:
+        loop = self.worker.loop
+        if loop is not None and loop.is_running() and now - self.worker.beat >= SILENT:
             return now - self.worker.beat
         if self._answered >= self._asked or now - self._asked < self.threshold:
             return 0.0

@@ -36,7 +36,7 @@ from apihour_console.rates import Rates
 __all__ = ["Fleet"]
 
 _LOOK = 1.0  # seconds between looks for new workers
-_PATIENCE = 1.8  # seconds a worker whose loop does not turn has to show that it hears
+_PATIENCE = 1.8  # seconds a worker has to show that it hears, before it is waited for longer
 _VALUES = 1.0  # seconds that values for completion are kept
 _PENDING = 1000  # rows of a stream not taken yet, over all workers
 _STATUS = {"role": FORBIDDEN, "usage": USAGE, "unknown": UNKNOWN}
@@ -118,7 +118,7 @@ class Fleet:
             raise CommandFailed(STOPPED, "timeout")
         try:
             link = self.link(worker.row.pid)
-            if worker.is_stuck and deadline > _PATIENCE:  # is there anybody to wait for?
+            if deadline > _PATIENCE:  # is there anybody to wait for?
                 await link.call("pulse", {}, role, _PATIENCE)
             return await link.call(command, arguments, role, deadline)
         except TimeoutError:

@@ -183,6 +183,35 @@ async def test_logs_of_a_worker_that_comes_later(fleet: Fleet, workers: Workers)
     assert [row["worker"] for row in past.rows] == ["1.1", "3.1"]
 
 
+# Every command that asks workers, with the statuses it may have while worker 1 is stuck or
+# stopped, and whether worker 2 must show in its rows.
+EVERY = [
+    ("workers", {0}, True), ("servers", {0, 75}, False), ("conns", {0, 75}, False),
+    ("stack", {0, 75}, True), ("tasks", {0, 75}, False), ("health", {0}, False),
+    ("top", {0, 75}, False), ("metrics", {0, 75}, False), ("log", {0, 75}, True),
+    ("logs", {0, 75}, False), ("slow", {0, 75}, False), ("config", {0}, True),
+    ("env", {0}, True), ("gc", {0, 75}, True), ("greet", {0}, True), ("greet-all", {75}, True),
+    ("python 2 1+1", {0}, True), ("python 1 1+1", {75}, False), ("mem", {1, 75}, False),
+    ("profile cpu -s 0.2", {0, 75}, False), ("kick 1.1-9", {75}, False),
+    ("kick 2.1-9", {1}, False), ("where 2.1:0", {1}, False), ("version", {0}, False),
+    ("help", {0}, False),
+]
+
+
+async def every_command(fleet: Fleet) -> None:
+    """Run them all at once; each answers in time, whatever worker 1 does."""
+
+    async def one(line: str, statuses: set[int], second: bool) -> None:
+        begun = time.monotonic()
+        result = await run(fleet, line)
+        assert time.monotonic() - begun < 2.5, line
+        assert result.status in statuses, (line, result)
+        assert (result.status == PARTIAL) == bool(result.missing), (line, result)
+        assert not second or any(row.get("worker") == "2.1" for row in result.rows), line
+
+    await asyncio.gather(*(one(*each) for each in EVERY))
+
+
 STUCK = ["stuck_in_sleep", "stuck_without_gil", "stuck_with_gil", "stuck_in_python"]
 
 
@@ -216,6 +245,7 @@ async def test_a_stuck_worker_is_marked_and_its_line_shown(
     assert (await run(fleet, "greet")).rows[0]["worker"] == "2.1"
     health = await run(fleet, "health")
     assert health.status == 0 and [r["status"] for r in health.rows] == ["ready", "not ok", "ok"]
+    await every_command(fleet)
 
 
 async def test_a_stopped_worker(fleet: Fleet, workers: Workers) -> None:
@@ -230,6 +260,7 @@ async def test_a_stopped_worker(fleet: Fleet, workers: Workers) -> None:
         servers = await run(fleet, "servers")
         assert servers.status == PARTIAL and servers.rows[0]["workers"] == 1
         assert time.monotonic() - begun < 1, "a stopped worker was waited for"
+        await every_command(fleet)
     finally:
         os.kill(workers.processes[1].pid, signal.SIGCONT)
     assert result.status == 0

@@ -23,7 +23,7 @@ from apihour_http.head import (
     UPGRADE,
 )
 from apihour_http.request import Request
-from apihour_http.wire import DISCARD, HELD, HTTP, UPGRADING, Wire
+from apihour_http.wire import DISCARD, HELD, HTTP, UPGRADED, UPGRADING, Wire
 
 __all__ = ["Intake"]
 
@@ -282,6 +282,10 @@ class Intake(Wire):
 
     def _upgrade_requested(self, tail: bytes) -> None:
         """The last message asked for another protocol; `tail` follows it."""
+        if self.detour == UPGRADED:
+            # Its handler has accepted it already (an eager task, 3.12).
+            self.hosted.data_received(tail)
+            return
         asked = self.queue[-1] if self.queue else self.current
         if asked is not None and getattr(asked, "websocket", False):
             self.tail = tail

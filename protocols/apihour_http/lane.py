@@ -239,7 +239,11 @@ class Lane(Intake):
         conn.state = "request"
         self.head_bytes = 0
         self.current = exchange
+        # A handler that never waits is done before this returns (3.12): whoever started it
+        # goes on with what comes next.
+        self.starting = True
         _task(exchange.hosted.serve(exchange), loop=self.loop, name="http")
+        self.starting = False
 
     def hosted_done(self, exchange: Any, status: int, size: int) -> None:
         """The application's handler has answered; `exchange.keep` says what comes next."""
@@ -265,7 +269,8 @@ class Lane(Intake):
             if server.draining:
                 # Its head was sent before the drain began: the client knows of nothing.
                 self.arm(server.drain_linger)
-            self._next()
+            if not self.starting:
+                self._next()
 
     def _upgrade_declined(self) -> None:
         tail, self.tail = self.tail, b""

@@ -107,9 +107,8 @@ class Renderer:
         count = len(headers)
         if lines.count("\n") != count or lines.count("\r") != count or "\0" in lines:
             raise ValueError(f"headers {headers!r}: control characters are not allowed")
-        head = (
-            f"HTTP/1.1 {status:d} {reason_of(status)}\r\n{self._date}{lines}{length}{connection}\r\n"
-        ).encode("latin-1", "replace")
+        first = f"HTTP/1.1 {status:d} {reason_of(status)}\r\n"
+        head = f"{first}{self._date}{lines}{length}{connection}\r\n".encode("latin-1", "replace")
         return status, len(body), head if bodiless else head + body
 
     def _parts(self, result: Any) -> tuple[int, list[tuple[str, str]], bytes]:

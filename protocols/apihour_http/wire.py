@@ -52,11 +52,10 @@ class Wire(asyncio.Protocol):
 
     __slots__ = (
         "arrived", "began", "body_bytes", "body_since", "chunks", "conn", "current", "detour",
-        "discarded", "expecting", "feed", "fields", "head_bytes", "head_since", "held",
-        "hosted", "idle_since", "large", "last_fields", "last_seen", "loop", "on_body",
-        "on_url", "parser", "parts", "paused", "pending", "queue", "ready", "refusal",
-        "server", "tail", "timer", "timer_at", "transport", "urls", "write", "write_mark",
-        "write_paused",
+        "discarded", "expecting", "feed", "fields", "head_bytes", "head_since", "held", "hosted",
+        "idle_since", "large", "last_fields", "last_seen", "loop", "on_body", "on_url", "parser",
+        "parts", "paused", "pending", "queue", "ready", "refusal", "server", "starting", "tail",
+        "timer", "timer_at", "transport", "urls", "write", "write_mark", "write_paused",
     )
 
     def __init__(self, server: HTTPServer, conn: Any = None) -> None:
@@ -86,6 +85,7 @@ class Wire(asyncio.Protocol):
         self.ready = True
         self.large = False
         self.expecting = False
+        self.starting = False
         self.write_paused = False
         self.paused = 0
         self.discarded = 0

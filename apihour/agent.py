@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import collections
-import faulthandler
 import logging
 import os
 import selectors
@@ -25,33 +24,24 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Coroutine
-from pathlib import Path
 from typing import Any
 
+from apihour import faults
 from apihour.commands import built_in
 from apihour.commands.context import AgentContext, WorkerView
 from apihour.jobs import Job, LoopJob, check_arguments, failure, place_arguments, steps_of
 from apihour.logring import LogRing
 from apihour.ops import Catalogue, CommandFailed, Role
-from apihour.runtime import Runtime
 from apihour.stacks import LoopWatch, place_of, places
 from apihour.wire import FrameError, Framer, encode
 
-__all__ = ["STACK_SIGNAL", "Agent", "stack_file"]
-
-STACK_SIGNAL = signal.SIGRTMIN + 7
-"""Makes a worker write its stack to :func:`stack_file` even while C code holds the GIL."""
+__all__ = ["Agent"]
 
 _SLICE = 0.001  # seconds of computing at a stretch; a 300 ms burst was felt by every client
 _CLIENTS = 32  # connections at a time; consoles keep one each
 _REQUESTS = 64  # requests under way per connection
 _BACKLOG = 1 << 20  # bytes unsent to one peer before its commands are paused
 _FRAME = 1 << 20  # bytes of a request; the longest carry source typed by an operator
-
-
-def stack_file(runtime: Runtime, pid: int) -> Path:
-    """Where the worker of that pid writes its stack upon :data:`STACK_SIGNAL`."""
-    return runtime.path / f"worker.{pid}.stack"
 
 
 class _Client:
@@ -124,7 +114,6 @@ class Agent:
         self._parent = os.getppid()
         self._orphaned = 0.0
         self._path = worker.runtime.agent_socket(worker.pid)
-        self._stacks = stack_file(worker.runtime, worker.pid)
         self._listener: socket.socket | None = None
         self._stack_fd = -1
         self._thread = threading.Thread(target=self._run, name="apihour-agent", daemon=True)
@@ -137,7 +126,7 @@ class Agent:
 
     def start(self) -> None:
         """Open the socket and start the thread. Raises OSError when the socket cannot be made."""
-        self._open_stack_file()
+        self._stack_fd = faults.register(self.worker.runtime, self.worker.pid)
         self._path.unlink(missing_ok=True)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         old = os.umask(0o177)
@@ -164,17 +153,8 @@ class Agent:
         self.wake()
         self._thread.join(1.0)
         self.ring.detach()
-        faulthandler.unregister(STACK_SIGNAL)
-        if self._stack_fd >= 0:
-            os.close(self._stack_fd)
-            self._stack_fd = -1
+        faults.unregister(self.worker.runtime, self.worker.pid, self._stack_fd)
         self._path.unlink(missing_ok=True)
-        self._stacks.unlink(missing_ok=True)
-
-    def _open_stack_file(self) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
-        self._stack_fd = os.open(self._stacks, flags, 0o600)
-        faulthandler.register(STACK_SIGNAL, file=self._stack_fd, all_threads=True, chain=False)
 
     # what other threads call
 

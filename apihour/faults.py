@@ -14,7 +14,8 @@ from pathlib import Path
 
 from apihour.runtime import Runtime
 
-__all__ = ["STACK_SIGNAL", "dump_stack", "is_stopped", "read_stack", "register", "stack_path"]
+__all__ = ["STACK_SIGNAL", "dump_stack", "is_stopped", "read_stack", "register", "stack_path",
+           "unregister"]
 
 STACK_SIGNAL = signal.SIGRTMIN + 7 if hasattr(signal, "SIGRTMIN") else int(signal.SIGIO)
 """Makes a worker write the stack of every thread to :func:`stack_path`.
@@ -37,6 +38,13 @@ def register(runtime: Runtime, pid: int) -> int:
     fd = os.open(stack_path(runtime, pid), flags, 0o600)
     faulthandler.register(STACK_SIGNAL, file=fd, all_threads=True, chain=False)
     return fd
+
+
+def unregister(runtime: Runtime, pid: int, fd: int) -> None:
+    """In the worker: answer no more, and leave nothing behind."""
+    faulthandler.unregister(STACK_SIGNAL)
+    os.close(fd)
+    stack_path(runtime, pid).unlink(missing_ok=True)
 
 
 def is_stopped(pid: int) -> bool:

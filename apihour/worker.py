@@ -113,7 +113,6 @@ class HostWorker(Worker):  # type: ignore[misc]
         self._reset_signals()
         self._agent: Any = None
         try:
-            self._stack_fd = faults.register(self.runtime, self.pid)
             self._agent = self._make_agent()
         except Exception as error:
             self._report_failure(error)
@@ -141,6 +140,7 @@ class HostWorker(Worker):  # type: ignore[misc]
 
     def _make_agent(self) -> Any:
         if not self.with_agent:
+            faults.register(self.runtime, self.pid)
             return None
         agent = importlib.import_module("apihour.agent").Agent(self)
         agent.start()

@@ -12,7 +12,7 @@ import re
 import time
 from pathlib import Path
 
-from apihour.agent import STACK_SIGNAL, stack_file
+from apihour.faults import STACK_SIGNAL, stack_path
 from apihour.runtime import Runtime
 from apihour.stacks import Place
 
@@ -34,7 +34,7 @@ def catches(pid: int) -> bool:
 
 async def dump(runtime: Runtime, pid: int, deadline: float) -> list[Place]:
     """The stack of the process's interrupted thread, innermost first; empty if it gave none."""
-    path = stack_file(runtime, pid)
+    path = stack_path(runtime, pid)
     until = time.monotonic() + deadline
     if not catches(pid) or not path.exists():
         return []

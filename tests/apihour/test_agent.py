@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from apihour.agent import STACK_SIGNAL, stack_file
+from apihour.faults import STACK_SIGNAL, stack_path
 from apihour.ops import command
 from apihour.wire import encode
 from tests.apihour.fakes import Caller, FakeWorker, running_agent, wait_for
@@ -67,7 +67,7 @@ def test_socket_is_private_and_gone_after_stop(tmp_path: Path) -> None:
         path = worker.runtime.agent_socket(worker.pid)
         assert path.stat().st_mode & 0o777 == 0o600
     assert not path.exists()
-    assert not stack_file(worker.runtime, worker.pid).exists()
+    assert not stack_path(worker.runtime, worker.pid).exists()
 
 
 def test_servers_and_conns(agent) -> None:
@@ -333,7 +333,7 @@ def test_python_with_await_state_and_completion(agent) -> None:
 
 def test_stack_signal_writes_the_stack_without_the_agent(agent) -> None:
     worker, _, _ = agent
-    path = stack_file(worker.runtime, worker.pid)
+    path = stack_path(worker.runtime, worker.pid)
     os.kill(os.getpid(), STACK_SIGNAL)
     text = wait_for(path.read_text)
     assert "most recent call first" in text

@@ -240,7 +240,9 @@ class LineEditor:
                 if at_end and not multiline(buffer.text):
                     buffer.validate_and_handle()
                 else:
+                    opens = buffer.document.current_line_before_cursor.rstrip().endswith(":")
                     buffer.newline(copy_margin=True)
+                    buffer.insert_text("    " * opens)
 
         return bindings
 

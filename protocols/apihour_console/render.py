@@ -20,12 +20,15 @@ from typing import Any
 
 from apihour.ops import Column
 
-__all__ = ["clean", "csv_text", "format_value", "json_line", "json_text", "paint", "table"]
+__all__ = [
+    "RowPrinter", "clean", "csv_text", "format_value", "json_line", "json_text", "paint", "table",
+]
 
 # C0 (but tab and newline), DEL, C1, and the marks that reorder or hide text (UAX #9).
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 _RIGHT = frozenset(("int", "float", "seconds", "bytes", "percent"))
 _ASCII = re.compile(r"[\x20-\x7e]*")
+_STREAM_WIDTH = 40  # characters up to which a stream's columns are kept in line
 _MINIMUM = 8  # characters a column keeps when a narrow terminal squeezes it
 
 _COLOURS = {
@@ -176,6 +179,35 @@ def table(
     return "\n".join(lines) + "\n"
 
 
+class RowPrinter:
+    """Rows of a stream, one line each, aligned with those before as far as that is known."""
+
+    def __init__(self, columns: Sequence[Column], colour: bool) -> None:
+        self._columns = columns
+        self._colour = colour
+        self._right = [column.type in _RIGHT for column in columns]
+        self._widths = [len(column.name) for column in columns]
+        self._started = False
+
+    def text(self, row: Mapping[str, Any]) -> str:
+        """The line of a row; a header line goes before the first."""
+        values = [format_value(row.get(column.name), column.type) for column in self._columns]
+        for index, value in enumerate(values[:-1]):
+            self._widths[index] = min(max(self._widths[index], _cells(value)), _STREAM_WIDTH)
+        header = "" if self._started else self._header()
+        self._started = True
+        return header + self._line(values) + "\n"
+
+    def _header(self) -> str:
+        line = self._line([column.name.upper() for column in self._columns])
+        return (paint(line, "bold") if self._colour else line) + "\n"
+
+    def _line(self, values: Sequence[str]) -> str:
+        widths = [max(width, _cells(value))
+                  for width, value in zip(self._widths, values, strict=True)]
+        return _line(values, widths, self._right, self._colour)
+
+
 def _block_columns(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]]) -> list[str]:
     names = [column.name for column in columns if column.type in ("str", "any")]
     return [name for name in names
@@ -196,7 +228,7 @@ def _line(
         if count > width:
             value, count = _cut(value, width)
         pad = " " * (width - count)
-        if colour and (name := _WORDS.get(value.lower())):
+        if colour and (name := _WORDS.get(value.partition(" ")[0].lower())):
             value = paint(value, name)
         parts.append(pad + value if to_right else value + pad)
     return "  ".join(parts).rstrip()

@@ -17,11 +17,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from typing import Any, Protocol
 
 from apihour.errors import ApihourError, UsageError
-from apihour.ops import Catalogue, Role
+from apihour.ops import Catalogue, Column, Role
 from apihour_console.audit import AuditLog
 from apihour_console.calls import FAILED, Call, Identity, Result, apply, parse_call
 from apihour_console.present import presented
-from apihour_console.render import clean, csv_text, json_line, json_text, paint, table
+from apihour_console.render import RowPrinter, clean, csv_text, json_line, json_text, paint, table
 
 __all__ = ["CANCELLED", "FleetLike", "Front", "Leave", "Runner", "Sink", "split_words"]
 
@@ -153,6 +153,7 @@ class Runner:
         return table(result.columns, result.rows, self.sink.width, self.sink.colour)
 
     async def _stream(self, call: Call) -> int:
+        printer: RowPrinter | None = None
         header = True
         left = call.limit
         stream = self.fleet.stream(call, self.identity)
@@ -160,7 +161,14 @@ class Runner:
             async for row in stream:
                 if not apply(call, [row]):
                     continue
-                await self.sink.out(self._row_text(call, row, header))
+                if call.json:
+                    text = json_line(row) + "\n"
+                elif call.csv:
+                    text = csv_text(_columns_of(call, row), [row], header)
+                else:
+                    printer = printer or RowPrinter(_columns_of(call, row), self.sink.colour)
+                    text = printer.text(row)
+                await self.sink.out(text)
                 header = False
                 if left is not None:
                     left -= 1
@@ -206,20 +214,15 @@ class Runner:
         title = f"every {interval:g} s: {shlex.join(inner.words)}  {moment}  (Ctrl-C ends it)"
         return f"\x1b[H\x1b[2J{paint(clean(title), 'dim')}\n{text}"
 
-    def _row_text(self, call: Call, row: dict[str, Any], header: bool) -> str:
-        if call.json:
-            return json_line(row) + "\n"
-        columns = call.command.columns or Result.of(call, [row]).columns
-        if call.csv:
-            return csv_text(columns, [row], header)
-        text = table(columns, [row], None, self.sink.colour)
-        return text if header else text.partition("\n")[2]
-
     async def _complain(self, line: str, detail: str = "") -> None:
         text = clean(line).rstrip("\n")
         if self.sink.colour:
             text = paint(text, "red")
         await self.sink.err(text + "\n" + (clean(detail).rstrip("\n") + "\n" if detail else ""))
+
+
+def _columns_of(call: Call, row: dict[str, Any]) -> Sequence[Column]:
+    return call.command.columns or [Column(name) for name in row]
 
 
 def _formats(call: Call) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import logging
 import os
 import socket
@@ -48,10 +49,13 @@ class FakeWorker:
         self.cfg = SimpleNamespace(graceful_timeout=30, settings={}, shell_python=True)
         self.started = self.beat = time.monotonic()
         path = runtime.scoreboard(arbiter or self.pid)
-        if not path.exists():
-            Scoreboard.create(str(path)).close()
-        self.scoreboard = Scoreboard.open(str(path))
-        self.row = self.scoreboard.claim(slot, 1)
+        with open(runtime.path / "claim.lock", "w") as lock:
+            # In a daemon only the arbiter claims; fake workers do it each for itself.
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not path.exists():
+                Scoreboard.create(str(path)).close()
+            self.scoreboard = Scoreboard.open(str(path))
+            self.row = self.scoreboard.claim(slot, 1)
         self.row.pid = self.pid
         self.row.state = State.SERVING
         self.row.accepting = 1.0

@@ -44,7 +44,7 @@ from apihour.sockets import open_binds, open_extras
 from apihour.template import TemplateProbe, Templates
 from apihour.upgrade import Inheritance, write_pidfile
 from apihour.version import __version__
-from apihour.worker import HostWorker
+from apihour.worker import BLOCKED, HostWorker
 
 __all__ = ["HostArbiter"]
 
@@ -353,6 +353,9 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
     def _on_ready(self, worker: HostWorker, message: dict[str, Any]) -> None:
         worker.ready = True
         worker.report = message
+        if worker.pid in self.retiring:
+            self._send(worker, worker.told)  # it may have come too early to be heard
+            return
         self.keeper.on_ready(worker)
         self.log.info("Worker %s ready (pid: %s)", worker.name, worker.pid)
         ready = [each for each in self.live_workers() if each.ready]
@@ -405,7 +408,7 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         sys.stdout.flush()
         sys.stderr.flush()
         try:
-            pid = self.templates.fork(worker, theirs) or os.fork()
+            pid = self.templates.fork(worker, theirs) or self._fork()
         except OSError:
             worker.row.clear()
             ours.close()
@@ -422,6 +425,20 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         self.WORKERS[pid] = worker
         self._stats["workers_spawned"] += 1
         return worker
+
+    def _fork(self) -> int:
+        """Fork with the signals blocked that the arbiter's handlers would swallow in the child.
+
+        The worker lets them through once it has handlers of its own.
+        """
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)
+        pid = -1
+        try:
+            pid = os.fork()
+        finally:
+            if pid != 0:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        return pid
 
     def become(self, worker: HostWorker, shed: Callable[[], None]) -> None:
         """The child's side of a spawn, which begins with `shed`; never returns."""
@@ -472,6 +489,7 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         if self.WORKERS.pop(worker.pid, None) is None:
             return
         worker.kill_at = time.monotonic() + float(worker.cfg.graceful_timeout) + _KILL_MARGIN
+        worker.told = sig
         self.retiring[worker.pid] = worker
         self._send(worker, sig)
 

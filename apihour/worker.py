@@ -38,9 +38,11 @@ from apihour.scoreboard import Fleet, Row, Scoreboard, State
 from apihour.serving import AncestorServer, Serving
 from apihour.targets import load_target
 
-__all__ = ["BEAT", "BOOT_FAILED", "HostWorker"]
+__all__ = ["BEAT", "BLOCKED", "BOOT_FAILED", "HostWorker"]
 
 BEAT = 0.25  # seconds between two heartbeats; lag shorter than this is still measured
+BLOCKED = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
+"""Signals that wait from the fork on until the worker can obey them."""
 BOOT_FAILED = 3  # exit status of a worker that never became ready
 _FOREIGN_AGE = 1.0  # seconds without a heartbeat after which a worker does not count for balance
 
@@ -62,6 +64,7 @@ class HostWorker(Worker):  # type: ignore[misc]
     channel_open = True
     spawned = 0.0
     kill_at = 0.0
+    told = int(signal.SIGTERM)
     due = 0
     stack_logged = False
     aborted_at = 0.0
@@ -94,6 +97,7 @@ class HostWorker(Worker):  # type: ignore[misc]
         self.beat = self.started
         self.exit_code = 0
         self._quick = False
+        self._told_early = False
         self._beat_due = 0.0
 
     # -- process ---------------------------------------------------------------------------
@@ -126,16 +130,18 @@ class HostWorker(Worker):  # type: ignore[misc]
 
     def _reset_signals(self) -> None:
         signal.set_wakeup_fd(-1)
-        for sig in (*self.SIGNALS, signal.SIGTTIN, signal.SIGTTOU):
-            signal.signal(sig, signal.SIG_IGN)
+        for sig in {*self.SIGNALS, signal.SIGTTIN, signal.SIGTTOU} - BLOCKED:
+            signal.signal(sig, signal.SIG_IGN)  # which drops those that wait
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.signal(signal.SIGABRT, self.handle_abort)
         signal.signal(signal.SIGTERM, self._exit_now)
         signal.signal(signal.SIGINT, self._exit_now)
         signal.signal(signal.SIGQUIT, self._exit_now)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, BLOCKED)
 
     def _exit_now(self, sig: int, frame: Any) -> None:
         """A signal while there is no loop yet: nothing is held, so leave."""
+        self._told_early = True  # should the exit be swallowed, in a weak reference's callback
         sys.exit(0)
 
     def _make_agent(self) -> Any:
@@ -178,6 +184,8 @@ class HostWorker(Worker):  # type: ignore[misc]
         self._retiring = asyncio.Event()
         self._quitting = asyncio.Event()
         self._listen_to_arbiter()
+        if self._told_early:
+            self._retiring.set()
         self._schedule_beat()
         starting = asyncio.ensure_future(self._start(container_class, config))
         giving_up = asyncio.ensure_future(self._retiring.wait())

@@ -61,27 +61,13 @@ def subapplications(app: web.Application) -> list[web.Application]:
     return found
 
 
-class Writer(StreamWriter):
-    """Writes an answer; announces the end of a draining connection in the last moment."""
-
-    exchange: Exchange
-
-    def write_headers(self, status_line: str, headers: Any) -> Any:
-        """Serialize the head; returns what the original returns, to be awaited."""
-        exchange = self.exchange
-        if exchange.lane.server.draining and exchange.lane.is_last() and " 101 " not in status_line:
-            headers["Connection"] = "close"
-            exchange.keep = False
-        return super().write_headers(status_line, headers)
-
-
 class Hosted(RequestHandler):
     """aiohttp's connection object, fed with parsed messages by a lane.
 
     Handlers see it as ``request.protocol``; its transport is the real one.
     """
 
-    __slots__ = ("lane", "parting", "running", "websocket")
+    __slots__ = ("answering", "lane", "parting", "running", "websocket")
 
     def __init__(self, manager: web.Server, lane: Lane, options: dict[str, Any]) -> None:
         super().__init__(
@@ -91,6 +77,7 @@ class Hosted(RequestHandler):
         self.lane = lane
         self.running: Exchange | None = None
         self.websocket: web.WebSocketResponse | None = None
+        self.answering: StreamWriter | None = None
         self.parting: asyncio.Task[bool] | None = None
         transport = lane.transport
         assert transport is not None
@@ -111,19 +98,21 @@ class Hosted(RequestHandler):
         assert task is not None
         self._task_handler = task
         self.running = exchange
-        writer = Writer(self, self._loop)
-        writer.exchange = exchange
-        payload = exchange.payload
-        request = factory(exchange.message, payload, self, writer, task)
-        if exchange.websocket:
-            self._watch(request)
+        self.answering = StreamWriter(self, self._loop)
+        if self.lane.server.draining:
+            self.announce_close()
+        request: Any = None
         response: web.StreamResponse | None = None
         reset = True
         try:
+            request = factory(exchange.message, exchange.payload, self, self.answering, task)
+            if exchange.websocket:
+                self._watch(request)
             response, reset = await self._handle_request(request, exchange.arrived, handler)
             if self.parting is not None and self.websocket is not None:
                 await self._wait_closed(self.websocket)
-            payload.set_exception(_NO_ACCESS)
+            if exchange.has_body:
+                exchange.payload.set_exception(_NO_ACCESS)
         except ConnectionError as error:
             self.log_debug("Client gone before its answer", exc_info=error)
         except asyncio.CancelledError:
@@ -132,17 +121,41 @@ class Hosted(RequestHandler):
         except Exception as error:
             self.log_exception("Unhandled exception", exc_info=error)
         finally:
-            request._task = None  # type: ignore[assignment]
-            self.running = None
-            if response is None or reset or self._force_close:
-                self.force_close()
+            if request is not None:
+                request._task = None
+            self.running = self.answering = None
+            self._finish(exchange, response, reset)
+
+    def _finish(
+        self, exchange: Exchange, response: web.StreamResponse | None, reset: bool
+    ) -> None:
+        """Tell the lane what became of the exchange."""
+        if response is None or reset or self._force_close:
+            self.force_close()
+            exchange.keep = False
+            self.lane.hosted_done(exchange, 500, 0)
+            return
+        if not response.keep_alive or self._close:
+            exchange.keep = False
+        self.lane.hosted_done(exchange, response.status, response.body_length)
+
+    def announce_close(self) -> None:
+        """Let the answer under way say that it is the last, in the last moment.
+
+        ``on_response_prepare`` would come after the Connection header was decided.
+        """
+        writer, exchange, lane = self.answering, self.running, self.lane
+        if writer is None or exchange is None:
+            return
+        original = writer.write_headers
+
+        def write_headers(status_line: str, headers: Any) -> Any:
+            if lane.is_last() and " 101 " not in status_line:
+                headers["Connection"] = "close"
                 exchange.keep = False
-            elif not response.keep_alive or self._close:
-                exchange.keep = False
-            self.lane.hosted_done(
-                exchange, response.status if response is not None else 500,
-                response.body_length if response is not None else 0,
-            )
+            return original(status_line, headers)
+
+        writer.write_headers = write_headers  # type: ignore[method-assign]
 
     def handle_error(
         self, request: Any, status: int = 500, exc: BaseException | None = None,

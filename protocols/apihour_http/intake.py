@@ -69,12 +69,17 @@ class Intake(Wire):
         if modern and not seen & HOST:
             raise BadRequest("HTTP/1.1 needs a Host header")
         methods = server.plain.get(target)
-        match_info: dict[str, Any]
+        match_info: dict[str, Any] = {}
         if methods is None:
-            methods, match_info = server.resolve(method, target)
-        else:
-            match_info = {}
-        endpoint = methods.get(method) or server.stand_in(method, methods)
+            found = server.known.get(target)
+            if found is None:
+                found = server.resolve(method, target)
+            methods, values = found
+            if values:
+                match_info = values.copy()
+        endpoint = methods.get(method)
+        if endpoint is None and (methods or server.app_host is None):
+            endpoint = server.stand_in(method, methods)
         if endpoint is None:
             self._begin_hosted(method, target, fields, seen, keep, modern)
             return

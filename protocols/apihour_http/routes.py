@@ -219,7 +219,7 @@ class Router:
     def __init__(self, endpoints: list[Endpoint]) -> None:
         self._root = _Node()
         self.plain: dict[bytes, Methods] = {}
-        self._known: dict[bytes, Match] = {}
+        self.known: dict[bytes, Match] = {}
         for endpoint in endpoints:
             self._add(endpoint)
 
@@ -257,13 +257,11 @@ class Router:
         node.parameters.sort(key=lambda entry: entry[0])
         return child
 
-    def known(self, target: bytes) -> Match | None:
-        """What an earlier :meth:`resolve` gave for `target`, if that is remembered."""
-        match = self._known.get(target)
-        return None if match is None else (match[0], match[1].copy())
-
     def resolve(self, target: bytes) -> Match:
-        """The methods at `target` (its query is ignored), none if it is no route's."""
+        """The methods at `target` (its query is ignored), none if it is no route's.
+
+        What is found is remembered in ``known``; whoever uses it copies the parameters.
+        """
         path = target.partition(b"?")[0]
         methods = self.plain.get(path)
         if methods is not None:
@@ -278,10 +276,10 @@ class Router:
         if node is not None:
             methods, match_info = node.methods, dict(zip(node.names, values, strict=True))
         if len(target) <= _LONGEST:
-            if len(self._known) >= _REMEMBERED:
-                self._known.clear()
-            self._known[target] = methods, match_info
-        return methods, match_info.copy()
+            if len(self.known) >= _REMEMBERED:
+                self.known.clear()
+            self.known[target] = methods, match_info
+        return methods, match_info
 
 
 def _walk(node: _Node, segments: list[str], place: int, values: list[Any]) -> _Node | None:

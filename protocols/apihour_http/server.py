@@ -139,6 +139,7 @@ class HTTPServer:
             endpoints += add_to(endpoints, plans, options.title, options.version)
         self._router = Router(endpoints)
         self.plain = self._router.plain
+        self.known = self._router.known
         self._missing = Endpoint("*", "*", _not_found, False, {})
 
     def _tick(self) -> None:
@@ -232,13 +233,9 @@ class HTTPServer:
 
     def resolve(self, method: bytes, target: bytes) -> Match:
         """What is declared at `target`, judged first; nothing when no route claims it."""
-        known = self._router.known(target)
-        if known is None:
-            if len(target) > self.options.max_line:
-                raise BadRequest("the request target is too long", 414)
-            origin = self.checker.check_target(method, target)
-            known = self._router.resolve(origin)
-        return known
+        if len(target) > self.options.max_line:
+            raise BadRequest("the request target is too long", 414)
+        return self._router.resolve(self.checker.check_target(method, target))
 
     def stand_in(self, method: bytes, methods: Methods) -> Endpoint | None:
         """The endpoint for what no route claims; None when it is the application's."""

@@ -282,8 +282,10 @@ class Wire(asyncio.Protocol):
             task = self.hosted.goodbye()
             if task is not None:
                 self.server.keep_goodbye(task)
-        else:
-            self.arm(self.server.drain_linger)
+            return
+        if self.hosted is not None:
+            self.hosted.announce_close()
+        self.arm(self.server.drain_linger)
 
     def close(self) -> None:
         """Close once everything written is on its way."""

@@ -224,6 +224,23 @@ async def test_container_reaches_both_lanes() -> None:
     assert seen == [container] * 3
 
 
+async def test_what_an_endpoint_does_to_its_parameters_stays_with_it() -> None:
+    routes = Routes()
+
+    @routes.get("/{name}")
+    def rename(request: Request) -> dict[str, str]:
+        before = request.match_info["name"]
+        request.match_info["name"] = "changed"
+        return {"name": before}
+
+    async with serving(routes) as served:
+        peer = await served.connect()
+        for _ in range(3):
+            peer.send(get("/original"))
+            assert (await peer.answer()).body == b'{"name":"original"}'
+        peer.close()
+
+
 async def test_endpoints_run_in_tasks_of_their_own() -> None:
     routes = Routes()
     variable = contextvars.ContextVar("variable", default=0)

@@ -25,7 +25,7 @@ from prompt_toolkit.document import Document
 from prompt_toolkit.formatted_text import ANSI
 from prompt_toolkit.history import History
 from prompt_toolkit.input.base import Input
-from prompt_toolkit.input.typeahead import clear_typeahead
+from prompt_toolkit.input.typeahead import clear_typeahead, get_typeahead, store_typeahead
 from prompt_toolkit.input.vt100_parser import Vt100Parser
 from prompt_toolkit.key_binding import KeyBindings, KeyPress, KeyPressEvent
 from prompt_toolkit.keys import Keys
@@ -39,7 +39,7 @@ from apihour_console.terminal import Terminal
 
 __all__ = ["LINE_LIMIT", "ChannelInput", "LineEditor", "make_output"]
 
-LINE_LIMIT = 8 * 1024  # characters; repainting a longer one costs the process tens of ms a key
+LINE_LIMIT = 4 * 1024  # characters; repainting a longer one costs the process tens of ms a key
 PASTE_LIMIT = 64 * 1024  # characters of one paste, for blocks of Python
 _numbers = itertools.count(1)  # names inputs apart in prompt_toolkit's typeahead store
 
@@ -126,6 +126,14 @@ class ChannelInput(Input):
         """Forget what was typed ahead."""
         self._presses.clear()
         clear_typeahead(self)
+
+    def take_interrupt(self) -> bool:
+        """Whether Ctrl-C was typed ahead; it and what was typed before it are dropped."""
+        presses = get_typeahead(self) + self.read_keys()
+        keys = [press.key for press in presses]
+        found = Keys.ControlC in keys
+        store_typeahead(self, presses[keys.index(Keys.ControlC) + 1 :] if found else presses)
+        return found
 
     @property
     def closed(self) -> bool:
@@ -272,6 +280,10 @@ class LineEditor:
     def drop_typeahead(self) -> None:
         """Forget what was typed while a command ran."""
         self.input.drop_typeahead()
+
+    def take_interrupt(self) -> bool:
+        """Whether Ctrl-C was typed ahead."""
+        return self.input.take_interrupt()
 
     def run_application(self, application: Any) -> Any:
         """Run a full-screen application on the same terminal; returns its awaitable."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 from apihour_console.terminal import Terminal
 
@@ -12,11 +13,16 @@ _PROMPT = "-- more: space, enter, a(ll), q(uit) --"
 _CLEAR = "\r\x1b[K"
 
 
-async def page(text: str, terminal: Terminal) -> None:
-    """Show `text` on `terminal`; what fits the screen is simply written."""
+async def page(
+    text: str, terminal: Terminal, write: Callable[[str], Awaitable[None]]
+) -> None:
+    """Show `text` on `terminal`; what fits the screen is simply written.
+
+    `write` sends text and waits for a slow reader.
+    """
     lines = text.splitlines(keepends=True)
     if len(lines) < terminal.rows or terminal.is_dumb:
-        await _write_all(lines, terminal)
+        await write(text)
         return
     keys: asyncio.Queue[str] = asyncio.Queue()
 
@@ -26,7 +32,7 @@ async def page(text: str, terminal: Terminal) -> None:
 
     step = terminal.rows - 1
     while lines:
-        terminal.write("".join(lines[:step]))
+        await write("".join(lines[:step]))
         del lines[:step]
         if not lines:
             return
@@ -42,12 +48,6 @@ async def page(text: str, terminal: Terminal) -> None:
         if key in "qQ":
             return
         if key in "aG":
-            await _write_all(lines, terminal)
+            await write("".join(lines))
             return
         step = terminal.rows - 1 if key in " f" else 1
-
-
-async def _write_all(lines: list[str], terminal: Terminal) -> None:
-    for start in range(0, len(lines), 500):
-        terminal.write("".join(lines[start : start + 500]))
-        await asyncio.sleep(0)

@@ -85,6 +85,13 @@ class PlainEditor:
         self._closed = True
         self._came.set()
 
+    def take_interrupt(self) -> bool:
+        """Whether Ctrl-C was typed ahead; it and what was typed before it are dropped."""
+        if "\x03" not in self._keys:
+            return False
+        del self._keys[: self._keys.index("\x03") + 1]
+        return True
+
     def drop_typeahead(self) -> None:
         """Forget what was typed while a command ran."""
         self._keys.clear()

@@ -40,6 +40,7 @@ from apihour_ssh.limits import Admission, Limits
 
 __all__ = ["ServerSettings", "ShellServer"]
 
+_REFUSED = 5.0  # seconds for which further failed logins are only counted
 _WATCH = 1.0  # seconds between looks at the key files and at idle sessions
 
 
@@ -77,6 +78,8 @@ class ShellServer:
         self._ended = asyncio.Event()
         self._seen: tuple[Any, ...] = ()
         self._full_logged = 0.0
+        self._refused_at = float("-inf")
+        self._refused_more = 0
 
     def configure(self, host_key: asyncssh.SSHKey, authorized: AuthorizedKeys) -> None:
         """Use these keys for connections from now on."""
@@ -179,8 +182,20 @@ class ShellServer:
         self.connections.discard(server)
         self.admission.leave(server.address, server.entry is not None)
         if server.entry is None and server.failures:
-            who = Identity(clean(server.name)[:64], address=server.peer)
-            self._record("refused", who, f"{server.failures} keys refused")
+            self._refused(server)
+
+    def _refused(self, server: ConsoleServer) -> None:
+        """Record a failed login, unless one was just now: a flood must not turn the log over."""
+        now = time.monotonic()
+        if now - self._refused_at < _REFUSED:
+            self._refused_more += 1
+            return
+        outcome = f"{server.failures} keys refused"
+        if self._refused_more:
+            outcome += f"; {self._refused_more} connections before it as well"
+        self._refused_at, self._refused_more = now, 0
+        who = Identity(clean(server.name)[:64], address=server.peer)
+        self._record("refused", who, outcome)
 
     def _record(self, event: str, who: Identity, outcome: str = "ok") -> None:
         self.audit.record(

@@ -56,6 +56,7 @@ class Editor(Protocol):
     async def read_line(self, prompt: str) -> str: ...
     def close(self) -> None: ...
     def drop_typeahead(self) -> None: ...
+    def take_interrupt(self) -> bool: ...
 
 
 class _PagedSink:
@@ -75,7 +76,7 @@ class _PagedSink:
 
     async def out(self, text: str) -> None:
         if text.count("\n") >= self._terminal.rows:
-            await page(text, self._terminal)
+            await page(text, self._terminal, self._below.out)
         else:
             await self._below.out(text)
 
@@ -137,7 +138,9 @@ class Shell:
         task = asyncio.get_running_loop().create_task(work)
         outer, self._command = self._command, task
         if self.terminal is not None:
-            self.terminal.interrupted = self.interrupt
+            self.terminal.interrupted = self._interrupted
+            if self._is_interrupted(self.terminal):
+                task.cancel()
         try:
             return await task
         except asyncio.CancelledError:
@@ -150,6 +153,17 @@ class Shell:
             self.touch()
             if self.terminal is not None:
                 self.terminal.interrupted = None
+
+    def _interrupted(self) -> None:
+        """Ctrl-C while a command runs: what was typed ahead of it is dropped, as by a tty."""
+        if self.editor is not None:
+            self.editor.drop_typeahead()
+        self.interrupt()
+
+    def _is_interrupted(self, terminal: Terminal) -> bool:
+        """Whether Ctrl-C came right behind the command, before the command could hear it."""
+        typed = self.editor is not None and self.editor.take_interrupt()
+        return terminal.take_interrupt() or typed
 
     # Commands of the shell itself.
 
@@ -230,7 +244,6 @@ class Shell:
                     return 0
                 if status == CANCELLED:
                     terminal.write("^C\n")
-                    editor.drop_typeahead()
                     break
 
     def _make_editor(

@@ -7,6 +7,7 @@ Rules:
 - UTF-8 is decoded incrementally; a bad byte becomes one replacement character.
 - Ctrl-C while a command runs reaches the command, whatever waits in front of it.
 - Newlines go out as CR LF when the other end is a terminal.
+- A client that takes none of its output is cut off before that fills the memory.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Protocol
 __all__ = ["Channel", "Terminal"]
 
 _BACKLOG = 64 * 1024  # characters typed ahead before the channel is paused
+_UNREAD = 4 * 1024 * 1024  # bytes of output that may wait for the client
 _INTERRUPT = "\x03"
 _PLAIN_TERMINALS = ("", "dumb", "unknown")
 
@@ -28,6 +30,8 @@ class Channel(Protocol):
     def write(self, data: bytes) -> None: ...
     def pause_reading(self) -> None: ...
     def resume_reading(self) -> None: ...
+    def get_write_buffer_size(self) -> int: ...
+    def abort(self) -> None: ...
 
 
 class Terminal:
@@ -96,6 +100,15 @@ class Terminal:
             self._backlog.insert(0, unread)
             self._waiting += len(unread)
 
+    def take_interrupt(self) -> bool:
+        """Whether Ctrl-C waits unread; it and what was typed before it are dropped."""
+        text = "".join(self._backlog)
+        if _INTERRUPT not in text:
+            return False
+        self._drop_backlog()
+        self.detach(text.rpartition(_INTERRUPT)[2])
+        return True
+
     def _drop_backlog(self) -> None:
         self._backlog.clear()
         self._waiting = 0
@@ -105,11 +118,13 @@ class Terminal:
 
     def write(self, text: str) -> None:
         """Send text; a newline becomes CR LF. Does nothing once the other end is gone."""
-        if not self.closed:
-            data = text.replace("\r\n", "\n").replace("\n", "\r\n")
-            self.channel.write(data.encode("utf-8", "replace"))
+        self.write_raw(text.replace("\r\n", "\n").replace("\n", "\r\n"))
 
     def write_raw(self, text: str) -> None:
         """Send text as it is: cursor movements of a full-screen program."""
-        if not self.closed:
-            self.channel.write(text.encode("utf-8", "replace"))
+        if self.closed:
+            return
+        self.channel.write(text.encode("utf-8", "replace"))
+        if self.channel.get_write_buffer_size() > _UNREAD:
+            self.closed = True
+            self.channel.abort()

@@ -131,6 +131,38 @@ def make_catalogue() -> Catalogue:
     return catalogue
 
 
+class PythonFleet(FakeFleet):
+    """Evaluates with eval, as text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waiting = False
+        self.catalogue.add(Command("python", "evaluate", role=Role.ADMIN, parameters=(
+            Parameter("worker", "worker", positional=True, required=True),
+            Parameter("source", "str", positional=True, default=""),
+            Parameter("session", "str", default=""), Parameter("complete", "bool"),
+        )))
+
+    async def execute(self, call: Call, identity: Identity) -> Result:
+        if call.command.name != "python":
+            return await super().execute(call, identity)
+        source = call.arguments["source"]
+        if source == "wait":
+            try:
+                self.waiting = True
+                await asyncio.sleep(60)
+            finally:
+                self.cancelled.append("python")
+        if source == "gone":
+            return Result(status=2, error="worker 1: there is none")
+        if call.arguments.get("complete"):
+            return Result(rows=[{"completions": [source + "_one"]}])
+        try:
+            return Result(rows=[{"output": f"{eval(source)}\n\x1b[2J", "failed": False}])
+        except Exception as error:
+            return Result(rows=[{"output": f"{error!r}\n", "failed": True}])
+
+
 class Shells:
     """A shell server in this process, and ssh clients in others."""
 

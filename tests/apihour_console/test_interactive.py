@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
 import time
 
-from tests.apihour_console.support import Shells, Typist, wait_until
+import pytest
+
+from tests.apihour_console.support import PythonFleet, Shells, Typist, wait_until
 
 
 async def log_in(shells: Shells, typist: Typist, role: str = "admin", term: str = "xterm") -> None:
@@ -53,6 +57,13 @@ async def test_control_c_cancels_the_running_command(shells: Shells, typist: Typ
     assert shells.fleet.cancelled == ["wait", "numbers"]
     await typist.type("version\r")
     await typist.expect("apihour 1.0\n")
+
+
+async def test_control_c_right_behind_a_command(shells: Shells, typist: Typist) -> None:
+    await log_in(shells, typist)
+    for _ in range(3):
+        await typist.type("wait\r\x03version\r")
+        await typist.expect("apihour 1.0\n.*apihour>")
 
 
 async def test_completion_of_commands_options_and_values(shells: Shells, typist: Typist) -> None:
@@ -176,9 +187,49 @@ async def test_idle_sessions_end(tmp_path, typist: Typist) -> None:  # type: ign
         await shells.stop()
 
 
-async def test_draining_tells_and_waits(shells: Shells, typist: Typist) -> None:
-    import asyncio
+async def test_without_prompt_toolkit_lines_are_still_read(
+    shells: Shells, typist: Typist, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "apihour_console.editor", None)
+    await log_in(shells, typist)
+    await typist.type("worj\x15vers\x1b[Aionn\x7f\r")
+    await typist.expect("apihour 1.0\n")
+    await typist.type("top\r")
+    await typist.expect("KIND +NAME.*apihour>")
+    await typist.type("wait\r")
+    await wait_until(lambda: shells.fleet.started.is_set())
+    await typist.type("\x03")
+    await typist.expect(r"\^C\napihour>")
+    await typist.type("\x04")
+    assert await typist.ended() == 0
 
+
+async def test_the_python_prompt(shells: Shells, typist: Typist) -> None:
+    shells.server.fleet = fleet = PythonFleet()
+    await log_in(shells, typist)
+    await typist.type("python 1\r")
+    await typist.expect("Python in worker 1.*>>>")
+    await typist.type("20 + 22\r")
+    await typist.expect("42\n")
+    await typist.type("[x for x in\r")
+    await typist.expect(r"\.\.\.")
+    await typist.type("range(3)]\r")
+    await typist.expect(r"\[0, 1, 2\]")
+    await typist.type("wait\r")
+    await wait_until(lambda: fleet.waiting)
+    await typist.type("\x03")
+    await wait_until(lambda: fleet.cancelled == ["python"])
+    await typist.type("6 * 7\r")
+    await typist.expect("42\n")
+    await typist.type("\x04")
+    await typist.expect("apihour>")
+    await typist.type("version\r")
+    await typist.expect("apihour 1.0\n")
+    lines = [one.command for one in shells.server.audit.recent() if one.event == "python"]
+    assert lines == ["20 + 22", "[x for x in\nrange(3)]\n", "wait", "6 * 7"]
+
+
+async def test_draining_tells_and_waits(shells: Shells, typist: Typist) -> None:
     await log_in(shells, typist)
     drained = asyncio.create_task(shells.server.drain(60, "going"))
     await typist.expect("going")

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from apihour.ops import Command, Parameter, Role
+from apihour.ops import Role
 from apihour_console.audit import AuditLog
-from apihour_console.calls import Call, Identity, Result
+from apihour_console.calls import Identity
 from apihour_console.repl import Repl, blocks, wants_more
 from apihour_console.runner import Runner
-from tests.apihour_console.support import FakeFleet
+from tests.apihour_console.support import PythonFleet
 
 
 @pytest.mark.parametrize(
@@ -33,29 +33,6 @@ def test_blocks_of_a_paste() -> None:
     assert blocks(source) == ["x = 1", "@d\ndef f():\n    return 1\n", "await f()\n"]
     assert blocks("x = 1; y = 2") == ["x = 1; y = 2"]
     assert blocks("not python") == ["not python"]
-
-
-class PythonFleet(FakeFleet):
-    """Evaluates with eval, as text."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.catalogue.add(Command("python", "evaluate", role=Role.ADMIN, parameters=(
-            Parameter("worker", "worker", positional=True, required=True),
-            Parameter("source", "str", positional=True, default=""),
-            Parameter("session", "str", default=""), Parameter("complete", "bool"),
-        )))
-
-    async def execute(self, call: Call, identity: Identity) -> Result:
-        source = call.arguments["source"]
-        if source == "gone":
-            return Result(status=2, error="worker 1: there is none")
-        if call.arguments.get("complete"):
-            return Result(rows=[{"completions": [source + "_one"]}])
-        try:
-            return Result(rows=[{"output": f"{eval(source)}\n\x1b[2J", "failed": False}])
-        except Exception as error:
-            return Result(rows=[{"output": f"{error!r}\n", "failed": True}])
 
 
 class Sink:

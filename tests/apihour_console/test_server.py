@@ -37,6 +37,13 @@ async def test_six_wrong_keys_end_the_connection(shells: Shells) -> None:
     await wait_until(lambda: not shells.server.connections)
     refused = shells.server.audit.recent()[-1]
     assert (refused.event, refused.outcome) == ("refused", "6 keys refused")
+    shells.add_key("nobody")
+    lines = shells.keys.authorized.read_text().splitlines()
+    shells.keys.write_authorized(lines[:-1])
+    for _ in range(3):
+        assert (await shells.run("version", role="nobody"))[0] == 255
+    events = [one.event for one in shells.server.audit.recent()]
+    assert events.count("refused") == 1  # the others are counted, and told with the next
 
 
 async def test_ten_sessions_at_once(shells: Shells) -> None:

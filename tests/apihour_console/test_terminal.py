@@ -10,9 +10,16 @@ class Channel:
         self.written = b""
         self.paused = 0
         self.resumed = 0
+        self.aborted = False
 
     def write(self, data: bytes) -> None:
         self.written += data
+
+    def get_write_buffer_size(self) -> int:
+        return len(self.written)
+
+    def abort(self) -> None:
+        self.aborted = True
 
     def pause_reading(self) -> None:
         self.paused += 1
@@ -70,3 +77,11 @@ def test_newlines_sizes_and_abilities() -> None:
     terminal.closed = True
     terminal.write("gone")
     assert not channel.written.endswith(b"gone")
+
+
+def test_a_client_that_reads_nothing_is_cut_off() -> None:
+    channel = Channel()
+    terminal = Terminal(channel, "xterm")
+    for _ in range(100):
+        terminal.write("x" * 100_000)
+    assert channel.aborted and len(channel.written) < 5_000_000

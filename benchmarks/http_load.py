@@ -64,7 +64,7 @@ class Case:
     headers: dict[str, str] = field(default_factory=dict)
     connections: int = 64
     rounds: int = 5
-    seconds: float = 0.7
+    seconds: float = 0.5
 
 
 _JSON = Check("/json", MESSAGE_JSON, JSON)
@@ -90,7 +90,7 @@ request = function() at = at % #all + 1; return all[at] end
 """.replace("PATHS", ", ".join(f'"{path}"' for path in _ROUTES))
 
 CASES = [
-    Case("json", "JSON GET", "/json", (_JSON,), seconds=2.0),
+    Case("json", "JSON GET", "/json", (_JSON,), seconds=1.5),
     Case("plaintext", "plaintext", "/plaintext", (_TEXT,)),
     Case("pipelined", "plaintext, pipelined x16", "/plaintext", (_TEXT,), _PIPELINED),
     Case("post", "JSON POST, validated", "/users", (

@@ -87,6 +87,10 @@ def gunicorn(target: str, *options: str) -> Callable[[Start], list[str | Path]]:
     ]
 
 
+# One thread a connection, which is faster here than sync, gevent and fewer threads.
+THREADS = ("-k", "gthread", "--threads", "64")
+
+
 def script(name: str, *words: str) -> Callable[[Start], list[str | Path]]:
     return lambda start: [start.bin / "python", name, str(start.port), *words]
 
@@ -151,9 +155,9 @@ SERVERS = [
     ], ("robyn",), environment=lambda start: {"ROBYN_PORT": str(start.port)}),
     Peer("gunicorn ASGI worker", gunicorn("asgi_app:app", "-k", "asgi"),
          ("gunicorn", "gunicorn_h1c"), lacks=NO_ROUTER),
-    Peer("Flask on gunicorn", gunicorn("flask_app:app", "-k", "gthread", "--threads", "4"),
+    Peer("Flask on gunicorn", gunicorn("flask_app:app", *THREADS),
          ("flask", "gunicorn")),
-    Peer("Django on gunicorn", gunicorn("django_app:app", "-k", "gthread", "--threads", "4"),
+    Peer("Django on gunicorn", gunicorn("django_app:app", *THREADS),
          ("django", "gunicorn")),
 ]
 

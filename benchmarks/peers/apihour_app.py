@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
-from common import LARGE, MESSAGE, RESOURCES, TEXT, User, decode_user, welcome
-from msgspec import ValidationError
+from common import LARGE, MESSAGE, RESOURCES, TEXT, User, welcome
 
 import apihour
-from apihour_http import HTTPError, HTTPServer, Request, Routes
+from apihour_http import HTTPServer, Request, Routes
 
-OPTIONS = {"access_log": os.environ.get("BENCH_ACCESS_LOG", "off")}
 routes = Routes()
 inline = Routes()
 
@@ -32,8 +29,8 @@ async def large(request: Request) -> str:
 
 
 @routes.post("/users")
-async def create(request: Request) -> dict[str, object]:
-    return welcome(_checked(request))
+async def create(request: Request, user: User) -> dict[str, object]:
+    return welcome(user)
 
 
 async def item(request: Request) -> dict[str, object]:
@@ -57,8 +54,8 @@ def large_inline(request: Request) -> str:
 
 
 @inline.post("/users")
-def create_inline(request: Request) -> dict[str, object]:
-    return welcome(_checked(request))
+def create_inline(request: Request, user: User) -> dict[str, object]:
+    return welcome(user)
 
 
 def item_inline(request: Request) -> dict[str, object]:
@@ -71,23 +68,16 @@ for name in RESOURCES:
     inline.get(f"/{name}/{{id:int}}/items/{{item}}")(item_inline)
 
 
-def _checked(request: Request) -> User:
-    try:
-        return decode_user(request.body)
-    except ValidationError as error:
-        raise HTTPError(422, str(error)) from None
-
-
 class Container(apihour.Container):
     binds = {"http": "127.0.0.1:0"}
 
     def make_servers(self) -> dict[str, Any]:
-        return {"http": HTTPServer(routes, **OPTIONS)}
+        return {"http": HTTPServer(routes)}
 
 
 class Inline(Container):
     def make_servers(self) -> dict[str, Any]:
-        return {"http": HTTPServer(inline, **OPTIONS)}
+        return {"http": HTTPServer(inline)}
 
 
 class Hosted(Container):
@@ -96,4 +86,4 @@ class Hosted(Container):
     def make_servers(self) -> dict[str, Any]:
         from aiohttp_app import make_application
 
-        return {"http": HTTPServer(app=make_application(), **OPTIONS)}
+        return {"http": HTTPServer(app=make_application())}

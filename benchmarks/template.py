@@ -54,7 +54,7 @@ class Daemon(Server):
     """The daemon of one run; its log is kept whole."""
 
     def __init__(self, way: str, workers: int, seconds: float, runtime: str) -> None:
-        command = [
+        command: list[str | Path] = [
             Path(sys.executable).parent / "apihour", "import_app:Container",
             "--workers", str(workers), "--no-console", "--graceful-timeout", "2",
         ]

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Top"]
 
 _REFRESH = 1.0  # seconds between looks
+_ESCAPE = 0.1  # seconds in which Esc may turn out to begin another key
 _DETAIL = 12  # rows of each list in an opened worker or server
 _FOOTER = " q quit  ↑↓ choose  Tab table  < > sort  r reverse  Enter open  Esc close "
 _STYLE = Style.from_dict({
@@ -56,6 +57,8 @@ class Top:
             layout=Layout(HSplit([body, footer])), key_bindings=self._bindings(), style=_STYLE,
             full_screen=True, input=editor.input, output=editor.output,
         )
+        # Esc is a key of its own here; keys of several characters come in one piece.
+        self._application.ttimeoutlen = self._application.timeoutlen = _ESCAPE
 
     async def run(self) -> None:
         """Show it until ``q``, Ctrl-C or the end of the connection."""

@@ -244,6 +244,17 @@ class Terminal:
         self.raw += text
         return bool(data)
 
+    def wait(self, timeout=15):
+        """Wait until something more is there to be seen in `raw`."""
+        assert select.select([self.master], [], [], timeout)[0], self.raw[-3000:]
+        assert self._read(), f"ended: {self.raw[-3000:]!r}"
+
+    def settle(self, quiet=0.15):
+        """Read until nothing has come for that long, as a person's eye does; returns it all."""
+        while select.select([self.master], [], [], quiet)[0] and self._read():
+            pass
+        return self.text
+
     @property
     def text(self):
         """What came since the last match, without escape sequences."""

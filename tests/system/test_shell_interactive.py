@@ -1,0 +1,258 @@
+"""The interactive shell of a real daemon, typed at by OpenSSH's client in a pseudo-terminal."""
+
+import re
+import time
+
+import pytest
+
+from tests.system.shell_support import house, needs_ssh
+from tests.system.support import get
+
+pytestmark = needs_ssh
+
+
+@pytest.fixture(scope="module")
+def shell(apihour_module_daemon, tmp_path_factory):
+    with house(apihour_module_daemon, tmp_path_factory.mktemp("typed"), "--timeout", "60",
+               "--shell-python") as found:
+        yield found
+
+
+@pytest.fixture
+def terminal(shell):
+    with shell.terminal(options=shell.master("admin")) as found:
+        found.expect("shell_house>")
+        yield found
+
+
+def test_typing_and_leaving(shell):
+    with shell.terminal(role="observer", options=shell.master("observer")) as terminal:
+        terminal.expect(r"observer@test is observer; help lists the commands.*shell_house>")
+        terminal.run("workers", r"WORKER +PID +STATE.*1\.1 +\d+ +serving.*2\.1 +\d+ +serving")
+        terminal.run("wrokers", "no such command; did you mean workers?")
+        terminal.run("reload", "reload: needs role operator; observer@test has role observer")
+        terminal.type("exit\r")
+        assert terminal.ended() == 0
+    with shell.terminal(options=shell.master("admin")) as terminal:
+        terminal.expect("shell_house>")
+        terminal.type("\x04")  # Ctrl-D
+        assert terminal.ended() == 0
+
+
+def test_tab_completes_commands_options_and_live_values(shell, terminal):
+    terminal.type("vers\t")
+    terminal.expect("version")
+    terminal.run("", r"apihour +\d")
+    terminal.type("tasks --tr\t")
+    terminal.expect("tasks --tree")
+    terminal.type(" --lim\t")
+    terminal.expect("--limit")
+    terminal.run(" 1", "AWAITED_BY")
+    with shell.daemon.connect("echo") as sock:
+        sock.sendall(b"x")
+        sock.recv(1)
+        [conn] = [row["id"] for row in shell.rows("conns") if row["server"] == "echo"]
+        terminal.type("kick " + conn[:3] + "\t")
+        terminal.settle()
+        terminal.run("", r"ID +PEER +SERVER\n" + re.escape(conn))
+        assert sock.recv(1) == b""
+    terminal.type("stack 2.\t")
+    terminal.settle()
+    terminal.run("", r"worker 2\.1, loop")
+    terminal.type("log asy\t")
+    terminal.settle()
+    terminal.run("", r"LOGGER.*asyncio")
+    terminal.type("help gre\t")
+    terminal.settle()
+    terminal.run("", "usage: greet NAME")
+
+
+def test_what_the_role_may_not_do_is_not_offered(shell):
+    with shell.terminal(role="observer", options=shell.master("observer")) as terminal:
+        terminal.expect("shell_house>")
+        terminal.type("re\t")
+        terminal.type("\x15version\r")
+        seen = terminal.expect("gunicorn").string
+        assert "reload" not in seen
+
+
+def test_history_by_arrows_and_control_r_across_sessions(shell):
+    with shell.terminal(role="operator", options=shell.master("operator")) as terminal:
+        terminal.expect("shell_house>")
+        terminal.run("workers --limit 1 --csv", "worker,pid")
+        terminal.run("servers --limit 1 --csv", "name,protocol")
+        terminal.settle()
+        terminal.type("\x1b[A\x1b[A")  # up, up
+        terminal.run("", "worker,pid")
+        terminal.type("\x04")
+        assert terminal.ended() == 0
+    with shell.terminal(role="operator", options=shell.master("operator")) as terminal:
+        terminal.expect("shell_house>")
+        terminal.type("\x12servers")  # Ctrl-R
+        terminal.expect("servers --limit 1 --csv")
+        terminal.type("\r\r")
+        terminal.expect("name,protocol")
+    with shell.terminal(role="observer", options=shell.master("observer")) as terminal:
+        terminal.expect("shell_house>")
+        terminal.settle()
+        terminal.type("\x1b[A\x1b[A")
+        assert "limit" not in terminal.settle()  # another key's history
+    files = [path for path in shell.keys.path.iterdir() if "history" in str(path)]
+    assert files and all(path.stat().st_mode & 0o077 == 0 for path in files)
+
+
+def test_control_c_cancels_a_command_everywhere_it_runs(shell, terminal):
+    terminal.type("profile cpu -s 60\r")
+    shell.daemon.wait(
+        lambda: [row for row in shell.rows("sessions") if row["command"].startswith("profile")],
+        "the command")
+    terminal.type("\x03")
+    terminal.expect(r"\^C")
+    terminal.expect("shell_house>", timeout=3)
+    assert [row for row in shell.rows("sessions") if row["command"].startswith("profile")] == []
+    assert [one["outcome"] for one in shell.audit() if one["command"] == "profile cpu -s 60"] == [
+        "cancelled"]
+    terminal.type("logs -f\r")
+    get(shell.daemon, "/log/1")
+    terminal.expect("shell_house +line 0")
+    terminal.type("\x03")
+    terminal.expect("shell_house>", timeout=3)
+    terminal.type("half a line\x03")
+    terminal.expect("shell_house>")
+    terminal.run("version", "gunicorn")
+
+
+def test_resize(shell, terminal):
+    terminal.run("workers", "CONNECTIONS  ACCEPTED  REQUESTS  ERRORS")
+    terminal.resize(80, 20)
+    terminal.run("servers", r"NAME")
+    for _ in range(20):
+        terminal.type("tasks --limit 4\r")
+        text = terminal.expect(r"WORKER(.*)\n[\w.]+>").group(1)
+        if max(map(len, text.splitlines())) <= 80:
+            break
+    else:
+        pytest.fail(text)
+    assert "…" in text
+
+
+def test_long_output_is_paged(terminal):
+    terminal.resize(100, 20)
+    terminal.type("config\r")
+    terminal.expect("WORKER +SECTION.*-- more")
+    terminal.type("q")
+    terminal.expect("shell_house>")
+    terminal.type("config\r")
+    terminal.expect("-- more")
+    terminal.type(" ")
+    terminal.expect("-- more")
+    terminal.type("a")
+    terminal.expect("wsgi_app.*shell_house>")
+
+
+def test_paste_of_100_kb_stalls_nobody(shell, terminal):
+    began = time.monotonic()
+    terminal.type("x" * 100_000)
+    slowest = 0.0
+    for _ in range(5):
+        at = time.monotonic()
+        assert shell.ssh("version", role="operator").returncode == 0
+        slowest = max(slowest, time.monotonic() - at)
+    terminal.type("\x03")
+    terminal.expect("shell_house>")
+    terminal.type("\x15")
+    terminal.run("version", "gunicorn")
+    assert slowest < 1.5 and time.monotonic() - began < 10
+    lines = "version\n" * 3
+    terminal.type(f"\x1b[200~{lines}\x1b[201~\r")
+    for _ in range(3):
+        terminal.expect("gunicorn")
+
+
+def test_utf8(terminal):
+    terminal.run("héllo→世界", "'héllo→世界': no such command")
+    terminal.type("greet 世界 --csv\r")
+    terminal.expect("hello 世界,")
+
+
+def test_colours_respect_the_terminal_and_no_color(shell):
+    shared = shell.master("admin")
+    coloured = r"\x1b\[[0-9;]*3[0-7]m"
+    for options, keywords in (
+        (shared, {}), (shared, {"term": "dumb"}), (["-o", "SetEnv=NO_COLOR=1"], {}),
+    ):
+        with shell.terminal(options=options, **keywords) as terminal:
+            while "shell_house>" not in terminal.text:
+                terminal.wait()
+            terminal.type("workers\r")
+            while terminal.text.count("serving") < 2:
+                terminal.wait()
+            assert bool(re.search(coloured, terminal.raw)) is (options is shared and not keywords)
+            if "term" in keywords:
+                assert "\x1b" not in terminal.raw
+
+
+def test_one_command_on_a_terminal(shell):
+    with shell.terminal("workers --limit 1", options=shell.master("admin")) as terminal:
+        assert terminal.ended() == 0
+        assert "\r\n" in terminal.raw and "serving" in terminal.text
+    with shell.terminal("watch 0.2 workers", options=shell.master("admin")) as terminal:
+        terminal.expect("serving.*every 0.2 s.*serving")
+        terminal.type("\x03")
+        assert terminal.ended() == 130
+    with shell.terminal("reload", role="observer",
+                        options=shell.master("observer")) as terminal:
+        assert terminal.ended() == 126
+
+
+def test_top(shell, terminal):
+    with shell.daemon.connect("echo") as sock:
+        sock.sendall(b"x")
+        sock.recv(1)
+        terminal.type("top\r")
+        terminal.expect("q quit")
+        terminal.expect(r"1\.1.*2\.1.*echo.*http")
+        terminal.type("\x1b[B\r")  # down, open
+        terminal.expect(r"worker 2\.1.*connections.*stack")
+        terminal.type("\x1b")
+        terminal.settle()
+        terminal.type("\t\r")
+        terminal.expect(r"server (echo|http)")
+        terminal.type("q")
+        terminal.expect("shell_house>")
+    terminal.run("version", "gunicorn")
+
+
+def test_python_in_a_worker(shell, terminal):
+    terminal.type("python 1\r")
+    terminal.expect(">>>")
+    terminal.type("container.worker.name\r")
+    terminal.expect(r"'1\.1'")
+    terminal.type("await asyncio.sleep(0, 'slept')\r")
+    terminal.expect("'slept'")
+    terminal.type("for number in range(3):\rprint(number * 111)\r\r")
+    terminal.expect("111.*222")
+    terminal.type("container.fam\t")
+    terminal.settle()
+    terminal.type("\r")
+    terminal.expect("the-parent")
+    terminal.type("1/0\r")
+    terminal.expect("ZeroDivisionError")
+    terminal.type("await asyncio.sleep(60)\r")
+    shell.daemon.wait(
+        lambda: [row for row in shell.rows("tasks") if "<shell>:1" in row["where"]],
+        "the evaluation", timeout=5)
+    terminal.type("\x03")
+    terminal.expect(">>>")
+    assert not [row for row in shell.rows("tasks") if "<shell>" in row["where"]]
+    terminal.type("'still' + ' here'\r")
+    terminal.expect("'still here'")
+    terminal.type("\x04")
+    terminal.expect("shell_house>")
+    done = shell.ssh("python", "1", "'1 + 1'", role="operator")
+    assert done.returncode == 126
+    done = shell.ssh("python", "2", "'container.worker.name'", "--json")
+    assert done.returncode == 0 and "2.1" in done.stdout
+    sources = [one["command"] for one in shell.audit() if one["event"] == "python"]
+    assert any("asyncio.sleep(60)" in one for one in sources)
+    assert any("1/0" in one for one in sources)

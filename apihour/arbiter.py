@@ -26,10 +26,9 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.errors import HaltServer
 from gunicorn.pidfile import Pidfile
 
-from apihour import faults
 from apihour.addresses import Address
 from apihour.changes import Changes, Leave
-from apihour.channel import Channel
+from apihour.children import KILL_MARGIN, Children, describe
 from apihour.commands_arbiter import ArbiterCommands
 from apihour.console import ConsoleKeeper
 from apihour.control import Control
@@ -44,14 +43,13 @@ from apihour.sockets import open_binds, open_extras
 from apihour.template import TemplateProbe, Templates
 from apihour.upgrade import Inheritance, write_pidfile
 from apihour.version import __version__
-from apihour.worker import BLOCKED, HostWorker
+from apihour.worker import HostWorker
 
 __all__ = ["HostArbiter"]
 
 _IDLE = 1.0  # seconds of a turn with nothing under way
 _BUSY = 0.05  # seconds of a turn while something with a deadline is under way
 _MOST_FAILURES = 20  # turns in a row that fail before the arbiter gives up
-_KILL_MARGIN = 2.0  # seconds after its drain deadline until a retiring worker is killed
 _RETIRE = int(signal.SIGTERM)
 _STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
@@ -75,6 +73,7 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         self.WORKERS: dict[int, HostWorker] = {}
         self.LISTENERS: list[Listener] = []
         self.extra_listeners: dict[str, Listener] = {}
+        self.children = Children(self)
         self.keeper = WorkerKeeper(self)
         self.commands = ArbiterCommands(self)
         self.inheritance = Inheritance.from_environment(os.environ)
@@ -209,7 +208,7 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         self._own_runtime()
         if self.cfg.pidfile is not None:
             self.pidfile = write_pidfile(self.cfg.pidfile, self.pid)
-        self._announce()
+        self.announce()
 
     def _write_pidfile(self) -> None:
         if self.cfg.pidfile is None or self.inheritance is not None:
@@ -313,7 +312,7 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         watched: dict[int, Callable[[], None]] = {self._wakeup_reader: self._drain_wakeup}
         for worker in [*self.WORKERS.values(), *self.retiring.values()]:
             if worker.channel_open:
-                watched[worker.channel.fileno()] = partial(self._hear, worker)
+                watched[worker.channel.fileno()] = partial(self.children.hear, worker)
         for fd in [*self.changes.descriptors(), *self.templates.descriptors()]:
             watched[fd] = _nothing  # advance() and keep() read them
         if self.control is not None:
@@ -339,34 +338,7 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         """Queue a signal; the wakeup descriptor ends the poll."""
         self.SIG_QUEUE.put_nowait(sig)
 
-    def _hear(self, worker: HostWorker) -> None:
-        messages = worker.channel.receive()
-        if messages is None:
-            worker.channel_open = False
-            return
-        for message in messages:
-            if message.get("event") == "ready":
-                self._on_ready(worker, message)
-            elif message.get("event") == "failed":
-                worker.failure = (str(message.get("message")), str(message.get("detail", "")))
-
-    def _on_ready(self, worker: HostWorker, message: dict[str, Any]) -> None:
-        worker.ready = True
-        worker.report = message
-        if worker.pid in self.retiring:
-            self._send(worker, worker.told)  # it may have come too early to be heard
-            return
-        self.keeper.on_ready(worker)
-        self.log.info("Worker %s ready (pid: %s)", worker.name, worker.pid)
-        ready = [each for each in self.live_workers() if each.ready]
-        self.came_up = self.came_up or len(ready) >= self.num_workers
-        if not self.ever_ready:
-            self.ever_ready = True
-            self._announce()
-        if worker.generation == self.generation:
-            self.consoles.manage(message)
-
-    def _announce(self) -> None:
+    def announce(self) -> None:
         state = f"READY=1\nMAINPID={self.pid}\nSTATUS=apihour serves"
         systemd.sd_notify(state, self.log)
 
@@ -375,6 +347,16 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
     def live_workers(self) -> list[HostWorker]:
         """The workers on the books, of any generation; those that retire are not."""
         return list(self.WORKERS.values())
+
+    def spawn(
+        self, slot: int, generation: int, listeners: list[Listener], cfg: Any
+    ) -> HostWorker:
+        """Fork one worker into a slot. Raises OSError when the system has no room for it."""
+        return self.children.spawn(slot, generation, listeners, cfg)
+
+    def retire(self, worker: HostWorker, sig: int = _RETIRE) -> None:
+        """Take a worker off the books and follow it to its own deadline."""
+        self.children.retire(worker, sig)
 
     def manage_workers(self) -> None:
         """Advance whatever is under way, then bring the number of workers to what is wanted."""
@@ -389,82 +371,6 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
             self.consoles.keep_up()
         if self.inheritance is not None:
             self.inheritance.report(self)
-
-    def spawn(self, slot: int, generation: int, listeners: list[Listener], cfg: Any,
-              ) -> HostWorker:
-        """Fork one worker into a slot. Raises OSError when the system has no room for it."""
-        ours, theirs = Channel.pair()
-        self.worker_age += 1
-        worker = HostWorker(
-            self.worker_age, self.pid, listeners, self.app, cfg.timeout / 2.0, cfg, self.log
-        )
-        worker.slot, worker.generation = slot, generation
-        worker.row = self.scoreboard.claim(slot, generation)
-        worker.name = worker.row.worker
-        worker.scoreboard, worker.runtime = self.scoreboard, self.runtime
-        worker.with_agent = not cfg.no_console
-        worker.spawned = time.monotonic()
-        cfg.pre_fork(self, worker)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        try:
-            pid = self.templates.fork(worker, theirs) or self._fork()
-        except OSError:
-            worker.row.clear()
-            ours.close()
-            theirs.close()
-            raise
-        if pid == 0:
-            worker.channel = theirs
-            ours.close()
-            self.become(worker, self.shed)
-        theirs.close()
-        worker.channel = ours
-        worker.pid = pid
-        worker.row.pid = pid
-        self.WORKERS[pid] = worker
-        self._stats["workers_spawned"] += 1
-        return worker
-
-    def _fork(self) -> int:
-        """Fork with the signals blocked that the arbiter's handlers would swallow in the child.
-
-        The worker lets them through once it has handlers of its own.
-        """
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)
-        pid = -1
-        try:
-            pid = os.fork()
-        finally:
-            if pid != 0:
-                signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        return pid
-
-    def become(self, worker: HostWorker, shed: Callable[[], None]) -> None:
-        """The child's side of a spawn, which begins with `shed`; never returns."""
-        try:
-            shed()
-            for listener in self.LISTENERS:
-                # One that this reload gives up would go on taking connections in here.
-                if listener not in worker.sockets:
-                    listener.close()
-            if worker.cfg is not self.cfg:
-                worker.log.setup(worker.cfg)
-            self.log.debug("Booting worker %s with pid: %s", worker.name, os.getpid())
-            self.cfg.post_fork(self, worker)
-            worker.init_process()
-            status = 0
-        except SystemExit as error:
-            status = error.code if isinstance(error.code, int) else 1
-        except BaseException:
-            self.log.exception("Exception in worker process")
-            status = 1
-        try:
-            self.cfg.worker_exit(self, worker)
-            sys.stdout.flush()
-            sys.stderr.flush()
-        finally:
-            os._exit(status)
 
     def shed(self) -> None:
         """In a child: let go of what belongs to the arbiter alone."""
@@ -484,15 +390,6 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         if self.inheritance is not None:
             self.inheritance.close()
 
-    def retire(self, worker: HostWorker, sig: int = _RETIRE) -> None:
-        """Take a worker off the books and follow it to its own deadline."""
-        if self.WORKERS.pop(worker.pid, None) is None:
-            return
-        worker.kill_at = time.monotonic() + float(worker.cfg.graceful_timeout) + _KILL_MARGIN
-        worker.told = sig
-        self.retiring[worker.pid] = worker
-        self._send(worker, sig)
-
     def kill_worker(self, pid: int, sig: int) -> None:
         """gunicorn's name for it: a TERM retires, anything else is sent."""
         worker = self.WORKERS.get(pid)
@@ -501,15 +398,7 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
             return
         worker = worker or self.retiring.get(pid)
         if worker is not None:
-            self._send(worker, sig)
-
-    def _send(self, worker: HostWorker, sig: int) -> None:
-        try:
-            os.kill(worker.pid, sig)
-        except ProcessLookupError:
-            return
-        if sig in (signal.SIGTERM, signal.SIGKILL):
-            self._stats["workers_killed"] += 1
+            self.children.send(worker, sig)
 
     def reap_workers(self) -> None:
         """Collect every child that has ended."""
@@ -538,64 +427,19 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         elif pid in self.retiring:
             worker = self.retiring.pop(pid)
             self.log.info("Worker %s retired (pid: %s)", worker.name, pid)
-            self._forget(worker)
+            self.children.forget(worker)
         elif pid in self.WORKERS:
-            self._lost(self.WORKERS.pop(pid), status)
+            self.children.lost(self.WORKERS.pop(pid), status)
         else:
             self.log.debug("Reaped unknown child process (pid:%s, status:%s)", pid, status)
 
-    def _forget(self, worker: HostWorker) -> None:
-        if worker.channel_open:
-            self._hear(worker)
-        worker.channel.close()
-        worker.channel_open = False
-        worker.row.clear()
-        for path in (self.runtime.agent_socket(worker.pid),
-                     faults.stack_path(self.runtime, worker.pid)):
-            if os.path.lexists(path):
-                os.unlink(path)
-        self.cfg.child_exit(self, worker)
-
-    def _lost(self, worker: HostWorker, status: int) -> None:
-        """A worker nobody asked to leave has ended."""
-        self._forget(worker)
-        reload = self.changes.reload
-        message, detail = worker.failure or (
-            f"worker {worker.name} ended before it was ready ({describe(status)})", "")
-        if not worker.ready and reload is not None and worker.generation == reload.generation:
-            reload.on_worker_lost(worker, message, detail)
-            return
-        if worker.ready and reload is not None and worker.generation == reload.generation:
-            reload.on_worker_lost(
-                worker, f"new worker {worker.name} ended ({describe(status)})", "")
-        if not worker.ready and not self.came_up:
-            # Whichever of the first workers fails, and when, it is the start that has failed.
-            self.boot_error = (message, detail)
-            return
-        self.scoreboard.count_fleet(Fleet.RESTARTS)
-        delay = self.keeper.on_lost(worker)
-        if worker.ready:
-            self.log.error("Worker %s (pid: %s) ended: %s; replacing it", worker.name, worker.pid,
-                           describe(status))
-        else:
-            self.log.error("Worker %s (pid: %s) could not start: %s; next try in %.1f s",
-                           worker.name, worker.pid, message, delay)
-            if detail and self.cfg.debug:
-                self.log.error("%s", detail)
+    def kill_retiring(self) -> None:
+        """End the retiring workers that are past their deadline."""
+        self.children.kill_retiring()
 
     def murder_workers(self) -> None:
         """Enforce every deadline: booting, heartbeat, drain."""
         self.keeper.enforce()
-
-    def kill_retiring(self) -> None:
-        """End the retiring workers that are past their deadline."""
-        now = time.monotonic()
-        for worker in list(self.retiring.values()):
-            if now >= worker.kill_at:
-                self.log.warning("Worker %s (pid: %s) did not leave in time, killing it",
-                                 worker.name, worker.pid)
-                worker.kill_at = now + 1.0
-                self._send(worker, signal.SIGKILL)
 
     # -- reload ----------------------------------------------------------------------------
 
@@ -673,7 +517,7 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         """Reopen the log files, here and in every worker."""
         self.log.reopen_files()
         for worker in [*self.WORKERS.values(), *self.retiring.values()]:
-            self._send(worker, signal.SIGUSR1)
+            self.children.send(worker, signal.SIGUSR1)
 
     def handle_winch(self) -> None:
         """As a daemon: retire all workers, keep the arbiter (gunicorn's signal handling)."""
@@ -756,24 +600,24 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
 
     def _wait_for_workers(self, graceful: bool) -> None:
         limit = time.monotonic() + (float(self.cfg.graceful_timeout) if graceful else 0.0)
-        limit += _KILL_MARGIN
+        limit += KILL_MARGIN
         while self.retiring:
             for sig in self.wait_for_signals(_BUSY):
                 if sig in (signal.SIGINT, signal.SIGQUIT) and graceful:
                     graceful = False
                     self.log.info("Quick shutdown requested")
-                    limit = min(limit, time.monotonic() + _KILL_MARGIN)
+                    limit = min(limit, time.monotonic() + KILL_MARGIN)
                     for worker in self.retiring.values():
-                        self._send(worker, signal.SIGQUIT)
+                        self.children.send(worker, signal.SIGQUIT)
             self.reap_workers()
             self.kill_retiring()
             if time.monotonic() > limit:
                 for worker in self.retiring.values():
-                    self._send(worker, signal.SIGKILL)
+                    self.children.send(worker, signal.SIGKILL)
                 limit = time.monotonic() + 1.0
 
     def _wait_for_consoles(self) -> None:
-        limit = time.monotonic() + _KILL_MARGIN
+        limit = time.monotonic() + KILL_MARGIN
         while self.consoles.pids():
             self.wait_for_signals(_BUSY)
             self.reap_workers()
@@ -792,16 +636,6 @@ def _with_detail(message: str, detail: str) -> ApihourError:
     error = ApihourError(message)
     error.detail = detail
     return error
-
-
-def describe(status: int) -> str:
-    if os.WIFSIGNALED(status):
-        number = os.WTERMSIG(status)
-        try:
-            return f"killed by {signal.Signals(number).name}"
-        except ValueError:
-            return f"killed by signal {number}"
-    return f"exit status {os.WEXITSTATUS(status)}"
 
 
 def _nothing() -> None:

@@ -461,7 +461,7 @@ def _become(
     except BaseException:
         arbiter.log.exception("Exception in a worker forked from the template")
         os._exit(1)
-    arbiter.become(worker, _nothing)
+    arbiter.children.become(worker, _nothing)
 
 
 def _nothing() -> None:

@@ -11,6 +11,7 @@ Rules:
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -25,7 +26,7 @@ from prompt_toolkit.document import Document
 from prompt_toolkit.formatted_text import ANSI
 from prompt_toolkit.history import History
 from prompt_toolkit.input.base import Input
-from prompt_toolkit.input.typeahead import clear_typeahead, get_typeahead, store_typeahead
+from prompt_toolkit.input.typeahead import clear_typeahead, get_typeahead
 from prompt_toolkit.input.vt100_parser import Vt100Parser
 from prompt_toolkit.key_binding import KeyBindings, KeyPress, KeyPressEvent
 from prompt_toolkit.keys import Keys
@@ -41,22 +42,33 @@ __all__ = ["LINE_LIMIT", "ChannelInput", "LineEditor", "make_output"]
 
 LINE_LIMIT = 4 * 1024  # characters; repainting a longer one costs the process tens of ms a key
 PASTE_LIMIT = 64 * 1024  # characters of one paste, for blocks of Python
+_SLOW = (Keys.ControlM, Keys.ControlJ, Keys.ControlI)  # Enter and Tab
 _numbers = itertools.count(1)  # names inputs apart in prompt_toolkit's typeahead store
 
 CompleteFunction = Callable[[str], AsyncGenerator[Candidate, None]]
 
 
 class ChannelInput(Input):
-    """prompt_toolkit's input, fed from memory."""
+    """prompt_toolkit's input, fed from memory.
+
+    Keys that start something which takes time (Enter, Tab) are given one at a time, and
+    :meth:`hold` keeps those behind them: nothing is typed into the wrong moment.
+    """
 
     def __init__(self, terminal: Terminal) -> None:
         self._terminal = terminal
         self._name = f"channel-{next(_numbers)}"
         self._presses: list[KeyPress] = []
         self._parser = Vt100Parser(self._presses.append)
-        self._strokes = Keystrokes(self._parser.feed, self._paste, PASTE_LIMIT)
+        self._strokes = Keystrokes(self._key, self._paste, PASTE_LIMIT)
+        self._held = False
         self._ready: Callable[[], None] | None = None
         self._closed = False
+
+    def _key(self, text: str) -> None:
+        self._parser.feed(text)
+        if text == "\x1b":
+            self._parser.flush()
 
     def _paste(self, text: str) -> None:
         self._parser.flush()
@@ -68,10 +80,38 @@ class ChannelInput(Input):
             self._ready()
 
     def read_keys(self) -> list[KeyPress]:
-        """Take the presses that came since."""
-        presses = list(self._presses)
-        self._presses.clear()
+        """Take the presses that came since, up to one that takes time."""
+        if self._held:
+            return []
+        count = 0
+        for press in self._presses:
+            count += 1
+            if press.key in _SLOW:
+                break
+        presses = self._presses[:count]
+        del self._presses[:count]
+        if self._presses:
+            self._soon()
         return presses
+
+    def hold(self) -> None:
+        """Give no presses until :meth:`release`."""
+        self._held = True
+
+    def release(self) -> None:
+        """Give presses again."""
+        self._held = False
+        if self._presses:
+            self._soon()
+
+    def _soon(self) -> None:
+        # Two turns of the loop: whoever got Enter in this one detaches in the next.
+        loop = asyncio.get_running_loop()
+        loop.call_soon(loop.call_soon, self._wake)
+
+    def _wake(self) -> None:
+        if self._ready is not None and self._presses:
+            self._ready()
 
     def flush_keys(self) -> list[KeyPress]:
         """Take what was the beginning of something longer and stayed alone."""
@@ -85,6 +125,8 @@ class ChannelInput(Input):
     def _attached(self, ready: Callable[[], None]) -> Generator[None, None, None]:
         previous, self._ready = self._ready, ready
         self._terminal.attach(self._received)
+        if self._presses:
+            self._soon()
         try:
             yield
         finally:
@@ -129,10 +171,10 @@ class ChannelInput(Input):
 
     def take_interrupt(self) -> bool:
         """Whether Ctrl-C was typed ahead; it and what was typed before it are dropped."""
-        presses = get_typeahead(self) + self.read_keys()
+        presses = get_typeahead(self) + self._presses
         keys = [press.key for press in presses]
         found = Keys.ControlC in keys
-        store_typeahead(self, presses[keys.index(Keys.ControlC) + 1 :] if found else presses)
+        self._presses[:] = presses[keys.index(Keys.ControlC) + 1 :] if found else presses
         return found
 
     @property
@@ -179,7 +221,7 @@ class _Completer(Completer):
     """Completion by a function over the text before the cursor."""
 
     def __init__(self, complete: CompleteFunction) -> None:
-        self._complete = complete
+        self.complete = complete
 
     def get_completions(self, document: Document, event: CompleteEvent) -> Iterable[Completion]:
         raise NotImplementedError("completions come from the loop: see get_completions_async")
@@ -187,16 +229,25 @@ class _Completer(Completer):
     async def get_completions_async(
         self, document: Document, complete_event: CompleteEvent
     ) -> AsyncGenerator[Completion, None]:
-        async for one in self._complete(document.text_before_cursor):
+        async for one in self.complete(document.text_before_cursor):
             yield Completion(one.text, -one.replaces, display_meta=one.about)
 
 
 class _History(History):
     """prompt_toolkit's view of a :class:`LineHistory`."""
 
-    def __init__(self, lines: LineHistory) -> None:
+    def __init__(self, lines: LineHistory, loaded: Callable[[], None]) -> None:
         super().__init__()
         self._lines = lines
+        self._loaded_now = loaded
+
+    async def load(self) -> AsyncGenerator[str, None]:
+        """As ever; the editor is told when the prompt has all of it."""
+        try:
+            async for line in super().load():
+                yield line
+        finally:
+            self._loaded_now()
 
     def load_history_strings(self) -> Iterable[str]:
         return reversed(self._lines.lines)
@@ -217,9 +268,11 @@ class LineEditor:
         self.input = ChannelInput(terminal)
         self.output = make_output(terminal)
         self._limit = PASTE_LIMIT if multiline else LINE_LIMIT
+        self._completer = _Completer(complete)
+        self._after_word = "" if multiline else " "
         with create_app_session(input=self.input, output=self.output):
             self.session: PromptSession[str] = PromptSession(
-                history=_History(history), completer=_Completer(complete),
+                history=_History(history, self.input.release), completer=self._completer,
                 complete_while_typing=False, enable_history_search=True,
                 key_bindings=self._bindings(multiline), multiline=multiline is not None,
                 reserve_space_for_menu=6, input=self.input, output=self.output,
@@ -240,6 +293,17 @@ class LineEditor:
                 event.app.output.bell()
             buffer.insert_text(text[:room])
 
+        @bindings.add(Keys.Tab)
+        def _(event: KeyPressEvent) -> None:
+            buffer = event.current_buffer
+            if buffer.complete_state is not None:
+                buffer.complete_next()
+            elif multiline is not None and not buffer.document.current_line_before_cursor.strip():
+                buffer.insert_text("    ")
+            else:
+                self.input.hold()
+                event.app.create_background_task(self._complete(buffer))
+
         if multiline is not None:
             @bindings.add(Keys.Enter)
             def _(event: KeyPressEvent) -> None:
@@ -253,6 +317,24 @@ class LineEditor:
                     buffer.insert_text("    " * opens)
 
         return bindings
+
+    async def _complete(self, buffer: Buffer) -> None:
+        """Insert what all candidates have in common, and show them when there are several."""
+        try:
+            text = buffer.document.text_before_cursor
+            found = [one async for one in self._completer.complete(text)]
+            if not found:
+                self.output.bell()
+                return
+            typed = text[len(text) - found[0].replaces :]
+            common = _common_beginning([one.text for one in found])
+            buffer.insert_text(common[len(typed):])
+            if len(found) > 1:
+                buffer.start_completion()
+            elif not common.endswith("="):
+                buffer.insert_text(self._after_word)
+        finally:
+            self.input.release()
 
     def _bound(self, buffer: Buffer) -> None:
         if len(buffer.text) > self._limit:
@@ -269,6 +351,7 @@ class LineEditor:
         """
         if self.input.closed:
             raise EOFError
+        self.input.hold()  # until its history is there, for an arrow key pressed at once
         return await self.session.prompt_async(
             ANSI(prompt), handle_sigint=False, set_exception_handler=False
         )
@@ -288,3 +371,11 @@ class LineEditor:
     def run_application(self, application: Any) -> Any:
         """Run a full-screen application on the same terminal; returns its awaitable."""
         return application.run_async(handle_sigint=False, set_exception_handler=False)
+
+
+def _common_beginning(texts: list[str]) -> str:
+    first, last = min(texts), max(texts)
+    for index, character in enumerate(first):
+        if character != last[index]:
+            return first[:index]
+    return first

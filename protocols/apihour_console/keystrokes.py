@@ -5,6 +5,7 @@ Rules:
 - A bracketed paste is one press whatever its size, and cut at a limit.
 - A run of eight or more printable characters in one read is a paste too: at 0.7 ms a key
   the line editor would otherwise be busy for seconds after 8,000 characters.
+- Escape before a control character is a key of its own: quick hands, not Meta.
 - An escape sequence cut by the network waits for its rest until the editor flushes.
 """
 
@@ -17,7 +18,7 @@ __all__ = ["Keystrokes"]
 
 _PASTE, _END = "\x1b[200~", "\x1b[201~"
 _TOKEN = re.compile(
-    r"(?P<sequence>\x1b(?:\[[0-?]*[ -/]*[@-~]|O[ -~]|[^\[O]))"
+    r"(?P<sequence>\x1b(?:\[[0-?]*[ -/]*[@-~]|O[ -~]|[^\[O\x00-\x1f]))"
     r"|(?P<cut>\x1b(?:\[[0-?]*[ -/]*|O)?$)"
     r"|(?P<run>[^\x00-\x1f\x7f]{8,})"
     r"|(?P<plain>[\s\S])"

@@ -57,7 +57,7 @@ def test_answers_to_a_slow_handler_and_a_stream_finish(house):
         assert sock.recv(100).startswith(b"HTTP/1.1 200")
         load.wait_answers(20)
         assert house.reload().ok
-        assert generations(house) == {2}
+        house.wait(lambda: generations(house) == {2}, "the old workers to retire")
         data = b""
         while chunk := sock.recv(65536):
             data += chunk

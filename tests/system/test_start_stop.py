@@ -63,6 +63,21 @@ def test_ttin_ttou_and_their_count_survives_a_reload(apihour_daemon, system_apps
     daemon.terminate()
 
 
+def test_storm_of_ttin_and_ttou_leaves_nobody_behind(apihour_daemon, system_apps):
+    daemon = apihour_daemon("echo:Container", cwd=system_apps)
+    with Load("tcp", daemon.address("echo"), connections=4) as load:
+        for _ in range(40):
+            # A worker may be told to leave within a millisecond of its fork.
+            daemon.signal(signal.SIGTTIN)
+            time.sleep(0.01)
+            daemon.signal(signal.SIGTTOU)
+            time.sleep(0.01)
+        daemon.wait(lambda: len(daemon.workers()) == len(daemon.workers("serving")) <= 3, "calm")
+        load.wait_answers(10)
+    assert not load.report.lost, load.report
+    assert "did not leave in time" not in daemon.log
+
+
 def test_usr1_reopens_the_logs(apihour_daemon, system_apps, tmp_path):
     log, access = tmp_path / "error.log", tmp_path / "access.log"
     daemon = apihour_daemon(

@@ -28,7 +28,7 @@ def test_ten_upgrades_lose_nothing(apihour_daemon, app, tmp_path):
     assert not tcp.report.lost, tcp.report
     assert not unix.report.lost, unix.report
     assert daemon.pid != first
-    assert {worker.generation for worker in daemon.workers("serving")} == {11}
+    daemon.wait(lambda: {w.generation for w in daemon.workers()} == {11}, "the others' end")
     # What it was is gone: one runtime directory, one scoreboard, one set of processes.
     assert [pid for pid, _ in daemon.runtime.scoreboards()] == [daemon.pid]
     assert len(daemon.processes()) == 3

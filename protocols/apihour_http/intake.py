@@ -29,7 +29,7 @@ __all__ = ["Intake"]
 
 # Bytes parsed at a stretch: bounds the requests one read can put into the queue.
 SLICE = 16384
-# Reads up to this size cannot exceed a limit of the head; the limits are not looked at.
+# Reads up to this size, or the smallest limit of a field, cannot exceed one: not looked at.
 LARGE = 4094
 _EMPTY_LINES = (b"\r\n\r", b"\r\n\n", b"\n", b"\r\r")
 _SPECIAL = BODY | EXPECT | UPGRADE
@@ -52,6 +52,7 @@ class Intake(Wire):
         urls.clear()
         fields = self.fields
         self.fields = []
+        self.head_bytes = 0
         server = self.server
         parser = self.parser
         if fields == self.last_fields:
@@ -188,7 +189,6 @@ class Intake(Wire):
                 except BadRequest as error:
                     self.refuse(error)
                     return
-            self.head_bytes = 0
             self.arm(options.body_timeout)
             return
         if not self.head_bytes:

@@ -16,7 +16,7 @@ import sys
 from time import monotonic, time
 from typing import Any, cast
 
-from apihour_http.intake import LARGE, Intake
+from apihour_http.intake import Intake
 from apihour_http.request import Request
 from apihour_http.wire import HELD, HTTP, PAYLOAD, QUEUE, UPGRADE_TAIL, UPGRADED, UPGRADING
 
@@ -45,7 +45,7 @@ class Lane(Intake):
             self.take_detour(data)
             return
         self.arrived = self.began = monotonic()
-        if len(data) > LARGE or data[0] < 33:
+        if len(data) > self.server.large or data[0] < 33:
             data = self.inspect(data)
         try:
             self.feed(data)
@@ -65,7 +65,6 @@ class Lane(Intake):
         conn = self.conn
         conn.requests += 1
         conn.state = "request"
-        self.head_bytes = 0
         if endpoint.inline:
             try:
                 result = endpoint.call(request)
@@ -237,7 +236,6 @@ class Lane(Intake):
         conn = self.conn
         conn.requests += 1
         conn.state = "request"
-        self.head_bytes = 0
         self.current = exchange
         # A handler that never waits is done before this returns (3.12): whoever started it
         # goes on with what comes next.

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from apihour_http.access import AccessLog
 from apihour_http.errors import BadRequest, HTTPError
 from apihour_http.head import HeadChecker
+from apihour_http.intake import LARGE
 from apihour_http.lane import Lane
 from apihour_http.options import Options
 from apihour_http.parser import choose
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 __all__ = ["HTTPServer"]
 
+# The host's names of its --limit-request-* options, and ours.
+_LIMITS = {"line": "max_line", "fields": "max_fields", "field_size": "max_field"}
 _KEEPALIVE = 75.0
 
 
@@ -80,11 +83,15 @@ class HTTPServer:
         self.loop = asyncio.get_running_loop()
         self.container = getattr(context, "container", None)
         self.logger = getattr(context, "logger", None) or self.logger
-        self.options = options = self.options.updated(getattr(context, "options", None) or {})
+        limits = getattr(context, "limits", None) or {}
+        self.options = options = self.options.updated(
+            {_LIMITS[key]: value for key, value in limits.items()}
+        ).updated(getattr(context, "options", None) or {})
         self._set_times(context)
         self.binding = choose(options.parser)
         self.checker = HeadChecker(options.max_line, options.max_field, options.max_fields)
         self.check_head = self.checker.check
+        self.large = min(LARGE, options.max_field)
         self.renderer = Renderer(options.dumps)
         self.dumps = options.dumps
         probe = options.dumps({"ü": 1})

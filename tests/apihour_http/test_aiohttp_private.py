@@ -40,6 +40,13 @@ def test_methods_and_their_parameters() -> None:
         "self", "chunk", "size"], WHERE
 
 
+def test_the_websocket_response() -> None:
+    websocket = web.WebSocketResponse()
+    for name in ("_writer", "_reader", "_closing"):
+        assert hasattr(websocket, name), WHERE
+    assert list(inspect.signature(websocket._set_closed).parameters) == [], WHERE
+
+
 async def test_attributes_of_servers_and_applications() -> None:
     async def handler(request: web.BaseRequest) -> web.Response:
         return web.Response()

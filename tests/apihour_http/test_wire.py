@@ -213,6 +213,21 @@ async def test_responses_cannot_be_split(value: str) -> None:
             assert b"\nX: y" not in raw and raw.count(b"HTTP/1.1 ") <= 1, raw
 
 
+async def test_limits_can_be_set_lower() -> None:
+    async with serving(
+        **everything("direct"), max_line=20, max_field=50, max_fields=3
+    ) as served:
+        for data, status in (
+            (get("/" + "a" * 18), 200), (get("/" + "a" * 20), 414),
+            (get("/", "X: " + "y" * 40), 200), (get("/", "X: " + "y" * 50), 431),
+            (get("/", "A: b", "C: d"), 200), (get("/", "A: b", "C: d", "E: f"), 431),
+        ):
+            peer = await served.connect()
+            peer.send(data)
+            assert (await peer.answer()).status == status, data
+            peer.close()
+
+
 async def test_http_1_0_and_connection_close() -> None:
     async with serving(**everything("direct")) as served:
         raw = await served.ask(get("/", version="1.0"))

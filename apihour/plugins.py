@@ -34,9 +34,9 @@ Kind = Literal["stream", "datagram"]
 class ServerContext:
     """What a server is told when it starts: who it is and where it runs.
 
-    Times are in seconds. ``container`` is the worker's container, ``limits`` what the
-    ``--limit-request-*`` options allow (``line`` and ``field_size`` in bytes, ``fields`` a
-    number), ``options`` are the configuration file's for this server (``servers: NAME:``).
+    Times are in seconds. ``container`` is the worker's container, ``limits`` what
+    ``--limit-request-*`` options were given (``line`` and ``field_size`` in bytes, ``fields``
+    a number), ``options`` are the configuration file's for this server (``servers: NAME:``).
     """
 
     name: str
@@ -79,7 +79,8 @@ class Server(Protocol):
         """Close what is left, at once. Called after a partial start as well."""
 
     def statistics(self) -> Mapping[str, Any]:
-        """Counters since start, JSON-able: ``requests``, ``errors`` and the like."""
+        """Counters since start, JSON-able: ``requests``, ``responses`` by class (``{"5xx": 1}``)
+        and the like."""
 
 
 class StreamServer(Server, Protocol):

@@ -44,6 +44,7 @@ BEAT = 0.25  # seconds between two heartbeats; lag shorter than this is still me
 BLOCKED = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
 """Signals that wait from the fork on until the worker can obey them."""
 BOOT_FAILED = 3  # exit status of a worker that never became ready
+_LIMITS = ("line", "fields", "field_size")  # of --limit-request-*; told where they are set
 _FOREIGN_AGE = 1.0  # seconds without a heartbeat after which a worker does not count for balance
 
 
@@ -276,9 +277,8 @@ class HostWorker(Worker):  # type: ignore[misc]
         sections = self.container.config.get("servers")
         options = sections.get(name) if isinstance(sections, dict) else None
         cfg = self.cfg
-        limits = {
-            key: getattr(cfg, f"limit_request_{key}") for key in ("line", "fields", "field_size")
-        }
+        given = {key: cfg.settings[f"limit_request_{key}"] for key in _LIMITS}
+        limits = {key: one.get() for key, one in given.items() if one.get() != one.default}
         return ServerContext(
             name=name, container=self.container, loop=self.loop, logger=self.log.error_log,
             keepalive=cfg.keepalive, linger=cfg.worker_linger,

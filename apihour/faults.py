@@ -80,7 +80,10 @@ def dump_stack(runtime: Runtime, pid: int) -> str:
     deadline = time.monotonic() + _WAIT
     before = -1
     while time.monotonic() < deadline:
-        size = path.lstat().st_size
+        try:
+            size = path.lstat().st_size
+        except FileNotFoundError:
+            break  # it ended just now, and took its file along
         if size and size == before:
             break
         before = size

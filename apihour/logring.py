@@ -53,11 +53,18 @@ class LogRing(logging.Handler):
         """Keep one record."""
         self.records.append(Logged(
             next(self._numbers), record.created, record.levelno, record.name,
-            self.format(record)[:_LENGTH],
+            self._text(record)[:_LENGTH],
         ))
         last = logging.lastResort
         if last is not None and record.levelno >= last.level and self._is_alone(record.name):
             last.handle(record)
+
+    def _text(self, record: logging.LogRecord) -> str:
+        try:
+            return self.format(record)
+        except Exception as error:
+            # A log call with wrong arguments must not raise where it stands.
+            return f"{record.msg!r} % {record.args!r}: {type(error).__name__}: {error}"
 
     def _is_alone(self, name: str) -> bool:
         """Whether without this handler nobody would have handled records of that logger."""

@@ -6,6 +6,8 @@ Rules:
 - A direct endpoint starts when its message is complete; the application's handler starts
   when the head is complete, its body is streamed.
 - An idle connection's complete request is dispatched straight from ``data_received``.
+- While pipelined requests wait, answers are collected and leave in one write; a turn of the
+  loop that begins no request sends them, so a slow endpoint holds back nothing.
 - After a budget of pipelined answers the other connections get their turn.
 """
 
@@ -85,6 +87,11 @@ class Lane(Intake):
             raise
         except Exception as error:
             result = self.server.failed(request, error)
+        queue = self.queue
+        if queue and self.flusher is None and type(queue[0]) is Request and not (
+            queue[0].endpoint.inline or self.transport is None
+        ):
+            self.hold_answers()
         self._answer(request, result)
         if self.current is not None:
             self.current = None
@@ -233,6 +240,8 @@ class Lane(Intake):
     # -- the application's handlers
 
     def start_hosted(self, exchange: Any) -> None:
+        if self.flusher is not None:
+            self.flush()
         conn = self.conn
         conn.requests += 1
         conn.state = "request"

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
@@ -33,6 +34,8 @@ _DISCARD_SECONDS = 1.0
 _DISCARD_BYTES = 262144
 # Bytes kept for a handler that has yet to accept its WebSocket.
 _TAIL = 65536
+# Bytes of pipelined answers held for one write: what fills a transport's buffer, too.
+_OUTBOX = 65536
 # Seconds between two looks at a connection whose state has no deadline.
 _LOOK = 15.0
 
@@ -52,9 +55,10 @@ class Wire(asyncio.Protocol):
 
     __slots__ = (
         "arrived", "began", "body_bytes", "body_since", "chunks", "conn", "current", "detour",
-        "discarded", "expecting", "feed", "fields", "head_bytes", "head_since", "held", "hosted",
-        "idle_since", "large", "last_fields", "last_seen", "loop", "on_body", "on_url", "parser",
-        "parts", "paused", "pending", "queue", "ready", "refusal", "server", "starting", "tail",
+        "discarded", "expecting", "feed", "fields", "flusher", "head_bytes", "head_since", "held",
+        "hosted", "idle_since", "large", "last_fields", "last_seen", "loop", "on_body", "on_url",
+        "outbox", "outbox_bytes", "parser", "parts", "paused", "pending", "queue", "ready",
+        "refusal", "server", "starting", "tail",
         "timer", "timer_at", "transport", "urls", "write", "write_mark", "write_paused",
     )
 
@@ -94,6 +98,7 @@ class Wire(asyncio.Protocol):
         self.head_since = self.arrived = self.began = 0.0
         self.body_since = 0.0
         self.write_mark = (0.0, 0)
+        self.flusher: asyncio.Handle | None = None
 
     # -- what the other halves do
 
@@ -109,7 +114,7 @@ class Wire(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
-        self.write = self.transport.write
+        self.write: Callable[[bytes], None] = self.transport.write
         now = self.idle_since = monotonic()
         server = self.server
         server.lanes.add(self)
@@ -120,6 +125,10 @@ class Wire(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.server.lost(self)
         self.timer.cancel()
+        if self.flusher is not None:
+            self.flusher.cancel()
+            self.flusher = None
+            self.outbox.clear()
         self.transport = None
         self.parser = self.feed = None
         self.detour = DISCARD
@@ -160,6 +169,39 @@ class Wire(asyncio.Protocol):
             self.hosted.resume_writing()
         if self.current is None:
             self.advance()
+
+    # -- answers that leave in one write
+
+    def hold_answers(self) -> None:
+        """Keep what is written from now on for one write, while every turn adds to it."""
+        self.outbox: list[bytes] = []
+        self.outbox_bytes = 0
+        self.write = self._hold
+        self.flusher = self.loop.call_soon(self._flush_unless, self.conn.requests)
+
+    def _hold(self, data: bytes) -> None:
+        self.outbox.append(data)
+        self.outbox_bytes += len(data)
+        if self.outbox_bytes > _OUTBOX:
+            self.flush()
+
+    def _flush_unless(self, requests: int) -> None:
+        """Flush, unless another request has begun since the last turn of the loop."""
+        begun = self.conn.requests
+        if begun != requests and self.queue:
+            self.flusher = self.loop.call_soon(self._flush_unless, begun)
+        else:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is held, and hold no more."""
+        flusher, self.flusher = self.flusher, None
+        if flusher is None or self.transport is None:
+            return
+        flusher.cancel()
+        self.write = self.transport.write
+        self.write(b"".join(self.outbox))
+        self.outbox.clear()
 
     # -- bytes that must not go to the parser now
 
@@ -278,6 +320,7 @@ class Wire(asyncio.Protocol):
 
     def drain(self) -> None:
         """Say goodbye: the next answer is the last; a WebSocket gets 1001."""
+        self.flush()
         if self.detour == UPGRADED:
             task = self.hosted.goodbye()
             if task is not None:
@@ -292,6 +335,7 @@ class Wire(asyncio.Protocol):
         self.detour = DISCARD
         self.ready = False
         if self.transport is not None and not self.transport.is_closing():
+            self.flush()
             self.transport.close()
             self.arm(self.server.options.write_timeout)
 
@@ -300,6 +344,7 @@ class Wire(asyncio.Protocol):
         transport = self.transport
         if transport is None or transport.is_closing():
             return
+        self.flush()
         self.detour = DISCARD
         self.ready = False
         if not transport.can_write_eof():

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 # Modules whose behaviour hangs on the transport.
-BOTH = ("test_wire", "test_drain", "test_server")
+BOTH = ("test_wire", "test_drain", "test_server", "test_pipelining")
 
 
 @pytest.hookimpl(optionalhook=True)

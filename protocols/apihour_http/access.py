@@ -10,10 +10,12 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-import json
+import functools
 import logging
+import re
 import time
 from collections import deque
+from json.encoder import encode_basestring_ascii as quoted
 from typing import Any, NamedTuple
 
 __all__ = ["AccessLog", "Entry"]
@@ -22,6 +24,11 @@ __all__ = ["AccessLog", "Entry"]
 _INTERVAL = 0.1
 # Lines of one batch: under half a millisecond of formatting at a stretch.
 _BATCH = 128
+# Printable ASCII without the quote and the backslash: what ascii() would leave as it is.
+_SAFE = re.compile(r"[ !#-&(-\[\]-~]+")
+
+_APACHE = "%d/%b/%Y:%H:%M:%S +0000"
+_ISO = "%Y-%m-%dT%H:%M:%SZ"
 
 
 class Entry(NamedTuple):
@@ -84,17 +91,21 @@ class AccessLog:
 def _clean(text: str | None) -> str:
     if not text:
         return "-"
+    if _SAFE.fullmatch(text):
+        return text
     return ascii(text)[1:-1].replace('"', '\\"')
 
 
-def _time(when: float) -> str:
-    return time.strftime("%d/%b/%Y:%H:%M:%S +0000", time.gmtime(when))
+@functools.lru_cache(4)
+def _time(second: int, form: str) -> str:
+    """A time in UTC; entries come in order, so the last few are all that is asked for."""
+    return time.strftime(form, time.gmtime(second))
 
 
 def common(entry: Entry) -> str:
     """Apache's common log format."""
     return (
-        f'{entry.remote or "-"} - - [{_time(entry.when)}] "{entry.method} '
+        f'{entry.remote or "-"} - - [{_time(int(entry.when), _APACHE)}] "{entry.method} '
         f'{_clean(entry.target)} {entry.version}" {entry.status} {entry.size}'
     )
 
@@ -106,9 +117,16 @@ def combined(entry: Entry) -> str:
 
 def as_json(entry: Entry) -> str:
     """One JSON object a line; ``seconds`` rounded to microseconds, ``time`` in UTC."""
-    return json.dumps({
-        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(entry.when)),
-        "remote": entry.remote, "method": entry.method, "target": entry.target,
-        "version": entry.version, "status": entry.status, "size": entry.size,
-        "seconds": round(entry.seconds, 6), "referer": entry.referer, "agent": entry.agent,
-    })
+    # Written out: json.dumps() of a dict takes twice as long, and the keys never change.
+    when, remote, method, target, version, status, size, seconds, referer, agent = entry
+    return (
+        f'{{"time": "{_time(int(when), _ISO)}", "remote": {_quoted(remote)}, '
+        f'"method": {quoted(method)}, "target": {quoted(target)}, '
+        f'"version": {quoted(version)}, "status": {status}, "size": {size}, '
+        f'"seconds": {round(seconds, 6)!r}, "referer": {_quoted(referer)}, '
+        f'"agent": {_quoted(agent)}}}'
+    )
+
+
+def _quoted(text: str | None) -> str:
+    return "null" if text is None else quoted(text)

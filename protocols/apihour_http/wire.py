@@ -57,8 +57,8 @@ class Wire(asyncio.Protocol):
         "arrived", "began", "body_bytes", "body_since", "chunks", "conn", "current", "detour",
         "discarded", "expecting", "feed", "fields", "flusher", "head_bytes", "head_since", "held",
         "hosted", "idle_since", "large", "last_fields", "last_seen", "loop", "on_body", "on_url",
-        "outbox", "outbox_bytes", "parser", "parts", "paused", "pending", "queue", "ready",
-        "refusal", "server", "starting", "tail",
+        "outbox", "outbox_bytes", "parser", "parts", "paused", "peer", "pending", "queue",
+        "ready", "refusal", "server", "starting", "tail",
         "timer", "timer_at", "transport", "urls", "write", "write_mark", "write_paused",
     )
 
@@ -99,6 +99,7 @@ class Wire(asyncio.Protocol):
         self.body_since = 0.0
         self.write_mark = (0.0, 0)
         self.flusher: asyncio.Handle | None = None
+        self.peer: str | None = None
 
     # -- what the other halves do
 
@@ -376,7 +377,11 @@ class Wire(asyncio.Protocol):
 
     def remote(self) -> str | None:
         """The peer's address without its port; None for a unix socket."""
+        if self.peer is not None:
+            return self.peer
         address = getattr(self.conn, "peer_address", None)
         if address is None and self.transport is not None:
             address = self.transport.get_extra_info("peername")
-        return str(address[0]) if isinstance(address, tuple) else None
+        if isinstance(address, tuple):
+            self.peer = str(address[0])
+        return self.peer

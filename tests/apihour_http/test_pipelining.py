@@ -60,8 +60,7 @@ async def writes(served: Served) -> list[bytes]:
             written.append(data)
             transport.write(data)
 
-    transport = lane.transport
-    assert transport is not None
+    transport: Any = lane.transport
     watched = Watched()
     lane.transport = watched  # type: ignore[assignment]
     lane.write = watched.write

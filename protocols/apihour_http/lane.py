@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from time import monotonic, time
-from typing import Any, cast
+from typing import Any
 
 from apihour_http.intake import Intake
 from apihour_http.request import Request
@@ -28,6 +28,8 @@ __all__ = ["Lane"]
 _SLICE_COST = 8
 # Answers faster than this (seconds) are counted without a search: nearly all are.
 _FAST = 0.0001
+
+_EAGER = sys.version_info >= (3, 12)
 
 if sys.version_info >= (3, 12):
 
@@ -75,7 +77,7 @@ class Lane(Intake):
             self._answer(request, result)
             return
         task = _task(self._run(request), loop=self.loop, name=endpoint.name)
-        if not task.done():
+        if not (_EAGER and task.done()):
             self.current = task
 
     async def _run(self, request: Request) -> None:
@@ -94,8 +96,12 @@ class Lane(Intake):
             self.hold_answers()
         self._answer(request, result)
         if self.current is not None:
+            # As _next(): a call less in every request.
             self.current = None
-            self._next()
+            if queue or self.held or self.refusal is not None or self.expecting:
+                self.advance()
+            else:
+                self.ready = not self.write_paused and not self.detour
 
     def _next(self) -> None:
         """Go on after an answer that did not come at once."""
@@ -107,19 +113,16 @@ class Lane(Intake):
     def _answer(self, request: Request, result: Any) -> None:
         server = self.server
         kind = type(result)
-        if (
-            kind is dict and request.plain and server.ascii_json
-            and not server.draining
-        ):
+        if kind is dict and request.plain and server.quick:
             try:
-                text = cast(str, server.dumps(result))
+                text = server.dumps(result)
             except Exception as error:
                 self._answer_any(request, server.failed(request, error))
                 return
             if self.transport is None:
                 return
             size = len(text)
-            self.write(f"{server.renderer.json_head}{size}\r\n\r\n{text}".encode())
+            self.write(f"{server.json_head}{size}\r\n\r\n{text}".encode())
             now = self.idle_since = monotonic()
             seconds = now - request.arrived
             counters = server.counters

@@ -93,10 +93,11 @@ class HTTPServer:
         self.check_head = self.checker.check
         self.large = min(LARGE, options.max_field)
         self.renderer = Renderer(options.dumps)
-        self.dumps = options.dumps
+        self.dumps: Any = options.dumps
         probe = options.dumps({"ü": 1})
-        # Whether the encoder's text has as many characters as bytes, whatever the data.
-        self.ascii_json = isinstance(probe, str) and probe.isascii()
+        # Whether a dict may go the short way: the encoder's text has as many characters as
+        # bytes, whatever the data, and no answer needs to say that it is the last.
+        self.quick = isinstance(probe, str) and probe.isascii()
         self.slow = options.slow_endpoint
         self._start_log(context)
         self._freeze()
@@ -151,6 +152,7 @@ class HTTPServer:
 
     def _tick(self) -> None:
         self.renderer.tick()
+        self.json_head = self.renderer.json_head
         self._ticker = self.loop.call_later(1.0, self._tick)
 
     async def drain(self, deadline: float) -> None:
@@ -160,6 +162,7 @@ class HTTPServer:
         ``loop.time()``) comes first; WebSockets get 1001.
         """
         self.draining = True
+        self.quick = False
         self.drain_since = monotonic()
         left = deadline - self.loop.time()
         self.drain_linger = max(0.0, min(self.linger, left - min(0.25, left / 4)))
@@ -177,6 +180,7 @@ class HTTPServer:
     async def stop(self) -> None:
         """Close what is left, at once, and clean the application up."""
         self.draining = True
+        self.quick = False
         for lane in list(self.lanes):
             lane.abort()
         if self.lanes:

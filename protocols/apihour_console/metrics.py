@@ -126,6 +126,13 @@ class _Figures:
             for key, value in other.gauges.items():
                 self.gauges[key] = self.gauges.get(key, 0.0) + value
 
+    def keep(self, known: _Figures, gauges: bool) -> None:
+        """Take over from `known` what this has not: a part of an answer may not have come."""
+        self.counters = {**known.counters, **self.counters}
+        self.histograms = {**known.histograms, **self.histograms}
+        if gauges:
+            self.gauges = {**known.gauges, **self.gauges}
+
 
 class _Asker(Protocol):
     """The fleet, as far as it is needed here."""
@@ -172,8 +179,9 @@ class Meter:
             own = [row for row in statistics if row["worker"] == name]
             listed = [row for row in servers if row["worker"] == name]
             figures = _server_figures(own, listed)
-            if not own and not listed and one.row.pid in self._last:
-                figures = self._last[one.row.pid]
+            known = self._last.get(one.row.pid)
+            if known is not None:
+                figures.keep(known, gauges=not own or not listed)
             for counted in _COUNTED:
                 figures.counters[f"apihour_{counted}_total", ()] = getattr(one.row, counted)
             self._last[one.row.pid] = figures

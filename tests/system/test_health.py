@@ -80,8 +80,9 @@ def test_metrics_add_up_over_workers_and_never_go_back(daemon):
     daemon.wait(lambda: metrics(daemon)[key] - before.get(key, 0) >= counted, "the count")
     assert metrics(daemon)[key] - before.get(key, 0) < counted + 10
     assert daemon.reload().ok
-    daemon.kill(daemon.workers("serving")[0])
-    daemon.wait_ready()
+    victim = daemon.kill(daemon.workers("serving")[0])
+    daemon.wait(lambda: len({one.pid for one in daemon.workers("serving")} - {victim}) == 2,
+                "another worker")
     after = metrics(daemon)
     for name, value in before.items():
         if name[0].endswith("_total"):
@@ -120,7 +121,8 @@ def test_true_when_every_worker_is_blocked(daemon):
             sock.close()
         for pid in pids:
             daemon.kill(pid)
-    daemon.wait(lambda: health(daemon, "/readyz")[0] == 200, "new workers")
+    daemon.wait(lambda: len({one.pid for one in daemon.workers("serving")} - pids) == 2,
+                "new workers")
 
 
 def test_not_ready_when_every_worker_is_stopped(daemon):
@@ -128,7 +130,8 @@ def test_not_ready_when_every_worker_is_stopped(daemon):
     daemon.wait_ready()
     pids = [daemon.stop(one) for one in daemon.workers("serving")]
     try:
-        assert health(daemon, "/readyz") == (503, "not ready: none of 2 workers accepts\n")
+        daemon.wait(lambda: health(daemon, "/readyz")[0] == 503, "unreadiness", timeout=3)
+        assert health(daemon, "/readyz")[1] == "not ready: none of 2 workers accepts\n"
         assert health(daemon, "/livez")[0] == 200
     finally:
         for pid in pids:

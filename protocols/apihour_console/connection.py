@@ -71,12 +71,10 @@ class ConsoleConnection(asyncssh.SSHServerConnection):
     def create_server_channel(
         self, encoding: str | None = "", errors: str = "", window: int = 0, max_pktsize: int = 0
     ) -> asyncssh.SSHServerChannel[bytes]:
-        """As asyncssh does it, with our class: there is no hook to choose one."""
-        self._update_recv_pktlen(max_pktsize or self._max_pktsize)
-        return ConsoleChannel(
-            self, self._loop, self._allow_pty, False, False, 0, 0, None, "strict",
-            window or self._window, max_pktsize or self._max_pktsize,
-        )
+        """As asyncssh makes it; then it becomes ours: there is no hook to choose the class."""
+        channel = super().create_server_channel(None, "strict", window, max_pktsize)
+        channel.__class__ = ConsoleChannel
+        return channel
 
     def send_userauth_failure(self, partial_success: bool) -> None:
         """Count every refused try, of whatever method, and end the connection at the limit."""

@@ -155,7 +155,13 @@ class Console:
         audit = AuditLog(audit_path, self.logger)
         server = ShellServer(fleet, audit, self.keys, shell, self.logger)
         if prepared.host_key is not None:
-            server.configure(prepared.host_key, prepared.authorized)
+            try:
+                server.configure(prepared.host_key, prepared.authorized)
+            except ValueError as error:
+                self.logger.error("shell: network shell off: %s", error)
+                for sock in sockets:
+                    sock.close()
+                return server
         for sock in sockets:
             server.listen(sock)
         if sockets:

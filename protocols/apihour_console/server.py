@@ -82,7 +82,10 @@ class ShellServer:
         self._refused_more = 0
 
     def configure(self, host_key: asyncssh.SSHKey, authorized: AuthorizedKeys) -> None:
-        """Use these keys for connections from now on."""
+        """Use these keys for connections from now on.
+
+        Raises ValueError when this asyncssh cannot do the key exchange that is asked for.
+        """
         self.authorized = authorized
         self._seen = self._fingerprint_files()
         algorithms = hardening.STRICT if self.settings.strict else hardening.COMPATIBLE

@@ -210,9 +210,18 @@ class HostedConnection(asyncssh.SSHServerConnection):
 
 
 def available_kex(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Those of `names` that this asyncssh can do (mlkem needs a recent cryptography)."""
+    """Those of `names` that this asyncssh can do (mlkem needs a recent cryptography).
+
+    Raises ValueError when it can do none: asyncssh would take an empty list for its defaults.
+    """
     have = {name.decode("ascii") for name in get_kex_algs()}
-    return tuple(name for name in names if name in have)
+    found = tuple(name for name in names if name in have)
+    if not found:
+        raise ValueError(
+            f"key exchange {', '.join(names)}: this asyncssh has none of them; expected newer "
+            "asyncssh and cryptography packages"
+        )
+    return found
 
 
 def with_exit_status(factory: Any) -> Any:

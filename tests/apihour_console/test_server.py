@@ -149,7 +149,10 @@ async def test_ssh_audit_has_nothing_but_the_post_quantum_remark(shells: Shells)
 
 async def test_ssh_audit_has_nothing_at_all_when_strict(tmp_path: Path) -> None:
     shells = Shells(tmp_path, strict=True)
-    await shells.start()
+    try:
+        await shells.start()
+    except ValueError as error:
+        pytest.skip(str(error))
     try:
         report, text = await audit(shells.port)
         assert report == [] and "throttling" not in text
@@ -254,15 +257,10 @@ async def test_unreadable_keys_let_nobody_new_in(shells: Shells) -> None:
 
 
 def test_the_private_names_of_asyncssh_are_where_they_were() -> None:
-    for name in ("_update_recv_pktlen", "reload_config", "send_userauth_failure"):
+    for name in ("reload_config", "send_userauth_failure", "create_server_channel"):
         assert callable(getattr(asyncssh.SSHServerConnection, name, None)), name
     assert hasattr(asyncssh.SSHServerChannel, "_process_break_request")
     assert ConsoleChannel._process_eow_at_openssh_dot_com_request
-    names = asyncssh.SSHServerChannel.__init__.__code__.co_varnames
-    assert names[:11] == (
-        "self", "conn", "loop", "allow_pty", "line_editor", "line_echo", "line_history",
-        "max_line_length", "encoding", "errors", "window",
-    )
     assert ConsoleConnection.__mro__[1] is asyncssh.SSHServerConnection
 
 
@@ -273,3 +271,11 @@ async def test_logins_that_succeed_are_not_rationed(tmp_path: Path) -> None:
         assert [(await shells.run("version"))[0] for _ in range(8)] == [0] * 8
     finally:
         await shells.stop()
+
+
+async def test_no_key_exchange_is_not_every_key_exchange(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("apihour_ssh._asyncssh.get_kex_algs", lambda: [b"curve25519-sha256"])
+    with pytest.raises(ValueError, match="mlkem768x25519-sha256: this asyncssh has none of them"):
+        await Shells(tmp_path, strict=True).start()

@@ -125,7 +125,6 @@ class Acceptor:
         self.open = 0
         self.accepted = 0
         self.refused = 0
-        self.paused = False
         self._reading = False
         self._stopped = True
         self._rests = 0
@@ -166,7 +165,7 @@ class Acceptor:
             await asyncio.wait(self._tasks)
 
     def _read(self) -> None:
-        if not self._stopped and not self._reading and not self.paused:
+        if not self._stopped and not self._reading:
             self._reading = True
             self.loop.add_reader(self.sock.fileno(), self._readable)
 

@@ -467,6 +467,8 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
             if listener not in [*self.LISTENERS, *self.extra_listeners.values()]:
                 listener.close()
                 listener.unlink()
+        for listener in self.LISTENERS:
+            listener.apply(self.cfg.backlog)
         self.cfg.on_reload(self)
         for worker in old:
             self.retire(worker)

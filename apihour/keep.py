@@ -131,10 +131,11 @@ class WorkerKeeper:
         arbiter = self.arbiter
         workers = [w for w in arbiter.live_workers() if w.ready]
         for worker in workers:
-            if worker.slot not in self._replacing:
-                reason = self._worn(worker, now)
-                if reason:
-                    self._replace(worker, reason)
+            if self._replacing:
+                break  # one at a time: all at once would double memory and import load
+            reason = self._worn(worker, now)
+            if reason:
+                self._replace(worker, reason)
         count = arbiter.cfg.worker_count
         if count.minimum != count.maximum and arbiter.operator_workers is None and workers:
             loads = [Load(w.pid, cpu_seconds(w.pid), w.row.lag) for w in workers]

@@ -42,7 +42,13 @@ class Listener:
         self.sock = sock
         self.owns_path = owns_path
         self.slot = slot
-        self.inode = os.stat(address.host).st_ino if address.is_path else None
+        self.inode = self._find_inode()
+
+    def _find_inode(self) -> int | None:
+        try:
+            return os.stat(self.address.host).st_ino if self.address.is_path else None
+        except FileNotFoundError:
+            return None  # somebody removed the socket file of one that we inherited
 
     @property
     def kind(self) -> Kind:
@@ -78,6 +84,12 @@ class Listener:
         """Begin to take connections; datagram sockets have nothing to begin."""
         if self.kind == "stream":
             self.sock.listen(self.address.backlog or backlog)
+
+    def apply(self, backlog: int) -> None:
+        """Give a socket that stays what its bind says now: backlog and permissions."""
+        self.listen(backlog)
+        if self.owns_path and self.address.mode is not None and self.inode is not None:
+            os.chmod(self.address.host, self.address.mode)
 
     def close(self) -> None:
         self.sock.close()
@@ -125,7 +137,10 @@ def systemd_sockets(environ: Mapping[str, str], pid: int) -> dict[str, list[sock
     """The sockets systemd passed to this process, by their names (sd_listen_fds(3))."""
     if environ.get("LISTEN_PID") != str(pid):
         return {}
-    count = int(environ.get("LISTEN_FDS", "0"))
+    listed = environ.get("LISTEN_FDS", "0")
+    if not listed.isdigit():
+        raise BindError(f"LISTEN_FDS={listed!r}: expected the number of sockets passed")
+    count = int(listed)
     names = environ.get("LISTEN_FDNAMES", "").split(":")
     found: dict[str, list[socket.socket]] = {}
     for offset in range(count):

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 __all__ = ["Phase", "Reload"]
 
 
+_MOST_LOSSES = 3  # new workers that may die for no reason of theirs while old ones retire
+
+
 class Phase(enum.Enum):
     """Where a reload is."""
 
@@ -54,6 +57,7 @@ class Reload:
         self._opened: list[Listener] = []
         self._canary_until = 0.0
         self._surging = False
+        self._losses = 0
 
     @property
     def is_over(self) -> bool:
@@ -194,7 +198,8 @@ class Reload:
 
     def on_worker_lost(self, worker: HostWorker, message: str, detail: str) -> None:
         """A new worker died or could not start."""
-        if self._surging and worker.failure is None:
+        self._losses += 1
+        if self._surging and worker.failure is None and self._losses <= _MOST_LOSSES:
             return  # replaced like any other: the code has proven itself
         self.fail(message, detail)
 

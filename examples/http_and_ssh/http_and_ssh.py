@@ -6,6 +6,7 @@ Any worker may take the SSH connection and any other the HTTP request: the text 
 
 import asyncio
 import os
+import sys
 
 import apihour
 from apihour_http import HTTPServer, Routes
@@ -79,11 +80,11 @@ class Container(apihour.Container):
         key = f"-i {own} " if os.geteuid() == 0 or os.path.exists(own) else ""
         console = self.worker.cfg.console or "127.0.0.1:8022"
         shell_host, _, shell_port = console.rpartition(":")
-        print(
-            "\nTry, in another terminal:\n"
-            f"  curl http://{place['http']}/\n"
-            f"  nc {echo}\n"
-            f"  ssh {key}you@{host} -p {port}      # type a line, then curl again\n"
-            f"  ssh {key}admin@{shell_host} -p {shell_port}    # the shell: try workers, top, help\n",
-            flush=True,
-        )
+        lines = [f"curl http://{place['http']}/", f"nc {echo}"]
+        keys = os.path.join(self.worker.cfg.keys, "authorized_keys")
+        if sys.stderr.isatty() or os.path.exists(keys):
+            lines += [
+                f"ssh {key}you@{host} -p {port}      # type a line, then curl again",
+                f"ssh {key}admin@{shell_host} -p {shell_port}    # the shell: workers, top, help",
+            ]
+        print("\nTry, in another terminal:", *lines, "", sep="\n  ", flush=True)

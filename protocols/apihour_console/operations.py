@@ -40,6 +40,7 @@ from apihour_console.context import ConsoleContext
 from apihour_console.dump import dump
 from apihour_console.flame import HotSpot, flame_graph, hot_spots
 from apihour_console.metrics import MetricRow, readiness
+from apihour_console.providers import SessionRow
 
 __all__ = ["commands"]
 
@@ -465,9 +466,9 @@ async def _tell(context: ConsoleContext, command: str, **arguments: Any) -> list
 
 
 @commands.command(role="operator", collects="console")
-async def sessions(context: ConsoleContext) -> list[dict[str, Any]]:
+async def sessions(context: ConsoleContext) -> list[SessionRow]:
     """Who is logged in to the shell"""
-    return await _provided(context)
+    return await _provided(context)  # type: ignore[return-value]  # rows of it
 
 
 @commands.command(role="admin", collects="console")

@@ -119,7 +119,10 @@ class Console:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._leaving.set)
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a terminal that closes is the arbiter's
+        # A terminal that closes is the arbiter's, and so are the files of its log: this
+        # process writes to the stderr it was given.
+        for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+            signal.signal(number, signal.SIG_IGN)
         fleet = Fleet(self.runtime, self.logger)
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(fleet.close)

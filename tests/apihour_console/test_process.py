@@ -159,6 +159,10 @@ async def test_an_open_session_outlives_the_order_to_go(console: Process, typist
     assert console.process is not None
     await typist.start(ssh_command(console.port, key, options=["-tt"]))
     await typist.expect("hello>")
+    for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        console.process.send_signal(number)  # mean something to the arbiter, nothing here
+    await typist.type("version\r")
+    await typist.expect("gunicorn")
     console.process.send_signal(signal.SIGTERM)
     await typist.expect("this console is going")
     await typist.type("version\r")

@@ -11,8 +11,8 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from types import CodeType
 from typing import Annotated, Any, Literal
 
@@ -23,6 +23,7 @@ from apihour.stacks import Place, fold, frames_of, place_of, places
 
 commands = Catalogue()
 
+_PAUSE = 50  # tasks looked at between two pauses; one takes some microseconds
 _AWAITED = 100  # coroutines in one another that are followed
 _STACKS = 20_000  # different stacks one profile keeps; a service has some hundreds
 
@@ -122,6 +123,18 @@ def tasks(
     context: AgentContext, *, tree: Annotated[bool, "under the task that awaits them"] = False
 ) -> Iterator[TaskRow | float]:
     """Tasks of the loops, and the line each waits at"""
+    rows: list[TaskRow] = []
+    for row in _task_rows(context):
+        if not tree:
+            yield row
+            continue
+        rows.append(row)
+        if len(rows) % _PAUSE == 0:
+            yield 0.001
+    yield from as_tree(rows)
+
+
+def _task_rows(context: AgentContext) -> Iterator[TaskRow]:
     current = asyncio.current_task(context.worker.loop) if context.worker.loop else None
     for task in _all(context):
         chain = task_places(task)
@@ -133,6 +146,24 @@ def tasks(
             "running" if task is current else "waiting", str(where or ""),
             _label(context, parent) if parent is not None else "",
         )
+
+
+def as_tree(rows: Iterable[TaskRow]) -> Iterator[TaskRow]:
+    """Each task above those it awaits, whose names are indented by two blanks a level.
+
+    Tasks that await one another in a circle come last, as they are.
+    """
+    ids = {row.id for row in rows}
+    below: dict[str, list[TaskRow]] = {}
+    for row in rows:
+        below.setdefault(row.awaited_by if row.awaited_by in ids else "", []).append(row)
+    pending = [(0, row) for row in reversed(below.pop("", []))]
+    while pending:
+        level, row = pending.pop()
+        yield replace(row, name="  " * level + row.name)
+        pending += [(level + 1, one) for one in reversed(below.pop(row.id, []))]
+    for left in below.values():
+        yield from left
 
 
 @commands.command()

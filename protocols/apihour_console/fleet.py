@@ -337,35 +337,45 @@ class _Pumps:
 
     async def rows(self) -> AsyncIterator[dict[str, Any]]:
         self.join(self.fleet.choose(_target(self.call)))
+        looked = time.monotonic()
         while True:
-            try:
+            row: dict[str, Any] | CommandFailed | None = None
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK):
                     row = await self.queue.get()
-            except TimeoutError:
-                if not self.call.follows and all(task.done() for task in self.tasks.values()):
-                    return
+            if row is None and not self.call.follows and self._is_over():
+                return
+            if time.monotonic() - looked >= _LOOK:
                 self.join_new()
-                continue
+                looked = time.monotonic()
             if isinstance(row, CommandFailed):
                 raise row
-            yield row
+            if row is not None:
+                yield row
+
+    def _is_over(self) -> bool:
+        return all(task.done() for task in self.tasks.values())
 
     def join_new(self) -> None:
         if self.call.command.scope != "all":
             return
         with contextlib.suppress(CommandFailed):  # those it named are gone: others may come
-            self.join(self.fleet.choose(_target(self.call)))
+            self.join(self.fleet.choose(_target(self.call)), late=True)
 
-    def join(self, workers: Sequence[Seen]) -> None:
+    def join(self, workers: Sequence[Seen], late: bool = False) -> None:
+        """Begin the streams of those workers; all the past of one that came `late` is new."""
+        arguments = dict(self.call.arguments)
+        if late and "lines" in arguments:
+            arguments["lines"] = _PENDING
         if self.call.command.scope != "all":
             workers = sorted(workers, key=_fitness)[:1]
         for one in workers:
             if one.row.pid not in self.tasks and not one.is_stopped:
-                self.tasks[one.row.pid] = asyncio.create_task(self.pump(one))
+                self.tasks[one.row.pid] = asyncio.create_task(self.pump(one, arguments))
 
-    async def pump(self, worker: Seen) -> None:
+    async def pump(self, worker: Seen, arguments: Mapping[str, Any]) -> None:
         link = Link(self.fleet.runtime.agent_socket(worker.row.pid))
-        stream = link.stream(self.call.command.name, self.call.arguments, self.role)
+        stream = link.stream(self.call.command.name, arguments, self.role)
         try:
             async for row in stream:
                 await self.queue.put(row)

@@ -9,7 +9,7 @@ import re
 import time
 
 import apihour
-from apihour.ops import Role
+from apihour.ops import CommandFailed, Role
 from apihour_http import HTTPServer, Routes
 
 routes = Routes()
@@ -38,6 +38,17 @@ async def write_log(request):
 async def wait(request):
     await asyncio.sleep(float(request.match_info["seconds"]))
     return {"pid": os.getpid()}
+
+
+@routes.get("/ops/{command}")
+async def operate(request):
+    query = request.query
+    words = [query["name"]] if "name" in query else []
+    run = getattr(request.container.ops, request.match_info["command"])
+    try:
+        return await run(*words, filter=query.get("filter"))
+    except CommandFailed as error:
+        return {"error": str(error).partition(";")[0]}
 
 
 def sleep():

@@ -83,8 +83,9 @@ class Container(apihour.Container):
         lines = [f"curl http://{place['http']}/", f"nc {echo}"]
         keys = os.path.join(self.worker.cfg.keys, "authorized_keys")
         if sys.stderr.isatty() or os.path.exists(keys):
-            lines += [
-                f"ssh {key}you@{host} -p {port}      # type a line, then curl again",
-                f"ssh {key}admin@{shell_host} -p {shell_port}    # the shell: workers, top, help",
-            ]
+            lines.append(f"ssh {key}you@{host} -p {port}      # type a line, then curl again")
+            if shell_port != "0":  # the console says which one it was given
+                lines.append(
+                    f"ssh {key}admin@{shell_host} -p {shell_port}    # the shell: workers, top, help"
+                )
         print("\nTry, in another terminal:", *lines, "", sep="\n  ", flush=True)

@@ -19,7 +19,8 @@ import errno
 import logging
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from apihour.private import accept_descriptor
@@ -43,12 +44,15 @@ _LINE_EVERY = 10.0  # seconds between two lines about the same trouble
 class TrackedSocket(socket.socket):
     """A connection's socket; leaving the loop's hands takes its row out of the table.
 
-    asyncio closes its sockets, uvloop detaches them (``handle.pyx``): both end here.
+    asyncio closes its sockets, uvloop detaches them (``handle.pyx``): both end here. Family
+    and type are kept: the standard library makes an enum member each time it is asked.
     """
 
-    __slots__ = ("conn",)
+    __slots__ = ("conn", "family", "type")
 
     conn: Connection | None
+    family: socket.AddressFamily
+    type: socket.SocketKind
 
     def _leave(self) -> None:
         conn, self.conn = self.conn, None
@@ -129,7 +133,7 @@ class Acceptor:
         self._stopped = True
         self._rests = 0
         self._timer: asyncio.TimerHandle | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._attaching: set[asyncio.Future[Any]] = set()
         self._last_line = -_LINE_EVERY
         self._family, self._type, self._proto = sock.family, sock.type, sock.proto
         self._local = sock.getsockname()
@@ -161,8 +165,8 @@ class Acceptor:
 
     async def wait_attached(self) -> None:
         """Wait until every accepted connection has its protocol."""
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        while self._attaching:
+            await asyncio.wait(self._attaching)
 
     def _read(self) -> None:
         if not self._stopped and not self._reading:
@@ -231,7 +235,7 @@ class Acceptor:
 
     def _take(self, descriptor: int, peer: Any) -> None:
         sock = TrackedSocket(self._family, self._type, self._proto, fileno=descriptor)
-        sock.conn = None
+        sock.conn, sock.family, sock.type = None, self._family, self._type
         sock.setblocking(False)
         conn = self.table.add(
             sock, self.name, self.server.protocol, peer, self._local, self._closed
@@ -239,24 +243,33 @@ class Acceptor:
         sock.conn = conn
         self.open += 1
         self.accepted += 1
-        task = self.loop.create_task(self._serve(conn, sock))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._attach(conn, sock, self.loop.connect_accepted_socket(
+            lambda: self.server.stream(conn), sock))
 
     def _closed(self) -> None:
         self.open -= 1
         if self.limit and self.open < self.limit and self._timer is None:
             self._read()
 
-    async def _serve(self, conn: Connection, sock: socket.socket) -> None:
+    def _attach(
+        self, conn: Connection, sock: socket.socket, connecting: Coroutine[Any, None, Any],
+        waited: asyncio.Future[Any] | None = None,
+    ) -> None:
+        """Go on with `connecting` until it waits for a future, and again once that is done.
+
+        By hand, because it waits exactly once: a task costs more than all the rest here.
+        """
+        if waited is not None:
+            self._attaching.discard(waited)
         try:
-            transport, _ = await self.loop.connect_accepted_socket(
-                lambda: self.server.stream(conn), sock
-            )
+            future: asyncio.Future[Any] = connecting.send(None)
+        except StopIteration as done:
+            conn.transport = done.value[0]
         except Exception:
             # A factory of the user's that raises costs this connection only.
             self.log.exception("server %r: no protocol for the connection of %s",
                                self.name, conn.peer)
             sock.close()
         else:
-            conn.transport = transport
+            self._attaching.add(future)
+            future.add_done_callback(partial(self._attach, conn, sock, connecting))

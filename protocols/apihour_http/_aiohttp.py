@@ -23,6 +23,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import EofStream, WebSocketError, WSMsgType, web
@@ -82,7 +83,12 @@ class Hosted(RequestHandler):
         transport = lane.transport
         assert transport is not None
         self.transport = transport
-        tcp_keepalive(transport)
+        sock = getattr(lane.conn, "sock", None)
+        if sock is None:
+            tcp_keepalive(transport)
+        else:
+            # uvloop would make a socket object, and ask for two addresses, to give it away.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         manager.connection_made(self, transport)
         if lane.write_paused:
             self.pause_writing()

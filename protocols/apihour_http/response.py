@@ -22,6 +22,8 @@ __all__ = ["Renderer", "Response"]
 _UNSAFE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _OURS = frozenset({"connection", "content-length", "date", "keep-alive", "transfer-encoding"})
+# What endpoints return mostly: sent as it is, without a look for anything more special.
+_PLAIN = frozenset({dict, str, bytes})
 # RFC 9110 15.4.5, 15.3.5, 15.2: these never have a body.
 _BODILESS = frozenset({204, 304})
 
@@ -96,6 +98,13 @@ class Renderer:
         `connection` is a ready header line or empty; `bodiless` is for HEAD: the headers
         are those of the full answer, the body stays away (RFC 9110 9.3.2).
         """
+        if type(result) in _PLAIN:
+            body, kind = self._body(result)
+            head = (
+                f"HTTP/1.1 200 OK\r\n{self._date}Content-Type: {kind}\r\n"
+                f"Content-Length: {len(body)}\r\n{connection}\r\n"
+            ).encode()
+            return 200, len(body), head if bodiless else head + body
         status, headers, body = self._parts(result)
         if status in _BODILESS:
             body = b""
@@ -130,6 +139,9 @@ class Renderer:
         return 200, [("Content-Type", content_type)], body
 
     def _body(self, body: Any) -> tuple[bytes, str]:
+        if type(body) is dict:
+            text = self.dumps(body)
+            return text.encode() if isinstance(text, str) else text, "application/json"
         if body is None:
             return b"", ""
         if isinstance(body, bytes | bytearray | memoryview):

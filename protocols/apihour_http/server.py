@@ -64,6 +64,7 @@ class HTTPServer:
         self.app_host: Any = None
         self.container: Any = None
         self.lanes: set[Wire] = set()
+        self.newcomers: set[Wire] = set()
         self.log: AccessLog | None = None
         self.logger = logging.getLogger("apihour_http")
         self.counters = Statistics()
@@ -153,6 +154,9 @@ class HTTPServer:
     def _tick(self) -> None:
         self.renderer.tick()
         self.json_head = self.renderer.json_head
+        for lane in self.newcomers:
+            lane.set_timer()
+        self.newcomers.clear()
         self._ticker = self.loop.call_later(1.0, self._tick)
 
     async def drain(self, deadline: float) -> None:
@@ -227,6 +231,7 @@ class HTTPServer:
     def lost(self, lane: Wire) -> None:
         """A connection is gone."""
         self.lanes.discard(lane)
+        self.newcomers.discard(lane)
         if self._gone is not None and not self.lanes and not self._gone.done():
             self._gone.set_result(None)
 

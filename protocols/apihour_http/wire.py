@@ -3,7 +3,8 @@
 Rules:
 
 - One timer per connection; it looks at the state when it fires and sets itself again. So
-  a request costs no timer.
+  a request costs no timer. Nor does a connection that is gone within a second, unless it
+  has a deadline that soon: the server's own timer gives those that stay theirs.
 - Reading stops while answers are outstanding, while the application does not keep up with
   a body, and while the client does not read: its input cannot grow our memory.
 - A connection closed with unread input would be reset, and the reset destroys the answer
@@ -36,6 +37,8 @@ _DISCARD_BYTES = 262144
 _TAIL = 65536
 # Bytes of pipelined answers held for one write: what fills a transport's buffer, too.
 _OUTBOX = 65536
+# Deadlines within so many seconds need a timer at once; the server looks every second.
+_SOON = 2.0
 # Seconds between two looks at a connection whose state has no deadline.
 _LOOK = 15.0
 
@@ -100,6 +103,7 @@ class Wire(asyncio.Protocol):
         self.write_mark = (0.0, 0)
         self.flusher: asyncio.Handle | None = None
         self.peer: str | None = None
+        self.timer: asyncio.TimerHandle | None = None
 
     # -- what the other halves do
 
@@ -121,11 +125,15 @@ class Wire(asyncio.Protocol):
         server.lanes.add(self)
         delay = server.drain_linger if server.draining else server.keepalive
         self.timer_at = now + delay
-        self.timer = self.loop.call_later(delay, self._look)
+        if delay > _SOON:
+            server.newcomers.add(self)
+        else:
+            self.timer = self.loop.call_later(delay, self._look)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.server.lost(self)
-        self.timer.cancel()
+        if self.timer is not None:
+            self.timer.cancel()
         if self.flusher is not None:
             self.flusher.cancel()
             self.flusher = None
@@ -261,9 +269,17 @@ class Wire(asyncio.Protocol):
         """Look at the connection again in `delay` seconds at the latest."""
         when = monotonic() + delay
         if when < self.timer_at:
-            self.timer.cancel()
             self.timer_at = when
+            if self.timer is not None:
+                self.timer.cancel()
+            elif delay > _SOON:
+                return
             self.timer = self.loop.call_later(delay, self._look)
+
+    def set_timer(self) -> None:
+        """Give a connection that stays a timer of its own."""
+        if self.timer is None:
+            self.timer = self.loop.call_later(max(0.0, self.timer_at - monotonic()), self._look)
 
     def _mark_writing(self) -> None:
         assert self.transport is not None

@@ -1,14 +1,13 @@
 """Requests lost while a server is reloaded again and again, and in worse events.
 
-How to run (about 15 minutes; the peers are installed into ``--venv``, from PyPI)::
+How to run (about 35 minutes; the peers are installed into ``--venv``, from PyPI)::
 
     .venv/bin/python benchmarks/reload.py [--seconds 60] [--every 1] [--quick]
-        [--servers apihour,gunicorn,uvicorn,granian] [--columns keep-alive,...]
+        [--servers "apihour; gunicorn"] [--columns keep-alive,...]
         [--modes reload,upgrade,scale,kill,stop,sessions,import] [--venv DIR]
 
 ``reload`` compares: the same load, handlers and rhythm against each server, two workers each,
-one column after another; the peers for a third of ``--seconds``. The other modes are
-apihour's alone (``reload_modes.py``).
+one column after another. The other modes are apihour's alone (``reload_modes.py``).
 
 A cell is *lost / requests*: refused, reset, closed before or within the answer, timed out,
 answered by 5xx, or closed under a WebSocket without a goodbye. ``+n told``: messages on their
@@ -31,6 +30,7 @@ from reload_servers import LINGER, OURS, PEERS, Subject, default_venv, environme
 
 from apihour.testing import Load, Report
 
+DEFAULT = ("apihour", "apihour, aiohttp", *PEERS)
 SERVERS = ("apihour", "apihour, aiohttp", "apihour, ASGI", *PEERS)
 
 
@@ -96,7 +96,7 @@ def compare(options: Namespace) -> str:
     rows: list[list[Any]] = []
     notes: list[str] = []
     for name in names:
-        seconds = options.seconds if name in OURS else options.seconds / 3
+        seconds = options.seconds if name in OURS else options.peer_seconds or options.seconds
         row: list[Any] = [name]
         total = 0
         for title, column in columns.items():
@@ -118,8 +118,9 @@ def compare(options: Namespace) -> str:
 def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--seconds", type=float, default=60.0, help="of each column")
+    parser.add_argument("--peer-seconds", type=float, help="of each column of the peers")
     parser.add_argument("--every", type=float, default=1.0, help="seconds between two reloads")
-    parser.add_argument("--servers", type=_names(SERVERS), default=SERVERS)
+    parser.add_argument("--servers", type=_names(SERVERS), default=DEFAULT)
     parser.add_argument("--columns", type=_names(tuple(COLUMNS)), default=tuple(COLUMNS))
     parser.add_argument("--modes", type=_names(("reload", *MODES)), default=("reload", *MODES))
     parser.add_argument("--venv", type=Path, default=default_venv(), help="the peers', made here")

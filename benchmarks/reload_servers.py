@@ -17,6 +17,7 @@ from _bench import HERE, Server
 
 from apihour.testing import Daemon
 
+LOAD = HERE / "load"
 WORKERS = 2
 LINGER = 2.0  # seconds, of apihour; the thinking column is measured by it
 PACKAGES = ("gunicorn>=27,<28", "aiohttp", "uvloop", "uvicorn", "httptools", "websockets",
@@ -63,7 +64,7 @@ def environment(venv: Path) -> Path:
     bin = venv / "bin"
     if not (bin / "granian").exists():
         subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
-        subprocess.run([str(bin / "pip"), "install", "-q", *PACKAGES], check=True)
+        subprocess.run([str(bin / "pip"), "install", "-qq", *PACKAGES], check=True)
     return bin
 
 
@@ -76,7 +77,7 @@ def ours(name: str, *options: str, workers: int = WORKERS, burn: float = 0.0,
     """apihour with one of the containers."""
     return Daemon(
         f"reload_apps:{OURS[name]}", "--linger", str(LINGER), "--graceful-timeout", "30",
-        *options, cwd=HERE, workers=workers, console=console, env={"BURN": str(burn)},
+        *options, cwd=LOAD, workers=workers, console=console, env={"BURN": str(burn)},
         timeout=60.0)
 
 
@@ -93,8 +94,8 @@ def running(name: str, bin: Path | None) -> Iterator[Subject]:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port = sock.getsockname()[1]
-    # HERE on the path: granian does not add its working directory.
-    path = {"PYTHONPATH": str(HERE)}
-    with Server(PEERS[name](bin, port), port=port, cpu=None, environment=path) as server:
+    # On the path, too: granian does not add its working directory.
+    path = {"PYTHONPATH": str(LOAD)}
+    with Server(PEERS[name](bin, port), port=port, cpu=None, cwd=LOAD, environment=path) as server:
         yield Subject(name, {"http": f"127.0.0.1:{port}"},
                       lambda: os.kill(server.pid, signal.SIGHUP), lambda: -1)

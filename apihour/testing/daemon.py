@@ -312,9 +312,13 @@ class Daemon:
             sock.sendall(encode({"id": 1, "command": command, "arguments": arguments,
                                  "role": "admin"}))
             framer = Framer()
+            items: list[dict[str, Any]] = []
             while data := sock.recv(65536):
                 for message in framer.feed(data):
-                    return _outcome(message)
+                    if "item" not in message:
+                        return _outcome(message, items)
+                    item = message["item"]  # rows come one by one or in batches
+                    items += item if isinstance(item, list) else [item]
         return Outcome(False, error=f"{command}: no answer, the connection was closed")
 
     def reload(self, wait: bool = True) -> Outcome:
@@ -342,8 +346,7 @@ class Daemon:
         return outcome
 
 
-def _outcome(message: Mapping[str, Any]) -> Outcome:
+def _outcome(message: Mapping[str, Any], items: list[dict[str, Any]]) -> Outcome:
     if "error" in message:
         return Outcome(False, error=str(message["error"]), detail=str(message.get("detail", "")))
-    rows = message.get("result") or []
-    return Outcome(True, rows=tuple(rows))
+    return Outcome(True, rows=(*items, *(message.get("result") or ())))

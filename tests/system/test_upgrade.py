@@ -120,12 +120,13 @@ def _until(notify, word):
 
 def test_reload_and_upgrade_exclude_each_other(apihour_daemon, app):
     daemon = apihour_daemon("house:Container", cwd=app)
-    deploy(app, None, text="import time\ntime.sleep(1)\nVERSION = '2'\n")
+    deploy(app, None, text="import time\ntime.sleep(0.5)\nVERSION = '2'\n")
     daemon.signal(signal.SIGHUP)
     daemon.wait_log("signal: hup")
     outcome = daemon.request("upgrade")
     assert not outcome.ok
     assert "reload is under way" in outcome.error
+    deploy(app, "3")
     daemon.wait_log("Reload done")
     daemon.signal(signal.SIGUSR2)
     daemon.wait_log("Upgrade: starting")

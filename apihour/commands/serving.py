@@ -122,6 +122,8 @@ def statistics(context: AgentContext) -> Iterator[StatisticRow | float]:
     """Every figure the servers' plugins keep, read without asking the loop."""
     for name, one in list(context.worker.servers.items()):
         for key, value in figures(one).items():
+            if key == "slow":  # no figure: requests, which the command of that name shows
+                continue
             yield StatisticRow(context.worker.name, name, key, value)
 
 

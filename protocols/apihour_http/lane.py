@@ -169,6 +169,7 @@ class Lane(Intake):
             self.close()
 
     def _check_slow(self, request: Request, now: float) -> None:
+        self.server.counters.note_slow(request.method, request.path_qs, now - request.arrived)
         if request.endpoint.inline and now - self.began > self.server.slow:
             self.server.warn_slow(request, now - self.began)
 
@@ -259,7 +260,11 @@ class Lane(Intake):
         """The application's handler has answered; `exchange.keep` says what comes next."""
         now = self.idle_since = monotonic()
         server = self.server
-        server.counters.answered(status, now - exchange.arrived)
+        seconds = now - exchange.arrived
+        server.counters.answered(status, seconds)
+        if seconds > server.slow and self.detour != UPGRADED:
+            message = exchange.message
+            server.counters.note_slow(message.method, message.path, seconds)
         if server.log is not None:
             exchange.log(server.log, status, size, now)
         self.current = None

@@ -10,6 +10,8 @@ Rules:
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import deque
+from time import time
 from typing import Any
 
 __all__ = ["BOUNDS", "Statistics"]
@@ -21,10 +23,14 @@ BOUNDS = (
 )
 
 
+SLOW = 50  # slow requests that are remembered; older ones give way
+_PATH = 200  # characters of a slow request's path that are kept
+
+
 class Statistics:
     """What one server has done since its start."""
 
-    __slots__ = ("classes", "counts", "refused", "seconds", "timeouts")
+    __slots__ = ("classes", "counts", "refused", "seconds", "slow", "timeouts")
 
     def __init__(self) -> None:
         self.classes = [0] * 6
@@ -32,6 +38,12 @@ class Statistics:
         self.seconds = 0.0
         self.refused = 0
         self.timeouts = 0
+        self.slow: deque[dict[str, Any]] = deque(maxlen=SLOW)
+
+    def note_slow(self, method: str, path: str, seconds: float) -> None:
+        """Remember a request that took long, without its query: secrets travel there."""
+        what = f"{method} {path.partition('?')[0][:_PATH]}"
+        self.slow.append({"time": time() - seconds, "seconds": seconds, "what": what})
 
     def count(self, seconds: float) -> None:
         """Put one answer into its bucket."""
@@ -53,6 +65,7 @@ class Statistics:
             "responses": {"2xx": answered + self.refused - sum(others.values()), **others},
             "refused": self.refused,
             "timeouts": self.timeouts,
+            "slow": list(self.slow),
             "latency": {
                 "bounds": list(BOUNDS), "counts": list(self.counts), "sum": self.seconds,
             },

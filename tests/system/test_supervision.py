@@ -240,3 +240,27 @@ def test_orphan_with_a_blocked_loop_ends_within_the_graceful_timeout(apihour_dae
         daemon.wait(lambda: not daemon.processes(), "the orphan's end", timeout=8)
 
 
+def test_killed_console_is_started_again_and_no_worker_notices(apihour_daemon, app):
+    daemon = apihour_daemon("house:Container", "--health", "127.0.0.1:0", cwd=app, console=True)
+    health = daemon.address("@health")
+    daemon.wait(lambda: accepts(health), "the console")
+    workers = {worker.pid for worker in daemon.workers()}
+    console, = daemon.processes() - workers - {daemon.pid}
+    with Load("keep-alive", daemon.address("http"), connections=4, think=0.005) as load:
+        load.wait_answers(20)
+        os.kill(console, signal.SIGKILL)
+        daemon.wait_log(rf"Console \(pid: {console}\) ended")
+        daemon.wait(lambda: daemon.processes() - workers - {daemon.pid, console}, "a new console")
+        load.wait_answers(20)
+    assert not load.report.lost, load.report
+    assert {worker.pid for worker in daemon.workers()} == workers
+
+
+def test_number_of_workers_follows_the_load(apihour_daemon, app):
+    daemon = apihour_daemon("house:Container", "--workers", "1..2", cwd=app, workers=None)
+    assert len(daemon.workers("serving")) == 1
+    with Load("keep-alive", daemon.address("http"), path="/spin/0.1", connections=4) as load:
+        daemon.wait(lambda: len(daemon.workers("serving")) == 2, "a second worker")
+        load.wait_answers(4)
+    assert not load.report.lost, load.report
+    daemon.wait_log("2 workers wanted, 1 before")

@@ -35,6 +35,14 @@ async def block(request):
     return {"pid": os.getpid()}
 
 
+@routes.get("/spin/{seconds}")
+async def spin(request):
+    until = time.process_time() + float(request.match_info["seconds"])
+    while time.process_time() < until:
+        pass
+    return {"pid": os.getpid()}
+
+
 @routes.get("/fill/{megabytes}")
 async def fill(request):
     request.container.engines["ballast"] = os.urandom(int(request.match_info["megabytes"]) << 20)

@@ -103,9 +103,11 @@ class Upload(Exchange):
     __slots__ = ("_backlog", "_ended", "_more", "_sink")
     has_body = True
 
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self._sink = self.payload
+    def __init__(
+        self, hosted: Connected, message: Any, payload: Any, arrived: float, keep: bool,
+    ) -> None:
+        super().__init__(hosted, message, payload, arrived, keep)
+        self._sink = payload
         self._backlog: deque[bytes] = deque()
         self._more = False
         self._ended = False
@@ -119,7 +121,12 @@ class Upload(Exchange):
 
     def feed(self, piece: bytes) -> None:
         """Hand a piece of the body to the handler."""
-        if self._sink is not None and piece:
+        sink = self._sink
+        if sink is None or not piece:
+            return
+        if sink is self.payload and not self._backlog and not self.hosted._reading_paused:
+            sink.feed_data(piece)  # keeps all of it, and there is nothing to decode
+        else:
             self._backlog.append(piece)
             self.pump()
 

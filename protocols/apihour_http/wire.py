@@ -148,6 +148,8 @@ class Wire(asyncio.Protocol):
         current = self.current
         if self.hosted is not None:
             self.hosted.connection_lost(exc)
+            # It refers to this lane: without the cycle both are freed here, not by the collector.
+            self.hosted = None
         elif current is not None and self.server.options.cancel_on_disconnect:
             current.cancel()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from aiohttp import web
 
 from apihour_http import Request, Response, Routes
+from apihour_http.lane import Lane
 
 from .support import get, serving, wait_until
 from .test_corpus import everything
@@ -274,3 +276,27 @@ async def test_access_log_in_every_format(caplog: pytest.LogCaptureFixture) -> N
                              None, 'me"\x1b'))
                     assert b"200" in await served.ask(raw)
             assert expected in caplog.text, (style, lane)
+
+
+@LANES
+async def test_a_connection_that_is_gone_waits_for_no_garbage_collector(lane: str) -> None:
+    routes, app = Routes(), web.Application()
+
+    @routes.get("/")
+    async def direct(request: Request) -> dict[str, str]:
+        return {}
+
+    async def hosted(request: web.Request) -> web.Response:
+        return web.Response()
+
+    app.router.add_get("/", hosted)
+    what: dict[str, Any] = {"routes": routes} if lane == "direct" else {"app": app}
+    gc.collect()
+    gc.disable()
+    try:
+        async with serving(**what) as served:
+            await served.ask(get("/", "Connection: close"))
+            await wait_until(lambda: not served.server.lanes)
+            await wait_until(lambda: not any(type(o) is Lane for o in gc.get_objects()))
+    finally:
+        gc.enable()

@@ -198,6 +198,7 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         facts = {
             "pid": self.pid, "target": self.app.target, "directory": os.getcwd(),
             "name": self.proc_name, "version": __version__, "started": time.time(),
+            "console": not cfg.no_console,
         }
         self.runtime.write_instance(facts, (cfg.uid, cfg.gid))
 

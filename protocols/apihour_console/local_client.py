@@ -15,6 +15,7 @@ import select
 import shutil
 import socket
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,7 +27,8 @@ from apihour_console.runner import CANCELLED
 __all__ = ["find_instance", "run"]
 
 USAGE = "usage: apihour ctl [--instance NAME] COMMAND [ARGUMENTS]; try: apihour ctl help"
-_CONNECT = 5.0  # seconds
+_CONNECT = 5.0  # seconds; a console starts in well under one
+_AGAIN = 0.05  # seconds between two tries to connect
 
 
 def run(argv: Sequence[str]) -> int:
@@ -89,18 +91,34 @@ def _title(runtime: Runtime) -> str:
     return str(facts.get("name") or facts.get("target") or "starting")
 
 
-def _talk(runtime: Runtime, words: list[str]) -> int:
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    with sock:
+def _connect(runtime: Runtime) -> socket.socket:
+    """Connect to the console; one that is just being started or replaced is waited for."""
+    if runtime.read_instance().get("console") is False:
+        raise ConfigurationError(
+            f"{_title(runtime)} ({runtime.path.name}) has no console; expected a daemon that was "
+            "started without --no-console"
+        )
+    deadline = time.monotonic() + _CONNECT
+    while True:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         sock.settimeout(_CONNECT)
         try:
             sock.connect(str(runtime.console_socket))
         except OSError as error:
-            raise ConfigurationError(
-                f"{runtime.console_socket}: {error.strerror or error}; expected a running console "
-                "(was the daemon started with --no-console?)"
-            ) from error
-        sock.settimeout(None)
+            sock.close()
+            if time.monotonic() > deadline or not runtime.is_in_use():
+                raise ConfigurationError(
+                    f"{runtime.console_socket}: {error.strerror or error}; "
+                    "expected a running console"
+                ) from error
+            time.sleep(_AGAIN)
+        else:
+            sock.settimeout(None)
+            return sock
+
+
+def _talk(runtime: Runtime, words: list[str]) -> int:
+    with _connect(runtime) as sock:
         terminal = sys.stdout.isatty()
         arguments = {
             "words": words, "colour": terminal and not os.environ.get("NO_COLOR"),

@@ -239,6 +239,8 @@ class Hosted(RequestHandler):
 
     def resume_reading(self, *args: Any, **kwargs: Any) -> None:
         """A payload or WebSocket queue has room again."""
+        if not self._reading_paused:
+            return
         self._reading_paused = False
         if self.running is not None:
             self.running.pump()

@@ -183,6 +183,9 @@ class Intake(Wire):
         options = self.server.options
         self.large = True
         if self.pending is not None:
+            if self.claimed is not None:
+                self.queue.append(self.claimed)
+                self.claimed = None
             if self.chunks:
                 try:
                     self._deliver(self.pending)
@@ -205,14 +208,19 @@ class Intake(Wire):
         """Look at what announces a body; return its length, -1 when chunked."""
         length = 0
         is_direct = type(self.pending) is Request
-        for name, value in fields if seen & (CONTENT_LENGTH | EXPECT) else ():
-            lower = name.lower()
-            if lower == b"content-length":
-                length = int(value)
-            elif lower == b"expect" and modern:
-                if value.strip(b" \t").lower() != b"100-continue":
-                    raise BadRequest("Expect: expected 100-continue", 417)
-                self.expecting = is_direct
+        if fields is self.sized_fields:
+            length = self.sized
+        elif seen & (CONTENT_LENGTH | EXPECT):
+            for name, value in fields:
+                size = len(name)
+                if size == 14 and name.lower() == b"content-length":
+                    length = int(value)
+                elif size == 6 and modern and name.lower() == b"expect":
+                    if value.strip(b" \t").lower() != b"100-continue":
+                        raise BadRequest("Expect: expected 100-continue", 417)
+                    self.expecting = is_direct
+            if not seen & EXPECT:
+                self.sized_fields, self.sized = fields, length
         if seen & TRANSFER_ENCODING:
             if not modern:
                 raise BadRequest("Transfer-Encoding in HTTP/1.0")
@@ -266,10 +274,14 @@ class Intake(Wire):
             method, target, fields, keep, modern, length,
             bool(seen & UPGRADE) and self.parser.should_upgrade(), self.arrived,
         )
-        if length:
-            # Its handler starts now and streams the body.
-            self.queue.append(exchange)
+        if not length:
+            return
+        if self.ready:
+            # Its handler starts when this read is parsed, with as much as came of the body.
             self.ready = False
+            self.claimed = exchange
+        else:
+            self.queue.append(exchange)
 
     def _complete_hosted(self, exchange: Any) -> None:
         if exchange is None:
@@ -277,6 +289,10 @@ class Intake(Wire):
         if self.chunks:
             self._deliver(exchange)
         exchange.complete()
+        if exchange is self.claimed:
+            self.claimed = None
+            self.start_hosted(exchange)
+            return
         if exchange.has_body:
             return
         if self.ready:
@@ -306,6 +322,7 @@ class Intake(Wire):
         self.urls.clear()
         self.chunks.clear()
         self.held = b""
+        self.claimed = None
         self.server.counters.refused += 1
         pending, self.pending = self.pending, None
         if pending is not None and type(pending) is not Request:

@@ -57,12 +57,13 @@ class Wire(asyncio.Protocol):
     """State and transport of one HTTP/1 connection."""
 
     __slots__ = (
-        "arrived", "began", "body_bytes", "body_since", "chunks", "conn", "current", "detour",
-        "discarded", "expecting", "feed", "fields", "flusher", "head_bytes", "head_since", "held",
-        "hosted", "idle_since", "large", "last_fields", "last_seen", "loop", "on_body", "on_url",
-        "outbox", "outbox_bytes", "parser", "parts", "paused", "peer", "pending", "queue",
-        "ready", "refusal", "server", "starting", "tail",
-        "timer", "timer_at", "transport", "urls", "write", "write_mark", "write_paused",
+        "arrived", "began", "body_bytes", "body_since", "chunks", "claimed", "conn",
+        "current", "detour", "discarded", "expecting", "feed", "fields", "flusher",
+        "head_bytes", "head_since", "held", "hosted", "idle_since", "large", "last_fields",
+        "last_seen", "loop", "on_body", "on_url", "outbox", "outbox_bytes", "parser",
+        "parts", "paused", "peer", "pending", "queue", "ready", "refusal", "server",
+        "sized", "sized_fields", "starting", "tail", "timer", "timer_at", "transport",
+        "urls", "write", "write_mark", "write_paused",
     )
 
     def __init__(self, server: HTTPServer, conn: Any = None) -> None:
@@ -74,6 +75,8 @@ class Wire(asyncio.Protocol):
         self.fields: list[tuple[bytes, bytes]] = []
         self.last_fields: list[tuple[bytes, bytes]] = []
         self.last_seen = 0
+        self.sized_fields: list[tuple[bytes, bytes]] | None = None
+        self.sized = 0
         self.chunks: list[bytes] = []
         self.parts: list[bytes] = []
         # Bound once: for these two the parser calls C, not Python.
@@ -84,6 +87,7 @@ class Wire(asyncio.Protocol):
         self.queue: deque[Any] = deque()
         self.current: Any = None
         self.pending: Any = None
+        self.claimed: Any = None
         self.hosted: Any = None
         self.held = b""
         self.tail = b""

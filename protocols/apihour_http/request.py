@@ -163,6 +163,8 @@ class Request:
     @property
     def transport(self) -> Any:
         """The connection's transport, None once it is lost."""
+        # Whoever takes it may close it: what was answered before goes out first.
+        self.lane.flush()
         return self.lane.transport
 
     @property

@@ -36,6 +36,11 @@ async def wait(request: Request) -> dict[str, Any]:
     return {"waited": True}
 
 
+@routes.get("/hang-up")
+async def hang_up(request: Request) -> None:
+    request.transport.close()
+
+
 @routes.get("/now")
 def now(request: Request) -> dict[str, Any]:
     return {"now": True}
@@ -151,3 +156,9 @@ async def test_a_client_that_leaves_takes_what_was_held_with_it() -> None:
         await wait_until(lambda: not served.server.lanes)
         assert lane.flusher is None
         assert (await served.ask(get("/n/1", "Connection: close"))).endswith(b'{"number":1}')
+
+
+async def test_an_endpoint_that_closes_the_transport_keeps_no_earlier_answer_back() -> None:
+    async with serving(routes) as served:
+        said = await served.ask(numbers(0, 5) + get("/hang-up"))
+        assert [said.count(b'{"number":%d}' % number) for number in range(5)] == [1] * 5

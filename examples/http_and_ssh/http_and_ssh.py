@@ -85,7 +85,6 @@ class Container(apihour.Container):
         if sys.stderr.isatty() or os.path.exists(keys):
             lines.append(f"ssh {key}you@{host} -p {port}      # type a line, then curl again")
             if shell_port != "0":  # the console says which one it was given
-                lines.append(
-                    f"ssh {key}admin@{shell_host} -p {shell_port}    # the shell: workers, top, help"
-                )
+                shell = f"ssh {key}admin@{shell_host} -p {shell_port}"
+                lines.append(f"{shell}    # the shell: workers, top, help")
         print("\nTry, in another terminal:", *lines, "", sep="\n  ", flush=True)

@@ -141,7 +141,11 @@ class Shell:
         process = self._masters.pop(role, None)
         if process is not None:
             process.terminate()
-            process.wait(10)
+            try:
+                process.wait(2)
+            except subprocess.TimeoutExpired:  # it waits for a session that is still open
+                process.kill()
+                process.wait()
         (self._sockets / role).unlink(missing_ok=True)
 
     def close(self):

@@ -17,7 +17,7 @@ pytestmark = needs_ssh
 
 @pytest.fixture
 def shell(apihour_daemon, tmp_path):
-    with house(apihour_daemon, tmp_path) as found:
+    with house(apihour_daemon, tmp_path, "--graceful-timeout", "3") as found:
         yield found
 
 
@@ -49,7 +49,7 @@ def test_session_survives_upgrades(shell):
         # Whoever comes now is served by a new console; the old one stays for its session.
         shell.forget("admin")
         daemon.wait(lambda: console_pid(daemon) != first, "the new console")
-        done = ctl(daemon, "upgrade", "--json")
+        done = ctl(daemon, "upgrade", "--json")  # the new console may not listen yet
         assert done.returncode == 0, done
         daemon.wait(lambda: not old & {one.pid for one in daemon.workers()}, "the new workers")
         terminal.run("workers", r"1\.3 .*serving.*2\.3 .*serving")

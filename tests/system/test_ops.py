@@ -176,6 +176,17 @@ def test_slow_shows_the_block_with_its_stack(shell):
     assert any(row["where"].endswith(" short") for row in shell.rows("slow"))
 
 
+def test_slow_shows_slow_requests(shell):
+    get(shell.daemon, "/wait/0.6?token=hidden")
+    rows = shell.daemon.wait(
+        lambda: [row for row in shell.rows("slow", "--over", "500ms")
+                 if row["kind"].startswith("request")], "the request", timeout=3)
+    [row] = [row for row in rows if "/wait/0.6" in row["where"]]
+    assert row["where"] == "GET /wait/0.6" and 0.5 < row["seconds"] < 2
+    assert row["kind"] == "request http"
+    assert not [one for one in shell.rows("metrics") if "slow" in one["name"]]
+
+
 def test_profile_as_table_and_as_flame_graph(shell):
     sock, pid = worker_of(shell.daemon)
     slot = next(str(one.slot) for one in shell.daemon.workers() if one.pid == pid)

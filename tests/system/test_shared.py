@@ -27,7 +27,7 @@ def both(daemon):
 
 def test_every_worker_sees_what_one_wrote_and_watches_hear_of_it(daemon):
     socks = both(daemon)
-    [(one, first), (other, second)] = socks.items()
+    [first, second] = socks.values()
     revision = ask(first, "/put/hello")["revision"]
     for pid, sock in socks.items():
         found = ask(sock, "/get")

@@ -137,6 +137,8 @@ def lines_of(way):
 
 
 def test_every_other_command_answers_in_two_seconds(stuck):
+    if stuck.way == "integer":
+        pytest.skip("the same as with a regular expression")
     asked = [(kind, line) for kind, lines in CALLS.items() for line in lines]
     before = len(stuck.shell.audit())
     with ThreadPoolExecutor(9) as pool:
@@ -166,6 +168,8 @@ def test_every_other_command_answers_in_two_seconds(stuck):
 
 def test_commands_about_the_stuck_worker_say_that_it_is(stuck):
     """What only its loop could do is refused in time; the agent and the arbiter do theirs."""
+    if stuck.way == "integer":
+        pytest.skip("the same as with a regular expression")
     refused = [f"cancel {stuck.task}", f"kick {stuck.conn}", f"pids --worker {stuck.name}"]
     done_by_agent = f"where {stuck.task}"
     with ThreadPoolExecutor(4) as pool:
@@ -204,6 +208,11 @@ def test_reload_does_not_wait_for_it(stuck):
     assert done.returncode == 0, done
     assert [row["outcome"] for row in json.loads(done.stdout)] == ["done"]
     stuck.shell.daemon.wait_ready()
-    rows = {row["pid"]: row["state"] for row in stuck.shell.rows("workers")}
-    assert list(rows.values()).count("serving") == 2
+    rows = stuck.shell.daemon.wait(lambda: states(stuck), "the old ones to leave", timeout=3)
     assert rows[stuck.pid].startswith("stopped" if stuck.way == "stop" else "stuck")
+
+
+def states(stuck):
+    """What the workers do by pid, once two serve and no more."""
+    rows = {row["pid"]: row["state"] for row in stuck.shell.rows("workers")}
+    return rows if list(rows.values()).count("serving") == 2 else {}

@@ -144,7 +144,7 @@ class LoopWatch:
             self._next = max(now + 0.001, self._asked + self._pace())
             return self._next
         if not self._stack:
-            self._since = min(self._asked, self.worker.beat)
+            self._since = max(self._answered, self.worker.beat)  # it turned then, for sure
             self._stack = places(self.frame())
         self._next = now + (self.EAGER if self.followers else self.threshold)
         return self._next

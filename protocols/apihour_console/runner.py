@@ -25,6 +25,9 @@ from apihour_console.render import RowPrinter, clean, csv_text, json_line, json_
 
 __all__ = ["CANCELLED", "FleetLike", "Front", "Leave", "Runner", "Sink", "split_words"]
 
+# Seconds for ``| head -1`` to leave with its line: OpenSSH's client finds that nobody reads
+# when it writes the next one, and that may be long in coming.
+_HEAD = 0.05
 _SHORTEST = 0.2  # seconds between two looks of watch
 CANCELLED = 130  # as shells report a command ended by SIGINT
 
@@ -169,6 +172,8 @@ class Runner:
                     printer = printer or RowPrinter(_columns_of(call, row), self.sink.colour)
                     text = printer.text(row)
                 await self.sink.out(text)
+                if header:
+                    await asyncio.sleep(_HEAD)
                 header = False
                 if left is not None:
                     left -= 1

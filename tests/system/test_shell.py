@@ -171,6 +171,17 @@ def test_head_1_returns_at_once(shell, words, way):
     shell.daemon.wait(lambda: _running(shell) == [], "the end of the stream in the console")
 
 
+@pytest.mark.parametrize("words", [["logs", "-f"], ["audit", "-f"]])
+def test_head_1_of_the_past_needs_no_news(shell, words):
+    for _ in range(2):
+        get(shell.daemon, "/log/5")
+        shell.ssh("version")
+    command = quoted(shell.command(*words, options=shell.master("admin")))
+    done = subprocess.run(["sh", "-c", f"{command} </dev/null | head -1"], capture_output=True,
+                          text=True, timeout=5)
+    assert done.stdout.count("\n") == 1
+
+
 def _running(shell):
     return [row["command"] for row in shell.rows("sessions", role="operator")
             if row["command"] and not row["command"].startswith("sessions")]

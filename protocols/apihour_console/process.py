@@ -108,7 +108,7 @@ class Console:
         self.settings = settings
         self.logger = logger
         self.runtime = Runtime(settings.runtime)
-        self.keys = KeyDirectory(settings.keys)
+        self.keys = KeyDirectory(settings.options.get("keys") or settings.keys)
         state = settings.options.get("state")
         self.state = Path(state) if state else self.keys.path
         self._leaving = asyncio.Event()
@@ -149,7 +149,8 @@ class Console:
         settings, options = self.settings, self.settings.options
         shell = ServerSettings(
             name=settings.name, greeting=self.greeting, history=self.state,
-            strict=settings.strict, login_timeout=float(options.get("login_timeout", 20.0)),
+            strict=bool(options.get("strict", settings.strict)),
+            login_timeout=float(options.get("login_timeout", 20.0)),
             idle_timeout=float(options.get("idle_timeout", 1800.0)), limits=settings.limits(),
         )
         sockets = [_listener(fd) for fd in settings.fds.get("ssh", ())]

@@ -14,12 +14,19 @@ from __future__ import annotations
 import asyncio
 import importlib
 from collections.abc import Mapping
+from dataclasses import asdict, fields
 from typing import Any
+
+from apihour_ssh.limits import Limits
 
 __all__ = ["Shell"]
 
 # make_server(context, options) -> a server of stream connections (apihour.plugins.Server)
 _IN_WORKER = "apihour_console.in_worker"
+
+_OPTIONS = frozenset(
+    ("keys", "strict", "idle_timeout", "login_timeout", "limits", "state", "home")
+)
 
 
 class Shell:
@@ -27,13 +34,23 @@ class Shell:
 
     `in_worker` serves it from each worker's loop instead of the console process: one process
     less, at the price of stalls of 50 to 500 ms for the worker's other connections while an
-    operator types. `options` are the console's own.
+    operator types. `options`, over those of the command line: ``keys`` (directory), ``strict``,
+    ``idle_timeout`` and ``login_timeout`` (seconds), ``limits`` (:class:`Limits` or a mapping
+    of its fields), ``state`` (directory of histories and audit log), ``home``.
+
+    Raises TypeError for an option there is not.
     """
 
     protocol = "ssh"
     is_shell = True
 
     def __init__(self, in_worker: bool = False, **options: Any) -> None:
+        unknown = sorted(options.keys() - _OPTIONS)
+        if unknown:
+            raise TypeError(
+                f"Shell: option {unknown[0]!r}; expected one of {', '.join(sorted(_OPTIONS))}")
+        if "limits" in options:  # as plain values: they travel to the console process
+            options["limits"] = _limits(options["limits"])
         self.in_worker = in_worker
         self.options: Mapping[str, Any] = dict(options)
         self._served: Any = None
@@ -79,3 +96,13 @@ class Shell:
             return {}
         facts: Mapping[str, Any] = self._served.statistics()
         return facts
+
+
+def _limits(given: Any) -> dict[str, Any]:
+    if isinstance(given, Limits):
+        return asdict(given)
+    try:
+        return asdict(Limits(**given))
+    except TypeError as error:
+        names = ", ".join(one.name for one in fields(Limits))
+        raise TypeError(f"Shell: limits {given!r}; expected some of {names}") from error

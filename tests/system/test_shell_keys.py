@@ -352,6 +352,11 @@ def test_declared_shell_with_its_own_limits(apihour_daemon, tmp_path):
         shell.close()
 
 
+def test_wrong_option_of_a_declared_shell_is_one_line(tmp_path):
+    line = refused("shell_declared:Wrong", "--workers", "1", "--keys", str(tmp_path), cwd=APPS)
+    assert "Shell: option 'idle_time'; expected one of" in line and "shell_declared.py" in line
+
+
 def test_shell_in_the_workers_sees_all_of_them(apihour_daemon, tmp_path):
     keys = Keys(tmp_path)
     daemon = apihour_daemon("shell_declared:InWorker", "--keys", str(keys.path), cwd=APPS,

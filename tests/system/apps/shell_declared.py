@@ -27,3 +27,10 @@ class InWorker(Container):
 
     def make_servers(self):
         return {"echo": Echo, "ssh": Shell(in_worker=True)}
+
+
+class Wrong(Container):
+    """An option that there is not."""
+
+    def make_servers(self):
+        return {"echo": Echo, "ssh": Shell(idle_time=1.5)}

@@ -67,14 +67,18 @@ def make_private(path: Path, uid: int, gid: int) -> None:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process of that pid exists."""
+    """Whether a process of that pid exists and is no zombie that nobody reaps (proc(5))."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
+        pass  # somebody else's, but there
+    try:
+        stat_line = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except OSError:
         return True
-    return True
+    return stat_line.rpartition(")")[2].split()[:1] != ["Z"]
 
 
 class Runtime:

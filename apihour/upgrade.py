@@ -65,7 +65,9 @@ class Upgrade:
         for key in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):
             environment.pop(key, None)
         self._process = subprocess.Popen(
-            [sys.executable, *_interpreter_options(), *sys.argv], env=environment,
+            # As it was started: after ``-m apihour`` argv alone would put this package's own
+            # directory on the path of imports.
+            [sys.executable, *sys.orig_argv[1:]], env=environment,
             cwd=arbiter.app.directory,
             pass_fds=[theirs.fileno(), *(listener.fileno() for listener in listeners)],
         )
@@ -194,9 +196,3 @@ def write_pidfile(path: str, pid: int) -> Pidfile:
     os.rename(temporary, path)
     pidfile.pid = pid
     return pidfile
-
-
-def _interpreter_options() -> list[str]:
-    """The interpreter's own options of this process, as it was started with them."""
-    options: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
-    return options

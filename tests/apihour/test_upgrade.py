@@ -75,7 +75,8 @@ class House:
         self.upgrade: Upgrade | None = None
 
     def start(self, what: str) -> Upgrade:
-        self.monkeypatch.setattr(sys, "argv", [str(self.script), what, str(self.report)])
+        self.monkeypatch.setattr(
+            sys, "orig_argv", [sys.executable, str(self.script), what, str(self.report)])
         self.upgrade = Upgrade(self.arbiter, lambda *answer: self.answers.append(answer))
         return self.upgrade
 

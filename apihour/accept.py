@@ -71,8 +71,9 @@ class TrackedSocket(socket.socket):
 class Balance:
     """Whether this worker has its share, by the rows of the workers that accept now."""
 
-    SLACK = 1  # connections over the least loaded worker that are still its share,
-    SHARE = 16  # and one more for every so many: exact balance costs a burst its speed
+    SLACK = 8  # connections over the least loaded worker that are still its share: with
+    # fewer, short connections have both sides of a pair rest in turn;
+    SHARE = 16  # one more for every so many, as exact balance costs a burst its speed
     FRESH = 0.02  # seconds for which it is not looked again which workers accept
     LAG = 0.1  # seconds of loop lag that count as overload
 

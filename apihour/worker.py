@@ -156,19 +156,20 @@ class HostWorker(Worker):  # type: ignore[misc]
     def run(self) -> None:
         """Import the application, make its loop, live in it."""
         try:
-            container_class = load_target(self.app.target)
-            config = self.app.container_config()
-            self.loop = call_class(container_class, "make_event_loop", config=config)
-        except Exception as error:
-            self._report_failure(error)
-            return
-        asyncio.set_event_loop(self.loop)
-        if self.cfg.debug:
-            self.loop.set_debug(True)
-        try:
+            try:
+                container_class = load_target(self.app.target)
+                config = self.app.container_config()
+                self.loop = call_class(container_class, "make_event_loop", config=config)
+            except Exception as error:
+                self._report_failure(error)
+                return
+            asyncio.set_event_loop(self.loop)
+            if self.cfg.debug:
+                self.loop.set_debug(True)
             self.loop.run_until_complete(self._live(container_class, config))
-        finally:
-            self._finish_loop()
+        finally:  # also when a signal ends it before the loop runs
+            if self.loop is not None:
+                self._finish_loop()
 
     def _finish_loop(self) -> None:
         tasks = asyncio.all_tasks(self.loop)

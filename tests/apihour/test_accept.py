@@ -286,11 +286,11 @@ def test_alone_there_is_no_share(rows: list[Row]) -> None:
 
 @pytest.mark.parametrize(("own", "others", "over"), [
     (0, [0, 0], False),
-    (1, [0, 5], False),  # one more than the least is still its share
-    (2, [0, 5], True),
-    (2, [1, 1], False),
-    (33, [30, 40], False),  # and one more for every sixteen
-    (34, [30, 40], True),
+    (8, [0, 5], False),  # eight more than the least are still its share
+    (9, [0, 5], True),
+    (9, [1, 1], False),
+    (40, [30, 40], False),  # and one more for every sixteen
+    (41, [30, 40], True),
 ])
 def test_share_is_what_the_least_loaded_has_and_a_little(
     rows: list[Row], own: int, others: list[int], over: bool

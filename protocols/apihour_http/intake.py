@@ -22,7 +22,7 @@ from apihour_http.head import (
     TRANSFER_ENCODING,
     UPGRADE,
 )
-from apihour_http.request import Request
+from apihour_http.request import Head, Request
 from apihour_http.wire import DISCARD, HELD, HTTP, UPGRADED, UPGRADING, Wire
 
 __all__ = ["Intake"]
@@ -31,9 +31,12 @@ __all__ = ["Intake"]
 SLICE = 16384
 # Reads up to this size, or the smallest limit of a field, cannot exceed one: not looked at.
 LARGE = 4094
+# The longest read that is remembered: each connection holds one.
+REPEATABLE = 2048
 _EMPTY_LINES = (b"\r\n\r", b"\r\n\n", b"\n", b"\r\r")
 _SPECIAL = BODY | EXPECT | UPGRADE
 _new = Request.__new__
+_new_head = Head.__new__
 
 
 class Intake(Wire):
@@ -70,37 +73,41 @@ class Intake(Wire):
         if modern and not seen & HOST:
             raise BadRequest("HTTP/1.1 needs a Host header")
         methods = server.plain.get(target)
-        match_info: dict[str, Any] = {}
+        values: dict[str, Any] = {}
         if methods is None:
             found = server.known.get(target)
             if found is None:
                 found = server.resolve(method, target)
             methods, values = found
-            if values:
-                match_info = values.copy()
         endpoint = methods.get(method)
         if endpoint is None and (methods or server.app_host is None):
             endpoint = server.stand_in(method, methods)
         if endpoint is None:
             self._begin_hosted(method, target, fields, seen, keep, modern)
             return
+        head = _new_head(Head)
+        head.method = method
+        head.target = target
+        head.fields = fields
+        head.endpoint = endpoint
+        head.match_info = values
+        head.keep = keep
+        head.modern = modern
+        head.plain = keep and modern and method != b"HEAD"
         self.pending = request = _new(Request)
         request.lane = self
-        request._method = method
-        request.target = target
-        request.fields = fields
-        request.endpoint = endpoint
-        request.match_info = match_info
+        request.head = head
+        request.match_info = values.copy() if values else {}
         request.body = b""
-        request.keep = keep
-        request.modern = modern
-        request.plain = keep and modern and method != b"HEAD"
         request.arrived = self.arrived
         self.large = False
         if seen & _SPECIAL:
             self._begin_body(fields, seen, modern)
+        else:
+            self.latest = head
 
     def on_message_complete(self) -> None:
+        self.between.append(True)
         pending = self.pending
         if self.fields:
             fields, self.fields = self.fields, []
@@ -275,6 +282,8 @@ class Intake(Wire):
             bool(seen & UPGRADE) and self.parser.should_upgrade(), self.arrived,
         )
         if not length:
+            if not seen & _SPECIAL:
+                self.latest = exchange.message
             return
         if self.ready:
             # Its handler starts when this read is parsed, with as much as came of the body.

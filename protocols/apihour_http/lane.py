@@ -6,6 +6,9 @@ Rules:
 - A direct endpoint starts when its message is complete; the application's handler starts
   when the head is complete, its body is streamed.
 - An idle connection's complete request is dispatched straight from ``data_received``.
+- A read that repeats the one before it, byte for byte, is not parsed again: when that was one
+  whole request without a body, and the parser stands before a message, it would decide
+  the same. (Pollers, probes and their like send the same request over and over.)
 - While pipelined requests wait, answers are collected and leave in one write; a turn of the
   loop that begins no request sends them, so a slow endpoint holds back nothing.
 - After a budget of pipelined answers the other connections get their turn.
@@ -19,7 +22,7 @@ from time import monotonic, time
 from typing import Any
 
 from apihour_http.intake import Intake
-from apihour_http.request import Request
+from apihour_http.request import Head, Request
 from apihour_http.wire import HELD, HTTP, PAYLOAD, QUEUE, UPGRADE_TAIL, UPGRADED, UPGRADING
 
 __all__ = ["Lane"]
@@ -28,6 +31,7 @@ __all__ = ["Lane"]
 _SLICE_COST = 8
 # Answers faster than this (seconds) are counted without a search: nearly all are.
 _FAST = 0.0001
+_new = Request.__new__
 
 _EAGER = sys.version_info >= (3, 12)
 
@@ -45,27 +49,51 @@ class Lane(Intake):
     __slots__ = ()
 
     def data_received(self, data: bytes) -> None:
-        if self.detour:
-            self.take_detour(data)
-            return
-        self.arrived = self.began = monotonic()
-        if len(data) > self.server.large or data[0] < 33:
-            data = self.inspect(data)
-        try:
-            self.feed(data)
-        except Exception as error:
-            self.parser_stopped(error, data)
-        if self.urls or self.pending is not None:
-            self.incomplete(len(data))
+        if data == self.repeated and self.ready:
+            self._repeat()
+        else:
+            if self.detour:
+                self.take_detour(data)
+                return
+            alone = self.ready and len(self.between) and len(data) <= self.server.repeatable
+            self.repeated, self.latest = b"", None
+            self.arrived = self.began = monotonic()
+            if len(data) > self.server.large or data[0] < 33:
+                data = self.inspect(data)
+            try:
+                self.feed(data)
+            except Exception as error:
+                self.parser_stopped(error, data)
+            if self.urls or self.pending is not None:
+                self.incomplete(len(data))
+            elif alone and self.latest is not None and self.between and not self.queue:
+                self.repeated = data
         if self.queue or self.held:
             self.advance()
         elif self.current is None:
             self.ready = not self.write_paused and not self.detour
 
+    def _repeat(self) -> None:
+        """Take the same request once more: to the same bytes the parser says the same."""
+        self.ready = False
+        self.arrived = self.began = monotonic()
+        head = self.latest
+        if type(head) is Head:
+            request = _new(Request)
+            request.lane = self
+            request.head = head
+            values = head.match_info
+            request.match_info = values.copy() if values else {}
+            request.body = b""
+            request.arrived = self.arrived
+            self.start(request)
+        else:
+            self.start_hosted(self.hosted.repeat(head, self.arrived))
+
     # -- direct endpoints
 
     def start(self, request: Request) -> None:
-        endpoint = request.endpoint
+        endpoint = request.head.endpoint
         conn = self.conn
         conn.requests += 1
         conn.state = "request"
@@ -83,7 +111,7 @@ class Lane(Intake):
     async def _run(self, request: Request) -> None:
         """The body of the task of one endpoint."""
         try:
-            result = await request.endpoint.call(request)
+            result = await request.head.endpoint.call(request)
         except asyncio.CancelledError:
             self.abort()
             raise
@@ -91,7 +119,7 @@ class Lane(Intake):
             result = self.server.failed(request, error)
         queue = self.queue
         if queue and self.flusher is None and type(queue[0]) is Request and not (
-            queue[0].endpoint.inline or self.transport is None
+            queue[0].head.endpoint.inline or self.transport is None
         ):
             self.hold_answers()
         self._answer(request, result)
@@ -113,7 +141,7 @@ class Lane(Intake):
     def _answer(self, request: Request, result: Any) -> None:
         server = self.server
         kind = type(result)
-        if kind is dict and request.plain and server.quick:
+        if kind is dict and request.head.plain and server.quick:
             try:
                 text = server.dumps(result)
             except Exception as error:
@@ -144,13 +172,14 @@ class Lane(Intake):
         server = self.server
         if self.transport is None:
             return
-        last = not request.keep or (server.draining and self.is_last())
+        head = request.head
+        last = not head.keep or (server.draining and self.is_last())
         connection = ""
         if last:
             connection = "Connection: close\r\n"
-        elif not request.modern:
+        elif not head.modern:
             connection = "Connection: keep-alive\r\n"
-        head_only = request._method == b"HEAD"
+        head_only = head.method == b"HEAD"
         render = server.renderer.render
         try:
             status, size, data = render(result, connection, head_only)
@@ -170,13 +199,13 @@ class Lane(Intake):
 
     def _check_slow(self, request: Request, now: float) -> None:
         self.server.counters.note_slow(request.method, request.path_qs, now - request.arrived)
-        if request.endpoint.inline and now - self.began > self.server.slow:
+        if request.head.endpoint.inline and now - self.began > self.server.slow:
             self.server.warn_slow(request, now - self.began)
 
     def _log(self, request: Request, status: int, size: int, now: float) -> None:
         assert self.server.log is not None
         referer = agent = None
-        for name, value in request.fields:
+        for name, value in request.head.fields:
             length = len(name)
             if length == 7 and name.lower() == b"referer":
                 referer = value.decode("latin-1")
@@ -184,7 +213,7 @@ class Lane(Intake):
                 agent = value.decode("latin-1")
         self.server.log.add((
             time(), self.remote(), request.method, request.path_qs,
-            "HTTP/1.1" if request.modern else "HTTP/1.0", status, size,
+            "HTTP/1.1" if request.head.modern else "HTTP/1.0", status, size,
             now - request.arrived, referer, agent,
         ))
 

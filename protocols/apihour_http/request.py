@@ -20,11 +20,28 @@ if TYPE_CHECKING:
     from apihour_http.intake import Intake as Lane
     from apihour_http.routes import Endpoint
 
-__all__ = ["Request"]
+__all__ = ["Head", "Request"]
 
 _CHARSET = re.compile(r"charset=\"?([A-Za-z0-9_.:-]+)", re.IGNORECASE)
 # Form fields of one body at most: parsing them must not cost more than receiving them.
 _MAX_FIELDS = 1000
+
+
+class Head:
+    """What a head says, judged and routed: shared by the requests that repeat it."""
+
+    __slots__ = ("endpoint", "fields", "keep", "match_info", "method", "modern", "plain", "target")
+    # All set by the connection, one by one: a call with eight arguments costs more.
+    method: bytes
+    target: bytes
+    fields: list[tuple[bytes, bytes]]
+    endpoint: Endpoint
+    match_info: dict[str, Any]
+    # Whether the connection may stay open, speaks HTTP/1.1, and both of these in a request
+    # that is not HEAD.
+    keep: bool
+    modern: bool
+    plain: bool
 
 
 class Request:
@@ -36,35 +53,27 @@ class Request:
     """
 
     __slots__ = (
-        "_cookies", "_headers", "_method", "_query", "_state", "arrived", "body", "endpoint",
-        "fields", "keep", "lane", "match_info", "modern", "plain", "target",
+        "_cookies", "_headers", "_query", "_state", "arrived", "body", "head", "lane",
+        "match_info",
     )
-    # All set by the connection, one by one: a call with ten arguments costs more.
+    # All set by the connection, as those of the head.
     lane: Lane
-    _method: bytes
-    target: bytes
-    fields: list[tuple[bytes, bytes]]
-    endpoint: Endpoint
+    head: Head
     match_info: dict[str, Any]
     body: bytes
-    # Monotonic time of arrival; whether the connection may stay open, speaks HTTP/1.1, and
-    # both of these in a request that is not HEAD.
-    arrived: float
-    keep: bool
-    modern: bool
-    plain: bool
+    arrived: float  # monotonic time
 
     # -- what was asked
 
     @property
     def method(self) -> str:
         """The method, upper case."""
-        return self._method.decode()
+        return self.head.method.decode()
 
     @property
     def path_qs(self) -> str:
         """Path and query, as sent."""
-        return self.target.decode("ascii", "replace")
+        return self.head.target.decode("ascii", "replace")
 
     @property
     def raw_path(self) -> str:
@@ -93,12 +102,12 @@ class Request:
     @property
     def version(self) -> tuple[int, int]:
         """(1, 1) or (1, 0)."""
-        return (1, 1) if self.modern else (1, 0)
+        return (1, 1) if self.head.modern else (1, 0)
 
     @property
     def keep_alive(self) -> bool:
         """Whether the client lets the connection stay open."""
-        return self.keep
+        return self.head.keep
 
     # -- headers
 
@@ -109,7 +118,7 @@ class Request:
             return self._headers
         except AttributeError:
             self._headers: Headers = Headers(
-                (name.decode("latin-1"), _text(value)) for name, value in self.fields
+                (name.decode("latin-1"), _text(value)) for name, value in self.head.fields
             )
             return self._headers
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from apihour_http.access import AccessLog
 from apihour_http.errors import BadRequest, HTTPError
 from apihour_http.head import HeadChecker
-from apihour_http.intake import LARGE
+from apihour_http.intake import LARGE, REPEATABLE
 from apihour_http.lane import Lane
 from apihour_http.options import Options
 from apihour_http.parser import choose
@@ -50,6 +50,7 @@ class HTTPServer:
     """
 
     protocol = "http"
+    alpn = ("http/1.1",)
 
     def __init__(
         self, routes: Routes | None = None, app: Any = None, **options: Any
@@ -93,6 +94,8 @@ class HTTPServer:
         self.checker = HeadChecker(options.max_line, options.max_field, options.max_fields)
         self.check_head = self.checker.check
         self.large = min(LARGE, options.max_field)
+        # Bytes of the longest read that a connection remembers, to know it again.
+        self.repeatable = min(REPEATABLE, self.large) if self.binding.tells_begin else 0
         self.renderer = Renderer(options.dumps)
         self.dumps: Any = options.dumps
         probe = options.dumps({"ü": 1})
@@ -271,7 +274,7 @@ class HTTPServer:
         if isinstance(error, HTTPError):
             return error
         self.logger.error(
-            "%s failed on %s %s", request.endpoint.name, request.method,
+            "%s failed on %s %s", request.head.endpoint.name, request.method,
             ascii(request.path_qs), exc_info=error,
         )
         return HTTPError(500)
@@ -280,7 +283,7 @@ class HTTPServer:
         """Name an inline endpoint that has blocked the loop."""
         self.logger.warning(
             "%s blocked the loop for %.0f ms: declare it async, or with blocking=True",
-            request.endpoint.name, seconds * 1000,
+            request.head.endpoint.name, seconds * 1000,
         )
 
     def _in_thread(self, function: Any) -> Any:

@@ -57,13 +57,14 @@ class Wire(asyncio.Protocol):
     """State and transport of one HTTP/1 connection."""
 
     __slots__ = (
-        "arrived", "began", "body_bytes", "body_since", "chunks", "claimed", "conn",
-        "current", "detour", "discarded", "expecting", "feed", "fields", "flusher",
+        "arrived", "began", "between", "body_bytes", "body_since", "chunks", "claimed",
+        "conn", "current", "detour", "discarded", "expecting", "feed", "fields", "flusher",
         "head_bytes", "head_since", "held", "hosted", "idle_since", "large", "last_fields",
-        "last_seen", "loop", "on_body", "on_url", "outbox", "outbox_bytes", "parser",
-        "parts", "paused", "peer", "pending", "queue", "ready", "refusal", "server",
-        "sized", "sized_fields", "starting", "tail", "timer", "timer_at", "transport",
-        "urls", "write", "write_mark", "write_paused",
+        "last_seen", "latest", "loop", "on_body", "on_message_begin", "on_url", "outbox",
+        "outbox_bytes", "parser", "parts", "paused", "peer", "pending", "queue", "ready",
+        "refusal", "repeated", "server", "sized", "sized_fields", "starting",
+        "tail", "timer", "timer_at", "transport", "urls", "write", "write_mark",
+        "write_paused",
     )
 
     def __init__(self, server: HTTPServer, conn: Any = None) -> None:
@@ -79,9 +80,15 @@ class Wire(asyncio.Protocol):
         self.sized = 0
         self.chunks: list[bytes] = []
         self.parts: list[bytes] = []
-        # Bound once: for these two the parser calls C, not Python.
+        # Not empty while the parser stands before a message.
+        self.between = [True]
+        # Bound once: for these the parser calls C, not Python.
         self.on_url = self.urls.append
         self.on_body = self.chunks.append
+        self.on_message_begin = self.between.clear
+        # The last read, when it was one whole request without a body, and what its head said.
+        self.repeated = b""
+        self.latest: Any = None
         self.parser = server.binding.make(self)
         self.feed = self.parser.feed_data
         self.queue: deque[Any] = deque()
@@ -370,10 +377,8 @@ class Wire(asyncio.Protocol):
         self.flush()
         self.detour = DISCARD
         self.ready = False
-        if not transport.can_write_eof():
-            self.close()
-            return
-        transport.write_eof()
+        if transport.can_write_eof():  # TLS cannot: there, "Connection: close" has to do
+            transport.write_eof()
         self.idle_since = monotonic()
         self.resume(self.paused)
         self.arm(_DISCARD_SECONDS)

@@ -352,7 +352,7 @@ class Intake(Wire):
         if error is None or self.transport is None or self.transport.is_closing():
             return
         if error.detail or not isinstance(error, BadRequest):
-            _, _, data = self.server.renderer.render(error, "Connection: close\r\n", False)
+            _, _, data, _ = self.server.renderer.render(error, "Connection: close\r\n", False)
             self.write(data)
             self.server.counters.classes[error.status // 100] += 1
         self.close_discarding()

@@ -182,10 +182,13 @@ class Lane(Intake):
         head_only = head.method == b"HEAD"
         render = server.renderer.render
         try:
-            status, size, data = render(result, connection, head_only)
+            status, size, data, rest = render(result, connection, head_only)
         except Exception as error:
-            status, size, data = render(server.failed(request, error), connection, head_only)
+            status, size, data, rest = render(
+                server.failed(request, error), connection, head_only)
         self.write(data)
+        if rest:
+            self.write(rest)
         now = self.idle_since = monotonic()
         seconds = now - request.arrived
         server.counters.answered(status, seconds)

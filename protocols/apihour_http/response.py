@@ -24,6 +24,8 @@ _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _OURS = frozenset({"connection", "content-length", "date", "keep-alive", "transfer-encoding"})
 # What endpoints return mostly: sent as it is, without a look for anything more special.
 _PLAIN = frozenset({dict, str, bytes})
+# Bodies from this size on (bytes) are not copied to stand behind their head.
+_JOINED = 16384
 # RFC 9110 15.4.5, 15.3.5, 15.2: these never have a body.
 _BODILESS = frozenset({204, 304})
 
@@ -92,8 +94,10 @@ class Renderer:
         text = self.dumps(data)
         return text.encode() if isinstance(text, str) else text
 
-    def render(self, result: Any, connection: str, bodiless: bool) -> tuple[int, int, bytes]:
-        """Return status, length of the body and the whole answer.
+    def render(
+        self, result: Any, connection: str, bodiless: bool
+    ) -> tuple[int, int, bytes, bytes]:
+        """Return status, length of the body, and the answer: all of it, and a long body's rest.
 
         `connection` is a ready header line or empty; `bodiless` is for HEAD: the headers
         are those of the full answer, the body stays away (RFC 9110 9.3.2).
@@ -104,7 +108,10 @@ class Renderer:
                 f"HTTP/1.1 200 OK\r\n{self._date}Content-Type: {kind}\r\n"
                 f"Content-Length: {len(body)}\r\n{connection}\r\n"
             ).encode()
-            return 200, len(body), head if bodiless else head + body
+            size = len(body)
+            if bodiless or size >= _JOINED:
+                return 200, size, head, b"" if bodiless else body
+            return 200, size, head + body, b""
         status, headers, body = self._parts(result)
         if status in _BODILESS:
             body = b""
@@ -118,7 +125,7 @@ class Renderer:
             raise ValueError(f"headers {headers!r}: control characters are not allowed")
         first = f"HTTP/1.1 {status:d} {reason_of(status)}\r\n"
         head = f"{first}{self._date}{lines}{length}{connection}\r\n".encode("latin-1", "replace")
-        return status, len(body), head if bodiless else head + body
+        return status, len(body), head if bodiless else head + body, b""
 
     def _parts(self, result: Any) -> tuple[int, list[tuple[str, str]], bytes]:
         if isinstance(result, Response):

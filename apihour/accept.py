@@ -2,8 +2,8 @@
 
 Rules:
 
-- Stages in order: limit → balance → protocol. (PROXY, peek and TLS have their place before
-  the protocol.)
+- Stages in order: limit → balance → TLS → protocol. (PROXY and peek have their place before
+  TLS.) A handshake under way is a connection like any other.
 - A worker with more than its share of connections leaves new ones to the others for a
   moment, and takes them after all when nobody did: no connection waits on a busy neighbour.
 - Nothing is put between transport and protocol. The socket object itself tells the table
@@ -29,6 +29,7 @@ from apihour.scoreboard import Row
 if TYPE_CHECKING:
     from apihour.connections import Connection, ConnectionTable
     from apihour.plugins import StreamServer
+    from apihour.tls import Terminator
 
 __all__ = ["Acceptor", "Balance", "TrackedSocket"]
 
@@ -111,12 +112,14 @@ class Acceptor:
 
     `limit` is the number of open connections at which this listener stops accepting, `total`
     that of the whole worker (0: none); at a limit new ones wait in the kernel's backlog.
+    `tls` ends TLS for its connections, None: they are plain.
     """
 
     def __init__(
         self, name: str, sock: socket.socket, server: StreamServer, table: ConnectionTable,
         loop: asyncio.AbstractEventLoop, log: logging.Logger, *,
         balance: Balance | None = None, limit: int = 0, total: int = 0,
+        tls: Terminator | None = None,
     ) -> None:
         self.name = name
         self.sock = sock
@@ -127,15 +130,17 @@ class Acceptor:
         self.balance = balance
         self.limit = limit
         self.total = total
+        self.tls = tls
         self.open = 0
         self.accepted = 0
         self.refused = 0
+        self.failed = 0
         self._reading = False
         self._stopped = True
         self._rests = 0
         self._timer: asyncio.TimerHandle | None = None
         self._attaching: set[asyncio.Future[Any]] = set()
-        self._last_line = -_LINE_EVERY
+        self._last_line = self._last_failure = -_LINE_EVERY
         self._family, self._type, self._proto = sock.family, sock.type, sock.proto
         self._local = sock.getsockname()
 
@@ -164,8 +169,12 @@ class Acceptor:
                 return  # empty, or no descriptor left: nothing more can be done for them
             self._take(descriptor, peer)
 
+    def is_attaching(self) -> bool:
+        """Whether accepted connections are on their way to their protocol."""
+        return bool(self._attaching)
+
     async def wait_attached(self) -> None:
-        """Wait until every accepted connection has its protocol."""
+        """Wait until every accepted connection has its protocol, or failed to get one."""
         while self._attaching:
             await asyncio.wait(self._attaching)
 
@@ -244,8 +253,11 @@ class Acceptor:
         sock.conn = conn
         self.open += 1
         self.accepted += 1
-        self._attach(conn, sock, self.loop.connect_accepted_socket(
-            lambda: self.server.stream(conn), sock))
+        if self.tls is None:
+            connecting = self.loop.connect_accepted_socket(lambda: self.server.stream(conn), sock)
+        else:
+            connecting = self.tls.connect(self.loop, sock, conn, self._ready)
+        self._attach(conn, sock, connecting)
 
     def _closed(self) -> None:
         self.open -= 1
@@ -262,15 +274,44 @@ class Acceptor:
         """
         if waited is not None:
             self._attaching.discard(waited)
+            conn.waiting = None
         try:
             future: asyncio.Future[Any] = connecting.send(None)
         except StopIteration as done:
-            conn.transport = done.value[0]
-        except Exception:
-            # A factory of the user's that raises costs this connection only.
-            self.log.exception("server %r: no protocol for the connection of %s",
-                               self.name, conn.peer)
+            if self.tls is None:
+                conn.transport = done.value[0]
+            else:
+                self.tls.watch(self.loop, conn)
+        except asyncio.CancelledError:
+            return  # conn.close() gave it up, and the loop has closed the socket
+        except Exception as error:
+            if self.tls is not None:
+                self._handshake_failed(conn, error)
+                return
+            self._log_factory(conn)
             sock.close()
         else:
             self._attaching.add(future)
+            conn.waiting = future
             future.add_done_callback(partial(self._attach, conn, sock, connecting))
+
+    def _log_factory(self, conn: Connection) -> None:
+        """A factory of the user's that raises costs this connection only."""
+        self.log.exception("server %r: no protocol for the connection of %s", self.name, conn.peer)
+
+    def _ready(self, conn: Connection) -> asyncio.BaseProtocol:
+        """The protocol of a connection whose handshake is over."""
+        try:
+            return self.server.stream(conn)
+        except Exception:
+            self._log_factory(conn)
+            conn.close()
+            return asyncio.Protocol()
+
+    def _handshake_failed(self, conn: Connection, error: Exception) -> None:
+        self.failed += 1
+        now = time.monotonic()
+        if now - self._last_failure >= _LINE_EVERY:
+            self._last_failure = now
+            self.log.debug("server %r: TLS handshake of %s failed: %s (%d so far)", self.name,
+                           conn.peer, error or type(error).__name__, self.failed)

@@ -11,7 +11,8 @@
 ========================  ===========================================================
 
 Options follow a question mark: ``mode`` (octal), ``backlog`` (connections waiting),
-``limit`` (open connections per worker) and ``reuse_port`` (one socket per worker).
+``limit`` (open connections per worker), ``reuse_port`` (one socket per worker), ``tls``
+(TLS with the certificate of ``--certfile``), or ``tls=FILE`` and ``key=FILE`` (with its own).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from typing import Literal, TypedDict
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, quote
 
 from apihour.errors import AddressError
 from apihour.plugins import Kind
@@ -31,7 +32,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*\Z")
 _EXPECTED = (
     "HOST:PORT, [IPV6]:PORT, unix:PATH, unix:@NAME, udp://HOST:PORT, fd://N or systemd:NAME"
 )
-_OPTIONS = "mode=OCTAL, backlog=N, limit=N or reuse_port"
+_OPTIONS = "mode=OCTAL, backlog=N, limit=N, reuse_port, tls, tls=FILE or key=FILE"
 _UNIX_PATH_MAXIMUM = 107  # bytes of sun_path less its NUL, unix(7)
 
 
@@ -40,11 +41,16 @@ class _Options(TypedDict, total=False):
     backlog: int
     limit: int
     reuse_port: bool
+    tls: str
+    key: str
 
 
 @dataclass(frozen=True)
 class Address:
-    """Where one server listens. ``host`` is the path or name for unix, systemd and abstract."""
+    """Where one server listens. ``host`` is the path or name for unix, systemd and abstract.
+
+    ``tls`` is None for a plain bind, else the file of its certificate, empty for the daemon's.
+    """
 
     family: Family
     host: str
@@ -53,6 +59,8 @@ class Address:
     backlog: int | None = None
     limit: int | None = None
     reuse_port: bool = False
+    tls: str | None = None
+    key: str | None = None
 
     @property
     def kind(self) -> Kind:
@@ -92,6 +100,10 @@ class Address:
             parts.append(f"limit={self.limit}")
         if self.reuse_port:
             parts.append("reuse_port")
+        if self.tls is not None:
+            parts.append("tls=" + quote(self.tls) if self.tls else "tls")
+        if self.key is not None:
+            parts.append("key=" + quote(self.key))
         return "?" + "&".join(parts) if parts else ""
 
 
@@ -114,6 +126,8 @@ def parse_address(text: str) -> Address:
         raise AddressError(text, _EXPECTED)
     body, _, query = text.strip().partition("?")
     options = _parse_options(text, query)
+    if "key" in options and not options.get("tls"):
+        raise AddressError(text, "option 'key' beside tls=FILE only")
     if body.startswith("unix:"):
         return _parse_unix(text, body.removeprefix("unix:"), options)
     if "mode" in options:
@@ -129,6 +143,8 @@ def parse_address(text: str) -> Address:
             raise AddressError(text, "systemd:NAME with a FileDescriptorName")
         return Address("systemd", name, **options)
     family: Family = "udp" if body.startswith("udp://") else "tcp"
+    if family == "udp" and "tls" in options:
+        raise AddressError(text, "option 'tls' on stream binds only")
     host, port = _parse_host(text, body.removeprefix("udp://").removeprefix("tcp://"))
     return Address(family, host, port, **options)
 
@@ -165,6 +181,10 @@ def _parse_options(text: str, query: str) -> _Options:
             options["backlog"] = int(value)
         elif key == "limit" and value.isdigit() and int(value) > 0:
             options["limit"] = int(value)
+        elif key == "tls":
+            options["tls"] = value
+        elif key == "key" and value:
+            options["key"] = value
         else:
             found = f"{key}={value}" if value else key
             raise AddressError(text, f"the options {_OPTIONS}, not {found!r}")

@@ -14,6 +14,7 @@ from gunicorn.config import get_default_config_file
 
 from apihour.addresses import Address
 from apihour.binds import class_binds, resolve_binds
+from apihour.certificates import verify
 from apihour.config import ConfigTree, environment_binds
 from apihour.errors import ApihourError, ConfigurationError, UsageError
 from apihour.settings import HostConfig
@@ -153,7 +154,9 @@ class HostApplication(Application):  # type: ignore[misc]
         logger_class(self.cfg)
         cls = load_target(self.target)
         self.container_config()
-        return class_binds(cls, cls.binds)
+        declared = class_binds(cls, cls.binds)
+        verify(self.cfg, self.resolve(declared))
+        return declared
 
     def resolve(self, declared: dict[str, list[str]]) -> dict[str, list[Address]]:
         """The binds after every override. Raises ConfigurationError."""

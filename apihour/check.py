@@ -9,6 +9,7 @@ from typing import Any
 from apihour.addresses import Address
 from apihour.application import HostApplication
 from apihour.binds import class_binds, match_servers, one_kind
+from apihour.certificates import verify
 from apihour.errors import ApihourError, ConfigurationError
 from apihour.hooks import call_class, call_hook, takes_sockets
 from apihour.plugins import Registry
@@ -26,6 +27,7 @@ def check(arguments: Sequence[str]) -> int:
     app.cfg.logger_class(app.cfg)
     cls = load_target(app.target)
     binds = app.resolve(class_binds(cls, cls.binds))
+    verify(app.cfg, binds)
     for line in asyncio.run(_describe(app, cls, binds)):
         print(line)
     return 0

@@ -17,7 +17,10 @@ import struct
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from apihour.tls import TLSFacts
 
 __all__ = ["Connection", "ConnectionRecord", "ConnectionTable"]
 
@@ -38,13 +41,16 @@ class ConnectionRecord:
     bytes_out: int
     state: str
     requests: int
+    tls: str = ""
+    """Version of TLS, empty for a plain connection."""
 
 
 class Connection:
     """One accepted connection: a row that its protocol may annotate.
 
     A protocol sets ``state`` to one of its own words (``idle``, ``request``, ``websocket``,
-    ``shell``...) and counts ``requests``; everything else is the core's.
+    ``shell``...) and counts ``requests``; everything else is the core's. ``tls`` is an
+    ``apihour.tls.TLSFacts`` once the handshake of a TLS connection is over, else None.
     """
 
     __slots__ = (
@@ -63,6 +69,7 @@ class Connection:
         "table",
         "tls",
         "transport",
+        "waiting",
     )
 
     def __init__(
@@ -81,9 +88,10 @@ class Connection:
         self.accepted_at = time.monotonic()
         self.state = "open"
         self.requests = 0
-        self.tls: Any = None
+        self.tls: TLSFacts | None = None
         self.alpn: str | None = None
         self.transport: asyncio.Transport | None = None
+        self.waiting: asyncio.Future[Any] | None = None  # what its way to a protocol waits for
 
     @property
     def peer(self) -> str:
@@ -108,6 +116,7 @@ class Connection:
             id=self.table.label(self.id), server=self.server, protocol=self.protocol,
             peer=self.peer, age=time.monotonic() - self.accepted_at, bytes_in=received,
             bytes_out=sent, state=self.state, requests=self.requests,
+            tls=self.tls.version if self.tls is not None else "",
         )
 
     def close(self, reason: str = "") -> None:
@@ -115,6 +124,8 @@ class Connection:
         self.state = f"closing: {reason}" if reason else "closing"
         if self.transport is not None:
             self.transport.abort()
+        elif self.waiting is not None:
+            self.waiting.cancel()  # the loop has the socket: it must close it
         else:
             self.sock.close()
 

@@ -17,11 +17,14 @@ import socket
 import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from apihour.addresses import Address
 from apihour.errors import BindError
 from apihour.plugins import Kind
+
+if TYPE_CHECKING:
+    from apihour.tls import Terminator
 
 __all__ = ["Listener", "open_listeners", "systemd_sockets"]
 
@@ -31,8 +34,11 @@ _FIRST_SYSTEMD_FD = 3  # SD_LISTEN_FDS_START of sd_listen_fds(3)
 class Listener:
     """One bound socket of one server, in the shape gunicorn expects of its listeners.
 
-    ``slot`` is the worker slot a ``?reuse_port`` socket is meant for, 0 for a shared one.
+    ``slot`` is the worker slot a ``?reuse_port`` socket is meant for, 0 for a shared one;
+    ``tls`` ends TLS in a worker, where the address asks for it.
     """
+
+    tls: Terminator | None = None
 
     def __init__(
         self, name: str, address: Address, sock: socket.socket, owns_path: bool, slot: int = 0
@@ -57,7 +63,10 @@ class Listener:
 
     @property
     def url(self) -> str:
-        """Where it really listens, a port 0 resolved: ``127.0.0.1:40123``."""
+        """Where it really listens, a port 0 resolved: ``127.0.0.1:40123``, or with ``?tls``."""
+        return self._place() + ("" if self.address.tls is None else "?tls")
+
+    def _place(self) -> str:
         bound = self.sock.getsockname()
         prefix = "udp://" if self.kind == "datagram" else ""
         if self.sock.family == socket.AF_INET6:

@@ -59,7 +59,11 @@ class Server(Protocol):
 
     - ``stream(conn) -> asyncio.Protocol``: called for every accepted connection;
     - ``datagram() -> asyncio.DatagramProtocol``: called once per UDP bind and worker;
-    - ``async listener(sock)``: for a library that insists on accepting by itself.
+    - ``async listener(sock)``: for a library that insists on accepting by itself. It has
+      the stages of accepting no longer, so it cannot be served on a ``?tls`` bind.
+
+    An attribute ``alpn``, a sequence of names as IANA registers them (``("http/1.1",)``), is
+    what its TLS binds offer by ALPN (RFC 7301).
     """
 
     protocol: str

@@ -9,7 +9,7 @@ from collections.abc import Sequence, Set
 from typing import TYPE_CHECKING, Any, cast
 
 from apihour.accept import Acceptor, Balance
-from apihour.errors import HookError
+from apihour.errors import ConfigurationError, HookError
 from apihour.plugins import Server, ServerContext, StreamServer
 
 if TYPE_CHECKING:
@@ -33,6 +33,21 @@ class Serving:
         self._foreign: list[tuple[int, Acceptor]] = []
         self.started = False
         self.numbers: dict[str, Any] = {}
+        self._refuse_lost_tls()
+
+    def _refuse_lost_tls(self) -> None:
+        """A bind that asks for TLS is never served without."""
+        encrypted = [listener for listener in self.listeners if listener.address.tls is not None]
+        if not encrypted:
+            return
+        if self.is_shell:
+            why = "the shell is SSH, which encrypts by itself"
+        elif not callable(getattr(self.server, "stream", None)):
+            why = f"a server that accepts by itself ({self.protocol}) loses TLS"
+        else:
+            return
+        raise ConfigurationError(
+            f"server {self.name!r}: {why}; expected its bind {encrypted[0]} without tls")
 
     @property
     def is_shell(self) -> bool:
@@ -48,6 +63,13 @@ class Serving:
     @property
     def refused(self) -> int:
         return sum(acceptor.refused for acceptor in self.acceptors)
+
+    def statistics(self) -> dict[str, Any]:
+        """The figures of its plugin, and ours of its handshakes."""
+        numbers = dict(self.server.statistics())
+        if any(acceptor.tls is not None for acceptor in self.acceptors):
+            numbers["handshakes_failed"] = sum(acceptor.failed for acceptor in self.acceptors)
+        return numbers
 
     async def start(self, context: ServerContext) -> None:
         """Get the server ready; nothing is accepted yet.
@@ -78,10 +100,12 @@ class Serving:
                 if own:
                     await self._receive(listener, loop)
             elif callable(getattr(self.server, "stream", None)):
+                if listener.tls is not None:
+                    listener.tls.offer(getattr(self.server, "alpn", ()))
                 acceptor = Acceptor(
                     self.name, listener.sock, cast(StreamServer, self.server), table, loop, log,
                     balance=None if listener.slot else balance,
-                    limit=listener.address.limit or 0, total=worker_limit,
+                    limit=listener.address.limit or 0, total=worker_limit, tls=listener.tls,
                 )
                 self.acceptors.append(acceptor)
                 if own:
@@ -133,10 +157,20 @@ class Serving:
                 listener.close()
 
     async def drain(self, deadline: float) -> None:
-        """Let the server say goodbye; `deadline` is a loop time."""
+        """Let the server say goodbye; `deadline` is a loop time.
+
+        A handshake under way is let finish, and what follows it is drained like the rest;
+        nobody waits for it to hear the goodbye.
+        """
         for acceptor in self.acceptors:
-            await acceptor.wait_attached()
-        await self.server.drain(deadline)
+            if acceptor.tls is None:
+                await acceptor.wait_attached()
+        more = True
+        while more:
+            more = any(acceptor.is_attaching() for acceptor in self.acceptors)
+            await self.server.drain(deadline)
+            for acceptor in self.acceptors:
+                await acceptor.wait_attached()
 
     async def stop(self) -> None:
         """Close what is left of it."""

@@ -20,6 +20,7 @@ from gunicorn.config import KNOWN_SETTINGS, Config, Setting
 from gunicorn.errors import ConfigError
 
 from apihour.addresses import parse_bind
+from apihour.certificates import CIPHERS
 from apihour.errors import ConfigurationError, UsageError
 from apihour.version import __version__
 
@@ -37,7 +38,6 @@ class Verdict:
 
 
 _WSGI = "it steers gunicorn's own HTTP parser, which is not used here"
-_TLS = "TLS is not terminated by this release; put a proxy in front"
 _HTTP2 = "HTTP/2 is not served; put a proxy in front"
 _DIRTY = "there are no dirty arbiters; use container.run_cpu() or a service of your own"
 _CONTROL = "the console's local socket does this: apihour ctl"
@@ -50,7 +50,8 @@ _HONOURED = (
     "syslog_addr syslog syslog_prefix syslog_facility disable_redirect_access_to_syslog "
     "enable_stdio_inheritance proc_name default_proc_name pythonpath "
     "reload_extra_files on_starting on_reload when_ready pre_fork post_fork post_worker_init "
-    "worker_int worker_abort pre_exec child_exit worker_exit nworkers_changed on_exit"
+    "worker_int worker_abort pre_exec child_exit worker_exit nworkers_changed on_exit "
+    "keyfile ca_certs cert_reqs ssl_context"
 ).split()
 
 _REPLACED = {
@@ -59,6 +60,8 @@ _REPLACED = {
     "bind": "takes name=address as well, and the addresses of apihour.addresses",
     "workers": "default: one per CPU this process may use; MIN..MAX follows the load",
     "keepalive": "default 75 s: clients reuse connections for that long",
+    "certfile": "binds ask for TLS one by one: ADDRESS?tls, or ADDRESS?tls=FILE&key=FILE",
+    "ciphers": "default: forward secrecy with AES-GCM or ChaCha20 only",
 }
 
 _REFUSED = {
@@ -70,11 +73,9 @@ _REFUSED = {
         "websocket_max_message_size".split(),
         _WSGI,
     ),
-    **dict.fromkeys(
-        "keyfile certfile ssl_version cert_reqs ca_certs suppress_ragged_eofs "
-        "do_handshake_on_connect ciphers ssl_context".split(),
-        _TLS,
-    ),
+    "ssl_version": "TLS 1.2 and later are spoken; set another range in the hook ssl_context",
+    "suppress_ragged_eofs": "an end of file without close_notify ends a connection as any does",
+    "do_handshake_on_connect": "handshakes never block: see --tls-handshake-timeout",
     **dict.fromkeys(
         "http_protocols http2_cleartext http2_max_concurrent_streams http2_initial_window_size "
         "http2_max_frame_size http2_max_header_list_size".split(),
@@ -236,6 +237,14 @@ def validate_text(value: Any) -> str | None:
     raise _fail(value, "a text")
 
 
+def validate_plain_address(value: Any) -> str | None:
+    """An address of our own, or nothing; read later, but never one that asks for TLS."""
+    text = validate_text(value)
+    if text is not None and re.search(r"[?&](tls|key)\b", text):
+        raise _fail(value, "an address without tls")
+    return text
+
+
 def _own(
     name: str, cli: list[str], validator: Callable[[Any], Any], default: Any, desc: str,
     meta: str | None = None, action: str | None = None,
@@ -261,7 +270,7 @@ OWN = (
          desc="How long an idle HTTP connection is kept."),
     _own("worker_connections", ["--worker-connections"], validate_count, 0, meta="N",
          desc="Open connections a worker accepts at most; 0: no limit."),
-    _own("console", ["--console"], validate_text, None, meta="ADDRESS",
+    _own("console", ["--console"], validate_plain_address, None, meta="ADDRESS",
          desc="Where the SSH shell listens (default 127.0.0.1:8022)."),
     _own("no_console", ["--no-console"], validate_switch, False, action="store_true",
          desc="No shell: neither console process nor agent threads."),
@@ -271,8 +280,12 @@ OWN = (
          desc="Only post-quantum key exchange in the shell (OpenSSH 9.9 and later)."),
     _own("shell_python", ["--shell-python"], validate_switch, False, action="store_true",
          desc="Let admins of the shell evaluate Python in a worker (command `python`)."),
-    _own("health", ["--health"], validate_text, None, meta="ADDRESS",
+    _own("health", ["--health"], validate_plain_address, None, meta="ADDRESS",
          desc="Serve /livez, /readyz and /metrics there, from the console process."),
+    _own("certfile", ["--certfile"], validate_text, None, meta="FILE",
+         desc="Certificate chain of the binds with ?tls, and their key unless --keyfile has it."),
+    _own("tls_handshake_timeout", ["--tls-handshake-timeout"], seconds(0.1), 10.0, meta="SECONDS",
+         desc="How long a client may take for its TLS handshake."),
     _own("boot_timeout", ["--boot-timeout"], seconds(0.1), 60.0, meta="SECONDS",
          desc="How long a new worker may take to be ready."),
     _own("linger", ["--linger"], seconds(), None, meta="SECONDS",
@@ -328,6 +341,8 @@ class HostConfig(Config):  # type: ignore[misc]
         self.settings["workers"].set(_default_workers())
         self.settings["logger_class"].default = "apihour.log.HostLogger"
         self.settings["logger_class"].set("apihour.log.HostLogger")
+        self.settings["ciphers"].default = CIPHERS
+        self.settings["ciphers"].set(CIPHERS)
 
     @property
     def address(self) -> tuple[()]:

@@ -47,6 +47,10 @@ def open_binds(
         if held and held[0].address.reuse_port != address.reuse_port:
             raise BindError(f"bind {name}={address}: reuse_port cannot be switched on a socket "
                             "in use; restart instead")
+        if held and (held[0].address.tls is None) != (address.tls is None):
+            # Old and new workers accept on it side by side, and clients speak one or the other.
+            raise BindError(f"bind {name}={address}: tls cannot be switched on a socket in use; "
+                            "restart instead")
         same = [x for x in held if x.name == name and x.slot == slot and x not in kept.values()]
         if same:
             kept[key] = same[0]

@@ -37,6 +37,7 @@ from apihour.runtime import Runtime
 from apihour.scoreboard import Fleet, Row, Scoreboard, State
 from apihour.serving import AncestorServer, Serving
 from apihour.targets import load_target
+from apihour.tls import prepare as prepare_tls
 
 __all__ = ["BEAT", "BLOCKED", "BOOT_FAILED", "HostWorker"]
 
@@ -112,6 +113,11 @@ class HostWorker(Worker):  # type: ignore[misc]
         self.connections = ConnectionTable(self.name, self._count_connections)
         for key, value in self.cfg.env.items():
             os.environ[key] = value
+        try:
+            prepare_tls(self.cfg, self.sockets)  # while keys of root's can be read
+        except ApihourError as error:
+            self._report_failure(error)
+            sys.exit(self.exit_code)
         util.set_owner_process(self.cfg.uid, self.cfg.gid, initgroups=self.cfg.initgroups)
         util.seed()
         set_process_title(f"worker {self.name} [{self.cfg.proc_name}]")
@@ -312,7 +318,7 @@ class HostWorker(Worker):  # type: ignore[misc]
         requests = errors = refused = 0
         for serving in self.servers.values():
             # Noted for the agent, which reads them while the loop is blocked.
-            numbers = serving.numbers = dict(serving.server.statistics())
+            numbers = serving.numbers = serving.statistics()
             requests += numbers.get("requests", 0)
             errors += (numbers.get("responses") or {}).get("5xx", 0)
             refused += serving.refused

@@ -57,6 +57,7 @@ class ConnectionRow:
     bytes_out: Bytes
     state: str
     requests: int
+    tls: str
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ def conns(context: AgentContext) -> Iterator[ConnectionRow | float]:
         one = conn.record()
         yield ConnectionRow(
             one.id, context.worker.name, one.server, one.protocol, one.peer, one.age,
-            one.bytes_in, one.bytes_out, one.state, one.requests,
+            one.bytes_in, one.bytes_out, one.state, one.requests, one.tls,
         )
 
 

@@ -7,8 +7,11 @@ import enum
 import os
 import re
 import socket
+import ssl
 import time
 from typing import ClassVar
+
+from apihour.testing.secure import Secure
 
 __all__ = ["CLIENTS", "Client", "Closed", "Fate", "Refused"]
 
@@ -49,10 +52,14 @@ class Closed(Exception):
 class Client:
     """One client, which opens a connection when it has none."""
 
-    def __init__(self, address: str, path: str, wait: float) -> None:
+    def __init__(
+        self, address: str, path: str, wait: float, context: ssl.SSLContext | None = None
+    ) -> None:
         self.address = address
         self.path = path
         self.wait = wait
+        self._context = context
+        self._secure: Secure | None = None
         self.local = ""
         self.connected = 0.0
         self.answered = 0
@@ -86,7 +93,7 @@ class Client:
 
     async def _unasked(self) -> bool:
         """Take what came while nothing was asked; False when the connection is to be closed."""
-        return await self._receive()
+        return await self._receive_some()
 
     async def leave(self) -> None:
         """Say goodbye, if the protocol has a word for it, and close."""
@@ -135,11 +142,20 @@ class Client:
         self.connected = time.monotonic()
         name = sock.getsockname()
         self.local = f"{name[0]}:{name[1]}" if isinstance(name, tuple) else str(name)
+        if self._context is not None:
+            self._secure = Secure(self._context, str(place[0]))
+            try:
+                if not await self._secure.handshake(sock):
+                    raise Closed(Fate.EOF, "closed within the TLS handshake")
+            except ssl.SSLError as error:
+                raise Closed(Fate.UNEXPECTED, f"TLS handshake: {error}") from error
 
-    @staticmethod
-    def _is_closed(sock: socket.socket) -> bool:
+    def _is_closed(self, sock: socket.socket) -> bool:
         try:
-            return not sock.recv(1, socket.MSG_PEEK)
+            if self._secure is None:
+                return not sock.recv(1, socket.MSG_PEEK)
+            data = sock.recv(_CHUNK)
+            return not (data and self._secure.decrypt(data)[1])
         except BlockingIOError:
             return False
         except ConnectionError:
@@ -147,16 +163,29 @@ class Client:
 
     async def _send(self, data: bytes) -> None:
         assert self._sock is not None
+        if self._secure is not None:
+            data = self._secure.encrypt(data)
         await asyncio.get_running_loop().sock_sendall(self._sock, data)
 
     async def _receive(self) -> bool:
         """Append what comes to the data; False at the end of file."""
+        before = len(self._data)
+        while await self._receive_some():
+            if len(self._data) > before:
+                return True
+        return len(self._data) > before
+
+    async def _receive_some(self) -> bool:
+        """One read of the socket, which with TLS may hold no data; False at the end of file."""
         assert self._sock is not None
         pending, self._pending = self._pending, None
         data = await (pending or asyncio.get_running_loop().sock_recv(self._sock, _CHUNK))
+        goes_on = bool(data)
+        if self._secure is not None and data:
+            data, goes_on = self._secure.decrypt(data)
         self._data += data
         self.is_partial = bool(self._data)
-        return bool(data)
+        return goes_on
 
     def _ended(self) -> Closed:
         if self._data:
@@ -254,8 +283,10 @@ class _WebSocket(_KeepAlive):
               "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n")
     _message = b"not one lost"
 
-    def __init__(self, address: str, path: str, wait: float) -> None:
-        super().__init__(address, path, wait)
+    def __init__(
+        self, address: str, path: str, wait: float, context: ssl.SSLContext | None = None
+    ) -> None:
+        super().__init__(address, path, wait, context)
         self._told = False
 
     async def ask(self) -> Fate:

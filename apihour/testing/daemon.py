@@ -34,7 +34,7 @@ __all__ = ["Daemon", "Outcome"]
 
 T = TypeVar("T")
 _POLL = 0.02  # seconds between two looks at a condition
-_LISTENING = re.compile(r"Listening at: (\S+?)=(\S+)")
+_LISTENING = re.compile(r"Listening at: (\S+?)=([^\s?]+)")
 _KILL = int(signal.SIGKILL)
 _QUICK = ("--graceful-timeout", "5")
 

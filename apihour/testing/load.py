@@ -22,6 +22,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import ssl
 import threading
 import time
 from array import array
@@ -103,19 +104,21 @@ class Load:
     `address` is what :meth:`Daemon.address` returns; `connections` how many clients there
     are; `think` the seconds between two requests of one client, or a range of them; `wait`
     the seconds of silence that some kinds have; `timeout` the seconds an answer may take;
-    `path` what HTTP and WebSocket clients ask for; `seed` that of the thinking.
+    `path` what HTTP and WebSocket clients ask for; `seed` that of the thinking; `tls` the
+    context of clients that speak TLS.
     """
 
     def __init__(
         self, kind: str, address: str, *, connections: int = 8,
         think: float | tuple[float, float] = 0.0, wait: float = 0.02, timeout: float = 10.0,
-        path: str = "/", seed: int | None = None,
+        path: str = "/", seed: int | None = None, tls: ssl.SSLContext | None = None,
     ) -> None:
         if kind not in CLIENTS:
             raise ValueError(f"load kind {kind!r}: expected one of {', '.join(CLIENTS)}")
         self.kind = kind
         self.address = address
         self.path = path
+        self.tls = tls
         self.wait = wait
         self.timeout = timeout
         self.think = think if isinstance(think, tuple) else (think, think)
@@ -182,7 +185,7 @@ class Load:
                 group.create_task(self._client())
 
     async def _client(self) -> None:
-        client: Client = CLIENTS[self.kind](self.address, self.path, self.wait)
+        client: Client = CLIENTS[self.kind](self.address, self.path, self.wait, self.tls)
         try:
             while not self._stopping.is_set():
                 if await self._request(client) is not Fate.OK:

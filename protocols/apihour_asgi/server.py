@@ -51,6 +51,7 @@ class ASGIServer:
     """
 
     protocol = "asgi"
+    alpn = ("http/1.1",)
 
     def __init__(
         self, app: Application, *, lifespan: Mode = "auto", head_timeout: float = 30.0,

@@ -27,6 +27,11 @@ GOOD = {
     "systemd:http": Address("systemd", "http"),
     "1.2.3.4:5?backlog=9&limit=7&reuse_port": Address(
         "tcp", "1.2.3.4", 5, backlog=9, limit=7, reuse_port=True),
+    "1.2.3.4:5?tls": Address("tcp", "1.2.3.4", 5, tls=""),
+    "unix:x.sock?tls&mode=660": Address("unix", "x.sock", mode=0o660, tls=""),
+    "fd://3?tls=/etc/ssl/a%26b.pem": Address("fd", "", 3, tls="/etc/ssl/a&b.pem"),
+    "1.2.3.4:5?tls=cert.pem&key=my+key.pem": Address(
+        "tcp", "1.2.3.4", 5, tls="cert.pem", key="my key.pem"),
 }
 
 
@@ -51,7 +56,9 @@ def test_text_of_an_address_reads_back_as_the_same(text: str) -> None:
     ("unix:/x?mode=999", "'mode=999'"), ("x:1?mode=660", "unix:PATH only"),
     ("unix:/x?reuse_port", "TCP and UDP only"), ("x:1?backlog=0", "'backlog=0'"),
     ("x:1?limit=many", "'limit=many'"), ("x:1?colour=red", "'colour=red'"),
-    ("x:1?reuse_port=maybe", "'reuse_port=maybe'"),
+    ("x:1?reuse_port=maybe", "'reuse_port=maybe'"), ("x:1?key=k.pem", "beside tls=FILE"),
+    ("x:1?tls&key=k.pem", "beside tls=FILE"), ("x:1?tls=c.pem&key=", "'key'"),
+    ("udp://x:1?tls", "stream binds only"),
 ])
 def test_refuses_with_the_text_and_what_was_expected(text: str, expected: str) -> None:
     with pytest.raises(AddressError) as caught:

@@ -154,6 +154,8 @@ OWN_VALUES: dict[str, tuple[list[str], Any]] = {
     "ssh_strict": ([], True),
     "shell_python": ([], True),
     "health": (["127.0.0.1:1"], "127.0.0.1:1"),
+    "certfile": (["x.pem"], "x.pem"),
+    "tls_handshake_timeout": (["3"], 3.0),
     "boot_timeout": (["2"], 2.0),
     "linger": (["3"], 3.0),
     "drain_delay": (["4"], 4.0),
@@ -262,6 +264,8 @@ def test_linger_follows_keepalive_and_grace() -> None:
     (settings.validate_switch, {True: True, "off": False, "YES": True, 0: False},
      ["maybe", "", None, 2]),
     (settings.validate_text, {"x": "x", "": None, None: None}, [1, b"x"]),
+    (settings.validate_plain_address, {"[::1]:1?backlog=9": "[::1]:1?backlog=9", None: None},
+     [":1?tls", "unix:x?mode=600&tls=c.pem"]),
     (settings.validate_binds, {"a=:1, :2": ["a=:1", ":2"], None: []}, []),
 ])
 def test_validators(validate: Any, good: dict[Any, Any], bad: list[Any]) -> None:

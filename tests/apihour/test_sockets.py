@@ -126,6 +126,20 @@ def test_reuse_port_cannot_be_switched_on_a_socket_in_use(
         house.bind(http=f"127.0.0.1:{port}{after}")
 
 
+@pytest.mark.parametrize(("before", "after"), [("", "?tls"), ("?tls=x.pem", "")])
+def test_tls_cannot_be_switched_on_a_socket_in_use(house: House, before: str, after: str) -> None:
+    port = free_port()
+    house.bind(http=f"127.0.0.1:{port}{before}")
+    with pytest.raises(BindError, match="tls cannot be switched"):
+        house.bind(http=f"127.0.0.1:{port}{after}")
+
+
+def test_other_certificates_are_taken_by_a_socket_in_use(house: House) -> None:
+    port = free_port()
+    house.bind(http=f"127.0.0.1:{port}?tls")
+    assert house.bind(http=f"127.0.0.1:{port}?tls=x.pem") == []
+
+
 def test_extras_are_kept_opened_and_dropped(house: House) -> None:
     assert house.extras({}) == {}
     first = house.extras({}, console="127.0.0.1:0", health="127.0.0.1:0")

@@ -1,0 +1,85 @@
+"""Certificates for tests, made anew each time: nothing of the kind is ever committed."""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import ssl
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+__all__ = ["Authority"]
+
+_DAY = datetime.timedelta(days=1)
+
+
+class Authority:
+    """A certificate authority with its files in `directory`; ``path`` is its certificate."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.path = directory / "ca.pem"
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._name = _name("apihour test authority")
+        certificate = _builder(self._name, self._name, self._key).add_extension(
+            x509.BasicConstraints(ca=True, path_length=0), critical=True
+        ).add_extension(_usage(signs=True), critical=True).sign(self._key, hashes.SHA256())
+        self.path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        self._identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(
+            self._key.public_key())
+
+    def issue(
+        self, name: str, together: bool = True, password: bytes | None = None
+    ) -> tuple[Path, Path]:
+        """Make NAME.pem and NAME.key for 127.0.0.1; with `together` the first has both."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+        certificate = _builder(_name(name), self._name, key).add_extension(
+            x509.SubjectAlternativeName(names), critical=False
+        ).add_extension(self._identifier, critical=False).add_extension(
+            _usage(signs=False), critical=True
+        ).sign(self._key, hashes.SHA256())
+        encryption: serialization.KeySerializationEncryption = serialization.NoEncryption()
+        if password is not None:
+            encryption = serialization.BestAvailableEncryption(password)
+        cert_path, key_path = self.directory / f"{name}.pem", self.directory / f"{name}.key"
+        secret = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
+        chain = certificate.public_bytes(serialization.Encoding.PEM)
+        key_path.write_bytes(secret)
+        cert_path.write_bytes(chain + secret if together else chain)
+        return cert_path, key_path
+
+    def client(self, cert: Path | None = None) -> ssl.SSLContext:
+        """The context of a client that trusts this authority alone."""
+        context = ssl.create_default_context(cafile=str(self.path))
+        if cert is not None:
+            context.load_cert_chain(cert)
+        return context
+
+
+def _name(text: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey
+) -> x509.CertificateBuilder:
+    now = datetime.datetime.now(datetime.UTC)
+    return x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(
+        key.public_key()
+    ).serial_number(x509.random_serial_number()).not_valid_before(now - _DAY).not_valid_after(
+        now + _DAY
+    ).add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+
+
+def _usage(signs: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=True, key_cert_sign=signs, crl_sign=signs, content_commitment=False,
+        key_encipherment=False, data_encipherment=False, key_agreement=False,
+        encipher_only=False, decipher_only=False,
+    )

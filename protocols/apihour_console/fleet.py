@@ -17,7 +17,7 @@ import contextlib
 import inspect
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from apihour.commands import built_in
@@ -242,7 +242,9 @@ class Fleet:
 
     # streams
 
-    async def stream(self, call: Call, identity: Identity) -> AsyncIterator[dict[str, Any]]:
+    async def stream(
+        self, call: Call, identity: Identity
+    ) -> AsyncGenerator[dict[str, Any], None]:
         """The rows of a call as they come; closing the iterator ends it everywhere.
 
         Filters, order and limit of the call are the caller's to apply. Raises ApihourError.

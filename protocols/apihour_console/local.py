@@ -125,6 +125,7 @@ class _Client:
         self._task: asyncio.Task[None] | None = None
         self.width: int | None = None
         self.colour = False
+        self.leaves_unnoticed = False  # the client watches its stdout
 
     async def out(self, text: str) -> None:
         await self._item({"out": text})

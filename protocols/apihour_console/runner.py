@@ -11,9 +11,10 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shlex
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from apihour.errors import ApihourError, UsageError
@@ -22,21 +23,23 @@ from apihour_console.audit import AuditLog
 from apihour_console.calls import FAILED, Call, Identity, Result, apply, parse_call
 from apihour_console.present import presented
 from apihour_console.render import RowPrinter, clean, csv_text, json_line, json_text, paint, table
+from apihour_console.silence import SilenceBreaker
 
 __all__ = ["CANCELLED", "FleetLike", "Front", "Leave", "Runner", "Sink", "split_words"]
 
-# Seconds for ``| head -1`` to leave with its line: OpenSSH's client finds that nobody reads
-# when it writes the next one, and that may be long in coming.
-_HEAD = 0.05
 _SHORTEST = 0.2  # seconds between two looks of watch
 CANCELLED = 130  # as shells report a command ended by SIGINT
 
 
 class Sink(Protocol):
-    """Where output goes. ``width`` is None where it is not a terminal."""
+    """Where output goes. ``width`` is None where it is not a terminal.
+
+    ``leaves_unnoticed``: only writing tells that whoever reads has gone away.
+    """
 
     width: int | None
     colour: bool
+    leaves_unnoticed: bool
 
     async def out(self, text: str) -> None:
         """Print rows; returns when the reader has taken enough. ConnectionError: gone."""
@@ -51,7 +54,9 @@ class FleetLike(Protocol):
     @property
     def catalogue(self) -> Catalogue: ...
     async def execute(self, call: Call, identity: Identity) -> Result: ...
-    def stream(self, call: Call, identity: Identity) -> AsyncIterator[dict[str, Any]]: ...
+    def stream(
+        self, call: Call, identity: Identity
+    ) -> AsyncGenerator[dict[str, Any], None]: ...
     async def values(self, kind: str) -> Sequence[str]: ...
 
 
@@ -160,7 +165,7 @@ class Runner:
         header = True
         left = call.limit
         stream = self.fleet.stream(call, self.identity)
-        try:
+        async with contextlib.aclosing(stream), SilenceBreaker(self.sink, call) as sink:
             async for row in stream:
                 if not apply(call, [row]):
                     continue
@@ -171,16 +176,12 @@ class Runner:
                 else:
                     printer = printer or RowPrinter(_columns_of(call, row), self.sink.colour)
                     text = printer.text(row)
-                await self.sink.out(text)
-                if header:
-                    await asyncio.sleep(_HEAD)
+                await sink.out(text)
                 header = False
                 if left is not None:
                     left -= 1
                     if left <= 0:
                         break
-        finally:
-            await _close(stream)
         return 0
 
     async def _watch(self, call: Call) -> int:
@@ -193,10 +194,17 @@ class Runner:
                 f"watch {inner.command.name}: expected a command that only looks at something"
             )
         interval = max(_SHORTEST, float(call.arguments.get("interval") or 2.0))
-        first, left = True, call.limit
+        async with SilenceBreaker(self.sink, inner) as sink:
+            return await self._look(inner, interval, call.limit, sink)
+
+    async def _look(
+        self, inner: Call, interval: float, left: int | None, sink: SilenceBreaker
+    ) -> int:
+        """Look and look again, `left` times where that is not None."""
+        first = True
         while left is None or left > 0:
             result = await self.fleet.execute(inner, self.identity)
-            await self.sink.out(self._look_text(inner, result, interval, first))
+            await sink.out(self._look_text(inner, result, interval, first))
             if result.error:
                 await self._complain(result.error, result.detail)
                 return result.status
@@ -240,9 +248,3 @@ def split_words(line: str) -> list[str]:
         return shlex.split(line)
     except ValueError as error:
         raise UsageError(f"{line.strip()[:60]!r}: {error}; expected quotes in pairs") from error
-
-
-async def _close(stream: AsyncIterator[Any] | Iterable[Any]) -> None:
-    close = getattr(stream, "aclose", None)
-    if close is not None:
-        await close()

@@ -56,6 +56,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         self.terminal: Terminal | None = None
         self.width: int | None = None
         self.colour = False
+        self.leaves_unnoticed = False
 
     # What asyncssh calls.
 
@@ -84,6 +85,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
             kind, size = self._pty
             self.terminal = Terminal(self._channel, kind, size, self._channel.get_environment())
             self.width, self.colour = self.terminal.columns, self.terminal.colour
+        self.leaves_unnoticed = self.terminal is None or self._command is not None
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     def terminal_size_changed(self, width: int, height: int, pixwidth: int, pixheight: int) -> None:

@@ -62,6 +62,8 @@ class Editor(Protocol):
 class _PagedSink:
     """The sink of an interactive session: long output stops at each screen."""
 
+    leaves_unnoticed = False
+
     def __init__(self, below: Sink, terminal: Terminal) -> None:
         self._below = below
         self._terminal = terminal

@@ -38,6 +38,7 @@ def test_blocks_of_a_paste() -> None:
 class Sink:
     width: int | None = None
     colour = False
+    leaves_unnoticed = False
 
     def __init__(self) -> None:
         self.text = ""

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import select
 import subprocess
 import sys
 import time
@@ -148,38 +149,72 @@ def test_partial_answer_is_75_and_names_who_is_missing(shell):
 # Streams end with their reader.
 
 
-@pytest.mark.parametrize("words", [["watch", "0.2", "workers"], ["logs", "-f"],
-                                   ["slow", "-f", "--over", "150ms"], ["audit", "-f"]])
-@pytest.mark.parametrize("way", ["ssh", "ctl"])
+@pytest.mark.parametrize("words", [
+    ["watch", "60", "workers"], ["watch", "60", "workers", "--csv"], ["logs", "-f"],
+    ["logs", "-f", "--json"], ["slow", "-f", "--over", "150ms"], ["audit", "-f"],
+    ["audit", "-f", "--csv"],
+])
+@pytest.mark.parametrize("way", ["ssh", "ssh -tt", "ctl"])
 def test_head_1_returns_at_once(shell, words, way):
+    """Of a stream that says nothing more after its first rows."""
+    get(shell.daemon, "/log/2")
+    shell.ssh("version")
     command = [sys.executable, "-m", "apihour", "ctl", *words]
-    if way == "ssh":
-        command = shell.command(*words, options=shell.master("admin"))
+    if way != "ctl":
+        command = shell.command(*words, options=shell.master("admin") + way.split()[1:])
     environment = {**os.environ, "APIHOUR_RUNTIME_DIR": str(shell.daemon.directory)}
-    started = time.monotonic()
-    with subprocess.Popen(
-        ["sh", "-c", f"{quoted(command)} </dev/null | head -1"], stdout=subprocess.PIPE,
-        env=environment,
-    ) as piped:
-        # OpenSSH's client finds out that nobody reads when the next line comes.
-        while piped.poll() is None:
-            get(shell.daemon, "/log/1")
-            get(shell.daemon, "/stick/short")
-            shell.ssh("version")
-            assert time.monotonic() - started < 10
-        assert piped.stdout.read().count(b"\n") == 1
+    with subprocess.Popen(["sh", "-c", f"{quoted(command)} </dev/null | head -1"],
+                          stdout=subprocess.PIPE, env=environment) as piped:
+        while words[0] == "slow" and not select.select([piped.stdout], [], [], 0)[0]:
+            get(shell.daemon, "/stick/short")  # it has no past
+        assert piped.stdout.read().count(b"\n") == 1  # head has its line, and is over
+        began = time.monotonic()
+        piped.wait(10)
+        assert time.monotonic() - began < 2
     shell.daemon.wait(lambda: _running(shell) == [], "the end of the stream in the console")
 
 
-@pytest.mark.parametrize("words", [["logs", "-f"], ["audit", "-f"]])
-def test_head_1_of_the_past_needs_no_news(shell, words):
-    for _ in range(2):
-        get(shell.daemon, "/log/5")
-        shell.ssh("version")
-    command = quoted(shell.command(*words, options=shell.master("admin")))
-    done = subprocess.run(["sh", "-c", f"{command} </dev/null | head -1"], capture_output=True,
-                          text=True, timeout=5)
-    assert done.stdout.count("\n") == 1
+def test_what_breaks_the_silence_means_nothing(shell):
+    shell.ssh("version")
+    streams = {form: shell.start("audit", "-f", "-n", "2", *form.split())
+               for form in ("", "--json", "--csv")}
+    try:
+        shell.daemon.wait(lambda: len(_running(shell)) == 3, "the streams")
+        time.sleep(1.2)  # the silence
+        shell.ssh("version", "--csv", role="observer")
+        said = {form: _read_until(process, b"version --csv")
+                for form, process in streams.items()}
+    finally:
+        for process in streams.values():
+            process.kill()
+            process.communicate()
+    rows = [json.loads(line) for line in said["--json"].splitlines()]
+    assert rows[-1]["command"] == "version --csv"
+    assert re.search(r"\n +\{", said["--json"])
+    rows = table_of(said["--csv"])
+    assert rows[-1]["command"] == "version --csv" and "\n\n" in said["--csv"]
+    assert all(row["time"].startswith("20") for row in rows)
+    lines = said[""].split("\n")
+    assert {line.lstrip("\r")[:2] for line in lines} == {"TI", "20"}
+    assert any(line.startswith("\r") for line in lines)
+
+
+def _read_until(process, mark):
+    """What a stream says up to the end of the line with `mark` in it."""
+    said = b""
+    while not (mark in said and said.rstrip(b" \r").endswith(b"\n")):
+        assert select.select([process.stdout], [], [], 10)[0], said
+        data = os.read(process.stdout.fileno(), 65536)
+        assert data, said
+        said += data
+    return said.decode().rstrip(" \r\n")
+
+
+@pytest.mark.parametrize("words", ["logs -f", "audit -f --json"])
+def test_reader_that_never_reads_ends_a_stream(shell, words):
+    command = quoted(shell.command(words, options=shell.master("admin")))
+    subprocess.run(["sh", "-c", f"{command} </dev/null | true"], timeout=5, check=True)
+    shell.daemon.wait(lambda: _running(shell) == [], "the end of the stream in the console")
 
 
 def _running(shell):

@@ -22,6 +22,7 @@ from termios import TIOCOUTQ
 from typing import TYPE_CHECKING, Any, cast
 
 from apihour.certificates import make_context
+from apihour.private import shrink_tls_buffers
 
 if TYPE_CHECKING:
     from apihour.addresses import Address
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Handshake", "TLSFacts", "Terminator", "prepare"]
 
+_BUFFER = 32768  # bytes read at once by asyncio's TLS: two records of the largest size
 _SHUTDOWN = 60.0  # seconds to take the last bytes and answer close_notify
 _SILENCE = 1.0  # seconds between two looks for those that only do not answer it
 
@@ -131,3 +133,5 @@ def prepare(cfg: Any, listeners: Iterable[Listener]) -> None:
             if key not in made:
                 made[key] = Terminator(make_context(cfg, *key), cfg.tls_handshake_timeout)
             listener.tls = made[key]
+    if made:
+        shrink_tls_buffers(_BUFFER)

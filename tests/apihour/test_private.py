@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import socket
+import ssl
 import subprocess
+from asyncio.sslproto import SSLProtocol
 
+import pytest
 from gunicorn.arbiter import Arbiter
 from gunicorn.config import KNOWN_SETTINGS
 from gunicorn.workers.base import Worker
 
 from apihour.arbiter import HostArbiter
-from apihour.private import accept_descriptor, set_process_title
+from apihour.private import accept_descriptor, set_process_title, shrink_tls_buffers
 
 
 def test_accepting_a_bare_descriptor() -> None:
@@ -20,6 +24,15 @@ def test_accepting_a_bare_descriptor() -> None:
         descriptor, peer = accept_descriptor(listener)
         with socket.socket(fileno=descriptor) as sock:
             assert peer == client.getsockname() == sock.getpeername()
+
+
+async def test_the_buffers_of_asyncios_tls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SSLProtocol, "max_size", SSLProtocol.max_size)  # put back afterwards
+    shrink_tls_buffers(5000)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    loop = asyncio.get_running_loop()
+    made = SSLProtocol(loop, asyncio.Protocol(), context, loop.create_future(), server_side=True)
+    assert len(made.get_buffer(-1)) == len(made.get_buffer(100_000)) == 5000
 
 
 def test_the_process_title() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import runpy
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from gunicorn import util
@@ -146,9 +146,14 @@ class HostApplication(Application):  # type: ignore[misc]
         """The configuration a container gets, read anew in each worker."""
         return self.tree.load() if self.tree is not None else {}
 
-    def examine(self) -> dict[str, list[str]]:
-        """Read the configuration, import the target, return its binds: the probe's work."""
+    def examine(self, configured: Callable[[], None] | None = None) -> dict[str, list[str]]:
+        """Read the configuration, import the target, return its binds: the probe's work.
+
+        `configured` is called in between.
+        """
         self.do_load_config()
+        if configured is not None:
+            configured()
         os.environ.update(self.cfg.env)  # as the workers will have it
         logger_class = self.cfg.logger_class
         logger_class(self.cfg)

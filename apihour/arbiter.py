@@ -35,6 +35,7 @@ from apihour.control import Control
 from apihour.errors import ApihourError
 from apihour.keep import WorkerKeeper
 from apihour.listeners import Listener, systemd_sockets
+from apihour.priority import Priority
 from apihour.private import set_process_title
 from apihour.reload import Reload
 from apihour.runtime import Runtime
@@ -70,6 +71,7 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         self.ever_ready = False
         self.came_up = False
         super().__init__(app)
+        self.priority = Priority(self.log)
         self.WORKERS: dict[int, HostWorker] = {}
         self.LISTENERS: list[Listener] = []
         self.extra_listeners: dict[str, Listener] = {}
@@ -355,6 +357,12 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         """Fork one worker into a slot. Raises OSError when the system has no room for it."""
         return self.children.spawn(slot, generation, listeners, cfg)
 
+    def is_replacing(self) -> bool:
+        """Whether what starts now adds nothing that is missing: enough serve without it."""
+        if self.inheritance is not None and not self.inheritance.is_done:
+            return True
+        return sum(worker.ready for worker in self.live_workers()) >= self.num_workers
+
     def retire(self, worker: HostWorker, sig: int = _RETIRE) -> None:
         """Take a worker off the books and follow it to its own deadline."""
         self.children.retire(worker, sig)
@@ -421,6 +429,7 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
             self.probes.discard(pid)
 
     def _reaped(self, pid: int, status: int) -> None:
+        self.priority.forget(pid)
         if pid in self.probes or self.templates.on_exit(pid):
             self.probes.discard(pid)
         elif self.changes.on_exit(pid, status) or self.consoles.on_exit(pid, describe(status)):
@@ -441,6 +450,7 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
     def murder_workers(self) -> None:
         """Enforce every deadline: booting, heartbeat, drain."""
         self.keeper.enforce()
+        self.priority.expire()
 
     # -- reload ----------------------------------------------------------------------------
 
@@ -517,10 +527,11 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         self.fit_slots()
 
     def handle_usr1(self) -> None:
-        """Reopen the log files, here and in every worker."""
+        """Reopen the log files, here, in every worker and in the consoles."""
         self.log.reopen_files()
         for worker in [*self.WORKERS.values(), *self.retiring.values()]:
             self.children.send(worker, signal.SIGUSR1)
+        self.consoles.signal(signal.SIGUSR1)
 
     def handle_winch(self) -> None:
         """As a daemon: retire all workers, keep the arbiter (gunicorn's signal handling)."""

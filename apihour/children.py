@@ -50,6 +50,7 @@ class Children:
                 worker.failure = (str(message.get("message")), str(message.get("detail", "")))
 
     def _on_ready(self, worker: HostWorker, message: dict[str, Any]) -> None:
+        self.arbiter.priority.restore(worker.pid)
         worker.ready = True
         worker.report = message
         if worker.pid in self.arbiter.retiring:
@@ -97,6 +98,8 @@ class Children:
             ours.close()
             self.become(worker, arbiter.shed)
         theirs.close()
+        if arbiter.is_replacing():
+            arbiter.priority.lower(pid, cfg.uid, cfg.boot_timeout)
         worker.channel = ours
         worker.pid = pid
         worker.row.pid = pid

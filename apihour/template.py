@@ -39,6 +39,7 @@ from apihour.channel import Channel
 from apihour.errors import ConfigurationError
 from apihour.listeners import Listener
 from apihour.plugins import Registry
+from apihour.priority import yield_for_good
 from apihour.private import set_process_title
 from apihour.probe import Probe
 from apihour.runtime import Runtime
@@ -67,6 +68,7 @@ class TemplateProbe(Probe):
     def __init__(self, arbiter: HostArbiter) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
+        yields = arbiter.is_replacing()
 
         def in_child() -> None:
             arbiter.shed()
@@ -74,7 +76,11 @@ class TemplateProbe(Probe):
             _forget_environment(arbiter)
 
         def examine() -> dict[str, list[str]]:
-            binds: dict[str, list[str]] = arbiter.app.examine()
+            def configured() -> None:
+                if yields and not arbiter.app.cfg.template:
+                    yield_for_good()
+
+            binds: dict[str, list[str]] = arbiter.app.examine(configured)
             if arbiter.app.cfg.template:
                 _refuse_elsewhere()
                 theirs.send(json.dumps({"threads": threading.active_count()}).encode())
@@ -93,6 +99,8 @@ class TemplateProbe(Probe):
             ours.close()
             theirs.close()
             raise
+        if yields:
+            arbiter.priority.lower(self.pid, os.geteuid(), arbiter.cfg.boot_timeout)
         theirs.close()
         self._line: socket.socket | None = ours
 
@@ -205,6 +213,7 @@ class Templates:
                 "has none of them; every worker imports it by itself", hello["threads"] - 1)
             return False
         prctl(_PR_SET_CHILD_SUBREAPER, 1)
+        arbiter.priority.restore(probe.pid)
         self._living[generation] = _Template(probe.pid, probe.take_line())
         self._lost.discard(generation)
         arbiter.probes.discard(probe.pid)

@@ -1,0 +1,188 @@
+"""What the arbiter does to the CPU priority of processes that start."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from apihour import priority as module
+from apihour.priority import NICE, Priority, yield_for_good
+from tests.apihour.fake_arbiter import Clock, FakeLog
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux keeps it per thread")
+BASE = os.getpriority(os.PRIO_PROCESS, 0)
+LOWERED = min(BASE + NICE, 19)
+mine = os.geteuid()
+
+
+@pytest.fixture
+def undoable() -> None:
+    if not module._can_undo():
+        pytest.skip("needs CAP_SYS_NICE or RLIMIT_NICE")
+
+
+class Child:
+    """A process that sleeps; `start` has it start three threads more."""
+
+    def __init__(self) -> None:
+        self._said, saying = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            signal.signal(signal.SIGUSR1, partial(_start_threads, saying))
+            os.write(saying, b"x")
+            while True:
+                time.sleep(60)
+        os.close(saying)
+        os.read(self._said, 1)
+
+    def start(self) -> None:
+        os.kill(self.pid, signal.SIGUSR1)
+        os.read(self._said, 1)
+
+    def end(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
+        os.close(self._said)
+
+
+def _start_threads(saying: int, *_: Any) -> None:
+    for _each in range(3):
+        threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+    os.write(saying, b"x")
+
+
+@pytest.fixture
+def child() -> Iterator[Child]:
+    made = Child()
+    yield made
+    made.end()
+
+
+def nices(pid: int) -> set[int]:
+    return {os.getpriority(os.PRIO_PROCESS, int(tid)) for tid in os.listdir(f"/proc/{pid}/task")}
+
+
+def slices(pid: int) -> set[str]:
+    """The slices of its threads, nothing where the kernel does not say."""
+    texts = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/sched")]
+    return {found[1] for text in texts if (found := re.search(r"se\.slice\s*:\s*(\d+)", text))}
+
+
+def make() -> Priority:
+    return Priority(FakeLog())  # type: ignore[arg-type]
+
+
+def test_lowered_and_set_back_with_every_thread_it_started(undoable: None, child: Child) -> None:
+    priority, usual = make(), slices(child.pid)
+    priority.lower(child.pid, mine, 60.0)
+    child.start()
+    assert len(os.listdir(f"/proc/{child.pid}/task")) == 4
+    assert nices(child.pid) == {LOWERED}
+    if usual and tuple(map(int, os.uname().release.split(".")[:2])) >= (6, 12):
+        assert slices(child.pid) == {str(module._SLICE)}
+    priority.restore(child.pid)
+    assert nices(child.pid) == {BASE}
+    assert slices(child.pid) == usual
+
+
+def test_one_that_was_not_lowered_is_left_alone(child: Child) -> None:
+    priority = make()
+    os.setpriority(os.PRIO_PROCESS, child.pid, LOWERED)
+    priority.restore(child.pid)
+    priority.lower(child.pid, mine, 60.0)
+    priority.forget(child.pid)
+    priority.restore(child.pid)
+    assert nices(child.pid) == {LOWERED}
+
+
+def test_a_nice_value_of_the_applications_own_stays(undoable: None, child: Child) -> None:
+    priority = make()
+    priority.lower(child.pid, mine, 60.0)
+    os.setpriority(os.PRIO_PROCESS, child.pid, LOWERED + 2)
+    priority.restore(child.pid)
+    assert nices(child.pid) == {LOWERED + 2}
+
+
+def test_a_policy_of_the_applications_own_stays(undoable: None, child: Child) -> None:
+    priority = make()
+    priority.lower(child.pid, mine, 60.0)
+    os.sched_setscheduler(child.pid, os.SCHED_BATCH, os.sched_param(0))
+    priority.restore(child.pid)
+    assert os.sched_getscheduler(child.pid) == os.SCHED_BATCH
+
+
+def test_it_ends_after_a_part_of_the_boot_timeout(
+    undoable: None, child: Child, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(module, "time", clock)
+    priority = make()
+    priority.lower(child.pid, mine, 60.0)
+    clock.now += 14.9
+    priority.expire()
+    assert nices(child.pid) == {LOWERED}
+    clock.now += 0.2
+    priority.expire()
+    assert nices(child.pid) == {BASE}
+
+
+def test_a_nice_value_that_could_not_be_taken_back_is_not_given(
+    child: Child, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_can_undo", lambda: False)
+    priority, usual = make(), slices(child.pid)
+    priority.lower(child.pid, mine, 60.0)
+    assert nices(child.pid) == {BASE}
+    priority.restore(child.pid)
+    assert slices(child.pid) == usual
+
+
+def test_a_process_that_becomes_another_users_needs_a_privilege(
+    child: Child, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_has_cap_sys_nice", lambda: False)
+    usual = slices(child.pid)
+    make().lower(child.pid, mine + 1, 60.0)
+    assert (nices(child.pid), slices(child.pid)) == ({BASE}, usual)
+
+
+def test_without_the_system_call_the_nice_value_is_set(
+    undoable: None, child: Child, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module.platform, "machine", lambda: "pdp11")
+    priority, usual = make(), slices(child.pid)
+    priority.lower(child.pid, mine, 60.0)
+    assert (nices(child.pid), slices(child.pid)) == ({LOWERED}, usual)
+    priority.restore(child.pid)
+    assert nices(child.pid) == {BASE}
+
+
+def test_one_that_is_gone_costs_nothing() -> None:
+    gone, priority = Child(), make()
+    gone.end()
+    priority.lower(gone.pid, mine, 60.0)
+    priority.restore(gone.pid)
+
+
+def test_for_good_needs_no_privilege_and_is_not_added_twice() -> None:
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        yield_for_good()
+        yield_for_good()
+        os.write(writing, b"%d" % os.getpriority(os.PRIO_PROCESS, 0))
+        os._exit(0)
+    os.waitpid(pid, 0)
+    assert int(os.read(reading, 10)) == LOWERED
+    os.close(reading)
+    os.close(writing)

@@ -1,0 +1,69 @@
+"""A worker that replaces starts at a lower CPU priority, one that is missing does not."""
+
+import os
+import sys
+
+import pytest
+
+from apihour.priority import NICE, _can_undo
+from tests.system.support import echo
+
+APP = '''
+import os, threading, time
+from plain import Container
+
+time.sleep(0.2)  # an import as long as real ones
+threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+with open("starts", "a") as file:
+    file.write(f"{os.getpriority(os.PRIO_PROCESS, 0)}\\n")
+'''
+BASE = os.getpriority(os.PRIO_PROCESS, 0)
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux keeps it per thread")
+
+
+def test_only_replacements_are_lowered_and_only_until_they_serve(apihour_daemon, app):
+    (app / "starting.py").write_text(APP)
+    daemon = apihour_daemon("starting:Container", "-b", "echo=127.0.0.1:0", cwd=app)
+    lowered = BASE + NICE
+    worker = lowered if _can_undo() else BASE
+
+    def starts():
+        values = [int(line) for line in (app / "starts").read_text().split()]
+        (app / "starts").unlink()
+        return values
+
+    def serving_at_full_priority():
+        return all(
+            os.getpriority(os.PRIO_PROCESS, int(thread)) == BASE
+            for each in daemon.workers("serving")
+            for thread in os.listdir(f"/proc/{each.pid}/task"))
+
+    assert starts() == [BASE] * 3  # the probe and two workers
+    assert daemon.reload().ok
+    assert starts() == [lowered, worker, worker]
+    daemon.wait(serving_at_full_priority, "their priority")
+    victim = daemon.kill(daemon.workers("serving")[0])
+    daemon.wait(lambda: len(pids(daemon) - {victim}) == 2, "its replacement")
+    assert starts() == [BASE]
+    assert daemon.upgrade().ok
+    assert starts() == [lowered, worker, worker]
+    daemon.wait(serving_at_full_priority, "their priority")
+    with daemon.connect("echo") as sock:
+        echo(sock)
+
+
+def test_a_template_and_its_workers_come_to_full_priority(apihour_daemon, app):
+    (app / "starting.py").write_text("\n".join(
+        line for line in APP.splitlines() if "Thread" not in line))
+    daemon = apihour_daemon("starting:Container", "--template", "-b", "echo=127.0.0.1:0", cwd=app)
+    assert daemon.reload().ok
+    daemon.wait(lambda: daemon.processes() and all(
+        os.getpriority(os.PRIO_PROCESS, pid) == BASE for pid in daemon.processes()),
+        "their priority")
+    values = [int(line) for line in (app / "starts").read_text().split()]
+    assert values == [BASE, BASE + NICE if _can_undo() else BASE]
+
+
+def pids(daemon):
+    return {worker.pid for worker in daemon.workers("serving")}

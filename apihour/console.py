@@ -71,6 +71,8 @@ class ConsoleProcess:
         identity: dict[str, Any] = {}
         if self._owner is not None:
             identity = {"user": self._owner[0], "group": self._owner[1], "extra_groups": []}
+        # It lets SIGUSR1 through when it can obey it; until then that would end it.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
         try:
             self.process = subprocess.Popen(
                 [sys.executable, "-P", "-m", CONSOLE_MODULE], pass_fds=fds, env=environment,
@@ -79,6 +81,8 @@ class ConsoleProcess:
         except OSError:
             # Out of processes or descriptors: the shell comes back when there is room.
             self._back_off()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def on_exit(self) -> None:
         """The arbiter reaped it."""
@@ -138,6 +142,7 @@ class ConsoleKeeper:
             "explicit": cfg.console is not None or bool(report.get("shells")),
             "terminal": sys.stderr.isatty() and sys.stdin.isatty(),
             "strict": cfg.ssh_strict, "loglevel": cfg.loglevel,
+            "errorlog": cfg.errorlog if cfg.errorlog == "-" else os.path.abspath(cfg.errorlog),
             "name": arbiter.proc_name, "options": options,
             "graceful_timeout": float(cfg.graceful_timeout),
         }

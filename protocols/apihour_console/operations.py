@@ -466,8 +466,13 @@ async def _tell(context: ConsoleContext, command: str, **arguments: Any) -> list
 
 
 @commands.command(role="operator", collects="console")
-async def sessions(context: ConsoleContext) -> list[SessionRow]:
+async def sessions(
+    context: ConsoleContext,
+    *, kick: Annotated[int | None, "end the session of that id; needs role admin"] = None,
+) -> list[SessionRow]:
     """Who is logged in to the shell"""
+    if kick is not None and context.identity.role < Role.ADMIN:
+        raise CommandFailed("sessions: --kick needs role admin", "role")
     return await _provided(context)  # type: ignore[return-value]  # rows of it
 
 

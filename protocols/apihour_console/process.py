@@ -15,13 +15,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import logging
 import math
 import os
 import pwd
 import signal
 import socket
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -36,6 +34,7 @@ from apihour_console.fleet import Fleet
 from apihour_console.health import HealthServer
 from apihour_console.keys import KeyDirectory, Prepared, prepare
 from apihour_console.local import LocalServer
+from apihour_console.log import ConsoleLog
 from apihour_console.providers import audit_provider, sessions_provider
 from apihour_console.server import ServerSettings, ShellServer
 from apihour_ssh.limits import Limits
@@ -45,8 +44,6 @@ __all__ = ["VARIABLE", "Console", "Settings", "main"]
 VARIABLE = "APIHOUR_CONSOLE"
 READY = b"READY\n"
 _ORPHAN_CHECK = 1.0  # seconds between looks for a living arbiter
-_FORMAT = "%(asctime)s [%(process)d] [%(levelname)s] %(message)s"  # gunicorn's, so logs line up
-_DATE = "[%Y-%m-%d %H:%M:%S %z]"
 
 
 @dataclass(frozen=True)
@@ -54,9 +51,10 @@ class Settings:
     """What ``APIHOUR_CONSOLE`` says. Times in seconds; unknown keys are an error.
 
     `fds` maps ``ssh`` and ``health`` to inherited listening sockets. `terminal`: the daemon
-    was started from one. `options`: ``idle_timeout``, ``login_timeout``, ``state`` (where
-    history and the audit log go; the keys directory by default), ``python`` (whether the
-    Python prompt may be used), ``home`` and ``limits`` (fields of :class:`Limits`).
+    was started from one. `errorlog`: a file to log to, ``-`` for stderr. `options`:
+    ``idle_timeout``, ``login_timeout``, ``state`` (where history and the audit log go; the
+    keys directory by default), ``python`` (whether the Python prompt may be used), ``home``
+    and ``limits`` (fields of :class:`Limits`).
     """
 
     runtime: str
@@ -68,6 +66,7 @@ class Settings:
     terminal: bool = False
     strict: bool = False
     loglevel: str = "info"
+    errorlog: str = "-"
     name: str = "apihour"
     ready_fd: int | None = None
     graceful_timeout: float = 30.0
@@ -104,9 +103,10 @@ class Settings:
 class Console:
     """Everything the process runs, from start to end."""
 
-    def __init__(self, settings: Settings, logger: logging.Logger) -> None:
+    def __init__(self, settings: Settings, log: ConsoleLog) -> None:
         self.settings = settings
-        self.logger = logger
+        self.log = log
+        self.logger = log.logger
         self.runtime = Runtime(settings.runtime)
         self.keys = KeyDirectory(settings.options.get("keys") or settings.keys)
         state = settings.options.get("state")
@@ -119,9 +119,10 @@ class Console:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._leaving.set)
-        # A terminal that closes is the arbiter's, and so are the files of its log: this
-        # process writes to the stderr it was given.
-        for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        loop.add_signal_handler(signal.SIGUSR1, self.log.reopen)
+        # The arbiter blocks it for the start, during which it would end this process.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR1])
+        for number in (signal.SIGHUP, signal.SIGUSR2):  # a terminal that closes is the arbiter's
             signal.signal(number, signal.SIG_IGN)
         fleet = Fleet(self.runtime, self.logger)
         async with contextlib.AsyncExitStack() as stack:
@@ -161,11 +162,8 @@ class Console:
         if prepared.host_key is not None:
             try:
                 server.configure(prepared.host_key, prepared.authorized)
-            except ValueError as error:
+            except ValueError as error:  # whoever connects is refused: nobody else would
                 self.logger.error("shell: network shell off: %s", error)
-                for sock in sockets:
-                    sock.close()
-                return server
         for sock in sockets:
             server.listen(sock)
         if sockets:
@@ -251,29 +249,16 @@ def _address(sock: socket.socket) -> tuple[str, int]:
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), int(address[1])
 
 
-def make_logger(level: str) -> logging.Logger:
-    """The process's logger, on stderr, in the arbiter's format."""
-    logger = logging.getLogger("apihour.console")
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter(_FORMAT, _DATE))
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(logging.WARNING)
-    logger.setLevel(level.upper())
-    logging.getLogger("asyncssh").setLevel(logging.ERROR)  # a line per scanner is noise
-    return logger
-
-
 def main() -> int:
     """``python -m apihour_console``; returns the exit status."""
     text = os.environ.pop(VARIABLE, "")
-    logger = make_logger("info")
+    log = ConsoleLog()
     try:
         settings = Settings.from_json(text)
-        logger = make_logger(settings.loglevel)
-        _run(Console(settings, logger))
+        log = ConsoleLog(settings.loglevel, settings.errorlog)
+        _run(Console(settings, log))
     except ConfigurationError as error:
-        logger.error("console: %s", error)
+        log.logger.error("console: %s", error)
         return error.exit_status
     return 0
 

@@ -10,12 +10,13 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from apihour.ops import Seconds
+from apihour.ops import CommandFailed, Seconds
 from apihour_console.audit import AuditLog, AuditRecord
 
 if TYPE_CHECKING:
     from apihour_console.context import ConsoleContext
     from apihour_console.server import ShellServer
+    from apihour_console.session import Session
 
 __all__ = ["SessionRow", "audit_provider", "sessions_provider"]
 
@@ -35,20 +36,30 @@ class SessionRow:
 
 
 def sessions_provider(server: ShellServer) -> Callable[[ConsoleContext], list[SessionRow]]:
-    """The command ``sessions`` of that server."""
+    """The command ``sessions`` of that server; with ``--kick`` its row is that which ended."""
 
     def sessions(context: ConsoleContext) -> list[SessionRow]:
-        now = time.monotonic()
-        return [
-            SessionRow(
-                one.number, one.identity.name, str(one.identity.role), one.identity.address,
-                now - one.started, one.idle, one.shell.current if one.shell else "",
-                one.identity.fingerprint,
-            )
-            for one in sorted(server.sessions(), key=lambda one: one.number)
-        ]
+        there = sorted(server.sessions(), key=lambda one: one.number)
+        number = context.call.arguments.get("kick")
+        if number is None:
+            return [_session_row(one) for one in there]
+        for one in there:
+            if one.number == number:
+                row = _session_row(one)
+                server.end_session(one, f"ended by {context.identity.name}")
+                return [row]
+        known = ", ".join(str(one.number) for one in there) or "none at all"
+        raise CommandFailed(f"session {number}: there is none of that id; there is {known}")
 
     return sessions
+
+
+def _session_row(one: Session) -> SessionRow:
+    return SessionRow(
+        one.number, one.identity.name, str(one.identity.role), one.identity.address,
+        time.monotonic() - one.started, one.idle, one.shell.current if one.shell else "",
+        one.identity.fingerprint,
+    )
 
 
 def audit_provider(log: AuditLog) -> Callable[[ConsoleContext], Any]:

@@ -234,6 +234,11 @@ class ShellServer:
         for server in list(self.connections):
             yield from list(server.sessions)
 
+    def end_session(self, session: Session, reason: str) -> None:
+        """End one session, saying why; its connection stays."""
+        self._record("kicked", session.identity, reason)
+        session.close(f"apihour: {reason}: goodbye")
+
     def kick(self, server: ConsoleServer, reason: str) -> None:
         """End a connection and all its sessions, saying why."""
         self._record("kicked", self.identity(server), reason)
@@ -264,20 +269,22 @@ class ShellServer:
     def reload_keys(self) -> None:
         """Read the key files again. What cannot be read lets nobody new in, and is said."""
         self._seen = self._fingerprint_files()
+        had = len(self.authorized.keys)
         try:
             self.authorized = self.keys.read_authorized()
             host_key = self.keys.read_host_key()
             if host_key is None and self.authorized.keys:
                 host_key = self.keys.make_host_key()
-        except KeysError as error:
+            if host_key is not None:
+                self.configure(host_key, self.authorized)
+        except (KeysError, ValueError) as error:
             self.authorized = replace(self.authorized, keys=())
             self.logger.error("shell: %s; nobody may log in", error)
             return
         for problem in self.authorized.problems:
             self.logger.warning("shell: %s", problem)
-        if host_key is not None:
-            self.configure(host_key, self.authorized)
-        self.logger.info("shell: keys read again, %d authorised", len(self.authorized.keys))
+        if had or self.authorized.keys:
+            self.logger.info("shell: keys read again, %d authorised", len(self.authorized.keys))
 
     def _kick_strangers(self) -> None:
         """End the connections whose key is gone, expired or has another role now."""

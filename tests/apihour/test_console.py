@@ -102,7 +102,25 @@ def test_it_is_execed_with_its_own_listeners_only(house: House) -> None:
     assert started.configuration["listen"] == [ssh.url]
     assert started.configuration["options"] == {"banner": "hi"}
     assert started.configuration["explicit"] is True
+    assert started.configuration["errorlog"] == "-"
     assert house.keeper.pids() == [started.pid]
+
+
+def test_it_logs_where_the_arbiter_does(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    house.arbiter.cfg.set("errorlog", "error.log")
+    house.keeper.manage(PLAIN)
+    masks: list[set[int]] = []
+
+    def start(*args: Any, **options: Any) -> Started:
+        masks.append(signal.pthread_sigmask(signal.SIG_BLOCK, []))
+        return Started(*args, **options)
+
+    monkeypatch.setattr(module.subprocess, "Popen", start)
+    house.turn()
+    (started,) = house.started
+    assert started.configuration["errorlog"] == os.path.abspath("error.log")
+    assert signal.SIGUSR1 in masks[0]  # until it can obey
+    assert signal.SIGUSR1 not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 
 def test_health_is_handed_over(house: House) -> None:

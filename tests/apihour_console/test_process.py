@@ -203,6 +203,26 @@ async def test_sessions_and_audit(console: Process) -> None:
     assert (await console.ssh(console.keys.parent / "id_observer", "audit"))[0] == 126
 
 
+async def test_an_admin_ends_a_session_of_another(console: Process, typist: Typist) -> None:
+    console.authorise()
+    operator = console.authorise("operator")
+    await console.start()
+    await typist.start(ssh_command(console.port, operator, options=["-tt"]))
+    await typist.expect("hello>")
+    status, out, _ = await console.ctl("sessions", "--json")
+    number = json.loads(out)[0]["id"]
+    status, _, err = await console.ssh(operator, "sessions", "--kick", str(number))
+    assert status == 126 and "--kick needs role admin" in err
+    status, out, err = await console.ctl("sessions", "--kick", str(number), "--json")
+    assert (status, err) == (0, "") and [row["id"] for row in json.loads(out)] == [number]
+    await typist.expect(r"ended by \w+: goodbye")
+    await typist.ended()
+    assert json.loads((await console.ctl("sessions", "--json"))[1]) == []
+    log = [json.loads(line) for line in (console.keys / "audit.jsonl").read_text().splitlines()]
+    kicked = [one for one in log if one["event"] == "kicked"]
+    assert [(one["user"], one["outcome"][:9]) for one in kicked] == [("operator@test", "ended by ")]
+
+
 async def test_ctl_ends_with_its_reader(console: Process) -> None:
     await console.start()
     os.environ["APIHOUR_RUNTIME_DIR"] = str(console.base)

@@ -98,6 +98,27 @@ def test_arbiter_gone_ends_the_console_and_says_so(shell):
     shell.daemon.wait(lambda: not shell.daemon.processes(), "everybody's end")
 
 
+@pytest.mark.parametrize("options", [[], ["--capture-output"]])
+def test_rotated_log_is_left_by_the_console_too(apihour_daemon, tmp_path, options):
+    log, old = tmp_path / "error.log", tmp_path / "error.old"
+    with house(apihour_daemon, tmp_path, "--error-logfile", str(log), *options,
+               log=log) as shell:
+        log.rename(old)
+        shell.daemon.signal(signal.SIGUSR1)
+        shell.daemon.wait(log.exists, "the new file")
+        console = console_pid(shell.daemon)
+        shell.daemon.wait(lambda: str(old) not in open_files(console), "the console to leave it")
+        shell.keys.add("fourth", role="observer")
+        shell.daemon.wait(lambda: "4 authorised" in log.read_text(), "the console's line")
+        assert "4 authorised" not in old.read_text() and "3 keys" in old.read_text()
+        assert (open_files(console).count(str(log)) == 1) is not bool(options)
+
+
+def open_files(pid):
+    """What the descriptors of a process are open on."""
+    return [os.readlink(one.path) for one in os.scandir(f"/proc/{pid}/fd")]
+
+
 def test_shutdown_tells_the_sessions(shell):
     with shell.terminal() as terminal:
         terminal.expect("shell_house>")

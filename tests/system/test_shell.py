@@ -120,6 +120,8 @@ def test_rows_are_chosen_sorted_and_cut(shell):
     (["reload"], "observer", 126, "reload: needs role operator; observer@test has role observer"),
     (["greet", "you"], "observer", 126, "greet: needs role operator"),
     (["upgrade"], "operator", 126, "needs role admin"),
+    (["sessions", "--kick", "1"], "operator", 126, "--kick needs role admin"),
+    (["sessions", "--kick", "999999"], "admin", 1, "session 999999: there is none of that id"),
     (["log", "root", "debug"], "observer", 126, "needs role operator"),
     (["wrokers"], "observer", 127, "no such command; did you mean workers?"),
     (["; reboot"], "admin", 127, "no such command"),

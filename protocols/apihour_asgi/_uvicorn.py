@@ -4,24 +4,27 @@ Rules:
 
 - No other module of this package touches uvicorn; ``tests/apihour_asgi/test_uvicorn.py``
   names what moved when a release moves it.
-- Nothing is added to the path of a request but one counter per response.
+- Nothing is added to the path of a request but one counter per response, and its status
+  (``statuses.py``).
 
 Names used: ``Config.load``, ``.http_protocol_class``, ``.ws_protocol_class``,
 ``.encoded_headers`` (uvicorn's choice of parser and of its options); ``ServerState``
 (what the protocols share: connections, tasks, default headers); of the HTTP protocols
 ``handle_websocket_upgrade``, ``ws_protocol_class``, ``on_response_complete``, ``shutdown``,
-``client``, ``cycle``, ``timeout_keep_alive_task``, ``access_log``, ``access_logger``; of the
-WebSocket protocols ``handshake_complete``, ``close_sent``, ``disconnected``,
-``default_headers``, ``send``, ``shutdown``, ``client``.
+``client``, ``cycle``, ``timeout_keep_alive_task``, ``access_log``, ``access_logger``;
+``disconnected`` of the cycle whose method ``send`` is; of the WebSocket protocols
+``handshake_complete``, ``close_sent``, ``disconnected``, ``default_headers``, ``send``,
+``shutdown``, ``client``.
 """
 
 from __future__ import annotations
 
-import inspect
 import logging
 from collections.abc import Mapping
 from email.utils import formatdate
 from typing import Any
+
+from apihour_asgi.statuses import Statuses
 
 __all__ = ["GOING_AWAY", "Hosting"]
 
@@ -50,7 +53,8 @@ class Hosting:
         # uvicorn's logger for the whole process. lifespan is ours (lifespan.py).
         facts = {"server_header": False, **options, "interface": "asgi3", "lifespan": "off",
                  "log_config": None, "access_log": True}
-        self.config = uvicorn.Config(_uncalled(app), **facts)
+        self.statuses = Statuses(is_gone)
+        self.config = uvicorn.Config(self.statuses.count(app), **facts)
         self.state = ServerState()
         self.draining = False
         self.access_log: logging.Logger | None = None
@@ -112,6 +116,11 @@ def awaits_head(protocol: Any) -> bool:
     if cycle is None:
         return True
     return cycle.response_complete and protocol.timeout_keep_alive_task is None
+
+
+def is_gone(send: Any) -> bool:
+    """Whether the client of the exchange that `send` belongs to has left."""
+    return bool(getattr(getattr(send, "__self__", None), "disconnected", False))
 
 
 async def close_websocket(protocol: Any) -> None:
@@ -185,16 +194,3 @@ def _true_peer(protocol: Any) -> None:
     row = protocol.row
     if row is not None and isinstance(row.peer_address, tuple):
         protocol.client = (str(row.peer_address[0]), int(row.peer_address[1]))
-
-
-def _uncalled(app: Any) -> Any:
-    """`app`, wrapped when uvicorn's Config would call it without arguments and succeed."""
-    try:
-        inspect.signature(app).bind()
-    except (TypeError, ValueError):
-        return app
-
-    async def application(scope: Any, receive: Any, send: Any) -> None:
-        await app(scope, receive, send)
-
-    return application

@@ -181,11 +181,15 @@ class ASGIServer:
             await lifespan.shutdown()
 
     def statistics(self) -> Mapping[str, Any]:
-        """``accepted``, ``connections`` and ``websockets`` open now, ``requests`` answered."""
+        """``accepted``, ``connections`` and ``websockets`` open now, ``requests`` answered.
+
+        ``responses`` are the application's, by class of status.
+        """
         return {
             "accepted": self._accepted,
             "connections": len(self._hosting.state.connections),
             "websockets": len(self._hosting.websockets()),
             "requests": self._hosting.requests,
+            "responses": self._hosting.statuses.record(),
             "tasks": len(self._hosting.state.tasks),
         }

@@ -129,6 +129,39 @@ async def test_lifespan_requests_and_statistics(way, http):
     assert events == ["startup", "shutdown"]
 
 
+async def test_responses_are_counted_by_class(way, http):
+    app = application([])
+    async with serve(ASGIServer(app, http=http), way) as serving:
+        for path in ("/hello", "/hello", "/nothing", "/broken"):
+            client = await Client.connect(serving.port)
+            await client.get(path)
+            client.writer.close()
+        facts = serving.server.statistics()
+        assert facts["responses"] == {"2xx": 2, "3xx": 0, "4xx": 1, "5xx": 1}
+
+
+async def test_an_application_that_says_nothing_has_answered_500_unless_its_client_left(way, http):
+    go = asyncio.Event()
+
+    async def silent(scope, receive, send):
+        if scope["path"] == "/wait":
+            go.set()
+            while (await receive())["type"] != "http.disconnect":
+                pass
+
+    async with serve(ASGIServer(silent, http=http, lifespan="off"), way) as serving:
+        client = await Client.connect(serving.port)
+        client.writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await client.head()).startswith(b"http/1.1 500")
+        client.writer.close()
+        client = await Client.connect(serving.port)
+        client.writer.write(b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n")
+        await go.wait()
+        client.writer.transport.abort()
+        await until(lambda: serving.server.statistics()["tasks"] == 0)
+        assert serving.server.statistics()["responses"]["5xx"] == 1
+
+
 async def test_the_true_peer_is_the_client(way):
     if way == "plain":
         pytest.skip("only the core knows it")

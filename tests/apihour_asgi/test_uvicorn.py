@@ -58,3 +58,10 @@ async def test_websocket_protocol():
                  "send", "shutdown", "client"):
         assert hasattr(made, name), name
     assert [name for name in OURS if hasattr(made, name)] == []
+
+
+@pytest.mark.parametrize("cls", [H11Protocol, HttpToolsProtocol])
+def test_send_is_a_method_of_a_cycle_that_knows_whether_the_client_left(cls):
+    cycle = inspect.getmodule(cls).RequestResponseCycle
+    assert "self.scope, self.receive, self.send" in inspect.getsource(cycle.run_asgi)
+    assert "self.disconnected = False" in inspect.getsource(cycle.__init__)

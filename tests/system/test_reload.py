@@ -50,6 +50,34 @@ def test_no_request_is_lost(house, app, kind):
     assert not load.report.lost, load.report
 
 
+ASGI = '''
+
+async def app(scope, receive, send):
+    if scope["type"] == "http":
+        await send({"type": "http.response.start", "status": STATUS,
+                    "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"{}"})
+'''
+
+
+def test_a_canary_that_answers_500_is_refused_under_asgi_too(apihour_daemon, app):
+    deploy(app, None, "web.py", ASGI.replace("STATUS", "200"))
+    daemon = apihour_daemon("web:app", "-b", "127.0.0.1:0", "--canary", "1",
+                            "--canary-time", "20", cwd=app)
+    (name,) = {line.partition("Listening at: ")[2].partition("=")[0]
+               for line in daemon.lines if "Listening at" in line}
+    before = {worker.pid for worker in daemon.workers()}
+    with Load("connection", daemon.address(name), connections=4, think=0.002) as load:
+        load.wait_answers(20)
+        deploy(app, None, "web.py", ASGI.replace("STATUS", "500"))
+        began = time.monotonic()
+        outcome = daemon.reload()
+        assert not outcome.ok
+        assert "responses were 5xx" in outcome.error
+        assert time.monotonic() - began < 15  # at once, not at the end of the watch
+    assert {worker.pid for worker in daemon.workers("serving")} == before
+
+
 def test_answers_to_a_slow_handler_and_a_stream_finish(house):
     with house.connect("http") as sock, Load(
             "keep-alive", house.address("http"), path="/slow", connections=6) as load:

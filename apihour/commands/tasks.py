@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from types import CodeType
 from typing import Annotated, Any, Literal
@@ -25,6 +25,7 @@ commands = Catalogue()
 
 _PAUSE = 50  # tasks looked at between two pauses; one takes some microseconds
 _AWAITED = 100  # coroutines in one another that are followed
+_BASE = "/apihour/worker.py"
 _STACKS = 20_000  # different stacks one profile keeps; a service has some hundreds
 
 
@@ -88,12 +89,24 @@ def stack(
     """
     watch = context.watch
     blocked, frame = watch.blocked(), watch.frame()
-    state = "blocked" if blocked else "idle" if watch.idle(frame) else "running"
+    state = "idle" if watch.idle(frame) else "running"
+    if blocked:
+        state = "blocked"
+    elif watch.base is None:  # the loop has not turned yet
+        state = "starting"
     rows = stack_rows(
-        context.worker.name, "loop", state, blocked, places(frame, watch.base))
+        context.worker.name, "loop", state, blocked, of_worker(places(frame, watch.base)))
     if threads:
         rows += _other_threads(context)
     return rows
+
+
+def of_worker(stack: list[Place]) -> list[Place]:
+    """A stack without what is below the worker's ``run()``: the past of the arbiter."""
+    for number, one in enumerate(stack, 1):
+        if one.function.rpartition(".")[2] == "run" and one.file.endswith(_BASE):
+            return stack[:number]
+    return stack
 
 
 def stack_rows(
@@ -204,36 +217,36 @@ def slow(
     """
     watch = context.watch
     seen = max(0, watch.seen - len(watch.blocks))
+    told: Collection[SlowRow] = ()
     if follow:
-        seen = watch.seen
+        seen, told = watch.seen, list(_slow_requests(context))
         watch.follow()
     try:
-        if not follow:
-            yield from _slow_requests(context, over)
         while True:
+            requests = list(_slow_requests(context))
             fresh = list(watch.blocks)[-(watch.seen - seen):] if watch.seen > seen else []
             seen = watch.seen
-            for one in fresh:
-                if one.seconds >= over:
-                    yield SlowRow(
-                        context.worker.name, stamp(one.at), "block", one.seconds, one.where,
-                        "\n".join(one.stack),
-                    )
+            rows = [one for one in requests if one not in told] + [
+                SlowRow(context.worker.name, stamp(one.at), "block", one.seconds, one.where,
+                        "\n".join(one.stack))
+                for one in fresh
+            ]
+            yield from (row for row in rows if row.seconds >= over)
             if not follow:
                 return
+            told = requests
             yield 0.1
     finally:
         if follow:
             watch.unfollow()
 
 
-def _slow_requests(context: AgentContext, over: float) -> Iterator[SlowRow]:
+def _slow_requests(context: AgentContext) -> Iterator[SlowRow]:
     """What plugins report under ``slow``: mappings with ``time``, ``seconds`` and ``what``."""
     for name, serving in list(context.worker.servers.items()):
         for one in figures(serving).get("slow", ()):
-            if one["seconds"] >= over:
-                yield SlowRow(context.worker.name, stamp(one["time"]), f"request {name}",
-                              one["seconds"], str(one["what"]), "")
+            yield SlowRow(context.worker.name, stamp(one["time"]), f"request {name}",
+                          one["seconds"], str(one["what"]), "")
 
 
 @commands.command(role="operator", extends="seconds")

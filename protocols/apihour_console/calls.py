@@ -217,7 +217,13 @@ class _Reader:
             self.words.clear()
             return
         self.positional.pop(0)
+        if not one.required and self.is_variadic_next() and _convert(one, word)[1]:
+            self.word(word)  # ``watch conns``: what was left out has its default
+            return
         self.arguments[one.name] = self.convert(one, word, one.option.upper())
+
+    def is_variadic_next(self) -> bool:
+        return bool(self.positional) and self.positional[0].variadic
 
     def long_option(self, word: str) -> None:
         name, has_value, value = word[2:].partition("=")

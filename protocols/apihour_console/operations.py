@@ -17,7 +17,7 @@ from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed
 from typing import Annotated, Any, Literal
 
-from apihour.commands.tasks import stack_rows
+from apihour.commands.tasks import of_worker, stack_rows
 from apihour.ops import (
     Bytes,
     Catalogue,
@@ -46,7 +46,6 @@ __all__ = ["commands"]
 
 commands = Catalogue()
 
-_BASE = "/apihour/worker.py"  # what is below the worker's own run() is the arbiter's past
 _SHARE = 0.9  # seconds of a stack's deadline for the agent; what is left is the signal's
 
 
@@ -235,11 +234,8 @@ async def _stack_of(
         found = await dump(context.fleet.runtime, worker.row.pid, _SHARE)
     if not found:
         context.missing.append(Missing(name, "gave no stack, neither its agent nor by a signal"))
-    end = next((n for n, one in enumerate(found, 1) if one.function == "run"
-                and one.file.endswith(_BASE)), len(found))
-    found = found[:end]
     state = "blocked, Python cannot run"
-    return to_rows(stack_rows(name, "loop", state, worker.row.silent, found))
+    return to_rows(stack_rows(name, "loop", state, worker.row.silent, of_worker(found)))
 
 
 def _source_lines(rows: list[dict[str, Any]]) -> list[str]:

@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from apihour.commands.tasks import of_worker
 from apihour.faults import STACK_SIGNAL, stack_path
 from apihour.ops import command
+from apihour.stacks import Place
 from apihour.wire import encode
 from tests.apihour.fakes import Caller, FakeWorker, running_agent, wait_for
 
@@ -216,6 +218,26 @@ def test_blocks_are_remembered_and_followed(agent) -> None:
 def test_idle_loop_is_called_idle(agent) -> None:
     _, watching, caller = agent
     wait_for(lambda: watching.watch.base is not None)
+    wait_for(lambda: caller.call("stack")[0]["state"] == "idle")
+
+
+def test_a_stack_ends_at_the_worker(agent) -> None:
+    below = [Place("/x/apihour/worker.py", 9, "HostWorker.run"), Place("/x/cli.py", 3, "main")]
+    above = [Place("/x/site.py", 1, "run"), Place("/x/apihour/targets.py", 2, "load_target")]
+    assert of_worker([*above, *below]) == [*above, below[0]]
+    assert of_worker(above) == above
+
+
+def test_a_loop_that_has_not_turned_yet_is_starting(agent) -> None:
+    worker, watching, caller = agent
+    loop, worker.loop = worker.loop, None
+
+    def is_starting():
+        watching.watch.base = None  # an answer may still have been under way
+        return caller.call("stack")[0]["state"] == "starting"
+
+    wait_for(is_starting)
+    worker.loop = loop
     wait_for(lambda: caller.call("stack")[0]["state"] == "idle")
 
 

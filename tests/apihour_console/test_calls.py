@@ -53,6 +53,10 @@ def catalogue() -> Catalogue:
     def watch(context: Any, interval: float, *command: CommandName) -> None:
         """Repeat."""
 
+    @made.command()
+    def again(context: Any, interval: Duration = 2.0, *command: CommandName) -> None:
+        """Repeat, in a while that may be left out."""
+
     @made.command(name="help")
     def help_(context: Any, command: CommandName | None = None) -> None:
         """Help."""
@@ -76,6 +80,12 @@ def test_defaults_and_negative_numbers(catalogue: Catalogue) -> None:
     assert read(catalogue, "conns").arguments["for_"] == 3.0
     assert read(catalogue, "conns --top -5").arguments["top"] == -5
     assert read(catalogue, "watch -1").arguments == {"interval": -1.0, "command": []}
+
+
+def test_a_word_left_out_before_a_command_has_its_default(catalogue: Catalogue) -> None:
+    call = read(catalogue, "again conns --sort age")
+    assert call.arguments == {"interval": 2.0, "command": ["conns", "--sort", "age"]}
+    assert read(catalogue, "again 500ms conns").arguments["interval"] == 0.5
 
 
 def test_a_command_in_a_command_keeps_its_options(catalogue: Catalogue) -> None:

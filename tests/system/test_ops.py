@@ -166,18 +166,27 @@ def test_slow_shows_the_block_with_its_stack(shell):
                                    if row["command"].startswith("slow -f")], "the stream")
         for _ in range(3):
             get(shell.daemon, "/stick/short")
-        row = json.loads(process.stdout.readline())
+        row = next(row for row in map(json.loads, process.stdout) if row["kind"] == "block")
     finally:
         process.kill()
         process.communicate()
-    assert row["kind"] == "block" and row["where"].endswith(" short")
+    assert row["where"].endswith(" short")
     assert 0.25 < row["seconds"] < 0.5
     assert "shell_house.py" in row["stack"]
     assert any(row["where"].endswith(" short") for row in shell.rows("slow"))
 
 
 def test_slow_shows_slow_requests(shell):
-    get(shell.daemon, "/wait/0.6?token=hidden")
+    process = shell.start("slow", "-f", "--over", "500ms", "--json")
+    try:
+        shell.daemon.wait(lambda: [row for row in shell.rows("sessions")
+                                   if row["command"].startswith("slow -f")], "the stream")
+        get(shell.daemon, "/wait/0.6?token=hidden")
+        row = json.loads(process.stdout.readline())
+    finally:
+        process.kill()
+        process.communicate()
+    assert (row["kind"], row["where"]) == ("request http", "GET /wait/0.6")
     rows = shell.daemon.wait(
         lambda: [row for row in shell.rows("slow", "--over", "500ms")
                  if row["kind"].startswith("request")], "the request", timeout=3)

@@ -1,13 +1,15 @@
 """``container.ops``: the operations catalogue from Python, by way of the console.
 
 ``await container.ops.conns(sort="-age", limit=5)`` is ``conns --sort -age --limit 5`` typed
-by an admin of this machine, and gives the same rows.
+by an admin of this machine, and gives the same rows. A stream (``logs(follow=True, limit=5)``)
+gives its rows when it is over, so it wants a limit.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
@@ -19,6 +21,8 @@ __all__ = ["Operations", "Rows"]
 
 _PARTIAL = 75
 _CHUNK = 1 << 18
+_CONNECT = 5.0  # seconds; a console starts in well under one
+_AGAIN = 0.05  # seconds between two tries to connect
 
 
 class Rows(list[dict[str, Any]]):
@@ -48,15 +52,26 @@ class Operations:
         Raises CommandFailed when it fails, and when no console runs (``--no-console``).
         """
         typed = [command, "--json", *_typed(options), "--", *map(str, words)]
-        try:
-            reader, writer = await asyncio.open_unix_connection(str(self._runtime.console_socket))
-        except OSError as error:
-            raise CommandFailed(f"ops: the console does not answer: {error.strerror}") from error
+        reader, writer = await self._connect()
         try:
             writer.write(encode({"id": 1, "command": "run", "arguments": {"words": typed}}))
             return await _read(reader, command)
         finally:
             writer.close()
+
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Connect to the console; one that is just being started or replaced is waited for."""
+        deadline = time.monotonic() + _CONNECT
+        while True:
+            try:
+                return await asyncio.open_unix_connection(str(self._runtime.console_socket))
+            except OSError as error:
+                there = self._runtime.read_instance().get("console") is not False
+                if not there or time.monotonic() > deadline or not self._runtime.is_in_use():
+                    raise CommandFailed(
+                        f"ops: the console does not answer: {error.strerror}") from error
+            await asyncio.sleep(_AGAIN)
 
 
 def _typed(options: dict[str, Any]) -> list[str]:
@@ -88,6 +103,9 @@ async def _read(reader: asyncio.StreamReader, command: str) -> Rows:
 def _rows(command: str, status: int, out: str, err: list[str]) -> Rows:
     if status not in (0, _PARTIAL):
         raise CommandFailed(err[0].partition("\n")[0] or f"{command}: exit status {status}")
-    rows = Rows(json.loads(out) if out.strip() else [])
+    # A stream is an object a line, with blanks between them; all else is one array.
+    streams = not out.startswith("[")
+    found = [json.loads(line) for line in out.splitlines() if line.strip()] if streams else None
+    rows = Rows(json.loads(out) if found is None else found)
     rows.missing = tuple(line for line in err if line) if status == _PARTIAL else ()
     return rows

@@ -192,12 +192,16 @@ def where(context: AgentContext, task: TaskId) -> list[StackRow]:
 
 @commands.command(role="operator", collects="loop")
 def cancel(context: AgentContext, task: TaskId) -> list[TaskRow]:
-    """Cancel one task.
+    """Cancel one task of the application; those the worker itself lives by are refused.
 
     Args:
         task: its id, as tasks shows it
     """
     found = _find(context, task)
+    if _is_the_workers(found):
+        raise CommandFailed(
+            f"task {task!r}: the worker itself lives by it; to end the worker: "
+            f"signal TERM {context.worker.name}")
     row = TaskRow(task, context.worker.name, found.get_name(),
                   getattr(found.get_coro(), "__qualname__", ""), "cancelled",
                   str(place_of(task_places(found)) or ""), "")
@@ -314,6 +318,18 @@ def awaiters(future: asyncio.Future[Any], deep: int = 3) -> Iterator[asyncio.Tas
             for cell in getattr(callback, "__closure__", None) or ():
                 if isinstance(cell.cell_contents, asyncio.Future):
                     yield from awaiters(cell.cell_contents, deep - 1)
+
+
+def _is_the_workers(task: asyncio.Task[Any]) -> bool:
+    """Whether it is the worker's main task, or an event that waits for its end."""
+    if _file_of(task) == asyncio.locks.__file__:
+        return any(_file_of(one).endswith(_BASE) for one in awaiters(task))
+    return _file_of(task).endswith(_BASE)
+
+
+def _file_of(task: asyncio.Task[Any]) -> str:
+    code = getattr(task.get_coro(), "cr_code", None)
+    return code.co_filename if code is not None else ""
 
 
 def _all(context: AgentContext) -> list[asyncio.Task[Any]]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,36 @@ async def test_failures_are_raised(console: Console, tmp_path: Path) -> None:
     console.replies = []
     with pytest.raises(CommandFailed, match="went away"):
         await ops.reload()
+
+
+async def test_rows_of_a_stream(console: Console, tmp_path: Path) -> None:
+    console.replies = [{"item": {"out": '{"id": 1}\n'}}, {"item": {"out": '{"id": 2}\n'}},
+                       {"result": {"status": 0}}]
+    assert await Operations(Runtime(tmp_path)).logs(follow=True, limit=2) == [
+        {"id": 1}, {"id": 2}]
+    console.replies = [{"item": {"out": '{"id": 1}\n'}}, {"result": {"status": 0}}]
+    assert await Operations(Runtime(tmp_path)).watch(2, "conns", limit=1) == [{"id": 1}]
+    console.replies = [{"result": {"status": 0}}]
+    assert await Operations(Runtime(tmp_path)).logs() == []
+
+
+async def test_a_console_that_is_being_replaced_is_waited_for(tmp_path: Path) -> None:
+    runtime = Runtime(tmp_path)
+    runtime.write_instance({"pid": os.getpid()})
+    asked = asyncio.create_task(Operations(runtime).workers())
+    await asyncio.sleep(0.1)
+    assert not asked.done()
+    made = Console()
+    made.replies = [{"item": {"out": "[]"}}, {"result": {"status": 0}}]
+    async with await asyncio.start_unix_server(made.serve, str(runtime.console_socket)):
+        assert await asyncio.wait_for(asked, 5) == []
+
+
+async def test_one_that_is_left_out_is_not_waited_for(tmp_path: Path) -> None:
+    runtime = Runtime(tmp_path)
+    runtime.write_instance({"pid": os.getpid(), "console": False})
+    with pytest.raises(CommandFailed, match="console does not answer"):
+        await asyncio.wait_for(Operations(runtime).workers(), 1)
 
 
 async def test_no_console(tmp_path: Path) -> None:

@@ -103,6 +103,19 @@ def test_tasks_where_and_cancel(shell):
     assert done.returncode == 1 and "there is none of that id" in done.stderr
 
 
+def test_tasks_the_worker_lives_by_are_not_cancelled(shell):
+    before = [row["pid"] for row in shell.rows("workers")]
+    rows = shell.rows("tasks", "--worker", "1")
+    root = next(row for row in rows if row["coroutine"] == "HostWorker._live")
+    own = [root, *(row for row in rows if row["awaited_by"] == root["id"]
+                   and row["coroutine"] == "Event.wait")]
+    assert len(own) == 2
+    for row in own:
+        done = shell.ssh("cancel", row["id"])
+        assert done.returncode == 1 and "the worker itself lives by it" in done.stderr
+    assert [row["pid"] for row in shell.rows("workers")] == before
+
+
 def test_tasks_tree_shows_who_awaits_whom(shell):
     rows = {row["name"]: row for row in shell.rows("tasks", "--worker", "2")}
     assert rows["the-child"]["awaited_by"] == rows["the-parent"]["id"]

@@ -125,6 +125,10 @@ def log(
         if context.role < Role.OPERATOR:
             raise CommandFailed("log: setting a level needs role operator", "role")
         _set_level(context, logger, level, for_)
+    elif logger != "root" and not isinstance(
+        logging.root.manager.loggerDict.get(logger), logging.Logger
+    ):  # asking for it would make it, for good
+        raise CommandFailed(f"logger {logger!r:.80}: there is none; log lists those there are")
     return [_logger_row(context, logger)]
 
 

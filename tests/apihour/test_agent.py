@@ -283,6 +283,9 @@ def test_log_level_for_a_while(agent) -> None:
     assert caller.call("log", arguments=arguments)[0]["level"] == "debug"
     wait_for(lambda: logger.level == logging.WARNING)
     assert "shop.orders" in {row["logger"] for row in caller.call("log", role="observer")}
+    answer = caller.call("log", role="observer", arguments={"logger": "shop.typo"})
+    assert answer["error"] == "logger 'shop.typo': there is none; log lists those there are"
+    assert "shop.typo" not in logging.root.manager.loggerDict
 
 
 def test_logs_past_and_followed(agent) -> None:

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from apihour.priority import NICE, _can_undo
+from apihour.priority import FOR_GOOD, NICE, can_undo
 from tests.system.support import echo
 
 APP = '''
@@ -25,8 +25,9 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux keeps it 
 def test_only_replacements_are_lowered_and_only_until_they_serve(apihour_daemon, app):
     (app / "starting.py").write_text(APP)
     daemon = apihour_daemon("starting:Container", "-b", "echo=127.0.0.1:0", cwd=app)
-    lowered = BASE + NICE
-    worker = lowered if _can_undo() else BASE
+    probe, worker = BASE + FOR_GOOD, BASE
+    if can_undo():
+        probe = worker = BASE + NICE
 
     def starts():
         values = [int(line) for line in (app / "starts").read_text().split()]
@@ -41,13 +42,13 @@ def test_only_replacements_are_lowered_and_only_until_they_serve(apihour_daemon,
 
     assert starts() == [BASE] * 3  # the probe and two workers
     assert daemon.reload().ok
-    assert starts() == [lowered, worker, worker]
+    assert starts() == [probe, worker, worker]
     daemon.wait(serving_at_full_priority, "their priority")
     victim = daemon.kill(daemon.workers("serving")[0])
     daemon.wait(lambda: len(pids(daemon) - {victim}) == 2, "its replacement")
     assert starts() == [BASE]
     assert daemon.upgrade().ok
-    assert starts() == [lowered, worker, worker]
+    assert starts() == [probe, worker, worker]
     daemon.wait(serving_at_full_priority, "their priority")
     with daemon.connect("echo") as sock:
         echo(sock)
@@ -62,7 +63,7 @@ def test_a_template_and_its_workers_come_to_full_priority(apihour_daemon, app):
         os.getpriority(os.PRIO_PROCESS, pid) == BASE for pid in daemon.processes()),
         "their priority")
     values = [int(line) for line in (app / "starts").read_text().split()]
-    assert values == [BASE, BASE + NICE if _can_undo() else BASE]
+    assert values == [BASE, BASE + NICE if can_undo() else BASE]
 
 
 def pids(daemon):

@@ -97,10 +97,19 @@ def _position(command: Command, words: list[str]) -> Parameter | str | list[str]
                     return option or name
                 position += 1
         elif remaining:
+            if word[:1].isalpha() and _may_be_left_out(remaining):
+                remaining.pop(0)
             if remaining[0].variadic:
                 return words[position - 1 :]
             remaining.pop(0)
+    if _may_be_left_out(remaining):
+        return remaining[1]
     return remaining[0] if remaining else None
+
+
+def _may_be_left_out(remaining: list[Parameter]) -> bool:
+    """Whether a command inside the command may stand where its parameter could: watch conns."""
+    return len(remaining) > 1 and not remaining[0].required and remaining[1].variadic
 
 
 def _options(command: Command) -> list[tuple[str, str]]:

@@ -125,7 +125,7 @@ def make_catalogue() -> Catalogue:
         catalogue.add(Command(name, f"does {name}", role=role, streams=streams,
                               collects="console"))
     catalogue.add(Command("watch", "again and again", collects="console", parameters=(
-        Parameter("interval", "duration", positional=True, required=True),
+        Parameter("interval", "duration", positional=True, default=2.0),
         Parameter("command", "str", positional=True, variadic=True),
     ), streams=True))
     return catalogue

@@ -22,7 +22,8 @@ async def texts(line: str, role: Role = Role.ADMIN) -> list[str]:
         ("workers --wor", ["--worker"]), ("workers --worker ", ["all", "1.1", "2.1"]),
         ("workers --sort ag", ["age"]), ("workers --sort -a", ["-age"]),
         ("workers --filter st", ["state="]), ("workers --limit ", []),
-        ("watch 2 wor", ["workers"]), ("watch 2 stack 2", ["2.1"]),
+        ("watch wor", ["workers"]), ("watch stack 2", ["2.1"]), ("watch 2 wor", ["workers"]),
+        ("watch 2 stack 2", ["2.1"]),
         ("watch 2 workers --js", ["--json"]), ("stack 'open", []),
     ],
 )

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["AncestorServer", "Serving"]
 
+_LEFT_ALONE = 1.0  # seconds for which a slot without a worker is left alone: one is coming
+
 
 class Serving:
     """A server, the listeners it was given, and how its connections are doing."""
@@ -31,6 +33,7 @@ class Serving:
         self.acceptors: list[Acceptor] = []
         self._datagrams: list[asyncio.DatagramTransport] = []
         self._foreign: list[tuple[int, Acceptor]] = []
+        self._vacant: dict[int, float] = {}
         self.started = False
         self.numbers: dict[str, Any] = {}
         self._refuse_lost_tls()
@@ -115,15 +118,17 @@ class Serving:
             elif own:
                 await cast(Any, self.server).listener(listener.sock)
 
-    def mind_slots(self, served: Set[int]) -> None:
+    def mind_slots(self, served: Set[int], wanted: int, now: float) -> None:
         """Accept on the sockets of slots that nobody serves; give them back later.
 
-        `served` are the slots whose worker is alive and accepts.
+        `served` are the slots whose worker is alive and accepts. One of the first `wanted`
+        slots gets a worker soon, and keeps its share of a burst until then; `now` in seconds.
         """
         for slot, acceptor in self._foreign:
             if slot in served:
+                self._vacant.pop(slot, None)
                 acceptor.stop()
-            else:
+            elif now - self._vacant.setdefault(slot, now) >= _LEFT_ALONE or slot > wanted:
                 acceptor.start()
 
     async def _receive(self, listener: Listener, loop: asyncio.AbstractEventLoop) -> None:

@@ -329,7 +329,7 @@ class HostWorker(Worker):  # type: ignore[misc]
             self._balance.refresh()
             served = {int(other.slot) for other in self._balance.rows} | {self.slot}
             for serving in self.servers.values():
-                serving.mind_slots(served)
+                serving.mind_slots(served, int(self.scoreboard.fleet(Fleet.WANTED)), now)
         self._schedule_beat()
 
     def _neighbours(self) -> list[Row]:

@@ -230,11 +230,16 @@ def test_of_slots_only_its_own_until_another_is_orphaned(run: Run) -> None:
             await asyncio.sleep(0.05)
             assert 0 < own.accepted < 40
             assert foreign.accepted == 0
-            h.serving.mind_slots({1})
+            h.serving.mind_slots({1}, 2, 100.0)
+            h.serving.mind_slots({1}, 2, 100.9)
+            await asyncio.sleep(0.05)
+            assert foreign.accepted == 0  # a worker for it is coming
+            h.serving.mind_slots({1}, 2, 101.1)
             for reader in readers:
                 assert await asyncio.wait_for(reader.readexactly(5), 5) == b"hello"
             assert own.accepted + foreign.accepted == 40
-            h.serving.mind_slots({1, 2})
+            h.serving.mind_slots({1, 2}, 2, 101.2)
+            h.serving.mind_slots({1}, 2, 102.0)  # it is gone again: the second starts anew
             later = [await h.client() for _ in range(40)]
             await asyncio.sleep(0.05)
             assert own.accepted + foreign.accepted < 80
@@ -250,7 +255,7 @@ def test_every_bind_of_an_orphaned_slot_is_minded(run: Run) -> None:
         binds = ["127.0.0.1:0?reuse_port", "127.0.0.2:0?reuse_port"]
         async with house(*binds, slots=2, accept=False) as h:
             await h.accept(slot=1)
-            h.serving.mind_slots({1})
+            h.serving.mind_slots({1}, 1, 100.0)  # one worker is wanted: nobody comes for slot 2
             for listener in h.listeners * 5:  # which slot's socket it is, the kernel chooses
                 assert await hears(await h.client(listener))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -144,6 +145,11 @@ async def test_without_keys_or_terminal_the_network_shell_is_off(console: Proces
     assert len(lines) == 1 and "apihour keys add" in lines[0]
     assert not console.keys.exists()
     assert (await console.ctl("version"))[0] == 0
+    reader, writer = await asyncio.open_connection("127.0.0.1", console.port)
+    async with asyncio.timeout(1):  # refused at once, not left to wait
+        with contextlib.suppress(ConnectionResetError):
+            assert await reader.read() == b""
+    writer.close()
     key = console.authorise()
     status = 255
     async with asyncio.timeout(10):

@@ -279,3 +279,18 @@ async def test_no_key_exchange_is_not_every_key_exchange(
     monkeypatch.setattr("apihour_ssh._asyncssh.get_kex_algs", lambda: [b"curve25519-sha256"])
     with pytest.raises(ValueError, match="mlkem768x25519-sha256: this asyncssh has none of them"):
         await Shells(tmp_path, strict=True).start()
+
+
+async def test_a_key_exchange_there_is_not_refuses_and_goes_on(
+    shells: Shells, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def none(wanted: tuple[str, ...]) -> tuple[str, ...]:
+        raise ValueError("none of the key exchanges")
+
+    with monkeypatch.context() as patched, caplog.at_level(logging.ERROR):
+        patched.setattr("apihour_console.server.available_kex", none)
+        shells.server.reload_keys()
+        assert "none of the key exchanges; nobody may log in" in caplog.text
+        assert (await shells.run("version"))[0] == 255
+    shells.server.reload_keys()
+    assert (await shells.run("version"))[0] == 0

@@ -256,11 +256,27 @@ def test_killed_console_is_started_again_and_no_worker_notices(apihour_daemon, a
     assert {worker.pid for worker in daemon.workers()} == workers
 
 
-def test_number_of_workers_follows_the_load(apihour_daemon, app):
-    daemon = apihour_daemon("house:Container", "--workers", "1..2", cwd=app, workers=None)
-    assert len(daemon.workers("serving")) == 1
-    with Load("keep-alive", daemon.address("http"), path="/spin/0.1", connections=4) as load:
-        daemon.wait(lambda: len(daemon.workers("serving")) == 2, "a second worker")
-        load.wait_answers(4)
-    assert not load.report.lost, load.report
-    daemon.wait_log("2 workers wanted, 1 before")
+SOONER = """
+from apihour.autoscale import Autoscaler
+Autoscaler.UP_AFTER, Autoscaler.DOWN_AFTER = 1.0, 2.0
+"""
+
+
+def test_number_of_workers_follows_the_load_up_and_down(apihour_daemon, app):
+    (app / "conf.py").write_text(SOONER)  # which the arbiter runs
+    daemon = apihour_daemon("house:Container", "--workers", "2..3", "-c", "conf.py", cwd=app,
+                            workers=None)
+    daemon.wait_ready(2)
+    http = daemon.address("http")
+    with Load("keep-alive", http, connections=6, think=0.02) as kept, Load(
+            "connection", http, connections=2, think=0.02) as short:
+        with Load("keep-alive", http, path="/spin/0.1", connections=8) as spin:
+            daemon.wait(lambda: len(daemon.workers("serving")) == 3, "a third worker")
+            spin.wait_answers(4)
+        daemon.wait_log("2 workers wanted, 3 before")
+        daemon.wait_log(r"Worker 3\.1 retired")
+        assert len(daemon.workers("serving")) == 2
+        for load in (kept, short):
+            load.wait_answers(20)
+    assert not kept.report.lost + short.report.lost + spin.report.lost, (kept.report, short.report)
+    daemon.wait_log("3 workers wanted, 2 before")

@@ -40,7 +40,7 @@ from apihour.private import set_process_title
 from apihour.reload import Reload
 from apihour.runtime import Runtime
 from apihour.scoreboard import Fleet, Scoreboard
-from apihour.sockets import open_binds, open_extras
+from apihour.sockets import discard, open_binds, open_extras
 from apihour.template import TemplateProbe, Templates
 from apihour.upgrade import Inheritance, write_pidfile
 from apihour.version import __version__
@@ -474,10 +474,8 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         self.log.reopen_files()
         before = [*self.LISTENERS, *self.extra_listeners.values()]
         self.LISTENERS, self.extra_listeners = reload.listeners, reload.extras
-        for listener in before:
-            if listener not in [*self.LISTENERS, *self.extra_listeners.values()]:
-                listener.close()
-                listener.unlink()
+        now = [*self.LISTENERS, *self.extra_listeners.values()]
+        discard([listener for listener in before if listener not in now], now)
         for listener in self.LISTENERS:
             listener.apply(self.cfg.backlog)
         self.cfg.on_reload(self)

@@ -16,6 +16,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from apihour.errors import ApihourError
+from apihour.sockets import discard
 
 if TYPE_CHECKING:
     from apihour.arbiter import HostArbiter
@@ -96,9 +97,8 @@ class Reload:
         self.arbiter.templates.drop(self.generation)
         for worker in self.workers:
             self.arbiter.retire(worker)
-        for listener in self._opened:
-            listener.close()
-            listener.unlink()
+        held = self.arbiter
+        discard(self._opened, [*held.LISTENERS, *held.extra_listeners.values()])
         self._opened = []
 
     # -- phases ----------------------------------------------------------------------------

@@ -1,14 +1,15 @@
 """Which sockets the arbiter must hold: what is wanted beside what it has.
 
 Rules: a socket whose bind stays is kept, and never closed meanwhile; new ones are opened
-before anything old is closed; all that are missing are opened, or none.
+before anything old is closed; all that are missing are opened, or none. A bind that only
+gets another name has the same socket under both until the old workers are gone.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +17,7 @@ from apihour.addresses import Address, parse_address
 from apihour.errors import BindError
 from apihour.listeners import Listener, open_listeners
 
-__all__ = ["DEFAULT_CONSOLE", "may_open_shell", "open_binds", "open_extras"]
+__all__ = ["DEFAULT_CONSOLE", "discard", "may_open_shell", "open_binds", "open_extras"]
 
 DEFAULT_CONSOLE = "127.0.0.1:8022"
 
@@ -38,12 +39,15 @@ def open_binds(
         for slot in (range(1, slots + 1) if address.reuse_port else (0,))
     ]
     kept: dict[Wanted, Listener] = {}
+    renamed: dict[Wanted, Listener] = {}
     missing: list[Wanted] = []
+    stay = {(name, address.place) for name, address, _ in wanted}
     for key in wanted:
         name, address, slot = key
         # Port 0 is another place for each name.
+        is_one = bool(address.port) or address.family not in ("tcp", "udp")
         held = [x for x in have if x.address.place == address.place
-                and (address.port or x.name == name)]
+                and (is_one or x.name == name)]
         if held and held[0].address.reuse_port != address.reuse_port:
             raise BindError(f"bind {name}={address}: reuse_port cannot be switched on a socket "
                             "in use; restart instead")
@@ -52,8 +56,11 @@ def open_binds(
             raise BindError(f"bind {name}={address}: tls cannot be switched on a socket in use; "
                             "restart instead")
         same = [x for x in held if x.name == name and x.slot == slot and x not in kept.values()]
+        other = [x for x in held if x.slot == slot and (x.name, address.place) not in stay]
         if same:
             kept[key] = same[0]
+        elif other and other[0] not in renamed.values():
+            renamed[key] = other[0]
         elif held and slot and not address.port:
             missing.append((name, replace(address, port=held[0].getsockname()[1]), slot))
         else:
@@ -63,10 +70,23 @@ def open_binds(
     except BindError as error:
         raise _explain(error, missing, have) from error
     fresh = iter(opened)
+    for key, before in renamed.items():
+        kept[key] = Listener(
+            key[0], key[1], before.sock.dup(), before.owns_path, before.slot)
     everything = [kept.get(key) or next(fresh) for key in wanted]
+    opened = [*opened, *(kept[key] for key in renamed)]
     for (_, address, _), listener in zip(wanted, everything, strict=True):
         listener.address = address
     return everything, opened
+
+
+def discard(gone: Iterable[Listener], kept: Iterable[Listener]) -> None:
+    """Close listeners and remove their socket files, but none that one of `kept` is bound to."""
+    inodes = {listener.inode for listener in kept}
+    for listener in gone:
+        listener.close()
+        if listener.inode is None or listener.inode not in inodes:
+            listener.unlink()
 
 
 def _explain(error: BindError, missing: Sequence[Wanted], have: Sequence[Listener]) -> BindError:

@@ -54,6 +54,7 @@ class FakeProbe:
 class FakeListener:
     def __init__(self, name: str) -> None:
         self.name = name
+        self.inode: int | None = None
         self.did: list[str] = []
 
     def close(self) -> None:

@@ -15,7 +15,7 @@ from apihour import sockets as module
 from apihour.addresses import parse_address
 from apihour.errors import AddressError, BindError
 from apihour.listeners import Listener
-from apihour.sockets import open_binds, open_extras
+from apihour.sockets import discard, open_binds, open_extras
 
 
 class House:
@@ -88,6 +88,51 @@ def test_all_that_are_missing_or_none(house: House, tmp_path: Path) -> None:
                    x=f"127.0.0.1:{taken.getsockname()[1]}")
     assert house.listeners == before
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("place", ["tcp", "unix", "reuse_port"])
+def test_another_name_for_a_bind_is_the_same_socket(
+    house: House, place: str, tmp_path: Path
+) -> None:
+    bind = {"tcp": f"127.0.0.1:{free_port()}", "unix": f"unix:{tmp_path}/u.sock",
+            "reuse_port": f"127.0.0.1:{free_port()}?reuse_port"}[place]
+    house.bind(slots=2, old=bind)
+    before = house.listeners
+    opened = house.bind(slots=2, new=bind)
+    assert [x.name for x in before] == ["old"] * len(before)  # they serve on as they are
+    assert opened == house.listeners
+    assert [(x.name, x.slot) for x in opened] == [("new", x.slot) for x in before]
+    for old, new in zip(before, opened, strict=True):
+        assert os.fstat(old.fileno()).st_ino == os.fstat(new.fileno()).st_ino
+    discard(before, house.listeners)
+    for listener in house.listeners:
+        client = socket.socket(listener.sock.family)
+        with client:
+            client.connect(listener.getsockname())
+    discard(house.listeners, [])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_names_may_be_swapped(house: House) -> None:
+    one, two = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
+    house.bind(a=one, b=two)
+    ports = [x.getsockname()[1] for x in house.listeners]
+    house.bind(a=two, b=one)
+    assert [x.getsockname()[1] for x in house.listeners] == ports[::-1]
+    assert house.names() == ["a", "b"]
+
+
+def test_nothing_is_left_of_a_new_name_when_another_bind_fails(
+    house: House, tmp_path: Path
+) -> None:
+    house.bind(old=f"unix:{tmp_path}/u.sock")
+    count = len(os.listdir("/proc/self/fd"))
+    with (socket.create_server(("127.0.0.1", 0)) as taken,
+          pytest.raises(BindError, match="bind x=127")):
+        house.bind(new=f"unix:{tmp_path}/u.sock", x=f"127.0.0.1:{taken.getsockname()[1]}")
+    assert len(os.listdir("/proc/self/fd")) == count
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(f"{tmp_path}/u.sock")
 
 
 def test_it_says_so_when_its_own_socket_is_in_the_way(house: House) -> None:

@@ -50,6 +50,38 @@ def test_no_request_is_lost(house, app, kind):
     assert not load.report.lost, load.report
 
 
+NAMED = """
+from plain import Container as Plain, Echo
+
+class Container(Plain):
+    def make_servers(self):
+        return {{"{name}": Echo}}
+"""
+
+
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+def test_a_bind_that_gets_another_name_is_served_throughout(apihour_daemon, app, kind):
+    path = app / "echo.sock"
+    bind = f"127.0.0.1:{free_port()}" if kind == "tcp" else f"unix:{path}"
+    deploy(app, None, "named.py", NAMED.format(name="first"))
+    options = configure(app, f"first={bind}")
+    daemon = apihour_daemon("named:Container", *options, cwd=app, workers=None)
+    daemon.wait_ready(2)
+    with Load("tcp", bind, connections=4) as load:
+        load.wait_answers(20)
+        deploy(app, None, "named.py", NAMED.format(name="second"))
+        configure(app, f"second={bind}")
+        assert daemon.reload().ok
+        daemon.wait(lambda: generations(daemon) == {2}, "the old workers to retire")
+        load.wait_answers(20)
+        configure(app, f"third={bind}")  # which the application does not have
+        assert not daemon.reload().ok
+        load.wait_answers(20)
+    assert not load.report.lost, load.report
+    assert daemon.terminate() == 0
+    assert not path.exists()
+
+
 ASGI = '''
 
 async def app(scope, receive, send):
@@ -181,7 +213,7 @@ def test_configuration_is_read_again_and_a_broken_one_refused(apihour_daemon, ap
         "house:Container", *options, "--log-config", "logging.ini", cwd=app)
     before = [worker.pid for worker in daemon.workers()]
     broken = {
-        "conf.py": ["workers = 'lots'\n", "syntax error here\n", "1 / 0\n", "keyfile = 'x'\n"],
+        "conf.py": ["workers = 'lots'\n", "syntax error here\n", "1 / 0\n", "worker_class = 'gevent'\n"],
         "logging.ini": ["nonsense\n", good.replace("StreamHandler", "NoSuchHandler")],
     }
     originals = {name: (app / name).read_text() for name in broken}

@@ -90,6 +90,8 @@ class Daemon:
     console_restarts: int
     unready: bool
     started: float
+    template: Process | None
+    """The process that workers are forked from, under ``--template``."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,10 @@ def state_of(seen: Seen, where: str = "") -> str:
     if row.state == "serving" and not row.accepting:
         return "suspended"
     return row.state
+
+
+def _process(pid: int) -> Process | None:
+    return Process.read(pid) if pid > 0 else None
 
 
 class Census:
@@ -193,6 +199,7 @@ class Census:
                 console_restarts=int(board.fleet(Fleet.CONSOLE_RESTARTS)),
                 unready=bool(board.fleet(Fleet.UNREADY)),
                 started=board.fleet(Fleet.STARTED),
+                template=_process(int(board.fleet(Fleet.TEMPLATE))),
             )
             for arbiter, board in self.boards().items()
         ]

@@ -254,6 +254,11 @@ def _daemon_figures(daemons: Sequence[Daemon]) -> Iterator[Family]:
     ):
         value = sum(getattr(one, name) for one in daemons)
         yield family(f"{name}_total", "counter", text, value)
+    templates = [one.template for one in latest if one.template is not None]
+    if templates:
+        yield family("template_resident_bytes", "gauge",
+                     "Resident memory of the process that workers are forked from",
+                     sum(template.rss for template in templates))
     yield family("start_time_seconds", "gauge", "When the daemon started, as a time of day",
                  min((one.started for one in daemons), default=0.0))
 

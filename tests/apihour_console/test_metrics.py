@@ -92,6 +92,14 @@ async def test_figures_are_merged_over_workers(asked: Asked) -> None:
         [line for line in lines if line.startswith("# TYPE")])
 
 
+async def test_the_memory_of_a_template(asked: Asked) -> None:
+    name = "apihour_template_resident_bytes"
+    assert name not in await text_of(Meter(asked))
+    asked.board.set_fleet(Fleet.TEMPLATE, os.getpid())
+    values = [line for line in (await text_of(Meter(asked))).splitlines() if line.startswith(name)]
+    assert int(values[0].split()[1]) > 2**20
+
+
 async def test_counters_never_shrink(asked: Asked) -> None:
     first, _ = asked.worker(1, os.getpid()), asked.worker(2, os.getppid())
     first.requests = 10

@@ -213,7 +213,8 @@ def test_configuration_is_read_again_and_a_broken_one_refused(apihour_daemon, ap
         "house:Container", *options, "--log-config", "logging.ini", cwd=app)
     before = [worker.pid for worker in daemon.workers()]
     broken = {
-        "conf.py": ["workers = 'lots'\n", "syntax error here\n", "1 / 0\n", "worker_class = 'gevent'\n"],
+        "conf.py": ["workers = 'lots'\n", "syntax error here\n", "1 / 0\n",
+                    "worker_class = 'gevent'\n"],
         "logging.ini": ["nonsense\n", good.replace("StreamHandler", "NoSuchHandler")],
     }
     originals = {name: (app / name).read_text() for name in broken}

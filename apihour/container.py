@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Callable, Mapping
+from concurrent.futures import BrokenExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -117,9 +118,17 @@ class Container:
         """Run a picklable function in a process of its own pool, leaving the loop free.
 
         The pool has as many processes as ``config["cpu_processes"]`` says (default 1) and
-        starts on first use. Raises what the function raises.
+        starts on first use. Raises what the function raises, and BrokenProcessPool when a
+        process of the pool has died; the next call starts a new pool.
         """
-        return await self.loop.run_in_executor(self._cpu_pool, functools.partial(function, *args))
+        pool = self._cpu_pool
+        try:
+            return await self.loop.run_in_executor(pool, functools.partial(function, *args))
+        except BrokenExecutor:
+            if self.__dict__.get("_cpu_pool") is pool:
+                del self.__dict__["_cpu_pool"]
+            pool.shutdown(wait=False)
+            raise
 
     @functools.cached_property
     def _cpu_pool(self) -> ProcessPoolExecutor:

@@ -7,6 +7,7 @@ import contextlib
 import os
 import sys
 from collections.abc import AsyncIterator
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -198,5 +199,20 @@ async def test_cpu_work_runs_in_another_process() -> None:
         assert await container.run_cpu(os.getpid) != os.getpid()
         with pytest.raises(ZeroDivisionError):
             await container.run_cpu(divmod, 1, 0)
+    finally:
+        await container.close_made()
+
+
+async def test_cpu_work_goes_on_after_a_process_of_the_pool_died() -> None:
+    container = Container()
+    try:
+        before = await container.run_cpu(os.getpid)
+        with pytest.raises(BrokenProcessPool):
+            await container.run_cpu(os._exit, 1)
+        assert await container.run_cpu(os.getpid) not in (before, os.getpid())
+        died = await asyncio.gather(
+            container.run_cpu(os._exit, 1), container.run_cpu(os.getpid), return_exceptions=True)
+        assert isinstance(died[0], BrokenProcessPool)
+        assert await container.run_cpu(os.getpid) != os.getpid()
     finally:
         await container.close_made()

@@ -37,6 +37,7 @@ _CAP_SYS_NICE = 23
 
 @dataclass(frozen=True)
 class _Lowered:
+    base: int
     nice: int
     until: float
 
@@ -54,8 +55,9 @@ class Priority:
             return
         if not can_undo() or (uid != os.geteuid() and not _has_cap_sys_nice()):
             return
-        nice = min(os.getpriority(os.PRIO_PROCESS, 0) + NICE, _LOWEST)
-        self._lowered[pid] = _Lowered(nice, time.monotonic() + _PART * boot_timeout)
+        base = os.getpriority(os.PRIO_PROCESS, 0)
+        nice = min(base + NICE, _LOWEST)
+        self._lowered[pid] = _Lowered(base, nice, time.monotonic() + _PART * boot_timeout)
         self._all_threads(pid, lambda tid: os.setpriority(os.PRIO_PROCESS, tid, nice))
 
     def restore(self, pid: int) -> None:
@@ -63,11 +65,11 @@ class Priority:
         lowered = self._lowered.pop(pid, None)
         if lowered is None:
             return
-        base = os.getpriority(os.PRIO_PROCESS, 0)
 
         def back(tid: int) -> None:
-            if os.getpriority(os.PRIO_PROCESS, tid) == lowered.nice:  # else its own choice
-                os.setpriority(os.PRIO_PROCESS, tid, base)
+            now = os.getpriority(os.PRIO_PROCESS, tid)
+            if now >= lowered.nice:  # what os.nice() has added stays; else its own choice
+                os.setpriority(os.PRIO_PROCESS, tid, lowered.base + now - lowered.nice)
 
         self._all_threads(pid, back)
 

@@ -94,12 +94,18 @@ def test_one_that_was_not_lowered_is_left_alone(child: Child) -> None:
     assert nices(child.pid) == {LOWERED}
 
 
-def test_a_nice_value_of_the_applications_own_stays(undoable: None, child: Child) -> None:
+@pytest.mark.parametrize(("chosen", "left"), [
+    (LOWERED + 2, BASE + 2),  # os.nice(2), as at a start that was not lowered
+    (LOWERED - 2, LOWERED - 2),
+])
+def test_a_nice_value_of_the_applications_own_stays(
+    undoable: None, child: Child, chosen: int, left: int
+) -> None:
     priority = make()
     priority.lower(child.pid, mine, 60.0)
-    os.setpriority(os.PRIO_PROCESS, child.pid, LOWERED + 2)
+    os.setpriority(os.PRIO_PROCESS, child.pid, chosen)
     priority.restore(child.pid)
-    assert nices(child.pid) == {LOWERED + 2}
+    assert nices(child.pid) == {left}
 
 
 def test_it_ends_after_a_part_of_the_boot_timeout(

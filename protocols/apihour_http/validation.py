@@ -5,6 +5,7 @@ Rules, for every parameter after the request:
 - named like a path parameter: its value, as the annotation says;
 - annotated with a msgspec Struct or a dataclass: decoded from the JSON body, or from the
   query when the parameter is called ``query``;
+- annotated with something made of these (``Item | None``, ``list[Item]``): from the body;
 - anything else annotated: one parameter of the query, with the default it declares.
 
 A value that does not fit is answered 422 with the path of the fault (RFC 9110 15.5.21).
@@ -84,6 +85,13 @@ def is_model(kind: Any) -> bool:
         dataclasses.is_dataclass(kind) or hasattr(kind, "__struct_fields__"))
 
 
+def _holds_model(kind: Any) -> bool:
+    """Whether a value of `kind` is a model, or may have one within."""
+    return (
+        is_model(kind) or is_model(typing.get_origin(kind))
+        or any(map(_holds_model, typing.get_args(kind))))
+
+
 def plan(endpoint: Endpoint) -> Plan | None:
     """The plan of an endpoint, None when it only takes the request.
 
@@ -113,8 +121,8 @@ def plan(endpoint: Endpoint) -> Plan | None:
                 f"{endpoint.name}: expected an annotation, or a path with {{{name}}}")
         kind = hints.get(name, Any)
         source = "path" if name in in_path else "query"
-        if source == "query" and is_model(kind):
-            source = "fields" if name == "query" else "body"
+        if source == "query" and _holds_model(kind):
+            source = "fields" if name == "query" and is_model(kind) else "body"
         parameters.append(Parameter(name, source, kind, declared.default))
     if parameters:
         msgspec()

@@ -118,6 +118,44 @@ async def test_the_document_and_its_page() -> None:
     assert "<script" not in page
 
 
+async def test_what_is_made_of_models_is_the_body() -> None:
+    routes = Routes()
+
+    @routes.post("/perhaps")
+    def perhaps(request: Request, item: Item | None = None) -> Any:
+        return item.name if item else "none"
+
+    @routes.post("/several")
+    def several(request: Request, items: list[Item]) -> str:
+        return ",".join(item.name for item in items)
+
+    @routes.get("/named")
+    def named(request: Request, name: str | None = None, tags: list[str] = []) -> Any:  # noqa: B006
+        return {"name": name, "tags": tags}
+
+    item = {"name": "a", "price": 1}
+    async with serving(routes) as served, aiohttp.ClientSession(served.url) as session:
+        async def ask(method: str, path: str, **more: Any) -> tuple[int, str]:
+            async with session.request(method, path, **more) as answer:
+                return answer.status, await answer.text()
+
+        assert await ask("POST", "/perhaps", json=item) == (200, "a")
+        assert await ask("POST", "/perhaps") == (200, "none")
+        assert (await ask("POST", "/perhaps", json={"name": 1}))[0] == 422
+        assert await ask("POST", "/several", json=[item, {**item, "name": "b"}]) == (200, "a,b")
+        status, problem = await ask("POST", "/several", json=[item, {"name": "b"}])
+        assert status == 422 and '"$[1]"' in problem
+        assert await ask("GET", "/named?name=x&tags=y") == (200, '{"name":"x","tags":["y"]}')
+        async with session.get("/openapi.json") as answer:
+            paths = (await answer.json())["paths"]
+    assert [paths[path]["post"]["requestBody"]["required"] for path in ("/perhaps", "/several")] \
+        == [False, True]
+    several_body = paths["/several"]["post"]["requestBody"]["content"]["application/json"]
+    assert several_body["schema"] == {
+        "type": "array", "items": {"$ref": "#/components/schemas/Item"}}
+    assert "parameters" not in paths["/perhaps"]["post"]
+
+
 async def test_the_document_is_an_option() -> None:
     plain = Routes()
     plain.get("/")(lambda request: {})

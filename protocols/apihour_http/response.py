@@ -131,6 +131,8 @@ class Renderer:
         if isinstance(result, Response):
             body, content_type = self._body(result.body)
             headers = result.headers
+            if result.status in _BODILESS:
+                content_type = ""
             if content_type and not any(name.lower() == "content-type" for name, _ in headers):
                 headers = [*headers, ("Content-Type", content_type)]
             return result.status, headers, body
@@ -177,7 +179,8 @@ def _is_aiohttp(result: Any) -> bool:
 
 
 def _from_aiohttp(result: Any) -> tuple[int, list[tuple[str, str]], bytes]:
-    body = getattr(result, "body", None)
+    # A StreamResponse, a FileResponse too, has no body: it writes one, to a request of aiohttp.
+    body = getattr(result, "body", result)
     if body is not None and not isinstance(body, bytes | bytearray):
         raise TypeError(f"{result!r}: only answers with a ready body leave a direct endpoint")
     headers = [

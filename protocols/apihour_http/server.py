@@ -152,6 +152,9 @@ class HTTPServer:
         self._router = Router(endpoints)
         self.plain = self._router.plain
         self.known = self._router.known
+        # What is at "*" (RFC 9110 9.3.7); OPTIONS of one path is not that of the server.
+        self._everywhere: Methods = {} if self.app is not None else {
+            e.method.encode(): e for e in endpoints if e.method != "OPTIONS"}
         self._missing = Endpoint("*", "*", _not_found, False, {})
 
     def _tick(self) -> None:
@@ -254,7 +257,8 @@ class HTTPServer:
         """What is declared at `target`, judged first; nothing when no route claims it."""
         if len(target) > self.options.max_line:
             raise BadRequest("the request target is too long", 414)
-        return self._router.resolve(self.checker.check_target(method, target))
+        target = self.checker.check_target(method, target)
+        return (self._everywhere, {}) if target == b"*" else self._router.resolve(target)
 
     def stand_in(self, method: bytes, methods: Methods) -> Endpoint | None:
         """The endpoint for what no route claims; None when it is the application's."""

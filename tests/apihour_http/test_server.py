@@ -390,3 +390,43 @@ async def test_statistics_count_answers_and_times() -> None:
     assert len(record["latency"]["counts"]) == len(record["latency"]["bounds"]) + 1
     assert record["latency"]["sum"] > 0
     assert record["connections"] == 1 and record["in_flight"] == 0
+
+
+async def test_an_answer_of_aiohttp_without_a_ready_body_is_an_error(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    routes = Routes()
+    routes.get("/file")(lambda request: web.FileResponse(__file__))
+    routes.get("/stream")(lambda request: web.StreamResponse())
+    routes.get("/ready")(lambda request: web.Response(text="x"))
+    async with serving(routes) as served, aiohttp.ClientSession(served.url) as session:
+        for path, status in (("/file", 500), ("/stream", 500), ("/ready", 200)):
+            async with session.get(path) as answer:
+                assert answer.status == status, path
+    told = "not prepared>: only answers with a ready body leave a direct endpoint\n"
+    assert caplog.text.count(told) == 2
+
+
+async def test_an_answer_without_a_body_has_no_type_for_it() -> None:
+    routes = Routes()
+    for status in (204, 304):
+        routes.get(f"/{status}")(lambda request, status=status: Response(status, None, "x"))
+    routes.get("/own")(lambda request: Response(304, {"Content-Type": "a/b"}, "x"))
+    async with serving(routes) as served:
+        for path, kind in (("/204", False), ("/304", False), ("/own", True)):
+            raw = await served.ask(get(path, "Connection: close"))
+            assert raw.endswith(b"\r\n\r\n") and b"Content-Length" not in raw
+            assert (b"Content-Type" in raw) is kind, path
+
+
+async def test_options_of_the_whole_server() -> None:
+    ask = b"OPTIONS * HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
+    routes = make_routes()
+    routes.options("/")(lambda request: "of the path")
+    async with serving(routes) as served:
+        raw = await served.ask(ask)
+        assert raw.startswith(b"HTTP/1.1 204 ")
+        assert b"Allow: GET, HEAD, OPTIONS, POST, PUT\r\n" in raw
+        assert (await served.ask(ask.replace(b"*", b"/"))).endswith(b"of the path")
+    async with serving(routes, make_app()) as served:
+        assert (await served.ask(ask)).startswith(b"HTTP/1.1 404 ")

@@ -10,7 +10,8 @@ Rules:
 
 from __future__ import annotations
 
-from typing import Any
+from time import monotonic, time
+from typing import TYPE_CHECKING, Any
 
 from apihour_http.errors import BadRequest, HTTPError
 from apihour_http.head import (
@@ -24,6 +25,9 @@ from apihour_http.head import (
 )
 from apihour_http.request import Head, Request
 from apihour_http.wire import DISCARD, HELD, HTTP, UPGRADED, UPGRADING, Wire
+
+if TYPE_CHECKING:
+    from apihour_http.access import AccessLog
 
 __all__ = ["Intake"]
 
@@ -134,6 +138,10 @@ class Intake(Wire):
 
     def start_hosted(self, exchange: Any) -> None:
         """Run the application's handler."""
+        raise NotImplementedError
+
+    def log(self, request: Request, status: int, size: int, now: float) -> None:
+        """Enter a direct request into the access log."""
         raise NotImplementedError
 
     # -- feeding
@@ -341,7 +349,7 @@ class Intake(Wire):
                 error = BadRequest("")
             elif pending in self.queue:
                 self.queue.remove(pending)
-        self.refusal = error
+        self.refusal, self.refused = error, pending
         self.set_detour(DISCARD)
         if self.current is None and not self.queue:
             self.send_refusal()
@@ -349,13 +357,27 @@ class Intake(Wire):
     def send_refusal(self) -> None:
         """Send the refusal whose turn has come; an empty one only closes."""
         error, self.refusal = self.refusal, None
+        refused, self.refused = self.refused, None
         if error is None or self.transport is None or self.transport.is_closing():
             return
         if error.detail or not isinstance(error, BadRequest):
-            _, _, data, _ = self.server.renderer.render(error, "Connection: close\r\n", False)
+            status, size, data, _ = self.server.renderer.render(
+                error, "Connection: close\r\n", False)
             self.write(data)
-            self.server.counters.classes[error.status // 100] += 1
+            self.server.counters.classes[status // 100] += 1
+            if self.server.log is not None:
+                self._log_refusal(refused, status, size, self.server.log)
         self.close_discarding()
+
+    def _log_refusal(self, refused: Any, status: int, size: int, log: AccessLog) -> None:
+        now = monotonic()
+        if refused is None:
+            since = self.head_since if self.head_bytes else self.arrived
+            log.add((time(), self.remote(), "-", "-", "-", status, size, now - since, None, None))
+        elif type(refused) is Request:
+            self.log(refused, status, size, now)
+        else:
+            refused.log(log, status, size, now)
 
 
 def _check_version(version: str) -> bool:

@@ -163,7 +163,7 @@ class Lane(Intake):
                     self._check_slow(request, now)
             self.conn.state = "idle"
             if server.log is not None:
-                self._log(request, 200, size, now)
+                self.log(request, 200, size, now)
             return
         self._answer_any(request, result)
 
@@ -196,7 +196,7 @@ class Lane(Intake):
             self._check_slow(request, now)
         self.conn.state = "idle"
         if server.log is not None:
-            self._log(request, status, size, now)
+            self.log(request, status, 0 if head_only else size, now)
         if last:
             self.close()
 
@@ -205,7 +205,8 @@ class Lane(Intake):
         if request.head.endpoint.inline and now - self.began > self.server.slow:
             self.server.warn_slow(request, now - self.began)
 
-    def _log(self, request: Request, status: int, size: int, now: float) -> None:
+    def log(self, request: Request, status: int, size: int, now: float) -> None:
+        """Enter the request into the access log."""
         assert self.server.log is not None
         referer = agent = None
         for name, value in request.head.fields:

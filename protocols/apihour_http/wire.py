@@ -62,7 +62,7 @@ class Wire(asyncio.Protocol):
         "head_bytes", "head_since", "held", "hosted", "idle_since", "large", "last_fields",
         "last_seen", "latest", "loop", "on_body", "on_message_begin", "on_url", "outbox",
         "outbox_bytes", "parser", "parts", "paused", "peer", "pending", "queue", "ready",
-        "refusal", "repeated", "server", "sized", "sized_fields", "starting",
+        "refusal", "refused", "repeated", "server", "sized", "sized_fields", "starting",
         "tail", "timer", "timer_at", "transport", "urls", "write", "write_mark",
         "write_paused",
     )
@@ -99,6 +99,7 @@ class Wire(asyncio.Protocol):
         self.held = b""
         self.tail = b""
         self.refusal: HTTPError | None = None
+        self.refused: Any = None  # the request of that refusal, when it is known
         self.detour = HTTP
         self.ready = True
         self.large = False
@@ -155,7 +156,7 @@ class Wire(asyncio.Protocol):
         self.ready = False
         self.queue.clear()
         self.held = self.tail = b""
-        self.pending = None
+        self.pending = self.refused = None
         current = self.current
         if self.hosted is not None:
             self.hosted.connection_lost(exc)

@@ -278,6 +278,52 @@ async def test_access_log_in_every_format(caplog: pytest.LogCaptureFixture) -> N
             assert expected in caplog.text, (style, lane)
 
 
+def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """The lines of the access log in the common format, without address and time."""
+    text = "\n".join(record.getMessage() for record in caplog.records)
+    return [line.partition("] ")[2] for line in text.splitlines()]
+
+
+async def test_head_is_logged_without_the_length_of_a_body(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level(logging.INFO, "apihour_http.access"):
+        async with serving(**everything("direct"), access_log="common") as served:
+            await served.ask(get("/x", "Connection: close").replace(b"GET", b"HEAD"))
+    assert lines(caplog) == ['"HEAD /x HTTP/1.1" 200 0']
+
+
+@LANES
+async def test_refusals_are_in_the_access_log(
+    lane: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    options = everything(lane) | {
+        "access_log": "common", "header_timeout": 0.05, "body_timeout": 0.05, "max_fields": 3}
+    chunked = get("/x\\", "Transfer-Encoding: chunked").replace(b"GET", b"POST")
+    requests = {
+        b"GET /\x1b\r\n\r\n": '"- - -" 400',
+        b"GET / HTTP/1.1\r\n\r\n": '"- - -" 400',
+        b"GET / HT": '"- - -" 408',
+        get("/", "A: b", "C: d", "E: f"): '"- - -" 431',
+        get("/", version="3.0"): '"- - -" ',
+        get("/" + "a" * 5000): '"- - -" 414',
+    }
+    if lane == "direct":
+        requests[chunked.replace(b"\\", b"?%22")] = '"POST /x?%22 HTTP/1.1" 408'
+        requests[get("/big", "Content-Length: 9999999")] = '"GET /big HTTP/1.1" 413'
+    with caplog.at_level(logging.INFO, "apihour_http.access"):
+        async with serving(**options) as served:
+            for data, expected in requests.items():
+                caplog.clear()
+                raw = await served.ask(data)
+                assert served.server.log is not None
+                served.server.log.flush()
+                status, _, body = raw.partition(b" ")[2].partition(b" ")
+                size = len(body.partition(b"\r\n\r\n")[2])
+                assert [line[:len(expected)] for line in lines(caplog)] == [expected], data
+                assert lines(caplog)[0].endswith(f'" {status.decode()} {size}'), data
+
+
 @LANES
 async def test_a_connection_that_is_gone_waits_for_no_garbage_collector(lane: str) -> None:
     routes, app = Routes(), web.Application()

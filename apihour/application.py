@@ -196,6 +196,11 @@ def _run_file(path: str) -> dict[str, Any]:
     try:
         with open(path, "rb") as file:
             exec(compile(file.read(), path, "exec"), names)
+    except SyntaxError as error:
+        # Its place is in no traceback: the last line there is ours.
+        where = f"{error.filename}:{error.lineno}: SyntaxError: {error.msg}"
+        raise ConfigurationError(
+            f"config file {path!r}: {where if error.lineno else blame(error)}") from error
     except (Exception, SystemExit) as error:
         raise ConfigurationError(f"config file {path!r}: {blame(error)}") from error
     return names

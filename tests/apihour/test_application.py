@@ -124,7 +124,7 @@ def test_the_containers_configuration(directory: Path) -> None:
 @pytest.mark.parametrize(("text", "message"), [
     ("timeout = 'x'\n", "setting timeout (--timeout): "),
     ("x = 1\nx = 1 / 0\n", "conf.py:2: x = 1 / 0: ZeroDivisionError"),
-    ("def broken(:\n", "SyntaxError"),
+    ("x = 1\ndef broken(:\n", "'conf.py': conf.py:2: SyntaxError: invalid syntax"),
     ("import sys\nsys.exit(0)\n", "conf.py:2: sys.exit(0): SystemExit: 0"),
     ("bind = 'nope'\n", "'nope'"),
 ])

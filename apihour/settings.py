@@ -115,6 +115,8 @@ TABLE: dict[str, Verdict] = {
     **{name: Verdict("refused", why) for name, why in _REFUSED.items()},
 }
 
+_LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
+
 GUNICORN_SETTINGS = tuple(KNOWN_SETTINGS)
 """gunicorn's own classes, taken before ours join the list below."""
 
@@ -237,6 +239,13 @@ def validate_text(value: Any) -> str | None:
     raise _fail(value, "a text")
 
 
+def validate_log_level(value: Any) -> str:
+    """The name of a level; gunicorn would take any other for ``info``."""
+    if str(value).strip().lower() not in _LOG_LEVELS:
+        raise _fail(value, f"one of {', '.join(_LOG_LEVELS)}")
+    return str(value).strip().lower()
+
+
 def validate_plain_address(value: Any) -> str | None:
     """An address of our own, or nothing; read later, but never one that asks for TLS."""
     text = validate_text(value)
@@ -338,6 +347,7 @@ class HostConfig(Config):  # type: ignore[misc]
                 setting.desc = setting.short = f"Refused: {verdict.why}."
         for cls in OWN:
             self.settings[cls.name] = cls()
+        self.settings["loglevel"].validator = validate_log_level
         self.settings["workers"].set(_default_workers())
         self.settings["logger_class"].default = "apihour.log.HostLogger"
         self.settings["logger_class"].set("apihour.log.HostLogger")

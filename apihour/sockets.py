@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from apihour.addresses import Address, parse_address
-from apihour.errors import BindError
+from apihour.errors import BindError, ConfigurationError
 from apihour.listeners import Listener, open_listeners
 
 __all__ = ["DEFAULT_CONSOLE", "discard", "may_open_shell", "open_binds", "open_extras"]
@@ -101,8 +101,11 @@ def _explain(error: BindError, missing: Sequence[Wanted], have: Sequence[Listene
 def open_extras(cfg: Any, have: Mapping[str, Listener]) -> dict[str, Listener]:
     """The console's and health's own listeners under `cfg`, those of `have` kept.
 
-    Raises AddressError or BindError with one line.
+    Raises ConfigurationError, AddressError or BindError with one line.
     """
+    if cfg.no_console and cfg.health:
+        raise ConfigurationError(f"--health {cfg.health!r}: the console process serves it; "
+                                 "expected no --no-console with it")
     wanted = {} if cfg.no_console else {"console": cfg.console, "health": cfg.health}
     kept: dict[str, Listener] = {}
     missing: list[Wanted] = []

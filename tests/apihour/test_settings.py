@@ -241,6 +241,10 @@ def test_web_concurrency(monkeypatch: pytest.MonkeyPatch) -> None:
     assert HostConfig().worker_count == WorkerCount(7, 7)
 
 
+def test_a_log_level_may_be_in_capitals(tmp_path: Path) -> None:
+    assert read(tmp_path, "--log-level", "DEBUG").loglevel == "debug"
+
+
 def test_linger_follows_keepalive_and_grace() -> None:
     cfg = HostConfig()
     cfg.set("graceful_timeout", 20)
@@ -282,6 +286,9 @@ def test_validators(validate: Any, good: dict[Any, Any], bad: list[Any]) -> None
     (["--workers", "0"], ConfigurationError, ["workers (--workers)", "'0'", "from 1 to 128"]),
     (["--max-rss", "5Q"], ConfigurationError, ["max_rss (--max-rss)", "'5Q'", "500M"]),
     (["-b", "nope"], ConfigurationError, ["'nope'", "HOST:PORT"]),
+    (["--log-level", "nope"], ConfigurationError, [
+        "setting loglevel (--log-level): 'nope'; "
+        "expected one of debug, info, warning, error, critical"]),
     (["--nope"], UsageError, ["--nope", "--help"]),
     (["--keys"], UsageError, ["--keys", "expected one argument"]),
 ])

@@ -13,7 +13,7 @@ import pytest
 
 from apihour import sockets as module
 from apihour.addresses import parse_address
-from apihour.errors import AddressError, BindError
+from apihour.errors import AddressError, BindError, ConfigurationError
 from apihour.listeners import Listener
 from apihour.sockets import discard, open_binds, open_extras
 
@@ -192,6 +192,14 @@ def test_extras_are_kept_opened_and_dropped(house: House) -> None:
     second = house.extras(first, console="127.0.0.1:0")
     assert second == {"console": first["console"]}
     assert house.extras(first, console="127.0.0.1:0", no_console="1") == {}
+
+
+def test_health_without_the_console_that_serves_it_is_refused(house: House) -> None:
+    with pytest.raises(ConfigurationError, match=(
+            r"^--health '127\.0\.0\.1:0': the console process serves it; "
+            r"expected no --no-console with it$")):
+        house.extras({}, health="127.0.0.1:0", no_console="1")
+    assert house.everything == []
 
 
 def test_the_default_console_is_kept_while_keys_allow_it(

@@ -104,6 +104,8 @@ def test_application(case, tmp_path):
         (["--log-config", "missing.ini"], ["missing.ini"]),
         (["--error-logfile", "missing/log"], ["missing/log"]),
         (["--health", "nonsense"], ["nonsense"]),
+        (["--health", "127.0.0.1:0", "--no-console"], ["'127.0.0.1:0'", "console process"]),
+        (["--log-level", "nope"], ["--log-level", "'nope'", "debug, info"]),
         (["--console", "nonsense"], ["nonsense"]),
     ],
 )

@@ -10,12 +10,21 @@ import dataclasses
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import UnionType
 from typing import Any
 
 __all__ = ["Options", "default_dumps", "default_loads"]
 
 LOG_FORMATS = ("off", "common", "combined", "json")
 PARSERS = ("auto", "httptools", "aiohttp")
+_AT_LEAST_ONE = ("budget", "threads")  # with 0 nothing would ever be answered
+_EXPECTED: dict[str, tuple[type | UnionType, str]] = {
+    "int": (int, "a whole number"),
+    "float": (int | float, "a number"),
+    "bool": (bool, "true or false"),
+    "str": (str, "a text"),
+}
+"""By the annotation of a field: the types it takes, and what to call them."""
 
 
 def default_dumps() -> Callable[[Any], str | bytes]:
@@ -93,9 +102,7 @@ class Options:
             if value not in allowed:
                 raise ValueError(f"option {name}={value!r}: expected one of {', '.join(allowed)}")
         for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, int | float) and not isinstance(value, bool) and value < 0:
-                raise ValueError(f"option {field.name}={value!r}: expected no negative number")
+            _check(field.name, str(field.type), getattr(self, field.name))
 
     def updated(self, changes: Mapping[str, Any]) -> Options:
         """Return these options with `changes`; ValueError names one that does not exist."""
@@ -104,3 +111,22 @@ class Options:
             if name not in known:
                 raise ValueError(f"option {name!r}: expected one of {', '.join(sorted(known))}")
         return dataclasses.replace(self, **changes)
+
+
+def _check(name: str, annotation: str, value: object) -> None:
+    """Raise ValueError naming an option whose value is of another type, or out of range."""
+    kind, *rest = annotation.split(" | ")
+    if value is None and rest == ["None"]:
+        return
+    if kind not in _EXPECTED:
+        if not callable(value):
+            raise ValueError(f"option {name}={value!r}: expected a callable")
+        return
+    types, expected = _EXPECTED[kind]
+    if not isinstance(value, types) or (isinstance(value, bool) and kind != "bool"):
+        raise ValueError(f"option {name}={value!r}: expected {expected}")
+    if isinstance(value, int | float):
+        if name in _AT_LEAST_ONE and value < 1:
+            raise ValueError(f"option {name}={value!r}: expected at least 1")
+        if not value >= 0:  # NaN is neither
+            raise ValueError(f"option {name}={value!r}: expected no negative number")

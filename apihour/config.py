@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from apihour.errors import ConfigurationError
 
-__all__ = ["ConfigTree", "environment_binds"]
+__all__ = ["ConfigTree", "environment_binds", "server_options"]
 
 _BIND_PREFIX = "APIHOUR_BIND_"
 
@@ -86,6 +86,33 @@ class ConfigTree:
             else:
                 config.setdefault(path.stem, content)
         return config
+
+
+def server_options(
+    config: Mapping[str, Any], name: str, known: Iterable[str]
+) -> dict[str, Any]:
+    """The section ``servers: NAME:`` of a container's configuration; empty where there is none.
+
+    `known` are the names of all servers. Raises ConfigurationError for a section of another
+    name, which would be ignored for ever, and for what is no mapping.
+    """
+    sections = config.get("servers")
+    if sections is None:
+        return {}
+    if not isinstance(sections, dict):
+        raise ConfigurationError(
+            f"servers: {sections!r}; expected a mapping of server name to options"
+        )
+    names = list(known)
+    for given in sections:
+        if given not in names:
+            raise ConfigurationError(f"servers: {given!r}: expected one of {', '.join(names)}")
+    options = sections.get(name)
+    if options is not None and not isinstance(options, dict):
+        raise ConfigurationError(
+            f"servers: {name!r}: {options!r}; expected a mapping of option to value"
+        )
+    return dict(options or {})
 
 
 def _read(path: Path) -> dict[str, Any]:

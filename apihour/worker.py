@@ -27,6 +27,7 @@ from apihour import faults
 from apihour.accept import Balance
 from apihour.binds import match_servers, one_kind
 from apihour.channel import Channel
+from apihour.config import server_options
 from apihour.connections import ConnectionTable
 from apihour.errors import ApihourError
 from apihour.hooks import call_class, call_hook, takes_sockets
@@ -281,8 +282,6 @@ class HostWorker(Worker):  # type: ignore[misc]
         return [serving for serving in self.servers.values() if not serving.is_shell]
 
     def _context(self, name: str) -> ServerContext:
-        sections = self.container.config.get("servers")
-        options = sections.get(name) if isinstance(sections, dict) else None
         cfg = self.cfg
         given = {key: cfg.settings[f"limit_request_{key}"] for key in _LIMITS}
         limits = {key: one.get() for key, one in given.items() if one.get() != one.default}
@@ -292,7 +291,7 @@ class HostWorker(Worker):  # type: ignore[misc]
             graceful_timeout=float(cfg.graceful_timeout),
             access_log=self.log.access_log if cfg.accesslog else None,
             access_log_format=cfg.access_log_format, debug=cfg.debug,
-            limits=limits, options=options if isinstance(options, dict) else {},
+            limits=limits, options=server_options(self.container.config, name, self.servers),
         )
 
     def _report_failure(self, error: BaseException) -> None:

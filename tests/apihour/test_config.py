@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from apihour.config import ConfigTree, environment_binds
+from apihour.config import ConfigTree, environment_binds, server_options
 from apihour.errors import ConfigurationError
 
 
@@ -103,3 +104,24 @@ def test_without_yaml_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.Mon
         tree.load()
     (tmp_path / "main" / "main.yaml").unlink()
     assert make_tree(tmp_path, main__main_json='{"a": 1}').load() == {"a": 1}
+
+
+@pytest.mark.parametrize(("config", "expected"), [
+    ({}, {}), ({"servers": None}, {}), ({"servers": {}}, {}), ({"servers": {"http": None}}, {}),
+    ({"servers": {"echo": {"x": 1}}}, {}),
+    ({"servers": {"http": {"max_body": 5}, "echo": None}}, {"max_body": 5}),
+])
+def test_the_options_of_one_server(config: dict[str, Any], expected: dict[str, Any]) -> None:
+    assert server_options(config, "http", ["http", "echo"]) == expected
+
+
+@pytest.mark.parametrize(("sections", "message"), [
+    ({"htp": {"max_body": 5}}, "servers: 'htp': expected one of http, echo"),
+    (5, "servers: 5; expected a mapping of server name to options"),
+    ([], "servers: []; expected a mapping of server name to options"),
+    ({"http": 5}, "servers: 'http': 5; expected a mapping of option to value"),
+])
+def test_options_of_no_server_are_refused(sections: Any, message: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        server_options({"servers": sections}, "http", ["http", "echo"])
+    assert str(caught.value) == message

@@ -1,5 +1,6 @@
 """What bad input gets: one line that names it, status 1, nothing left behind."""
 
+import json
 import os
 import socket
 import subprocess
@@ -115,6 +116,18 @@ def test_options(options, words, tmp_path):
     line = refused("app:Container", *console, *options, cwd=tmp_path)
     for word in words:
         assert word in line
+
+
+@pytest.mark.parametrize(("sections", "words"), [
+    ({"ech": {"max_body": 5}}, "servers: 'ech': expected one of echo"),
+    (5, "servers: 5; expected a mapping of server name to options"),
+])
+def test_options_of_no_server(sections, words, tmp_path):
+    module(tmp_path, "app", CONTAINER)
+    (tmp_path / "etc" / "main").mkdir(parents=True)
+    (tmp_path / "etc" / "main" / "main.json").write_text(json.dumps({"servers": sections}))
+    line = refused("app:Container", "--no-console", "--config_dir", "etc", cwd=tmp_path)
+    assert words in line
 
 
 def test_port_in_use_and_the_socket_opened_before_it_is_closed(tmp_path, system_apps):

@@ -38,14 +38,19 @@ __all__ = ["Runtime", "base_directory"]
 def base_directory(uid: int) -> Path:
     """The directory that holds all daemons of one user, on memory where there is some.
 
-    Not XDG_RUNTIME_DIR: it goes when its user logs out, and the daemon stays.
+    APIHOUR_RUNTIME_DIR is the only choice where it is set: the shell looks where it was told.
+    Not XDG_RUNTIME_DIR: it goes when its user logs out, and the daemon stays. Raises
+    ConfigurationError when there is no such directory.
     """
-    choices = [os.environ.get("APIHOUR_RUNTIME_DIR"), "/dev/shm", tempfile.gettempdir()]
+    told = os.environ.get("APIHOUR_RUNTIME_DIR")
+    choices = [told] if told else ["/dev/shm", tempfile.gettempdir()]
     for choice in choices:
-        if choice and os.path.isdir(choice) and os.access(choice, os.W_OK | os.X_OK):
+        if os.path.isdir(choice) and os.access(choice, os.W_OK | os.X_OK):
             return Path(choice) / f"apihour-{uid}"
+    if told:
+        raise ConfigurationError(f"APIHOUR_RUNTIME_DIR {told!r}: expected a writable directory")
     raise ConfigurationError(
-        f"runtime directory: none of {[c for c in choices if c]} is a writable directory; "
+        f"runtime directory: none of {choices} is a writable directory; "
         "set APIHOUR_RUNTIME_DIR to one"
     )
 

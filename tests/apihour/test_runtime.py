@@ -24,6 +24,24 @@ def test_directory_is_private(base: Path) -> None:
     assert base.stat().st_mode & 0o777 == 0o700
 
 
+@pytest.mark.parametrize("kind", ["missing", "file"])
+def test_a_directory_that_was_named_is_the_only_choice(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / kind
+    if kind == "file":
+        path.touch()
+    monkeypatch.setenv("APIHOUR_RUNTIME_DIR", str(path))
+    with pytest.raises(ConfigurationError) as caught:
+        base_directory(UID)
+    assert str(caught.value) == f"APIHOUR_RUNTIME_DIR {str(path)!r}: expected a writable directory"
+
+
+def test_an_empty_name_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("APIHOUR_RUNTIME_DIR", "")
+    assert base_directory(UID).name == f"apihour-{UID}"
+
+
 def test_a_directory_others_may_enter_is_refused(tmp_path: Path) -> None:
     loose = tmp_path / "loose"
     loose.mkdir()

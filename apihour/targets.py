@@ -15,10 +15,11 @@ import os
 import sys
 import traceback
 from types import TracebackType
-from typing import Any
+from typing import Any, get_args
 
 from apihour.container import Container
 from apihour.errors import TargetError
+from apihour.plugins import Kind, Registry, is_server
 
 __all__ = ["blame", "load_target", "split_target"]
 
@@ -51,7 +52,25 @@ def load_target(target: str) -> type[Container]:
         return found
     if isinstance(found, type) and issubclass(found, Container):
         raise TargetError(f"target {target!r}: {name} has no make_servers(); expected one")
+    _refuse_no_application(target, found)
     return wrap_application(found, name)
+
+
+def _refuse_no_application(target: str, found: object) -> None:
+    """Raise TargetError for what no plugin would serve under any name."""
+    registry = Registry.from_entry_points()
+    if registry.unusable:
+        return  # one of those may be what serves it; adapting it says why they cannot
+    kinds: tuple[Kind, ...] = get_args(Kind)
+    if any(is_server(found, kind) or any(plugin.accepts(found, kind) for plugin in registry)
+           for kind in kinds):
+        return
+    what = "a class" if isinstance(found, type) else f"an object of type {type(found).__name__}"
+    if not callable(getattr(found, "make_servers", None)):
+        what += " without make_servers()"
+    served = ", ".join(plugin.name for plugin in registry) or "none is installed"
+    raise TargetError(f"target {target!r}: {what}; expected a subclass of apihour.Container, "
+                      f"or an application for one of the plugins ({served})")
 
 
 def wrap_application(application: Any, name: str) -> type[Container]:

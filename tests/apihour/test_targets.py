@@ -11,6 +11,7 @@ import pytest
 
 from apihour.container import Container
 from apihour.errors import TargetError
+from apihour.plugins import Registry
 from apihour.targets import blame, load_target, split_target
 
 _numbers = itertools.count()
@@ -70,6 +71,28 @@ async def test_a_bare_application_is_wrapped(write: Write) -> None:
     assert list(container.make_servers()) == ["http"]
     assert container.make_servers()["http"].__module__ == name
     assert not cls.binds
+
+
+@pytest.mark.parametrize(("text", "what"), [
+    ("class it: pass", "a class without make_servers()"),
+    ("it = 5", "an object of type int without make_servers()"),
+    ("class C:\n    def make_servers(self): return {}\nit = C()", "an object of type C"),
+])
+def test_what_nothing_serves(text: str, what: str, write: Write) -> None:
+    said = refusal(f"{write(text)}:it")
+    assert f": {what}; expected a subclass of apihour.Container, or an application" in said
+    assert "http" in said
+
+
+async def test_a_plugin_that_cannot_be_loaded_might_have_served_it(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = write("it = 5")
+    registry = Registry()
+    registry.unusable["five"] = "five:plugin cannot be loaded"
+    monkeypatch.setattr(Registry, "from_entry_points", lambda: registry)
+    container: Any = load_target(f"{name}:it")()
+    assert container.make_servers() == {"http": 5}
 
 
 def test_no_such_module() -> None:

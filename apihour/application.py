@@ -6,7 +6,7 @@ import os
 import runpy
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from gunicorn import util
 from gunicorn.app.base import Application
@@ -20,7 +20,18 @@ from apihour.errors import ApihourError, ConfigurationError, UsageError
 from apihour.settings import HostConfig
 from apihour.targets import blame, load_target, split_target
 
-__all__ = ["HostApplication"]
+__all__ = ["AppState", "HostApplication"]
+
+
+class AppState(NamedTuple):
+    """What reading the configuration changes: the application's values, and the process'."""
+
+    cfg: HostConfig
+    target: str
+    tree: ConfigTree | None
+    bind_levels: list[list[str]]
+    directory: str
+    paths: list[str]
 
 
 class HostApplication(Application):  # type: ignore[misc]
@@ -166,6 +177,17 @@ class HostApplication(Application):  # type: ignore[misc]
     def resolve(self, declared: dict[str, list[str]]) -> dict[str, list[Address]]:
         """The binds after every override. Raises ConfigurationError."""
         return resolve_binds(declared, self.bind_levels)
+
+    def state(self) -> AppState:
+        """What reading the configuration changes, here and in this process."""
+        return AppState(
+            self.cfg, self.target, self.tree, self.bind_levels, os.getcwd(), list(sys.path))
+
+    def restore(self, state: AppState) -> None:
+        """Put everything back as it was when :meth:`state` was taken."""
+        self.cfg, self.target, self.tree, self.bind_levels = state[:4]
+        os.chdir(state.directory)
+        sys.path[:] = state.paths
 
     def reload(self) -> None:
         """Read the configuration anew. Raises ApihourError and changes nothing on failure."""

@@ -67,6 +67,7 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         self.consoles = ConsoleKeeper(self)
         self.templates = Templates(self)
         self.stopping = False
+        self.lingering = False
         self.boot_error: tuple[str, str] | None = None
         self.ever_ready = False
         self.came_up = False
@@ -83,6 +84,9 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
             self.generation = self.inheritance.generation
             if self.inheritance.operator_workers:
                 self.scale(self.inheritance.operator_workers)
+            elif self.inheritance.workers:
+                self.num_workers = self.inheritance.workers
+                self.num_workers = self.wanted_workers(self.cfg)
 
     # -- configuration ---------------------------------------------------------------------
 
@@ -102,8 +106,12 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         return binds
 
     def wanted_workers(self, cfg: Any) -> int:
-        """How many workers there should be: the operator's word counts over the file's."""
-        return self.operator_workers or cfg.workers
+        """How many workers there should be: the operator's word counts over the file's.
+
+        Within a range it is what the load has asked for so far.
+        """
+        count = cfg.worker_count
+        return self.operator_workers or min(max(self.num_workers, count.minimum), count.maximum)
 
     def start_probe(self) -> TemplateProbe:
         """Fork the child that imports the application."""
@@ -124,7 +132,12 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         named = systemd_sockets(os.environ, self.pid)
         self.systemd = bool(named) or bool(self.inheritance and self.inheritance.systemd)
         probe = self.start_probe()
-        report = probe.wait(self.cfg.boot_timeout)
+        signal.signal(signal.SIGTERM, _give_up)
+        try:
+            report = probe.wait(self.cfg.boot_timeout)
+        except BaseException:
+            probe.kill()
+            raise
         if not self.templates.settle(self.generation, probe):
             self._reap_one(probe.pid)
         probe.close()
@@ -469,7 +482,8 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         self.generation = reload.generation
         self.templates.keep_only(self.generation)
         self.scoreboard.set_fleet(Fleet.GENERATION, self.generation)
-        self.app.cfg = reload.cfg
+        assert reload.app_state is not None
+        self.app.restore(reload.app_state)
         self.setup(self.app)
         self.log.reopen_files()
         before = [*self.LISTENERS, *self.extra_listeners.values()]
@@ -478,19 +492,24 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         discard([listener for listener in before if listener not in now], now)
         for listener in self.LISTENERS:
             listener.apply(self.cfg.backlog)
-        self.cfg.on_reload(self)
         for worker in old:
             self.retire(worker)
         self.keeper.on_new_generation()
         ready = [worker for worker in self.live_workers() if worker.ready]
         if ready:
             self.consoles.manage(ready[0].report)
+        try:
+            self.cfg.on_reload(self)
+        except Exception:
+            self.log.exception("hook on_reload failed")
 
     def setup(self, app: Any) -> None:
-        """Take over a configuration; the operator's own worker count stays."""
+        """Take over a configuration; the worker count of operator and load stays."""
+        before = self.num_workers
         super().setup(app)
-        if self.operator_workers is not None:
-            self.num_workers = self.operator_workers
+        if before is not None:
+            self.num_workers = before
+            self.num_workers = self.wanted_workers(app.cfg)
 
     # -- signals ---------------------------------------------------------------------------
 
@@ -577,7 +596,7 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         if not handed_over:
             self.scoreboard.set_fleet(Fleet.UNREADY, 1)
         if graceful and not handed_over and self.ever_ready:
-            self._linger_unready()
+            graceful = self._linger_unready()
         listeners = [*self.LISTENERS, *self.extra_listeners.values()]
         self.LISTENERS = []
         self.extra_listeners = {}
@@ -602,13 +621,23 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         """Whether this arbiter owns the daemon; one still taking over does not."""
         return self.inheritance is None or self.inheritance.is_done
 
-    def _linger_unready(self) -> None:
-        """Load balancers see it first; go on serving for ``--drain-delay``."""
+    def _linger_unready(self) -> bool:
+        """Load balancers see it first; go on serving for ``--drain-delay``.
+
+        Returns whether to drain after it; told to leave at once, it is over at once.
+        """
         until = time.monotonic() + self.cfg.drain_delay
-        while (left := until - time.monotonic()) > 0:
-            if {signal.SIGINT, signal.SIGQUIT} & set(self.wait_for_signals(min(left, _IDLE))):
-                return
-            self.reap_workers()
+        self.lingering = True
+        try:
+            while (left := until - time.monotonic()) > 0:
+                if {signal.SIGINT, signal.SIGQUIT} & set(self.wait_for_signals(min(left, _IDLE))):
+                    return False
+                self.reap_workers()
+                self.keeper.keep()
+                self.murder_workers()
+        finally:
+            self.lingering = False
+        return True
 
     def _wait_for_workers(self, graceful: bool) -> None:
         limit = time.monotonic() + (float(self.cfg.graceful_timeout) if graceful else 0.0)
@@ -648,6 +677,11 @@ def _with_detail(message: str, detail: str) -> ApihourError:
     error = ApihourError(message)
     error.detail = detail
     return error
+
+
+def _give_up(sig: int, frame: Any) -> None:
+    """Told to stop before there is anything to stop."""
+    sys.exit(0)
 
 
 def _nothing() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from apihour.errors import ApihourError
 from apihour.reload import Phase, Reload
 from apihour.scoreboard import Fleet
 from apihour.upgrade import Upgrade
@@ -146,6 +147,8 @@ class Changes:
             self.upgrade = Upgrade(arbiter, waiter)
         except OSError as error:
             return f"no new process: {error.strerror}"
+        except ApihourError as error:
+            return str(error)
         return None
 
     def _advance_upgrade(self, upgrade: Upgrade) -> None:

@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 from apihour import faults
 from apihour.channel import Channel
+from apihour.errors import HookError
 from apihour.listeners import Listener
 from apihour.scoreboard import Fleet
+from apihour.targets import blame
 from apihour.worker import BLOCKED, HostWorker
 
 if TYPE_CHECKING:
@@ -69,7 +71,10 @@ class Children:
     def spawn(
         self, slot: int, generation: int, listeners: list[Listener], cfg: Any
     ) -> HostWorker:
-        """Fork one worker into a slot. Raises OSError when the system has no room for it."""
+        """Fork one worker into a slot.
+
+        Raises OSError when the system has no room for it, HookError when pre_fork failed.
+        """
         arbiter = self.arbiter
         ours, theirs = Channel.pair()
         arbiter.worker_age += 1
@@ -83,12 +88,15 @@ class Children:
         worker.scoreboard, worker.runtime = arbiter.scoreboard, arbiter.runtime
         worker.with_agent = not cfg.no_console
         worker.spawned = time.monotonic()
-        cfg.pre_fork(arbiter, worker)
-        sys.stdout.flush()
-        sys.stderr.flush()
+        reload = arbiter.changes.reload
+        if reload is not None and generation == reload.generation:
+            worker.app_state = reload.app_state
         try:
+            _call_hook("pre_fork", cfg.pre_fork, arbiter, worker)
+            sys.stdout.flush()
+            sys.stderr.flush()
             pid = arbiter.templates.fork(worker, theirs) or self._fork()
-        except OSError:
+        except BaseException:
             worker.row.clear()
             ours.close()
             theirs.close()
@@ -125,6 +133,8 @@ class Children:
         """The child's side of a spawn, which begins with `shed`; never returns."""
         try:
             shed()
+            if worker.app_state is not None:
+                self.arbiter.app.restore(worker.app_state)
             for listener in self.arbiter.LISTENERS:
                 # One that this reload gives up would go on taking connections in here.
                 if listener not in worker.sockets:
@@ -132,16 +142,19 @@ class Children:
             if worker.cfg is not self.arbiter.cfg:
                 worker.log.setup(worker.cfg)
             self.arbiter.log.debug("Booting worker %s with pid: %s", worker.name, os.getpid())
-            self.arbiter.cfg.post_fork(self.arbiter, worker)
+            _call_hook("post_fork", worker.cfg.post_fork, self.arbiter, worker)
             worker.init_process()
             status = 0
         except SystemExit as error:
             status = error.code if isinstance(error.code, int) else 1
+        except HookError as error:
+            worker.report_failure(error)
+            status = worker.exit_code
         except BaseException:
             self.arbiter.log.exception("Exception in worker process")
             status = 1
         try:
-            self.arbiter.cfg.worker_exit(self.arbiter, worker)
+            worker.cfg.worker_exit(self.arbiter, worker)
             sys.stdout.flush()
             sys.stderr.flush()
         finally:
@@ -174,7 +187,7 @@ class Children:
                      faults.stack_path(self.arbiter.runtime, worker.pid)):
             if os.path.lexists(path):
                 os.unlink(path)
-        self.arbiter.cfg.child_exit(self.arbiter, worker)
+        worker.cfg.child_exit(self.arbiter, worker)
 
     def lost(self, worker: HostWorker, status: int) -> None:
         """A worker nobody asked to leave has ended."""
@@ -213,6 +226,14 @@ class Children:
                                  worker.name, worker.pid)
                 worker.kill_at = now + 1.0
                 self.send(worker, signal.SIGKILL)
+
+
+def _call_hook(name: str, hook: Callable[..., Any], *arguments: Any) -> None:
+    """Call a hook of the configuration file. Raises HookError naming it and the line."""
+    try:
+        hook(*arguments)
+    except Exception as error:
+        raise HookError(f"hook {name} failed: {blame(error)}") from error
 
 
 def describe(status: int) -> str:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from apihour import faults
 from apihour.autoscale import Autoscaler, Load
+from apihour.errors import ApihourError
 from apihour.scoreboard import Fleet, State
 
 if TYPE_CHECKING:
@@ -54,17 +55,26 @@ class WorkerKeeper:
     # -- number ----------------------------------------------------------------------------
 
     def keep(self) -> None:
-        """Spawn what is missing, retire what is too many, replace what is worn."""
+        """Spawn what is missing, retire what is too many, replace what is worn.
+
+        During a reload only the dead are replaced, until the first old worker retires.
+        """
         arbiter = self.arbiter
-        if arbiter.stopping or arbiter.changes.reload is not None:
+        reload = arbiter.changes.reload
+        if arbiter.stopping and not arbiter.lingering:
             return
-        self._look()
+        if reload is not None and reload.has_replaced:
+            return
+        if reload is None:
+            self._look()
         now = time.monotonic()
         own = [w for w in arbiter.live_workers() if w.generation == arbiter.generation]
         taken = {worker.slot for worker in own}
         for slot in range(1, arbiter.num_workers + 1):
             if slot not in taken and now >= self._slot(slot).not_before:
                 self._spawn(slot)
+        if reload is not None:
+            return
         for worker in own:
             if worker.slot > arbiter.num_workers:
                 arbiter.retire(worker)
@@ -75,13 +85,13 @@ class WorkerKeeper:
         arbiter = self.arbiter
         try:
             return arbiter.spawn(slot, arbiter.generation, arbiter.LISTENERS, arbiter.cfg)
-        except OSError as error:
+        except (OSError, ApihourError) as error:
             state = self._slot(slot)
             state.failures += 1
             delay = _BACKOFF[min(state.failures, len(_BACKOFF) - 1)]
             state.not_before = time.monotonic() + delay
             arbiter.log.error("Worker slot %d: no new process: %s; next try in %.1f s",
-                              slot, error.strerror, delay)
+                              slot, getattr(error, "strerror", None) or error, delay)
             return None
 
     def is_waiting(self) -> bool:
@@ -202,11 +212,15 @@ class WorkerKeeper:
     def _check_heartbeat(self, worker: HostWorker, now: float) -> None:
         timeout = worker.cfg.timeout
         silent = now - worker.row.heartbeat
+        if worker.aborted_at:
+            # Told to go, it goes: an endpoint that caught the abort must not keep it.
+            if now - worker.aborted_at > _ABORT_TIME:
+                os.kill(worker.pid, signal.SIGKILL)
+            return
         if not timeout or worker.row.state == State.EXITING:
             return
         if silent <= timeout / 2:
             worker.stack_logged = False
-            worker.aborted_at = 0.0
             return
         log = self.arbiter.log
         if not worker.stack_logged:
@@ -216,14 +230,11 @@ class WorkerKeeper:
                         silent, faults.dump_stack(self.arbiter.runtime, worker.pid))
         if silent <= timeout:
             return
-        if not worker.aborted_at:
-            worker.aborted_at = now
-            log.critical("WORKER TIMEOUT: %s (pid: %s) is blocked for %.1f s (--timeout %g)",
-                         worker.name, worker.pid, silent, timeout)
-            self.arbiter.scoreboard.count_fleet(Fleet.TIMEOUTS)
-            os.kill(worker.pid, signal.SIGABRT)
-        elif now - worker.aborted_at > _ABORT_TIME:
-            os.kill(worker.pid, signal.SIGKILL)
+        worker.aborted_at = now
+        log.critical("WORKER TIMEOUT: %s (pid: %s) is blocked for %.1f s (--timeout %g)",
+                     worker.name, worker.pid, silent, timeout)
+        self.arbiter.scoreboard.count_fleet(Fleet.TIMEOUTS)
+        os.kill(worker.pid, signal.SIGABRT)
 
 
 def resident_bytes(pid: int) -> int:

@@ -19,6 +19,7 @@ from apihour.errors import ApihourError
 from apihour.sockets import discard
 
 if TYPE_CHECKING:
+    from apihour.application import AppState
     from apihour.arbiter import HostArbiter
     from apihour.listeners import Listener
     from apihour.probe import ProbeReport
@@ -56,6 +57,7 @@ class Reload:
         self.listeners: list[Listener] = []
         self.extras: dict[str, Listener] = {}
         self._opened: list[Listener] = []
+        self.app_state: AppState | None = None
         self._canary_until = 0.0
         self._surging = False
         self._losses = 0
@@ -63,6 +65,11 @@ class Reload:
     @property
     def is_over(self) -> bool:
         return self.phase in (Phase.DONE, Phase.FAILED)
+
+    @property
+    def has_replaced(self) -> bool:
+        """Whether old workers have retired already, for new ones in their place."""
+        return self._surging
 
     @property
     def workers(self) -> list[HostWorker]:
@@ -79,12 +86,15 @@ class Reload:
 
     def advance(self) -> None:
         """Go as far as is possible now."""
-        if self.phase is Phase.PROBING:
-            self._probe()
-        if self.phase is Phase.STARTING:
-            self._start()
-        if self.phase is Phase.WATCHING:
-            self._watch()
+        try:
+            if self.phase is Phase.PROBING:
+                self._probe()
+            if self.phase is Phase.STARTING:
+                self._start()
+            if self.phase is Phase.WATCHING:
+                self._watch()
+        except ApihourError as error:
+            self.fail(str(error))
 
     def fail(self, error: str, detail: str = "") -> None:
         """Take the new away; the old stays as it is."""
@@ -95,11 +105,21 @@ class Reload:
         if self.probe is not None:
             self._end_probe()
         self.arbiter.templates.drop(self.generation)
-        for worker in self.workers:
-            self.arbiter.retire(worker)
+        self._take_away()
         held = self.arbiter
         discard(self._opened, [*held.LISTENERS, *held.extra_listeners.values()])
         self._opened = []
+
+    def _take_away(self) -> None:
+        """Retire the new workers, but for those that serve where old ones have retired."""
+        new = self.workers
+        slots = {w.slot for w in self.arbiter.live_workers() if w not in new}
+        for worker in new:
+            if self._surging and worker.ready and worker.slot not in slots:
+                worker.generation = self.arbiter.generation
+                worker.row.generation = self.arbiter.generation
+            else:
+                self.arbiter.retire(worker)
 
     # -- phases ----------------------------------------------------------------------------
 
@@ -125,21 +145,28 @@ class Reload:
         if report.error:
             self.fail(report.error, report.detail)
             return
-        try:
-            self._prepare(report)
-        except ApihourError as error:
-            self.fail(str(error))
+        self._prepare(report)
 
     def _prepare(self, report: ProbeReport) -> None:
-        """New configuration and new listeners, beside the old ones."""
-        self.cfg = self.arbiter.read_config()
-        wanted = self.arbiter.app_binds(report.binds)
-        held = self.arbiter.extra_listeners
-        self.listeners, self._opened = self.arbiter.open_binds(
-            wanted, self.cfg, self.arbiter.LISTENERS
-        )
-        self.extras = self.arbiter.open_extras(self.cfg, held)
-        self._opened += [x for x in self.extras.values() if x not in held.values()]
+        """New configuration and new listeners, beside the old ones.
+
+        The arbiter goes back to its old directory and paths: what replaces an old worker
+        meanwhile, or after a refusal, is of the old kind.
+        """
+        app = self.arbiter.app
+        before = app.state()
+        try:
+            self.cfg = self.arbiter.read_config()
+            wanted = self.arbiter.app_binds(report.binds)
+            held = self.arbiter.extra_listeners
+            self.listeners, self._opened = self.arbiter.open_binds(
+                wanted, self.cfg, self.arbiter.LISTENERS
+            )
+            self.extras = self.arbiter.open_extras(self.cfg, held)
+            self._opened += [x for x in self.extras.values() if x not in held.values()]
+            self.app_state = app.state()._replace(cfg=self.cfg)
+        finally:
+            app.restore(before)
         self.phase = Phase.STARTING
 
     def _start(self) -> None:
@@ -188,12 +215,14 @@ class Reload:
         workers = self.workers
         requests = sum(worker.row.requests for worker in workers)
         errors = sum(worker.row.errors for worker in workers)
-        if requests >= 20 and errors / requests > self.cfg.canary_errors:
+        over = time.monotonic() >= self._canary_until
+        # A few answers prove little, until there will be no more of them.
+        if requests >= (1 if over else 20) and errors / requests > self.cfg.canary_errors:
             self.fail(
                 f"canary: {errors:g} of {requests:g} responses were 5xx; expected at most "
                 f"{self.cfg.canary_errors:.0%}"
             )
-        elif time.monotonic() >= self._canary_until:
+        elif over:
             self.phase = Phase.STARTING
 
     def on_worker_lost(self, worker: HostWorker, message: str, detail: str) -> None:

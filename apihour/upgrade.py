@@ -25,7 +25,9 @@ from gunicorn.pidfile import Pidfile
 
 from apihour.addresses import parse_address
 from apihour.channel import Channel
+from apihour.errors import HookError
 from apihour.listeners import Listener
+from apihour.targets import blame
 
 if TYPE_CHECKING:
     from apihour.arbiter import HostArbiter
@@ -46,13 +48,18 @@ class Upgrade:
         self.succeeded = False
         self.failed: str | None = None
         self._waiter = waiter
+        try:
+            arbiter.cfg.pre_exec(arbiter)
+        except Exception as error:
+            raise HookError(f"hook pre_exec failed: {blame(error)}") from error
         self._channel, theirs = Channel.pair()
         self.is_open = True
         listeners = [*arbiter.LISTENERS, *arbiter.extra_listeners.values()]
         facts = {
             "runtime": str(arbiter.runtime.path), "channel": theirs.fileno(),
             "systemd": arbiter.systemd, "arbiter": arbiter.pid,
-            "operator_workers": arbiter.operator_workers, "generation": arbiter.generation,
+            "operator_workers": arbiter.operator_workers, "workers": arbiter.num_workers,
+            "generation": arbiter.generation,
             "listeners": [
                 {"name": x.name, "address": str(x.address), "fd": x.fileno(),
                  "owns_path": x.owns_path, "slot": x.slot}
@@ -60,7 +67,6 @@ class Upgrade:
             ],
         }
         arbiter.log.info("Upgrade: starting a new arbiter")
-        arbiter.cfg.pre_exec(arbiter)
         environment = {**arbiter.cfg.env_orig, VARIABLE: json.dumps(facts)}
         for key in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):
             environment.pop(key, None)
@@ -143,6 +149,7 @@ class Inheritance:
         self.runtime = str(facts["runtime"])
         self.systemd = bool(facts["systemd"])
         self.operator_workers: int | None = facts.get("operator_workers")
+        self.workers: int | None = facts.get("workers")
         self.generation = int(facts["generation"]) + 1
         self.is_done = False
         self._channel = Channel(socket.socket(fileno=facts["channel"]))

@@ -18,7 +18,7 @@ import sys
 import time
 import traceback
 from collections.abc import Awaitable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gunicorn import util
 from gunicorn.workers.base import Worker
@@ -39,6 +39,9 @@ from apihour.scoreboard import Fleet, Row, Scoreboard, State
 from apihour.serving import AncestorServer, Serving
 from apihour.targets import load_target
 from apihour.tls import prepare as prepare_tls
+
+if TYPE_CHECKING:
+    from apihour.application import AppState
 
 __all__ = ["BEAT", "BLOCKED", "BOOT_FAILED", "HostWorker"]
 
@@ -72,6 +75,7 @@ class HostWorker(Worker):  # type: ignore[misc]
     stack_logged = False
     aborted_at = 0.0
     failure: tuple[str, str] | None = None
+    app_state: AppState | None = None
     report: dict[str, Any]
 
     def __init__(
@@ -117,7 +121,7 @@ class HostWorker(Worker):  # type: ignore[misc]
         try:
             prepare_tls(self.cfg, self.sockets)  # while keys of root's can be read
         except ApihourError as error:
-            self._report_failure(error)
+            self.report_failure(error)
             sys.exit(self.exit_code)
         util.set_owner_process(self.cfg.uid, self.cfg.gid, initgroups=self.cfg.initgroups)
         util.seed()
@@ -127,7 +131,7 @@ class HostWorker(Worker):  # type: ignore[misc]
         try:
             self._agent = self._make_agent()
         except Exception as error:
-            self._report_failure(error)
+            self.report_failure(error)
             sys.exit(self.exit_code)
         try:
             self.run()
@@ -168,7 +172,7 @@ class HostWorker(Worker):  # type: ignore[misc]
                 config = self.app.container_config()
                 self.loop = call_class(container_class, "make_event_loop", config=config)
             except Exception as error:
-                self._report_failure(error)
+                self.report_failure(error)
                 return
             asyncio.set_event_loop(self.loop)
             if self.cfg.debug:
@@ -204,7 +208,7 @@ class HostWorker(Worker):  # type: ignore[misc]
                 starting.cancel()
                 await asyncio.wait({starting})
             elif (error := starting.exception()) is not None:
-                self._report_failure(error)
+                self.report_failure(error)
             else:
                 await giving_up
                 await self._retire()
@@ -294,7 +298,8 @@ class HostWorker(Worker):  # type: ignore[misc]
             limits=limits, options=server_options(self.container.config, name, self.servers),
         )
 
-    def _report_failure(self, error: BaseException) -> None:
+    def report_failure(self, error: BaseException) -> None:
+        """Tell the arbiter why this worker will not serve."""
         self.exit_code = BOOT_FAILED
         message = str(error) if isinstance(error, ApihourError) else repr(error)
         detail = "".join(traceback.format_exception(error))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 from unittest.mock import Mock
 
 from apihour.probe import ProbeReport
@@ -51,6 +51,24 @@ class FakeProbe:
         self.closed = True
 
 
+class FakeApp:
+    """An application whose state is one word."""
+
+    def __init__(self) -> None:
+        self.word = "old"
+
+    def state(self) -> Any:
+        return FakeState(self.word)
+
+    def restore(self, state: Any) -> None:
+        self.word = state.word
+
+
+class FakeState(NamedTuple):
+    word: str
+    cfg: Any = None
+
+
 class FakeListener:
     def __init__(self, name: str) -> None:
         self.name = name
@@ -85,7 +103,8 @@ class FakeArbiter:
         self.generation = 1
         self.num_workers = workers
         self.operator_workers: int | None = None
-        self.stopping = False
+        self.stopping = self.lingering = False
+        self.app = FakeApp()
         self.changes: Any = SimpleNamespace(reload=None)
         self.cfg = make_cfg(workers=workers, **options)
         self.fresh_cfg: Any = self.cfg
@@ -103,7 +122,7 @@ class FakeArbiter:
         self.probe = FakeProbe()
         self.binds_error: Exception | None = None
         self.extras_error: Exception | None = None
-        self.spawn_error: OSError | None = None
+        self.spawn_error: Exception | None = None
         self.signals: list[tuple[Any, Any]] = []
         self._pids = iter(range(5001, 9999))
 
@@ -119,8 +138,9 @@ class FakeArbiter:
             slot=slot, generation=generation, name=f"{slot}.{generation}", pid=next(self._pids),
             listeners=listeners, cfg=cfg, ready=False, spawned=self.clock.now, due=0,
             failure=None, stack_logged=False, aborted_at=0.0, sent=[],
-            row=SimpleNamespace(requests=0.0, errors=0.0, lag=0.0, heartbeat=self.clock.now,
-                                state=State.STARTING, blocks=0.0),
+            row=SimpleNamespace(
+                generation=generation, requests=0.0, errors=0.0, lag=0.0,
+                heartbeat=self.clock.now, state=State.STARTING, blocks=0.0),
         )
         worker.channel = SimpleNamespace(send=lambda **message: worker.sent.append(message))
         self.workers.append(worker)
@@ -136,6 +156,7 @@ class FakeArbiter:
     def read_config(self) -> Any:
         if isinstance(self.fresh_cfg, Exception):
             raise self.fresh_cfg
+        self.app.word = "new"
         return self.fresh_cfg
 
     def app_binds(self, declared: Any) -> Any:
@@ -158,6 +179,7 @@ class FakeArbiter:
     def adopt(self, reload: Any) -> None:
         self.adopted = reload
         self.generation = reload.generation
+        self.app.restore(reload.app_state)
 
     def signal(self, sig: Any, frame: Any) -> None:
         self.signals.append(("arbiter", sig))

@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import signal
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from apihour import keep
+from apihour.errors import HookError
 from apihour.keep import WorkerKeeper, cpu_seconds, resident_bytes
 from apihour.scoreboard import Fleet, State
 from apihour.settings import WorkerCount
@@ -70,9 +72,50 @@ def test_spawns_what_is_missing_and_retires_what_is_too_many(make: Any) -> None:
 def test_leaves_the_number_alone_while_stopping_or_reloading(make: Any, state: str) -> None:
     house = make()
     house.arbiter.stopping = state == "stopping"
-    house.arbiter.changes.reload = object() if state == "reloading" else None
+    # One that has begun to replace: which of the two belongs into a slot, it knows best.
+    reload = SimpleNamespace(has_replaced=True) if state == "reloading" else None
+    house.arbiter.changes.reload = reload
     house.turn()
     assert house.names() == []
+
+
+@pytest.mark.parametrize("state", ["lingering", "reloading"])
+def test_the_dead_are_replaced_as_long_as_the_old_serve(make: Any, state: str) -> None:
+    house = make(workers=2)
+    first, _ = house.up()
+    house.clock.now += 60
+    house.lose(first)
+    house.arbiter.stopping = house.arbiter.lingering = state == "lingering"
+    if state == "reloading":
+        house.arbiter.changes.reload = SimpleNamespace(has_replaced=False)
+        house.arbiter.spawn(3, 2, [], house.arbiter.cfg)  # of the new generation
+    house.turn()
+    assert house.names()[:2] == ["1.1", "2.1"]
+    assert house.retired == []
+
+
+def test_a_hook_that_fails_is_tried_later_and_later(make: Any) -> None:
+    house = make(workers=1)
+    house.arbiter.spawn_error = HookError("hook pre_fork failed: c.py:1: ...")
+    house.turn()
+    assert house.names() == []
+    assert "hook pre_fork failed" in house.arbiter.log.lines[-1]
+    house.arbiter.spawn_error = None
+    house.turn()
+    assert house.names() == []
+    house.turn(0.2)
+    assert house.names() == ["1.1"]
+
+
+def test_one_that_was_told_to_go_goes_even_when_it_answers_again(make: Any) -> None:
+    house = make(workers=1, timeout=10)
+    (worker,) = house.up()
+    house.turn(5.1, beat=False)
+    house.turn(5.0, beat=False)
+    house.turn(0.5)
+    assert house.kills == [(worker.pid, signal.SIGABRT)]
+    house.turn(0.6)
+    assert house.kills[-1] == (worker.pid, signal.SIGKILL)
 
 
 def test_workers_of_another_generation_do_not_count(make: Any) -> None:

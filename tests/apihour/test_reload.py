@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from apihour import reload as module
-from apihour.errors import BindError, ConfigurationError
+from apihour.errors import BindError, ConfigurationError, HookError
 from apihour.probe import ProbeReport
 from apihour.reload import Phase, Reload
 from tests.apihour.fake_arbiter import Clock, FakeArbiter, FakeListener, make_cfg
@@ -261,6 +261,55 @@ def test_a_canary_that_answers_5xx_fails_the_reload(
     if failed:
         assert h.reload.error == "canary: 6 of 100 responses were 5xx; expected at most 5%"
         assert h.unharmed()
+
+
+def test_few_answers_are_judged_when_no_more_can_come(house: Any) -> None:
+    h = house(canary=1, canary_time=5.0)
+    h.begin()
+    h.imported()
+    h.ready()
+    (canary,) = h.reload.workers
+    canary.row.requests, canary.row.errors = 4, 2
+    h.clock.now += 5.0
+    h.reload.advance()
+    assert h.reload.error == "canary: 2 of 4 responses were 5xx; expected at most 5%"
+    assert h.unharmed()
+
+
+def test_a_late_failure_keeps_what_has_replaced_old_ones(house: Any) -> None:
+    h = house(workers=3, surge=1)
+    h.begin()
+    h.imported()
+    h.ready()
+    h.reload.advance()
+    assert h.reload.has_replaced
+    serving = len([w for w in h.arbiter.workers if w.ready])
+    h.reload.fail("the rest cannot start")
+    left = h.arbiter.workers
+    assert len([w for w in left if w.ready]) == serving >= 3
+    assert {w.generation for w in left} == {w.row.generation for w in left} == {1}
+    assert sorted(w.slot for w in left) == [1, 2, 3]
+
+
+def test_the_arbiter_is_of_the_old_kind_until_the_commit(house: Any) -> None:
+    h = house()
+    h.begin()
+    h.imported()
+    assert h.arbiter.app.word == "old"
+    assert h.reload.app_state.word == "new"
+    h.ready()
+    h.reload.advance()
+    assert h.reload.phase is Phase.DONE
+    assert h.arbiter.app.word == "new"
+
+
+def test_a_hook_that_fails_refuses_the_reload(house: Any) -> None:
+    h = house()
+    h.arbiter.spawn_error = HookError("hook pre_fork failed: c.py:1: boom")
+    h.begin()
+    h.imported()
+    assert h.reload.error == "hook pre_fork failed: c.py:1: boom"
+    assert h.unharmed()
 
 
 def test_a_canary_that_dies_fails_the_reload(house: Any) -> None:

@@ -67,7 +67,7 @@ class House:
         self.arbiter: Any = SimpleNamespace(
             LISTENERS=self.listeners[:1], extra_listeners={"console": self.listeners[1]},
             runtime=SimpleNamespace(path="/run/somewhere"), systemd=True, pid=os.getpid(),
-            operator_workers=3, generation=7, log=FakeLog(),
+            operator_workers=3, num_workers=3, generation=7, log=FakeLog(),
             app=SimpleNamespace(directory=str(self.directory)),
             cfg=SimpleNamespace(env_orig=environment, pre_exec=lambda arbiter: None,
                                 boot_timeout=30.0),

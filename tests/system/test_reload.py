@@ -379,3 +379,38 @@ def test_reload_while_a_worker_is_stopped(apihour_daemon, app):
     daemon.wait(lambda: stopped not in {w.pid for w in daemon.workers()}, "its end")
     daemon.wait(lambda: not os.path.exists(f"/proc/{stopped}"), "its being reaped")
     assert get(daemon)["version"] == "1"
+
+
+@pytest.mark.parametrize("hook", ["pre_fork", "post_fork"])
+def test_a_hook_that_fails_refuses_the_reload(apihour_daemon, app, hook):
+    daemon = apihour_daemon(
+        "house:Container", *configure(app, "http=127.0.0.1:0"), cwd=app, workers=None)
+    before = {worker.pid for worker in daemon.workers("serving")}
+    configure(app, "http=127.0.0.1:0", more=f"def {hook}(server, worker): raise ValueError('no')")
+    outcome = daemon.reload()
+    assert not outcome.ok
+    assert f"hook {hook} failed: conf.py:" in outcome.error
+    assert {worker.pid for worker in daemon.workers("serving")} == before
+    assert get(daemon)["version"]
+    configure(app, "http=127.0.0.1:0")
+    assert daemon.reload().ok
+    # What dies now is replaced by workers of the good configuration.
+    victim = daemon.kill(daemon.workers("serving")[0])
+    daemon.wait(lambda: len(daemon.workers("serving")) == 2
+                and victim not in {worker.pid for worker in daemon.workers()}, "a replacement")
+
+
+def test_a_hook_after_the_commit_cannot_undo_it(apihour_daemon, app):
+    daemon = apihour_daemon(
+        "house:Container", *configure(app, "http=127.0.0.1:0"), cwd=app, workers=None)
+    configure(app, "http=127.0.0.1:0", more="def on_reload(server): raise ValueError('no')")
+    assert daemon.reload().ok
+    daemon.wait_log("hook on_reload failed")
+    daemon.wait(lambda: generations(daemon) == {2}, "the old workers to leave")
+
+
+def test_told_to_stop_during_the_first_import_nothing_stays(apihour_daemon, app):
+    deploy(app, "slow", text="import time\ntime.sleep(20)\nVERSION = 1\n")
+    daemon = apihour_daemon("house:Container", cwd=app, wait=False)
+    daemon.wait_log("Starting apihour")
+    assert daemon.terminate() == 0

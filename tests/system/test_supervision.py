@@ -133,19 +133,21 @@ def test_max_age_and_max_rss(apihour_daemon, app):
     daemon.wait_log(r"holds 3\d\d MiB \(--max-rss 300 MiB\)")
 
 
+# A plain def runs inside the parser's callback, which takes an exit for an error.
+@pytest.mark.parametrize("endpoint", ["block", "stuck"])
 def test_blocked_loop_is_logged_at_half_the_timeout_and_killed_at_the_timeout(
-        apihour_daemon, app):
+        apihour_daemon, app, endpoint):
     daemon = apihour_daemon("house:Container", "--timeout", "2", cwd=app)
     sock, victim = worker_of(daemon)
     with sock, Load("connection", daemon.address("http"), connections=2, think=0.01,
                     timeout=30) as load:
         load.wait_answers(5)
         began = time.monotonic()
-        sock.sendall(b"GET /block/30 HTTP/1.1\r\nHost: x\r\n\r\n")
+        sock.sendall(f"GET /{endpoint}/30 HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         daemon.wait_log(rf"pid: {victim}\) is blocked for")
         logged = time.monotonic() - began
         # The very line it hangs on, from the user's own file.
-        daemon.wait_log(r'house\.py", line \d+ in block')
+        daemon.wait_log(rf'house\.py", line \d+ in {endpoint}')
         daemon.wait_log("WORKER TIMEOUT")
         killed = time.monotonic() - began
         daemon.wait(lambda: other_than(daemon, [victim]), "its replacement")

@@ -35,6 +35,12 @@ async def block(request):
     return {"pid": os.getpid()}
 
 
+@routes.get("/stuck/{seconds}")
+def stuck(request):
+    time.sleep(float(request.match_info["seconds"]))
+    return {"pid": os.getpid()}
+
+
 @routes.get("/spin/{seconds}")
 async def spin(request):
     until = time.process_time() + float(request.match_info["seconds"])

@@ -14,12 +14,15 @@ from dataclasses import replace
 from typing import Any
 
 from apihour.addresses import Address, parse_address
-from apihour.errors import BindError, ConfigurationError
+from apihour.errors import AddressError, BindError, ConfigurationError
 from apihour.listeners import Listener, open_listeners
 
 __all__ = ["DEFAULT_CONSOLE", "discard", "may_open_shell", "open_binds", "open_extras"]
 
 DEFAULT_CONSOLE = "127.0.0.1:8022"
+# What the console reads at its start, and what must be in it.
+_KEY_FILES = {"ssh_host_ed25519_key": b"PRIVATE KEY-----", "authorized_keys": b""}
+_LONGEST_KEY = 65536
 
 Wanted = tuple[str, Address, int]
 
@@ -101,7 +104,7 @@ def _explain(error: BindError, missing: Sequence[Wanted], have: Sequence[Listene
 def open_extras(cfg: Any, have: Mapping[str, Listener]) -> dict[str, Listener]:
     """The console's and health's own listeners under `cfg`, those of `have` kept.
 
-    Raises ConfigurationError, AddressError or BindError with one line.
+    Raises ConfigurationError or BindError with one line.
     """
     if cfg.no_console and cfg.health:
         raise ConfigurationError(f"--health {cfg.health!r}: the console process serves it; "
@@ -115,13 +118,37 @@ def open_extras(cfg: Any, have: Mapping[str, Listener]) -> dict[str, Listener]:
             text = str(held.address)  # the default one, opened when it was free
         if not text:
             continue
-        address = parse_address(text)
+        try:
+            address = parse_address(text)
+        except AddressError as error:
+            raise ConfigurationError(f"--{name}: {error}") from error
         if held is not None and held.address.place == address.place:
             kept[name] = held
         else:
+            if name == "console" and text == cfg.console:
+                _see_keys(cfg.keys)
             missing.append((f"@{name}", address, 0))
     opened = open_listeners(missing, cfg.backlog, {}, cfg.umask, (cfg.uid, cfg.gid))
     return {**kept, **{listener.name[1:]: listener for listener in opened}}
+
+
+def _see_keys(directory: str) -> None:
+    """Refuse a shell that was asked for, when the keys that are there cannot be read."""
+    if os.path.lexists(directory) and not os.path.isdir(directory):
+        raise ConfigurationError(f"--keys {directory!r}: expected a directory")
+    for name, mark in _KEY_FILES.items():
+        path = os.path.join(directory, name)
+        try:
+            with open(path, "rb") as file:
+                text = file.read(_LONGEST_KEY)
+        except FileNotFoundError:
+            continue  # it is made, or said how to make it
+        except OSError as error:
+            raise ConfigurationError(f"--keys {directory!r}: {path}: {error.strerror}; "
+                                     "expected a file that can be read") from error
+        if mark not in text:
+            raise ConfigurationError(
+                f"--keys {directory!r}: {path}: expected a private key in PEM format")
 
 
 def may_open_shell(cfg: Any) -> bool:

@@ -219,6 +219,23 @@ def test_one_bad_worker_of_two_ends_the_start(tmp_path):
     assert "the second one" in refused("app:Container", "--no-console", "-w", "2", cwd=tmp_path)
 
 
+def test_a_shell_with_keys_that_cannot_be_read(system_apps, tmp_path):
+    keys = tmp_path / "keys"
+    words = ("house:Container", "--console", "127.0.0.1:0", "--keys", str(keys), "-w", "1")
+    keys.write_text("")
+    assert refused(*words, cwd=system_apps) == f"--keys {str(keys)!r}: expected a directory"
+    keys.unlink()
+    (keys / "authorized_keys").mkdir(parents=True)
+    assert refused(*words, cwd=system_apps).endswith(
+        "authorized_keys: Is a directory; expected a file that can be read")
+    (keys / "authorized_keys").rmdir()
+    (keys / "ssh_host_ed25519_key").write_text("garbage")
+    assert refused(*words, cwd=system_apps).endswith(
+        "ssh_host_ed25519_key: expected a private key in PEM format")
+    wrong = ("house:Container", "--console", "nonsense", "-w", "1")
+    assert refused(*wrong, cwd=system_apps).startswith("--console: bind address 'nonsense'")
+
+
 @pytest.mark.parametrize("garbage", [b"\x00" * 100, b"\xff\xfe" * 5000, b"GET / HTTP/9.9\r\n\r\n",
                                      b"\x16\x03\x01\x02\x00" + os.urandom(500), b"\r\n" * 1000])
 def test_garbage_costs_its_own_connection_only(apihour_module_daemon, system_apps, garbage):

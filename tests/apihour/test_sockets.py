@@ -213,7 +213,7 @@ def test_the_default_console_is_kept_while_keys_allow_it(
 
 
 def test_a_bad_or_taken_address_of_an_extra(house: House) -> None:
-    with pytest.raises(ConfigurationError, match="--console: .*'nope'"):
+    with pytest.raises(ConfigurationError, match=r"--console: .*'nope'"):
         house.extras({}, console="nope")
     with (socket.create_server(("127.0.0.1", 0)) as taken,
           pytest.raises(BindError, match="address in use")):

@@ -44,6 +44,8 @@ def test_only_replacements_are_lowered_and_only_until_they_serve(apihour_daemon,
     assert daemon.reload().ok
     assert starts() == [probe, worker, worker]
     daemon.wait(serving_at_full_priority, "their priority")
+    # One that retires already would not be missed.
+    daemon.wait(lambda: {w.generation for w in daemon.workers()} == {2}, "the old to leave")
     victim = daemon.kill(daemon.workers("serving")[0])
     daemon.wait(lambda: len(pids(daemon) - {victim}) == 2, "its replacement")
     assert starts() == [BASE]

@@ -170,7 +170,7 @@ def test_bad_deploys_change_nothing_and_are_reported(apihour_daemon, app):
         deploy(app, "good")
         assert daemon.reload().ok
         # An old worker may still take the connection that comes as it is told to leave.
-    daemon.wait(lambda: get(daemon)["version"] == "good", "the new code")
+        daemon.wait(lambda: get(daemon)["version"] == "good", "the new code")
     assert not load.report.lost, load.report
 
 

@@ -1,7 +1,10 @@
 """How many workers the load asks for; pure arithmetic over what was measured.
 
-Rules: up quickly, by one, when workers are busy or their loops lag; down slowly, by one,
-when one fewer would still leave room.
+Rules:
+
+- Up quickly, by one, when workers are busy or their loops lag; down slowly, by one, when one
+  fewer would still leave room.
+- Both are smoothed: a look is a moment, and a loop that is late three times in four is late.
 """
 
 from __future__ import annotations
@@ -32,6 +35,8 @@ class Autoscaler:
 
     def __init__(self) -> None:
         self._before: dict[int, float] = {}
+        self._lags: dict[int, float] = {}
+        self._share: float | None = None
         self._last = 0.0
         self._busy_since: float | None = None
         self._idle_since: float | None = None
@@ -44,11 +49,12 @@ class Autoscaler:
         known = [load for load in loads if load.pid in self._before]
         used = sum(load.cpu - self._before[load.pid] for load in known)
         self._before = {load.pid: load.cpu for load in loads}
+        self._lags = {load.pid: _mean(self._lags.get(load.pid), load.lag) for load in loads}
         self._last = now
         if not known or elapsed <= 0:
             return max(minimum, min(maximum, current))
-        share = used / elapsed / len(known)
-        lagging = min(load.lag for load in loads) > self.LAG
+        share = self._share = _mean(self._share, used / elapsed / len(known))
+        lagging = min(self._lags.values()) > self.LAG
         self._busy_since = self._since(self._busy_since, now, share > self.BUSY or lagging)
         spare = current > minimum and share * current / max(1, current - 1) < self.IDLE
         self._idle_since = self._since(self._idle_since, now, spare and not lagging)
@@ -57,6 +63,8 @@ class Autoscaler:
             wanted, self._busy_since = current + 1, None
         elif self._idle_since is not None and now - self._idle_since >= self.DOWN_AFTER:
             wanted, self._idle_since = current - 1, None
+        if wanted != current:
+            self._share = None  # of another number of workers
         return max(minimum, min(maximum, wanted))
 
     @staticmethod
@@ -64,3 +72,8 @@ class Autoscaler:
         if not condition:
             return None
         return before if before is not None else now
+
+
+def _mean(before: float | None, now: float) -> float:
+    """Half of what is new, half of all that was."""
+    return now if before is None else (before + now) / 2

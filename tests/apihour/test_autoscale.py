@@ -67,6 +67,20 @@ def test_loops_that_lag_count_as_busy() -> None:
     assert Fleet(2).run(10, total_cpu=0.2, lag=0.3)[-1] > 2
 
 
+def test_loops_that_lag_at_most_looks_count_as_busy() -> None:
+    fleet = Fleet(2)
+    for lag in (0.3, 0.02, 0.25, 0.4, 0.05, 0.3):  # the CPU itself was given to others
+        fleet.run(1, total_cpu=0.8, lag=lag)
+    assert fleet.count > 2
+
+
+def test_a_loop_that_was_late_once_does_not() -> None:
+    fleet = Fleet(2)
+    for lag in (0.0, 0.3, 0.0, 0.0, 0.3, 0.0):
+        fleet.run(1, total_cpu=0.8, lag=lag)
+    assert fleet.count == 2
+
+
 def test_a_burst_between_does_not_add_up() -> None:
     fleet = Fleet(2)
     fleet.run(1, 0.1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import runpy
 import sys
@@ -53,18 +54,21 @@ class HostApplication(Application):  # type: ignore[misc]
         Relative paths are relative to where the command was started, also after a reload.
         Raises ApihourError with one line.
         """
-        before = os.getcwd()
+        # By descriptor: a deploy may have removed the directory that this process is in.
+        before = os.open(".", os.O_RDONLY)
         try:
-            os.chdir(self.directory)
+            self._enter_start_directory()
             cfg, target, tree, levels = self._read()
         except ApihourError:
-            os.chdir(before)
+            os.fchdir(before)
             raise
         except (Exception, SystemExit) as error:
-            os.chdir(before)
+            os.fchdir(before)
             if isinstance(error, SystemExit) and error.code in (0, 2):
                 raise  # --help, --version and argparse's own message
             raise ConfigurationError(str(error) or repr(error)) from error
+        finally:
+            os.close(before)
         self.cfg, self.target, self.tree, self.bind_levels = cfg, target, tree, levels
 
     def _read(self) -> tuple[HostConfig, str, ConfigTree | None, list[list[str]]]:
@@ -109,6 +113,15 @@ class HostApplication(Application):  # type: ignore[misc]
         self._enter_directory(cfg)
         cfg.validate()
         return cfg, target, tree, [level for level in levels if level]
+
+    def _enter_start_directory(self) -> None:
+        try:
+            os.chdir(self.directory)
+        except OSError as error:
+            raise ConfigurationError(
+                f"{self.directory!r}, where apihour was started: {error.strerror}; expected a "
+                "directory that stays: a link to the release that is current, say"
+            ) from error
 
     @staticmethod
     def _enter_directory(cfg: HostConfig) -> None:
@@ -180,13 +193,21 @@ class HostApplication(Application):  # type: ignore[misc]
 
     def state(self) -> AppState:
         """What reading the configuration changes, here and in this process."""
-        return AppState(
-            self.cfg, self.target, self.tree, self.bind_levels, os.getcwd(), list(sys.path))
+        return AppState(self.cfg, self.target, self.tree, self.bind_levels,
+                        self.working_directory(), list(sys.path))
+
+    def working_directory(self) -> str:
+        """Where this process is; when a deploy has removed that, where one like it would be."""
+        try:
+            return os.getcwd()
+        except FileNotFoundError:
+            return str(self.cfg.chdir)
 
     def restore(self, state: AppState) -> None:
         """Put everything back as it was when :meth:`state` was taken."""
         self.cfg, self.target, self.tree, self.bind_levels = state[:4]
-        os.chdir(state.directory)
+        with contextlib.suppress(FileNotFoundError):  # removed: we stay in what is left of it
+            os.chdir(state.directory)
         sys.path[:] = state.paths
 
     def reload(self) -> None:
@@ -218,13 +239,8 @@ def _run_file(path: str) -> dict[str, Any]:
     try:
         with open(path, "rb") as file:
             exec(compile(file.read(), path, "exec"), names)
-    except SyntaxError as error:
-        # Its place is in no traceback: the last line there is ours.
-        where = f"{error.filename}:{error.lineno}: SyntaxError: {error.msg}"
-        raise ConfigurationError(
-            f"config file {path!r}: {where if error.lineno else blame(error)}") from error
     except (Exception, SystemExit) as error:
-        raise ConfigurationError(f"config file {path!r}: {blame(error)}") from error
+        raise ConfigurationError(f"config file {path!r}: {_place(error)}") from error
     return names
 
 
@@ -233,7 +249,15 @@ def _run_module(name: str) -> dict[str, Any]:
     try:
         return runpy.run_module(name, run_name="__config__")
     except (Exception, SystemExit) as error:
-        raise ConfigurationError(f"config file 'python:{name}': {blame(error)}") from error
+        raise ConfigurationError(f"config file 'python:{name}': {_place(error)}") from error
+
+
+def _place(error: BaseException) -> str:
+    """What went wrong in a configuration file, and where."""
+    if isinstance(error, SyntaxError) and error.lineno:
+        # Its place is in no traceback: the last line there is ours.
+        return f"{error.filename}:{error.lineno}: SyntaxError: {error.msg}"
+    return blame(error)
 
 
 def _last(*values: Any) -> Any:

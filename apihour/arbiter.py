@@ -211,7 +211,7 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
             str(self.runtime.arbiter_socket), (cfg.uid, cfg.gid), self.commands.dispatch
         )
         facts = {
-            "pid": self.pid, "target": self.app.target, "directory": os.getcwd(),
+            "pid": self.pid, "target": self.app.target, "directory": self.app.working_directory(),
             "name": self.proc_name, "version": __version__, "started": time.time(),
             "console": not cfg.no_console,
         }
@@ -242,6 +242,9 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         """Start, then turn until told to stop; leaves by SystemExit."""
         try:
             self.start()
+        except SystemExit:  # told to stop: no failure
+            self._undo_start()
+            raise
         except BaseException as error:
             if self.inheritance is not None:
                 self.inheritance.fail(str(error), getattr(error, "detail", ""))

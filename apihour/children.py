@@ -48,6 +48,8 @@ class Children:
         for message in messages:
             if message.get("event") == "ready":
                 self._on_ready(worker, message)
+            elif message.get("event") == "begun":
+                worker.under_way = str(message.get("what"))
             elif message.get("event") == "failed":
                 worker.failure = (str(message.get("message")), str(message.get("detail", "")))
 
@@ -155,6 +157,9 @@ class Children:
             status = 1
         try:
             worker.cfg.worker_exit(self.arbiter, worker)
+        except BaseException:
+            self.arbiter.log.exception("hook worker_exit failed")
+        try:
             sys.stdout.flush()
             sys.stderr.flush()
         finally:
@@ -187,7 +192,10 @@ class Children:
                      faults.stack_path(self.arbiter.runtime, worker.pid)):
             if os.path.lexists(path):
                 os.unlink(path)
-        worker.cfg.child_exit(self.arbiter, worker)
+        try:
+            worker.cfg.child_exit(self.arbiter, worker)
+        except Exception:
+            self.arbiter.log.exception("hook child_exit failed")
 
     def lost(self, worker: HostWorker, status: int) -> None:
         """A worker nobody asked to leave has ended."""

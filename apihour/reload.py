@@ -16,6 +16,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from apihour.errors import ApihourError
+from apihour.scoreboard import worker_name
 from apihour.sockets import discard
 
 if TYPE_CHECKING:
@@ -118,6 +119,7 @@ class Reload:
             if self._surging and worker.ready and worker.slot not in slots:
                 worker.generation = self.arbiter.generation
                 worker.row.generation = self.arbiter.generation
+                worker.name = worker_name(worker.slot, worker.generation)
             else:
                 self.arbiter.retire(worker)
 

@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-__all__ = ["ROWS", "Fleet", "Row", "RowRecord", "Scoreboard", "State"]
+__all__ = ["ROWS", "Fleet", "Row", "RowRecord", "Scoreboard", "State", "worker_name"]
 
 ROWS = 512  # generations of workers that may live side by side, retiring ones included
 _FIELDS = 32
@@ -149,8 +149,8 @@ class Row:
 
     @property
     def worker(self) -> str:
-        """The worker's name, ``slot.generation``."""
-        return f"{int(self.slot)}.{int(self.generation)}"
+        """The worker's name."""
+        return worker_name(int(self.slot), int(self.generation))
 
     def record(self) -> RowRecord:
         """Return the row as it is now."""
@@ -236,3 +236,8 @@ class Scoreboard:
         self.rows = ()
         self.cells.release()
         self._map.close()
+
+
+def worker_name(slot: int, generation: int) -> str:
+    """What a worker is called everywhere: ``slot.generation``."""
+    return f"{slot}.{generation}"

@@ -154,6 +154,9 @@ def test_a_configuration_module_is_read_anew(directory: Path) -> None:
     assert app.cfg.timeout == 55
     with pytest.raises(ConfigurationError, match=r"config file 'python:conf_missing': .*ImportErr"):
         HostApplication(["hello:Container", "-c", "python:conf_missing"])
+    (directory / "conf_module.py").write_text("timeout = 5\nthis one wrong\n")
+    with pytest.raises(ConfigurationError, match=r"conf_module.py:2: SyntaxError: invalid syntax"):
+        HostApplication(["hello:Container", "-c", "python:conf_module"])
 
 
 def test_unknown_names_in_a_file_are_the_users_own(directory: Path) -> None:

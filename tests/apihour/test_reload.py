@@ -289,6 +289,7 @@ def test_a_late_failure_keeps_what_has_replaced_old_ones(house: Any) -> None:
     assert len([w for w in left if w.ready]) == serving >= 3
     assert {w.generation for w in left} == {w.row.generation for w in left} == {1}
     assert sorted(w.slot for w in left) == [1, 2, 3]
+    assert sorted(w.name for w in left) == ["1.1", "2.1", "3.1"]
 
 
 def test_the_arbiter_is_of_the_old_kind_until_the_commit(house: Any) -> None:

@@ -1,6 +1,7 @@
 """Gated reload: nothing is lost when it goes well, nothing changes when it does not."""
 
 import os
+import shutil
 import signal
 import socket
 import time
@@ -412,8 +413,59 @@ def test_a_hook_after_the_commit_cannot_undo_it(apihour_daemon, app):
     daemon.wait(lambda: generations(daemon) == {2}, "the old workers to leave")
 
 
+def test_hooks_at_a_workers_end_that_fail_are_logged_and_it_is_replaced(apihour_daemon, app):
+    daemon = apihour_daemon(
+        "house:Container", *configure(app, "http=127.0.0.1:0", more=(
+            "def child_exit(server, worker): raise ValueError('child')\n"
+            "def worker_exit(server, worker): raise ValueError('worker')")),
+        cwd=app, workers=None)
+    daemon.wait_ready(2)
+    gone = daemon.kill(daemon.workers("serving")[0])
+    daemon.wait_log("hook child_exit failed")
+    daemon.wait_log("ended: killed by SIGKILL; replacing it")
+    daemon.wait(lambda: len(daemon.workers("serving")) == 2
+                and gone not in {worker.pid for worker in daemon.workers()}, "a replacement")
+    assert daemon.reload().ok
+    daemon.wait_log("hook worker_exit failed")
+    assert daemon.terminate() == 0
+
+
 def test_told_to_stop_during_the_first_import_nothing_stays(apihour_daemon, app):
     deploy(app, "slow", text="import time\ntime.sleep(20)\nVERSION = 1\n")
-    daemon = apihour_daemon("house:Container", cwd=app, wait=False)
-    daemon.wait_log("Starting apihour")
+    daemon = apihour_daemon("house:Container", "--log-file", "error.log", cwd=app, wait=False)
+    errors = app / "error.log"
+    daemon.wait(lambda: errors.exists() and "Starting apihour" in errors.read_text(), "its start")
     assert daemon.terminate() == 0
+    assert "ERROR" not in errors.read_text() + daemon.log
+
+
+def test_a_release_is_switched_by_a_link_and_the_old_one_removed(apihour_daemon, app, tmp_path):
+    releases = [tmp_path / "releases" / number for number in ("1", "2", "3")]
+    for release in releases:
+        shutil.copytree(app, release)
+        deploy(release, release.name)
+    current = tmp_path / "current"
+
+    def switch(release):
+        (tmp_path / "new").symlink_to(release)
+        (tmp_path / "new").rename(current)
+
+    switch(releases[0])
+    daemon = apihour_daemon("house:Container", cwd=current, env={"PWD": str(current)})
+    assert get(daemon)["version"] == "1"
+    switch(releases[1])
+    shutil.rmtree(releases[0])
+    assert daemon.reload().ok
+    daemon.wait(lambda: get(daemon)["version"] == "2", "the second release")
+    deploy(releases[2], "3", text="syntax error here")
+    switch(releases[2])
+    shutil.rmtree(releases[1])
+    assert "version.py:1" in daemon.reload().error
+    assert get(daemon)["version"] == "2"
+    deploy(releases[2], "3")
+    assert daemon.upgrade().ok
+    daemon.wait(lambda: get(daemon)["version"] == "3", "the third release")
+    daemon.wait(lambda: generations(daemon) == {3}, "the old workers to leave")
+    current.unlink()
+    assert f"{str(current)!r}, where apihour was started" in daemon.reload().error
+    assert get(daemon)["version"] == "3"

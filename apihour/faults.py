@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import faulthandler
 import os
+import re
 import signal
 import time
 from pathlib import Path
 
 from apihour.runtime import Runtime
 
-__all__ = ["STACK_SIGNAL", "dump_stack", "is_stopped", "read_stack", "register", "stack_path",
-           "unregister"]
+__all__ = ["STACK_SIGNAL", "dump_frames", "dump_stack", "is_stopped", "read_stack", "register",
+           "stack_path", "unregister"]
 
 STACK_SIGNAL = signal.SIGRTMIN + 7 if hasattr(signal, "SIGRTMIN") else int(signal.SIGIO)
 """Makes a worker write the stack of every thread to :func:`stack_path`.
@@ -25,6 +26,7 @@ A real-time signal, which nothing else uses; macOS has none.
 
 _WAIT = 0.1  # seconds the arbiter gives a worker to write; faulthandler takes under 1 ms
 _MOST = 16384  # bytes of a stack worth logging
+_FRAME = re.compile(r'^  File "(.*)", line (\d+) in ', re.MULTILINE)
 
 
 def stack_path(runtime: Runtime, pid: int) -> Path:
@@ -89,3 +91,12 @@ def dump_stack(runtime: Runtime, pid: int) -> str:
         before = size
         time.sleep(0.005)
     return read_stack(runtime, pid) or f"process {pid} wrote no stack within {_WAIT:g} s"
+
+
+def dump_frames(stack: str) -> list[tuple[str, int]]:
+    """Files and lines of what :func:`dump_stack` returned, the innermost last.
+
+    They are those of the thread that took the signal: the main one, where the loop runs.
+    """
+    main = stack.rpartition("Current thread")[2]
+    return [(path, int(line)) for path, line in _FRAME.findall(main)][::-1]

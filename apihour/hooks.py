@@ -8,7 +8,12 @@ from typing import Any
 from apihour.errors import ApihourError, HookError
 from apihour.targets import blame
 
-__all__ = ["call_class", "call_hook", "takes_sockets"]
+__all__ = ["call_class", "call_hook", "hook_title", "takes_sockets"]
+
+
+def hook_title(cls: type[Any], name: str) -> str:
+    """A hook as failures name it: ``container module:Container: start()``."""
+    return f"container {cls.__module__}:{cls.__qualname__}: {name}()"
 
 
 async def call_hook(container: Any, name: str, *args: Any) -> Any:
@@ -38,9 +43,7 @@ def call_class(cls: type[Any], name: str, **keywords: Any) -> Any:
 
 
 def _failed(cls: type[Any], name: str, error: BaseException) -> HookError:
-    return HookError(
-        f"container {cls.__module__}:{cls.__qualname__}: {name}() failed: {blame(error)}"
-    )
+    return HookError(f"{hook_title(cls, name)} failed: {blame(error)}")
 
 
 def takes_sockets(container: Any) -> bool:

@@ -21,6 +21,7 @@ from apihour import faults
 from apihour.autoscale import Autoscaler, Load
 from apihour.errors import ApihourError
 from apihour.scoreboard import Fleet, State
+from apihour.targets import blame_frames
 
 if TYPE_CHECKING:
     from apihour.arbiter import HostArbiter
@@ -32,6 +33,9 @@ _BACKOFF = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0)  # seconds, by failures in a row
 _HEALTHY = 5.0  # seconds of life after which a death counts as the first again
 _LOOK_EVERY = 1.0  # seconds between two looks at memory, age, requests and load
 _ABORT_TIME = 1.0  # seconds between SIGABRT and SIGKILL, as gunicorn does it
+_OWN_WORDS = 2.0  # seconds past the boot timeout in which a worker that turns tells why itself
+_SILENT = 1.0  # seconds without a heartbeat after which it will not
+_UNDO_TIME = 5.0  # seconds a worker that could not start has for its cleanup
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _TICK = os.sysconf("SC_CLK_TCK")
 
@@ -194,7 +198,11 @@ class WorkerKeeper:
         for worker in self.arbiter.live_workers():
             if worker.ready:
                 self._check_heartbeat(worker, now)
-            elif now - worker.spawned > worker.cfg.boot_timeout and worker.failure is None:
+            elif worker.failure is not None:
+                self._end_undo(worker, now)
+            elif (late := now - worker.spawned - worker.cfg.boot_timeout) > 0 and (
+                late > _OWN_WORDS or now - worker.row.heartbeat > _SILENT
+            ):
                 self._end_boot(worker)
         for worker in self.arbiter.retiring.values():
             if worker.ready:
@@ -203,11 +211,26 @@ class WorkerKeeper:
 
     def _end_boot(self, worker: HostWorker) -> None:
         stack = faults.dump_stack(self.arbiter.runtime, worker.pid)
-        message = (f"worker {worker.name} was not ready within {worker.cfg.boot_timeout:g} s "
-                   "(--boot-timeout)")
-        self.arbiter.log.error("%s%s, killing it:\n%s", message[0].upper(), message[1:], stack)
-        worker.failure = message, stack
+        what = f"{worker.under_way} was not done" if worker.under_way else (
+            f"worker {worker.name} was not ready")
+        message = f"{what} within {worker.cfg.boot_timeout:g} s (--boot-timeout)"
+        self.arbiter.log.error("Worker %s (pid: %s): %s, killing it:\n%s", worker.name,
+                               worker.pid, message, stack)
+        place = blame_frames(faults.dump_frames(stack))
+        worker.failure = f"{message}: {place}" if place else message, stack
         os.kill(worker.pid, signal.SIGKILL)
+
+    def _end_undo(self, worker: HostWorker, now: float) -> None:
+        """One that said why it will not serve must not hang in its cleanup."""
+        if not worker.kill_at:
+            worker.kill_at = now + _UNDO_TIME
+        elif now >= worker.kill_at:
+            worker.kill_at = now + _UNDO_TIME
+            self.arbiter.log.error(
+                "Worker %s (pid: %s) has not cleaned up %g s after its failed start, killing it:"
+                "\n%s", worker.name, worker.pid, _UNDO_TIME,
+                faults.dump_stack(self.arbiter.runtime, worker.pid))
+            os.kill(worker.pid, signal.SIGKILL)
 
     def _check_heartbeat(self, worker: HostWorker, now: float) -> None:
         timeout = worker.cfg.timeout

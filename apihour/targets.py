@@ -14,6 +14,7 @@ import linecache
 import os
 import sys
 import traceback
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, get_args
 
@@ -21,7 +22,7 @@ from apihour.container import Container
 from apihour.errors import TargetError
 from apihour.plugins import Kind, Registry, is_server
 
-__all__ = ["blame", "load_target", "split_target"]
+__all__ = ["blame", "blame_frames", "is_user_code", "load_target", "split_target"]
 
 
 def split_target(target: str) -> tuple[str, str]:
@@ -113,20 +114,26 @@ def blame(error: BaseException) -> str:
     summary = traceback.TracebackException(type(error), error, None)
     summary.__notes__ = None  # they would come last, where the message is looked for
     message = " ".join(list(summary.format_exception_only())[-1].split())
-    frame = _user_frame(error.__traceback__)
-    if frame is None:
-        return message
-    path, line = frame
+    place = blame_frames(_frames(error.__traceback__))
+    return f"{place}: {message}" if place else message
+
+
+def blame_frames(frames: Sequence[tuple[str, int]]) -> str:
+    """``file:line: text`` of the user's innermost frame, as above; empty without frames.
+
+    `frames` are files and lines, the innermost last.
+    """
+    frames = [frame for frame in frames if not frame[0].startswith("<frozen")]
+    own = [frame for frame in frames if is_user_code(frame[0])]
+    if not frames:
+        return ""
+    path, line = (own or frames)[-1]
     text = linecache.getline(path, line).strip()
-    return f"{path}:{line}: {text}: {message}" if text else f"{path}:{line}: {message}"
+    return f"{path}:{line}: {text}" if text else f"{path}:{line}"
 
 
-def _user_frame(trace: TracebackType | None) -> tuple[str, int] | None:
-    frames = [(f.filename, f.lineno or 0) for f in traceback.extract_tb(trace)]
-    frames = [f for f in frames if not f[0].startswith("<frozen")]
-    own = [frame for frame in frames if _is_user_code(frame[0])]
-    chosen = own or frames
-    return chosen[-1] if chosen else None
+def _frames(trace: TracebackType | None) -> list[tuple[str, int]]:
+    return [(f.filename, f.lineno or 0) for f in traceback.extract_tb(trace)]
 
 
 _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
@@ -134,6 +141,7 @@ _STDLIB = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
 _OURS = (_HERE, os.path.join(os.path.dirname(os.path.dirname(_HERE)), "protocols") + os.sep)
 
 
-def _is_user_code(path: str) -> bool:
+def is_user_code(path: str) -> bool:
+    """Whether a file lies outside the standard library, site-packages and this package."""
     foreign = path.startswith((*_OURS, _STDLIB, "<")) or path.endswith((".pyx", ".pxd"))
     return not foreign and f"{os.sep}site-packages{os.sep}" not in path

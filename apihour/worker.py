@@ -29,15 +29,15 @@ from apihour.binds import match_servers, one_kind
 from apihour.channel import Channel
 from apihour.config import server_options
 from apihour.connections import ConnectionTable
-from apihour.errors import ApihourError
-from apihour.hooks import call_class, call_hook, takes_sockets
+from apihour.errors import ApihourError, HookError
+from apihour.hooks import call_class, call_hook, hook_title, takes_sockets
 from apihour.listeners import Listener
 from apihour.plugins import Registry, ServerContext
 from apihour.private import set_process_title
 from apihour.runtime import Runtime
 from apihour.scoreboard import Fleet, Row, Scoreboard, State
 from apihour.serving import AncestorServer, Serving
-from apihour.targets import load_target
+from apihour.targets import blame_frames, is_user_code, load_target
 from apihour.tls import prepare as prepare_tls
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ BEAT = 0.25  # seconds between two heartbeats; lag shorter than this is still me
 BLOCKED = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
 """Signals that wait from the fork on until the worker can obey them."""
 BOOT_FAILED = 3  # exit status of a worker that never became ready
+_CANCEL = 2.0  # seconds a hook past the boot timeout has to end once it is cancelled
 _LIMITS = ("line", "fields", "field_size")  # of --limit-request-*; told where they are set
 _FOREIGN_AGE = 1.0  # seconds without a heartbeat after which a worker does not count for balance
 
@@ -74,6 +75,7 @@ class HostWorker(Worker):  # type: ignore[misc]
     due = 0
     stack_logged = False
     aborted_at = 0.0
+    under_way = ""
     failure: tuple[str, str] | None = None
     app_state: AppState | None = None
     report: dict[str, Any]
@@ -168,8 +170,10 @@ class HostWorker(Worker):  # type: ignore[misc]
         """Import the application, make its loop, live in it."""
         try:
             try:
+                self._begin(f"target {self.app.target!r}: its import")
                 container_class = load_target(self.app.target)
                 config = self.app.container_config()
+                self._begin(hook_title(container_class, "make_event_loop"))
                 self.loop = call_class(container_class, "make_event_loop", config=config)
             except Exception as error:
                 self.report_failure(error)
@@ -202,11 +206,15 @@ class HostWorker(Worker):  # type: ignore[misc]
         self._schedule_beat()
         starting = asyncio.ensure_future(self._start(container_class, config))
         giving_up = asyncio.ensure_future(self._retiring.wait())
-        await asyncio.wait({starting, giving_up}, return_when=asyncio.FIRST_COMPLETED)
+        left = self.row.started + self.cfg.boot_timeout - time.monotonic()
+        await asyncio.wait({starting, giving_up}, timeout=max(0.0, left),
+                           return_when=asyncio.FIRST_COMPLETED)
         try:
-            if not starting.done():
+            if not starting.done() and self._retiring.is_set():
                 starting.cancel()
                 await asyncio.wait({starting})
+            elif not starting.done():
+                await self._give_up(starting)
             elif (error := starting.exception()) is not None:
                 self.report_failure(error)
             else:
@@ -216,25 +224,59 @@ class HostWorker(Worker):  # type: ignore[misc]
             giving_up.cancel()
             await self._leave()
 
+    async def _give_up(self, starting: asyncio.Task[None]) -> None:
+        """Past the boot timeout, with a loop that turns: say what is waited for, and undo it."""
+        from apihour.commands.tasks import task_places  # needed here only
+
+        found = task_places(starting)[::-1]
+        place = blame_frames([(one.file, one.line) for one in found])
+        own = [one for one in found if is_user_code(one.file)]
+        stack = "".join(traceback.StackSummary.from_list(
+            [(one.file, one.line, one.function, None) for one in own or found]).format())
+        error = HookError(f"{self.under_way} was not done within {self.cfg.boot_timeout:g} s "
+                          f"(--boot-timeout){': ' if place else ''}{place}")
+        self.log.error("Worker %s: %s was not done in time; it waits in\n%s", self.name,
+                       self.under_way, stack.rstrip())
+        self.report_failure(error, stack)
+        starting.cancel()
+        await asyncio.wait({starting}, timeout=_CANCEL)
+        if starting.done() and not starting.cancelled() and (other := starting.exception()):
+            self.log.error("Worker %s: cancelled, %s", self.name, other)
+
+    def _begin(self, what: str) -> None:
+        """Tell the arbiter what is under way: blocked in it, this worker cannot say it itself."""
+        if self.exit_code == BOOT_FAILED:
+            raise asyncio.CancelledError  # the hook before took no notice of it
+        self.under_way = what
+        self.channel.send(event="begun", what=what)
+
+    async def _call(self, name: str, *args: Any) -> Any:
+        self._begin(hook_title(type(self.container), name))
+        return await call_hook(self.container, name, *args)
+
     async def _start(self, container_class: type[Any], config: dict[str, Any]) -> None:
+        self._begin(hook_title(container_class, "__init__"))
         self.container = call_class(
             container_class, "__init__", config=config, worker=self, loop=self.loop
         )
         if self._agent is not None:
             self._agent.adopt(self.container)
-        await call_hook(self.container, "pre_start")
+        await self._call("pre_start")
         if takes_sockets(self.container):
-            await call_hook(self.container, "start")
+            await self._call("start")
             await self._start_ancestor()
         else:
-            self._adopt(await call_hook(self.container, "make_servers"))
-            await call_hook(self.container, "start")
+            self._adopt(await self._call("make_servers"))
+            await self._call("start")
             for serving in self._own_servers():
+                self._begin(f"server {serving.name!r} ({serving.protocol}): its start")
                 await serving.start(self._context(serving.name))
+        self._begin("hook post_worker_init")
         self.cfg.post_worker_init(self)
         self._balance = Balance(self.row, self._neighbours)
         self._balance.refresh()
         for serving in self._own_servers():
+            self._begin(f"server {serving.name!r} ({serving.protocol}): its accepting")
             await serving.accept(
                 self.connections, self.loop, self.log.error_log, self._balance,
                 self.cfg.worker_connections, self.slot,
@@ -273,7 +315,7 @@ class HostWorker(Worker):  # type: ignore[misc]
         }
 
     async def _start_ancestor(self) -> None:
-        pairs = await call_hook(self.container, "make_servers", self.sockets)
+        pairs = await self._call("make_servers", self.sockets)
         for listener in self.sockets:
             # asyncio's create_server(sock=...) listens again, with a backlog of its own.
             listener.listen(self.cfg.backlog)
@@ -298,11 +340,11 @@ class HostWorker(Worker):  # type: ignore[misc]
             limits=limits, options=server_options(self.container.config, name, self.servers),
         )
 
-    def report_failure(self, error: BaseException) -> None:
-        """Tell the arbiter why this worker will not serve."""
+    def report_failure(self, error: BaseException, detail: str = "") -> None:
+        """Tell the arbiter why this worker will not serve; `detail` instead of a traceback."""
         self.exit_code = BOOT_FAILED
         message = str(error) if isinstance(error, ApihourError) else repr(error)
-        detail = "".join(traceback.format_exception(error))
+        detail = detail or "".join(traceback.format_exception(error))
         self.channel.send(event="failed", message=message, detail=detail)
 
     # -- heartbeat and numbers -------------------------------------------------------------

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from apihour import faults
-from apihour.faults import dump_stack, is_stopped, read_stack, stack_path
+from apihour.faults import dump_frames, dump_stack, is_stopped, read_stack, stack_path
 from apihour.runtime import Runtime
 
 PROCESS = """
@@ -123,3 +123,14 @@ def test_a_link_in_its_place_is_not_followed(runtime: Runtime, tmp_path: Path) -
 def test_a_stack_is_bounded(runtime: Runtime) -> None:
     stack_path(runtime, 1).write_bytes(b"\xff" + b"x" * 100_000)
     assert 16_000 < len(read_stack(runtime, 1)) <= 16_384
+
+
+def test_the_frames_of_a_dump_are_those_of_the_main_thread() -> None:
+    dump = """Thread 0x01 (most recent call first):
+  File "/lib/agent.py", line 9 in _run
+
+Current thread 0x02 (most recent call first):
+  File "/app/with "quotes".py", line 17 in start
+  File "/lib/hooks.py", line 22 in call_hook"""
+    assert dump_frames(dump) == [("/lib/hooks.py", 22), ('/app/with "quotes".py', 17)]
+    assert dump_frames("process 5 is stopped by a signal") == []

@@ -263,14 +263,53 @@ def test_one_that_is_not_ready_in_time_is_killed_after_its_stack_was_logged(make
     house = make(workers=1, boot_timeout=10.0)
     house.turn()
     (worker,) = house.arbiter.workers
-    house.turn(9.9)
+    house.turn(9.9, beat=False)
     assert (worker.failure, house.kills) == (None, [])
-    house.turn(0.2)
+    house.turn(0.2, beat=False)
     house.turn()
     assert worker.failure == (
         "worker 1.1 was not ready within 10 s (--boot-timeout)", f"stack of {worker.pid}")
     assert house.kills == [(worker.pid, signal.SIGKILL)]
     assert f"stack of {worker.pid}" in house.arbiter.log.lines[-1]
+
+
+def test_a_blocked_start_is_reported_with_what_was_under_way_and_its_line(
+    make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dump = f'Current thread 0x7 (most recent call first):\n  File "{__file__}", line 1 in start'
+    house = make(workers=1, boot_timeout=10.0)
+    monkeypatch.setattr(keep.faults, "dump_stack", lambda runtime, pid: dump)
+    house.turn()
+    (worker,) = house.arbiter.workers
+    worker.under_way = "container app:Container: start()"
+    house.turn(10.1, beat=False)
+    assert worker.failure == (
+        "container app:Container: start() was not done within 10 s (--boot-timeout): "
+        f'{__file__}:1: """The number, the wear and the deadlines of workers."""', dump)
+
+
+def test_one_whose_loop_turns_has_time_to_say_why_itself(make: Any) -> None:
+    house = make(workers=1, boot_timeout=10.0)
+    house.turn()
+    (worker,) = house.arbiter.workers
+    house.turn(11.9)
+    assert (worker.failure, house.kills) == (None, [])
+    house.turn(0.2)
+    assert house.kills == [(worker.pid, signal.SIGKILL)]
+
+
+def test_one_that_failed_has_time_for_its_cleanup_and_no_more(make: Any) -> None:
+    house = make(workers=1)
+    house.turn()
+    (worker,) = house.arbiter.workers
+    worker.failure = "container app:Container: start() failed", ""
+    house.turn(1.0)
+    house.turn(4.9)
+    assert house.kills == []
+    house.turn(0.2)
+    house.turn(0.1)
+    assert house.kills == [(worker.pid, signal.SIGKILL)]
+    assert "has not cleaned up" in house.arbiter.log.lines[-1]
 
 
 def test_a_blocked_worker_stack_then_abort_then_kill(make: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from apihour.container import Container
 from apihour.errors import TargetError
 from apihour.plugins import Registry
-from apihour.targets import blame, load_target, split_target
+from apihour.targets import blame, blame_frames, load_target, split_target
 
 _numbers = itertools.count()
 
@@ -127,6 +128,15 @@ def test_a_failing_import_has_file_line_and_text(write: Write, statement: str) -
 def test_blame_prefers_the_users_frame_over_libraries(write: Write) -> None:
     name = write("import json\nx = json.loads('{')\n")
     assert f"{name}.py:2: x = json.loads('{{'): json.decoder.JSONDecodeError" in refusal(name)
+
+
+def test_the_place_of_frames_is_the_users_innermost() -> None:
+    assert blame_frames([]) == ""
+    assert blame_frames([("<frozen runpy>", 1)]) == ""
+    own = blame_frames([(os.__file__, 1), (__file__, 1), (os.__file__, 2), ("<frozen x>", 1)])
+    assert own.startswith(f"{__file__}:1: ")
+    assert blame_frames([(os.__file__, 1)]).startswith(f"{os.__file__}:1: ")
+    assert blame_frames([("/gone/app.py", 3)]) == "/gone/app.py:3"
 
 
 def test_blame_without_a_traceback() -> None:

@@ -185,16 +185,6 @@ def test_import_that_hangs(tmp_path):
     assert "0.5 s" in line
 
 
-def test_start_that_hangs(tmp_path):
-    module(tmp_path, "app", CONTAINER + "    async def start(self):\n"
-           "        await asyncio.sleep(60)\n")
-    result = run("app:Container", "--boot-timeout", "0.5", "--no-console", cwd=tmp_path)
-    assert result.returncode == 1
-    assert result.stderr.splitlines()[-1].startswith("apihour: error: worker")
-    assert "not ready within 0.5 s (--boot-timeout)" in result.stderr.splitlines()[-1]
-    assert result.left == []
-
-
 def test_partial_start_is_cleaned_up(tmp_path):
     module(tmp_path, "app", CONTAINER + """
     async def start(self):

@@ -28,7 +28,7 @@ from gunicorn.pidfile import Pidfile
 
 from apihour.addresses import Address
 from apihour.changes import Changes, Leave
-from apihour.children import KILL_MARGIN, Children, describe
+from apihour.children import Children, describe
 from apihour.commands_arbiter import ArbiterCommands
 from apihour.console import ConsoleKeeper
 from apihour.control import Control
@@ -40,6 +40,7 @@ from apihour.private import set_process_title
 from apihour.reload import Reload
 from apihour.runtime import Runtime
 from apihour.scoreboard import Fleet, Scoreboard
+from apihour.shutdown import BUSY, IDLE, Shutdown
 from apihour.sockets import discard, open_binds, open_extras
 from apihour.template import TemplateProbe, Templates
 from apihour.upgrade import Inheritance, write_pidfile
@@ -48,8 +49,6 @@ from apihour.worker import HostWorker
 
 __all__ = ["HostArbiter"]
 
-_IDLE = 1.0  # seconds of a turn with nothing under way
-_BUSY = 0.05  # seconds of a turn while something with a deadline is under way
 _MOST_FAILURES = 20  # turns in a row that fail before the arbiter gives up
 _RETIRE = int(signal.SIGTERM)
 _STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
@@ -291,7 +290,7 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
                 self.log.exception("Unhandled exception in the arbiter's loop")
                 if failures >= _MOST_FAILURES:
                     self.halt(reason="the arbiter's loop keeps failing", exit_status=1)
-                time.sleep(_BUSY)
+                time.sleep(BUSY)
 
     def _turn(self) -> None:
         self.manage_workers()
@@ -308,7 +307,7 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
     def wait_for_signals(self, timeout: float | None = None) -> list[int]:
         """Poll everything once; return the signals that came meanwhile."""
         if timeout is None:
-            timeout = _BUSY if self._is_busy() else _IDLE
+            timeout = BUSY if self._is_busy() else IDLE
         watched = self._watched()
         poll = select.poll()
         for fd in watched:
@@ -590,84 +589,13 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
 
     def stop(self, graceful: bool = True) -> None:
         """Retire all workers, wait for them to their deadline, leave nothing behind."""
-        if self.stopping:
-            return  # told so before: it is done, or being done further up
-        handed_over = self.changes.has_handed_over()
-        self.stopping = True
-        self.changes.abandon()
-        self.templates.end()
-        if not handed_over:
-            self.scoreboard.set_fleet(Fleet.UNREADY, 1)
-        if graceful and not handed_over and self.ever_ready:
-            graceful = self._linger_unready()
-        listeners = [*self.LISTENERS, *self.extra_listeners.values()]
-        self.LISTENERS = []
-        self.extra_listeners = {}
-        sig = signal.SIGTERM if graceful else signal.SIGQUIT
-        for worker in list(self.WORKERS.values()):
-            self.retire(worker, sig)
-        for listener in listeners:
-            listener.close()
-            if not handed_over and not self.systemd and self._is_the_one():
-                listener.unlink()
-        self.consoles.signal(signal.SIGTERM)
-        self._wait_for_workers(graceful)
-        if not handed_over:  # else it leaves with its last session
-            self._wait_for_consoles()
-        if self.control is not None:
-            self.control.close()
-        self.runtime.scoreboard(self.pid).unlink(missing_ok=True)
-        if not handed_over and self._is_the_one():
-            self.runtime.remove()
+        if not self.stopping:  # else it is done, or being done further up
+            self.stopping = True
+            Shutdown(self).run(graceful)
 
-    def _is_the_one(self) -> bool:
+    def is_the_one(self) -> bool:
         """Whether this arbiter owns the daemon; one still taking over does not."""
         return self.inheritance is None or self.inheritance.is_done
-
-    def _linger_unready(self) -> bool:
-        """Load balancers see it first; go on serving for ``--drain-delay``.
-
-        Returns whether to drain after it; told to leave at once, it is over at once.
-        """
-        until = time.monotonic() + self.cfg.drain_delay
-        self.lingering = True
-        try:
-            while (left := until - time.monotonic()) > 0:
-                if {signal.SIGINT, signal.SIGQUIT} & set(self.wait_for_signals(min(left, _IDLE))):
-                    return False
-                self.reap_workers()
-                self.keeper.keep()
-                self.murder_workers()
-        finally:
-            self.lingering = False
-        return True
-
-    def _wait_for_workers(self, graceful: bool) -> None:
-        limit = time.monotonic() + (float(self.cfg.graceful_timeout) if graceful else 0.0)
-        limit += KILL_MARGIN
-        while self.retiring:
-            for sig in self.wait_for_signals(_BUSY):
-                if sig in (signal.SIGINT, signal.SIGQUIT) and graceful:
-                    graceful = False
-                    self.log.info("Quick shutdown requested")
-                    limit = min(limit, time.monotonic() + KILL_MARGIN)
-                    for worker in self.retiring.values():
-                        self.children.send(worker, signal.SIGQUIT)
-            self.reap_workers()
-            self.kill_retiring()
-            if time.monotonic() > limit:
-                for worker in self.retiring.values():
-                    self.children.send(worker, signal.SIGKILL)
-                limit = time.monotonic() + 1.0
-
-    def _wait_for_consoles(self) -> None:
-        limit = time.monotonic() + KILL_MARGIN
-        while self.consoles.pids():
-            self.wait_for_signals(_BUSY)
-            self.reap_workers()
-            if time.monotonic() > limit:
-                self.consoles.signal(signal.SIGKILL)
-                limit = time.monotonic() + 1.0
 
 
 class _Halt(HaltServer):  # type: ignore[misc]

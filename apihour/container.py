@@ -16,12 +16,10 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Callable, Mapping
-from concurrent.futures import BrokenExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from concurrent.futures import ProcessPoolExecutor
-
+    from apihour.cpu import CpuPool
     from apihour.ops_client import Operations
     from apihour.shared import Shared
 
@@ -119,26 +117,16 @@ class Container:
 
         The pool has as many processes as ``config["cpu_processes"]`` says (default 1) and
         starts on first use. Raises what the function raises, and BrokenProcessPool when a
-        process of the pool has died; the next call starts a new pool.
+        process of the pool has died; the next call starts a new pool. What still computes
+        when the container is closed is ended.
         """
-        pool = self._cpu_pool
-        try:
-            return await self.loop.run_in_executor(pool, functools.partial(function, *args))
-        except BrokenExecutor:
-            if self.__dict__.get("_cpu_pool") is pool:
-                del self.__dict__["_cpu_pool"]
-            pool.shutdown(wait=False)
-            raise
+        return await self._cpu_pool.run(function, *args)
 
     @functools.cached_property
-    def _cpu_pool(self) -> ProcessPoolExecutor:
-        import multiprocessing
-        from concurrent.futures import ProcessPoolExecutor
+    def _cpu_pool(self) -> CpuPool:
+        from apihour.cpu import CpuPool
 
-        # A fork of a process with threads and an event loop is unsafe; a spawned one is not.
-        context = multiprocessing.get_context("spawn")
-        count = int(self.config.get("cpu_processes", 1))
-        return ProcessPoolExecutor(max_workers=count, mp_context=context)
+        return CpuPool(int(self.config.get("cpu_processes", 1)))
 
     async def close_made(self) -> None:
         """Close what was made on first use, and nothing that was not. Called by the worker."""
@@ -152,4 +140,4 @@ class Container:
         if "shared" in made:
             await made.pop("shared").close()
         if "_cpu_pool" in made:
-            made.pop("_cpu_pool").shutdown(wait=False, cancel_futures=True)
+            await made.pop("_cpu_pool").close()

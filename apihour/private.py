@@ -8,10 +8,15 @@ from __future__ import annotations
 
 import socket
 from asyncio.sslproto import SSLProtocol
+from typing import TYPE_CHECKING
 
 from gunicorn.util import _setproctitle as set_process_title
 
-__all__ = ["accept_descriptor", "set_process_title", "shrink_tls_buffers"]
+if TYPE_CHECKING:
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import Process
+
+__all__ = ["accept_descriptor", "pool_processes", "set_process_title", "shrink_tls_buffers"]
 
 
 def accept_descriptor(sock: socket.socket) -> tuple[int, object]:
@@ -31,3 +36,12 @@ def shrink_tls_buffers(size: int) -> None:
     connect would cost 300 MB. uvloop's cost 50 kB and are not meant here.
     """
     SSLProtocol.max_size = size
+
+
+def pool_processes(pool: ProcessPoolExecutor) -> list[Process]:
+    """The processes of a pool that runs.
+
+    One that computes for minutes would be waited for by the interpreter's exit; only Python
+    3.14 has ``terminate_workers()``.
+    """
+    return list(pool._processes.values())

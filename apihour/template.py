@@ -39,6 +39,7 @@ from apihour.channel import Channel
 from apihour.errors import ConfigurationError
 from apihour.listeners import Listener
 from apihour.plugins import Registry
+from apihour.prctl import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, prctl
 from apihour.priority import yield_for_good
 from apihour.private import set_process_title
 from apihour.probe import Probe
@@ -51,8 +52,6 @@ if TYPE_CHECKING:
 
 __all__ = ["TemplateProbe", "Templates"]
 
-_PR_SET_PDEATHSIG = 1
-_PR_SET_CHILD_SUBREAPER = 36
 _PATIENCE = 1.0  # seconds an order may take; a fork takes milliseconds, so it hangs or is stopped
 _PER_PACKET = 64  # listeners in one packet; the kernel takes 253 descriptors (SCM_MAX_FD)
 _PACKET = 65536  # bytes of one packet at most
@@ -212,7 +211,7 @@ class Templates:
                 "No template: the application starts %d threads when it is imported, and a fork "
                 "has none of them; every worker imports it by itself", hello["threads"] - 1)
             return False
-        prctl(_PR_SET_CHILD_SUBREAPER, 1)
+        prctl(PR_SET_CHILD_SUBREAPER, 1)
         arbiter.priority.restore(probe.pid)
         self._living[generation] = _Template(probe.pid, probe.take_line())
         self._lost.discard(generation)
@@ -347,16 +346,6 @@ class Templates:
 # The template's own side
 
 
-def prctl(option: int, value: int) -> None:
-    """prctl(2) with one argument. Raises OSError."""
-    import ctypes  # 2 ms and 1 MB that only those pay who use a template
-
-    library = ctypes.CDLL(None, use_errno=True)
-    if library.prctl(option, *map(ctypes.c_ulong, (value, 0, 0, 0))):
-        number = ctypes.get_errno()
-        raise OSError(number, f"prctl({option}): {os.strerror(number)}")
-
-
 def _refuse_elsewhere() -> None:
     if sys.platform != "linux":
         raise ConfigurationError(
@@ -376,7 +365,7 @@ def _forget_environment(arbiter: HostArbiter) -> None:
 
 def _serve(arbiter: HostArbiter, line: socket.socket) -> None:
     """Life of the template: fork on request until the arbiter closes the line."""
-    prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     for sig in _TERMINAL:
         signal.signal(sig, signal.SIG_IGN)  # a Ctrl-C is the arbiter's to obey
     for listener in arbiter.LISTENERS:

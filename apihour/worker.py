@@ -50,6 +50,7 @@ BLOCKED = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
 """Signals that wait from the fork on until the worker can obey them."""
 BOOT_FAILED = 3  # exit status of a worker that never became ready
 _CANCEL = 2.0  # seconds a hook past the boot timeout has to end once it is cancelled
+_HEED = 0.5  # seconds a goodbye has to end once its drain is over
 _LIMITS = ("line", "fields", "field_size")  # of --limit-request-*; told where they are set
 _FOREIGN_AGE = 1.0  # seconds without a heartbeat after which a worker does not count for balance
 
@@ -453,6 +454,10 @@ class HostWorker(Worker):  # type: ignore[misc]
                     self.log.error("Worker %s: %s", self.name, outcome)
         else:
             draining.cancel()
+            # Waited for: what is cancelled unheard is reported as an exception nobody took.
+            await asyncio.wait({draining}, timeout=_HEED)
+            if draining.done() and not draining.cancelled():
+                draining.exception()
             self.log.warning(
                 "Worker %s: %d connections left at the end of its drain, closing them",
                 self.name, len(self.connections),

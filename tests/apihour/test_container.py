@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import sys
+import time
 from collections.abc import AsyncIterator
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -216,3 +217,17 @@ async def test_cpu_work_goes_on_after_a_process_of_the_pool_died() -> None:
         assert await container.run_cpu(os.getpid) != os.getpid()
     finally:
         await container.close_made()
+
+
+async def test_a_call_under_way_is_cancelled_and_its_process_ended() -> None:
+    container = Container()
+    pid = await container.run_cpu(os.getpid)
+    call = asyncio.ensure_future(container.run_cpu(time.sleep, 60))
+    await asyncio.sleep(0)
+    began = time.monotonic()
+    await container.close_made()
+    assert time.monotonic() - began < 10
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 import socket
 import ssl
 import subprocess
 from asyncio.sslproto import SSLProtocol
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 import pytest
 from gunicorn.arbiter import Arbiter
@@ -15,7 +18,12 @@ from gunicorn.config import KNOWN_SETTINGS
 from gunicorn.workers.base import Worker
 
 from apihour.arbiter import HostArbiter
-from apihour.private import accept_descriptor, set_process_title, shrink_tls_buffers
+from apihour.private import (
+    accept_descriptor,
+    pool_processes,
+    set_process_title,
+    shrink_tls_buffers,
+)
 
 
 def test_accepting_a_bare_descriptor() -> None:
@@ -33,6 +41,12 @@ async def test_the_buffers_of_asyncios_tls(monkeypatch: pytest.MonkeyPatch) -> N
     loop = asyncio.get_running_loop()
     made = SSLProtocol(loop, asyncio.Protocol(), context, loop.create_future(), server_side=True)
     assert len(made.get_buffer(-1)) == len(made.get_buffer(100_000)) == 5000
+
+
+def test_the_processes_of_a_pool() -> None:
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        pid = pool.submit(os.getpid).result(20)
+        assert [process.pid for process in pool_processes(pool)] == [pid]
 
 
 def test_the_process_title() -> None:

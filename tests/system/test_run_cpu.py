@@ -1,0 +1,93 @@
+"""The processes of ``container.run_cpu`` end with their worker, and nothing is printed."""
+
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from apihour.testing import Load
+from apihour.testing.processes import is_running
+from tests.system.support import get
+
+APPLICATION = """
+import os, time, apihour
+from apihour_http import HTTPServer, Routes
+
+routes = Routes()
+
+def work(seconds):
+    time.sleep(seconds)
+    return os.getpid()
+
+@routes.get("/work/{seconds}")
+async def cpu(request):
+    return {"pid": await request.container.run_cpu(work, float(request.match_info["seconds"]))}
+
+class Container(apihour.Container):
+    binds = {"http": "127.0.0.1:0"}
+    def make_servers(self):
+        return {"http": HTTPServer(routes)}
+"""
+
+
+@pytest.fixture
+def daemon(apihour_daemon, tmp_path):
+    (tmp_path / "computing.py").write_text(APPLICATION)
+    return apihour_daemon("computing:Container", "--no-console", "--graceful-timeout", "1",
+                          cwd=tmp_path, workers=1)
+
+
+def wait_gone(pids):
+    deadline = time.monotonic() + 10
+    while left := [pid for pid in pids if is_running(pid)]:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.02)
+
+
+def children(pid):
+    return {int(each) for task in Path(f"/proc/{pid}/task").iterdir()
+            for each in (task / "children").read_text().split()}
+
+
+def pool(daemon):
+    """The pid of the pool's process, and all processes that came with the pool."""
+    pid = get(daemon, "/work/0")["pid"]
+    (worker,) = daemon.workers("serving")
+    found = children(worker.pid)
+    assert pid in found
+    return found
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_at_a_stop(daemon, busy):
+    found = pool(daemon)
+    if busy:
+        with daemon.connect("http") as sock:
+            sock.sendall(b"GET /work/60 HTTP/1.1\r\nHost: x\r\n\r\n")
+            daemon.wait(lambda: daemon.workers()[0].connections, "the request")
+            assert daemon.terminate(signal.SIGTERM) == 0
+    else:
+        assert daemon.terminate(signal.SIGTERM) == 0
+    wait_gone(found)
+    told = [line for line in daemon.lines
+            if "[INFO]" not in line and "connections left at the end" not in line]
+    assert told == []
+
+
+def test_at_a_reload_under_load(daemon):
+    found = pool(daemon)
+    with Load("keep-alive", daemon.address("http"), path="/work/0.01", connections=2) as load:
+        load.wait_answers(5)
+        assert daemon.reload().ok
+        wait_gone(found)
+        load.wait_answers(5)
+    assert not load.report.lost, load.report
+    assert [line for line in daemon.lines if "[INFO]" not in line] == []
+
+
+def test_when_the_worker_is_killed(daemon):
+    found = pool(daemon)
+    (worker,) = daemon.workers()
+    daemon.kill(worker)
+    wait_gone(found)

@@ -107,7 +107,7 @@ def _read(what: str, path: str, mark: bytes, expected: str) -> None:
             found = mark in file.read()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise ConfigurationError(f"{what} {path!r}: {reason}") from error
+        raise ConfigurationError(f"{what} {path!r}: {reason}; expected {expected}") from error
     if not found:
         raise ConfigurationError(f"{what} {path!r}: expected {expected}")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from apihour.addresses import Address
@@ -13,9 +13,13 @@ from apihour.certificates import verify
 from apihour.errors import ApihourError, ConfigurationError
 from apihour.hooks import call_class, call_hook, takes_sockets
 from apihour.plugins import Registry
+from apihour.sockets import DEFAULT_CONSOLE, may_open_shell, see_keys, wanted_extras
 from apihour.targets import load_target
+from apihour.values import WorkerCount
 
 __all__ = ["check", "list_protocols"]
+
+_EXTRAS = {"console": "ssh", "health": "http"}
 
 
 def check(arguments: Sequence[str]) -> int:
@@ -28,30 +32,53 @@ def check(arguments: Sequence[str]) -> int:
     cls = load_target(app.target)
     binds = app.resolve(class_binds(cls, cls.binds))
     verify(app.cfg, binds)
-    for line in asyncio.run(_describe(app, cls, binds)):
+    extras = wanted_extras(app.cfg)
+    if "console" in extras:
+        see_keys(app.cfg.keys)
+    lines, has_shell = asyncio.run(_describe(app, cls, binds))
+    for line in [*lines, *_describe_extras(app.cfg, extras, has_shell)]:
         print(line)
     return 0
 
 
 async def _describe(
     app: HostApplication, cls: type[Any], binds: dict[str, list[Address]]
-) -> list[str]:
+) -> tuple[list[str], bool]:
+    """The lines about the container's servers, and whether one of them is the shell."""
     container = call_class(
         cls, "__init__", config=app.container_config(), worker=None,
         loop=asyncio.get_running_loop(),
     )
     if takes_sockets(container):
         places = ", ".join(str(a) for addresses in binds.values() for a in addresses)
-        return [f"{app.target}: make_servers(sockets) on {places}"]
+        return [f"{app.target}: make_servers(sockets) on {places}"], False
     made = await call_hook(container, "make_servers")
     registry = Registry.from_entry_points()
-    lines = [f"{app.target}: {app.cfg.worker_count} workers"]
+    lines, has_shell = [f"{app.target}: {_count(app.cfg.worker_count)}"], False
     for name, served, names in match_servers(made, list(binds)):
         addresses = [address for bind in names for address in binds[bind]]
         kind = one_kind(name, (address.kind for address in addresses))
         server = registry.adapt(served, kind, name)
-        lines.append(f"  {name:<12} {server.protocol:<8} {', '.join(map(str, addresses))}")
+        lines.append(_row(name, server.protocol, *addresses))
+        has_shell = has_shell or (
+            getattr(server, "is_shell", False) and not getattr(server, "in_worker", False))
+    return lines, has_shell
+
+
+def _describe_extras(cfg: Any, extras: Mapping[str, Address], has_shell: bool) -> list[str]:
+    """What a start opens beside the container's own binds."""
+    lines = [_row(f"--{name}", _EXTRAS[name], address) for name, address in extras.items()]
+    if not (cfg.no_console or has_shell or "console" in extras) and may_open_shell(cfg):
+        lines.insert(0, _row("--console", "ssh", DEFAULT_CONSOLE, "where it is free"))
     return lines
+
+
+def _row(name: str, protocol: str, *places: object) -> str:
+    return f"  {name:<12} {protocol:<8} {', '.join(map(str, places))}"
+
+
+def _count(workers: WorkerCount) -> str:
+    return f"{workers} worker{'' if workers.maximum == 1 else 's'}"
 
 
 def list_protocols() -> int:

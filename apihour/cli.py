@@ -1,13 +1,19 @@
-"""The command ``apihour``: what was asked for, and one clear line when it cannot be had."""
+"""The command ``apihour``: what was asked for, and one clear line when it cannot be had.
+
+Exit statuses: 0 done; 2 the command line is wrong (an unknown command or option, a value its
+option does not take, no target or two); 1 anything else that could not be done, also what a
+file or the environment says wrong; 130 interrupted. ``ctl`` has those of the shell's commands.
+"""
 
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 
-from apihour.errors import ApihourError, UsageError
+from apihour.errors import ApihourError, ConfigurationError, UsageError
 from apihour.version import __version__
 
 __all__ = ["main"]
@@ -28,7 +34,7 @@ works too. 'apihour run --help' lists every option.
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit status. 1: failed, 2: the command line is wrong."""
+    """Run the command; returns the exit status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     try:
@@ -56,14 +62,30 @@ def _dispatch(words: list[str]) -> int:
     command = _COMMANDS.get(words[0])
     if command is not None:
         return command(words[1:])
-    if not words[0].startswith("-") and ":" not in words[0] and len(words) == 1:
+    if not words[0].startswith("-") and ":" not in words[0] and _is_alone(words):
         raise UsageError(
             f"{words[0]!r}: expected module:Container or one of {', '.join(sorted(_COMMANDS))}"
         )
     return _run(words)
 
 
+def _is_alone(words: list[str]) -> bool:
+    """Whether the first word is no option's target: nothing, or another word, comes next."""
+    return len(words) == 1 or not words[1].startswith("-")
+
+
+def _mind_web_concurrency() -> None:
+    """gunicorn reads the variable as a number when it is imported, and trips over others."""
+    value = os.environ.get("WEB_CONCURRENCY")
+    if value is not None and not value.strip():
+        del os.environ["WEB_CONCURRENCY"]  # as good as not there
+    elif value is not None and not value.strip().isdecimal():
+        raise ConfigurationError(
+            f"WEB_CONCURRENCY: {value!r}; expected a number from 1 to 128")
+
+
 def _run(words: list[str]) -> int:
+    _mind_web_concurrency()
     from apihour.application import HostApplication
 
     HostApplication(words).run()
@@ -71,22 +93,25 @@ def _run(words: list[str]) -> int:
 
 
 def _check(words: list[str]) -> int:
+    _mind_web_concurrency()
     from apihour.check import check
 
     return check(words)
 
 
 def _dev(words: list[str]) -> int:
+    _mind_web_concurrency()
     from apihour.dev import develop
 
     return develop(words)
 
 
 def _protocols(words: list[str]) -> int:
+    if words:
+        raise UsageError(f"protocols: takes no arguments, got {' '.join(words)!r}")
+    _mind_web_concurrency()
     from apihour.check import list_protocols
 
-    if words:
-        raise UsageError(f"apihour protocols: takes no arguments, got {' '.join(words)!r}")
     return list_protocols()
 
 
@@ -101,7 +126,14 @@ def _elsewhere(module: str) -> Callable[[list[str]], int]:
 
 
 def _upgrade(words: list[str]) -> int:
-    return _COMMANDS["ctl"](["upgrade", *words])
+    """``ctl upgrade``; which daemon is meant may stand behind the command here."""
+    which = 0
+    if words and words[0].startswith("--instance"):
+        which = 1 if "=" in words[0] else 2
+    command = ["upgrade"] if len(words) >= which else []  # else a name is missing, which it says
+    client = importlib.import_module("apihour_console.local_client")
+    status: int = client.run([*words[:which], *command, *words[which:]], "upgrade")
+    return status
 
 
 _COMMANDS: dict[str, Callable[[list[str]], int]] = {

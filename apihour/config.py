@@ -19,7 +19,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from apihour.errors import ConfigurationError
+from apihour.addresses import is_name, parse_address
+from apihour.errors import AddressError, ConfigurationError
 
 __all__ = ["ConfigTree", "environment_binds", "server_options"]
 
@@ -27,12 +28,23 @@ _BIND_PREFIX = "APIHOUR_BIND_"
 
 
 def environment_binds(environ: Mapping[str, str]) -> list[str]:
-    """``APIHOUR_BIND_HTTP=0.0.0.0:80`` as ``http=0.0.0.0:80``."""
-    return [
-        f"{key.removeprefix(_BIND_PREFIX).lower()}={value}"
-        for key, value in sorted(environ.items())
-        if key.startswith(_BIND_PREFIX) and value
-    ]
+    """``APIHOUR_BIND_HTTP=0.0.0.0:80`` as ``http=0.0.0.0:80``.
+
+    Raises ConfigurationError naming the variable when it holds no address.
+    """
+    binds = []
+    for key, value in sorted(environ.items()):
+        if not key.startswith(_BIND_PREFIX) or not value:
+            continue
+        name = key.removeprefix(_BIND_PREFIX).lower()
+        if not is_name(name):
+            raise ConfigurationError(f"{key}: expected the name of a server after {_BIND_PREFIX}")
+        try:
+            parse_address(value)
+        except AddressError as error:
+            raise ConfigurationError(f"{key}: {value!r}; expected {error.expected}") from error
+        binds.append(f"{name}={value}")
+    return binds
 
 
 class ConfigTree:

@@ -170,7 +170,7 @@ def _open(
         elif address.family == "systemd":
             if address.host not in named:
                 raise BindError(
-                    f"bind {name}={address}: systemd passed no socket of that name; "
+                    f"{_title(name)}{address}: systemd passed no socket of that name; "
                     f"it passed {sorted(named) or 'none'}"
                 )
             sock = named[address.host][0].dup()
@@ -181,7 +181,7 @@ def _open(
     except OSError as error:
         raise _refusal(name, address, error) from error
     except UnicodeError as error:
-        raise BindError(f"bind {name}={address}: the host is no valid name ({error})") from error
+        raise BindError(f"{_title(name)}{address}: the host is no valid name ({error})") from error
     sock.setblocking(False)
     sock.set_inheritable(False)
     return Listener(name, address, sock, address.is_path)
@@ -192,7 +192,8 @@ def _inherit(fd: int) -> socket.socket:
         return socket.socket(fileno=os.dup(fd))
     except OSError as error:
         if error.errno == errno.ENOTSOCK:
-            raise OSError(error.errno, "the descriptor is open but is no socket") from error
+            raise OSError(
+                error.errno, "the descriptor is open but is no socket; expected one") from error
         raise
 
 
@@ -262,10 +263,26 @@ def _make_room(path: str) -> None:
             raise OSError(errno.EADDRINUSE, "address in use, another process answers there")
 
 
+_REASONS = {
+    errno.EADDRINUSE: "address in use; expected a free one",
+    errno.EADDRNOTAVAIL: "expected an address of this machine",
+    errno.EBADF: "no descriptor of that number is open; expected an inherited socket",
+    errno.ENOENT: "no such directory; expected one that exists",
+    socket.EAI_NONAME: "the host is not known; expected a name that resolves, or an address",
+    socket.EAI_AGAIN: "no name server answers; expected a name that resolves, or an address",
+}
+
+
 def _refusal(name: str, address: Address, error: OSError) -> BindError:
     reason = error.strerror or str(error)
-    if error.errno == errno.EADDRINUSE:
-        reason = "address in use; expected a free one"
-    elif error.errno == errno.EACCES:
-        reason = f"permission denied for uid {os.geteuid()}"
-    return BindError(f"bind {name}={address}: {reason}")
+    if error.errno == errno.EACCES:
+        reason = (f"permission denied for uid {os.geteuid()}; expected a "
+                  + ("directory it may write to" if address.is_path else "port it may use"))
+    elif error.errno in _REASONS:
+        reason = _REASONS[error.errno]
+    return BindError(f"{_title(name)}{address}: {reason}")
+
+
+def _title(name: str) -> str:
+    """What declares a bind: those of the daemon itself have an option each."""
+    return f"--{name[1:]} " if name.startswith("@") else f"bind {name}="

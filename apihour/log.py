@@ -51,11 +51,14 @@ class HostLogger(Logger):  # type: ignore[misc]
 
         Raises ConfigurationError with one line.
         """
+        for option, path in (("--error-logfile", cfg.errorlog),
+                             ("--access-logfile", cfg.accesslog)):
+            _see_file(option, path)
         try:
             super().setup(cfg)
         except Exception as error:
             # fileConfig raises whatever it meets: KeyError, configparser's errors, OSError...
-            raise ConfigurationError(f"logging{_source(cfg)}: {_one_line(error)}") from error
+            raise ConfigurationError(f"{_source(cfg)}: {_one_line(error)}") from error
         if not hasattr(self, "lost_lines"):
             self.lost_lines = LostLines()
         for logger in (self.error_log, self.access_log, logging.getLogger()):
@@ -63,9 +66,24 @@ class HostLogger(Logger):  # type: ignore[misc]
                 handler.handleError = self.lost_lines  # type: ignore[method-assign]
 
 
+def _see_file(option: str, path: str | None) -> None:
+    """See that a log can be written; gunicorn would not say which of the two cannot."""
+    if path is None or path == "-":
+        return
+    try:
+        with open(path, "a", encoding="utf-8"):
+            return
+    except OSError as error:
+        raise ConfigurationError(f"{option} {path!r}: {error.strerror}; "
+                                 "expected a file that can be written") from error
+
+
 def _source(cfg: Any) -> str:
-    path = cfg.logconfig or cfg.logconfig_json
-    return f" by {path!r}" if path else ""
+    for option, path in (("--log-config", cfg.logconfig),
+                         ("--log-config-json", cfg.logconfig_json)):
+        if path:
+            return f"{option} {path!r}"
+    return "logconfig_dict" if cfg.logconfig_dict else "logging"
 
 
 def _one_line(error: Exception) -> str:

@@ -6,22 +6,40 @@ Rules:
   ``gunicorn.config.KNOWN_SETTINGS``, so a new release cannot add one unnoticed.
 - A refused setting is an error that says why, wherever it is set: command line, file,
   environment.
+- What was typed is judged before anything is done with it, and is a UsageError; the same in
+  a file or in the environment is a ConfigurationError. What a value may be: apihour.values.
 """
 
 from __future__ import annotations
 
+import argparse
+import inspect
 import os
-import re
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn
 
 from gunicorn.config import KNOWN_SETTINGS, Config, Setting
 from gunicorn.errors import ConfigError
 
-from apihour.addresses import parse_bind
 from apihour.certificates import CIPHERS
 from apihour.errors import ConfigurationError, UsageError
+from apihour.values import (
+    WorkerCount,
+    explained,
+    seconds,
+    validate_binds,
+    validate_bytes,
+    validate_count,
+    validate_environment,
+    validate_log_level,
+    validate_plain_address,
+    validate_share,
+    validate_switch,
+    validate_text,
+    validate_workers,
+)
 from apihour.version import __version__
 
 __all__ = ["TABLE", "HostConfig", "Verdict", "WorkerCount", "available_cpus"]
@@ -115,22 +133,24 @@ TABLE: dict[str, Verdict] = {
     **{name: Verdict("refused", why) for name, why in _REFUSED.items()},
 }
 
-_LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
+# What gunicorn's validators take, in words; they say only what they did not like.
+_TAKES = {
+    "validate_bool": "true or false",
+    "validate_chdir": "a directory that exists",
+    "validate_class": "a class, or its name with its module's",
+    "validate_dict": "a dict",
+    "validate_group": "the name or number of a group",
+    "validate_list_of_files_or_patterns": "files that exist, or patterns",
+    "validate_list_string": "a list of texts",
+    "validate_pos_int": "a whole number, 0 or more",
+    "validate_string": "a text",
+    "validate_user": "the name or number of a user",
+}
+# They mean another file in another directory, so they wait until --chdir is obeyed.
+_RELATIVE = ("chdir", "reload_extra_files")
 
 GUNICORN_SETTINGS = tuple(KNOWN_SETTINGS)
 """gunicorn's own classes, taken before ours join the list below."""
-
-
-@dataclass(frozen=True)
-class WorkerCount:
-    """How many workers: a fixed number, or a range that follows the load."""
-
-    minimum: int
-    maximum: int
-
-    def __str__(self) -> str:
-        low, high = self.minimum, self.maximum
-        return str(low) if low == high else f"{low}..{high}"
 
 
 def available_cpus() -> int:
@@ -159,99 +179,6 @@ def _cgroup_quota(default: int) -> int:
         except (OSError, ValueError, IndexError):
             continue
     return default
-
-
-def _fail(value: object, expected: str) -> ValueError:
-    return ValueError(f"{value!r}; expected {expected}")
-
-
-def validate_workers(value: Any) -> WorkerCount:
-    """``4``, ``2..8`` or a WorkerCount."""
-    if isinstance(value, WorkerCount):
-        return value
-    match = re.fullmatch(r"(\d+)(?:\.\.(\d+))?", str(value).strip())
-    if match and 1 <= int(match[1]) <= int(match[2] or match[1]) <= 128:
-        return WorkerCount(int(match[1]), int(match[2] or match[1]))
-    raise _fail(value, "a number from 1 to 128, or a range like 2..8")
-
-
-def validate_binds(value: Any) -> list[str]:
-    """A list of ``address`` or ``name=address``; a text holds several apart by commas."""
-    items = value.split(",") if isinstance(value, str) else list(value or [])
-    for item in items:
-        parse_bind(item)
-    return [item.strip() for item in items]
-
-
-def seconds(minimum: float = 0.0) -> Callable[[Any], float]:
-    """A validator of seconds, ``10``, ``10s``, ``5m`` or ``1h``."""
-
-    def validate(value: Any) -> float:
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", str(value).strip())
-        if match is None:
-            raise _fail(value, "seconds, like 10, 0.5 or 5m")
-        result = float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
-        if result < minimum:
-            raise _fail(value, f"at least {minimum:g} s")
-        return result
-
-    return validate
-
-
-def validate_bytes(value: Any) -> int:
-    """Bytes, ``500M`` or ``2G`` (powers of 1024); 0 means no limit."""
-    match = re.fullmatch(r"(\d+)([kKmMgG]?)[iI]?[bB]?", str(value).strip())
-    if match is None:
-        raise _fail(value, "bytes, like 300000000, 500M or 2G")
-    size: int = int(match[1]) * 1024 ** " kmg".index(match[2].lower() or " ")
-    return size
-
-
-def validate_count(value: Any) -> int:
-    """A whole number, 0 or more."""
-    if re.fullmatch(r"\d+", str(value).strip()):
-        return int(value)
-    raise _fail(value, "a whole number, 0 or more")
-
-
-def validate_share(value: Any) -> float:
-    """A share from 0 to 1, or in percent: ``5%``."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)(%?)", str(value).strip())
-    share = float(match[1]) / (100 if match[2] else 1) if match else -1.0
-    if not 0.0 <= share <= 1.0:
-        raise _fail(value, "a share from 0 to 1, like 0.05 or 5%")
-    return share
-
-
-def validate_switch(value: Any) -> bool:
-    """A boolean, or its usual words."""
-    words = {"1": True, "true": True, "yes": True, "on": True,
-             "0": False, "false": False, "no": False, "off": False}
-    if str(value).strip().lower() not in words:
-        raise _fail(value, "true or false")
-    return words[str(value).strip().lower()]
-
-
-def validate_text(value: Any) -> str | None:
-    """A text, or nothing."""
-    if value is None or isinstance(value, str):
-        return value or None
-    raise _fail(value, "a text")
-
-
-def validate_log_level(value: Any) -> str:
-    """The name of a level; gunicorn would take any other for ``info``."""
-    if str(value).strip().lower() not in _LOG_LEVELS:
-        raise _fail(value, f"one of {', '.join(_LOG_LEVELS)}")
-    return str(value).strip().lower()
-
-
-def validate_plain_address(value: Any) -> str | None:
-    """An address of our own, or nothing; read later, but never one that asks for TLS."""
-    text = validate_text(value)
-    if text is not None and re.search(r"[?&](tls|key)\b", text):
-        raise _fail(value, "an address without tls")
-    return text
 
 
 def _own(
@@ -325,6 +252,13 @@ OWN = (
 )
 
 
+def _takes(cls: Any) -> str | None:
+    """What one of gunicorn's settings takes, in words; None when it says so itself."""
+    if inspect.isfunction(cls.default):  # a hook
+        return f"a function like {cls.name}{inspect.signature(cls.default)}"
+    return _TAKES.get(cls.validator.__name__)
+
+
 def _refuse(name: str, cli: list[str] | None, why: str) -> Callable[[Any], Any]:
     shown = cli[-1] if cli else name
 
@@ -345,9 +279,13 @@ class HostConfig(Config):  # type: ignore[misc]
                 setting = self.settings[cls.name]
                 setting.validator = _refuse(cls.name, cls.cli, verdict.why)
                 setting.desc = setting.short = f"Refused: {verdict.why}."
+            elif (expected := _takes(cls)) is not None:
+                setting = self.settings[cls.name]
+                setting.validator = explained(setting.validator, expected)
         for cls in OWN:
             self.settings[cls.name] = cls()
         self.settings["loglevel"].validator = validate_log_level
+        self.settings["raw_env"].validator = validate_environment
         self.settings["workers"].set(_default_workers())
         self.settings["logger_class"].default = "apihour.log.HostLogger"
         self.settings["logger_class"].set("apihour.log.HostLogger")
@@ -413,25 +351,76 @@ class HostConfig(Config):  # type: ignore[misc]
             raise ValueError(f"setting {shown}: {error}") from error
 
     def parser(self) -> Any:
-        """The argument parser: gunicorn's options and ours."""
+        """The argument parser: gunicorn's options and ours. Raises UsageError."""
         parser = super().parser()
         parser.error = _usage
         for action in parser._actions:
             if action.dest == "version":
                 action.version = f"apihour {__version__}"
+            elif action.type is not None:
+                action.type = _or_as_it_is(action.type)
+        parse = parser.parse_args
+
+        def parse_args(words: Sequence[str]) -> argparse.Namespace:
+            values: argparse.Namespace = parse(words)
+            self._judge(values)
+            return values
+
+        parser.parse_args = parse_args
         return parser
+
+    def _judge(self, values: argparse.Namespace) -> None:
+        """See whether each option takes what it was given. Raises UsageError naming it."""
+        for name, value in vars(values).items():
+            if value is None or name == "args" or name in _RELATIVE:
+                continue
+            setting = self.settings[name]
+            try:
+                setting.validator(value)
+            except (TypeError, ValueError, ConfigError) as error:
+                raise UsageError(f"{setting.cli[-1]}: {error}") from error
+
+    def get_cmd_args_from_env(self) -> list[str]:
+        """The words of GUNICORN_CMD_ARGS: options. Raises ConfigurationError naming it."""
+        given = self.env_orig.get("GUNICORN_CMD_ARGS", "")
+        try:
+            words = shlex.split(given)
+            targets = self.parser().parse_args(words).args
+        except ValueError as error:
+            raise ConfigurationError(
+                f"GUNICORN_CMD_ARGS: {given!r}; expected options ({error})") from error
+        except UsageError as error:
+            raise ConfigurationError(f"GUNICORN_CMD_ARGS: {error}") from error
+        if targets:
+            raise ConfigurationError(
+                f"GUNICORN_CMD_ARGS: {targets[0]!r}; expected options only, the target stands on "
+                "the command line")
+        return words
 
 
 def _usage(message: str) -> NoReturn:
-    """argparse's complaint as one line; a bad value is no bad usage."""
-    if ": invalid " in message:
-        raise ConfigurationError(message)
+    """argparse's complaint as one line."""
     raise UsageError(f"{message}; 'apihour run --help' lists the options")
+
+
+def _or_as_it_is(convert: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Leave to the validator what cannot be converted: it says what was expected."""
+
+    def value(text: str) -> Any:
+        try:
+            return convert(text)
+        except ValueError:
+            return text
+
+    return value
 
 
 def _default_workers() -> WorkerCount:
     configured = os.environ.get("WEB_CONCURRENCY")
     if configured:
-        return validate_workers(configured)
+        try:
+            return validate_workers(configured)
+        except ValueError as error:
+            raise ConfigurationError(f"WEB_CONCURRENCY: {error}") from error
     cpus = available_cpus()
     return WorkerCount(cpus, cpus)

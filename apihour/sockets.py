@@ -17,7 +17,10 @@ from apihour.addresses import Address, parse_address
 from apihour.errors import AddressError, BindError, ConfigurationError
 from apihour.listeners import Listener, open_listeners
 
-__all__ = ["DEFAULT_CONSOLE", "discard", "may_open_shell", "open_binds", "open_extras"]
+__all__ = [
+    "DEFAULT_CONSOLE", "discard", "may_open_shell", "open_binds", "open_extras", "see_keys",
+    "wanted_extras",
+]
 
 DEFAULT_CONSOLE = "127.0.0.1:8022"
 # What the console reads at its start, and what must be in it.
@@ -101,38 +104,45 @@ def _explain(error: BindError, missing: Sequence[Wanted], have: Sequence[Listene
     return error
 
 
+def wanted_extras(cfg: Any) -> dict[str, Address]:
+    """The addresses that the options give the console and health; no default is in it.
+
+    Raises ConfigurationError with one line for what a start would refuse.
+    """
+    if cfg.no_console and cfg.health:
+        raise ConfigurationError(f"--health {cfg.health!r}: the console process serves it; "
+                                 "expected no --no-console with it")
+    wanted: dict[str, Address] = {}
+    for name in () if cfg.no_console else ("console", "health"):
+        text = getattr(cfg, name)
+        if not text:
+            continue
+        try:
+            wanted[name] = parse_address(text)
+        except AddressError as error:
+            raise ConfigurationError(f"--{name}: {text!r}; expected {error.expected}") from error
+    return wanted
+
+
 def open_extras(cfg: Any, have: Mapping[str, Listener]) -> dict[str, Listener]:
     """The console's and health's own listeners under `cfg`, those of `have` kept.
 
     Raises ConfigurationError or BindError with one line.
     """
-    if cfg.no_console and cfg.health:
-        raise ConfigurationError(f"--health {cfg.health!r}: the console process serves it; "
-                                 "expected no --no-console with it")
-    wanted = {} if cfg.no_console else {"console": cfg.console, "health": cfg.health}
-    kept: dict[str, Listener] = {}
-    missing: list[Wanted] = []
-    for name, text in wanted.items():
-        held = have.get(name)
-        if name == "console" and not text and held is not None and may_open_shell(cfg):
-            text = str(held.address)  # the default one, opened when it was free
-        if not text:
-            continue
-        try:
-            address = parse_address(text)
-        except AddressError as error:
-            raise ConfigurationError(f"--{name}: {error}") from error
-        if held is not None and held.address.place == address.place:
-            kept[name] = held
-        else:
-            if name == "console" and text == cfg.console:
-                _see_keys(cfg.keys)
-            missing.append((f"@{name}", address, 0))
+    wanted = wanted_extras(cfg)
+    held = have.get("console")
+    if "console" not in wanted and held is not None and not cfg.no_console and may_open_shell(cfg):
+        wanted["console"] = held.address  # the default one, opened when it was free
+    kept = {name: have[name] for name, address in wanted.items()
+            if name in have and have[name].address.place == address.place}
+    if "console" in wanted and "console" not in kept:
+        see_keys(cfg.keys)
+    missing = [(f"@{name}", address, 0) for name, address in wanted.items() if name not in kept]
     opened = open_listeners(missing, cfg.backlog, {}, cfg.umask, (cfg.uid, cfg.gid))
     return {**kept, **{listener.name[1:]: listener for listener in opened}}
 
 
-def _see_keys(directory: str) -> None:
+def see_keys(directory: str) -> None:
     """Refuse a shell that was asked for, when the keys that are there cannot be read."""
     if os.path.lexists(directory) and not os.path.isdir(directory):
         raise ConfigurationError(f"--keys {directory!r}: expected a directory")

@@ -9,27 +9,30 @@ Rules:
 
 from __future__ import annotations
 
+import asyncio
 import importlib
+import inspect
 import linecache
 import os
 import sys
 import traceback
+import types
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, get_args
 
 from apihour.container import Container
-from apihour.errors import TargetError
+from apihour.errors import TargetError, UsageError
 from apihour.plugins import Kind, Registry, is_server
 
 __all__ = ["blame", "blame_frames", "is_user_code", "load_target", "split_target"]
 
 
 def split_target(target: str) -> tuple[str, str]:
-    """Split ``module:name``; the name defaults to ``Container``. Raises TargetError."""
+    """Split ``module:name``; the name defaults to ``Container``. Raises UsageError."""
     module, separator, name = target.partition(":")
     if not module or (separator and not name) or module.endswith(".py") or "/" in module:
-        raise TargetError(f"target {target!r}: expected module:Container, like hello:Container")
+        raise UsageError(f"target {target!r}: expected module:Container, like hello:Container")
     return module, name or "Container"
 
 
@@ -37,7 +40,7 @@ def load_target(target: str) -> type[Container]:
     """Import the target and return its container class.
 
     A bare application (anything but a class with ``make_servers``) is wrapped in a container
-    whose only server it is. Raises TargetError with one line.
+    whose only server it is. Raises TargetError with one line, or UsageError.
     """
     module_name, name = split_target(target)
     found = _import(target, module_name)
@@ -54,6 +57,7 @@ def load_target(target: str) -> type[Container]:
     if isinstance(found, type) and issubclass(found, Container):
         raise TargetError(f"target {target!r}: {name} has no make_servers(); expected one")
     _refuse_no_application(target, found)
+    _refuse_any_function(target, found)
     return wrap_application(found, name)
 
 
@@ -72,6 +76,46 @@ def _refuse_no_application(target: str, found: object) -> None:
     served = ", ".join(plugin.name for plugin in registry) or "none is installed"
     raise TargetError(f"target {target!r}: {what}; expected a subclass of apihour.Container, "
                       f"or an application for one of the plugins ({served})")
+
+
+def _refuse_any_function(target: str, found: Any) -> None:
+    """Raise TargetError for a function whose shape alone would make it a protocol factory.
+
+    ``def create_app()`` has the same shape. One that is annotated to return a protocol is
+    one, and in ``make_servers()`` whoever writes it there has said so.
+    """
+    if not _needs_no_arguments(found) or _makes_protocols(found):
+        return
+    registry = Registry.from_entry_points()
+    kinds: tuple[Kind, ...] = get_args(Kind)
+    takers = [(plugin, kind) for kind in kinds for plugin in registry
+              if plugin.accepts(found, kind)]
+    by_shape = [taker for taker, kind in takers if taker.accepts(_makes_anything, kind)]
+    if not takers or len(by_shape) < len(takers):
+        return
+    raise TargetError(
+        f"target {target!r}: {found.__name__}() is a function without arguments, which may make "
+        "an application or a protocol; expected the application itself, a function annotated "
+        "to return an asyncio.Protocol, or a subclass of apihour.Container")
+
+
+def _makes_anything() -> None:
+    """A function that only its shape speaks for."""
+
+
+def _needs_no_arguments(found: object) -> bool:
+    if not isinstance(found, types.FunctionType) or inspect.iscoroutinefunction(found):
+        return False
+    return all(p.default is not p.empty or p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+               for p in inspect.signature(found).parameters.values())
+
+
+def _makes_protocols(function: Any) -> bool:
+    try:
+        made = inspect.signature(function, eval_str=True).return_annotation
+    except Exception:  # an annotation is any expression of the user's
+        return False
+    return isinstance(made, type) and issubclass(made, asyncio.BaseProtocol)
 
 
 def wrap_application(application: Any, name: str) -> type[Container]:

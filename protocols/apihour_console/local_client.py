@@ -31,13 +31,16 @@ _CONNECT = 5.0  # seconds; a console starts in well under one
 _AGAIN = 0.05  # seconds between two tries to connect
 
 
-def run(argv: Sequence[str]) -> int:
-    """Run ``apihour ctl`` with those arguments (without ``ctl``); returns the exit status."""
+def run(argv: Sequence[str], typed: str = "ctl") -> int:
+    """Run ``apihour ctl`` with those arguments (without ``ctl``); returns the exit status.
+
+    `typed` is the command that errors name: ``apihour upgrade`` is one of these too.
+    """
     try:
         name, words = _parse(list(argv))
         return _talk(find_instance(name), words)
     except ApihourError as error:
-        print(f"apihour ctl: {error}", file=sys.stderr)
+        print(f"apihour {typed}: {error}", file=sys.stderr)
         return error.exit_status
 
 

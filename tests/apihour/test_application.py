@@ -203,7 +203,7 @@ def test_a_failed_read_leaves_the_directory_alone(directory: Path) -> None:
     (directory / "inner").mkdir()
     app = HostApplication(["hello:Container", "--chdir", "inner"])
     app.arguments += ["--workers", "none"]
-    with pytest.raises(ConfigurationError):
+    with pytest.raises(UsageError):
         app.reload()
     assert Path.cwd() == directory / "inner"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from apihour.check import check, list_protocols
-from apihour.errors import ApihourError
+from apihour.errors import ApihourError, ConfigurationError
 from tests.apihour.loggers import loggers
 
 __all__ = ["loggers"]
@@ -51,6 +51,56 @@ def test_says_what_would_be_served_where(
     assert lines[0] == f"{name}:Container: 3 workers"
     assert [line.split() for line in lines[1:]] == [
         ["dns", "udp", "udp://127.0.0.1:5300"], ["echo", "tcp", "0.0.0.0:9001"]]
+
+
+@pytest.mark.parametrize(("words", "lines"), [
+    ([], []),
+    (["--console", ":22", "--health", "unix:h.sock"],
+     [["--console", "ssh", "0.0.0.0:22"], ["--health", "http", "unix:h.sock"]]),
+    (["--console", ":22", "--no-console"], []),
+])
+def test_lists_what_the_daemon_opens_for_itself(
+    words: list[str], lines: list[list[str]], write: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = write(APPLICATION)
+    assert check([f"{name}:Container", "-w", "1", *words]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[0] == f"{name}:Container: 1 worker"
+    assert [line.split() for line in out[3:]] == lines
+
+
+def test_lists_the_default_shell_where_it_would_be_opened(
+    write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "keys").mkdir()
+    (tmp_path / "keys" / "authorized_keys").write_text("")
+    name = write(APPLICATION)
+    assert check([f"{name}:Container", "-w", "1"]) == 0
+    assert capsys.readouterr().out.splitlines()[3].split(maxsplit=2) == [
+        "--console", "ssh", "127.0.0.1:8022, where it is free"]
+    name = write("""
+from apihour_ssh import Shell
+class Container(apihour.Container):
+    binds = {"shell": ":22"}
+    def make_servers(self): return {"shell": Shell()}
+""")
+    assert check([f"{name}:Container", "-w", "1"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:]] == ["shell"]
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (["--health", ":1", "--no-console"], "--health ':1': the console process serves it; "
+                                         "expected no --no-console with it"),
+    (["--console", ":1", "--keys", "file"], "--keys 'file': expected a directory"),
+])
+def test_refuses_what_a_start_refuses(
+    words: list[str], message: str, write: Write, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    name = write(APPLICATION)
+    with pytest.raises(ConfigurationError) as caught:
+        check([f"{name}:Container", *words])
+    assert str(caught.value) == message
 
 
 def test_binds_nothing_and_starts_nothing(write: Write, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 from apihour import cli
 from apihour.errors import ApihourError, UsageError
 from apihour.version import __version__
+from apihour_console import local_client
 
 Captured = pytest.CaptureFixture[str]
 
@@ -52,11 +53,29 @@ def test_a_command_gets_the_words_after_it(monkeypatch: pytest.MonkeyPatch) -> N
     assert heard == [["hello:Container", "-w", "2"]]
 
 
-def test_upgrade_is_a_command_of_ctl(monkeypatch: pytest.MonkeyPatch) -> None:
-    heard: list[list[str]] = []
-    run_with(monkeypatch, ctl=lambda words: heard.append(words) or 0)
-    assert cli.main(["upgrade", "--json"]) == 0
-    assert heard == [["upgrade", "--json"]]
+@pytest.mark.parametrize(("words", "passed"), [
+    (["--json"], ["upgrade", "--json"]),
+    (["--instance", "web", "--json"], ["--instance", "web", "upgrade", "--json"]),
+    (["--instance=web"], ["--instance=web", "upgrade"]),
+    (["--instance"], ["--instance"]),
+])
+def test_upgrade_is_a_command_of_ctl_under_its_own_name(
+    words: list[str], passed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[Any] = []
+    monkeypatch.setattr(local_client, "run", lambda *given: heard.append(given) or 7)
+    assert cli.main(["upgrade", *words]) == 7
+    assert heard == [(passed, "upgrade")]
+
+
+@pytest.mark.parametrize("command", ["ctl", "upgrade"])
+def test_what_fails_is_called_as_it_was_typed(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: Captured, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("APIHOUR_RUNTIME_DIR", str(tmp_path))
+    assert cli.main([command, "--instance", "web", "workers"]) == 1
+    assert capsys.readouterr().err == (
+        f"apihour {command}: no daemon 'web'; running: none\n")
 
 
 @pytest.mark.parametrize("words", [["hello:Container"], ["run", "hello:Container"],
@@ -69,8 +88,9 @@ def test_run_may_be_left_out(words: list[str], monkeypatch: pytest.MonkeyPatch) 
     assert heard == [[word for word in words if word != "run"]]
 
 
-def test_a_misspelt_command_lists_the_commands(capsys: Captured) -> None:
-    assert cli.main(["chekc"]) == 2
+@pytest.mark.parametrize("words", [["chekc"], ["chekc", "hello:Container", "-w", "2"]])
+def test_a_misspelt_command_lists_the_commands(words: list[str], capsys: Captured) -> None:
+    assert cli.main(words) == 2
     err = capsys.readouterr().err
     assert err == ("apihour: error: 'chekc': expected module:Container or one of "
                    "check, ctl, dev, keys, protocols, run, upgrade\n")
@@ -112,6 +132,24 @@ def test_control_c_is_quiet(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -
     run_with(monkeypatch, check=interrupted)
     assert cli.main(["check", "x:y"]) == 130
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("command", ["run", "check", "dev", "protocols"])
+def test_what_gunicorn_would_trip_over_is_named(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    monkeypatch.setenv("WEB_CONCURRENCY", "many")
+    assert cli.main([command, *(["x:y"] if command != "protocols" else [])]) == 1
+    assert capsys.readouterr().err == (
+        "apihour: error: WEB_CONCURRENCY: 'many'; expected a number from 1 to 128\n")
+
+
+def test_an_empty_web_concurrency_is_none(
+    monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    monkeypatch.setenv("WEB_CONCURRENCY", " ")
+    assert cli.main(["protocols"]) == 0
+    assert "WEB_CONCURRENCY" not in os.environ
 
 
 def test_protocols_takes_no_arguments(capsys: Captured) -> None:

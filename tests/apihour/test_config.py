@@ -18,6 +18,18 @@ def test_environment_binds() -> None:
     assert environment_binds(environ) == ["a_b=:1", "http=:80"]
 
 
+@pytest.mark.parametrize(("name", "value", "message"), [
+    ("HTTP", "nope", "APIHOUR_BIND_HTTP: 'nope'; expected HOST:PORT, "),
+    ("HTTP", ":1?tsl", "APIHOUR_BIND_HTTP: ':1?tsl'; expected the options mode=OCTAL, "),
+    ("", ":1", "APIHOUR_BIND_: expected the name of a server after APIHOUR_BIND_"),
+    ("2", ":1", "APIHOUR_BIND_2: expected the name of a server after APIHOUR_BIND_"),
+])
+def test_a_variable_that_is_no_bind_is_named(name: str, value: str, message: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        environment_binds({f"APIHOUR_BIND_{name}": value})
+    assert str(caught.value).startswith(message)
+
+
 def test_nothing_asked_for_is_no_tree() -> None:
     assert ConfigTree.find("hello", None, False) is None
 

@@ -95,7 +95,18 @@ def test_all_or_none(opener: Opener, tmp_path: Path) -> None:
     "x" * 80 + ":1",
 ])
 def test_what_the_system_refuses_is_one_line(opener: Opener, text: str) -> None:
-    assert refusal(opener, text).startswith(f"bind s1={text}: ")
+    said = refusal(opener, text)
+    assert said.startswith(f"bind s1={text}: ")
+    assert "expected" in said or text.startswith("x")
+
+
+@pytest.mark.parametrize(("address", "what"), [
+    ("fd://9999", "no descriptor of that number is open"), ("systemd:x", "systemd passed no"),
+])
+def test_a_bind_of_the_daemon_itself_is_called_by_its_option(address: str, what: str) -> None:
+    with pytest.raises(BindError) as caught:
+        open_listeners([("@health", parse_address(address), 0)], 16, {})
+    assert str(caught.value).startswith(f"--health {address}: {what}")
 
 
 def test_unix_mode_and_removal(opener: Opener, tmp_path: Path) -> None:
@@ -161,8 +172,9 @@ def test_an_inherited_descriptor(opener: Opener) -> None:
 
 def test_a_descriptor_that_is_no_socket(opener: Opener, tmp_path: Path) -> None:
     with open(tmp_path / "x", "w") as file:
-        assert "is no socket" in refusal(opener, f"fd://{file.fileno()}")
-    assert "Bad file descriptor" in refusal(opener, "fd://9999")
+        assert "is no socket; expected one" in refusal(opener, f"fd://{file.fileno()}")
+    assert refusal(opener, "fd://9999") == (
+        "bind s1=fd://9999: no descriptor of that number is open; expected an inherited socket")
 
 
 def test_systemd_by_name(opener: Opener) -> None:

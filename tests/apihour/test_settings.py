@@ -12,7 +12,7 @@ from gunicorn import config as gunicorn_config
 
 from apihour import settings
 from apihour.application import HostApplication
-from apihour.errors import ApihourError, ConfigurationError, UsageError
+from apihour.errors import ConfigurationError, UsageError
 from apihour.settings import GUNICORN_SETTINGS, OWN, TABLE, HostConfig, WorkerCount
 
 SETTINGS = {cls.name: cls for cls in GUNICORN_SETTINGS}
@@ -130,17 +130,18 @@ def words_for(name: str) -> list[str]:
 @pytest.mark.parametrize("name", ON_COMMAND_LINE)
 def test_a_refused_setting_is_refused_on_the_command_line(name: str) -> None:
     words = words_for(name)
-    with pytest.raises(ConfigurationError) as caught:
+    with pytest.raises(UsageError) as caught:
         HostApplication(["hello:Container", *words])
-    assert f"setting {name} ({words[0]}): refused: {TABLE[name].why}" in str(caught.value)
+    assert f"{words[0]}: refused: {TABLE[name].why}" in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ON_COMMAND_LINE)
 def test_a_refused_setting_is_refused_in_the_environment(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("GUNICORN_CMD_ARGS", " ".join(words_for(name)))
-    with pytest.raises(ConfigurationError, match=f"setting {name} "):
+    words = words_for(name)
+    monkeypatch.setenv("GUNICORN_CMD_ARGS", " ".join(words))
+    with pytest.raises(ConfigurationError, match=f"^GUNICORN_CMD_ARGS: {words[0]}: refused: "):
         HostApplication(["hello:Container"])
 
 
@@ -255,47 +256,101 @@ def test_linger_follows_keepalive_and_grace() -> None:
     assert cfg.worker_linger == 1.0
 
 
-@pytest.mark.parametrize(("validate", "good", "bad"), [
-    (settings.validate_workers, {"4": WorkerCount(4, 4), "2..8": WorkerCount(2, 8)},
-     ["0", "-1", "8..2", "129", "two", "1.5", None]),
-    (settings.seconds(), {"10": 10.0, "0.5s": 0.5, "2m": 120.0, 3: 3.0}, ["-1", "1d", "", None]),
-    (settings.seconds(0.1), {"0.1": 0.1}, ["0", "0.05"]),
-    (settings.validate_bytes, {"1": 1, "2k": 2048, "3M": 3 * 2**20, "1GiB": 2**30, 5: 5},
-     ["-1", "1T", "x", "1.5G", None]),
-    (settings.validate_count, {"0": 0, 12: 12}, ["-1", "1.5", "x", None]),
-    (settings.validate_share, {"0": 0.0, "0.05": 0.05, "5%": 0.05, 1: 1.0},
-     ["-1", "2", "101%", "nan", "inf", "x", None]),
-    (settings.validate_switch, {True: True, "off": False, "YES": True, 0: False},
-     ["maybe", "", None, 2]),
-    (settings.validate_text, {"x": "x", "": None, None: None}, [1, b"x"]),
-    (settings.validate_plain_address, {"[::1]:1?backlog=9": "[::1]:1?backlog=9", None: None},
-     [":1?tls", "unix:x?mode=600&tls=c.pem"]),
-    (settings.validate_binds, {"a=:1, :2": ["a=:1", ":2"], None: []}, []),
-])
-def test_validators(validate: Any, good: dict[Any, Any], bad: list[Any]) -> None:
-    for value, expected in good.items():
-        assert validate(value) == expected
-    for value in bad:
-        with pytest.raises(ValueError, match="; expected ") as caught:
-            validate(value)
-        assert repr(value) in str(caught.value) or value in ("0", "0.05")
+@pytest.mark.parametrize("words", ["--umask=0027", "--umask 027", "--umask 0o27"])
+def test_a_umask_is_octal(words: str, tmp_path: Path) -> None:
+    assert read(tmp_path, *words.split()).umask == 0o27
 
 
-@pytest.mark.parametrize(("words", "error", "parts"), [
-    (["--timeout", "x"], ConfigurationError, ["--timeout", "'x'", "int"]),
-    (["--workers", "0"], ConfigurationError, ["workers (--workers)", "'0'", "from 1 to 128"]),
-    (["--max-rss", "5Q"], ConfigurationError, ["max_rss (--max-rss)", "'5Q'", "500M"]),
-    (["-b", "nope"], ConfigurationError, ["'nope'", "HOST:PORT"]),
-    (["--log-level", "nope"], ConfigurationError, [
-        "setting loglevel (--log-level): 'nope'; "
-        "expected one of debug, info, warning, error, critical"]),
-    (["--nope"], UsageError, ["--nope", "--help"]),
-    (["--keys"], UsageError, ["--keys", "expected one argument"]),
-])
-def test_a_bad_value_is_one_line_with_name_value_and_expectation(
-    words: list[str], error: type[ApihourError], parts: list[str]
+ADDRESS = ("HOST:PORT, [IPV6]:PORT, unix:PATH, unix:@NAME, udp://HOST:PORT, fd://N or "
+           "systemd:NAME")
+WHOLE = "expected a whole number, 0 or more"
+# Option, a value it does not take, and what it says then.
+BAD = [
+    ("--timeout", "x", f"'x'; {WHOLE}"),
+    ("--backlog", "-1", f"-1; {WHOLE}"),
+    ("--umask", "x", f"'x'; {WHOLE}"),
+    ("--workers", "0", "'0'; expected a number from 1 to 128, or a range like 2..8"),
+    ("--max-rss", "5Q", "'5Q'; expected bytes, like 300000000, 500M or 2G"),
+    ("--bind", "a=nope", f"'a=nope'; expected {ADDRESS}"),
+    ("--bind", ":99999", "':99999'; expected a port from 0 to 65535"),
+    ("--console", "nope", f"'nope'; expected {ADDRESS}"),
+    ("--health", "udp://:1", "'udp://:1'; expected an address without udp://"),
+    ("--env", "nope", "'nope'; expected NAME=VALUE"),
+    ("--user", "nobody-like-that", "'nobody-like-that'; expected the name or number of a user"),
+    ("--group", "nobody-like-that", "'nobody-like-that'; expected the name or number of a group"),
+    ("--log-level", "nope",
+     "'nope'; expected one of debug, info, warning, error, critical"),
+]
+
+
+@pytest.mark.parametrize(("option", "value", "message"), BAD)
+def test_a_value_that_an_option_does_not_take(
+    option: str, value: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(error) as caught:
+    with pytest.raises(UsageError) as typed:
+        HostApplication(["hello:Container", f"{option}={value}"])
+    assert str(typed.value) == f"{option}: {message}"
+    monkeypatch.setenv("GUNICORN_CMD_ARGS", f"{option}={value}")
+    with pytest.raises(ConfigurationError) as given:
+        HostApplication(["hello:Container"])
+    assert str(given.value) == f"GUNICORN_CMD_ARGS: {option}: {message}"
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    ("--nope", "GUNICORN_CMD_ARGS: unrecognized arguments: --nope; "
+               "'apihour run --help' lists the options"),
+    ("other:Target", "GUNICORN_CMD_ARGS: 'other:Target'; expected options only, the target "
+                     "stands on the command line"),
+    ("--name 'x", 'GUNICORN_CMD_ARGS: "--name \'x"; expected options (No closing quotation)'),
+])
+def test_what_the_environment_must_not_hold(
+    words: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GUNICORN_CMD_ARGS", words)
+    with pytest.raises(ConfigurationError) as caught:
+        HostApplication(["hello:Container"])
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(("line", "message"), [
+    ("bind = 5", "bind (--bind): 5; expected a text like 'http=127.0.0.1:8000', or a list of such"),
+    ("bind = [5]", "bind (--bind): [5]; expected a text like 'http=127.0.0.1:8000', "
+                   "or a list of such"),
+    ("bind = 'a=nope'", f"bind (--bind): 'a=nope'; expected {ADDRESS}"),
+    ("timeout = 'x'", f"timeout (--timeout): 'x'; {WHOLE}"),
+    ("backlog = None", f"backlog (--backlog): None; {WHOLE}"),
+    ("daemon = 3", "daemon (--daemon): 3; expected true or false"),
+    ("pidfile = 5", "pidfile (--pid): 5; expected a text"),
+    ("raw_env = 5", "raw_env (--env): 5; expected a list of texts like 'NAME=VALUE'"),
+    ("chdir = 'gone'", "chdir (--chdir): 'gone'; expected a directory that exists"),
+    ("on_starting = 3", "on_starting: 3; expected a function like on_starting(server)"),
+    ("logconfig_dict = 3", "logconfig_dict: 3; expected a dict"),
+])
+def test_a_line_of_a_file_with_a_value_that_is_none(
+    line: str, message: str, tmp_path: Path
+) -> None:
+    name, _, text = line.partition(" = ")
+    with pytest.raises(ConfigurationError) as caught:
+        read(tmp_path, **{name: text})
+    assert str(caught.value) == f"config file '{tmp_path}/conf.py': setting {message}"
+
+
+@pytest.mark.parametrize("name", ["0", "x", "2..8"])
+def test_a_wrong_web_concurrency_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEB_CONCURRENCY", name)
+    if name == "2..8":
+        assert HostConfig().worker_count == WorkerCount(2, 8)
+        return
+    with pytest.raises(ConfigurationError, match=rf"^WEB_CONCURRENCY: '{name}'; expected a numb"):
+        HostConfig()
+
+
+@pytest.mark.parametrize(("words", "parts"), [
+    (["--nope"], ["--nope", "--help"]),
+    (["--keys"], ["--keys", "expected one argument"]),
+])
+def test_an_option_that_is_none_is_bad_usage(words: list[str], parts: list[str]) -> None:
+    with pytest.raises(UsageError) as caught:
         HostApplication(["hello:Container", *words])
     assert "\n" not in str(caught.value)
     for part in parts:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from apihour.container import Container
-from apihour.errors import TargetError
+from apihour.errors import TargetError, UsageError
 from apihour.plugins import Registry
 from apihour.targets import blame, blame_frames, load_target, split_target
 
@@ -49,7 +49,7 @@ def test_splits_with_a_default() -> None:
 
 @pytest.mark.parametrize("target", ["", ":x", "a:", "a.py", "a/b:C", "a.py:C"])
 def test_refuses_what_is_no_target(target: str) -> None:
-    with pytest.raises(TargetError, match="expected module:Container"):
+    with pytest.raises(UsageError, match="expected module:Container"):
         split_target(target)
 
 
@@ -94,6 +94,44 @@ async def test_a_plugin_that_cannot_be_loaded_might_have_served_it(
     monkeypatch.setattr(Registry, "from_entry_points", lambda: registry)
     container: Any = load_target(f"{name}:it")()
     assert container.make_servers() == {"http": 5}
+
+
+@pytest.mark.parametrize("text", [
+    "def it(): pass", "it = lambda: None", "def it(debug=False, *a, **k) -> 'Missing': pass",
+    "def it() -> int: pass",
+])
+def test_a_function_that_may_make_anything_is_refused(text: str, write: Write) -> None:
+    assert "() is a function without arguments, which may make an application or a protocol; " \
+        "expected the application itself, " in refusal(f"{write(text)}:it")
+
+
+@pytest.mark.parametrize("text", [
+    "def it() -> asyncio.Protocol: return asyncio.Protocol()",
+    "def it() -> 'asyncio.DatagramProtocol': return asyncio.DatagramProtocol()",
+    "async def it(reader, writer): pass",
+    "it = asyncio.Protocol",
+    "import functools\nit = functools.partial(asyncio.Protocol)",
+])
+def test_a_protocol_is_served_whatever_makes_it(text: str, write: Write) -> None:
+    name = write(f"import asyncio\n{text}\n")
+    assert load_target(f"{name}:it").__name__ == "Bare"
+
+
+def test_a_function_that_a_plugin_knows_by_more_than_its_shape(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Marked:
+        name, describes = "marked", "marked functions"
+
+        def accepts(self, obj: object, kind: str) -> bool:
+            return hasattr(obj, "mark")
+
+        def adapt(self, obj: Any, kind: str) -> Any:
+            return obj
+
+    monkeypatch.setattr(Registry, "from_entry_points", lambda: Registry([Marked()]))
+    name = write("def it(): pass\nit.mark = 1\n")
+    assert load_target(f"{name}:it").__name__ == "Bare"
 
 
 def test_no_such_module() -> None:

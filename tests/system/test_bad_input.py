@@ -1,4 +1,4 @@
-"""What bad input gets: one line that names it, status 1, nothing left behind."""
+"""What bad input gets: one line that names it, status 1 or 2, nothing left behind."""
 
 import json
 import os
@@ -66,48 +66,99 @@ def test_application(case, tmp_path):
     name, text, target, words = CASES[case]
     if text:
         module(tmp_path, name, text)
-    line = refused(target, "--no-console", "--workers", "2", cwd=tmp_path)
+    status = 2 if case == "no target syntax" else 1
+    line = refused(target, "--no-console", "--workers", "2", cwd=tmp_path, status=status)
     for word in words:
         assert word in line
     if "start" not in case and "constructor" not in case and "loop" not in case:
         # `check` says the same, without starting anything.
-        assert refused("check", target, cwd=tmp_path) == line
+        assert refused("check", target, cwd=tmp_path, status=status) == line
 
 
+# Typed wrong: exit status 2, before anything is done. Each is in the environment too: there 1.
+TYPED = [
+    (["--workers", "many"], "--workers: 'many'; expected a number from 1 to 128, or a range"),
+    (["--timeout", "soon"], "--timeout: 'soon'; expected a whole number, 0 or more"),
+    (["--linger=-1"], "--linger: '-1'; expected seconds, like 10, 0.5 or 5m"),
+    (["-b", "echo=nonsense"], "--bind: 'echo=nonsense'; expected HOST:PORT, "),
+    (["-b", "echo=127.0.0.1:99999"], "--bind: 'echo=127.0.0.1:99999'; expected a port from 0"),
+    (["-b", "echo=unix:"], "--bind: 'echo=unix:'; expected unix:PATH or unix:@NAME"),
+    (["--console", "nonsense"], "--console: 'nonsense'; expected HOST:PORT, "),
+    (["--health", "127.0.0.1:0?tls"], "--health: '127.0.0.1:0?tls'; expected an address without"),
+    (["--log-level", "nope"], "--log-level: 'nope'; expected one of debug, info"),
+    (["--ssl-version", "TLSv1"], "--ssl-version: refused: TLS 1.2 and later are spoken"),
+    (["--worker-class", "sync"], "--worker-class: refused: there is one kind of worker"),
+    (["--preload"], "--preload: refused: "),
+    (["--user", "nobody-of-that-name"], "--user: 'nobody-of-that-name'; expected the name or"),
+    (["--no-such-option"], "unrecognized arguments: --no-such-option; 'apihour run --help'"),
+    (["--keys"], "argument --keys: expected one argument; 'apihour run --help' lists"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), TYPED)
+def test_what_was_typed(options, message, tmp_path):
+    module(tmp_path, "app", CONTAINER)
+    line = refused("app:Container", "--no-console", *options, cwd=tmp_path, status=2)
+    assert line.startswith(message)
+    given = {"GUNICORN_CMD_ARGS": " ".join(options)}
+    line = refused("app:Container", "--no-console", cwd=tmp_path, env=given)
+    assert line.startswith(f"GUNICORN_CMD_ARGS: {message}")
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (["run"], "expected one target, module:Container; got none"),
+    (["check", "-w", "2"], "expected one target, module:Container; got none"),
+    (["dev"], "expected one target, module:Container; got none"),
+    (["a:B", "c:D"], "expected one target, module:Container; got a:B c:D"),
+    (["check", "a:B", "c:D"], "expected one target, module:Container; got a:B c:D"),
+    (["check", "a:B", "--no-such"], "unrecognized arguments: --no-such"),
+    (["dev", "a:B", "--workers", "x"], "--workers: 'x'; expected a number"),
+    (["a.py:B"], "target 'a.py:B': expected module:Container, like hello:Container"),
+    (["nonsense"], "'nonsense': expected module:Container or one of check, ctl, dev, keys, "),
+    (["nonsense", "a:B"], "'nonsense': expected module:Container or one of check, ctl, dev, "),
+    (["protocols", "x"], "protocols: takes no arguments, got 'x'"),
+])
+def test_a_wrong_command_line(words, message, tmp_path):
+    assert refused(*words, cwd=tmp_path, status=2).startswith(message)
+
+
+@pytest.mark.parametrize("words", [
+    ["ctl", "--no-such"], ["upgrade", "--instance"], ["keys", "no-such"], [],
+])
+def test_a_wrong_command_line_of_the_others(words, tmp_path):
+    result = run(*words, cwd=tmp_path)
+    assert result.returncode == 2
+    assert "Traceback" not in result.stderr
+
+
+# Right as typed, but it cannot be done: exit status 1.
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--workers", "many"], ["--workers", "many", "2..8"]),
-        (["--workers", "0"], ["--workers", "'0'"]),
-        (["--timeout", "soon"], ["timeout", "soon"]),
-        (["--linger", "-1"], ["linger", "-1"]),
-        (["-b", "echo=nonsense"], ["nonsense"]),
-        (["-b", "echo=unix:"], ["unix:"]),
         (["-b", "other=127.0.0.1:0"], ["'other'"]),
-        (["-b", "echo=fd://97"], ["echo", "fd://97"]),
+        (["-b", "echo=fd://97"], ["bind echo=fd://97: no descriptor of that number is open; "
+                                  "expected an inherited socket"]),
         (["-b", "echo=systemd:web"], ["systemd:web"]),
-        (["-b", "echo=192.0.2.1:0"], ["echo", "192.0.2.1:0"]),
+        (["-b", "echo=192.0.2.1:0"], ["echo=192.0.2.1:0: expected an address of this machine"]),
+        (["-b", "echo=unix:/nowhere/x"], ["echo=unix:/nowhere/x: no such directory; expected"]),
         (["-c", "missing.py"], ["missing.py"]),
         (["--config_dir", "missing"], ["--config_dir", "'missing'"]),
         (["-ac"], ["-ac", "etc/app"]),
-        (["--chdir", "missing"], ["--chdir", "missing"]),
+        (["--chdir", "missing"], ["--chdir", "'missing'; expected a directory that exists"]),
         (["--certfile", "x.pem"], ["--certfile 'x.pem'", "no bind uses it", "?tls"]),
         (["-b", "echo=127.0.0.1:0?tls"], ["echo", "?tls", "no certificate", "--certfile"]),
         (["-b", "echo=127.0.0.1:0?tls=x.pem"], ["echo", "'x.pem'", "No such file"]),
         (["-b", "echo=127.0.0.1:0?tls", "--certfile", "app.py"], ["'app.py'", "PEM"]),
-        (["--ssl-version", "TLSv1"], ["ssl_version", "TLS 1.2", "ssl_context"]),
-        (["--health", "127.0.0.1:0?tls"], ["health", "without tls"]),
-        (["--worker-class", "sync"], ["worker-class", "sync"]),
-        (["--preload"], ["preload"]),
-        (["--user", "nobody-of-that-name"], ["nobody-of-that-name"]),
+        (["-b", "echo=127.0.0.1:0?tls", "--certfile", "x.pem"],
+         ["--certfile 'x.pem': No such file or directory; expected a certificate in PEM format"]),
         (["--pid", "missing/pid"], ["--pid", "missing/pid"]),
         (["--logger-class", "no.such.Logger"], ["no.such.Logger"]),
-        (["--log-config", "missing.ini"], ["missing.ini"]),
-        (["--error-logfile", "missing/log"], ["missing/log"]),
-        (["--health", "nonsense"], ["nonsense"]),
+        (["--log-config", "missing.ini"], ["--log-config 'missing.ini': "]),
+        (["--error-logfile", "missing/log"], ["--error-logfile 'missing/log': No such file or "
+                                              "directory; expected a file that can be written"]),
+        (["--access-logfile", "missing/log"], ["--access-logfile 'missing/log': No such file"]),
+        (["--health", "fd://97"], ["--health fd://97: no descriptor of that number is open"]),
         (["--health", "127.0.0.1:0", "--no-console"], ["'127.0.0.1:0'", "console process"]),
-        (["--log-level", "nope"], ["--log-level", "'nope'", "debug, info"]),
-        (["--console", "nonsense"], ["nonsense"]),
     ],
 )
 def test_options(options, words, tmp_path):
@@ -116,6 +167,19 @@ def test_options(options, words, tmp_path):
     line = refused("app:Container", *console, *options, cwd=tmp_path)
     for word in words:
         assert word in line
+
+
+@pytest.mark.parametrize(("variable", "value", "message"), [
+    ("APIHOUR_BIND_HTTP", "nonsense", "APIHOUR_BIND_HTTP: 'nonsense'; expected HOST:PORT, "),
+    ("APIHOUR_BIND_ECHO", ":99999", "APIHOUR_BIND_ECHO: ':99999'; expected a port from 0 to 65535"),
+    ("APIHOUR_BIND_", ":1", "APIHOUR_BIND_: expected the name of a server after APIHOUR_BIND_"),
+    ("WEB_CONCURRENCY", "x", "WEB_CONCURRENCY: 'x'; expected a number from 1 to 128"),
+    ("WEB_CONCURRENCY", "0", "WEB_CONCURRENCY: '0'; expected a number from 1 to 128"),
+])
+def test_variables(variable, value, message, tmp_path):
+    module(tmp_path, "app", CONTAINER)
+    line = refused("app:Container", "--no-console", cwd=tmp_path, env={variable: value})
+    assert line.startswith(message)
 
 
 @pytest.mark.parametrize(("sections", "words"), [
@@ -174,11 +238,6 @@ def test_debug_shows_the_traceback(tmp_path):
     assert result.stderr.splitlines()[-1].startswith("apihour: error: ")
 
 
-def test_two_targets_are_a_usage_error(tmp_path):
-    assert "one target" in refused("a:B", "c:D", cwd=tmp_path, status=2)
-    assert "'nonsense'" in refused("nonsense", cwd=tmp_path, status=2)
-
-
 def test_import_that_hangs(tmp_path):
     module(tmp_path, "app", "import time\ntime.sleep(60)\n")
     line = refused("app:Container", "--boot-timeout", "0.5", "--no-console", cwd=tmp_path)
@@ -223,7 +282,7 @@ def test_a_shell_with_keys_that_cannot_be_read(system_apps, tmp_path):
     assert refused(*words, cwd=system_apps).endswith(
         "ssh_host_ed25519_key: expected a private key in PEM format")
     wrong = ("house:Container", "--console", "nonsense", "-w", "1")
-    assert refused(*wrong, cwd=system_apps).startswith("--console: bind address 'nonsense'")
+    assert refused(*wrong, cwd=system_apps, status=2).startswith("--console: 'nonsense'; expected")
 
 
 @pytest.mark.parametrize("garbage", [b"\x00" * 100, b"\xff\xfe" * 5000, b"GET / HTTP/9.9\r\n\r\n",

@@ -8,6 +8,7 @@ gets another name has the same socket under both until the old workers are gone.
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -150,7 +151,7 @@ def see_keys(directory: str) -> None:
         path = os.path.join(directory, name)
         try:
             with open(path, "rb") as file:
-                text = file.read(_LONGEST_KEY)
+                text, facts = file.read(_LONGEST_KEY), os.fstat(file.fileno())
         except FileNotFoundError:
             continue  # it is made, or said how to make it
         except OSError as error:
@@ -159,6 +160,10 @@ def see_keys(directory: str) -> None:
         if mark not in text:
             raise ConfigurationError(
                 f"--keys {directory!r}: {path}: expected a private key in PEM format")
+        if mark and facts.st_uid == os.geteuid() and facts.st_mode & 0o077:  # as sshd(8) does
+            raise ConfigurationError(
+                f"--keys {directory!r}: {path}: mode {facts.st_mode & 0o777:04o} lets others read "
+                f"a private key; expected 0600: chmod 600 {shlex.quote(path)}")
 
 
 def may_open_shell(cfg: Any) -> bool:

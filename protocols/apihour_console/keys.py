@@ -4,7 +4,8 @@ Rules:
 
 - Keys are invented only at a first start from a terminal (no ``authorized_keys`` yet).
   Without a terminal the network shell stays off and one line says how to turn it on.
-- Private keys are made 0600 and never overwritten; a file appears whole or not at all.
+- Private keys are made 0600 and never overwritten; a file appears whole or not at all. One of
+  ours that others may read is refused, as sshd(8) does.
 - A directory that cannot be written is read, and nothing in it is missed but the host key.
 - Whatever is unreadable, badly owned or malformed is one line that names it.
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -163,8 +165,6 @@ def _prepare(
     if host_key is None:
         host_key = directory.make_host_key()
         notes.append(f"made host key {directory.host_key}, {host_key.get_fingerprint()}")
-    elif directory.host_key.stat().st_mode & 0o077:
-        notes.append(f"{directory.host_key}: others may read the host key; expected mode 0600")
     return Prepared(host_key, authorized, tuple(notes))
 
 
@@ -195,6 +195,10 @@ def _own_keys(home: Path) -> list[tuple[Path, str]]:
 def _read_private(path: Path) -> asyncssh.SSHKey | None:
     try:
         with open(path, "rb") as file:
+            facts = os.fstat(file.fileno())
+            if facts.st_uid == os.geteuid() and facts.st_mode & 0o077:
+                raise KeysError(f"{path}: mode {facts.st_mode & 0o777:04o} lets others read a "
+                                f"private key; expected 0600: chmod 600 {shlex.quote(str(path))}")
             data = file.read(_MAXIMUM)
         return asyncssh.import_private_key(data)
     except FileNotFoundError:

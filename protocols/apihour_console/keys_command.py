@@ -106,8 +106,9 @@ def _add(directory: KeyDirectory, options: argparse.Namespace) -> int:
             f"{found.fingerprint} is there already as {found.role} (line {found.number}); "
             "expected a new key"
         )
+    host_key = directory.read_host_key()  # one that cannot be used is said before the change
     directory.write_authorized([*_lines(directory), line])
-    if directory.read_host_key() is None:
+    if host_key is None:
         directory.make_host_key()
     print(f"added {new.keys[0].fingerprint} as {options.role}")
     return 0

@@ -15,6 +15,7 @@ from __future__ import annotations
 import datetime
 import logging
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -60,9 +61,24 @@ class AuthorizedKeysFile:
         self._complaint = ""
         return self._keys
 
-    def absent(self) -> Any:
-        """No keys, and one line that says so, for a file that is not there."""
-        return self._nobody(f"{self.path} is not there", logging.WARNING)
+    def expect(self) -> Any:
+        """No keys so far, of a file that may be on its way: :meth:`remind` looks again."""
+        import asyncssh
+
+        self._keys = asyncssh.SSHAuthorizedKeys()
+        return self._keys
+
+    def remind(self) -> None:
+        """Say, once, that nobody can log in, when the file is not there."""
+        if not self.path.exists():
+            self._absent()
+
+    def _absent(self) -> Any:
+        how = "write public keys to it, one a line"
+        if self.path.name == "authorized_keys":
+            how = ("add a public key: apihour keys add --keys "
+                   f"{shlex.quote(str(self.path.parent))} FILE.pub")
+        return self._nobody(f"{self.path} is not there; {how}", logging.WARNING)
 
     def current(self) -> Any:
         """The keys as they are now: empty, with a line in the log, when they cannot be read."""
@@ -72,7 +88,7 @@ class AuthorizedKeysFile:
                 return self._keys
             return self.load()
         except FileNotFoundError:
-            return self.absent()
+            return self._absent()
         except (OSError, AuthorizedKeysError) as error:
             return self._nobody(str(error), logging.ERROR)
 

@@ -11,6 +11,7 @@ Rules:
 from __future__ import annotations
 
 import os
+import shlex
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -55,7 +56,7 @@ def _read(path: Path) -> Any:
         facts = path.stat()
         if facts.st_uid == os.geteuid() and facts.st_mode & 0o077:
             raise HostKeyError(f"host key {path}: mode {facts.st_mode & 0o777:04o} lets others "
-                               "read it, expected 0600")
+                               f"read it, expected 0600: chmod 600 {shlex.quote(str(path))}")
         return asyncssh.import_private_key(path.read_bytes())
     except OSError as error:
         raise HostKeyError(f"host key {path}: cannot be read: {error.strerror}") from error

@@ -38,7 +38,8 @@ _POLL = 0.05
 _AFTER_LAST = 2.0
 # The same before its first session: a login has just ended, the session is on its way.
 _BEFORE_FIRST = 10.0
-# How often idle connections are looked for, and refusals are reported, in seconds.
+# How often idle connections are looked for, and refusals and missing keys are reported, in
+# seconds. Keys that a first start makes are there by then.
 _SWEEP = 5.0
 _STOP = 1.0
 
@@ -90,6 +91,7 @@ class SSHServer:
                         "session_errors": 0}
         self._reported = 0
         self._refused_last = ""
+        self._reminds = True
         self._sweeper: asyncio.TimerHandle | None = None
 
     def __repr__(self) -> str:
@@ -105,7 +107,8 @@ class SSHServer:
         loop = asyncio.get_running_loop()
         self._admission = Admission(self.limits, loop.time())
         self.options = self._make_options()
-        self._sweep(loop)
+        self._reminds = _is_first(context)
+        self._sweeper = loop.call_later(_SWEEP, self._sweep, loop)
 
     def _make_options(self) -> Any:
         import asyncssh
@@ -137,7 +140,7 @@ class SSHServer:
             return self._authorized_keys
         self.keys_file = AuthorizedKeysFile(self._authorized_keys, self.logger)
         if not self.keys_file.path.exists():
-            return self.keys_file.absent()  # it may come later; until then nobody gets in
+            return self.keys_file.expect()  # it may come later; until then nobody gets in
         return self.keys_file.load()
 
     # Connections.
@@ -213,6 +216,8 @@ class SSHServer:
             self.logger.warning("server %r: refused %d connections, the last from %s", self.name,
                                 refused - self._reported, self._refused_last)
             self._reported = refused
+        if self.keys_file is not None and self._reminds:
+            self.keys_file.remind()
         if not self.limits.idle:
             return
         for connection in list(self._connections):
@@ -296,6 +301,12 @@ class _Arrival(asyncio.Protocol):
             return
         stream.set_protocol(protocol)
         protocol.connection_made(transport)
+
+
+def _is_first(context: Any) -> bool:
+    """Whether this worker says what holds for all of them: the first of several, or the only."""
+    worker = getattr(getattr(context, "container", None), "worker", None)
+    return bool(getattr(worker, "slot", 1) == 1)
 
 
 def _host_of(address: Any) -> str:

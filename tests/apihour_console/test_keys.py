@@ -105,6 +105,7 @@ def test_bad_files_are_one_line(
     directory.path.mkdir()
     directory.authorized.write_text(public_key())
     (directory.path / name).write_bytes(content)
+    (directory.path / name).chmod(0o600)
     found = prepare(directory, terminal=False, root=False, home=None)
     assert expected in found.off and name in found.off and "\n" not in found.off
 
@@ -115,6 +116,20 @@ def test_what_everybody_may_write_is_refused(directory: KeyDirectory) -> None:
     directory.authorized.chmod(0o666)
     with pytest.raises(KeysError, match="not everybody may write"):
         directory.read_authorized()
+
+
+def test_a_private_key_that_others_may_read_is_refused(directory: KeyDirectory) -> None:
+    directory.path.mkdir()
+    directory.authorized.write_text(public_key())
+    directory.make_host_key()
+    directory.host_key.chmod(0o644)
+    found = prepare(directory, terminal=False, root=False, home=None)
+    assert found.host_key is None
+    assert found.off == (
+        f"network shell off: {directory.host_key}: mode 0644 lets others read a private key; "
+        f"expected 0600: chmod 600 {directory.host_key}")
+    directory.host_key.chmod(0o600)
+    assert not prepare(directory, terminal=False, root=False, home=None).off
 
 
 def test_a_directory_that_is_a_file_is_one_line(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def test_keys_and_several_sources(tmp_path):
 @pytest.mark.parametrize(("content", "mode", "message"), [
     (b"nonsense", 0o600, "expected an unencrypted private key"),
     (asyncssh.generate_private_key("ssh-ed25519").export_private_key(), 0o644,
-     "mode 0644 lets others read it, expected 0600"),
+     "mode 0644 lets others read it, expected 0600: chmod 600 /"),
     (asyncssh.generate_private_key("ssh-ed25519").export_private_key(
         "pkcs8-pem", passphrase="secret"), 0o600, "expected an unencrypted private key"),
 ], ids=["nonsense", "mode", "encrypted"])
@@ -114,3 +114,29 @@ def test_too_large(tmp_path):
 def test_expiry(value, expired):
     now = datetime.datetime(2026, 1, 2, 12, 0, 0, tzinfo=datetime.UTC)
     assert is_expired(value, now) is expired
+
+
+def test_a_file_that_comes_in_time_is_not_missed(tmp_path, public, caplog):
+    key, line = public
+    path = tmp_path / "authorized_keys"
+    file = AuthorizedKeysFile(path, LOGGER)
+    assert file.expect().validate(key, "", "127.0.0.1") is None
+    path.write_text(line + "\n")
+    file.remind()
+    assert file.current().validate(key, "", "127.0.0.1") == {}
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize(("name", "how"), [
+    ("authorized_keys", "add a public key: apihour keys add --keys {} FILE.pub"),
+    ("operators", "write public keys to it, one a line"),
+])
+def test_a_file_that_does_not_come_is_said_once_with_what_to_do(tmp_path, caplog, name, how):
+    file = AuthorizedKeysFile(tmp_path / name, LOGGER)
+    file.expect()
+    for _ in range(3):
+        file.remind()
+        file.current()
+    (line,) = caplog.messages
+    assert line == (f"nobody can log in by key: {tmp_path / name} is not there; "
+                    + how.format(tmp_path))

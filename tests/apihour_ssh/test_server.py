@@ -6,11 +6,13 @@ import datetime
 import logging
 import threading
 import time
+from types import SimpleNamespace
 
 import asyncssh
 import pytest
 
 from apihour_ssh import STRICT, Limits, SSHServer
+from apihour_ssh import server as server_module
 from tests.apihour_tcp.minicore import WAYS, context, serve, until
 
 from .clients import OpenSSH, ended
@@ -116,6 +118,27 @@ async def test_until_the_file_exists_nobody_gets_in(client, caplog):
         assert caplog.text.count("nobody can log in by key") == 1
         there.rename(client.authorized)
         assert (await client.run(serving.port, "x")).status == 0
+
+
+@pytest.mark.parametrize(("slot", "lines"), [(1, 1), (2, 0), (None, 1)])
+async def test_of_several_workers_one_says_that_nobody_gets_in(
+    client, caplog, monkeypatch, slot, lines
+):
+    monkeypatch.setattr(server_module, "_SWEEP", 0.02)
+    client.authorized = client.directory / "later"
+    worker = None if slot is None else SimpleNamespace(slot=slot)
+    context = SimpleNamespace(name="ssh", logger=logging.getLogger("test"),
+                              container=SimpleNamespace(worker=worker))
+    served = server_for(client)
+    sweeps, sweep = [], served._sweep
+    monkeypatch.setattr(served, "_sweep", lambda loop: (sweep(loop), sweeps.append(1)))
+    await served.start(context)
+    try:
+        assert "nobody can log in" not in caplog.text  # it may be on its way
+        await until(lambda: len(sweeps) >= 3)
+        assert caplog.text.count("nobody can log in by key") == lines
+    finally:
+        await served.stop()
 
 
 async def test_options_of_a_key(client):

@@ -33,6 +33,7 @@ _EXPECTED = (
     "HOST:PORT, [IPV6]:PORT, unix:PATH, unix:@NAME, udp://HOST:PORT, fd://N or systemd:NAME"
 )
 _OPTIONS = "mode=OCTAL, backlog=N, limit=N, reuse_port, tls, tls=FILE or key=FILE"
+_MOST = 2**31 - 1  # what the system calls take for a descriptor and a backlog
 _UNIX_PATH_MAXIMUM = 107  # bytes of sun_path less its NUL, unix(7)
 
 
@@ -134,7 +135,7 @@ def parse_address(text: str) -> Address:
         raise AddressError(text, "option 'mode' on unix:PATH only")
     if body.startswith("fd://"):
         number = body.removeprefix("fd://")
-        if not number.isdigit():
+        if not _is_number(number):
             raise AddressError(text, "fd://N with the number of an open descriptor")
         return Address("fd", "", int(number), **options)
     if body.startswith("systemd:"):
@@ -161,13 +162,19 @@ def _parse_unix(text: str, path: str, options: _Options) -> Address:
 
 
 def _parse_host(text: str, body: str) -> tuple[str, int]:
-    match = re.fullmatch(r"\[([0-9A-Fa-f:.%\w]+)\]:(\d{1,5})|([^\[\]:/\s]*):(\d{1,5})", body)
+    match = re.fullmatch(r"\[([0-9A-Fa-f:.%\w]+)\]:(\d{1,5})|([^\[\]:/\s=]*):(\d{1,5})", body)
+    if match is None and "=" in body:
+        raise AddressError(text, f"NAME=ADDRESS, a name like 'http' and {_EXPECTED}")
     if match is None:
         raise AddressError(text, _EXPECTED)
     host, port = (match[1], match[2]) if match[1] else (match[3], match[4])
     if int(port) > 65535:
         raise AddressError(text, "a port from 0 to 65535")
     return ("0.0.0.0" if host in ("", "*") else host), int(port)
+
+
+def _is_number(text: str) -> bool:
+    return re.fullmatch(r"[0-9]{1,10}", text) is not None and int(text) <= _MOST
 
 
 def _parse_options(text: str, query: str) -> _Options:
@@ -177,9 +184,9 @@ def _parse_options(text: str, query: str) -> _Options:
             options["reuse_port"] = True
         elif key == "mode" and re.fullmatch(r"0?o?[0-7]{3}", value):
             options["mode"] = int(value.replace("o", ""), 8)
-        elif key == "backlog" and value.isdigit() and int(value) > 0:
+        elif key == "backlog" and _is_number(value) and int(value) > 0:
             options["backlog"] = int(value)
-        elif key == "limit" and value.isdigit() and int(value) > 0:
+        elif key == "limit" and _is_number(value) and int(value) > 0:
             options["limit"] = int(value)
         elif key == "tls":
             options["tls"] = value

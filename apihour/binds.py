@@ -18,7 +18,8 @@ from apihour.errors import AddressError, ConfigurationError
 from apihour.plugins import Kind
 
 __all__ = [
-    "DEFAULT", "class_binds", "is_positional", "match_servers", "one_kind", "resolve_binds",
+    "DEFAULT", "class_binds", "is_positional", "match_servers", "one_kind", "refuse_doubles",
+    "resolve_binds",
 ]
 
 DEFAULT = "127.0.0.1:8000"
@@ -80,18 +81,21 @@ def resolve_binds(declared: Mapping[str, Sequence[str]], levels: Iterable[Sequen
             result = {name: value for name, value in result.items() if not is_positional(name)}
         result.update(override)
     result = result or {"1": [parse_address(DEFAULT)]}
-    _refuse_doubles(result)
+    refuse_doubles(result)
     return result
 
 
-def _refuse_doubles(binds: Binds) -> None:
+def refuse_doubles(binds: Mapping[str, Iterable[Address]]) -> None:
+    """Raise ConfigurationError where two binds, by name, are one address."""
     seen: dict[tuple[str, str, int], str] = {}
     for name, addresses in binds.items():
         for address in addresses:
             fixed = address.port != 0 or address.family not in ("tcp", "udp")
             if fixed and address.place in seen:
+                other = seen[address.place]
+                both = f"binds {other!r} and {name!r} are both"
                 raise ConfigurationError(
-                    f"binds {seen[address.place]!r} and {name!r} are both {address}; "
+                    f"{both if other != name else f'bind {name!r} is twice'} {address}; "
                     "expected different addresses"
                 )
             seen[address.place] = name
@@ -142,8 +146,8 @@ def _match_list(made: list[Any], names: list[str]) -> list[tuple[str, Any, list[
         return [(names[0] if len(names) == 1 else "1", made[0], names)]
     if len(made) != len(names):
         raise ConfigurationError(
-            f"make_servers() returned a list of {len(made)} for {len(names)} binds "
-            f"({', '.join(names)}); expected one server per bind"
+            f"make_servers() returned a list of {len(made)} for {len(names)} "
+            f"bind{'s' * (len(names) != 1)} ({', '.join(names)}); expected one server per bind"
         )
     return [(name, server, [name]) for name, server in zip(names, made, strict=True)]
 

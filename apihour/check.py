@@ -8,7 +8,7 @@ from typing import Any
 
 from apihour.addresses import Address
 from apihour.application import HostApplication
-from apihour.binds import class_binds, match_servers, one_kind
+from apihour.binds import class_binds, match_servers, one_kind, refuse_doubles
 from apihour.certificates import verify
 from apihour.errors import ApihourError, ConfigurationError
 from apihour.hooks import call_class, call_hook, takes_sockets
@@ -33,6 +33,7 @@ def check(arguments: Sequence[str]) -> int:
     binds = app.resolve(class_binds(cls, cls.binds))
     verify(app.cfg, binds)
     extras = wanted_extras(app.cfg)
+    refuse_doubles({**binds, **{f"--{name}": [place] for name, place in extras.items()}})
     if "console" in extras:
         see_keys(app.cfg.keys)
     lines, has_shell = asyncio.run(_describe(app, cls, binds))

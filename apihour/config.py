@@ -130,8 +130,13 @@ def server_options(
 def _read(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"config file {str(path)!r}: {error}") from error
+    except OSError as error:
+        raise ConfigurationError(
+            f"config file {str(path)!r}: {error.strerror}; expected a file that can be read"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(
+            f"config file {str(path)!r}: {error}; expected a text in UTF-8") from error
     try:
         content = json.loads(text) if path.suffix == ".json" else _parse_yaml(path, text)
     except ValueError as error:

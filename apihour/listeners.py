@@ -180,8 +180,9 @@ def _open(
             sock = _open_inet(address)
     except OSError as error:
         raise _refusal(name, address, error) from error
-    except UnicodeError as error:
-        raise BindError(f"{_title(name)}{address}: the host is no valid name ({error})") from error
+    except ValueError as error:  # a host that IDNA refuses, a path with a NUL
+        raise BindError(f"{_title(name)}{address}: the system cannot take it ({error}); "
+                        "expected a host or a path") from error
     sock.setblocking(False)
     sock.set_inheritable(False)
     return Listener(name, address, sock, address.is_path)

@@ -7,6 +7,7 @@ once in a while, counted, and over by itself when there is room again.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 from typing import Any
@@ -36,7 +37,8 @@ class LostLines:
         self._said = now
         error = sys.exc_info()[1]
         try:
-            sys.stderr.write(f"apihour: cannot write the log: {error}; {self.count} lines lost\n")
+            lines = "1 line" if self.count == 1 else f"{self.count} lines"
+            sys.stderr.write(f"apihour: cannot write the log: {error}; {lines} lost\n")
         except OSError:
             return  # stderr may be on the same full disk; the counter has it
 
@@ -54,6 +56,10 @@ class HostLogger(Logger):  # type: ignore[misc]
         for option, path in (("--error-logfile", cfg.errorlog),
                              ("--access-logfile", cfg.accesslog)):
             _see_file(option, path)
+        if cfg.logconfig_json and not os.path.isfile(cfg.logconfig_json):
+            # gunicorn would go on without it.
+            raise ConfigurationError(
+                f"--log-config-json {cfg.logconfig_json!r}: expected an existing file")
         try:
             super().setup(cfg)
         except Exception as error:
@@ -83,7 +89,9 @@ def _source(cfg: Any) -> str:
                          ("--log-config-json", cfg.logconfig_json)):
         if path:
             return f"{option} {path!r}"
-    return "logconfig_dict" if cfg.logconfig_dict else "logging"
+    if cfg.logconfig_dict:
+        return "logconfig_dict"
+    return f"--log-syslog-to {cfg.syslog_addr!r}" if cfg.syslog else "logging"
 
 
 def _one_line(error: Exception) -> str:

@@ -59,7 +59,6 @@ class Operations:
         finally:
             writer.close()
 
-
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Connect to the console; one that is just being started or replaced is waited for."""
         deadline = time.monotonic() + _CONNECT
@@ -70,7 +69,8 @@ class Operations:
                 there = self._runtime.read_instance().get("console") is not False
                 if not there or time.monotonic() > deadline or not self._runtime.is_in_use():
                     raise CommandFailed(
-                        f"ops: the console does not answer: {error.strerror}") from error
+                        f"ops: the console does not answer: {error.strerror}; expected one, in a "
+                        "daemon started without --no-console") from error
             await asyncio.sleep(_AGAIN)
 
 

@@ -37,6 +37,8 @@ from apihour.values import (
     validate_plain_address,
     validate_share,
     validate_switch,
+    validate_syslog_address,
+    validate_syslog_facility,
     validate_text,
     validate_workers,
 )
@@ -259,6 +261,11 @@ def _takes(cls: Any) -> str | None:
     return _TAKES.get(cls.validator.__name__)
 
 
+def _most(cls: Any) -> int:
+    """The largest number the system takes: a mask, a user or group, any other."""
+    return {"umask": 0o777, "user": 2**32 - 2, "group": 2**32 - 2}.get(cls.name, 2**31 - 1)
+
+
 def _refuse(name: str, cli: list[str] | None, why: str) -> Callable[[Any], Any]:
     shown = cli[-1] if cli else name
 
@@ -281,11 +288,13 @@ class HostConfig(Config):  # type: ignore[misc]
                 setting.desc = setting.short = f"Refused: {verdict.why}."
             elif (expected := _takes(cls)) is not None:
                 setting = self.settings[cls.name]
-                setting.validator = explained(setting.validator, expected)
+                setting.validator = explained(setting.validator, expected, _most(cls))
         for cls in OWN:
             self.settings[cls.name] = cls()
         self.settings["loglevel"].validator = validate_log_level
         self.settings["raw_env"].validator = validate_environment
+        self.settings["syslog_addr"].validator = validate_syslog_address
+        self.settings["syslog_facility"].validator = validate_syslog_facility
         self.settings["workers"].set(_default_workers())
         self.settings["logger_class"].default = "apihour.log.HostLogger"
         self.settings["logger_class"].set("apihour.log.HostLogger")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gunicorn.errors import ConfigError
+from gunicorn.glogging import SYSLOG_FACILITIES, parse_syslog_address
 
 from apihour.addresses import parse_address, parse_bind
 from apihour.errors import AddressError
@@ -28,10 +29,13 @@ __all__ = [
     "validate_plain_address",
     "validate_share",
     "validate_switch",
+    "validate_syslog_address",
+    "validate_syslog_facility",
     "validate_text",
     "validate_workers",
 ]
 
+_LONGEST = 365 * 24 * 3600  # seconds; what the system calls take ends somewhere
 _LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 
 
@@ -95,6 +99,8 @@ def seconds(minimum: float = 0.0) -> Callable[[Any], float]:
         result = float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
         if result < minimum:
             raise _fail(value, f"at least {minimum:g} s")
+        if result > _LONGEST:
+            raise _fail(value, f"at most {_LONGEST} s, a year")
         return result
 
     return validate
@@ -164,13 +170,34 @@ def validate_plain_address(value: Any) -> str | None:
     return text
 
 
-def explained(validator: Callable[[Any], Any], expected: str) -> Callable[[Any], Any]:
-    """One of gunicorn's own validators, which do not say what they expect."""
+def validate_syslog_address(value: Any) -> Any:
+    """Where syslog listens, in one of gunicorn's forms."""
+    try:
+        parse_syslog_address(value)
+    except (RuntimeError, AttributeError, ValueError) as error:
+        raise _fail(value, "udp://HOST:PORT, tcp://HOST:PORT or unix://PATH") from error
+    return value
+
+
+def validate_syslog_facility(value: Any) -> Any:
+    """The name of a facility of syslog(3)."""
+    if str(value).lower() not in SYSLOG_FACILITIES:
+        raise _fail(value, f"one of {', '.join(sorted(SYSLOG_FACILITIES))}")
+    return value
+
+
+def explained(
+    validator: Callable[[Any], Any], expected: str, most: int | None = None
+) -> Callable[[Any], Any]:
+    """One of gunicorn's own validators, which do not say what they expect; numbers to `most`."""
 
     def validate(value: Any) -> Any:
         try:
-            return validator(value)
+            found = validator(value)
         except (TypeError, ValueError, AttributeError, ConfigError) as error:
             raise _fail(value, expected) from error
+        if most is not None and isinstance(found, int) and not 0 <= found <= most:
+            raise _fail(value, f"a number from 0 to {most}")
+        return found
 
     return validate

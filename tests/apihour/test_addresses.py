@@ -58,7 +58,9 @@ def test_text_of_an_address_reads_back_as_the_same(text: str) -> None:
     ("x:1?limit=many", "'limit=many'"), ("x:1?colour=red", "'colour=red'"),
     ("x:1?reuse_port=maybe", "'reuse_port=maybe'"), ("x:1?key=k.pem", "beside tls=FILE"),
     ("x:1?tls&key=k.pem", "beside tls=FILE"), ("x:1?tls=c.pem&key=", "'key'"),
-    ("udp://x:1?tls", "stream binds only"),
+    ("udp://x:1?tls", "stream binds only"), ("1x=h:1", "NAME=ADDRESS, a name like 'http' and "),
+    ("fd://\N{SUPERSCRIPT TWO}", "fd://N"), ("fd://2147483648", "fd://N"),
+    ("x:1?limit=\N{SUPERSCRIPT TWO}", "limit=N"), ("x:1?backlog=2147483648", "backlog=N"),
 ])
 def test_refuses_with_the_text_and_what_was_expected(text: str, expected: str) -> None:
     with pytest.raises(AddressError) as caught:

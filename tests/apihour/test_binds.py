@@ -75,6 +75,8 @@ def test_nameless_binds_go_by_position() -> None:
 def test_one_address_twice_is_refused_with_both_names() -> None:
     with pytest.raises(ConfigurationError, match=r"'http' and 'echo' are both 127.0.0.1:80"):
         texts(TWO, ["echo=127.0.0.1:80"])
+    with pytest.raises(ConfigurationError, match=r"^bind 'echo' is twice 127.0.0.1:81; expected"):
+        texts(TWO, ["echo=127.0.0.1:81", "echo=127.0.0.1:81"])
 
 
 def test_port_0_is_no_double() -> None:
@@ -113,6 +115,7 @@ def test_named_servers_take_nameless_binds_in_order() -> None:
     ({}, ["1"], ["bind '1' has no server", "returned nothing"]),
     ({"a": 1, "b": 2}, ["1", "2", "3"], ["has no bind", "has no server"]),
     ([1, 2], ["a", "b", "c"], ["a list of 2 for 3 binds", "a, b, c"]),
+    ([1, 2], ["a"], ["a list of 2 for 1 bind (a); expected one server per bind"]),
     (None, ["a"], ["returned None; expected a dict"]),
     ("http", ["a"], ["returned 'http'"]),
 ])

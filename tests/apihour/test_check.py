@@ -91,6 +91,8 @@ class Container(apihour.Container):
 @pytest.mark.parametrize(("words", "message"), [
     (["--health", ":1", "--no-console"], "--health ':1': the console process serves it; "
                                          "expected no --no-console with it"),
+    (["--health", "127.0.0.1:9000"], "binds 'echo' and '--health' are both 127.0.0.1:9000; "
+                                     "expected different addresses"),
     (["--console", ":1", "--keys", "file"], "--keys 'file': expected a directory"),
 ])
 def test_refuses_what_a_start_refuses(

@@ -92,12 +92,12 @@ def test_all_or_none(opener: Opener, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", [
     "no-such-host.invalid:1", "unix:/no/such/directory/x.sock", "192.0.2.1:1",
-    "x" * 80 + ":1",
+    "x" * 80 + ":1", "unix:/tmp/a\0b",
 ])
 def test_what_the_system_refuses_is_one_line(opener: Opener, text: str) -> None:
     said = refusal(opener, text)
     assert said.startswith(f"bind s1={text}: ")
-    assert "expected" in said or text.startswith("x")
+    assert "; expected" in said or ": expected" in said
 
 
 @pytest.mark.parametrize(("address", "what"), [

@@ -67,7 +67,7 @@ def test_a_full_disk_costs_lines_and_says_so_once_in_a_while(
         logger.error("lost")
     err = capsys.readouterr().err
     assert err == ("apihour: cannot write the log: [Errno 28] No space left on device; "
-                   "1 lines lost\n")
+                   "1 line lost\n")
     assert logger.lost_lines.count == 1000
     monkeypatch.setattr(module, "_SAY_EVERY", 0.0)
     logger.error("lost")
@@ -112,7 +112,9 @@ def test_the_count_survives_a_reload(capsys: Captured) -> None:
     ({"accesslog": "."}, {}, "--access-logfile '.': Is a directory; "
                              "expected a file that can be written"),
     ({"logconfig_dict": {"version": 9}}, {}, "logconfig_dict: "),
-    ({"syslog": True, "syslog_addr": "nonsense"}, {}, "logging: "),
+    ({"logconfig_json": "gone.json"}, {}, "--log-config-json 'gone.json': expected an existing"),
+    ({"syslog": True, "syslog_addr": "tcp://127.0.0.1:1"}, {},
+     "--log-syslog-to 'tcp://127.0.0.1:1': ConnectionRefusedError: "),
 ])
 def test_a_bad_logging_configuration_is_one_line(
     options: dict[str, Any], files: dict[str, str], message: str, tmp_path: Path,

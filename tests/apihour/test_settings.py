@@ -34,6 +34,7 @@ def value_for(cls: Any, tmp_path: Path) -> str:
         "raw_env": "['A=1']", "umask": "0o27", "loglevel": "'warning'",
         "logger_class": "'apihour.test.Other'", "reload_extra_files": f"[{__file__!r}]",
         "logconfig_dict": "{'version': 1}", "syslog_facility": "'local0'",
+        "syslog_addr": "'udp://127.0.0.1:1'",
         "bind": "['127.0.0.1:1']", "workers": "3", "keepalive": "5", "worker_connections": "7",
         "default_proc_name": "'other'", "config": "'./other.conf.py'",
     }
@@ -278,6 +279,11 @@ BAD = [
     ("--env", "nope", "'nope'; expected NAME=VALUE"),
     ("--user", "nobody-like-that", "'nobody-like-that'; expected the name or number of a user"),
     ("--group", "nobody-like-that", "'nobody-like-that'; expected the name or number of a group"),
+    ("--umask", "01000", "512; expected a number from 0 to 511"),
+    ("--user", "9999999999", "'9999999999'; expected a number from 0 to 4294967294"),
+    ("--backlog", "9999999999", "9999999999; expected a number from 0 to 2147483647"),
+    ("--boot-timeout", "9999999999", "'9999999999'; expected at most 31536000 s, a year"),
+    ("--log-syslog-to", "nope", "'nope'; expected udp://HOST:PORT, tcp://HOST:PORT or unix://PATH"),
     ("--log-level", "nope",
      "'nope'; expected one of debug, info, warning, error, critical"),
 ]

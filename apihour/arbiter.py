@@ -283,7 +283,7 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
             except HaltServer as inst:
                 if self.inheritance is not None:
                     self.inheritance.fail(str(inst.reason), getattr(inst, "detail", ""))
-                self.halt(reason=inst.reason, exit_status=inst.exit_status)
+                self.halt(inst.reason, inst.exit_status, getattr(inst, "detail", ""))
             except Exception:
                 # The workers serve on whatever happened here; only a fault that stays ends us.
                 failures += 1
@@ -575,7 +575,9 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
 
     # -- stop ------------------------------------------------------------------------------
 
-    def halt(self, reason: str | None = None, exit_status: int = 0) -> None:
+    def halt(
+        self, reason: str | None = None, exit_status: int = 0, detail: str = ""
+    ) -> None:
         """Stop everything and leave with `exit_status`."""
         self.stop()
         self.log.info("Shutting down: arbiter")
@@ -584,7 +586,7 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         self.cfg.on_exit(self)
         if exit_status and reason:
             self._log_failure(reason)
-            raise ApihourError(reason)
+            raise _with_detail(reason, detail)
         sys.exit(exit_status)
 
     def stop(self, graceful: bool = True) -> None:

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from apihour.application import HostApplication
+from apihour.errors import ApihourError
 
-__all__ = ["changed_files", "develop", "snapshot"]
+__all__ = ["changed_files", "develop", "serve", "snapshot"]
 
 _POLL = 0.3  # seconds between two looks; an editor's save takes longer to notice than this
 _SUFFIXES = {
@@ -35,7 +36,7 @@ def develop(arguments: Sequence[str]) -> int:
     if app.tree is not None:
         extra.append(app.tree.path)
     command = [
-        sys.executable, "-m", "apihour", "run", *arguments, "--workers", "1", "--timeout", "0",
+        sys.executable, "-m", "apihour.dev", *arguments, "--workers", "1", "--timeout", "0",
         "--debug", "--boot-timeout", "3600", "--graceful-timeout", "1",
     ]
     signal.signal(signal.SIGTERM, _interrupt)
@@ -51,6 +52,21 @@ def develop(arguments: Sequence[str]) -> int:
                 process.terminate()
                 process.wait()
         print(f"apihour dev: {', '.join(changes)} changed, starting again", file=sys.stderr)
+
+
+def serve(arguments: Sequence[str]) -> int:
+    """In the process that is started again: ``apihour run`` with a failure told once.
+
+    What a developer wants to see of it is the application's own lines.
+    """
+    try:
+        HostApplication(arguments, "apihour dev").run()
+    except ApihourError as error:
+        print(f"{error.detail}apihour: error: {error}", file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt:
+        return 130
+    return 0
 
 
 def _interrupt(sig: int, frame: object) -> NoReturn:
@@ -104,3 +120,7 @@ def _files(root: Path, extra: Sequence[Path]) -> Iterator[str]:
             for name in files:
                 if os.path.splitext(name)[1] in _SUFFIXES:
                     yield os.path.join(directory, name)
+
+
+if __name__ == "__main__":
+    sys.exit(serve(sys.argv[1:]))

@@ -14,12 +14,12 @@ import os
 import select
 import signal
 import sys
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from apihour.errors import ApihourError
+from apihour.targets import user_traceback
 
 __all__ = ["Probe", "ProbeReport"]
 
@@ -107,7 +107,7 @@ def _report(
     except BaseException as error:
         message = {
             "error": str(error) if isinstance(error, ApihourError) else repr(error),
-            "detail": traceback.format_exc(),
+            "detail": user_traceback(error),
         }
     try:
         data = json.dumps(message).encode() + b"\n"

@@ -22,10 +22,11 @@ from types import TracebackType
 from typing import Any, get_args
 
 from apihour.container import Container
-from apihour.errors import TargetError, UsageError
+from apihour.errors import ApihourError, TargetError, UsageError
 from apihour.plugins import Kind, Registry, is_server
 
-__all__ = ["blame", "blame_frames", "is_user_code", "load_target", "split_target"]
+__all__ = ["blame", "blame_frames", "is_user_code", "load_target", "split_target",
+           "user_traceback"]
 
 
 def split_target(target: str) -> tuple[str, str]:
@@ -178,6 +179,33 @@ def blame_frames(frames: Sequence[tuple[str, int]]) -> str:
 
 def _frames(trace: TracebackType | None) -> list[tuple[str, int]]:
     return [(f.filename, f.lineno or 0) for f in traceback.extract_tb(trace)]
+
+
+def user_traceback(error: BaseException) -> str:
+    """The traceback of what lies behind `error`, from the user's first frame on.
+
+    The frames of this package and of the import system say nothing about a mistake in the
+    application. Empty when there are no others: then ``str(error)`` says it all.
+    """
+    while isinstance(error, ApihourError) and error.__cause__ is not None:
+        error = error.__cause__
+    told = traceback.TracebackException.from_exception(error)
+    chained: list[traceback.TracebackException | None] = [told]
+    for one in chained:
+        if one is not None:
+            one.stack = traceback.StackSummary.from_list(_from_the_users(one.stack))
+            chained += [one.__cause__, one.__context__, *(one.exceptions or ())]
+    if told.stack:
+        return "".join(told.format())
+    if isinstance(error, SyntaxError):
+        return "".join(told.format_exception_only())
+    own = isinstance(error, ApihourError | ModuleNotFoundError)
+    return "" if own else "".join(traceback.format_exception(error))
+
+
+def _from_the_users(frames: list[traceback.FrameSummary]) -> list[traceback.FrameSummary]:
+    first = next((at for at, one in enumerate(frames) if is_user_code(one.filename)), len(frames))
+    return [one for one in frames[first:] if not one.filename.startswith((*_OURS, "<frozen"))]
 
 
 _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep

@@ -37,7 +37,7 @@ from apihour.private import set_process_title
 from apihour.runtime import Runtime
 from apihour.scoreboard import Fleet, Row, Scoreboard, State
 from apihour.serving import AncestorServer, Serving
-from apihour.targets import blame_frames, is_user_code, load_target
+from apihour.targets import blame_frames, is_user_code, load_target, user_traceback
 from apihour.tls import prepare as prepare_tls
 
 if TYPE_CHECKING:
@@ -345,7 +345,7 @@ class HostWorker(Worker):  # type: ignore[misc]
         """Tell the arbiter why this worker will not serve; `detail` instead of a traceback."""
         self.exit_code = BOOT_FAILED
         message = str(error) if isinstance(error, ApihourError) else repr(error)
-        detail = detail or "".join(traceback.format_exception(error))
+        detail = detail or user_traceback(error)
         self.channel.send(event="failed", message=message, detail=detail)
 
     # -- heartbeat and numbers -------------------------------------------------------------

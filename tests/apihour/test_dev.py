@@ -132,6 +132,42 @@ def developed(tmp_path: Path) -> Iterator[Dev]:
     made.process.wait(20)
 
 
+def test_a_mistake_is_told_once_in_the_users_lines_and_repaired(tmp_path: Path) -> None:
+    developed = Dev(tmp_path)  # its module is not there: as good as mistyped
+    developed.start()
+    try:
+        developed.wait(lambda: "waiting for a change" in developed.log.read_text())
+        assert told(developed) == [
+            "apihour: error: target 'developed:Container': no module named 'developed', looked in "
+            f"'{developed.file.parent}'"]
+        developed.file.write_text("import apihour\nimport not_installed\n")
+        developed.wait(lambda: developed.log.read_text().count("waiting for a change") == 2)
+        assert told(developed)[1:] == [
+            "Traceback (most recent call last):",
+            f'  File "{developed.file}", line 2, in <module>', "    import not_installed",
+            "ModuleNotFoundError: No module named 'not_installed'",
+            f"apihour: error: target 'developed:Container': {developed.file}:2: "
+            "import not_installed: ModuleNotFoundError: No module named 'not_installed'"]
+        developed.write("one")
+        with open(developed.file, "a") as file:
+            file.write("    async def start(self):\n        1 / 0\n")
+        developed.wait(lambda: developed.log.read_text().count("waiting for a change") == 3)
+        assert [line for line in told(developed)[6:] if "File" in line] == [
+            f'  File "{developed.file}", line 14, in start']
+        developed.write("repaired")
+        developed.wait(lambda: developed.says() == "repaired")
+    finally:
+        developed.process.terminate()
+        developed.process.wait(20)
+
+
+def told(developed: Dev) -> list[str]:
+    """The lines of the log that are not of its usual course."""
+    return [line for line in developed.log.read_text().splitlines()
+            if "[INFO]" not in line and not line.startswith("apihour dev: ")
+            and set(line) - set(" ^~")]
+
+
 def test_a_change_starts_it_again_and_a_mistake_waits_for_the_next(developed: Dev) -> None:
     developed.wait(lambda: developed.says() == "one")
     developed.write("two")

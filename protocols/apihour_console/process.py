@@ -183,9 +183,9 @@ class Console:
             self.logger.warning("shell: %s", prepared.off)
         for sock in sockets if prepared.host_key is not None else ():
             host, port = _address(sock)
-            self.logger.info(
-                "shell: ssh admin@%s -p %d (%d keys)", host, port, len(prepared.authorized.keys)
-            )
+            keys = len(prepared.authorized.keys)
+            self.logger.info("shell: ssh admin@%s -p %d (%d key%s)", host, port, keys,
+                             "" if keys == 1 else "s")
         return prepared
 
     def _home(self) -> Path | None:

@@ -152,8 +152,14 @@ def test_a_configuration_module_is_read_anew(directory: Path) -> None:
     (directory / "conf_module.py").write_text("timeout = 55\n")
     app.reload()
     assert app.cfg.timeout == 55
-    with pytest.raises(ConfigurationError, match=r"config file 'python:conf_missing': .*ImportErr"):
+    with pytest.raises(ConfigurationError, match=r"'python:conf_missing': expected a module th"):
         HostApplication(["hello:Container", "-c", "python:conf_missing"])
+    with pytest.raises(ConfigurationError, match=r"'python:no.conf': expected a module that"):
+        HostApplication(["hello:Container", "-c", "python:no.conf"])
+    (directory / "pack").mkdir()
+    (directory / "pack" / "__init__.py").write_text("import not_there\n")
+    with pytest.raises(ConfigurationError, match=r"pack/__init__.py:1: import not_there: Module"):
+        HostApplication(["hello:Container", "-c", "python:pack.conf"])
     (directory / "conf_module.py").write_text("timeout = 5\nthis one wrong\n")
     with pytest.raises(ConfigurationError, match=r"conf_module.py:2: SyntaxError: invalid syntax"):
         HostApplication(["hello:Container", "-c", "python:conf_module"])
@@ -203,7 +209,7 @@ def test_a_failed_read_leaves_the_directory_alone(directory: Path) -> None:
     (directory / "inner").mkdir()
     app = HostApplication(["hello:Container", "--chdir", "inner"])
     app.arguments += ["--workers", "none"]
-    with pytest.raises(UsageError):
+    with pytest.raises(ConfigurationError):
         app.reload()
     assert Path.cwd() == directory / "inner"
 

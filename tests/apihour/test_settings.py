@@ -131,7 +131,7 @@ def words_for(name: str) -> list[str]:
 @pytest.mark.parametrize("name", ON_COMMAND_LINE)
 def test_a_refused_setting_is_refused_on_the_command_line(name: str) -> None:
     words = words_for(name)
-    with pytest.raises(UsageError) as caught:
+    with pytest.raises(ConfigurationError) as caught:
         HostApplication(["hello:Container", *words])
     assert f"{words[0]}: refused: {TABLE[name].why}" in str(caught.value)
 
@@ -293,7 +293,7 @@ BAD = [
 def test_a_value_that_an_option_does_not_take(
     option: str, value: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(UsageError) as typed:
+    with pytest.raises(ConfigurationError) as typed:
         HostApplication(["hello:Container", f"{option}={value}"])
     assert str(typed.value) == f"{option}: {message}"
     monkeypatch.setenv("GUNICORN_CMD_ARGS", f"{option}={value}")

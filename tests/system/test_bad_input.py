@@ -75,7 +75,7 @@ def test_application(case, tmp_path):
         assert refused("check", target, cwd=tmp_path, status=status) == line
 
 
-# Typed wrong: exit status 2, before anything is done. Each is in the environment too: there 1.
+# Refused before anything is done. Each is in the environment too.
 TYPED = [
     (["--workers", "many"], "--workers: 'many'; expected a number from 1 to 128, or a range"),
     (["--timeout", "soon"], "--timeout: 'soon'; expected a whole number, 0 or more"),
@@ -90,15 +90,19 @@ TYPED = [
     (["--worker-class", "sync"], "--worker-class: refused: there is one kind of worker"),
     (["--preload"], "--preload: refused: "),
     (["--user", "nobody-of-that-name"], "--user: 'nobody-of-that-name'; expected the name or"),
+]
+
+UNREADABLE = [
     (["--no-such-option"], "unrecognized arguments: --no-such-option; 'apihour run --help'"),
     (["--keys"], "argument --keys: expected one argument; 'apihour run --help' lists"),
 ]
 
 
-@pytest.mark.parametrize(("options", "message"), TYPED)
-def test_what_was_typed(options, message, tmp_path):
+@pytest.mark.parametrize(("status", "options", "message"), [
+    *((1, *each) for each in TYPED), *((2, *each) for each in UNREADABLE)])
+def test_what_was_typed(status, options, message, tmp_path):
     module(tmp_path, "app", CONTAINER)
-    line = refused("app:Container", "--no-console", *options, cwd=tmp_path, status=2)
+    line = refused("app:Container", "--no-console", *options, cwd=tmp_path, status=status)
     assert line.startswith(message)
     given = {"GUNICORN_CMD_ARGS": " ".join(options)}
     line = refused("app:Container", "--no-console", cwd=tmp_path, env=given)
@@ -112,7 +116,6 @@ def test_what_was_typed(options, message, tmp_path):
     (["a:B", "c:D"], "expected one target, module:Container; got a:B c:D"),
     (["check", "a:B", "c:D"], "expected one target, module:Container; got a:B c:D"),
     (["check", "a:B", "--no-such"], "unrecognized arguments: --no-such"),
-    (["dev", "a:B", "--workers", "x"], "--workers: 'x'; expected a number"),
     (["a.py:B"], "target 'a.py:B': expected module:Container, like hello:Container"),
     (["nonsense"], "'nonsense': expected module:Container or one of check, ctl, dev, keys, "),
     (["nonsense", "a:B"], "'nonsense': expected module:Container or one of check, ctl, dev, "),
@@ -152,6 +155,7 @@ def test_a_wrong_command_line_of_the_others(words, tmp_path):
         (["-b", "echo=127.0.0.1:0?tls", "--certfile", "x.pem"],
          ["--certfile 'x.pem': No such file or directory; expected a certificate in PEM format"]),
         (["--pid", "missing/pid"], ["--pid", "missing/pid"]),
+        (["--pid", "/dev"], ["--pid '/dev': Is a directory; expected a file that can be wr"]),
         (["--logger-class", "no.such.Logger"], ["no.such.Logger"]),
         (["--log-config", "missing.ini"], ["--log-config 'missing.ini': "]),
         (["--error-logfile", "missing/log"], ["--error-logfile 'missing/log': No such file or "
@@ -287,7 +291,7 @@ def test_a_shell_with_keys_that_cannot_be_read(system_apps, tmp_path):
     assert refused(*words, cwd=system_apps).endswith(
         f"{key}: mode 0640 lets others read a private key; expected 0600: chmod 600 {key}")
     wrong = ("house:Container", "--console", "nonsense", "-w", "1")
-    assert refused(*wrong, cwd=system_apps, status=2).startswith("--console: 'nonsense'; expected")
+    assert refused(*wrong, cwd=system_apps).startswith("--console: 'nonsense'; expected")
 
 
 @pytest.mark.parametrize("garbage", [b"\x00" * 100, b"\xff\xfe" * 5000, b"GET / HTTP/9.9\r\n\r\n",

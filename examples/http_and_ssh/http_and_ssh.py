@@ -91,4 +91,4 @@ class Container(apihour.Container):
             if shell_port != "0":  # the console says which one it was given
                 shell = f"ssh {key}admin@{shell_host} -p {shell_port}"
                 lines.append(f"{shell}    # the shell: workers, top, help")
-        print("\nTry, in another terminal:", *lines, "", sep="\n  ", flush=True)
+        print("\nTry, in another terminal:", *lines, sep="\n  ", end="\n\n", flush=True)

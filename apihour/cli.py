@@ -1,8 +1,8 @@
 """The command ``apihour``: what was asked for, and one clear line when it cannot be had.
 
-Exit statuses: 0 done; 2 the command line is wrong (an unknown command or option, a value its
-option does not take, no target or two); 1 anything else that could not be done, also what a
-file or the environment says wrong; 130 interrupted. ``ctl`` has those of the shell's commands.
+Exit statuses: 0 done; 2 the command line cannot be read (an unknown command or option, an
+option without its value, no target or two); 1 anything else that could not be done, also a
+value that is refused; 130 interrupted. ``ctl`` has those of the shell's commands.
 """
 
 from __future__ import annotations

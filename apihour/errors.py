@@ -3,7 +3,7 @@
 ::
 
     ApihourError
-    ├── UsageError             the command line or an option is wrong (exit status 2)
+    ├── UsageError             the command line cannot be read (exit status 2)
     ├── ConfigurationError     what was declared cannot be served (exit status 1)
     │   ├── TargetError        ``module:name`` does not lead to a container or application
     │   ├── AddressError       the text of a bind is not an address

@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import Any, get_args
 
 from apihour.container import Container
-from apihour.errors import ApihourError, TargetError, UsageError
+from apihour.errors import ApihourError, TargetError
 from apihour.plugins import Kind, Registry, is_server
 
 __all__ = ["blame", "blame_frames", "is_user_code", "load_target", "split_target",
@@ -30,10 +30,10 @@ __all__ = ["blame", "blame_frames", "is_user_code", "load_target", "split_target
 
 
 def split_target(target: str) -> tuple[str, str]:
-    """Split ``module:name``; the name defaults to ``Container``. Raises UsageError."""
+    """Split ``module:name``; the name defaults to ``Container``. Raises TargetError."""
     module, separator, name = target.partition(":")
     if not module or (separator and not name) or module.endswith(".py") or "/" in module:
-        raise UsageError(f"target {target!r}: expected module:Container, like hello:Container")
+        raise TargetError(f"target {target!r}: expected module:Container, like hello:Container")
     return module, name or "Container"
 
 
@@ -41,7 +41,7 @@ def load_target(target: str) -> type[Container]:
     """Import the target and return its container class.
 
     A bare application (anything but a class with ``make_servers``) is wrapped in a container
-    whose only server it is. Raises TargetError with one line, or UsageError.
+    whose only server it is. Raises TargetError with one line.
     """
     module_name, name = split_target(target)
     found = _import(target, module_name)

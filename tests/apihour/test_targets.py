@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from apihour.container import Container
-from apihour.errors import TargetError, UsageError
+from apihour.errors import TargetError
 from apihour.plugins import Registry
 from apihour.targets import (
     blame,
@@ -55,7 +55,7 @@ def test_splits_with_a_default() -> None:
 
 @pytest.mark.parametrize("target", ["", ":x", "a:", "a.py", "a/b:C", "a.py:C"])
 def test_refuses_what_is_no_target(target: str) -> None:
-    with pytest.raises(UsageError, match="expected module:Container"):
+    with pytest.raises(TargetError, match="expected module:Container"):
         split_target(target)
 
 

@@ -126,12 +126,12 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         self._wakeup_reader, self._wakeup_writer = os.pipe()
         for fd in (self._wakeup_reader, self._wakeup_writer):
             os.set_blocking(fd, False)
+        signal.signal(signal.SIGTERM, _give_up)
         self.log.info("Starting apihour %s", __version__)
         self._stats["start_time"] = time.time()
         named = systemd_sockets(os.environ, self.pid)
         self.systemd = bool(named) or bool(self.inheritance and self.inheritance.systemd)
         probe = self.start_probe()
-        signal.signal(signal.SIGTERM, _give_up)
         try:
             report = probe.wait(self.cfg.boot_timeout)
         except BaseException:

@@ -10,6 +10,7 @@ from apihour.addresses import Address
 from apihour.application import HostApplication
 from apihour.binds import class_binds, match_servers, one_kind, refuse_doubles
 from apihour.certificates import verify
+from apihour.config import server_options
 from apihour.errors import ApihourError, ConfigurationError
 from apihour.hooks import call_class, call_hook, takes_sockets
 from apihour.plugins import Registry
@@ -55,11 +56,14 @@ async def _describe(
         return [f"{app.target}: make_servers(sockets) on {places}"], False
     made = await call_hook(container, "make_servers")
     registry = Registry.from_entry_points()
+    matched = match_servers(made, list(binds))
+    known = [name for name, _, _ in matched]
     lines, has_shell = [f"{app.target}: {_count(app.cfg.worker_count)}"], False
-    for name, served, names in match_servers(made, list(binds)):
+    for name, served, names in matched:
         addresses = [address for bind in names for address in binds[bind]]
         kind = one_kind(name, (address.kind for address in addresses))
         server = registry.adapt(served, kind, name)
+        server_options(container.config, name, known, server)
         lines.append(_row(name, server.protocol, *addresses))
         has_shell = has_shell or (
             getattr(server, "is_shell", False) and not getattr(server, "in_worker", False))

@@ -101,12 +101,13 @@ class ConfigTree:
 
 
 def server_options(
-    config: Mapping[str, Any], name: str, known: Iterable[str]
+    config: Mapping[str, Any], name: str, known: Iterable[str], server: Any
 ) -> dict[str, Any]:
     """The section ``servers: NAME:`` of a container's configuration; empty where there is none.
 
-    `known` are the names of all servers. Raises ConfigurationError for a section of another
-    name, which would be ignored for ever, and for what is no mapping.
+    `known` are the names of all servers. Raises ConfigurationError for what would be ignored
+    for ever, a section of another name or options of a `server` that takes none, and for what
+    is no mapping.
     """
     sections = config.get("servers")
     if sections is None:
@@ -123,6 +124,11 @@ def server_options(
     if options is not None and not isinstance(options, dict):
         raise ConfigurationError(
             f"servers: {name!r}: {options!r}; expected a mapping of option to value"
+        )
+    if options and not getattr(server, "takes_options", False):
+        raise ConfigurationError(
+            f"servers: {name!r}: {next(iter(options))!r}; expected no options, a server of "
+            f"{server.protocol} takes none here"
         )
     return dict(options or {})
 

@@ -63,7 +63,8 @@ class Server(Protocol):
       the stages of accepting no longer, so it cannot be served on a ``?tls`` bind.
 
     An attribute ``alpn``, a sequence of names as IANA registers them (``("http/1.1",)``), is
-    what its TLS binds offer by ALPN (RFC 7301).
+    what its TLS binds offer by ALPN (RFC 7301). ``takes_options = True`` says that it obeys
+    ``ServerContext.options``; without it a section ``servers: NAME:`` is refused.
     """
 
     protocol: str

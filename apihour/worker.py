@@ -103,6 +103,7 @@ class HostWorker(Worker):  # type: ignore[misc]
         self.container: Any = None
         self.loop: Any = None
         self.servers: dict[str, Serving] = {}
+        self._options: dict[str, dict[str, Any]] = {}
         self.started = time.monotonic()
         self.beat = self.started
         self.exit_code = 0
@@ -311,6 +312,10 @@ class HostWorker(Worker):  # type: ignore[misc]
             listeners = [listener for bind in binds for listener in by_bind[bind]]
             kind = one_kind(name, (listener.kind for listener in listeners))
             self.servers[name] = Serving(name, registry.adapt(served, kind, name), listeners)
+        self._options = {
+            name: server_options(self.container.config, name, self.servers, serving.server)
+            for name, serving in self.servers.items()
+        }
         self.container.servers = {
             name: serving.server for name, serving in self.servers.items()
         }
@@ -338,7 +343,7 @@ class HostWorker(Worker):  # type: ignore[misc]
             graceful_timeout=float(cfg.graceful_timeout),
             access_log=self.log.access_log if cfg.accesslog else None,
             access_log_format=cfg.access_log_format, debug=cfg.debug,
-            limits=limits, options=server_options(self.container.config, name, self.servers),
+            limits=limits, options=self._options[name],
         )
 
     def report_failure(self, error: BaseException, detail: str = "") -> None:

@@ -51,6 +51,7 @@ class HTTPServer:
 
     protocol = "http"
     alpn = ("http/1.1",)
+    takes_options = True  # those of the host's configuration file
 
     def __init__(
         self, routes: Routes | None = None, app: Any = None, **options: Any

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -118,13 +119,25 @@ def test_without_yaml_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.Mon
     assert make_tree(tmp_path, main__main_json='{"a": 1}').load() == {"a": 1}
 
 
+TAKES = SimpleNamespace(protocol="http", takes_options=True)
+
+
+def test_options_of_a_server_that_takes_none_are_refused() -> None:
+    echo = SimpleNamespace(protocol="tcp")
+    assert server_options({"servers": {"echo": {}}}, "echo", ["echo"], echo) == {}
+    with pytest.raises(ConfigurationError) as caught:
+        server_options({"servers": {"echo": {"nodelay": 1}}}, "echo", ["echo"], echo)
+    assert str(caught.value) == (
+        "servers: 'echo': 'nodelay'; expected no options, a server of tcp takes none here")
+
+
 @pytest.mark.parametrize(("config", "expected"), [
     ({}, {}), ({"servers": None}, {}), ({"servers": {}}, {}), ({"servers": {"http": None}}, {}),
     ({"servers": {"echo": {"x": 1}}}, {}),
     ({"servers": {"http": {"max_body": 5}, "echo": None}}, {"max_body": 5}),
 ])
 def test_the_options_of_one_server(config: dict[str, Any], expected: dict[str, Any]) -> None:
-    assert server_options(config, "http", ["http", "echo"]) == expected
+    assert server_options(config, "http", ["http", "echo"], TAKES) == expected
 
 
 @pytest.mark.parametrize(("sections", "message"), [
@@ -135,5 +148,5 @@ def test_the_options_of_one_server(config: dict[str, Any], expected: dict[str, A
 ])
 def test_options_of_no_server_are_refused(sections: Any, message: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        server_options({"servers": sections}, "http", ["http", "echo"])
+        server_options({"servers": sections}, "http", ["http", "echo"], TAKES)
     assert str(caught.value) == message

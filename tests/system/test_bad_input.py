@@ -187,6 +187,7 @@ def test_variables(variable, value, message, tmp_path):
 @pytest.mark.parametrize(("sections", "words"), [
     ({"ech": {"max_body": 5}}, "servers: 'ech': expected one of echo"),
     (5, "servers: 5; expected a mapping of server name to options"),
+    ({"echo": {"max_body": 5}}, "servers: 'echo': 'max_body'; expected no options, a server of"),
 ])
 def test_options_of_no_server(sections, words, tmp_path):
     module(tmp_path, "app", CONTAINER)
@@ -194,6 +195,7 @@ def test_options_of_no_server(sections, words, tmp_path):
     (tmp_path / "etc" / "main" / "main.json").write_text(json.dumps({"servers": sections}))
     line = refused("app:Container", "--no-console", "--config_dir", "etc", cwd=tmp_path)
     assert words in line
+    assert refused("check", "app:Container", "--config_dir", "etc", cwd=tmp_path) == line
 
 
 def test_port_in_use_and_the_socket_opened_before_it_is_closed(tmp_path, system_apps):

@@ -15,6 +15,7 @@ import pytest
 
 from apihour import dev
 from apihour.dev import changed_files, snapshot
+from tests.ports import free_port
 
 
 def names(root: Path, *extra: Path) -> set[str]:
@@ -88,9 +89,7 @@ class Dev:
     """A real ``apihour dev`` of an application in a directory of its own."""
 
     def __init__(self, directory: Path) -> None:
-        with socket.socket() as sock:
-            sock.bind(("127.0.0.1", 0))
-            self.port = sock.getsockname()[1]
+        self.port = free_port()
         self.file = directory / "app" / "developed.py"
         self.file.parent.mkdir()
         self.log = directory / "log"

@@ -16,6 +16,7 @@ from apihour.addresses import parse_address
 from apihour.errors import BindError, ConfigurationError
 from apihour.listeners import Listener
 from apihour.sockets import discard, open_binds, open_extras
+from tests.ports import free_port
 
 
 class House:
@@ -52,13 +53,6 @@ def house() -> Iterator[House]:
     yield house
     for listener in house.everything:
         listener.close()
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 def test_a_bind_that_stays_keeps_its_socket(house: House) -> None:

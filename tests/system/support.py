@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -53,13 +52,6 @@ def echo(sock, message=b"hello\n"):
         data += chunk
     assert data == message
     return data
-
-
-def free_port():
-    """A port that was free a moment ago, bound by nobody."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
 
 
 def deploy(directory, version, module="version.py", text=None):

@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from tests.system.support import echo, free_port, get, refused
+from tests.ports import free_port
+from tests.system.support import echo, get, refused
 
 # What systemd does before exec: sockets from descriptor 3 on, and the variables that say so.
 LAUNCHER = """

@@ -9,7 +9,8 @@ import time
 import pytest
 
 from apihour.testing import Load
-from tests.system.support import deploy, echo, free_port, get
+from tests.ports import free_port
+from tests.system.support import deploy, echo, get
 
 CONF = "workers = {workers}\nbind = {binds!r}\n{more}\n"
 

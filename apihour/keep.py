@@ -22,6 +22,7 @@ from apihour.autoscale import Autoscaler, Load
 from apihour.errors import ApihourError
 from apihour.scoreboard import Fleet, State
 from apihour.targets import blame_frames
+from apihour.worker import BEAT
 
 if TYPE_CHECKING:
     from apihour.arbiter import HostArbiter
@@ -152,7 +153,9 @@ class WorkerKeeper:
                 self._replace(worker, reason)
         count = arbiter.cfg.worker_count
         if count.minimum != count.maximum and arbiter.operator_workers is None and workers:
-            loads = [Load(w.pid, cpu_seconds(w.pid), w.row.lag) for w in workers]
+            # A loop that is late now says so only at its next beat.
+            loads = [Load(w.pid, cpu_seconds(w.pid),
+                          max(w.row.lag, now - w.row.heartbeat - BEAT)) for w in workers]
             wanted = self._autoscaler.advise(now, loads, arbiter.num_workers,
                                              count.minimum, count.maximum)
             if wanted != arbiter.num_workers:

@@ -259,6 +259,19 @@ def test_the_load_sets_the_number_within_the_range(
     assert house.arbiter.num_workers == 1
 
 
+@pytest.mark.parametrize(("silent", "workers"), [(0.0, 1), (0.3, 1), (0.6, 2)])
+def test_a_loop_that_is_late_now_counts_before_its_next_beat(
+    make: Any, monkeypatch: pytest.MonkeyPatch, silent: float, workers: int
+) -> None:
+    monkeypatch.setattr(keep, "cpu_seconds", lambda pid: 0.0)
+    house = make(workers=1, worker_count=WorkerCount(1, 2))
+    (worker,) = house.up()
+    for _ in range(5):
+        worker.row.heartbeat = house.clock.now + 1.0 - silent
+        house.turn(1.0, beat=False)
+    assert house.arbiter.num_workers == workers
+
+
 def test_one_that_is_not_ready_in_time_is_killed_after_its_stack_was_logged(make: Any) -> None:
     house = make(workers=1, boot_timeout=10.0)
     house.turn()

@@ -277,7 +277,7 @@ def test_number_of_workers_follows_the_load_up_and_down(apihour_daemon, app):
     http = daemon.address("http")
     with Load("keep-alive", http, connections=6, think=0.02) as kept, Load(
             "connection", http, connections=2, think=0.02) as short:
-        with Load("keep-alive", http, path="/spin/0.1", connections=16) as spin:
+        with Load("connection", http, path="/spin/0.1", connections=16) as spin:
             daemon.wait(lambda: len(daemon.workers("serving")) == 3, "a third worker")
             spin.wait_answers(4)
         daemon.wait_log("2 workers wanted, 3 before")

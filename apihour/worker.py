@@ -160,6 +160,10 @@ class HostWorker(Worker):  # type: ignore[misc]
         self._told_early = True  # should the exit be swallowed, in a weak reference's callback
         sys.exit(0)
 
+    def _exit_soon(self, sig: int, frame: Any) -> None:
+        """A signal while the loop starts: it leaves in its first step."""
+        self._told_early = True
+
     def _make_agent(self) -> Any:
         if not self.with_agent:
             faults.register(self.runtime, self.pid)
@@ -183,6 +187,8 @@ class HostWorker(Worker):  # type: ignore[misc]
             asyncio.set_event_loop(self.loop)
             if self.cfg.debug:
                 self.loop.set_debug(True)
+            for sig in BLOCKED:
+                signal.signal(sig, self._exit_soon)
             self.loop.run_until_complete(self._live(container_class, config))
         finally:  # also when a signal ends it before the loop runs
             if self.loop is not None:
@@ -204,7 +210,8 @@ class HostWorker(Worker):  # type: ignore[misc]
         self._quitting = asyncio.Event()
         self._listen_to_arbiter()
         if self._told_early:
-            self._retiring.set()
+            await self._leave()
+            return
         self._schedule_beat()
         starting = asyncio.ensure_future(self._start(container_class, config))
         giving_up = asyncio.ensure_future(self._retiring.wait())

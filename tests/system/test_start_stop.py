@@ -164,3 +164,36 @@ def _bin():
     import sysconfig
 
     return sysconfig.get_path("scripts") + os.pathsep + os.environ["PATH"]
+
+
+TOLD_WHILE_ITS_LOOP_STARTS = """
+import asyncio, os, signal, apihour
+
+class Loop(asyncio.SelectorEventLoop):
+    def run_until_complete(self, future):
+        if not os.path.exists("told"):
+            open("told", "w").close()
+            os.kill(os.getpid(), signal.SIGTERM)
+        return super().run_until_complete(future)
+
+class Container(apihour.Container):
+    binds = {"echo": "127.0.0.1:0"}
+
+    @classmethod
+    def make_event_loop(cls, config):
+        return Loop()
+
+    async def start(self):
+        await asyncio.sleep(0)
+
+    def make_servers(self):
+        return {"echo": asyncio.Protocol}
+"""
+
+
+def test_a_worker_told_to_leave_while_its_loop_starts_leaves_in_silence(apihour_daemon, tmp_path):
+    (tmp_path / "app.py").write_text(TOLD_WHILE_ITS_LOOP_STARTS)
+    daemon = apihour_daemon("app:Container", workers=1, cwd=tmp_path, wait=False)
+    assert daemon.wait_exit() == 1
+    assert "worker 1.1 ended before it was ready (exit status 0)" in daemon.log
+    assert "Warning" not in daemon.log

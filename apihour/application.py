@@ -55,8 +55,9 @@ class HostApplication(Application):  # type: ignore[misc]
         Relative paths are relative to where the command was started, also after a reload.
         Raises ApihourError with one line.
         """
-        # By descriptor: a deploy may have removed the directory that this process is in.
-        before = os.open(".", os.O_RDONLY)
+        # By descriptor: a deploy may have removed the directory that this process is in. To
+        # enter it again needs no right to read it.
+        before = os.open(".", getattr(os, "O_PATH", os.O_RDONLY))
         try:
             self._enter_start_directory()
             cfg, target, tree, levels = self._read()

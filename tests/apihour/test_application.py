@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -243,3 +244,17 @@ def test_print_config_prints_and_leaves(capsys: pytest.CaptureFixture[str]) -> N
         app.run()
     assert caught.value.code == 0
     assert "timeout" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
+@pytest.mark.usefixtures("directory")
+def test_a_directory_may_be_entered_that_cannot_be_read() -> None:
+    with tempfile.TemporaryDirectory() as closed:  # not below pytest's own, which are 0700
+        os.chmod(closed, 0o711)
+        os.chdir(closed)
+        os.seteuid(65534)
+        try:
+            app = HostApplication(["hello:Container"])
+        finally:
+            os.seteuid(0)
+        assert app.directory == os.path.realpath(closed)

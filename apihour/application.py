@@ -16,11 +16,12 @@ from gunicorn.config import get_default_config_file
 
 from apihour.addresses import Address
 from apihour.binds import class_binds, resolve_binds
+from apihour.blame import blame
 from apihour.certificates import verify
 from apihour.config import ConfigTree, environment_binds
 from apihour.errors import ApihourError, ConfigurationError, UsageError
 from apihour.settings import HostConfig
-from apihour.targets import blame, load_target, split_target
+from apihour.targets import load_target, split_target
 
 __all__ = ["AppState", "HostApplication"]
 

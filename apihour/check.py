@@ -13,7 +13,7 @@ from apihour.certificates import verify
 from apihour.config import server_options
 from apihour.errors import ApihourError, ConfigurationError
 from apihour.hooks import call_class, call_hook, takes_sockets
-from apihour.plugins import Registry
+from apihour.plugins import Registry, is_shell
 from apihour.sockets import DEFAULT_CONSOLE, may_open_shell, see_keys, wanted_extras
 from apihour.targets import load_target
 from apihour.values import WorkerCount
@@ -65,8 +65,7 @@ async def _describe(
         server = registry.adapt(served, kind, name)
         server_options(container.config, name, known, server)
         lines.append(_row(name, server.protocol, *addresses))
-        has_shell = has_shell or (
-            getattr(server, "is_shell", False) and not getattr(server, "in_worker", False))
+        has_shell = has_shell or is_shell(server)
     return lines, has_shell
 
 

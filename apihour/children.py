@@ -18,11 +18,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from apihour import faults
+from apihour.blame import blame
 from apihour.channel import Channel
 from apihour.errors import HookError
 from apihour.listeners import Listener
 from apihour.scoreboard import Fleet
-from apihour.targets import blame
 from apihour.worker import BLOCKED, HostWorker
 
 if TYPE_CHECKING:

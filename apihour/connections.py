@@ -15,17 +15,24 @@ import itertools
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from apihour.tls import TLSFacts
-
-__all__ = ["Connection", "ConnectionRecord", "ConnectionTable"]
+__all__ = ["Connection", "ConnectionRecord", "ConnectionTable", "TLSFacts"]
 
 # struct tcp_info of linux/tcp.h: tcpi_bytes_acked and tcpi_bytes_received stand at 120.
 _TCP_INFO_BYTES = struct.Struct("=120xQQ")
+
+
+@dataclass(frozen=True)
+class TLSFacts:
+    """What a connection's handshake agreed on; the certificate as ``SSLSocket.getpeercert()``."""
+
+    version: str
+    cipher: str
+    alpn: str | None = None
+    peer_certificate: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,7 @@ class Connection:
 
     A protocol sets ``state`` to one of its own words (``idle``, ``request``, ``websocket``,
     ``shell``...) and counts ``requests``; everything else is the core's. ``tls`` is an
-    ``apihour.tls.TLSFacts`` once the handshake of a TLS connection is over, else None.
+    ``TLSFacts`` once the handshake of a TLS connection is over, else None.
     """
 
     __slots__ = (

@@ -5,8 +5,8 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+from apihour.blame import blame
 from apihour.errors import ApihourError, HookError
-from apihour.targets import blame
 
 __all__ = ["call_class", "call_hook", "hook_title", "takes_sockets"]
 

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING
 
 from apihour import faults
 from apihour.autoscale import Autoscaler, Load
+from apihour.blame import blame_frames
 from apihour.errors import ApihourError
 from apihour.scoreboard import Fleet, State
-from apihour.targets import blame_frames
 from apihour.worker import BEAT
 
 if TYPE_CHECKING:

@@ -17,14 +17,11 @@ import socket
 import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from apihour.addresses import Address
 from apihour.errors import BindError
 from apihour.plugins import Kind
-
-if TYPE_CHECKING:
-    from apihour.tls import Terminator
 
 __all__ = ["Listener", "open_listeners", "systemd_sockets"]
 
@@ -34,11 +31,8 @@ _FIRST_SYSTEMD_FD = 3  # SD_LISTEN_FDS_START of sd_listen_fds(3)
 class Listener:
     """One bound socket of one server, in the shape gunicorn expects of its listeners.
 
-    ``slot`` is the worker slot a ``?reuse_port`` socket is meant for, 0 for a shared one;
-    ``tls`` ends TLS in a worker, where the address asks for it.
+    ``slot`` is the worker slot a ``?reuse_port`` socket is meant for, 0 for a shared one.
     """
-
-    tls: Terminator | None = None
 
     def __init__(
         self, name: str, address: Address, sock: socket.socket, owns_path: bool, slot: int = 0

@@ -17,14 +17,11 @@ import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, runtime_checkable
+from typing import Any, Literal, Protocol, cast, runtime_checkable
 
 from apihour.errors import AdaptError, PluginError
 
-if TYPE_CHECKING:
-    from apihour.connections import Connection
-
-__all__ = ["GROUP", "Kind", "Plugin", "Registry", "Server", "ServerContext"]
+__all__ = ["GROUP", "Connection", "Kind", "Plugin", "Registry", "Server", "ServerContext"]
 
 GROUP = "apihour.protocols"
 Kind = Literal["stream", "datagram"]
@@ -65,6 +62,8 @@ class Server(Protocol):
     An attribute ``alpn``, a sequence of names as IANA registers them (``("http/1.1",)``), is
     what its TLS binds offer by ALPN (RFC 7301). ``takes_options = True`` says that it obeys
     ``ServerContext.options``; without it a section ``servers: NAME:`` is refused.
+    ``is_shell = True`` says that the daemon's console serves its binds with the attribute
+    ``options``, and no worker does, unless ``in_worker`` is true.
     """
 
     protocol: str
@@ -86,6 +85,25 @@ class Server(Protocol):
     def statistics(self) -> Mapping[str, Any]:
         """Counters since start, JSON-able: ``requests``, ``responses`` by class (``{"5xx": 1}``)
         and the like."""
+
+
+class Connection(Protocol):
+    """What a protocol gets of its connection: the row that it may annotate.
+
+    ``state`` is one of the protocol's own words, ``requests`` its count; ``tls`` is what the
+    handshake agreed on, None for a plain connection.
+    """
+
+    state: str
+    requests: int
+    tls: Any
+    alpn: str | None
+    transport: asyncio.Transport | None
+    peer_address: Any
+    local: Any
+
+    def close(self, reason: str = "") -> None:
+        """Abort the connection; must be called in the loop."""
 
 
 class StreamServer(Server, Protocol):
@@ -122,6 +140,11 @@ def is_server(obj: object, kind: Kind) -> bool:
     if isinstance(obj, type) or not isinstance(obj, Server):
         return False
     return callable(getattr(obj, kind, None)) or callable(getattr(obj, "listener", None))
+
+
+def is_shell(server: object) -> bool:
+    """Whether the console serves that server's binds: the workers leave its listeners alone."""
+    return bool(getattr(server, "is_shell", False)) and not getattr(server, "in_worker", False)
 
 
 class Registry:

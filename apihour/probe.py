@@ -18,8 +18,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from apihour.blame import user_traceback
 from apihour.errors import ApihourError
-from apihour.targets import user_traceback
 
 __all__ = ["Probe", "ProbeReport"]
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any, cast
 
 from apihour.accept import Acceptor, Balance
 from apihour.errors import ConfigurationError, HookError
-from apihour.plugins import Server, ServerContext, StreamServer
+from apihour.plugins import Server, ServerContext, StreamServer, is_shell
 
 if TYPE_CHECKING:
     from apihour.connections import ConnectionTable
     from apihour.listeners import Listener
+    from apihour.tls import Terminator
 
 __all__ = ["AncestorServer", "Serving"]
 
@@ -55,9 +56,7 @@ class Serving:
     @property
     def is_shell(self) -> bool:
         """Whether the console process serves it: the worker must leave its listeners alone."""
-        return bool(getattr(self.server, "is_shell", False)) and not getattr(
-            self.server, "in_worker", False
-        )
+        return is_shell(self.server)
 
     @property
     def accepted(self) -> int:
@@ -91,11 +90,13 @@ class Serving:
     async def accept(
         self, table: ConnectionTable, loop: asyncio.AbstractEventLoop, log: logging.Logger,
         balance: Balance | None, worker_limit: int, slot: int,
+        terminators: Mapping[Listener, Terminator],
     ) -> None:
         """Open the gates: from here on connections and datagrams arrive.
 
         Of ``?reuse_port`` sockets those of `slot`, the worker's own, are served. At
         `worker_limit` open connections of all servers nothing more is accepted (0: no limit).
+        `terminators` end TLS for the listeners of ``?tls`` binds.
         """
         for listener in self.listeners:
             own = listener.slot in (0, slot)
@@ -103,12 +104,13 @@ class Serving:
                 if own:
                     await self._receive(listener, loop)
             elif callable(getattr(self.server, "stream", None)):
-                if listener.tls is not None:
-                    listener.tls.offer(getattr(self.server, "alpn", ()))
+                tls = terminators.get(listener)
+                if tls is not None:
+                    tls.offer(getattr(self.server, "alpn", ()))
                 acceptor = Acceptor(
                     self.name, listener.sock, cast(StreamServer, self.server), table, loop, log,
                     balance=None if listener.slot else balance,
-                    limit=listener.address.limit or 0, total=worker_limit, tls=listener.tls,
+                    limit=listener.address.limit or 0, total=worker_limit, tls=tls,
                 )
                 self.acceptors.append(acceptor)
                 if own:

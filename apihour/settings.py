@@ -24,9 +24,9 @@ from typing import Any, Literal, NoReturn
 from gunicorn.config import KNOWN_SETTINGS, Config, Setting
 from gunicorn.errors import ConfigError
 
-from apihour.certificates import CIPHERS
 from apihour.errors import ApihourError, ConfigurationError, UsageError
 from apihour.values import (
+    CIPHERS,
     WorkerCount,
     explained,
     seconds,

@@ -15,13 +15,13 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from fcntl import ioctl
 from termios import TIOCOUTQ
 from typing import TYPE_CHECKING, Any, cast
 
 from apihour.certificates import make_context
+from apihour.connections import TLSFacts
 from apihour.private import shrink_tls_buffers
 
 if TYPE_CHECKING:
@@ -29,21 +29,11 @@ if TYPE_CHECKING:
     from apihour.connections import Connection
     from apihour.listeners import Listener
 
-__all__ = ["Handshake", "TLSFacts", "Terminator", "prepare"]
+__all__ = ["Handshake", "Terminator", "prepare"]
 
 _BUFFER = 32768  # bytes read at once by asyncio's TLS: two records of the largest size
 _SHUTDOWN = 60.0  # seconds to take the last bytes and answer close_notify
 _SILENCE = 1.0  # seconds between two looks for those that only do not answer it
-
-
-@dataclass(frozen=True)
-class TLSFacts:
-    """What a connection's handshake agreed on; the certificate as ``SSLSocket.getpeercert()``."""
-
-    version: str
-    cipher: str
-    alpn: str | None = None
-    peer_certificate: Mapping[str, Any] | None = None
 
 
 class Handshake(asyncio.Protocol):
@@ -95,7 +85,6 @@ class Terminator:
             ssl_handshake_timeout=self.timeout, ssl_shutdown_timeout=_SHUTDOWN,
         )
 
-
     def watch(self, loop: asyncio.AbstractEventLoop, conn: Connection) -> None:
         """See to it that the connection ends in time once it is closing."""
         if not self._watched:
@@ -123,8 +112,9 @@ def _has_all(conn: Connection) -> bool:
         return False  # the system does not say, or the socket is gone
 
 
-def prepare(cfg: Any, listeners: Iterable[Listener]) -> None:
-    """Give each listener of a ``?tls`` bind its terminator. Raises ConfigurationError."""
+def prepare(cfg: Any, listeners: Iterable[Listener]) -> dict[Listener, Terminator]:
+    """The terminator of each listener of a ``?tls`` bind. Raises ConfigurationError."""
+    terminators: dict[Listener, Terminator] = {}
     made: dict[tuple[str, Address], Terminator] = {}
     for listener in listeners:
         address = listener.address
@@ -132,6 +122,7 @@ def prepare(cfg: Any, listeners: Iterable[Listener]) -> None:
             key = listener.name, address
             if key not in made:
                 made[key] = Terminator(make_context(cfg, *key), cfg.tls_handshake_timeout)
-            listener.tls = made[key]
+            terminators[listener] = made[key]
     if made:
         shrink_tls_buffers(_BUFFER)
+    return terminators

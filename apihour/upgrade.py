@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING, Any
 from gunicorn.pidfile import Pidfile
 
 from apihour.addresses import parse_address
+from apihour.blame import blame
 from apihour.channel import Channel
 from apihour.errors import HookError
 from apihour.listeners import Listener
-from apihour.targets import blame
 
 if TYPE_CHECKING:
     from apihour.arbiter import HostArbiter

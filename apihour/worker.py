@@ -26,6 +26,7 @@ from gunicorn.workers.base import Worker
 from apihour import faults
 from apihour.accept import Balance
 from apihour.binds import match_servers, one_kind
+from apihour.blame import blame_frames, is_user_code, user_traceback
 from apihour.channel import Channel
 from apihour.config import server_options
 from apihour.connections import ConnectionTable
@@ -37,7 +38,8 @@ from apihour.private import set_process_title
 from apihour.runtime import Runtime
 from apihour.scoreboard import Fleet, Row, Scoreboard, State
 from apihour.serving import AncestorServer, Serving
-from apihour.targets import blame_frames, is_user_code, load_target, user_traceback
+from apihour.targets import load_target
+from apihour.tls import Terminator
 from apihour.tls import prepare as prepare_tls
 
 if TYPE_CHECKING:
@@ -104,6 +106,7 @@ class HostWorker(Worker):  # type: ignore[misc]
         self.loop: Any = None
         self.servers: dict[str, Serving] = {}
         self._options: dict[str, dict[str, Any]] = {}
+        self._terminators: dict[Listener, Terminator] = {}
         self.started = time.monotonic()
         self.beat = self.started
         self.exit_code = 0
@@ -123,7 +126,8 @@ class HostWorker(Worker):  # type: ignore[misc]
         for key, value in self.cfg.env.items():
             os.environ[key] = value
         try:
-            prepare_tls(self.cfg, self.sockets)  # while keys of root's can be read
+            # While keys of root's can be read.
+            self._terminators = prepare_tls(self.cfg, self.sockets)
         except ApihourError as error:
             self.report_failure(error)
             sys.exit(self.exit_code)
@@ -288,7 +292,7 @@ class HostWorker(Worker):  # type: ignore[misc]
             self._begin(f"server {serving.name!r} ({serving.protocol}): its accepting")
             await serving.accept(
                 self.connections, self.loop, self.log.error_log, self._balance,
-                self.cfg.worker_connections, self.slot,
+                self.cfg.worker_connections, self.slot, self._terminators,
             )
         self.booted = True
         # The arbiter minds heartbeats from now on, and an import may have taken long.

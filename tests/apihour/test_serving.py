@@ -102,7 +102,7 @@ class House:
 
     async def accept(self, worker_limit: int = 0, slot: int = 1) -> None:
         await self.serving.accept(
-            self.table, asyncio.get_running_loop(), log, None, worker_limit, slot)
+            self.table, asyncio.get_running_loop(), log, None, worker_limit, slot, {})
 
     async def client(self, listener: Listener | None = None) -> asyncio.StreamReader:
         """A client that has said hello; what comes back is the test's to read."""

@@ -10,16 +10,11 @@ from typing import Any
 
 import pytest
 
+from apihour.blame import blame, blame_frames, user_traceback
 from apihour.container import Container
 from apihour.errors import TargetError
 from apihour.plugins import Registry
-from apihour.targets import (
-    blame,
-    blame_frames,
-    load_target,
-    split_target,
-    user_traceback,
-)
+from apihour.targets import load_target, split_target
 
 _numbers = itertools.count()
 

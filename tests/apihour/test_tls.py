@@ -16,12 +16,11 @@ import pytest
 from apihour import tls
 from apihour.accept import Acceptor
 from apihour.addresses import parse_address
-from apihour.connections import Connection, ConnectionTable
+from apihour.connections import Connection, ConnectionTable, TLSFacts
 from apihour.errors import ConfigurationError
 from apihour.listeners import Listener
 from apihour.serving import Serving
 from apihour.settings import HostConfig
-from apihour.tls import Terminator, TLSFacts
 from apihour.worker import HostWorker
 from tests.apihour.loops import Run, run, wait_until
 from tests.certificates import Authority
@@ -91,9 +90,7 @@ class House:
         sock = socket.create_server(("127.0.0.1", 0))
         sock.setblocking(False)
         self.listener = Listener("echo", parse_address("127.0.0.1:0?tls"), sock, False)
-        tls.prepare(cfg, [self.listener])
-        assert self.listener.tls is not None
-        self.terminator: Terminator = self.listener.tls
+        self.terminator = tls.prepare(cfg, [self.listener])[self.listener]
         self.server = EchoServer(kind)
         self.table = ConnectionTable("1.1")
         self.acceptor = Acceptor(
@@ -386,7 +383,7 @@ def test_files_are_read_before_privileges_are_dropped(
         worker.row = SimpleNamespace(worker="1.1", pid=0, heartbeat=0.0)  # type: ignore[assignment]
         with pytest.raises(Dropped):
             worker.init_process()
-        assert listener.tls is not None
+        assert list(worker._terminators) == [listener]
 
 
 class Accepting:
@@ -440,11 +437,11 @@ def test_draining_waits_for_a_handshake_and_drains_what_follows(
         sock = socket.create_server(("127.0.0.1", 0))
         sock.setblocking(False)
         listener = Listener("x", parse_address("127.0.0.1:0?tls"), sock, False)
-        tls.prepare(cfg, [listener])
+        terminators = tls.prepare(cfg, [listener])
         table, server = ConnectionTable("1.1"), Draining()
         serving = Serving("x", server, [listener])  # type: ignore[arg-type]
         loop = asyncio.get_running_loop()
-        await serving.accept(table, loop, log, None, 0, 1)
+        await serving.accept(table, loop, log, None, 0, 1, terminators)
         raw = socket.create_connection(listener.getsockname())
         raw.setblocking(False)
         await wait_until(lambda: len(table) == 1)

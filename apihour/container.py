@@ -115,10 +115,10 @@ class Container:
     async def run_cpu(self, function: Callable[..., T], *args: Any) -> T:
         """Run a picklable function in a process of its own pool, leaving the loop free.
 
-        The pool has as many processes as ``config["cpu_processes"]`` says (default 1) and
-        starts on first use. Raises what the function raises, and BrokenProcessPool when a
-        process of the pool has died; the next call starts a new pool. What still computes
-        when the container is closed is ended.
+        The pool has as many processes as ``config["cpu_processes"]`` says (default 1), each
+        started on first use. Raises what the function raises, and BrokenProcessPool when its
+        process died in this very call; other calls do not notice, and the next starts another
+        process. What still computes when the container is closed is ended.
         """
         return await self._cpu_pool.run(function, *args)
 

@@ -44,4 +44,4 @@ def pool_processes(pool: ProcessPoolExecutor) -> list[Process]:
     One that computes for minutes would be waited for by the interpreter's exit; only Python
     3.14 has ``terminate_workers()``.
     """
-    return list(pool._processes.values())
+    return list((pool._processes or {}).values())  # none once it is shut down

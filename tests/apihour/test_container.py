@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -217,6 +218,65 @@ async def test_cpu_work_goes_on_after_a_process_of_the_pool_died() -> None:
         assert await container.run_cpu(os.getpid) != os.getpid()
     finally:
         await container.close_made()
+
+
+def wait_reaped(pid: int) -> None:
+    """Until the pool has noticed that its process has ended."""
+    deadline = time.monotonic() + 30
+    while Path(f"/proc/{pid}").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+async def test_an_idle_process_that_was_killed_costs_no_call() -> None:
+    container = Container()
+    try:
+        for _ in range(3):
+            pid = await container.run_cpu(os.getpid)
+            os.kill(pid, signal.SIGKILL)
+            wait_reaped(pid)
+            assert await container.run_cpu(os.getpid) not in (pid, os.getpid())
+    finally:
+        await container.close_made()
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+async def test_a_process_killed_in_a_call_fails_that_call_only(processes: int) -> None:
+    container = Container(config={"cpu_processes": processes})
+    try:
+        pids = set()
+        while len(pids) < processes:
+            pids |= set(await asyncio.gather(
+                *(container.run_cpu(os.getpid) for _ in range(2 * processes))))
+        calls = [asyncio.ensure_future(container.run_cpu(_note, 0.5)) for _ in range(5)]
+        await asyncio.sleep(0.1)
+        os.kill(pids.pop(), signal.SIGKILL)
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        failed = [one for one in results if isinstance(one, BaseException)]
+        assert [type(one) for one in failed] == [BrokenProcessPool], results
+        assert len(results) == 5
+    finally:
+        await container.close_made()
+
+
+async def test_calls_of_callers_that_left_hold_their_process_until_they_are_done() -> None:
+    container = Container()
+    try:
+        await container.run_cpu(os.getpid)
+        left = asyncio.ensure_future(container.run_cpu(time.sleep, 0.3))
+        waiting = [asyncio.ensure_future(container.run_cpu(os.getpid)) for _ in range(3)]
+        await asyncio.sleep(0.05)
+        left.cancel()
+        waiting[0].cancel()
+        assert len(set(await asyncio.gather(*waiting[1:]))) == 1
+        assert await container.run_cpu(os.getpid) == waiting[1].result()
+    finally:
+        await container.close_made()
+
+
+def _note(seconds: float) -> int:
+    time.sleep(seconds)
+    return os.getpid()
 
 
 async def test_a_call_under_way_is_cancelled_and_its_process_ended() -> None:

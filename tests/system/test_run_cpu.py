@@ -1,5 +1,6 @@
 """The processes of ``container.run_cpu`` end with their worker, and nothing is printed."""
 
+import os
 import signal
 import time
 from pathlib import Path
@@ -91,3 +92,14 @@ def test_when_the_worker_is_killed(daemon):
     (worker,) = daemon.workers()
     daemon.kill(worker)
     wait_gone(found)
+
+
+def test_after_its_idle_process_was_killed(daemon):
+    for _ in range(2):
+        pid = get(daemon, "/work/0")["pid"]
+        os.kill(pid, signal.SIGKILL)
+        wait_gone([pid])
+        assert len({get(daemon, "/work/0")["pid"] for _ in range(6)} - {pid}) == 1
+    assert daemon.reload().ok
+    assert get(daemon, "/work/0")["pid"] != pid
+    assert [line for line in daemon.lines if "[INFO]" not in line] == []

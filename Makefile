@@ -23,7 +23,8 @@ help:
 	@sed -n 's/^#   //p' Makefile
 
 run: $(VENV)/.installed
-	@cd $(EXAMPLE) && exec ../../$(BIN)/apihour http_and_ssh:Container -ac $(ARGS)
+	@cd $(EXAMPLE) && exec ../../$(BIN)/apihour http_and_ssh:Container -ac \
+	    --keys "$(CURDIR)/keys" $(ARGS)
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest $(ARGS)

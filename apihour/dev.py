@@ -14,6 +14,11 @@ from typing import NoReturn
 from apihour.application import HostApplication
 from apihour.errors import ApihourError
 
+try:
+    from watchfiles import watch
+except ImportError:  # of apihour[standard]
+    watch = None  # type: ignore[assignment]
+
 __all__ = ["changed_files", "develop", "serve", "snapshot"]
 
 _POLL = 0.3  # seconds between two looks; an editor's save takes longer to notice than this
@@ -78,14 +83,36 @@ def _wait_for_change(
     process: subprocess.Popen[bytes], root: Path, extra: Sequence[Path], before: dict[str, int]
 ) -> list[str]:
     told = False
-    while True:
-        time.sleep(_POLL)
-        changes = changed_files(before, snapshot(root, extra))
+    for is_worth_it in _turns([root, *extra]):
+        changes = changed_files(before, snapshot(root, extra)) if is_worth_it else []
         if changes:
             return changes
         if process.poll() is not None and not told:
             told = True
             print("apihour dev: it ended; waiting for a change", file=sys.stderr)
+    raise AssertionError("never ends by itself")
+
+
+def _turns(paths: Sequence[Path]) -> Iterator[bool]:
+    """A turn every ``_POLL`` seconds and at each change: whether it is worth a look at the files.
+
+    Where nothing watches them (watchfiles is not installed, or the system lets nobody watch so
+    many), every turn is.
+    """
+    if watch is not None:
+        there = [path for path in paths if path.exists()]
+        is_first = True  # of something that changed before it watched nothing is heard
+        try:
+            for changes in watch(*there, watch_filter=None, yield_on_timeout=True,
+                                 rust_timeout=int(_POLL * 1000), ignore_permission_denied=True):
+                yield is_first or bool(changes)
+                is_first = False
+        except OSError as error:
+            print(f"apihour dev: files cannot be watched ({error}): looking at each every "
+                  f"{_POLL} s", file=sys.stderr)
+    while True:
+        time.sleep(_POLL)
+        yield True
 
 
 def snapshot(root: Path, extra: Sequence[Path] = ()) -> dict[str, int]:

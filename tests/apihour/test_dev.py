@@ -70,6 +70,38 @@ def test_a_directory_that_is_no_project_is_bounded(
     assert len(snapshot(tmp_path)) == 3
 
 
+def test_without_watchfiles_every_turn_is_worth_a_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dev, "watch", None)
+    monkeypatch.setattr(dev, "_POLL", 0.001)
+    turns = dev._turns([Path("/nowhere")])
+    assert [next(turns) for _ in range(3)] == [True, True, True]
+
+
+def test_a_watcher_that_the_system_refuses_is_said_and_done_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*paths: Path, **options: object) -> Iterator[set[object]]:
+        raise OSError(28, "OS file watch limit reached")
+
+    monkeypatch.setattr(dev, "watch", refuse)
+    monkeypatch.setattr(dev, "_POLL", 0.001)
+    turns = dev._turns([tmp_path])
+    assert [next(turns) for _ in range(3)] == [True, True, True]
+    assert "watch limit" in capsys.readouterr().err
+
+
+def test_a_change_is_seen_when_it_comes_and_silence_costs_no_look(tmp_path: Path) -> None:
+    pytest.importorskip("watchfiles")
+    turns = dev._turns([tmp_path, tmp_path / "missing"])
+    assert next(turns) is True
+    while next(turns):
+        pass  # the directory's own making may be seen
+    touch(tmp_path / "app.py")
+    deadline = time.monotonic() + 30
+    while not next(turns):
+        assert time.monotonic() < deadline
+
+
 APPLICATION = """
 import asyncio, apihour
 

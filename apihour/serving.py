@@ -82,10 +82,11 @@ class Serving:
         try:
             await self.server.start(context)
         except Exception as error:
-            reason = str(error) or repr(error)
-            raise HookError(
-                f"server {self.name!r} ({self.protocol}) cannot start: {reason}"
-            ) from error
+            raise self._cannot_start(error) from error
+
+    def _cannot_start(self, error: Exception) -> HookError:
+        reason = str(error) or repr(error)
+        return HookError(f"server {self.name!r} ({self.protocol}) cannot start: {reason}")
 
     async def accept(
         self, table: ConnectionTable, loop: asyncio.AbstractEventLoop, log: logging.Logger,
@@ -136,9 +137,12 @@ class Serving:
     async def _receive(self, listener: Listener, loop: asyncio.AbstractEventLoop) -> None:
         # A duplicate: closing the transport must not close what the arbiter shares.
         sock = listener.sock.dup()
-        transport, _ = await loop.create_datagram_endpoint(
-            cast(Any, self.server).datagram, sock=sock
-        )
+        try:
+            transport, _ = await loop.create_datagram_endpoint(
+                cast(Any, self.server).datagram, sock=sock
+            )
+        except Exception as error:  # the factory's: the socket is there already
+            raise self._cannot_start(error) from error
         self._datagrams.append(transport)
 
     def suspend(self, suspended: bool) -> None:

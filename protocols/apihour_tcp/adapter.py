@@ -23,7 +23,7 @@ class _TCP:
 
     name = "tcp"
     describes = (
-        "asyncio.Protocol or BufferedProtocol class or factory, "
+        "asyncio.Protocol class or factory (any with connection_made and data_received), "
         "stream callback async (reader, writer)"
     )
 
@@ -42,7 +42,7 @@ class _UDP:
     """Datagram binds: protocol classes and their factories."""
 
     name = "udp"
-    describes = "asyncio.DatagramProtocol class or factory"
+    describes = "asyncio.DatagramProtocol class or factory (any with datagram_received)"
 
     def accepts(self, obj: object, kind: str) -> bool:
         """Whether `obj` is a datagram protocol or a factory without arguments."""

@@ -15,7 +15,13 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
-from apihour_tcp.factories import classify, describe, required_positionals
+from apihour_tcp.factories import (
+    classify,
+    describe,
+    is_protocol,
+    required_positionals,
+)
+from apihour_tcp.trial import EXPECTED
 
 __all__ = ["UDPServer"]
 
@@ -64,10 +70,10 @@ class UDPServer:
     def datagram(self) -> asyncio.DatagramProtocol:
         """Return the protocol of one socket. Raises what the factory raises, or TypeError."""
         protocol = self._factory()
-        if not isinstance(protocol, asyncio.DatagramProtocol):
+        if not is_protocol(protocol, "datagram"):
             raise TypeError(
-                f"server {self._name!r}: factory {self._description} returned {protocol!r}, "
-                "expected an asyncio.DatagramProtocol"
+                f"factory {self._description} returned {protocol!r}, "
+                f"expected {EXPECTED['datagram']}"
             )
         return _Arrival(self, protocol)
 

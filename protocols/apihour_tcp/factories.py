@@ -5,6 +5,8 @@ Rules:
 - :func:`classify` judges by shape only: it calls nothing and imports nothing.
 - It says None rather than guess: three parameters are ASGI's, two of a plain function
   may be WSGI's, one may be a request handler's.
+- A protocol is what asyncio takes for one: it has the methods a transport calls, whatever it
+  derives from.
 """
 
 from __future__ import annotations
@@ -16,11 +18,15 @@ import types
 from collections.abc import Callable
 from typing import Any, Literal
 
-__all__ = ["Shape", "classify", "describe", "origin", "required_positionals"]
+__all__ = ["Shape", "classify", "describe", "is_protocol", "origin", "promises",
+           "required_positionals"]
 
 Shape = Literal["stream", "datagram", "factory", "callback"]
 
 _STREAM = (asyncio.Protocol, asyncio.BufferedProtocol)
+# What the loop calls, and how many arguments it gives beside self. By the number: a session of
+# another library may have a data_received() of its own.
+_CALLED = {"stream": ("data_received", 1), "datagram": ("datagram_received", 2)}
 # Objects of other types that can be called belong to frameworks, which have own plugins.
 _PLAIN = (types.FunctionType, types.MethodType, functools.partial)
 
@@ -41,11 +47,43 @@ def required_positionals(function: Callable[..., Any]) -> int | None:
 
 
 def _class_shape(cls: type) -> Shape | None:
-    if issubclass(cls, _STREAM):
-        return "stream"
-    if issubclass(cls, asyncio.DatagramProtocol):
-        return "datagram"
-    return None
+    kinds = [kind for kind in ("stream", "datagram") if _serves(cls, kind)]
+    if len(kinds) == 2:
+        return "factory"  # a class for both, like pymodbus': the bind decides
+    return kinds[0] if kinds else None  # type: ignore[return-value]
+
+
+def _serves(cls: type, kind: str) -> bool:
+    """Whether instances of `cls` have what a transport of that kind calls."""
+    if issubclass(cls, _STREAM if kind == "stream" else asyncio.DatagramProtocol):
+        return True
+    name, count = _CALLED[kind]
+    received = getattr(cls, name, None)
+    if not callable(received) or not callable(getattr(cls, "connection_made", None)):
+        return False
+    return required_positionals(received) in (count + 1, None)
+
+
+def is_protocol(obj: object, kind: str) -> bool:
+    """Whether a transport of that kind, ``stream`` or ``datagram``, can drive `obj`."""
+    return not isinstance(obj, type) and _serves(type(obj), kind)
+
+
+def promises(factory: object, kind: str) -> bool:
+    """Whether it is known without calling `factory` that it makes protocols of that kind.
+
+    Of a class it is, and of a function annotated to return one.
+    """
+    called = factory
+    while isinstance(called, functools.partial):
+        called = called.func
+    if not isinstance(called, type):
+        try:
+            called = inspect.signature(called, eval_str=True).return_annotation  # type: ignore[arg-type]
+        except Exception:  # an annotation is any expression of the user's
+            return False
+    return isinstance(called, type) and called is not inspect.Signature.empty and _serves(
+        called, kind)
 
 
 def classify(obj: object) -> Shape | None:
@@ -53,7 +91,7 @@ def classify(obj: object) -> Shape | None:
 
     ``stream`` and ``datagram`` are protocol classes (or partials of one) that need no
     arguments, ``callback`` is ``async (reader, writer)``, ``factory`` a plain function that
-    needs no arguments: what it returns is known when it is called.
+    needs no arguments, whose result is known when it is called, or a class of both kinds.
     """
     called = obj
     while isinstance(called, functools.partial):

@@ -16,8 +16,15 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, cast
 
-from apihour_tcp.factories import classify, describe, origin, required_positionals
+from apihour_tcp.factories import (
+    classify,
+    describe,
+    is_protocol,
+    promises,
+    required_positionals,
+)
 from apihour_tcp.tracking import Open, Tracker, peer_of
+from apihour_tcp.trial import EXPECTED, failure, try_once
 
 __all__ = ["StreamCallback", "TCPServer"]
 
@@ -32,10 +39,13 @@ _READER_LIMIT = 2**16
 class TCPServer:
     """Serve `factory` on TCP or unix connections.
 
-    `factory` is a subclass of ``asyncio.Protocol`` or ``asyncio.BufferedProtocol``, any
-    callable without arguments that returns an instance of one, or a stream callback
-    ``async (reader, writer)`` as for :func:`asyncio.start_server`, whose reader holds up
-    to `limit` bytes.
+    `factory` is a class of stream protocols (``asyncio.Protocol``, ``BufferedProtocol``, or
+    any with ``connection_made`` and ``data_received``), any callable without arguments that
+    returns an instance of one, or a stream callback ``async (reader, writer)`` as for
+    :func:`asyncio.start_server`, whose reader holds up to `limit` bytes.
+
+    Unless it is a class, or annotated to return one, the factory is called once by
+    :meth:`start`, to see what it makes; that protocol is dropped.
 
     When the server drains, a protocol's ``on_drain()`` (plain or ``async``) is called if it
     has one; with ``half_close=True`` the others get the end of file (``write_eof``). A
@@ -64,10 +74,15 @@ class TCPServer:
         return f"TCPServer({self._description})"
 
     async def start(self, context: Any = None) -> None:
-        """Take name and logger from `context` (an ``apihour.plugins.ServerContext``)."""
+        """Take name and logger from `context` (an ``apihour.plugins.ServerContext``).
+
+        Raises TypeError when the factory fails, or makes what is no stream protocol.
+        """
         if context is not None:
             self._name, self._logger = context.name, context.logger
             self._debug = context.debug
+        if self._callback is None and not promises(self._factory, "stream"):
+            try_once(self._factory, "stream")
 
     def stream(self, conn: Any = None) -> asyncio.BaseProtocol:
         """Return the protocol of one new connection; `conn` is the core's row for it."""
@@ -83,11 +98,9 @@ class TCPServer:
     def _make(self, peer: str) -> asyncio.BaseProtocol:
         if self._callback is not None:
             return self._stream_protocol(self._callback, peer)
-        protocol = self._factory()
-        if not isinstance(protocol, (asyncio.Protocol, asyncio.BufferedProtocol)):
-            raise TypeError(
-                f"returned {protocol!r}, expected an asyncio.Protocol or BufferedProtocol"
-            )
+        protocol: asyncio.BaseProtocol = self._factory()
+        if not is_protocol(protocol, "stream"):
+            raise TypeError(f"returned {protocol!r}, expected {EXPECTED['stream']}")
         return protocol
 
     def _stream_protocol(self, callback: StreamCallback, peer: str) -> asyncio.BaseProtocol:
@@ -121,8 +134,8 @@ class TCPServer:
     def _log_factory(self, error: Exception, peer: str) -> None:
         self._errors += 1
         self._logger.error(
-            "server %r: %s: factory %s failed, connection closed: %s: %s (%s)", self._name, peer,
-            self._description, type(error).__name__, error, origin(error), exc_info=self._debug,
+            "server %r: %s: factory %s failed, connection closed: %s", self._name, peer,
+            self._description, failure(error), exc_info=self._debug,
         )
 
     async def drain(self, deadline: float) -> None:

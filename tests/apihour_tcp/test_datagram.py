@@ -18,6 +18,13 @@ class Answer(asyncio.DatagramProtocol):
         self.transport.sendto(b"got " + data, peer)
 
 
+class Unlike(asyncio.BaseProtocol):
+    """No asyncio.DatagramProtocol, but with its methods."""
+
+    connection_made = Answer.connection_made
+    datagram_received = Answer.datagram_received
+
+
 class Client(asyncio.DatagramProtocol):
     def __init__(self):
         self.got = asyncio.Queue()
@@ -43,7 +50,8 @@ async def talking(server):
         transport.abort()
 
 
-@pytest.mark.parametrize("factory", [Answer, lambda: Answer()], ids=["class", "lambda"])
+@pytest.mark.parametrize("factory", [Answer, lambda: Answer(), Unlike, lambda: Unlike()],
+                         ids=["class", "lambda", "unlike", "unlike lambda"])
 async def test_answers(factory):
     async with talking(UDPServer(factory)) as (peer, got):
         peer.sendto(b"one")
@@ -106,5 +114,5 @@ async def test_hook_that_fails_or_dawdles_is_reported(caplog):
 
 async def test_factory_of_something_else():
     server = UDPServer(lambda: object())
-    with pytest.raises(TypeError, match=r"server 'udp': factory .*lambda.* expected an asyncio"):
+    with pytest.raises(TypeError, match=r"^factory .*lambda.* expected a protocol with conn"):
         server.datagram()

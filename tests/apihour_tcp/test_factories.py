@@ -10,7 +10,7 @@ import pytest
 from apihour.plugins import Server
 from apihour_tcp import TCPServer, UDPServer
 from apihour_tcp.adapter import datagram_plugin, plugin
-from apihour_tcp.factories import classify
+from apihour_tcp.factories import classify, promises
 
 
 class Stream(asyncio.Protocol):
@@ -19,6 +19,38 @@ class Stream(asyncio.Protocol):
 
 class Buffered(asyncio.BufferedProtocol):
     pass
+
+
+class BaseStream(asyncio.BaseProtocol):
+    def data_received(self, data):
+        pass
+
+
+class BaseDatagram(asyncio.BaseProtocol):
+    def datagram_received(self, data, peer):
+        pass
+
+
+class Both(BaseStream, BaseDatagram):
+    pass
+
+
+class Duck:
+    def connection_made(self, transport):
+        pass
+
+    def data_received(self, data):
+        pass
+
+
+class Session:
+    """asyncssh's sessions have methods of these names, with other arguments."""
+
+    def connection_made(self, channel):
+        pass
+
+    def data_received(self, data, datatype):
+        pass
 
 
 class Needy(asyncio.Protocol):
@@ -72,6 +104,8 @@ def wsgi(environ, start_response):
 
 @pytest.mark.parametrize(("obj", "shape"), [
     (Stream, "stream"), (Buffered, "stream"), (functools.partial(Needy, 1), "stream"),
+    (BaseStream, "stream"), (BaseDatagram, "datagram"), (Both, "factory"), (Duck, "stream"),
+    (Session, None), (asyncio.BaseProtocol, None), (asyncio.SubprocessProtocol, None),
     (Datagram, "datagram"), (callback, "callback"), (Service().connected, "callback"),
     (functools.partial(asgi, {}), "callback"), (lambda: Stream(), "factory"),
     (Service().make, "factory"), (lambda loop=None: Stream(), "factory"),
@@ -94,6 +128,23 @@ def test_adapt_makes_servers():
     datagram = datagram_plugin.adapt(Datagram, "datagram")
     assert isinstance(datagram, Server) and datagram.protocol == "udp"
     assert datagram_plugin.adapt(datagram, "datagram") is datagram
+
+
+def annotated() -> Stream:
+    return Stream()
+
+
+def misleading() -> "no_such_name":  # type: ignore  # noqa: F821
+    return Stream()
+
+
+@pytest.mark.parametrize(("factory", "kind", "known"), [
+    (Stream, "stream", True), (Stream, "datagram", False), (Both, "datagram", True),
+    (functools.partial(Needy, 1), "stream", True), (annotated, "stream", True),
+    (misleading, "stream", False), (lambda: Stream(), "stream", False),
+])
+def test_what_is_known_of_a_factory_without_calling_it(factory, kind, known):
+    assert promises(factory, kind) is known
 
 
 @pytest.mark.parametrize("wrong", [Datagram, Needy, asgi, wsgi, endpoint, 3])

@@ -67,11 +67,11 @@ async def test_nothing_stands_between_transport_and_protocol(way):
 
     async with serve(TCPServer(factory), way) as serving:
         await exchange(serving.port)
-        assert made[0].transport.get_protocol() is made[0]
+        assert made[-1].transport.get_protocol() is made[-1]
 
 
 async def test_failing_factory_is_one_line_and_one_connection(way, caplog):
-    fail = True
+    fail = False
 
     def factory():
         if fail:
@@ -80,6 +80,7 @@ async def test_failing_factory_is_one_line_and_one_connection(way, caplog):
 
     server = TCPServer(factory)
     async with serve(server, way) as serving:
+        fail = True
         reader, writer = await asyncio.open_connection("127.0.0.1", serving.port)
         with pytest.raises(ConnectionError):
             if await reader.read() == b"":
@@ -94,12 +95,50 @@ async def test_failing_factory_is_one_line_and_one_connection(way, caplog):
         assert server.statistics()["errors"] == 1
 
 
-async def test_factory_that_returns_no_protocol(way, caplog):
-    async with serve(TCPServer(lambda: object()), way) as serving:
+async def test_factory_that_returns_no_protocol_later(way, caplog):
+    made = [Echo()]
+    server = TCPServer(lambda: made.pop() if made else object())
+    async with serve(server, way) as serving:
         with pytest.raises(ConnectionError):
             if await exchange(serving.port) == b"":
                 raise ConnectionResetError
-    assert "expected an asyncio.Protocol" in caplog.text
+    assert "expected a protocol with connection_made() and data_received()" in caplog.text
+
+
+class Unlike(asyncio.BaseProtocol):
+    """A protocol as pymodbus has them: neither asyncio.Protocol nor DatagramProtocol."""
+
+    def connection_made(self, transport):
+        self.transport = transport
+
+    def data_received(self, data):
+        self.transport.write(data)
+
+    def datagram_received(self, data, peer):
+        self.transport.sendto(data, peer)
+
+    def eof_received(self):
+        return False
+
+
+class Duck:
+    """No class of asyncio's at all: it is called by name."""
+
+    connection_made = Unlike.connection_made
+    data_received = Unlike.data_received
+
+    def eof_received(self):
+        return False
+
+    def connection_lost(self, error):
+        pass
+
+
+@pytest.mark.parametrize("factory", [Unlike, lambda: Unlike(), Duck, lambda: Duck()])
+async def test_what_asyncio_takes_for_a_protocol_is_one(way, factory, caplog):
+    async with serve(TCPServer(factory), way) as serving:
+        assert await exchange(serving.port) == b"hello\n"
+    assert not caplog.records
 
 
 async def test_failing_callback_is_logged_with_its_peer(way, caplog):
@@ -254,7 +293,7 @@ async def test_finished_connections_are_forgotten(way):
 async def test_debug_adds_the_traceback(way, caplog):
     caplog.set_level(logging.ERROR)
 
-    def factory():
+    def factory() -> Echo:  # said so, it is not tried at the start
         raise ValueError("shown in full")
 
     ctx = context(debug=True)

@@ -55,6 +55,12 @@ CASES = {
     "a failing make_servers": (
         "app", CONTAINER.replace("return {", "return undefined or {"), "app:Container",
         ["make_servers()", "app.py:6", "undefined"]),
+    "at start, a factory of no protocol": (
+        "app", CONTAINER.replace("asyncio.Protocol}", "lambda: 42}"), "app:Container",
+        ["server 'echo' (tcp) cannot start: factory app.Container", "returned 42, expected a pro"]),
+    "at start, a factory of no datagram protocol": (
+        "app", CONTAINER.replace("asyncio.Protocol}", "lambda: 42}").replace("127", "udp://127"),
+        "app:Container", ["server 'echo' (udp) cannot start: factory app.Container", "eturned 42"]),
     "a failing event loop": (
         "app", CONTAINER + "    @classmethod\n    def make_event_loop(cls, config):\n"
         "        raise OSError('no loop')\n", "app:Container", ["app.py:9", "no loop"]),

@@ -105,7 +105,7 @@ class Hosted(RequestHandler):
         self._task_handler = task
         self.running = exchange
         self.answering = StreamWriter(self, self._loop)
-        if self.lane.server.draining:
+        if self.lane.server.draining or not exchange.is_complete:
             self.announce_close()
         request: Any = None
         response: web.StreamResponse | None = None
@@ -146,7 +146,7 @@ class Hosted(RequestHandler):
         self.lane.hosted_done(exchange, response.status, response.body_length)
 
     def announce_close(self) -> None:
-        """Let the answer under way say that it is the last, in the last moment.
+        """Let the answer under way say whether it is the last, in the last moment.
 
         ``on_response_prepare`` would come after the Connection header was decided.
         """
@@ -156,7 +156,11 @@ class Hosted(RequestHandler):
         original = writer.write_headers
 
         def write_headers(status_line: str, headers: Any) -> Any:
-            if lane.is_last() and " 101 " not in status_line:
+            is_last = lane.server.draining and lane.is_last()
+            # Nothing but a 100 Continue is written before the head.
+            if not is_last and exchange.is_too_long_to_discard(writer.buffer_size > 0):
+                is_last = True
+            if is_last and " 101 " not in status_line:
                 headers["Connection"] = "close"
                 exchange.keep = False
             return original(status_line, headers)

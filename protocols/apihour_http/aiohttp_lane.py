@@ -45,6 +45,8 @@ _REMEMBERED = 512
 _LONGEST = 256
 # Bytes of a body kept for a handler that does not read, as in aiohttp.
 _READ_LIMIT = 65536
+# The rest of a body (bytes) that is read for nobody, so that its connection stays open.
+_DISCARDED = 1 << 20
 _METHODS = {name.encode(): name for name in hdrs.METH_ALL}
 _ENCODINGS = frozenset({"gzip", "deflate", "br", "zstd"})
 # Seconds a handler has to end when the server stops: its connection is gone already.
@@ -54,9 +56,10 @@ _SHUTDOWN = 0.1
 class Exchange:
     """One request of the full lane: its message, and what becomes of it."""
 
-    __slots__ = ("arrived", "failure", "hosted", "is_complete", "keep", "lane", "message",
-                 "payload", "websocket")
+    __slots__ = ("answered", "arrived", "failure", "hosted", "is_complete", "keep", "lane",
+                 "message", "payload", "websocket")
     has_body = False
+    left = 0
 
     def __init__(
         self, hosted: Connected, message: Any, payload: Any, arrived: float, keep: bool,
@@ -67,7 +70,7 @@ class Exchange:
         self.payload = payload
         self.arrived = arrived
         self.keep = keep
-        self.is_complete = False
+        self.answered = self.is_complete = False
         self.websocket = False
         self.failure: HTTPError | None = None
 
@@ -86,6 +89,14 @@ class Exchange:
     def pump(self) -> None:
         """Move what is held into the payload; here there is none."""
 
+    def is_too_long_to_discard(self, continued: bool) -> bool:
+        """Whether to close after an answer that comes now; here nothing is left to come."""
+        return False
+
+    def abandon(self) -> None:
+        """Its handler has answered: what is still to come is for nobody."""
+        self.answered = True
+
     def log(self, log: AccessLog, status: int, size: int, now: float) -> None:
         """Enter the exchange into the access log."""
         message = self.message
@@ -100,11 +111,12 @@ class Exchange:
 class Upload(Exchange):
     """An exchange whose body is on its way."""
 
-    __slots__ = ("_backlog", "_ended", "_more", "_sink")
+    __slots__ = ("_backlog", "_ended", "_more", "_sink", "left")
     has_body = True
 
     def __init__(
         self, hosted: Connected, message: Any, payload: Any, arrived: float, keep: bool,
+        length: int,
     ) -> None:
         # As Exchange does: one call less in every request with a body.
         self.hosted = hosted
@@ -113,8 +125,9 @@ class Upload(Exchange):
         self.payload = payload
         self.arrived = arrived
         self.keep = keep
-        self.is_complete = self.websocket = False
+        self.answered = self.is_complete = self.websocket = False
         self.failure = None
+        self.left = length  # below 0 of a chunked body, which does not say
         self._sink = payload
         self._backlog: deque[bytes] = deque()
         self._more = False
@@ -130,6 +143,7 @@ class Upload(Exchange):
     def feed(self, piece: bytes) -> None:
         """Hand a piece of the body to the handler."""
         sink = self._sink
+        self.left -= len(piece)
         if sink is None or not piece:
             return
         if sink is self.payload and not self._backlog and not self.hosted._reading_paused:
@@ -163,6 +177,26 @@ class Upload(Exchange):
             sink.feed_eof()
         else:
             self.pump()
+
+    def is_too_long_to_discard(self, continued: bool) -> bool:
+        """Whether to close after an answer that comes now, for what of the body is to come.
+
+        Said with the answer (RFC 9112 9.6). A client that waits for a 100 Continue may send
+        its body after another answer, or leave it (RFC 9110 10.1.1): its next request could
+        be taken for that body.
+        """
+        if self.is_complete:
+            return False
+        return not 0 <= self.left <= _DISCARDED or (
+            not continued and "Expect" in self.message.headers)
+
+    def abandon(self) -> None:
+        """Its handler has answered: what is still to come is for nobody."""
+        self.answered = True
+        self._sink = None
+        self._backlog.clear()
+        self._more = False
+        self.hosted.resume_reading()
 
     def fail(self, error: HTTPError) -> None:
         """The message is broken: whoever reads it is told."""
@@ -210,7 +244,7 @@ class Connected(Hosted):
         )
         if length:
             payload = StreamReader(self, _READ_LIMIT, loop=self._loop)
-            upload = Upload(self, message, payload, arrived, keep)
+            upload = Upload(self, message, payload, arrived, keep, length)
             if encoding is not None:
                 upload.decompress(encoding)
             return upload
@@ -218,7 +252,6 @@ class Connected(Hosted):
         if upgrade:
             exchange.websocket = headers.get("Upgrade", "").lower() == "websocket"
         return exchange
-
 
     def repeat(self, message: Any, arrived: float) -> Exchange:
         """The exchange of a request that says what `message` said; it has no body."""

@@ -243,6 +243,7 @@ class Intake(Wire):
         if seen & UPGRADE and length and self.parser.should_upgrade():
             raise BadRequest("a body with an Upgrade request is not supported")
         if is_direct and length > self.server.options.max_body:
+            self.discard_up_to(length)
             raise self._too_large()
         self.body_since = self.arrived
         self.body_bytes = 0
@@ -349,6 +350,8 @@ class Intake(Wire):
                 error = BadRequest("")
             elif pending in self.queue:
                 self.queue.remove(pending)
+            elif pending.answered:
+                error = BadRequest("")
         self.refusal, self.refused = error, pending
         self.set_detour(DISCARD)
         if self.current is None and not self.queue:

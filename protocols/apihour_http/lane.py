@@ -308,7 +308,7 @@ class Lane(Intake):
             return
         self.conn.state = "idle"
         if not exchange.is_complete:
-            self.close_discarding()
+            self._answered_early(exchange)
         elif not exchange.keep:
             self.close()
         else:
@@ -319,6 +319,20 @@ class Lane(Intake):
                 self.arm(server.drain_linger)
             if not self.starting:
                 self._next()
+
+    def _answered_early(self, exchange: Any) -> None:
+        """Its body is still on its way: read on, for the next request or for the client.
+
+        As :meth:`announce_close` had it said with the answer (RFC 9112 9.3).
+        """
+        if not exchange.keep:
+            self.close_discarding(exchange.left)
+            return
+        self.body_since = self.idle_since
+        self.body_bytes = 0
+        exchange.abandon()
+        self.arm(self.server.options.body_timeout)
+        self._next()
 
     def _upgrade_declined(self) -> None:
         tail, self.tail = self.tail, b""

@@ -30,9 +30,13 @@ __all__ = ["DISCARD", "HELD", "HTTP", "UPGRADED", "UPGRADING", "Wire"]
 HTTP, HELD, UPGRADING, UPGRADED, DISCARD = range(5)
 # Reasons to stop reading.
 QUEUE, PAYLOAD, WRITE, UPGRADE_TAIL = 1, 2, 4, 8
-# How long and how much is discarded after a refusal; seconds, bytes.
+# After the last answer: seconds of silence and seconds in all until the end, and bytes that
+# are discarded, of a declared length and of one that is not known. A client that is sending
+# looks for its answer when it has sent everything.
 _DISCARD_SECONDS = 1.0
-_DISCARD_BYTES = 262144
+_DISCARD_IN_ALL = 10.0
+_DISCARD_DECLARED = 64 << 20
+_DISCARD_UNKNOWN = 16 << 20
 # Bytes kept for a handler that has yet to accept its WebSocket.
 _TAIL = 65536
 # Bytes of pipelined answers held for one write: what fills a transport's buffer, too.
@@ -58,7 +62,7 @@ class Wire(asyncio.Protocol):
 
     __slots__ = (
         "arrived", "began", "between", "body_bytes", "body_since", "chunks", "claimed",
-        "conn", "current", "detour", "discarded", "expecting", "feed", "fields", "flusher",
+        "conn", "current", "detour", "discardable", "expecting", "feed", "fields", "flusher",
         "head_bytes", "head_since", "held", "hosted", "idle_since", "large", "last_fields",
         "last_seen", "latest", "loop", "on_body", "on_message_begin", "on_url", "outbox",
         "outbox_bytes", "parser", "parts", "paused", "peer", "pending", "queue", "ready",
@@ -107,7 +111,7 @@ class Wire(asyncio.Protocol):
         self.starting = False
         self.write_paused = False
         self.paused = 0
-        self.discarded = 0
+        self.discardable = _DISCARD_UNKNOWN
         self.head_bytes = 0
         self.body_bytes = 0
         self.head_since = self.arrived = self.began = 0.0
@@ -245,8 +249,9 @@ class Wire(asyncio.Protocol):
             if len(self.tail) > _TAIL:
                 self.pause(UPGRADE_TAIL)
         else:
-            self.discarded += len(data)
-            if self.discarded > _DISCARD_BYTES:
+            self.idle_since = monotonic()
+            self.discardable -= len(data)
+            if self.discardable < 0:
                 self.abort()
 
     # -- reading on and off
@@ -327,7 +332,8 @@ class Wire(asyncio.Protocol):
                 since = now
             return since + options.write_timeout, self.abort
         if self.detour == DISCARD and self.refusal is None and self.current is None:
-            return self.idle_since + _DISCARD_SECONDS, self.abort
+            return min(self.idle_since + _DISCARD_SECONDS,
+                       self.body_since + _DISCARD_IN_ALL), self.abort
         if self.detour in (UPGRADING, UPGRADED):
             return float("inf"), None
         if self.pending is not None and not self.paused:
@@ -370,8 +376,16 @@ class Wire(asyncio.Protocol):
             self.transport.close()
             self.arm(self.server.options.write_timeout)
 
-    def close_discarding(self) -> None:
-        """Close, but read on for a moment, so that the last answer is not lost."""
+    def discard_up_to(self, length: int) -> None:
+        """Discard that much before the end: what a body still has, when that is bearable."""
+        if _DISCARD_UNKNOWN < length <= _DISCARD_DECLARED:
+            self.discardable = length
+
+    def close_discarding(self, left: int = 0) -> None:
+        """Close, but read on for a moment, so that the last answer is not lost.
+
+        `left` is what the body under way still has, as far as it is known; bytes.
+        """
         transport = self.transport
         if transport is None or transport.is_closing():
             return
@@ -380,7 +394,8 @@ class Wire(asyncio.Protocol):
         self.ready = False
         if transport.can_write_eof():  # TLS cannot: there, "Connection: close" has to do
             transport.write_eof()
-        self.idle_since = monotonic()
+        self.discard_up_to(left)
+        self.idle_since = self.body_since = monotonic()
         self.resume(self.paused)
         self.arm(_DISCARD_SECONDS)
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 # Modules whose behaviour hangs on the transport.
-BOTH = ("test_wire", "test_drain", "test_server", "test_pipelining")
+BOTH = ("test_wire", "test_drain", "test_server", "test_pipelining", "test_unread")
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -23,6 +23,7 @@ from apihour_http.head import (
     TRANSFER_ENCODING,
     UPGRADE,
 )
+from apihour_http.ignored_upgrade import parse_on
 from apihour_http.request import Head, Request
 from apihour_http.wire import DISCARD, HELD, HTTP, UPGRADED, UPGRADING, Wire
 
@@ -106,7 +107,9 @@ class Intake(Wire):
         request.arrived = self.arrived
         self.large = False
         if seen & _SPECIAL:
-            self._begin_body(fields, seen, modern)
+            length = self._begin_body(fields, seen, modern)
+            if length and seen & UPGRADE and self.parser.should_upgrade():
+                self._ignore_upgrade(length)
         else:
             self.latest = head
 
@@ -240,8 +243,6 @@ class Intake(Wire):
             if not modern:
                 raise BadRequest("Transfer-Encoding in HTTP/1.0")
             length = -1
-        if seen & UPGRADE and length and self.parser.should_upgrade():
-            raise BadRequest("a body with an Upgrade request is not supported")
         if is_direct and length > self.server.options.max_body:
             self.discard_up_to(length)
             raise self._too_large()
@@ -283,12 +284,14 @@ class Intake(Wire):
         keep: bool, modern: bool,
     ) -> None:
         length = self._begin_body(fields, seen, modern) if seen & _SPECIAL else 0
+        upgrade = bool(seen & UPGRADE) and modern and self.parser.should_upgrade()
+        if upgrade and length and _asks_for_websocket(fields):
+            raise BadRequest("a WebSocket is not asked for with a body")
         self.large = False
         if self.hosted is None:
             self.hosted = self.server.app_host.connect(self)
         self.pending = exchange = self.hosted.exchange(
-            method, target, fields, keep, modern, length,
-            bool(seen & UPGRADE) and self.parser.should_upgrade(), self.arrived,
+            method, target, fields, keep, modern, length, upgrade and not length, self.arrived,
         )
         if not length:
             if not seen & _SPECIAL:
@@ -300,6 +303,14 @@ class Intake(Wire):
             self.claimed = exchange
         else:
             self.queue.append(exchange)
+        if seen & UPGRADE and self.parser.should_upgrade():
+            self._ignore_upgrade(length)
+
+    def _ignore_upgrade(self, length: int) -> None:
+        """A body that comes with an Upgrade is HTTP's (RFC 9110 7.8), see ignored_upgrade."""
+        if not self.server.binding.reads_on:
+            self.set_aside = self.pending, length
+            self.pending = None
 
     def _complete_hosted(self, exchange: Any) -> None:
         if exchange is None:
@@ -324,6 +335,11 @@ class Intake(Wire):
         if self.detour == UPGRADED:
             # Its handler has accepted it already (an eager task, 3.12).
             self.hosted.data_received(tail)
+            return
+        if self.set_aside is not None:
+            (self.pending, length), self.set_aside = self.set_aside, None
+            parse_on(self, length)
+            self.held = tail + self.held
             return
         asked = self.queue[-1] if self.queue else self.current
         if asked is not None and getattr(asked, "websocket", False):
@@ -381,6 +397,12 @@ class Intake(Wire):
             self.log(refused, status, size, now)
         else:
             refused.log(log, status, size, now)
+
+
+def _asks_for_websocket(fields: list[tuple[bytes, bytes]]) -> bool:
+    return any(
+        name.lower() == b"upgrade" and value.strip(b" \t").lower() == b"websocket"
+        for name, value in fields)
 
 
 def _check_version(version: str) -> bool:

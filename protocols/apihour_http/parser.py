@@ -29,13 +29,15 @@ class Binding:
     """Raised when a callback raised; that exception is its ``__context__``."""
     tells_begin: bool = True
     """Whether ``on_url`` comes as soon as a head is under way, not when it is complete."""
+    reads_on: bool = True
+    """Whether a body is parsed although an upgrade is asked for."""
 
 
 def _httptools() -> Binding:
     parser = importlib.import_module("httptools")
     return Binding(
         "httptools", parser.HttpRequestParser, parser.HttpParserUpgrade,
-        parser.HttpParserCallbackError,
+        parser.HttpParserCallbackError, reads_on=False,
     )
 
 

@@ -61,13 +61,13 @@ class Wire(asyncio.Protocol):
     """State and transport of one HTTP/1 connection."""
 
     __slots__ = (
-        "arrived", "began", "between", "body_bytes", "body_since", "chunks", "claimed",
-        "conn", "current", "detour", "discardable", "expecting", "feed", "fields", "flusher",
+        "arrived", "began", "between", "body_bytes", "body_since", "chunks", "claimed", "conn",
+        "current", "detour", "discardable", "expecting", "feed", "fields", "flusher",
         "head_bytes", "head_since", "held", "hosted", "idle_since", "large", "last_fields",
         "last_seen", "latest", "loop", "on_body", "on_message_begin", "on_url", "outbox",
         "outbox_bytes", "parser", "parts", "paused", "peer", "pending", "queue", "ready",
-        "refusal", "refused", "repeated", "server", "sized", "sized_fields", "starting",
-        "tail", "timer", "timer_at", "transport", "urls", "write", "write_mark",
+        "refusal", "refused", "repeated", "server", "set_aside", "sized", "sized_fields",
+        "starting", "tail", "timer", "timer_at", "transport", "urls", "write", "write_mark",
         "write_paused",
     )
 
@@ -99,6 +99,8 @@ class Wire(asyncio.Protocol):
         self.current: Any = None
         self.pending: Any = None
         self.claimed: Any = None
+        # A message whose body is parsed after an upgrade was ignored, and that body's length.
+        self.set_aside: tuple[Any, int] | None = None
         self.hosted: Any = None
         self.held = b""
         self.tail = b""

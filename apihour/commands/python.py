@@ -59,6 +59,20 @@ class _Output(io.TextIOBase):
         self.real.flush()
 
 
+class _Display:
+    """Stands in for sys.displayhook, for good: evaluations overlap, and would restore each
+    other's."""
+
+    def __init__(self, real: Any) -> None:
+        self.real = real
+
+    def __call__(self, value: object) -> None:
+        if _output.get(None) is None:
+            self.real(value)
+        elif value is not None:
+            print(repr(value)[:_OUTPUT])
+
+
 @commands.command(role="admin", collects="loop", deadline=3600.0, scope="one")
 async def python(
     context: AgentContext, worker: Worker, source: str = "",
@@ -108,7 +122,8 @@ async def _evaluate(worker: str, code: CodeType, names: dict[str, Any]) -> Answe
     token = _output.set(buffer)
     if not isinstance(sys.stdout, _Output):
         sys.stdout = _Output(sys.stdout)
-    display, sys.displayhook = sys.displayhook, _show
+    if not isinstance(sys.displayhook, _Display):
+        sys.displayhook = _Display(sys.displayhook)
     try:
         value = eval(code, names)
         if inspect.isawaitable(value):
@@ -117,14 +132,8 @@ async def _evaluate(worker: str, code: CodeType, names: dict[str, Any]) -> Answe
         buffer.write(_problem())
         failed = True
     finally:
-        sys.displayhook = display
         _output.reset(token)
     return Answer(worker, buffer.getvalue(), failed)
-
-
-def _show(value: object) -> None:
-    if value is not None:
-        print(repr(value)[:_OUTPUT])
 
 
 def _problem() -> str:

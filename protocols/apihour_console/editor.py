@@ -18,17 +18,22 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, TextIO, cast
 
 from prompt_toolkit import PromptSession
-from prompt_toolkit.application import create_app_session
+from prompt_toolkit.application import Application, create_app_session
 from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.data_structures import Size
 from prompt_toolkit.document import Document
+from prompt_toolkit.filters import is_searching
 from prompt_toolkit.formatted_text import ANSI
 from prompt_toolkit.history import History
 from prompt_toolkit.input.base import Input
 from prompt_toolkit.input.typeahead import clear_typeahead, get_typeahead
 from prompt_toolkit.input.vt100_parser import Vt100Parser
 from prompt_toolkit.key_binding import KeyBindings, KeyPress, KeyPressEvent
+from prompt_toolkit.key_binding.bindings.search import (
+    accept_search,
+    accept_search_and_accept_input,
+)
 from prompt_toolkit.keys import Keys
 from prompt_toolkit.output import ColorDepth
 from prompt_toolkit.output.vt100 import Vt100_Output
@@ -36,6 +41,7 @@ from prompt_toolkit.output.vt100 import Vt100_Output
 from apihour_console.completion import Candidate
 from apihour_console.history import LineHistory
 from apihour_console.keystrokes import Keystrokes
+from apihour_console.own import leave_signals, own_application
 from apihour_console.terminal import Terminal
 
 __all__ = ["LINE_LIMIT", "ChannelInput", "LineEditor", "make_output"]
@@ -43,6 +49,9 @@ __all__ = ["LINE_LIMIT", "ChannelInput", "LineEditor", "make_output"]
 LINE_LIMIT = 4 * 1024  # characters; repainting a longer one costs the process tens of ms a key
 PASTE_LIMIT = 64 * 1024  # characters of one paste, for blocks of Python
 _SLOW = (Keys.ControlM, Keys.ControlJ, Keys.ControlI)  # Enter and Tab
+_ENDS_SEARCH = (
+    Keys.Left, Keys.Right, Keys.Home, Keys.End, Keys.ControlA, Keys.ControlE, Keys.Tab,
+)
 _numbers = itertools.count(1)  # names inputs apart in prompt_toolkit's typeahead store
 
 CompleteFunction = Callable[[str], AsyncGenerator[Candidate, None]]
@@ -279,7 +288,6 @@ class LineEditor:
                 prompt_continuation="... ",
             )
         self.session.default_buffer.on_text_changed += self._bound
-        terminal.resized = self._resized
 
     def _bindings(self, multiline: Callable[[str], bool] | None) -> KeyBindings:
         bindings = KeyBindings()
@@ -293,7 +301,12 @@ class LineEditor:
                 event.app.output.bell()
             buffer.insert_text(text[:room])
 
-        @bindings.add(Keys.Tab)
+        # As readline does it: Enter runs the line found, a movement goes on editing it.
+        bindings.add(Keys.Enter, filter=is_searching)(accept_search_and_accept_input)
+        for key in _ENDS_SEARCH:
+            bindings.add(key, filter=is_searching)(accept_search)
+
+        @bindings.add(Keys.Tab, filter=~is_searching)
         def _(event: KeyPressEvent) -> None:
             buffer = event.current_buffer
             if buffer.complete_state is not None:
@@ -305,7 +318,7 @@ class LineEditor:
                 event.app.create_background_task(self._complete(buffer))
 
         if multiline is not None:
-            @bindings.add(Keys.Enter)
+            @bindings.add(Keys.Enter, filter=~is_searching)
             def _(event: KeyPressEvent) -> None:
                 buffer = event.current_buffer
                 at_end = not buffer.document.text_after_cursor.strip()
@@ -340,10 +353,6 @@ class LineEditor:
         if len(buffer.text) > self._limit:
             buffer.document = Document(buffer.text[: self._limit])
 
-    def _resized(self) -> None:
-        if self.session.app.is_running:
-            self.session.app.invalidate()  # its poll of the size does the rest
-
     async def read_line(self, prompt: str) -> str:
         """One line (or pasted lines). Raises EOFError, KeyboardInterrupt on Ctrl-C.
 
@@ -352,9 +361,15 @@ class LineEditor:
         if self.input.closed:
             raise EOFError
         self.input.hold()  # until its history is there, for an arrow key pressed at once
-        return await self.session.prompt_async(
-            ANSI(prompt), handle_sigint=False, set_exception_handler=False
-        )
+        with self._own(self.session.app):
+            return await self.session.prompt_async(
+                ANSI(prompt), handle_sigint=False, set_exception_handler=False,
+                pre_run=leave_signals,
+            )
+
+    def _own(self, application: Application[Any]) -> AbstractContextManager[None]:
+        # Its poll of the size does the rest.
+        return own_application(self.terminal, self.input, self.output, application.invalidate)
 
     def close(self) -> None:
         """The other end is gone."""
@@ -368,9 +383,12 @@ class LineEditor:
         """Whether Ctrl-C was typed ahead."""
         return self.input.take_interrupt()
 
-    def run_application(self, application: Any) -> Any:
-        """Run a full-screen application on the same terminal; returns its awaitable."""
-        return application.run_async(handle_sigint=False, set_exception_handler=False)
+    async def run_application(self, application: Application[Any]) -> Any:
+        """Run a full-screen application on the same terminal; returns its result."""
+        with self._own(application):
+            return await application.run_async(
+                handle_sigint=False, set_exception_handler=False, pre_run=leave_signals
+            )
 
 
 def _common_beginning(texts: list[str]) -> str:

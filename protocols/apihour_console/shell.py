@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from dataclasses import dataclass
@@ -96,6 +97,7 @@ class Shell:
         self.editor: Editor | None = None
         self.runner = self._make_runner(sink)
         self._command: asyncio.Task[int] | None = None
+        self._names = f"console-{secrets.token_hex(8)}"  # those of Python: nobody else's, ever
         self._touched = time.monotonic()
 
     def _make_runner(self, sink: Any) -> Runner:
@@ -195,7 +197,7 @@ class Shell:
         worker = str(call.arguments.get("worker") or "")
         if terminal is None or not worker or call.arguments.get("source") or call.json:
             return await self._execute(call)
-        repl = Repl(self.runner, worker, f"console-{id(self):x}")
+        repl = Repl(self.runner, worker, self._names)
         editor = self._make_editor(terminal, self.history("python"), repl.complete, wants_more)
         shell_editor, self.editor = self.editor, editor
 

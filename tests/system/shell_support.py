@@ -196,7 +196,7 @@ class Terminal:
         self.master, slave = pty.openpty()
         self.resize(columns, rows)
         self.raw = ""
-        self.seen = ""
+        self._seen = ""
         self._rest = b""
         environment = {**os.environ, "TERM": term, **(env or {})}
         self.process = subprocess.Popen(
@@ -246,6 +246,7 @@ class Terminal:
         text = data.decode("utf-8", "ignore")
         self._rest = data[len(text.encode()):][-3:] if len(text.encode()) < len(data) else b""
         self.raw += text
+        self._seen += text
         return bool(data)
 
     def wait(self, timeout=15):
@@ -263,6 +264,11 @@ class Terminal:
     def text(self):
         """What came since the last match, without escape sequences."""
         return _ESCAPES.sub("", self.raw).replace("\r", "")
+
+    @property
+    def seen_at_all(self):
+        """What came since the beginning, without escape sequences."""
+        return _ESCAPES.sub("", self._seen).replace("\r", "")
 
     def expect(self, pattern, timeout=15):
         """Wait until the pattern was printed since the last match; returns the match."""

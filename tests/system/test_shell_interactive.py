@@ -1,5 +1,6 @@
 """The interactive shell of a real daemon, typed at by OpenSSH's client in a pseudo-terminal."""
 
+import contextlib
 import re
 import time
 
@@ -256,3 +257,87 @@ def test_python_in_a_worker(shell, terminal):
     sources = [one["command"] for one in shell.audit() if one["event"] == "python"]
     assert any("asyncio.sleep(60)" in one for one in sources)
     assert any("1/0" in one for one in sources)
+
+
+def typed(shell, since, user):
+    """What was audited of that user's prompts since then, in order."""
+    return [one["command"] for one in shell.audit() if one["time"] >= since
+            and one["user"] == user and one["event"] in ("command", "python")]
+
+
+def test_two_operators_at_once(shell):
+    since = time.time()
+    with shell.terminal(role="observer") as observer, shell.terminal(role="admin") as admin:
+        observer.expect("shell_house>")
+        admin.expect("shell_house>")
+        for one, other in zip("scale 3", "versio ", strict=True):
+            observer.type(one)
+            admin.type(other.strip())
+        observer.expect("scale 3")
+        admin.run("n", "gunicorn")  # the admin's Enter runs the admin's line
+        assert "scale" not in admin.seen_at_all
+        observer.run("", "scale: needs role operator; observer@test has role observer")
+        for terminal in (observer, admin):
+            terminal.type("top\r")
+        for terminal in (observer, admin):
+            terminal.expect("q quit.*echo")
+        observer.type("q")
+        observer.expect("shell_house>")
+        observer.run("mine", "'mine': no such command")
+        admin.settle()
+        admin.expect("▁")  # still in top, and drawn again each second
+        admin.type("q")
+        admin.expect("shell_house>")
+        assert "mine" not in admin.seen_at_all
+    assert typed(shell, since, "observer@test") == ["scale 3", "top", "mine"]
+    assert typed(shell, since, "admin@test") == ["version", "top"]
+
+
+def test_twenty_operators_at_once(shell):
+    roles = [("observer", "operator", "admin")[number % 3] for number in range(20)]
+    since = time.time()
+    with contextlib.ExitStack() as stack:
+        terminals = [stack.enter_context(shell.terminal(role=role, options=shell.master(role)))
+                     for role in roles]
+
+        def each(text, pattern):
+            """All type their own at once, a key each in turn; then all see their own."""
+            lines = [text(number) for number in range(len(terminals))]
+            for position in range(max(map(len, lines))):
+                for terminal, line in zip(terminals, lines, strict=True):
+                    terminal.type(line[position:position + 1])
+            for number, terminal in enumerate(terminals):
+                terminal.expect(pattern(number), timeout=60)
+
+        each(lambda number: "", lambda number: "shell_house>")
+        each(lambda number: f"nr{number}x\r", lambda number: f"'nr{number}x': no such.*house>")
+        each(lambda number: "vers\t", lambda number: "version")
+        each(lambda number: f"--limit {number + 1}\r", lambda number: "gunicorn|apihour.*house>")
+        begin = {"observer": ("top\r", "q quit.*echo"),
+                 "operator": ("watch 5 servers\r", "every 5 s"), "admin": ("python 1\r", ">>>")}
+        each(lambda number: begin[roles[number]][0], lambda number: begin[roles[number]][1])
+        inside = {"observer": ("\t", "."), "operator": ("\x03", "house>"),
+                  "admin": ("'nr{0}x' * 2\r", "nr{0}xnr{0}x.*>>>")}
+        each(lambda number: inside[roles[number]][0].format(number),
+             lambda number: inside[roles[number]][1].format(number))
+        leave = {"observer": ("q", "house>"), "operator": ("nr{0}xy\x03", "house>"),
+                 "admin": ("\x04", "house>")}
+        each(lambda number: leave[roles[number]][0].format(number),
+             lambda number: leave[roles[number]][1])
+        each(lambda number: f"\x1b[200~nr{number}x pasted\nversion --json\n\x1b[201~\r",
+             lambda number: f"'nr{number}x': no such command.*\\[.*gunicorn.*house>")
+        for number, terminal in enumerate(terminals):
+            terminal.type("exit\r")
+            assert terminal.ended(60) == 0
+            assert set(re.findall(r"nr\d+x", terminal.seen_at_all)) == {f"nr{number}x"}
+    for role in set(roles):
+        numbers = [number for number, one in enumerate(roles) if one == role]
+        found = typed(shell, since, f"{role}@test")
+        for number in numbers:
+            mine = [f"nr{number}x", f"version --limit {number + 1}", f"nr{number}x pasted"]
+            if role == "admin":
+                mine.append(f"'nr{number}x' * 2")
+            assert [found.count(one) for one in mine] == [1] * len(mine)
+        special = {"observer": "top", "operator": "watch 5 servers", "admin": "python 1"}[role]
+        assert found.count(special) == len(numbers)
+        assert len(found) == len(numbers) * (7 if role == "admin" else 6)

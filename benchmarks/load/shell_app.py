@@ -14,7 +14,7 @@ from apihour_ssh import Shell
 
 routes = Routes()
 NO_LIMITS = {
-    "connections": 0, "per_address": 0, "rate": 0.0, "address_rate": 0.0, "startups": [0, 0.0, 0],
+    "connections": 0, "per_address": 0, "rate": 0, "address_rate": 0, "startups": 0, "reserved": 0,
 }
 
 

@@ -20,6 +20,7 @@ import asyncssh
 
 from apihour.connections import format_peer
 from apihour_console.authorized import AuthorizedKey, AuthorizedKeys
+from apihour_ssh.admission import Admission, Ticket
 
 __all__ = ["ConsoleChannel", "ConsoleConnection", "ConsoleServer"]
 
@@ -45,12 +46,14 @@ class ConsoleConnection(asyncssh.SSHServerConnection):
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, options: asyncssh.SSHServerConnectionOptions,
-        tries: int, peer: tuple[str, int] | None = None,
+        admission: Admission, ticket: Ticket, peer: tuple[str, int] | None = None,
     ) -> None:
-        """`tries`: failures after which it ends, 0: no limit; `peer`: behind a proxy."""
+        """`ticket`: what `admission` gave it; `peer`: behind a proxy."""
         super().__init__(loop, options)
+        self.ticket = ticket
         self._true_peer = peer
-        self._tries = tries
+        self._admission = admission
+        self._tries = admission.limits.auth_tries
         self.failures = -1  # the probe with method "none", sent first by all, is free
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -60,6 +63,25 @@ class ConsoleConnection(asyncssh.SSHServerConnection):
         super().connection_made(transport)
         if self._true_peer is not None:
             self._peer_addr, self._peer_port = self._true_peer
+
+    def connection_lost(self, exc: Exception | None = None) -> None:
+        """As asyncssh does it; its place is free again."""
+        self._admission.leave(self.ticket)
+        super().connection_lost(exc)
+
+    async def validate_public_key(
+        self, username: str, key_data: bytes, msg: bytes, signature: bytes
+    ) -> bool:
+        """As asyncssh does it; who offers an authorised key is not the first to make room."""
+        valid = await super().validate_public_key(username, key_data, msg, signature)
+        if valid:
+            self._admission.offer(self.ticket)
+        return valid
+
+    async def send_userauth_success(self) -> None:
+        """As asyncssh does it, after the login has left the share of those under way."""
+        self._admission.log_in(self.ticket)
+        await super().send_userauth_success()
 
     async def reload_config(self) -> None:
         """Nothing depends on who logs in, so options need not be made again.
@@ -124,19 +146,20 @@ class ConsoleServer(asyncssh.SSHServer):
         self._make_session = make_session
         self._logged_in = logged_in
         self._lost = lost
-        self.connection: asyncssh.SSHServerConnection | None = None
+        self.connection: ConsoleConnection | None = None
         self.sessions: set[Any] = set()
         self.entry: AuthorizedKey | None = None
         self.name = ""
-        self.address = ""
+        self.network = ""
         self.peer = ""
         self.kicked = False
         self._quiet_since = time.monotonic()
 
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+        assert isinstance(conn, ConsoleConnection)  # whose options have made this object
         self.connection = conn
         peer = conn.get_extra_info("peername")
-        self.address = peer[0] if isinstance(peer, tuple) else ""
+        self.network = conn.ticket.network
         self.peer = format_peer(peer)
         conn.set_authorized_keys(self._matcher)
 
@@ -146,7 +169,7 @@ class ConsoleServer(asyncssh.SSHServer):
     @property
     def failures(self) -> int:
         """Tries to log in that were refused."""
-        return max(0, getattr(self.connection, "failures", 0))
+        return max(0, self.connection.failures) if self.connection is not None else 0
 
     @property
     def idle(self) -> float:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from apihour_console.fleet import Fleet
 from apihour_console.keys import KeyDirectory, prepare
 from apihour_console.providers import audit_provider, sessions_provider
 from apihour_console.server import ServerSettings, ShellServer
+from apihour_ssh.arrival import Arrival
 from apihour_ssh.limits import Limits
 
 __all__ = ["WorkerShell", "make_server"]
@@ -92,14 +92,14 @@ class WorkerShell:
         """The protocol of one connection; over a limit, one that closes it at once."""
         peer = getattr(conn, "peer_address", None)
         true_peer = (str(peer[0]), int(peer[1])) if isinstance(peer, tuple) else None
-        address = true_peer[0] if true_peer else ""
-        if not self._server.is_configured or self._server.admission.admit(
-            address, time.monotonic()
-        ):
+        if not self._server.is_configured:
             return _Refused()
         if conn is not None:
             conn.state = "shell"
-        return self._server.protocol(true_peer)
+        return Arrival(
+            self._server.admission, lambda transport: true_peer[0] if true_peer else "",
+            lambda ticket: self._server.protocol(ticket, true_peer), lambda address: None,
+        )
 
     async def drain(self, deadline: float) -> None:
         """Tell the operators; return when the last has left. `deadline`: of ``loop.time()``."""

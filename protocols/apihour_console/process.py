@@ -92,10 +92,7 @@ class Settings:
     def limits(self) -> Limits:
         """The limits of logins. Raises ConfigurationError on a name that is none."""
         try:
-            given = dict(self.options.get("limits", {}))
-            if "startups" in given:
-                given["startups"] = tuple(given["startups"])
-            return Limits(**given)
+            return Limits(**self.options.get("limits", {}))
         except (TypeError, ValueError) as error:
             raise ConfigurationError(f"{VARIABLE}: limits: {error}") from error
 

@@ -36,12 +36,15 @@ from apihour_console.session import Session
 from apihour_console.shell import ShellContext
 from apihour_ssh import hardening
 from apihour_ssh._asyncssh import available_kex
-from apihour_ssh.limits import Admission, Limits
+from apihour_ssh.admission import Admission, Ticket
+from apihour_ssh.known import KnownNetworks
+from apihour_ssh.limits import Limits
 
 __all__ = ["ServerSettings", "ShellServer"]
 
 _REFUSED = 5.0  # seconds for which further failed logins are only counted
 _WATCH = 1.0  # seconds between looks at the key files and at idle sessions
+_KNOWN = "shell_networks"  # beside the histories: the networks of earlier logins
 
 
 @dataclass(frozen=True)
@@ -70,11 +73,14 @@ class ShellServer:
         self.keys = keys
         self.settings = settings
         self.logger = logger
-        self.admission = Admission(settings.limits, time.monotonic())
+        self.known = KnownNetworks(
+            settings.history / _KNOWN if settings.history is not None else None, logger)
+        self.admission = Admission(settings.limits, time.monotonic(), self.known)
         self.authorized = AuthorizedKeys()
         self.connections: set[ConsoleServer] = set()
         self._options: asyncssh.SSHServerConnectionOptions | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._arrivals: set[asyncio.Task[None]] = set()
         self._ended = asyncio.Event()
         self._seen: tuple[Any, ...] = ()
         self._full_logged = 0.0
@@ -121,11 +127,7 @@ class ShellServer:
                 except OSError as error:
                     await self._accept_failed(error)
                     continue
-                try:
-                    await self._admit(sock, peer)
-                except OSError as error:
-                    self.logger.debug("shell: connection of %s: %s", format_peer(peer), error)
-                    sock.close()
+                self._arrived(sock, peer)
 
     async def _accept_failed(self, error: OSError) -> None:
         if error.errno in (errno.ECONNABORTED, errno.EPROTO, errno.EINTR):
@@ -135,35 +137,56 @@ class ShellServer:
             self.logger.error("shell: cannot accept: %s", error.strerror)
         await asyncio.sleep(0.1)
 
-    async def _admit(self, sock: socket.socket, peer: Any) -> None:
+    def _arrived(self, sock: socket.socket, peer: Any) -> None:
+        """Refuse a connection before it costs anything, or give it a ticket and its turn."""
         address = peer[0] if isinstance(peer, tuple) else ""
-        if self._options is None or self.admission.admit(address, time.monotonic()):
+        ticket = self.admission.admit(address, time.monotonic())
+        if self._options is None or ticket.refused:
+            self.admission.leave(ticket)
             sock.close()
             return
-        sock.setblocking(False)
-        loop = asyncio.get_running_loop()
+        ticket.end = sock.close
+        task = asyncio.get_running_loop().create_task(self._begin(sock, peer, ticket))
+        self._arrivals.add(task)
+        task.add_done_callback(self._arrivals.discard)
+
+    async def _begin(self, sock: socket.socket, peer: Any, ticket: Ticket) -> None:
+        """Let an accepted connection begin its login when it is its turn."""
         try:
-            await loop.connect_accepted_socket(self.protocol, sock)
-        except BaseException:
-            self.admission.leave(address, False)
-            raise
+            await asyncio.sleep(ticket.delay)
+            if ticket.left:
+                return
+            sock.setblocking(False)
+            connection = self.protocol(ticket)
+            ticket.end = connection.abort
+            await asyncio.get_running_loop().connect_accepted_socket(lambda: connection, sock)
+            if ticket.left:
+                connection.abort()
+        except BaseException as error:
+            self.admission.leave(ticket)
+            sock.close()
+            if not isinstance(error, OSError):
+                raise
+            self.logger.debug("shell: connection of %s: %s", format_peer(peer), error)
 
     @property
     def is_configured(self) -> bool:
         """Whether there is a host key, so that connections can be served."""
         return self._options is not None
 
-    def protocol(self, peer: tuple[str, int] | None = None) -> ConsoleConnection:
-        """The protocol of one new connection, from `peer` when a proxy stands before it."""
+    def protocol(
+        self, ticket: Ticket, peer: tuple[str, int] | None = None
+    ) -> ConsoleConnection:
+        """The protocol of one admitted connection, from `peer` where a proxy stands before it."""
         if self._options is None:
             raise RuntimeError("the shell has no host key yet; expected configure() first")
         return ConsoleConnection(
-            asyncio.get_running_loop(), self._options, self.settings.limits.auth_tries, peer
+            asyncio.get_running_loop(), self._options, self.admission, ticket, peer
         )
 
     def stop_accepting(self) -> None:
         """Close the listeners and stop watching; sessions go on."""
-        for task in self._tasks:
+        for task in [*self._tasks, *self._arrivals]:
             task.cancel()
         self._tasks.clear()
 
@@ -178,12 +201,11 @@ class ShellServer:
         return server
 
     def _logged_in(self, server: ConsoleServer) -> None:
-        self.admission.logged_in(server.address)
+        self.known.add(server.network)
         self._record("login", self.identity(server))
 
     def _lost(self, server: ConsoleServer) -> None:
         self.connections.discard(server)
-        self.admission.leave(server.address, server.entry is not None)
         if server.entry is None and server.failures:
             self._refused(server)
 

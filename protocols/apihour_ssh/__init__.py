@@ -8,8 +8,9 @@ The same object serves in an apihour container; nothing here imports apihour, an
 only when an SSHServer is made. :class:`Shell` declares where apihour's console listens.
 """
 
+from apihour_ssh.admission import Admission
 from apihour_ssh.hardening import COMPATIBLE, STRICT, Algorithms
-from apihour_ssh.limits import Admission, Limits, TokenBucket
+from apihour_ssh.limits import Limits, TokenBucket
 from apihour_ssh.server import SSHServer
 from apihour_ssh.shell import Shell
 

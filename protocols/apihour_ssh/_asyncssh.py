@@ -31,6 +31,7 @@ from typing import Any, Protocol
 import asyncssh
 from asyncssh.kex import get_kex_algs
 
+from apihour_ssh.admission import Ticket
 from apihour_ssh.authorized import AuthorizedKeysFile, is_expired
 from apihour_ssh.limits import Limits
 
@@ -55,20 +56,23 @@ class Host(Protocol):
     def connection_logged_in(self, connection: HostedConnection) -> None: ...
     def connection_gone(self, connection: HostedConnection) -> None: ...
     def login_failed(self, connection: HostedConnection) -> None: ...
+    def key_offered(self, connection: HostedConnection) -> None: ...
 
 
 class HostedConnection(asyncssh.SSHServerConnection):
-    """One SSH connection from `address`; `row` is the core's row for it, or None."""
+    """One SSH connection that holds `ticket`; `row` is the core's row for it, or None."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, host: Host, address: str, row: Any = None
+        self, loop: asyncio.AbstractEventLoop, host: Host, ticket: Ticket, row: Any = None
     ) -> None:
         super().__init__(loop, host.options)
         self.host = host
         self.row = row
-        self.address = address
+        self.ticket = ticket
+        self.address = ticket.address
         self.logged_in_at: float | None = None
         self.sessions_opened = 0
+        self._read_keys: Any = None
         self.touched = self.empty_since = loop.time()
         # The probe with method "none", which every client sends first, is free.
         self.auth_failures = -1
@@ -98,15 +102,20 @@ class HostedConnection(asyncssh.SSHServerConnection):
     async def reload_config(self) -> None:
         """Take the authorised keys as they are now; nothing else depends on who logs in."""
         if self.host.keys_file is not None:
-            self._authorized_client_keys = self.host.keys_file.current()
+            self._read_keys = self._authorized_client_keys = self.host.keys_file.current()
 
     async def validate_public_key(
         self, username: str, key_data: bytes, msg: bytes, signature: bytes
     ) -> bool:
-        """As asyncssh does, and ``expiry-time`` of the key's line."""
+        """As asyncssh does, by the keys of this moment, and ``expiry-time`` of the key's line."""
+        if self._authorized_client_keys is self._read_keys:  # else a server_factory set others
+            await self.reload_config()
         valid = await super().validate_public_key(username, key_data, msg, signature)
         expiry = self.get_key_option("expiry-time")
-        return valid and not is_expired(expiry, datetime.datetime.now(datetime.UTC))
+        if not valid or is_expired(expiry, datetime.datetime.now(datetime.UTC)):
+            return False
+        self.host.key_offered(self)
+        return True
 
     def send_userauth_failure(self, partial_success: bool) -> None:
         """Count the attempt, and end the connection after too many (MaxAuthTries)."""

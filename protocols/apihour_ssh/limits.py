@@ -1,39 +1,33 @@
-"""Who may begin a login: counts and rates per address, and early drops under a flood.
+"""The numbers that a server of SSH holds its clients to, and the arithmetic of rates.
 
 Rules:
 
-- No I/O, no clock, no SSH: decisions over numbers; the caller says what time it is.
-- Refusing comes before the key exchange, which costs milliseconds whoever asks.
-- A login that succeeds gives its token back: the rates are for those who do not get in.
+- No I/O, no clock, no SSH: the caller says what time it is.
 - An IPv4 address counts as itself, an IPv6 one as its /64 (one customer's network);
-  a peer without an address (a unix socket) meets the limits of the whole server only.
-- Memory is bounded: the networks longest unseen are forgotten.
+  a peer without an address (a unix socket) is of no network.
 """
 
 from __future__ import annotations
 
 import ipaddress
-import random
-from collections import Counter, OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
-__all__ = ["Admission", "Limits", "TokenBucket", "network_of"]
-
-# Networks whose rate is remembered: about 1 MB of them.
-_REMEMBERED = 8192
+__all__ = ["Limits", "TokenBucket", "network_of"]
 
 
 @dataclass(frozen=True)
 class Limits:
     """The numbers of one server in one worker; 0 turns a limit off.
 
-    Rates are new connections per second. ``startups`` are begin, chance and full of
-    MaxStartups in sshd_config(5), over connections that have not logged in: from `begin` on
-    they are dropped with `chance`, rising to all of them at `full`. ``auth_tries`` counts
-    failed attempts per connection (MaxAuthTries), ``sessions`` those open at a time on one
-    connection (MaxSessions). ``idle`` seconds without a byte in any session end a
-    connection; 0: never.
+    Rates are new connections per second; one that comes faster waits its turn, and is refused
+    when that would be seconds. ``startups`` are connections of strangers that have not logged
+    in: one more ends the oldest of those. ``reserved``: as many again for networks from which
+    somebody has logged in before; ``rate`` and ``burst`` are then each network's own.
+    ``auth_tries`` counts failed attempts per connection (MaxAuthTries of sshd_config(5)),
+    ``sessions`` those open at a time on one connection (MaxSessions). ``idle`` seconds
+    without a byte in any session end a connection; 0: never.
+
+    Raises TypeError for a limit that is no number, 0 or more.
     """
 
     connections: int = 1000
@@ -42,19 +36,29 @@ class Limits:
     burst: int = 60
     address_rate: float = 5.0
     address_burst: int = 20
-    startups: tuple[int, float, int] = (20, 0.3, 100)
+    startups: int = 100
+    reserved: int = 50
     auth_tries: int = 6
     sessions: int = 10
     idle: float = 0.0
 
+    def __post_init__(self) -> None:
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if not isinstance(value, (int, float)) or value < 0:
+                raise TypeError(f"{one.name}={value!r}; expected a number, 0 or more")
+
     @classmethod
     def none(cls) -> Limits:
         """No limit at all, for measurements."""
-        return cls(0, 0, 0.0, 0, 0.0, 0, (0, 0.0, 0), 0, 0, 0.0)
+        return cls(*[0] * len(fields(cls)))
 
 
 class TokenBucket:
-    """`burst` tokens at most, filled at `rate` a second; starts full."""
+    """`burst` tokens at most, filled at `rate` a second; starts full.
+
+    `now` is always a time in seconds that never goes back.
+    """
 
     __slots__ = ("_at", "_burst", "_rate", "_tokens")
 
@@ -62,99 +66,26 @@ class TokenBucket:
         self._rate, self._burst = rate, burst
         self._tokens, self._at = float(burst), now
 
-    def take(self, now: float) -> bool:
-        """Take one token if there is one; `now` is a time in seconds that never goes back."""
+    def wait(self, now: float) -> float:
+        """Seconds until there is a token for one more; 0.0 when it is there."""
         self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
         self._at = now
-        if self._tokens < 1.0:
-            return False
+        return max(0.0, (1.0 - self._tokens) / self._rate)
+
+    def reserve(self) -> None:
+        """Take a token, one that is still to come if need be."""
         self._tokens -= 1.0
+
+    def take(self, now: float) -> bool:
+        """Take one token if there is one."""
+        if self.wait(now) > 0.0:
+            return False
+        self.reserve()
         return True
 
     def give_back(self) -> None:
         """Put one token back."""
         self._tokens = min(self._burst, self._tokens + 1.0)
-
-
-class Admission:
-    """Counts connections from :meth:`admit` to :meth:`leave`."""
-
-    def __init__(
-        self, limits: Limits, now: float, chance: Callable[[], float] = random.random
-    ) -> None:
-        self.limits = limits
-        self.open = 0
-        self.starting = 0
-        self.refused: Counter[str] = Counter()
-        """How many were refused, by reason."""
-        self._chance = chance
-        self._bucket = TokenBucket(limits.rate, limits.burst, now)
-        self._counts: Counter[str] = Counter()
-        self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
-
-    def admit(self, address: str, now: float) -> str:
-        """Count one connection in and return ``""``, or the reason why it is refused."""
-        network = network_of(address)
-        reason = self._refusal(network, now)
-        if reason:
-            self.refused[reason] += 1
-            return reason
-        self.open += 1
-        self.starting += 1
-        self._counts[network] += 1
-        return ""
-
-    def logged_in(self, address: str = "") -> None:
-        """One of the admitted has logged in: it is no startup any more, and was no attack."""
-        self.starting -= 1
-        self._bucket.give_back()
-        bucket = self._buckets.get(network_of(address))
-        if bucket is not None:
-            bucket.give_back()
-
-    def leave(self, address: str, had_logged_in: bool) -> None:
-        """One of the admitted is gone."""
-        network = network_of(address)
-        self.open -= 1
-        if not had_logged_in:
-            self.starting -= 1
-        self._counts[network] -= 1
-        if self._counts[network] <= 0:
-            del self._counts[network]
-
-    def _refusal(self, network: str, now: float) -> str:
-        limits = self.limits
-        if limits.connections and self.open >= limits.connections:
-            return "too many connections"
-        if network and limits.per_address and self._counts[network] >= limits.per_address:
-            return "too many connections from one address"
-        if self._drops_early():
-            return "too many logins under way"
-        if network and limits.address_rate and not self._bucket_of(network, now).take(now):
-            return "connections from one address come too fast"
-        if limits.rate and not self._bucket.take(now):
-            return "connections come too fast"
-        return ""
-
-    def _drops_early(self) -> bool:
-        begin, chance, full = self.limits.startups
-        if not full or self.starting < begin:
-            return False
-        if self.starting >= full:
-            return True
-        share = (self.starting - begin) / (full - begin)
-        return self._chance() < chance + (1.0 - chance) * share
-
-    def _bucket_of(self, network: str, now: float) -> TokenBucket:
-        bucket = self._buckets.get(network)
-        if bucket is None:
-            bucket = TokenBucket(self.limits.address_rate, self.limits.address_burst, now)
-            self._buckets[network] = bucket
-            if len(self._buckets) > _REMEMBERED:
-                self._buckets.popitem(last=False)
-        else:
-            self._buckets.move_to_end(network)
-        return bucket
 
 
 def network_of(address: str) -> str:

@@ -15,14 +15,20 @@ import asyncio
 import inspect
 import logging
 import os
+import time
+from collections import Counter
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from apihour_ssh import hardening
+from apihour_ssh.admission import Admission, Ticket
+from apihour_ssh.arrival import Arrival
 from apihour_ssh.authorized import AuthorizedKeysFile
 from apihour_ssh.hardening import COMPATIBLE, Algorithms
 from apihour_ssh.hostkeys import DEFAULT_PATH, load_host_keys
-from apihour_ssh.limits import Admission, Limits
+from apihour_ssh.known import KnownNetworks
+from apihour_ssh.limits import Limits
 
 if TYPE_CHECKING:
     from apihour_ssh._asyncssh import HostedConnection
@@ -42,6 +48,8 @@ _BEFORE_FIRST = 10.0
 # seconds. Keys that a first start makes are there by then.
 _SWEEP = 5.0
 _STOP = 1.0
+# Beside the keys: the networks from which somebody has logged in.
+_KNOWN = "ssh_networks"
 
 
 class SSHServer:
@@ -84,12 +92,13 @@ class SSHServer:
         self.logger = logging.getLogger("apihour_ssh")
         self.keys_file: AuthorizedKeysFile | None = None
         self.options: Any = None
+        self._known = KnownNetworks(None, self.logger)
         self._admission = Admission(self.limits, 0.0)
         self._connections: set[HostedConnection] = set()
         self._sessions: set[asyncio.Task[Any]] = set()
         self._counts = {"accepted": 0, "logins": 0, "login_failures": 0, "sessions": 0,
                         "session_errors": 0}
-        self._reported = 0
+        self._reported: Counter[str] = Counter()
         self._refused_last = ""
         self._reminds = True
         self._sweeper: asyncio.TimerHandle | None = None
@@ -105,7 +114,8 @@ class SSHServer:
         if context is not None:
             self.name, self.logger = context.name, context.logger
         loop = asyncio.get_running_loop()
-        self._admission = Admission(self.limits, loop.time())
+        self._known = KnownNetworks(self._known_path(), self.logger)
+        self._admission = Admission(self.limits, time.monotonic(), self._known)
         self.options = self._make_options()
         self._reminds = _is_first(context)
         self._sweeper = loop.call_later(_SWEEP, self._sweep, loop)
@@ -143,23 +153,31 @@ class SSHServer:
             return self.keys_file.expect()  # it may come later; until then nobody gets in
         return self.keys_file.load()
 
+    def _known_path(self) -> Path | None:
+        """Where the networks of earlier logins are kept: beside the keys that are files."""
+        for source in (self._host_keys, self._authorized_keys):
+            if isinstance(source, (str, os.PathLike)):
+                return Path(source).with_name(_KNOWN)
+        return None
+
     # Connections.
 
     def stream(self, conn: Any = None) -> asyncio.BaseProtocol:
         """Return the protocol of one new connection; `conn` is the core's row for it."""
-        return _Arrival(self, conn)
+        def address_of(transport: asyncio.Transport) -> str:
+            peer = transport.get_extra_info("peername") if conn is None else conn.peer_address
+            return _host_of(peer)
 
-    def _admit(self, address: str, row: Any) -> HostedConnection | None:
-        """The protocol of a connection from `address`, or None when it is over a limit."""
-        from apihour_ssh._asyncssh import HostedConnection
+        def make(ticket: Ticket) -> HostedConnection:
+            from apihour_ssh._asyncssh import HostedConnection
 
-        loop = asyncio.get_running_loop()
-        reason = self._admission.admit(address, loop.time())
-        if reason:
-            self._refused_last = f"{address or 'unix'}: {reason}"
-            return None
-        self._counts["accepted"] += 1
-        return HostedConnection(loop, self, address, row)
+            self._counts["accepted"] += 1
+            return HostedConnection(asyncio.get_running_loop(), self, ticket, conn)
+
+        return Arrival(self._admission, address_of, make, self._note_refused)
+
+    def _note_refused(self, address: str) -> None:
+        self._refused_last = address or "unix"
 
     def connection_opened(self, connection: HostedConnection) -> None:
         """Called by the connection."""
@@ -167,16 +185,20 @@ class SSHServer:
 
     def connection_logged_in(self, connection: HostedConnection) -> None:
         """Called by the connection."""
-        self._admission.logged_in(connection.address)
+        self._admission.log_in(connection.ticket)
+        self._known.add(connection.ticket.network)
         self._counts["logins"] += 1
         self.logger.info("server %r: %s: logged in as %r", self.name, connection.address,
                          connection.user)
 
     def connection_gone(self, connection: HostedConnection) -> None:
         """Called by the connection."""
-        if connection in self._connections:
-            self._connections.discard(connection)
-            self._admission.leave(connection.address, connection.logged_in_at is not None)
+        self._connections.discard(connection)
+        self._admission.leave(connection.ticket)
+
+    def key_offered(self, connection: HostedConnection) -> None:
+        """Called by the connection."""
+        self._admission.offer(connection.ticket)
 
     def login_failed(self, connection: HostedConnection) -> None:
         """Called by the connection."""
@@ -211,11 +233,12 @@ class SSHServer:
 
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
         self._sweeper = loop.call_later(_SWEEP, self._sweep, loop)
-        refused = self._admission.refused.total()
-        if refused > self._reported:
-            self.logger.warning("server %r: refused %d connections, the last from %s", self.name,
-                                refused - self._reported, self._refused_last)
-            self._reported = refused
+        refused = self._admission.refused - self._reported
+        if refused:
+            reasons = ", ".join(f"{reason} ({count})" for reason, count in refused.items())
+            self.logger.warning("server %r: %d logins refused or ended, the last from %s: %s",
+                                self.name, refused.total(), self._refused_last, reasons)
+            self._reported = self._admission.refused.copy()
         if self.keys_file is not None and self._reminds:
             self.keys_file.remind()
         if not self.limits.idle:
@@ -281,26 +304,6 @@ class SSHServer:
             "open_sessions": sum(len(c.open_sessions()) for c in self._connections),
             "refused": dict(self._admission.refused),
         }
-
-
-class _Arrival(asyncio.Protocol):
-    """Meets the limits when the connection is there, then hands its transport to asyncssh."""
-
-    def __init__(self, server: SSHServer, row: Any) -> None:
-        self._server = server
-        self._row = row
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # A cast: uvloop's transports do not derive from asyncio's.
-        stream = cast(asyncio.Transport, transport)
-        peer = (stream.get_extra_info("peername") if self._row is None
-                else self._row.peer_address)
-        protocol = self._server._admit(_host_of(peer), self._row)
-        if protocol is None:
-            stream.abort()
-            return
-        stream.set_protocol(protocol)
-        protocol.connection_made(transport)
 
 
 def _is_first(context: Any) -> bool:

@@ -105,4 +105,5 @@ def _limits(given: Any) -> dict[str, Any]:
         return asdict(Limits(**given))
     except TypeError as error:
         names = ", ".join(one.name for one in fields(Limits))
-        raise TypeError(f"Shell: limits {given!r}; expected some of {names}") from error
+        raise TypeError(
+            f"Shell: limits {given!r}: {error}; expected some of {names}") from error

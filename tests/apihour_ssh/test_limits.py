@@ -1,14 +1,8 @@
-"""The arithmetic of admission, without a socket or a clock."""
+"""The numbers of a server, and the arithmetic of rates, without a clock."""
 
 import pytest
 
-from apihour_ssh.limits import Admission, Limits, TokenBucket, network_of
-
-
-def admission(chance=0.99, **numbers):
-    facts = {"connections": 0, "per_address": 0, "rate": 0.0, "address_rate": 0.0,
-             "startups": (0, 0.0, 0), **numbers}
-    return Admission(Limits(**facts), 0.0, lambda: chance)
+from apihour_ssh.limits import Limits, TokenBucket, network_of
 
 
 def test_bucket():
@@ -19,6 +13,18 @@ def test_bucket():
     assert [bucket.take(100.0) for _ in range(4)] == [True, True, True, False]
 
 
+def test_tokens_that_are_still_to_come_are_given_one_after_the_other():
+    bucket = TokenBucket(2.0, 1, 10.0)
+    waits = []
+    for _ in range(4):
+        waits.append(bucket.wait(10.0))
+        bucket.reserve()
+    assert waits == [0.0, 0.5, 1.0, 1.5]
+    assert bucket.wait(11.0) == 1.0
+    bucket.give_back()
+    assert bucket.wait(11.0) == 0.5
+
+
 @pytest.mark.parametrize(("address", "network"), [
     ("192.0.2.1", "192.0.2.1"), ("::ffff:192.0.2.1", "192.0.2.1"),
     ("2001:db8:1:2:3::4", "2001:db8:1:2::/64"), ("fe80::1%eth0", "fe80::/64"), ("", ""),
@@ -27,59 +33,9 @@ def test_network_of(address, network):
     assert network_of(address) == network
 
 
-def test_counts_in_all_and_per_address():
-    gate = admission(connections=3, per_address=2)
-    assert [gate.admit(a, 0) for a in ("192.0.2.1", "192.0.2.1")] == ["", ""]
-    assert gate.admit("192.0.2.1", 0) == "too many connections from one address"
-    assert gate.admit("192.0.2.2", 0) == ""
-    assert gate.admit("192.0.2.3", 0) == "too many connections"
-    gate.leave("192.0.2.1", had_logged_in=False)
-    assert gate.admit("192.0.2.1", 0) == ""
-    assert gate.refused.total() == 2 and gate.open == 3
-
-
-def test_a_customers_whole_network_counts_as_one():
-    gate = admission(per_address=1)
-    assert gate.admit("2001:db8::1", 0) == ""
-    assert gate.admit("2001:db8::ffff", 0) != ""
-    assert gate.admit("2001:db8:0:1::1", 0) == ""
-
-
-def test_unix_peers_meet_the_servers_limits_only():
-    gate = admission(per_address=1, address_rate=1.0, address_burst=1, connections=3)
-    assert [gate.admit("", 0) for _ in range(4)] == ["", "", "", "too many connections"]
-
-
-def test_rates():
-    gate = admission(address_rate=1.0, address_burst=2, rate=10.0, burst=3)
-    assert [gate.admit("192.0.2.1", 0) for _ in range(3)] == [
-        "", "", "connections from one address come too fast"]
-    assert gate.admit("192.0.2.2", 0) == ""
-    assert gate.admit("192.0.2.3", 0) == "connections come too fast"
-    assert gate.admit("192.0.2.3", 1.0) == ""
-
-
-def test_early_drops():
-    gate = admission(chance=0.5, startups=(2, 0.3, 6))
-    assert [gate.admit("192.0.2.1", 0) for _ in range(2)] == ["", ""]
-    assert gate.admit("192.0.2.1", 0) == ""  # 0.3 of them are dropped, not this one
-    assert gate.admit("192.0.2.1", 0) == ""  # 0.475
-    assert gate.admit("192.0.2.1", 0) == "too many logins under way"  # 0.65
-    gate.logged_in()
-    gate.logged_in()
-    assert gate.starting == 2 and gate.admit("192.0.2.1", 0) == ""
-
-
-def test_all_are_dropped_when_full():
-    gate = admission(chance=1.0, startups=(1, 0.3, 2))
-    assert [bool(gate.admit("192.0.2.1", 0)) for _ in range(3)] == [False, False, True]
-
-
-def test_memory_is_bounded():
-    gate = admission(address_rate=1.0, address_burst=1)
-    for number in range(10_000):
-        address = f"10.0.{number >> 8}.{number & 255}"
-        assert gate.admit(address, 0) == ""
-        gate.leave(address, had_logged_in=True)
-        gate.starting = 0
-    assert len(gate._buckets) == 8192 and not gate._counts
+@pytest.mark.parametrize("numbers", [{"startups": (20, 0.3, 100)}, {"rate": "5"}, {"burst": -1}])
+def test_a_limit_that_is_no_number_is_refused(numbers):
+    (name, value), = numbers.items()
+    with pytest.raises(TypeError) as caught:
+        Limits(**numbers)
+    assert str(caught.value) == f"{name}={value!r}; expected a number, 0 or more"

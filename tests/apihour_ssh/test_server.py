@@ -262,15 +262,57 @@ async def test_too_many_connections(way, client, caplog, monkeypatch):
         held = [await asyncio.open_connection("127.0.0.1", serving.port) for _ in range(2)]
         for reader, _ in held:
             assert (await reader.readline()).startswith(b"SSH-2.0-OpenSSH_apihour")
-        reader, writer = await asyncio.open_connection("127.0.0.1", serving.port)
+        assert (await client.run(serving.port, "x")).status == 0  # the oldest made room
         with contextlib.suppress(ConnectionError):
-            assert await asyncio.wait_for(reader.read(), 5) == b""
-        await until(lambda: "too many connections from one address" in caplog.text)
+            await asyncio.wait_for(held[0][0].read(), 5)
+        assert held[0][0].at_eof() or held[0][0].exception()
+        await until(lambda: "ended to make room for another login (1)" in caplog.text)
+        assert not held[1][0].at_eof()
         assert sum(serving.server.statistics()["refused"].values()) == 1
-        for _, held_writer in [*held, (reader, writer)]:
+        for _, held_writer in held:
             held_writer.close()
         await until(lambda: serving.server.statistics()["connections"] == 0)
+        assert serving.server.statistics()["starting"] == 0
+
+
+async def test_who_comes_too_fast_waits_its_turn_or_is_refused(way, client):
+    limits = Limits(address_rate=2.0, address_burst=1, startups=100)
+    async with serve(server_for(client, limits=limits), way) as serving, \
+            contextlib.AsyncExitStack() as stack:
+        begun = time.monotonic()
+        results = await asyncio.gather(*(
+            _first_line(serving.port, stack) for _ in range(14)))
+        assert results.count(b"") == 3  # the twelfth would have waited more than five seconds
+        assert sum(line.startswith(b"SSH-2.0-") for line in results) == 11
+        assert time.monotonic() - begun > 4.5
+
+
+async def test_a_known_address_gets_in_through_a_flood_of_strangers(client):
+    limits = Limits(rate=1.0, burst=5, startups=10, reserved=5)
+    server = server_for(client, limits=limits)
+    async with serve(server) as serving, contextlib.AsyncExitStack() as stack:
         assert (await client.run(serving.port, "x")).status == 0
+        assert "127.0.0.1" in (client.directory / "ssh_networks").read_text()
+        flood = await asyncio.gather(*(
+            _first_line(serving.port, stack, f"127.0.1.{n}", 0.2) for n in range(1, 101)))
+        assert flood.count(b"") >= 80
+        for _ in range(5):
+            begun = time.monotonic()
+            result = await client.run(serving.port, "x")
+            assert result.status == 0, result.err
+            assert time.monotonic() - begun < 5
+
+
+async def _first_line(port, stack, source="127.0.0.1", timeout=10):
+    """What a new connection is told, ``b""`` when it is closed, ``b"-"`` when it is let wait."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(source, 0))
+    stack.callback(writer.close)
+    try:
+        return await asyncio.wait_for(reader.readline(), timeout)
+    except TimeoutError:
+        return b"-"
+    except ConnectionError:
+        return b""
 
 
 async def test_idle_connections_are_ended(client, monkeypatch):

@@ -273,20 +273,22 @@ def test_too_many_keys_end_the_connection(shell):
 
 def test_flood_of_half_logins_leaves_the_sessions_alone(shell):
     with ExitStack() as stack:
-        banners = 0
-        for _ in range(80):
-            sock = stack.enter_context(socket.create_connection(("127.0.0.1", shell.port), 5))
-            sock.settimeout(0.5)
-            try:
-                banners += sock.recv(100).startswith(b"SSH-2.0-")
-            except (TimeoutError, ConnectionError):
-                continue
-        assert banners < 40  # fewer when others have used the address's tokens up
+        for _ in range(80):  # from the operators' own address
+            stack.enter_context(socket.create_connection(("127.0.0.1", shell.port), 5))
         began = time.monotonic()
         assert shell.ssh("version").returncode == 0
-        assert time.monotonic() - began < 2
-    shell.daemon.wait(lambda: shell.ssh(
-        "version", role="observer", shared=False).returncode == 0, "room again")
+        assert time.monotonic() - began < 5
+        assert shell.ssh("version", role="observer", shared=False, timeout=60).returncode == 0
+
+
+def is_closed(sock):
+    """Whether the other end has closed, or closes, before it has sent much."""
+    try:
+        while sock.recv(65536):
+            continue
+    except ConnectionError:
+        pass
+    return True
 
 
 def test_garbage_costs_its_own_connection_only(shell):
@@ -333,12 +335,14 @@ def test_declared_shell_with_its_own_limits(apihour_daemon, tmp_path):
         with ExitStack() as stack:
             socks = [stack.enter_context(socket.create_connection(("127.0.0.1", port), 5))
                      for _ in range(8)]
-            got = [sock.recv(100) for sock in socks]
-            # The master's connection is one of the six.
-            assert [data[:4] for data in got] == [b"SSH-"] * 5 + [b""] * 3
+            # The master's connection is one of the six; three have made room for the last.
+            for sock in socks[3:]:
+                assert sock.recv(100).startswith(b"SSH-")
+            for sock in socks[:3]:
+                assert is_closed(sock)
             began = time.monotonic()
-            socks[0].settimeout(10)
-            while socks[0].recv(65536):  # the login timeout ends it
+            socks[-1].settimeout(10)
+            while socks[-1].recv(65536):  # the login timeout ends it
                 continue
             assert 0.3 < time.monotonic() - began < 3
         with shell.terminal() as terminal:

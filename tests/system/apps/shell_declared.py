@@ -18,7 +18,7 @@ class Container(apihour.Container):
     binds = {"echo": "127.0.0.1:0", "ssh": "127.0.0.1:0"}
 
     def make_servers(self):
-        limits = {"per_address": 6, "address_rate": 0, "rate": 0, "startups": (0, 0.0, 0)}
+        limits = {"per_address": 6, "address_rate": 0, "rate": 0, "startups": 0}
         return {"echo": Echo, "ssh": Shell(login_timeout=1.0, idle_timeout=1.5, limits=limits)}
 
 

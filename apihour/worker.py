@@ -36,6 +36,7 @@ from apihour.listeners import Listener
 from apihour.plugins import Registry, ServerContext
 from apihour.private import set_process_title
 from apihour.runtime import Runtime
+from apihour.sampler import CpuSampler
 from apihour.scoreboard import Fleet, Row, Scoreboard, State
 from apihour.serving import AncestorServer, Serving
 from apihour.targets import load_target
@@ -107,6 +108,7 @@ class HostWorker(Worker):  # type: ignore[misc]
         self.servers: dict[str, Serving] = {}
         self._options: dict[str, dict[str, Any]] = {}
         self._terminators: dict[Listener, Terminator] = {}
+        self.sampler = CpuSampler()
         self.started = time.monotonic()
         self.beat = self.started
         self.exit_code = 0
@@ -135,6 +137,7 @@ class HostWorker(Worker):  # type: ignore[misc]
         util.seed()
         set_process_title(f"worker {self.name} [{self.cfg.proc_name}]")
         self._reset_signals()
+        self.sampler.install()
         self._agent: Any = None
         try:
             self._agent = self._make_agent()

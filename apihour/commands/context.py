@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from apihour.logring import LogRing
 from apihour.ops import Catalogue, Role
 from apihour.runtime import Runtime
+from apihour.sampler import CpuSampler
 from apihour.stacks import LoopWatch
 
 __all__ = ["AgentContext", "AgentView", "WorkerView"]
@@ -29,6 +30,7 @@ class WorkerView(Protocol):
     log: Any
     started: float
     beat: float
+    sampler: CpuSampler
 
 
 class AgentView(Protocol):

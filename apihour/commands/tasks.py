@@ -1,4 +1,4 @@
-"""Commands about what a worker is doing: stacks, tasks, blocks of its loop, a CPU profile.
+"""Commands about what a worker is doing: stacks, tasks, blocks of its loop.
 
 Private names of asyncio that are needed are used in :func:`awaiters` only: which task
 waits for which is written nowhere else than in the callbacks of the one waited for.
@@ -7,26 +7,21 @@ waits for which is written nowhere else than in the callbacks of the one waited 
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
-import time
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
-from types import CodeType
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from apihour.commands.context import AgentContext
 from apihour.commands.serving import figures
 from apihour.ops import Catalogue, CommandFailed, Duration, Seconds, Short, TaskId, Worker, stamp
-from apihour.stacks import Place, fold, frames_of, place_of, places
+from apihour.stacks import Place, place_of, places
 
 commands = Catalogue()
 
 _PAUSE = 50  # tasks looked at between two pauses; one takes some microseconds
 _AWAITED = 100  # coroutines in one another that are followed
 _BASE = "/apihour/worker.py"
-_STACKS = 20_000  # different stacks one profile keeps; a service has some hundreds
 
 
 @dataclass(frozen=True)
@@ -66,15 +61,6 @@ class SlowRow:
     seconds: Seconds
     where: str
     stack: str
-
-
-@dataclass(frozen=True)
-class SampleRow:
-    """How often a stack was met; root first, frames parted by semicolons."""
-
-    worker: str
-    stack: str
-    samples: int
 
 
 @commands.command()
@@ -251,42 +237,6 @@ def _slow_requests(context: AgentContext) -> Iterator[SlowRow]:
         for one in figures(serving).get("slow", ()):
             yield SlowRow(context.worker.name, stamp(one["time"]), f"request {name}",
                           one["seconds"], str(one["what"]), "")
-
-
-@commands.command(role="operator", extends="seconds")
-def profile(
-    context: AgentContext, what: Literal["cpu"] = "cpu",
-    *, seconds: Annotated[Duration, Short("s"), "how long"] = 10.0,
-    interval: Annotated[Duration, "between two looks"] = 0.01,
-    flame: Annotated[bool, "a flame graph as SVG"] = False,
-) -> Iterator[SampleRow | float]:
-    """Where the loop spends its time, sampled from beside it"""
-    watch = context.watch
-    counts: Counter[tuple[CodeType, ...]] = Counter()
-    idle = 0
-    interval = max(0.002, interval)
-    until = time.monotonic() + min(seconds, 600.0)
-    while time.monotonic() < until:
-        frame = watch.frame()
-        if watch.idle(frame):
-            idle += 1
-        elif len(counts) < _STACKS:
-            counts[fold(frame)] += 1
-        del frame
-        yield interval
-    base = {one.f_code for one in frames_of(watch.base)}
-    if idle:
-        yield SampleRow(context.worker.name, "(idle)", idle)
-    for stack, samples in counts.items():
-        yield SampleRow(context.worker.name, _named(stack, base), samples)
-
-
-def _named(stack: tuple[CodeType, ...], base: set[CodeType]) -> str:
-    names = [
-        f"{code.co_qualname} ({os.path.basename(code.co_filename)}:{code.co_firstlineno})"
-        for code in stack if code not in base
-    ]
-    return ";".join(reversed(names)) or "(loop)"
 
 
 def task_places(task: asyncio.Task[Any]) -> list[Place]:

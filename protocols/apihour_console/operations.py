@@ -17,6 +17,7 @@ from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed
 from typing import Annotated, Any, Literal
 
+from apihour.commands.profile import check_bounds
 from apihour.commands.tasks import of_worker, stack_rows
 from apihour.ops import (
     Bytes,
@@ -338,24 +339,29 @@ async def metrics(context: ConsoleContext) -> list[MetricRow]:
 
 @commands.command(role="operator", collects="console", extends="seconds")
 async def profile(
-    context: ConsoleContext, what: Literal["cpu"] = "cpu", worker: Worker | None = None,
+    context: ConsoleContext, what: Literal["cpu", "wall"] = "cpu", worker: Worker | None = None,
     *, seconds: Annotated[Duration, Short("s"), "how long"] = 10.0,
     interval: Annotated[Duration, "between two looks"] = 0.01,
     flame: Annotated[bool, "a flame graph as SVG"] = False,
 ) -> list[HotSpot]:
-    """Where the workers' loops spend their time, sampled from beside them.
+    """Where the workers' loops spend their CPU time.
+
+    Looked at by the CPU time that they use; `wall` looks by the clock, from beside them, and
+    finds what a loop waits in as well.
 
     Args:
+        what: CPU time, or time of day
         worker: one worker only
     """
+    check_bounds(seconds, interval)
     rows = await context.ask(
-        "profile", seconds + 3.0, seconds=seconds, interval=interval,
+        "profile", seconds + 3.0, what=what, seconds=seconds, interval=interval,
     )
     counts: Counter[str] = Counter()
     for row in rows:
         counts[row["stack"]] += row["samples"]
     if flame:
-        title = f"{seconds:g} s of CPU, workers {context.call.worker}"
+        title = f"{seconds:g} s ({what}), workers {context.call.worker}"
         status = PARTIAL if context.missing else DONE
         return Result(  # type: ignore[return-value]
             text=flame_graph(counts, title), missing=context.missing, status=status)

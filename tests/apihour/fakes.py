@@ -18,6 +18,7 @@ from typing import Any
 from apihour.agent import Agent
 from apihour.connections import ConnectionTable
 from apihour.runtime import Runtime
+from apihour.sampler import CpuSampler
 from apihour.scoreboard import Scoreboard, State
 from apihour.wire import Framer, encode
 
@@ -48,6 +49,7 @@ class FakeWorker:
         self.log = logging.getLogger("fake")
         self.cfg = SimpleNamespace(graceful_timeout=30, settings={}, shell_python=True)
         self.started = self.beat = time.monotonic()
+        self.sampler = CpuSampler()
         path = runtime.scoreboard(arbiter or self.pid)
         with open(runtime.path / "claim.lock", "w") as lock:
             # In a daemon only the arbiter claims; fake workers do it each for itself.

@@ -326,7 +326,7 @@ def test_profile_finds_the_busy_function(agent) -> None:
     worker, watching, caller = agent
     wait_for(lambda: watching.watch.base is not None)
     worker.call(spin_in_the_loop, threading.Event())
-    rows = caller.call("profile", arguments={"seconds": 0.6, "interval": 0.01})
+    rows = caller.call("profile", arguments={"what": "wall", "seconds": 0.6, "interval": 0.01})
     busy = [row for row in rows if "spin_in_the_loop" in row["stack"]]
     assert sum(row["samples"] for row in busy) > 10
     assert "run (" not in busy[0]["stack"].split(";")[0]

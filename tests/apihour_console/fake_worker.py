@@ -90,6 +90,7 @@ def main() -> None:
     worker.container = Application(worker.name)
     agent = Agent(worker)
     agent.adopt(worker.container)
+    worker.sampler.install()
     agent.start()
     worker.loop.add_reader(sys.stdin.fileno(), obey, worker)
     print("ready", flush=True)

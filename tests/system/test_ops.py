@@ -1,9 +1,11 @@
 """What the commands of the catalogue do to a real daemon, and ``container.ops``."""
 
 import json
+import os
 import re
 import time
 import xml.etree.ElementTree as ElementTree
+from pathlib import Path
 
 import pytest
 
@@ -215,14 +217,40 @@ def test_profile_as_table_and_as_flame_graph(shell):
     with sock:
         for _ in range(2):
             sock.sendall(b"GET /stick/short HTTP/1.1\r\nHost: x\r\n\r\n")
-        rows = shell.rows("profile", "cpu", "-s", "0.4", "--worker", slot)
+        rows = shell.rows("profile", "wall", "-s", "0.4", "--worker", slot)
         assert any("short" in str(row) for row in rows), rows
         for _ in range(2):
             sock.sendall(b"GET /stick/short HTTP/1.1\r\nHost: x\r\n\r\n")
-        text = shell.ssh("profile", "cpu", "-s", "0.4", "--flame", "--worker", slot).stdout
+        text = shell.ssh("profile", "wall", "-s", "0.4", "--flame", "--worker", slot).stdout
     root = ElementTree.fromstring(text)
     assert root.tag.endswith("svg") and "short" in text
     assert "http" not in re.sub(r'xmlns\S*="[^"]*"|http:?\w*\.py|apihour_http', "", text)
+
+
+def test_a_profile_agrees_with_the_cpu_time_that_was_used(shell):
+    """Under a load that lets go of the interpreter's lock at every request."""
+    workers = [one.pid for one in shell.daemon.workers()]
+    with Load("keep-alive", shell.daemon.address("http"), connections=8):
+        before, begun = sum(map(cpu_seconds, workers)), time.monotonic()
+        rows = shell.rows("profile", "cpu", "-s", "1.5")
+        used = sum(map(cpu_seconds, workers)) - before
+        possible = len(workers) * (time.monotonic() - begun)
+    idle = sum(row["self_percent"] for row in rows if row["function"] == "(idle)")
+    # The profile is shorter than what is measured round it, and other threads work as well.
+    assert abs((100 - idle) - 100 * used / possible) < 25, (idle, used, possible)
+    assert any("data_received" in row["function"] for row in rows), rows[:5]
+
+
+def cpu_seconds(pid):
+    """CPU time of a process, from proc(5)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@pytest.mark.parametrize("words", [("-s", "601"), ("--interval", "1ms")])
+def test_a_profile_beyond_its_bounds_is_refused(shell, words):
+    done = shell.ssh("profile", *words)
+    assert done.returncode == 2 and "expected" in done.stderr, done
 
 
 def test_mem_start_diff_stop(shell):

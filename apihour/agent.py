@@ -33,6 +33,7 @@ from apihour.jobs import Job, LoopJob, check_arguments, failure, place_arguments
 from apihour.logring import LogRing
 from apihour.ops import Catalogue, CommandFailed, Role
 from apihour.stacks import LoopWatch, place_of, places
+from apihour.taskbook import TaskBook
 from apihour.wire import FrameError, Framer, encode
 
 __all__ = ["Agent"]
@@ -103,6 +104,7 @@ class Agent:
         self.application = Catalogue()
         self.sessions: dict[str, Any] = {}
         self.memory: dict[tuple[str, int], int] = {}
+        self.tasks = TaskBook()
         self.watch = LoopWatch(worker)
         self.ring = LogRing()
         self.selector = selectors.DefaultSelector()
@@ -116,6 +118,7 @@ class Agent:
         self._path = worker.runtime.agent_socket(worker.pid)
         self._listener: socket.socket | None = None
         self._stack_fd = -1
+        self.later(TaskBook.EVERY, self._note_tasks)
         self._thread = threading.Thread(target=self._run, name="apihour-agent", daemon=True)
 
     def adopt(self, container: Any) -> None:
@@ -310,6 +313,15 @@ class Agent:
         grace = float(getattr(self.worker.cfg, "graceful_timeout", 30.0))
         if now - self._orphaned >= grace - 1.0 and self.watch.blocked() >= 1.0:
             self._end_orphan()
+
+    def _note_tasks(self) -> None:
+        """Look at the tasks, for their age, while they are few."""
+        self.later(TaskBook.EVERY, self._note_tasks)
+        loop = self.worker.loop
+        if loop is not None and len(self.worker.connections) <= TaskBook.FEW:
+            there = asyncio.all_tasks(loop)
+            if len(there) <= TaskBook.FEW:
+                self.tasks.look(there)
 
     def _end_orphan(self) -> None:
         """A healthy orphan leaves by itself; a blocked one cannot."""

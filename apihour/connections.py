@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from apihour.activity import activity_of
+
 __all__ = ["Connection", "ConnectionRecord", "ConnectionTable", "TLSFacts"]
 
 # struct tcp_info of linux/tcp.h: tcpi_bytes_acked and tcpi_bytes_received stand at 120.
@@ -50,6 +52,12 @@ class ConnectionRecord:
     requests: int
     tls: str = ""
     """Version of TLS, empty for a plain connection."""
+    path: str = ""
+    """What the request under way asks for, as its protocol names it."""
+    route: str = ""
+    """What of the application answers it, as the command ``routes`` names it."""
+    request_age: float | None = None
+    """Seconds since the request under way began; None where none is."""
 
 
 class Connection:
@@ -119,11 +127,13 @@ class Connection:
     def record(self) -> ConnectionRecord:
         """Return what is known of it now. Called by the agent thread as well as the loop."""
         received, sent = self.byte_counts()
+        doing = activity_of(self.transport)
         return ConnectionRecord(
             id=self.table.label(self.id), server=self.server, protocol=self.protocol,
             peer=self.peer, age=time.monotonic() - self.accepted_at, bytes_in=received,
-            bytes_out=sent, state=self.state, requests=self.requests,
-            tls=self.tls.version if self.tls is not None else "",
+            bytes_out=sent, state=doing.state or self.state, requests=self.requests,
+            tls=self.tls.version if self.tls is not None else "", path=doing.path,
+            route=doing.route, request_age=doing.age,
         )
 
     def close(self, reason: str = "") -> None:

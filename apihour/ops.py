@@ -33,6 +33,7 @@ from apihour.errors import ApihourError, ConfigurationError
 
 __all__ = [
     "GLOBAL_OPTIONS",
+    "Address",
     "Bytes",
     "Catalogue",
     "Collects",
@@ -71,14 +72,18 @@ GLOBAL_OPTIONS: Mapping[str, str] = {
     "worker": "ask worker N (slot, or slot.generation; several by commas) or all",
     "sort": "order by column COL, or -COL for descending",
     "limit": "at most N rows",
-    "filter": "rows with COLUMN=VALUE, !=, >, >=, <, <=, or containing TEXT; repeatable",
+    "filter": "COLUMN=VALUE (* and ? are wildcards), !=, <, <=, >, >=, COLUMN~PART, or ~PART "
+              "anywhere; repeatable",
     "help": "what the command does",
 }
 """The options every command has, with their help."""
 
 
 class CommandFailed(ApihourError):
-    """A command could not do what was asked; `kind` and `detail` are those of the wire."""
+    """A command could not do what was asked; `kind` and `detail` are those of the wire.
+
+    Kind ``gone``: what it was about is no longer there.
+    """
 
     def __init__(self, message: str, kind: str = "failed", detail: str = "") -> None:
         super().__init__(message)
@@ -131,9 +136,11 @@ Duration = Annotated[float, Kind("duration")]
 Seconds = Annotated[float, Kind("seconds")]
 Bytes = Annotated[int, Kind("bytes")]
 Percent = Annotated[float, Kind("percent")]
+Address = Annotated[str, Kind("address")]
+"""A column of peers: a filter may leave the port away, or name a network."""
 
 COLUMN_TYPES = frozenset(
-    ("str", "int", "float", "bool", "seconds", "bytes", "percent", "any")
+    ("str", "int", "float", "bool", "seconds", "bytes", "percent", "address", "any")
 )
 PARAMETER_TYPES = frozenset(
     ("str", "int", "float", "bool", "choice", "worker", "connection", "logger", "server", "task",
@@ -191,6 +198,10 @@ class Command:
     the parameter named `extends`, if any, comes on top (``profile -s 10``). `scope` says
     which workers of those chosen run it: all of them, any one, or all with only the first
     answer taken. A `hidden` command is for other commands to call.
+
+    With its option ``--by`` the rows are counted in groups: of the column they are grouped
+    by, then the columns `grouped`. `selects` names the command whose rows ``--filter``
+    chooses from: that of ``kick`` is ``conns``.
     """
 
     name: str
@@ -206,6 +217,17 @@ class Command:
     streams: bool = False
     application: bool = False
     hidden: bool = False
+    grouped: tuple[Column, ...] = ()
+    selects: str = ""
+
+    def groups_by(self, arguments: Mapping[str, Any]) -> str:
+        """The column a call with these arguments groups its rows by; empty: none."""
+        return str(arguments.get("by") or "") if self.grouped else ""
+
+    def columns_for(self, arguments: Mapping[str, Any]) -> tuple[Column, ...]:
+        """The columns of what a call with these arguments gives."""
+        by = self.groups_by(arguments)
+        return (Column(by, "str"), *self.grouped) if by else self.columns
 
     @property
     def usage(self) -> str:
@@ -225,6 +247,11 @@ class Command:
         if self.columns:
             names = " ".join(column.name for column in self.columns)
             parts += ["", *textwrap.wrap(f"columns: {names}", 78, subsequent_indent="  ")]
+        if self.grouped:
+            names = " ".join(column.name for column in self.grouped)
+            parts += textwrap.wrap(f"with --by: {names}", 78, subsequent_indent="  ")
+        if self.selects:
+            parts += ["", f"--filter chooses among the rows of {self.selects}"]
         parts += ["", f"role: {self.role}"]
         return "\n".join(parts)
 
@@ -250,7 +277,8 @@ class Command:
                 Parameter(**{**given, "choices": tuple(given.get("choices", ()))})
                 for given in fields.get("parameters", ())
             )
-            fields["columns"] = tuple(Column(**given) for given in fields.get("columns", ()))
+            for key in ("columns", "grouped"):
+                fields[key] = tuple(Column(**given) for given in fields.get(key, ()))
             found = cls(**fields)
         except (TypeError, ValueError, KeyError, AttributeError) as error:
             raise ConfigurationError(f"command record {record!r:.200}: {error}") from error
@@ -275,9 +303,9 @@ class Catalogue:
     def command(self, name: str = "", **declared: Any) -> Callable[[F], F]:
         """Decorator: register the function as a command.
 
-        `declared` are fields of :class:`Command` (``role`` also by name, ``collects``,
-        ``scope``, ``deadline``, ``extends``...). Raises ConfigurationError when the function
-        cannot be a command.
+        `declared` are fields of :class:`Command` (``role`` also by name, ``grouped`` as a
+        dataclass, ``collects``, ``scope``, ``deadline``, ``extends``...). Raises
+        ConfigurationError when the function cannot be a command.
         """
 
         def register(function: F) -> F:
@@ -365,6 +393,8 @@ def derive(
         for one in (given if bound else given[1:])
     )
     columns, streams = _columns(hints.get("return"))
+    if "grouped" in declared:
+        declared["grouped"], _ = _columns(declared["grouped"])
     streams = declared.pop("streams", streams)
     if "role" in declared and not isinstance(declared["role"], Role):
         declared["role"] = Role.parse(declared["role"])

@@ -11,6 +11,7 @@ from apihour.ops import Catalogue, Role
 from apihour.runtime import Runtime
 from apihour.sampler import CpuSampler
 from apihour.stacks import LoopWatch
+from apihour.taskbook import TaskBook
 
 __all__ = ["AgentContext", "AgentView", "WorkerView"]
 
@@ -39,6 +40,7 @@ class AgentView(Protocol):
     application: Catalogue
     sessions: dict[str, Any]
     memory: dict[tuple[str, int], int]
+    tasks: TaskBook
 
     def later(self, seconds: float, function: Callable[[], None]) -> None:
         """Call `function` in the agent's thread after that many seconds."""

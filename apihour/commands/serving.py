@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from apihour.commands.context import AgentContext
-from apihour.ops import Bytes, Catalogue, CommandFailed, ConnectionId, Seconds
+from apihour.ops import Address, Bytes, Catalogue, CommandFailed, ConnectionId, Seconds
 from apihour.stacks import place_of, places
 
 commands = Catalogue()
@@ -45,19 +45,25 @@ class ServerRow:
 
 @dataclass(frozen=True)
 class ConnectionRow:
-    """One open connection."""
+    """One open connection; `state` is a word of its protocol, `path` what it asks for now.
+
+    `request_age` is how long the request under way has taken so far, `route` what answers it.
+    """
 
     id: str
     worker: str
     server: str
-    protocol: str
-    peer: str
+    peer: Address
+    state: str
+    request_age: Seconds | None
+    path: str
     age: Seconds
+    requests: int
     bytes_in: Bytes
     bytes_out: Bytes
-    state: str
-    requests: int
+    protocol: str
     tls: str
+    route: str
 
 
 @dataclass(frozen=True)
@@ -75,7 +81,7 @@ class Closed:
     """A connection that was closed."""
 
     id: str
-    peer: str
+    peer: Address
     server: str
 
 
@@ -113,8 +119,9 @@ def conns(context: AgentContext) -> Iterator[ConnectionRow | float]:
     for conn in context.worker.connections:
         one = conn.record()
         yield ConnectionRow(
-            one.id, context.worker.name, one.server, one.protocol, one.peer, one.age,
-            one.bytes_in, one.bytes_out, one.state, one.requests, one.tls,
+            one.id, context.worker.name, one.server, one.peer, one.state, one.request_age,
+            one.path, one.age, one.requests, one.bytes_in, one.bytes_out, one.protocol, one.tls,
+            one.route,
         )
 
 
@@ -143,14 +150,18 @@ def figures(serving: Any) -> Mapping[str, Any]:
 
 
 @commands.command(role="operator", collects="loop")
-def kick(context: AgentContext, connection: ConnectionId) -> list[Closed]:
-    """Close one connection at once.
+def kick(context: AgentContext, *connections: ConnectionId) -> list[Closed]:
+    """Close connections at once; of several, those that are gone by now are left out.
 
     Args:
-        connection: its id, as conns shows it
+        connections: their ids, as conns shows them
     """
-    conn = context.worker.connections.find(connection)
-    if conn is None:
-        raise CommandFailed(f"connection {connection!r}: there is none of that id")
-    conn.close("kicked")
-    return [Closed(connection, conn.peer, conn.server)]
+    found = [(one, context.worker.connections.find(one)) for one in connections]
+    if len(found) == 1 and found[0][1] is None:
+        raise CommandFailed(f"connection {connections[0]!r:.80}: there is none of that id", "gone")
+    closed: list[Closed] = []
+    for label, conn in found:
+        if conn is not None:
+            conn.close("kicked")
+            closed.append(Closed(label, conn.peer, conn.server))
+    return closed

@@ -10,12 +10,13 @@ import asyncio
 import threading
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
+from types import FrameType
 from typing import Annotated, Any
 
 from apihour.commands.context import AgentContext
 from apihour.commands.serving import figures
 from apihour.ops import Catalogue, CommandFailed, Duration, Seconds, Short, TaskId, Worker, stamp
-from apihour.stacks import Place, place_of, places
+from apihour.stacks import Place, frames_of, place_of, places
 
 commands = Catalogue()
 
@@ -40,14 +41,18 @@ class StackRow:
 
 @dataclass(frozen=True)
 class TaskRow:
-    """One task of the loop; `awaited_by` is the id of the task that waits for it."""
+    """One task of the loop; `awaited_by` is the id of the task that waits for it.
+
+    `age` counts from the first time it was seen: there is a look every five seconds.
+    """
 
     id: str
     worker: str
-    name: str
-    coroutine: str
+    age: Seconds
     state: str
     where: str
+    name: str
+    coroutine: str
     awaited_by: str
 
 
@@ -119,11 +124,12 @@ def _other_threads(context: AgentContext) -> list[StackRow]:
 
 @commands.command()
 def tasks(
-    context: AgentContext, *, tree: Annotated[bool, "under the task that awaits them"] = False
+    context: AgentContext, *, tree: Annotated[bool, "under the task that awaits them"] = False,
+    all_: Annotated[bool, "those that apihour itself lives by too"] = False,
 ) -> Iterator[TaskRow | float]:
-    """Tasks of the loops, and the line each waits at"""
+    """Tasks of the application, and the line each waits at"""
     rows: list[TaskRow] = []
-    for row in _task_rows(context):
+    for row in _task_rows(context, all_):
         if not tree:
             yield row
             continue
@@ -133,18 +139,35 @@ def tasks(
     yield from as_tree(rows)
 
 
-def _task_rows(context: AgentContext) -> Iterator[TaskRow]:
+def _task_rows(context: AgentContext, own_too: bool) -> Iterator[TaskRow]:
     current = asyncio.current_task(context.worker.loop) if context.worker.loop else None
     for task in _all(context):
-        chain = task_places(task)
-        where = place_of(chain)
+        running = context.watch.frame() if task is current else None
+        if not own_too and is_own(task, running):
+            continue
+        where = place_of(places(running, context.watch.base) if running else task_places(task))
         parent = next(iter(awaiters(task)), None)
         yield TaskRow(
-            _label(context, task), context.worker.name, task.get_name(),
+            _label(context, task), context.worker.name, context.agent.tasks.age(task),
+            "running" if task is current else "waiting", str(where or ""), task.get_name(),
             getattr(task.get_coro(), "__qualname__", ""),
-            "running" if task is current else "waiting", str(where or ""),
             _label(context, parent) if parent is not None else "",
         )
+
+
+def is_own(task: asyncio.Task[Any], running: FrameType | None = None) -> bool:
+    """Whether apihour itself lives by the task: all of its frames are ours or asyncio's.
+
+    `running`: the frame of the loop's thread, when the task is running in it.
+    """
+    frames = [*task_frames(task), *frames_of(running)] if running else list(task_frames(task))
+    roots = {str(frame.f_globals.get("__name__", "")).partition(".")[0] for frame in frames}
+    ours = {root for root in roots if root == "apihour" or root.startswith("apihour_")}
+    if running is not None and ours:
+        return False  # what it is at now may be anybody's: it is worth to be seen
+    if roots - ours - {"asyncio"}:
+        return False
+    return bool(ours) or any(is_own(one) for one in awaiters(task) if one is not task)
 
 
 def as_tree(rows: Iterable[TaskRow]) -> Iterator[TaskRow]:
@@ -177,22 +200,30 @@ def where(context: AgentContext, task: TaskId) -> list[StackRow]:
 
 
 @commands.command(role="operator", collects="loop")
-def cancel(context: AgentContext, task: TaskId) -> list[TaskRow]:
-    """Cancel one task of the application; those the worker itself lives by are refused.
+def cancel(context: AgentContext, *tasks: TaskId) -> list[TaskRow]:
+    """Cancel tasks of the application; those the worker itself lives by are refused.
+
+    Of several, those that are over by now are left out.
 
     Args:
-        task: its id, as tasks shows it
+        tasks: their ids, as tasks shows them
     """
-    found = _find(context, task)
-    if _is_the_workers(found):
+    if len(tasks) == 1:
+        return [_cancel(context, tasks[0], _find(context, tasks[0]))]
+    found = [(label, task) for label in tasks if (task := _lookup(context, label)) is not None]
+    return [_cancel(context, label, task) for label, task in found if not _is_the_workers(task)]
+
+
+def _cancel(context: AgentContext, label: str, task: asyncio.Task[Any]) -> TaskRow:
+    if _is_the_workers(task):
         raise CommandFailed(
-            f"task {task!r}: the worker itself lives by it; to end the worker: "
-            f"signal TERM {context.worker.name}")
-    row = TaskRow(task, context.worker.name, found.get_name(),
-                  getattr(found.get_coro(), "__qualname__", ""), "cancelled",
-                  str(place_of(task_places(found)) or ""), "")
-    found.cancel("cancelled from the shell")
-    return [row]
+            f"task {label!r}: the worker itself lives by it; to end the worker: "
+            f"restart {context.worker.name}")
+    row = TaskRow(label, context.worker.name, context.agent.tasks.age(task), "cancelled",
+                  str(place_of(task_places(task)) or ""), task.get_name(),
+                  getattr(task.get_coro(), "__qualname__", ""), "")
+    task.cancel("cancelled from the shell")
+    return row
 
 
 @commands.command(streams=True)
@@ -241,17 +272,22 @@ def _slow_requests(context: AgentContext) -> Iterator[SlowRow]:
 
 def task_places(task: asyncio.Task[Any]) -> list[Place]:
     """The line a task waits at, through the coroutines it awaits, innermost first."""
-    found: list[Place] = []
+    found = [Place(one.f_code.co_filename, one.f_lineno or 0, one.f_code.co_qualname)
+             for one in task_frames(task)]
+    return found[::-1]
+
+
+def task_frames(task: asyncio.Task[Any]) -> Iterator[FrameType]:
+    """The frames of the coroutines in one another that a task awaits, outermost first."""
     coroutine: Any = task.get_coro()
     for _ in range(_AWAITED):
-        frame = next((f for name in ("cr_frame", "gi_frame", "ag_frame")
-                      if (f := getattr(coroutine, name, None)) is not None), None)
+        frame: FrameType | None = next(
+            (f for name in ("cr_frame", "gi_frame", "ag_frame")
+             if (f := getattr(coroutine, name, None)) is not None), None)
         if frame is None:
-            break
-        code = frame.f_code
-        found.append(Place(code.co_filename, frame.f_lineno or 0, code.co_qualname))
+            return
+        yield frame
         coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "gi_yieldfrom", None)
-    return found[::-1]
 
 
 def awaiters(future: asyncio.Future[Any], deep: int = 3) -> Iterator[asyncio.Task[Any]]:
@@ -288,11 +324,20 @@ def _all(context: AgentContext) -> list[asyncio.Task[Any]]:
 
 
 def _label(context: AgentContext, task: asyncio.Task[Any]) -> str:
-    return f"{context.worker.name}:{id(task):x}"
+    return f"{context.worker.name}:{context.agent.tasks.number(task)}"
+
+
+def _lookup(context: AgentContext, label: str) -> asyncio.Task[Any] | None:
+    worker, _, number = label.rpartition(":")
+    if worker not in ("", context.worker.name) or not number.isdecimal() or len(number) > 18:
+        return None
+    found = context.agent.tasks.find(int(number))
+    return None if found is None or found.done() else found
 
 
 def _find(context: AgentContext, label: str) -> asyncio.Task[Any]:
-    for task in _all(context):
-        if _label(context, task) == label or f"{id(task):x}" == label:
-            return task
-    raise CommandFailed(f"task {label!r}: there is none of that id; it may be over")
+    found = _lookup(context, label)
+    if found is None:
+        raise CommandFailed(f"task {label!r:.80}: there is none of that id; it may be over",
+                            "gone")
+    return found

@@ -18,6 +18,7 @@ from typing import Any
 
 from apihour.errors import ApihourError, UsageError
 from apihour.ops import GLOBAL_OPTIONS, Catalogue, Column, Command, Parameter, Role
+from apihour_console.filters import TRUTH, UNITS, Filter, natural, parse_filter, quantity
 
 __all__ = [
     "DONE",
@@ -34,6 +35,7 @@ __all__ = [
     "RoleError",
     "UnknownCommand",
     "apply",
+    "chosen",
     "parse_call",
     "parse_duration",
 ]
@@ -43,12 +45,7 @@ DONE, FAILED, USAGE, PARTIAL, FORBIDDEN, UNKNOWN = 0, 1, 2, 75, 126, 127
 _WORKER = re.compile(r"all|\d+(\.\d+)?(,\d+(\.\d+)?)*")
 _CONNECTION = re.compile(r"\d+\.\d+-\d+")
 _NUMBER = re.compile(r"([+-]?\d+(?:\.\d+)?)\s*([a-zA-Z]*)")
-_FILTER = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)\s*(!=|>=|<=|=|>|<)\s*(.*)", re.DOTALL)
-_SECONDS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_SIZES = {"": 1.0, "b": 1.0, "k": 2.0**10, "m": 2.0**20, "g": 2.0**30}
-_PLAIN = {"": 1.0}
-_UNITS = {"seconds": _SECONDS, "bytes": _SIZES}
-_TRUTH = {"yes": True, "true": True, "on": True, "no": False, "false": False, "off": False}
+_SECONDS = UNITS["seconds"]
 
 
 class UnknownCommand(UsageError):
@@ -81,26 +78,6 @@ class Identity:
 
 
 @dataclass(frozen=True)
-class Filter:
-    """One condition on rows; no `column`: the text is looked for in every value."""
-
-    column: str
-    operator: str
-    value: str | float
-
-    def matches(self, row: Mapping[str, Any]) -> bool:
-        """Whether the row fulfils it."""
-        if not self.column:
-            return any(str(self.value).lower() in str(one).lower() for one in row.values())
-        found = row.get(self.column)
-        if isinstance(self.value, float):
-            if not isinstance(found, int | float):
-                return self.operator == "!="
-            return _compare(float(found), self.operator, self.value)
-        return _compare(_natural(found), self.operator, _natural(self.value))
-
-
-@dataclass(frozen=True)
 class Call:
     """One command with its arguments, checked, and what to do with the rows."""
 
@@ -120,6 +97,11 @@ class Call:
         if self.command.parameter("follow") is not None:
             return self.command.streams and bool(self.arguments.get("follow"))
         return self.command.streams
+
+    @property
+    def is_chosen(self) -> bool:
+        """Whether its filters are about other rows than those it gives."""
+        return bool(self.command.selects or self.command.groups_by(self.arguments))
 
     @property
     def time_allowed(self) -> float:
@@ -153,8 +135,9 @@ class Result:
     @classmethod
     def of(cls, call: Call, rows: list[dict[str, Any]], missing: Sequence[Missing] = ()) -> Result:
         """The result of a call from the rows collected: filtered, sorted, cut."""
+        _check_columns(call, rows)
         wanted = apply(call, rows)
-        columns = call.command.columns or tuple(
+        columns = call.command.columns_for(call.arguments) or tuple(
             Column(name) for name in dict.fromkeys(key for row in wanted for key in row)
         )
         return cls(columns, wanted, list(missing), PARTIAL if missing else DONE)
@@ -170,7 +153,7 @@ def parse_call(words: Sequence[str], catalogue: Catalogue) -> Call:
         raise UnknownCommand(
             f"{name!r:.80}: no such command" + _hint(name, [one.name for one in catalogue])
         )
-    reader = _Reader(command, list(words[1:]))
+    reader = _Reader(command, list(words[1:]), _filtered_columns(command, catalogue))
     reader.read()
     about = catalogue.get("help")
     if reader.common.get("help") and about is not None:
@@ -181,9 +164,12 @@ def parse_call(words: Sequence[str], catalogue: Catalogue) -> Call:
 class _Reader:
     """Goes through the words of one call from left to right."""
 
-    def __init__(self, command: Command, words: list[str]) -> None:
+    def __init__(
+        self, command: Command, words: list[str], filtered: Sequence[Column]
+    ) -> None:
         self.command = command
         self.words = words
+        self.filtered = filtered
         self.arguments: dict[str, Any] = {}
         self.common: dict[str, Any] = {}
         self.filters: list[Filter] = []
@@ -273,7 +259,6 @@ class _Reader:
         if name == "filter":
             self.filters.append(self.filter(text))
         elif name == "sort":
-            self.column(text.removeprefix("-"), "--sort")
             self.common["sort"] = text
         elif name == "limit":
             self.common["limit"] = self.count(text)
@@ -285,30 +270,19 @@ class _Reader:
             raise self.refuse(f"option --limit: {text!r:.80}; expected a number, 0 or more")
         return int(text)
 
-    def column(self, name: str, typed: str) -> Column | None:
-        known = {column.name: column for column in self.command.columns}
-        if known and name not in known:
+    def check_sort(self) -> None:
+        """The column to sort by, of the groups where ``--by`` makes some."""
+        name = self.common.get("sort", "").removeprefix("-")
+        known = [one.name for one in self.command.columns_for(self.arguments)]
+        if name and known and name not in known:
             raise self.refuse(
-                f"option {typed}: no column {name!r:.80}; expected one of {', '.join(known)}"
-            )
-        return known.get(name)
+                f"option --sort: no column {name!r:.80}; expected one of {', '.join(known)}")
 
     def filter(self, text: str) -> Filter:
-        match = _FILTER.fullmatch(text)
-        if match is None:
-            return Filter("", "~", text)
-        name, operator, value = match.groups()
-        column = self.column(name, "--filter")
-        kind = column.type if column else "any"
-        number: float | None = None
-        if kind in ("int", "float", "percent", "seconds", "bytes"):
-            units = _UNITS.get(kind, _PLAIN)
-            number = _quantity(value.rstrip("%"), units)
-            if number is None:
-                raise self.refuse(f"option --filter: {value!r:.80}; expected a number for {name}")
-        elif kind == "any":
-            number = _quantity(value, _PLAIN)
-        return Filter(name, operator, value if number is None else number)
+        try:
+            return parse_filter(text, self.filtered)
+        except UsageError as error:
+            raise self.refuse(str(error)) from None
 
     def convert(self, one: Parameter, text: str, typed: str) -> Any:
         value, expected = _convert(one, text)
@@ -325,6 +299,7 @@ class _Reader:
                 what = one.option.upper() if one.positional else f"option --{one.option}"
                 raise self.refuse(f"{what} is missing")
             self.arguments[one.name] = [] if one.variadic else one.default
+        self.check_sort()
         target = next(
             (self.arguments[p.name] for p in self.command.parameters
              if p.positional and p.type == "worker" and self.arguments[p.name]), None,
@@ -335,6 +310,12 @@ class _Reader:
             csv=self.common.get("csv", False), sort=self.common.get("sort", ""),
             limit=self.common.get("limit"), filters=tuple(self.filters), words=words,
         )
+
+
+def _filtered_columns(command: Command, catalogue: Catalogue) -> Sequence[Column]:
+    """The columns of the rows that the filters of a command choose from."""
+    chosen = catalogue.get(command.selects) if command.selects else None
+    return command.columns if chosen is None else chosen.columns
 
 
 def _convert(one: Parameter, text: str) -> tuple[Any, str]:
@@ -348,11 +329,11 @@ def _convert(one: Parameter, text: str) -> tuple[Any, str]:
         expected = "a connection's id such as 1.2-17"
         return text, "" if _CONNECTION.fullmatch(text) else expected
     if one.type == "duration":
-        value = _quantity(text, _SECONDS)
+        value = quantity(text, _SECONDS)
         bad = value is None or value < 0
         return value, "a time such as 10, 500ms, 10m or 2h" if bad else ""
     if one.type == "bool":
-        return _TRUTH.get(text.lower()), "" if text.lower() in _TRUTH else "yes or no"
+        return TRUTH.get(text.lower()), "" if text.lower() in TRUTH else "yes or no"
     if one.type in ("int", "float"):
         expected = "a whole number" if one.type == "int" else "a number"
         if not _NUMBER.fullmatch(text) or len(text) > 20:
@@ -366,44 +347,38 @@ def _convert(one: Parameter, text: str) -> tuple[Any, str]:
 
 def parse_duration(text: str) -> float:
     """Seconds from ``10``, ``500ms``, ``10m``, ``2h``, ``1d``. Raises ValueError."""
-    value = _quantity(text, _SECONDS)
+    value = quantity(text, _SECONDS)
     if value is None or value < 0:
         raise ValueError(f"time {text!r}: expected one such as 10, 500ms, 10m or 2h")
     return value
 
 
-def _quantity(text: str, units: Mapping[str, float]) -> float | None:
-    match = _NUMBER.fullmatch(text.strip())
-    if match is None or len(text) > 40 or match[2].lower() not in units:
-        return None
-    return float(match[1]) * units[match[2].lower()]
+def _check_columns(call: Call, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse a filter for a column that no row has, where none are declared."""
+    if call.command.columns or not rows:
+        return
+    known = dict.fromkeys(key for row in rows for key in row)
+    for one in call.filters:
+        if one.column and one.column not in known:
+            raise UsageError(f"{call.command.name}: option --filter: no column {one.column!r:.80}; "
+                             f"expected one of {', '.join(known)}")
+
+
+def chosen(call: Call, rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows that the call's filters keep."""
+    return [row for row in rows if all(one.matches(row) for one in call.filters)]
 
 
 def apply(call: Call, rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows that the call's filters keep, in its order, as many as its limit."""
-    kept = [row for row in rows if all(one.matches(row) for one in call.filters)]
+    """The rows that the call's filters keep, in its order, as many as its limit.
+
+    Where the filters choose what a command is about, or what it counts, they have done so.
+    """
+    kept = list(rows) if call.is_chosen else chosen(call, rows)
     if call.sort:
         name = call.sort.removeprefix("-")
-        kept.sort(key=lambda row: _natural(row.get(name)), reverse=call.sort.startswith("-"))
+        kept.sort(key=lambda row: natural(row.get(name)), reverse=call.sort.startswith("-"))
     return kept if call.limit is None else kept[: call.limit]
-
-
-def _natural(value: Any) -> tuple[Any, ...]:
-    """A key that orders anything: absent, then numbers, then text with numbers in it."""
-    if value is None:
-        return (0,)
-    if isinstance(value, int | float):
-        return (1, float(value))
-    parts = re.split(r"(\d+)", str(value).lower())
-    return (2, *((int(part), "") if part.isdecimal() else (-1, part) for part in parts))
-
-
-def _compare(left: Any, operator: str, right: Any) -> bool:
-    if operator in ("=", "!="):
-        return bool((left == right) == (operator == "="))
-    if operator in (">", ">="):
-        return bool(left > right or (operator == ">=" and left == right))
-    return bool(left < right or (operator == "<=" and left == right))
 
 
 def _hint(word: str, known: Iterable[str]) -> str:

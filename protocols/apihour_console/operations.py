@@ -35,6 +35,8 @@ from apihour.ops import (
     to_rows,
 )
 from apihour.version import __version__
+from apihour_console import lists
+from apihour_console.audit import AuditRecord
 from apihour_console.calls import DONE, FAILED, PARTIAL, Missing, Result, parse_call
 from apihour_console.census import Seen, WorkerRow, state_of
 from apihour_console.context import ConsoleContext
@@ -482,20 +484,27 @@ async def sessions(
     return await _provided(context)  # type: ignore[return-value]  # rows of it
 
 
+@dataclass(frozen=True)
+class AuditRow(AuditRecord):
+    """One entry of the audit log, its time in words."""
+
+    time: str  # type: ignore[assignment]
+
+
 @commands.command(role="admin", collects="console")
 async def audit(
     context: ConsoleContext, *, follow: Annotated[bool, Short("f"), "go on as they come"] = False,
     lines: Annotated[int, Short("n"), "of the past"] = 50,
-) -> AsyncIterator[dict[str, Any]]:
+) -> AsyncIterator[AuditRow]:
     """What was done in the shell, by whom and from where"""
     value = _provider(context)(context)
     if inspect.isasyncgen(value):
         async for one in value:
             for row in to_rows(one):
-                yield row
+                yield row  # type: ignore[misc]  # rows of it
         return
     for row in to_rows(await value if inspect.isawaitable(value) else value):
-        yield row
+        yield row  # type: ignore[misc]
 
 
 def _provider(context: ConsoleContext) -> Any:
@@ -533,3 +542,7 @@ async def watch(
         for row in result.rows:
             yield row
         await asyncio.sleep(max(0.2, interval))
+
+
+for _module in (lists,):
+    commands.update(_module.commands)

@@ -62,6 +62,15 @@ def subapplications(app: web.Application) -> list[web.Application]:
     return found
 
 
+def route_of(request: Any) -> str:
+    """What a request of aiohttp was routed to; nothing where no route took it."""
+    route = getattr(getattr(request, "match_info", None), "route", None)
+    resource = getattr(route, "resource", None)
+    if route is None or resource is None:
+        return ""
+    return f"{route.method} {resource.canonical}"
+
+
 class Hosted(RequestHandler):
     """aiohttp's connection object, fed with parsed messages by a lane.
 
@@ -230,6 +239,15 @@ class Hosted(RequestHandler):
                         return
         except (TimeoutError, ConnectionError, WebSocketError, EofStream):
             return  # it said nothing, or left: closing is all that remains
+
+    def route(self) -> str:
+        """What the request that is being answered was routed to: ``GET /users/{id}``.
+
+        Read off the handler's task, so that nothing has to be kept for whoever looks.
+        """
+        frame = getattr(getattr(self._task_handler, "get_coro", lambda: None)(), "cr_frame", None)
+        request = frame.f_locals.get("request") if frame is not None else None
+        return route_of(request)
 
     def set_parser(self, parser: Any, *args: Any, **kwargs: Any) -> None:
         """Called by a WebSocketResponse once its 101 is written: bytes belong to it now."""

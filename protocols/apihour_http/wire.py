@@ -408,6 +408,12 @@ class Wire(asyncio.Protocol):
 
     # -- for those who look
 
+    def activity(self) -> dict[str, Any]:
+        """What the connection is doing: see :mod:`apihour_http.activity`."""
+        from apihour_http.activity import activity
+
+        return activity(self)
+
     def is_last(self) -> bool:
         """Whether nothing waits behind the request that is being answered."""
         return not self.queue and not self.held

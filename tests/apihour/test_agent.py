@@ -84,7 +84,7 @@ def test_servers_and_conns(agent) -> None:
         (row,) = caller.call("conns")
         assert row["id"] == "1.1-1" and row["peer"] == "127.0.0.1:99" and row["worker"] == "1.1"
         assert caller.call("servers")[0]["connections"] == 1
-        assert caller.call("kick", arguments={"connection": "1.1-1"})[0]["id"] == "1.1-1"
+        assert caller.call("kick", arguments={"connections": ["1.1-1"]})[0]["id"] == "1.1-1"
         assert conn.state == "closing: kicked"
         assert right.recv(1) == b""
 
@@ -113,7 +113,7 @@ def test_long_lists_come_in_many_frames_and_leave_room_for_others(agent) -> None
 
 def test_role_is_checked_again(agent) -> None:
     _, _, caller = agent
-    reply = caller.call("kick", role="observer", arguments={"connection": "1.1-1"})
+    reply = caller.call("kick", role="observer", arguments={"connections": ["1.1-1"]})
     assert reply["kind"] == "role" and "operator" in reply["error"]
     assert caller.call("kick", role="emperor")["error"].startswith("ValueError: role 'emperor'")
 
@@ -121,7 +121,7 @@ def test_role_is_checked_again(agent) -> None:
 def test_unknown_command_and_wrong_arguments(agent) -> None:
     _, _, caller = agent
     assert caller.call("dance")["kind"] == "unknown"
-    assert caller.call("kick")["kind"] == "usage"
+    assert caller.call("where")["kind"] == "usage"
     assert caller.call("conns", arguments={"colour": 1})["kind"] == "usage"
 
 
@@ -151,7 +151,8 @@ def test_streaming_command_ends_with_a_cancel(agent) -> None:
     while "error" not in (reply := caller.receive()):
         pass
     assert reply["error"] == "cancelled"
-    wait_for(lambda: not [r for r in caller.call("tasks") if r["coroutine"] == "LoopJob.main"])
+    wait_for(lambda: not [r for r in caller.call("tasks", arguments={"all_": True})
+                          if r["coroutine"] == "LoopJob.main"])
 
 
 def test_streaming_command_ends_with_its_caller(agent) -> None:
@@ -159,7 +160,8 @@ def test_streaming_command_ends_with_its_caller(agent) -> None:
     with Caller(worker.runtime.agent_socket(worker.pid)) as other:
         other.send("count")
         other.receive()
-    wait_for(lambda: not [r for r in caller.call("tasks") if r["coroutine"] == "LoopJob.main"])
+    wait_for(lambda: not [r for r in caller.call("tasks", arguments={"all_": True})
+                          if r["coroutine"] == "LoopJob.main"])
 
 
 def test_deadline_of_a_command_that_hangs(agent) -> None:
@@ -269,9 +271,56 @@ def test_tasks_where_and_cancel(agent) -> None:
     functions = [r["function"] for r in caller.call(
         "where", arguments={"task": rows["grouped"]["id"]})]
     assert functions[-2:] == ["leaf", "middle"] or functions[-1] == "middle"
-    assert caller.call("cancel", arguments={"task": rows["root"]["id"]})[0]["name"] == "root"
+    done = caller.call("cancel", arguments={"tasks": [rows["root"]["id"]]})
+    assert done[0]["name"] == "root"
     wait_for(lambda: "root" not in named())
+    again = caller.call("cancel", arguments={"tasks": [rows["root"]["id"]]})
+    assert again["kind"] == "gone"
     assert "no" in caller.call("where", arguments={"task": "1.1:0"})["error"]
+
+
+def test_tasks_have_an_age_and_a_number_of_their_own(agent) -> None:
+    worker, _, caller = agent
+
+    def begin() -> None:
+        worker.call(lambda: worker.loop.create_task(asyncio.sleep(60), name="sleeper"))
+
+    def sleeper() -> dict | None:
+        found = [row for row in caller.call("tasks") if row["name"] == "sleeper"]
+        return found[0] if found else None
+
+    begin()
+    first = wait_for(sleeper)
+    assert wait_for(lambda: (row := sleeper()) and row["age"] > first["age"] + 0.1)
+    caller.call("cancel", arguments={"tasks": [first["id"]]})
+    wait_for(lambda: sleeper() is None)
+    begin()
+    assert wait_for(sleeper)["id"] != first["id"]
+
+
+def test_tasks_leave_out_what_apihour_lives_by(agent) -> None:
+    worker, _, caller = agent
+    ours = {"__name__": "apihour_mine.lane", "asyncio": asyncio}
+    exec("async def serve(waited):\n    await waited", ours)
+    for name, waited in (("idle", asyncio.Event().wait()), ("busy", leaf())):
+        worker.call(lambda n=name, w=waited: worker.loop.create_task(ours["serve"](w), name=n))
+    worker.call(lambda: worker.loop.create_task(asyncio.Event().wait(), name="anybodys"))
+
+    def names(**arguments: bool) -> set[str]:
+        return {row["name"] for row in caller.call("tasks", arguments=arguments)}
+
+    wait_for(lambda: {"busy", "anybodys"} <= names())
+    assert "idle" not in names() and "idle" in names(all_=True)
+
+
+def test_of_several_those_that_are_gone_are_left_out(agent) -> None:
+    worker, _, caller = agent
+    left, right = socket.socketpair()
+    with left, right:
+        worker.connections.add(left, "echo", "tcp", ("127.0.0.1", 99))
+        closed = caller.call("kick", arguments={"connections": ["1.1-1", "1.1-7", "nonsense"]})
+        assert [row["id"] for row in closed] == ["1.1-1"]
+    assert caller.call("cancel", arguments={"tasks": ["1.1:99", "x", "2.1:1"]}) == []
 
 
 def test_log_level_for_a_while(agent) -> None:
@@ -376,7 +425,7 @@ def test_command_before_there_is_a_loop(tmp_path: Path) -> None:
         try:
             with Caller(worker.runtime.agent_socket(worker.pid)) as caller:
                 assert "there is no loop" in caller.call(
-                    "kick", arguments={"connection": "1.1-1"})["error"]
+                    "kick", arguments={"connections": ["1.1-1"]})["error"]
                 assert caller.call("tasks") == []
         finally:
             worker.loop = loop

@@ -107,7 +107,7 @@ def test_tasks_where_and_cancel(shell):
 
 def test_tasks_the_worker_lives_by_are_not_cancelled(shell):
     before = [row["pid"] for row in shell.rows("workers")]
-    rows = shell.rows("tasks", "--worker", "1")
+    rows = shell.rows("tasks", "--all", "--worker", "1")
     root = next(row for row in rows if row["coroutine"] == "HostWorker._live")
     own = [root, *(row for row in rows if row["awaited_by"] == root["id"]
                    and row["coroutine"] == "Event.wait")]

@@ -1,0 +1,86 @@
+"""What one HTTP connection is doing, derived from its state when somebody asks.
+
+Rules:
+
+- Nothing is kept for it: a request costs the same whether anybody looks or not.
+- It is read beside the loop, so each attribute is read once, and may be old by then.
+- A path is told without its query: secrets travel there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from apihour_http.request import Head, Request
+from apihour_http.wire import DISCARD, UPGRADED
+
+if TYPE_CHECKING:
+    from apihour_http.routes import Endpoint
+    from apihour_http.wire import Wire
+
+__all__ = ["activity", "route_of"]
+
+
+def activity(lane: Wire) -> dict[str, Any]:
+    """State, path, route and begin of what `lane` does.
+
+    States: ``open`` (nothing came yet), ``head`` or ``body`` (the client owes the rest of it),
+    ``request`` (an answer is being made), ``write`` (the client does not read it), ``idle``,
+    ``websocket``, ``closing``.
+    """
+    current, pending = lane.current, lane.pending
+    request = _request_of(current)
+    if lane.detour == UPGRADED:
+        return _told("websocket", request)
+    if current is not None:
+        owes = pending is not None and pending is current
+        return _told("write" if lane.write_paused else "body" if owes else "request", request)
+    if pending is not None:
+        return _told("body", pending)
+    if lane.urls or lane.head_bytes:
+        return {"state": "head", "since": lane.head_since or lane.arrived}
+    if lane.conn.state == "request":  # a plain function runs, and the loop with it
+        return {**_told("request", _inline(lane)), "since": lane.arrived}
+    if lane.write_paused:
+        return {"state": "write"}
+    if lane.detour == DISCARD:
+        return {"state": "closing"}
+    return {"state": "idle" if lane.conn.requests else "open"}
+
+
+def _request_of(current: Any) -> Any:
+    """The request that `current` answers: a task of the direct lane has it as its argument."""
+    if not isinstance(current, asyncio.Task):
+        return current
+    frame = getattr(current.get_coro(), "cr_frame", None)
+    return frame.f_locals.get("request") if frame is not None else None
+
+
+def _inline(lane: Wire) -> Any:
+    """What a plain function answers: the last that was parsed, if nothing waits behind it."""
+    return lane.latest if not (lane.queue or lane.held) else None
+
+
+def _told(state: str, request: Any) -> dict[str, Any]:
+    if request is None:
+        return {"state": state}
+    since = getattr(request, "arrived", None)
+    head = request.head if isinstance(request, Request) else request
+    if isinstance(head, Head):
+        path, route = head.target.decode("ascii", "replace"), route_of(head.endpoint)
+    else:
+        message = getattr(request, "message", request)
+        path, route = message.path, _hosted_route(request)
+    return {"state": state, "path": path.partition("?")[0], "route": route, "since": since}
+
+
+def route_of(endpoint: Endpoint) -> str:
+    """What an endpoint is called: ``GET /users/{id}``; nothing where none was declared."""
+    return "" if endpoint.method == "*" else f"{endpoint.method} {endpoint.path}"
+
+
+def _hosted_route(exchange: Any) -> str:
+    hosted = getattr(exchange, "hosted", None)
+    route: str = hosted.route() if hosted is not None and hosted.running is exchange else ""
+    return route

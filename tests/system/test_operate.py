@@ -1,0 +1,153 @@
+"""What an operator reaches for at night: two workers, two operators, clients at many addresses."""
+
+import contextlib
+import socket
+
+import pytest
+
+from tests.system.shell_support import house, needs_ssh
+from tests.system.support import echo
+
+pytestmark = needs_ssh
+
+
+@pytest.fixture(scope="module")
+def shell(apihour_module_daemon, tmp_path_factory):
+    with house(apihour_module_daemon, tmp_path_factory.mktemp("operate"), "--timeout",
+               "60") as found:
+        yield found
+
+
+@contextlib.contextmanager
+def connections(daemon, name, sources):
+    """Open connections to that server, one from each of those addresses of this machine."""
+    host, _, port = daemon.address(name).rpartition(":")
+    with contextlib.ExitStack() as stack:
+        yield [stack.enter_context(socket.create_connection(
+            (host, int(port)), 30, source_address=(source, 0))) for source in sources]
+
+
+def until(shell, words, wanted, what, **more):
+    """Look with that command until `wanted` of its rows is true; returns the rows."""
+
+    def look():
+        rows = shell.rows(*words, **more)
+        return [rows] if wanted(rows) else None
+
+    return shell.daemon.wait(look, what, timeout=30)[0]
+
+
+def begin(sock, path):
+    sock.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+
+
+# What goes on.
+
+
+def test_conns_show_what_each_waits_for(shell):
+    peers = [f"127.0.0.{number}" for number in (51, 52, 53, 54)]
+    with connections(shell.daemon, "http", peers) as (head, idle, busy, silent):
+        head.sendall(b"GET /wait/1?token=secret HTTP/1.1\r\nHos")
+        begin(idle, "/")
+        idle.recv(65536)
+        begin(busy, "/wait/60?token=secret")
+        rows = until(shell, ["conns", "--filter", "server=http", "--filter", "peer=127.0.0.48/28"],
+                     lambda rows: {row["state"] for row in rows} == {"head", "idle", "request",
+                                                                      "open"}, "four states")
+        by_peer = {row["peer"].partition(":")[0]: row for row in rows}
+        assert [by_peer[peer]["state"] for peer in peers] == ["head", "idle", "request", "open"]
+        row = by_peer[peers[2]]
+        assert (row["path"], row["route"]) == ("/wait/60", "GET /wait/{seconds}")
+        assert 0 < row["request_age"] <= row["age"] < 60
+        assert by_peer[peers[0]]["request_age"] and by_peer[peers[1]]["request_age"] is None
+        done = shell.ssh("conns")
+        assert "secret" not in done.stdout and "/wait/60" in done.stdout
+        assert silent.fileno() >= 0
+
+
+def test_conns_counted_by_peer_route_and_server(shell):
+    sources = ["127.0.0.61"] * 3 + ["127.0.0.62"]
+    only = ["--filter", "peer=127.0.0.61", "--filter", "server=http"]
+    with connections(shell.daemon, "http", sources) as found:
+        for one in found[:2]:
+            begin(one, "/wait/60")
+        rows = until(shell, ["conns", "--by", "peer"],
+                     lambda rows: {"127.0.0.61": 3, "127.0.0.62": 1}.items()
+                     <= {row["peer"]: row["count"] for row in rows}.items(), "the groups")
+        counts = [row["count"] for row in rows]
+        assert counts == sorted(counts, reverse=True)
+        rows = until(shell, ["conns", "--by", "route", *only],
+                     lambda rows: len(rows) == 2 and rows[0]["count"] == 2, "the routes")
+        assert [(row["route"], row["count"]) for row in rows] == [
+            ("GET /wait/{seconds}", 2), ("", 1)]
+        [row] = shell.rows("conns", "--by", "server", *only)
+        assert (row["server"], row["count"], row["bytes_in"] > 0) == ("http", 3, True)
+        assert 1 <= row["workers"] <= 2
+        sorted_up = shell.rows("conns", "--by", "peer", "--sort", "count", "--limit", "1")
+        assert sorted_up[0]["count"] == 1
+        text = shell.ssh("conns", "--by", "peer").stdout
+        assert "127.0.0.61" in text and "COUNT" in text
+    for words, expected in ((["--by", "peer", "--sort", "rss"], "expected one of peer, count"),
+                            (["--by", "colour"], "expected one of peer, route")):
+        done = shell.ssh("conns", *words)
+        assert done.returncode == 2 and expected in done.stderr
+
+
+def test_a_filter_is_exact_or_refused(shell):
+    with connections(shell.daemon, "echo", ["127.0.0.77", "127.0.0.7"]) as both:
+        for one in both:
+            echo(one)
+        [row] = shell.rows("conns", "--filter", "peer=127.0.0.77")
+        assert row["peer"].startswith("127.0.0.77:")
+        [same] = shell.rows("conns", "--filter", f"peer={row['peer']}")
+        assert same["id"] == row["id"]
+        assert len(shell.rows("conns", "--filter", "peer=127.0.0.7*")) == 2
+        assert len(shell.rows("conns", "--filter", "~127.0.0.7")) == 2
+    for word, expected in (("foo", "expected COLUMN=VALUE"), ("foo=1", "no column 'foo'")):
+        for command in ("conns", "workers", "tasks", "audit", "sessions", "metrics", "kick"):
+            done = shell.ssh(command, "--filter", word)
+            assert done.returncode == 2, (command, done)
+            assert expected in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_kick_all_of_one_address(shell):
+    sources = ["127.0.0.71"] * 5 + ["127.0.0.72"] * 2
+    with connections(shell.daemon, "echo", sources) as found:
+        for one in found:
+            echo(one)
+        words = ["kick", "--filter", "peer=127.0.0.71"]
+        assert shell.ssh(*words, role="observer").returncode == 126
+        rows = shell.rows(*words, role="operator")
+        assert len(rows) == 5 and {row["peer"].partition(":")[0] for row in rows} == {"127.0.0.71"}
+        for one in found[:5]:
+            assert one.recv(1) == b""
+        for one in found[5:]:
+            echo(one)
+        assert shell.rows(*words, role="operator") == []
+    done = shell.ssh("kick")
+    assert done.returncode == 2 and "expected a connection's id, or --filter" in done.stderr
+    last = [row for row in shell.audit() if row.get("command", "").startswith("kick --filter")]
+    assert [row["status"] for row in last[-4:]].count(0) >= 2
+
+
+def test_tasks_by_where_and_cancel_of_those_chosen(shell):
+    chosen = ["--filter", "where=shell_house.py*wait"]
+    shell.rows("cancel", *chosen)
+    until(shell, ["tasks", *chosen], lambda rows: not rows, "the end of what others left")
+    with connections(shell.daemon, "http", ["127.0.0.1"] * 4) as found:
+        for one in found:
+            begin(one, "/wait/60")
+        [row] = until(shell, ["tasks", "--by", "where", *chosen],
+                      lambda rows: rows and rows[0]["count"] == 4, "four waits")
+        assert 1 <= row["workers"] <= 2
+        until(shell, ["tasks", "--by", "where", *chosen],
+              lambda rows: rows[0]["oldest"] > row["oldest"], "an age that grows")
+        # Two operators at once: what one has cancelled, the other leaves out.
+        both = [shell.start("cancel", *chosen, "--json", role=role)
+                for role in ("operator", "admin")]
+        outputs = [process.communicate(timeout=30) for process in both]
+        assert [process.returncode for process in both] == [0, 0], outputs
+        until(shell, ["tasks", *chosen], lambda rows: not rows, "their end")
+    everything = shell.rows("tasks", "--all")
+    assert {row["coroutine"] for row in everything} >= {"HostWorker._live"}
+    assert not [row for row in shell.rows("tasks") if row["coroutine"] == "HostWorker._live"]

@@ -15,6 +15,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import errno
 import logging
 import socket
@@ -24,6 +25,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from apihour.private import accept_descriptor
+from apihour.rootlog import SERVER
 from apihour.scoreboard import Row
 
 if TYPE_CHECKING:
@@ -141,8 +143,11 @@ class Acceptor:
         self._timer: asyncio.TimerHandle | None = None
         self._attaching: set[asyncio.Future[Any]] = set()
         self._last_line = self._last_failure = -_LINE_EVERY
+        # Connections inherit it from the callback that accepts them.
+        self._context = contextvars.copy_context()
+        self._context.run(SERVER.set, name)
         self._family, self._type, self._proto = sock.family, sock.type, sock.proto
-        self._local = sock.getsockname()
+        self.local = sock.getsockname()
 
     def start(self) -> None:
         """Begin, or go on, accepting."""
@@ -181,7 +186,7 @@ class Acceptor:
     def _read(self) -> None:
         if not self._stopped and not self._reading:
             self._reading = True
-            self.loop.add_reader(self.sock.fileno(), self._readable)
+            self._context.run(self.loop.add_reader, self.sock.fileno(), self._readable)
 
     def _unread(self) -> None:
         if self._reading:
@@ -248,7 +253,7 @@ class Acceptor:
         sock.conn, sock.family, sock.type = None, self._family, self._type
         sock.setblocking(False)
         conn = self.table.add(
-            sock, self.name, self.server.protocol, peer, self._local, self._closed
+            sock, self.name, self.server.protocol, peer, self.local, self._closed
         )
         sock.conn = conn
         self.open += 1

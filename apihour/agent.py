@@ -8,13 +8,14 @@ Rules:
   generators, worked a slice at a time; between slices the loop has the interpreter.
 - Commands of the loop are handed to it with a deadline. When it does not answer, the
   caller learns for how long it has been blocked, and where.
-- Idle, it wakes twice a second: to watch the loop, and its parent.
+- Idle, it wakes five times a second: to watch the loop, and its parent.
 """
 
 from __future__ import annotations
 
 import asyncio
 import collections
+import functools
 import logging
 import os
 import selectors
@@ -27,6 +28,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from apihour import faults
+from apihour.blocking import BlockingLog
 from apihour.commands import built_in
 from apihour.commands.context import AgentContext, WorkerView
 from apihour.jobs import Job, LoopJob, check_arguments, failure, place_arguments, steps_of
@@ -106,6 +108,7 @@ class Agent:
         self.memory: dict[tuple[str, int], int] = {}
         self.tasks = TaskBook()
         self.watch = LoopWatch(worker)
+        self._blocking = BlockingLog(getattr(worker.log, "error_log", logging.getLogger()))
         self.ring = LogRing()
         self.selector = selectors.DefaultSelector()
         self.timers: list[tuple[float, Callable[[], None]]] = []
@@ -127,6 +130,14 @@ class Agent:
         self.catalogue.update(own)
         self.application = own
 
+    def listen(self) -> None:
+        """The application is up: its log records are kept too, and blocks of its loop told.
+
+        Not before: ``logging.basicConfig()`` does nothing when the root logger has a handler.
+        """
+        self.ring.attach(logging.getLogger())
+        self.watch.on_block = functools.partial(self._blocking.tell, self.worker.name)
+
     def start(self) -> None:
         """Open the socket and start the thread. Raises OSError when the socket cannot be made."""
         self._stack_fd = faults.register(self.worker.runtime, self.worker.pid)
@@ -143,7 +154,7 @@ class Agent:
             sock.setblocking(False)
         self.selector.register(listener, selectors.EVENT_READ, self._accept)
         self.selector.register(self._wake_out, selectors.EVENT_READ, self._woken)
-        self.ring.attach(logging.getLogger(), getattr(self.worker.log, "error_log", None))
+        self.ring.attach(getattr(self.worker.log, "error_log", None))
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:  # the thread inherits the mask: signals are the main thread's alone
             self._thread.start()

@@ -202,5 +202,6 @@ def format_peer(address: Any) -> str:
         host, port = address[0], address[1]
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     if isinstance(address, bytes):
-        return "@" + address.lstrip(b"\0").decode("ascii", "replace")
-    return str(address) if address else "unix"
+        address = "@" + address.lstrip(b"\0").decode("ascii", "replace")
+    # A client chooses the name of its own unix socket.
+    return "".join(c if c.isprintable() else "?" for c in str(address)) if address else "unix"

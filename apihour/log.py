@@ -15,6 +15,7 @@ from typing import Any
 from gunicorn.glogging import Logger
 
 from apihour.errors import ConfigurationError
+from apihour.rootlog import Fallback
 
 __all__ = ["HostLogger", "LostLines"]
 
@@ -47,9 +48,12 @@ class HostLogger(Logger):  # type: ignore[misc]
     """The default ``logger_class``."""
 
     lost_lines: LostLines
+    fallback: Fallback
 
     def setup(self, cfg: Any) -> None:
         """Set the handlers up as gunicorn does, then make each of them safe.
+
+        Without a logging configuration what nobody handles goes where the daemon's lines go.
 
         Raises ConfigurationError with one line.
         """
@@ -67,6 +71,9 @@ class HostLogger(Logger):  # type: ignore[misc]
             raise ConfigurationError(f"{_source(cfg)}: {_one_line(error)}") from error
         if not hasattr(self, "lost_lines"):
             self.lost_lines = LostLines()
+            self.fallback = Fallback(self.error_log)
+        self.fallback.install(
+            self.loglevel, bool(cfg.logconfig or cfg.logconfig_dict or cfg.logconfig_json))
         for logger in (self.error_log, self.access_log, logging.getLogger()):
             for handler in logger.handlers:
                 handler.handleError = self.lost_lines  # type: ignore[method-assign]

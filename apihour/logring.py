@@ -49,12 +49,16 @@ class LogRing(logging.Handler):
         while self._loggers:
             self._loggers.pop().removeHandler(self)
 
-    def emit(self, record: logging.LogRecord) -> None:
+    def keep(self, record: logging.LogRecord) -> None:
         """Keep one record."""
         self.records.append(Logged(
             next(self._numbers), record.created, record.levelno, record.name,
             self._text(record)[:_LENGTH],
         ))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep one record; when nobody else has a handler for it, it is printed as without."""
+        self.keep(record)
         last = logging.lastResort
         if last is not None and record.levelno >= last.level and self._is_alone(record.name):
             last.handle(record)

@@ -6,6 +6,7 @@ release moves one.
 
 from __future__ import annotations
 
+import contextvars
 import socket
 from asyncio.sslproto import SSLProtocol
 from typing import TYPE_CHECKING
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import Process
 
-__all__ = ["accept_descriptor", "pool_processes", "set_process_title", "shrink_tls_buffers"]
+__all__ = ["accept_descriptor", "context_of", "pool_processes", "set_process_title",
+           "shrink_tls_buffers"]
 
 
 def accept_descriptor(sock: socket.socket) -> tuple[int, object]:
@@ -27,6 +29,16 @@ def accept_descriptor(sock: socket.socket) -> tuple[int, object]:
     """
     accepted: tuple[int, object] = sock._accept()  # type: ignore[attr-defined]
     return accepted
+
+
+def context_of(callback: object) -> contextvars.Context | None:
+    """The context of an asyncio handle or task, where it can be asked.
+
+    Python 3.12 has ``get_context()``; before it the exception handler is called outside.
+    """
+    get = getattr(callback, "get_context", None)
+    found = get() if callable(get) else getattr(callback, "_context", None)
+    return found if isinstance(found, contextvars.Context) else None
 
 
 def shrink_tls_buffers(size: int) -> None:

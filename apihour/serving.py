@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from apihour.accept import Acceptor, Balance
 from apihour.errors import ConfigurationError, HookError
 from apihour.plugins import Server, ServerContext, StreamServer, is_shell
+from apihour.rootlog import SERVER
 
 if TYPE_CHECKING:
     from apihour.connections import ConnectionTable
@@ -137,13 +138,24 @@ class Serving:
     async def _receive(self, listener: Listener, loop: asyncio.AbstractEventLoop) -> None:
         # A duplicate: closing the transport must not close what the arbiter shares.
         sock = listener.sock.dup()
+        token = SERVER.set(self.name)  # what the loop reads it by has this context
         try:
             transport, _ = await loop.create_datagram_endpoint(
                 cast(Any, self.server).datagram, sock=sock
             )
         except Exception as error:  # the factory's: the socket is there already
             raise self._cannot_start(error) from error
+        finally:
+            SERVER.reset(token)
         self._datagrams.append(transport)
+
+    def listens_at(self, address: Any) -> bool:
+        """Whether a connection whose own end has that socket address came in here."""
+        return any(_covers(acceptor.local, address) for acceptor in self.acceptors)
+
+    def drives(self, protocol: object) -> bool:
+        """Whether that is the protocol of one of its datagram sockets."""
+        return any(transport.get_protocol() is protocol for transport in self._datagrams)
 
     def suspend(self, suspended: bool) -> None:
         """Leave new connections to other workers for now, or take them again."""
@@ -188,6 +200,13 @@ class Serving:
         for transport in self._datagrams:
             transport.close()
         await self.server.stop()
+
+
+def _covers(listener: Any, address: Any) -> bool:
+    """Whether a listener's socket address, perhaps one of all interfaces, is that of `address`."""
+    if not (isinstance(listener, tuple) and isinstance(address, tuple)):
+        return bool(listener == address)
+    return listener[1] == address[1] and listener[0] in (address[0], "0.0.0.0", "::")
 
 
 class AncestorServer:

@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import CodeType, FrameType
 from typing import Protocol
@@ -103,7 +103,7 @@ class LoopWatch:
     shorter one by chance; a follower (``slow -f``) quickens the pace so that all are.
     """
 
-    REST = 1.0  # seconds between questions when nobody looks: two wake-ups a second in all
+    REST = 0.4  # seconds between questions when nobody looks: a block of half a second is seen
     EAGER = 0.05  # seconds between questions and between looks while somebody does
 
     def __init__(self, worker: Watched, threshold: float = 0.1) -> None:
@@ -112,6 +112,7 @@ class LoopWatch:
         self.blocks: deque[Block] = deque(maxlen=200)
         self.seen = 0
         self.followers = 0
+        self.on_block: Callable[[Block], None] | None = None
         self.thread = threading.main_thread().ident or 0
         self.base: FrameType | None = None
         self._asked = 0.0
@@ -171,6 +172,8 @@ class LoopWatch:
         self.blocks.append(Block(time.time() - seconds, seconds, str(place or ""), lines))
         self.seen += 1
         self._stack = []
+        if self.on_block is not None:
+            self.on_block(self.blocks[-1])
 
     def follow(self) -> None:
         """Look closely from now on; :meth:`unfollow` ends it."""

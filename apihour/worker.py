@@ -30,6 +30,7 @@ from apihour.blame import blame_frames, is_user_code, user_traceback
 from apihour.channel import Channel
 from apihour.config import server_options
 from apihour.connections import ConnectionTable
+from apihour.crashes import CrashLog
 from apihour.errors import ApihourError, HookError
 from apihour.hooks import call_class, call_hook, hook_title, takes_sockets
 from apihour.listeners import Listener
@@ -138,6 +139,7 @@ class HostWorker(Worker):  # type: ignore[misc]
         set_process_title(f"worker {self.name} [{self.cfg.proc_name}]")
         self._reset_signals()
         self.sampler.install()
+        self._name_in_log()
         self._agent: Any = None
         try:
             self._agent = self._make_agent()
@@ -150,6 +152,14 @@ class HostWorker(Worker):  # type: ignore[misc]
             if self._agent is not None:
                 self._agent.stop()
         sys.exit(self.exit_code)
+
+    def _name_in_log(self) -> None:
+        """What the application logs, warns of and fails with goes to the log, with this name."""
+        fallback = getattr(self.log, "fallback", None)  # another logger class may have none
+        if fallback is not None:
+            fallback.worker = self.name
+        self._crashes = CrashLog(self, self.log.error_log)
+        self._crashes.install_in_process()
 
     def _reset_signals(self) -> None:
         signal.set_wakeup_fd(-1)
@@ -192,6 +202,7 @@ class HostWorker(Worker):  # type: ignore[misc]
                 self.report_failure(error)
                 return
             asyncio.set_event_loop(self.loop)
+            self._crashes.install_in_loop(self.loop)
             if self.cfg.debug:
                 self.loop.set_debug(True)
             for sig in BLOCKED:
@@ -298,6 +309,10 @@ class HostWorker(Worker):  # type: ignore[misc]
                 self.cfg.worker_connections, self.slot, self._terminators,
             )
         self.booted = True
+        if self._agent is not None:
+            self._agent.listen()
+        # An application's dictConfig() silences the loggers it does not name.
+        self.log.error_log.disabled = self.log.access_log.disabled = False
         # The arbiter minds heartbeats from now on, and an import may have taken long.
         self.beat = self.row.heartbeat = time.monotonic()
         self.row.accepting = 1.0

@@ -85,6 +85,9 @@ class ASGIServer:
         keepalive, linger = 75.0, 75.0
         if context is not None:
             self._name, self._logger = context.name, context.logger
+            if logging.getLogger("uvicorn").level == logging.NOTSET:
+                # A line per WebSocket is the access log's business.
+                logging.getLogger("uvicorn").setLevel(logging.WARNING)
             keepalive, linger = context.keepalive, context.linger
             self._hosting.access_log = self._hosting.access_log or context.access_log
         self._linger = linger if self._linger is None else self._linger

@@ -113,6 +113,7 @@ class SSHServer:
         """
         if context is not None:
             self.name, self.logger = context.name, context.logger
+            _quieten("asyncssh")
         loop = asyncio.get_running_loop()
         self._known = KnownNetworks(self._known_path(), self.logger)
         self._admission = Admission(self.limits, time.monotonic(), self._known)
@@ -323,3 +324,9 @@ def _require_asyncssh() -> None:
         raise ImportError(
             f"SSH is served by asyncssh, which cannot be imported ({error}): pip install asyncssh"
         ) from error
+
+
+def _quieten(name: str) -> None:
+    """Hosted, a library's lines per connection are no news: strangers would fill the log."""
+    if logging.getLogger(name).level == logging.NOTSET:
+        logging.getLogger(name).setLevel(logging.WARNING)

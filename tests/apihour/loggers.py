@@ -18,7 +18,9 @@ def loggers() -> Iterator[None]:
     phase of a test.
     """
     before = {name: logging.getLogger(name).level for name in _NAMES}
+    last, basic = logging.lastResort, logging.basicConfig
     yield
+    logging.lastResort, logging.basicConfig = last, basic
     for name in _NAMES:
         logger = logging.getLogger(name)
         logger.propagate = True

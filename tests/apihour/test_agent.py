@@ -338,7 +338,8 @@ def test_log_level_for_a_while(agent) -> None:
 
 
 def test_logs_past_and_followed(agent) -> None:
-    _, _, caller = agent
+    _, listening, caller = agent
+    listening.listen()
     logger = logging.getLogger("shop")
     logger.warning("first %d", 1)
     number = caller.send("logs", arguments={"follow": True, "logger": "shop"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import inspect
 import os
 import socket
@@ -20,6 +21,7 @@ from gunicorn.workers.base import Worker
 from apihour.arbiter import HostArbiter
 from apihour.private import (
     accept_descriptor,
+    context_of,
     pool_processes,
     set_process_title,
     shrink_tls_buffers,
@@ -41,6 +43,14 @@ async def test_the_buffers_of_asyncios_tls(monkeypatch: pytest.MonkeyPatch) -> N
     loop = asyncio.get_running_loop()
     made = SSLProtocol(loop, asyncio.Protocol(), context, loop.create_future(), server_side=True)
     assert len(made.get_buffer(-1)) == len(made.get_buffer(100_000)) == 5000
+
+
+async def test_the_context_of_a_handle() -> None:
+    variable: contextvars.ContextVar[int] = contextvars.ContextVar("variable")
+    variable.set(5)
+    context = context_of(asyncio.get_running_loop().call_later(0, lambda: None))
+    assert context is not None and context[variable] == 5
+    assert context_of(None) is None
 
 
 def test_the_processes_of_a_pool() -> None:

@@ -97,6 +97,10 @@ class Exchange:
         """Its handler has answered: what is still to come is for nobody."""
         self.answered = True
 
+    def named(self) -> tuple[str, str]:
+        """Method and target."""
+        return self.message.method, self.message.path
+
     def log(self, log: AccessLog, status: int, size: int, now: float) -> None:
         """Enter the exchange into the access log."""
         message = self.message

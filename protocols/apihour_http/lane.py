@@ -296,8 +296,8 @@ class Lane(Intake):
         seconds = now - exchange.arrived
         server.counters.answered(status, seconds)
         if seconds > server.slow and self.detour != UPGRADED:
-            message = exchange.message
-            server.counters.note_slow(message.method, message.path, seconds)
+            method, target = exchange.named()
+            server.counters.note_slow(method, target, seconds)
         if server.log is not None:
             exchange.log(server.log, status, size, now)
         self.current = None

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from apihour_http.access import AccessLog
 from apihour_http.errors import BadRequest, HTTPError
 from apihour_http.head import HeadChecker
+from apihour_http.hosting import Host
 from apihour_http.intake import LARGE, REPEATABLE
 from apihour_http.lane import Lane
 from apihour_http.options import Options
@@ -39,12 +40,14 @@ __all__ = ["HTTPServer"]
 # The host's names of its --limit-request-* options, and ours.
 _LIMITS = {"line": "max_line", "fields": "max_fields", "field_size": "max_field"}
 _KEEPALIVE = 75.0
+_NO_ROUTE: Match = ({}, {})
 
 
 class HTTPServer:
     """Serves `routes`, and what they do not claim from `app`.
 
-    `app` is an ``aiohttp.web.Application`` or ``web.Server``. Options are the fields of
+    `app` is an ``aiohttp.web.Application`` or ``web.Server``, or has the shape of
+    :class:`apihour_http.hosting.Host`. Options are the fields of
     :class:`apihour_http.options.Options`. Raises ValueError for an unknown option or one
     out of range, TypeError when there is nothing to serve.
     """
@@ -107,9 +110,7 @@ class HTTPServer:
         self._start_log(context)
         self._freeze()
         if self.app is not None:
-            from apihour_http.aiohttp_lane import AppHost
-
-            self.app_host = AppHost(self.app)
+            self.app_host = _host_of(self.app)
             await self.app_host.start(
                 self.container, self.logger, bool(getattr(context, "debug", False)))
         self._tick()
@@ -259,6 +260,8 @@ class HTTPServer:
         if len(target) > self.options.max_line:
             raise BadRequest("the request target is too long", 414)
         target = self.checker.check_target(method, target)
+        if self.routes is None:
+            return _NO_ROUTE
         return (self._everywhere, {}) if target == b"*" else self._router.resolve(target)
 
     def stand_in(self, method: bytes, methods: Methods) -> Endpoint | None:
@@ -317,6 +320,15 @@ class HTTPServer:
         record["websockets"] = sum(lane.is_websocket() for lane in self.lanes)
         record["draining"] = len(self.lanes) if self.draining else 0
         return record
+
+
+def _host_of(app: Any) -> Any:
+    """What runs `app`: itself, when it has the shape of a host."""
+    if isinstance(app, Host):
+        return app
+    from apihour_http.aiohttp_lane import AppHost
+
+    return AppHost(app)
 
 
 def _not_found(request: Request) -> Any:

@@ -1,4 +1,4 @@
-"""What the asgi plugin takes, and what it says when uvicorn is missing."""
+"""What the asgi plugin takes, and what it refuses."""
 
 import functools
 import subprocess
@@ -63,20 +63,30 @@ def test_refuses_what_cannot_be_called():
         ASGIServer("main:app")
 
 
-@pytest.mark.parametrize("code", [
-    # No trace of the core, nor of uvicorn before it is needed.
-    "import sys, apihour_asgi, apihour_asgi.adapter as a\n"
-    "async def app(scope, receive, send): pass\n"
-    "assert a.plugin.accepts(app, 'stream')\n"
-    "assert not {'apihour', 'uvicorn'} & set(sys.modules), 'imported too much'\n"
-    "a.plugin.adapt(app, 'stream')\n"
-    "assert 'apihour' not in sys.modules",
-    "import sys; sys.modules['uvicorn'] = None\n"
-    "import apihour_asgi.adapter as a\n"
-    "async def app(scope, receive, send): pass\n"
-    "try: a.plugin.adapt(app, 'stream')\n"
-    "except ImportError as error: assert \"pip install 'apihour[asgi]'\" in str(error), error\n"
-    "else: raise SystemExit('no ImportError')",
-], ids=["isolated", "without uvicorn"])
-def test_imports(code):
+@pytest.mark.parametrize(("options", "error"), [
+    ({"lifespan": "sometimes"}, "option lifespan='sometimes': expected auto, on or off"),
+    ({"ws_max_siz": 1}, "option 'ws_max_siz': expected one of access_log, .*write_timeout"),
+    ({"max_body": 1}, "option 'max_body': expected one of"),  # it would mean nothing
+    ({"budget": 0}, "option budget=0: expected at least 1"),
+])
+def test_refuses_options(options, error):
+    with pytest.raises((TypeError, ValueError), match=error):
+        ASGIServer(asgi, **options)
+
+
+def test_without_a_plugin_that_speaks_http(monkeypatch):
+    monkeypatch.setattr("apihour_asgi.server.entry_points", lambda **names: [])
+    with pytest.raises(ImportError, match="expected a plugin named http"):
+        ASGIServer(asgi)
+
+
+def test_imports():
+    """No trace of the core, nor of another plugin before it is needed."""
+    code = (
+        "import sys, apihour_asgi, apihour_asgi.adapter as a\n"
+        "async def app(scope, receive, send): pass\n"
+        "assert a.plugin.accepts(app, 'stream')\n"
+        "assert not {'apihour', 'apihour_http', 'websockets'} & set(sys.modules), 'too much'\n"
+        "a.plugin.adapt(app, 'stream')\n"
+        "assert not {'apihour', 'uvicorn', 'aiohttp', 'websockets'} & set(sys.modules)")
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,257 @@
+"""An answer on its way: start, body, trailers, in that order, framed by RFC 9112 6.
+
+Rules:
+
+- Nothing is sent before the first body message (ASGI HTTP, "Response Start"): until then a
+  failing application is answered 500, and a body that is all there gets its length.
+- What the application declared is what it must send: more or less than its Content-Length is
+  its error, and ends the connection when part of it is out.
+- Once its last byte is written the answer is the connection's to count and to log; what the
+  application does after that holds up nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from time import time
+from typing import TYPE_CHECKING, Any
+
+from apihour_asgi.head import BODILESS, CLOSE, Declared, declare, status_line
+
+if TYPE_CHECKING:
+    from apihour_asgi.connected import Connected
+
+__all__ = ["DONE", "SENDING", "STARTED", "WAITING", "Answer", "ClientGone"]
+
+# No start yet; a start that waits for its body; the head is out; trailers are due; complete.
+WAITING, STARTED, SENDING, TRAILERS, DONE = range(5)
+# How the end of a body is told.
+NOTHING, LENGTH, CHUNKED, UNTIL_CLOSE = range(4)
+# Bodies from this size on (bytes) are not copied to stand behind their head.
+_JOINED = 16384
+
+
+class ClientGone(ConnectionError):
+    """Raised by ``send`` when the client has left (ASGI HTTP 2.4)."""
+
+
+class Answer:
+    """What every exchange has: its request's facts, and the answer to it."""
+
+    __slots__ = (
+        "answered", "arrived", "declared", "due", "event", "failure", "framing", "gone",
+        "has_body", "head_only", "hosted", "is_complete", "keep", "lane", "left", "message",
+        "modern", "size", "state", "status", "trailers", "websocket",
+    )
+
+    prefix = "http.response."
+    """What the messages of an answer are called."""
+
+    def __init__(self, hosted: Connected, scope: dict[str, Any], arrived: float,
+                 keep: bool, modern: bool) -> None:
+        self.hosted = hosted
+        self.lane = hosted.lane
+        self.message = scope
+        self.arrived = arrived
+        self.keep = keep
+        self.modern = modern
+        self.has_body = self.websocket = self.is_complete = self.answered = self.gone = False
+        self.left = 0
+        self.failure: Any = None
+        self.state = WAITING
+        self.status = 0
+        self.size = 0
+        self.event: asyncio.Event | None = None
+
+    def named(self) -> tuple[str, str]:
+        """Method and target, for those who look."""
+        scope = self.message
+        path = scope["raw_path"].decode("ascii", "replace")
+        query = scope["query_string"].decode("ascii", "replace")
+        return scope.get("method", "GET"), f"{path}?{query}" if query else path
+
+    def log(self, log: Any, status: int, size: int, now: float) -> None:
+        """Enter the exchange into the access log."""
+        method, target = self.named()
+        headers = dict(self.message["headers"])
+        referer, agent = headers.get(b"referer"), headers.get(b"user-agent")
+        log.add((
+            time(), self.lane.remote(), method, target, f"HTTP/{self.message['http_version']}",
+            status, size, now - self.arrived, referer and referer.decode("latin-1"),
+            agent and agent.decode("latin-1"),
+        ))
+
+    # -- what the application sends
+
+    def advance(self, message: Any) -> None:
+        """Take one message of the answer. Raises RuntimeError for one out of its order."""
+        kind, state = message["type"], self.state
+        if state == WAITING:
+            if kind != self.prefix + "start":
+                raise self._unexpected(kind, "start")
+            self._start(message)
+        elif state == DONE:
+            raise RuntimeError(f"{kind!r} after the answer was complete: expected nothing more")
+        elif state == TRAILERS:
+            if kind != self.prefix + "trailers":
+                raise self._unexpected(kind, "trailers")
+            self._trailers(message)
+        elif kind != self.prefix + "body":
+            raise self._unexpected(kind, "body")
+        else:
+            self._body(message.get("body", b""), message.get("more_body", False))
+
+    def _unexpected(self, kind: str, expected: str) -> RuntimeError:
+        return RuntimeError(f"message {kind!r}: expected '{self.prefix}{expected}'")
+
+    def _start(self, message: Any) -> None:
+        status = message["status"]
+        status_line(status)
+        self.declared: Declared = declare(message.get("headers", ()))
+        self.status = int(status)
+        self.trailers: list[Any] | None = [] if message.get("trailers") else None
+        self.head_only = self.message.get("method") == "HEAD"
+        self.state = STARTED
+
+    def _body(self, body: Any, more: bool) -> None:
+        head = b""
+        size = len(body)
+        if self.state == STARTED:
+            head = self._head(size, more)
+        framing = self.framing
+        if framing == NOTHING:
+            body = b""
+        elif framing == LENGTH:
+            if size > self.due or (size < self.due and not more):
+                raise RuntimeError(
+                    f"a body of {self.size + size} bytes{' so far' if more else ''}: expected "
+                    f"{self.size + self.due}, its Content-Length")
+            self.due -= size
+        elif framing == CHUNKED:
+            body = b"%x\r\n%b\r\n" % (size, body) if size else b""
+            if not more and self.trailers is None:
+                body += b"0\r\n\r\n"
+        if framing:
+            self.size += size
+        self.state = SENDING
+        if head and len(body) < _JOINED:
+            self.lane.write(head + body if body else head)
+        else:
+            if head:
+                self.lane.write(head)
+            if body:
+                self.lane.write(body)
+        if not more:
+            if self.trailers is None:
+                self.finish()
+            else:
+                self.state = TRAILERS
+
+    def _trailers(self, message: Any) -> None:
+        assert self.trailers is not None
+        self.trailers.extend(message.get("headers", ()))
+        if message.get("more_trailers", False):
+            return
+        if self.framing == CHUNKED:
+            self.lane.write(b"0\r\n%b\r\n" % declare(self.trailers).lines)
+        self.finish()
+
+    # -- the head, once the first of the body is known
+
+    def _head(self, size: int, more: bool) -> bytes:
+        declared, status = self.declared, self.status
+        parts = [status_line(status), declared.lines]
+        if not declared.dated:
+            parts.append(self.hosted.host.date())
+        length = declared.length
+        if self.head_only or status in BODILESS:
+            self.framing = NOTHING
+            if status == 204:
+                length = None  # RFC 9110 8.6
+        elif length is not None and not declared.chunked:
+            self.framing, self.due = LENGTH, length
+            if size > length or (size < length and not more):
+                # Judged before anything is sent: the client still gets a whole answer.
+                raise RuntimeError(f"a body of {size} bytes: expected {length}, its Content-Length")
+        elif not more and self.trailers is None and not declared.chunked:
+            self.framing, self.due = LENGTH, size
+            length = size
+        elif self.modern:
+            self.framing = CHUNKED
+            length = None
+            parts.append(b"transfer-encoding: chunked\r\n")
+        else:
+            self.framing = UNTIL_CLOSE
+            self.keep = False
+            length = None
+        if length is not None:
+            parts.append(b"content-length: %d\r\n" % length)
+        parts.append(self._connection())
+        return b"".join(parts)
+
+    def _connection(self) -> bytes:
+        """The end of the head: whether the connection stays (RFC 9112 9.3, 9.6)."""
+        lane = self.lane
+        if self.keep and (self.declared.close or self.is_too_long_to_discard()
+                          or (lane.server.draining and lane.is_last())):
+            self.keep = False
+        if not self.keep:
+            return CLOSE + b"\r\n"
+        return b"\r\n" if self.modern else b"connection: keep-alive\r\n\r\n"
+
+    def is_too_long_to_discard(self) -> bool:
+        """Whether to close after an answer that comes now, for what of the body is to come."""
+        return False
+
+    # -- the end
+
+    def is_settled(self) -> bool:
+        """Whether nothing more is due: it was answered, or nobody is there to be answered."""
+        return self.state == DONE or self.gone or self.failure is not None
+
+    def finish(self) -> None:
+        """The answer is complete: the connection goes on."""
+        self.state = DONE
+        self.wake()
+        self.lane.hosted_done(self, self.status, self.size)
+
+    def wake(self) -> None:
+        """Let whoever waits look again."""
+        if self.event is not None:
+            self.event.set()
+
+    async def wait(self) -> None:
+        """Wait until something changes."""
+        if self.event is None:
+            self.event = asyncio.Event()
+        self.event.clear()
+        await self.event.wait()
+
+    def reply(self, status: int, text: str) -> None:
+        """Answer by ourselves, in plain text; the connection closes after it."""
+        self.keep = False
+        self.state = WAITING
+        self._start({"status": status,
+                     "headers": [(b"content-type", b"text/plain; charset=utf-8")]})
+        self._body(text.encode(), False)
+
+    def break_off(self) -> None:
+        """End an answer that will not be complete: its client must be able to tell."""
+        self.state = DONE
+        self.keep = False
+        self.wake()
+        if self.framing == UNTIL_CLOSE:
+            self.lane.abort()
+        self.lane.hosted_done(self, self.status, self.size)
+
+    def fall_short(self) -> None:
+        """The application is done and the answer is not."""
+        if self.state == DONE or self.lane.transport is None:
+            return
+        if self.state in (WAITING, STARTED):
+            if self.failure is not None:
+                self.reply(self.failure.status, f"{self.failure.detail}\n")
+            else:
+                self.reply(500, "Internal Server Error")
+        else:
+            self.break_off()

@@ -1,0 +1,170 @@
+"""One connection as its ASGI application sees it: scopes, and what happens to the socket.
+
+Rules:
+
+- The connection (apihour_http's) judges heads, keeps deadlines and the order of answers; here
+  what it says becomes ASGI, and back. Neither imports the other: see ``host.py``.
+- What every request of a connection has in common is made once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+from apihour_asgi.exchange import Exchange
+
+if TYPE_CHECKING:
+    from apihour_asgi.host import ASGIHost
+
+__all__ = ["Connected"]
+
+_HTTP = {"version": "3.0", "spec_version": "2.4"}
+_ORIGIN = ord("/")
+_METHODS = {name.encode(): name for name in
+            ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")}
+
+Fields = list[tuple[bytes, bytes]]
+
+
+class Connected:
+    """The application's side of one connection; `lane` is the connection."""
+
+    __slots__ = ("_client", "_event", "_fields", "_headers", "_is_tls", "_server", "current",
+                 "host", "lane")
+
+    def __init__(self, host: ASGIHost, lane: Any) -> None:
+        self.host = host
+        self.lane = lane
+        self.current: Any = None
+        self._event: asyncio.Event | None = None
+        self._fields: Fields | None = None
+        self._headers: Fields = []
+        transport = lane.transport
+        self._is_tls = bool(transport.get_extra_info("sslcontext"))
+        self._server = _address(transport.get_extra_info("sockname"))
+        # The peer the core knows (PROXY protocol) is the client, not the proxy's socket.
+        peer = getattr(lane.conn, "peer_address", None) or transport.get_extra_info("peername")
+        self._client = _address(peer) if isinstance(peer, tuple) else None
+
+    # -- what the connection asks
+
+    def exchange(
+        self, method: bytes, target: bytes, fields: Fields, keep: bool, modern: bool,
+        length: int, upgrade: bool, arrived: float,
+    ) -> Any:
+        """The exchange of a head that was judged; `length` is -1 for a chunked body."""
+        scope = self._scope(target, fields, modern)
+        if upgrade and method == b"GET" and self.host.websockets is not None and _is_websocket(
+            self._headers
+        ):
+            return self.host.websockets.exchange(self, scope, arrived, keep, self._is_tls)
+        scope["type"] = "http"
+        scope["asgi"] = _HTTP.copy()
+        scope["method"] = _METHODS.get(method) or method.decode("ascii")
+        scope["scheme"] = "https" if self._is_tls else "http"
+        if modern and any(name == b"te" and b"trailers" in value for name, value in self._headers):
+            scope["extensions"] = {"http.response.trailers": {}}
+        made = Exchange(self, scope, arrived, keep, modern)
+        if length:
+            made.expect_body(length, modern and any(name == b"expect" for name, _ in self._headers))
+        return made
+
+    def repeat(self, message: dict[str, Any], arrived: float) -> Exchange:
+        """The exchange of a request that says what `message` said; it has no body."""
+        scope = message.copy()
+        scope["asgi"] = _HTTP.copy()
+        scope["headers"] = self._headers.copy()
+        scope["state"] = self.host.state.copy()
+        made = Exchange(self, scope, arrived, True, True)
+        made.is_complete = True
+        return made
+
+    def _scope(self, target: bytes, fields: Fields, modern: bool) -> dict[str, Any]:
+        if fields is not self._fields:
+            # RFC 9110 5.5: a value has no white space around it.
+            self._headers = [(name.lower(), value.rstrip(b" \t")) for name, value in fields]
+            self._fields = fields
+        if target[0] != _ORIGIN or b"#" in target:
+            target = _origin(target)
+        raw, _, query = target.partition(b"?")
+        path = raw.decode("ascii")
+        if "%" in path:
+            path = unquote(path)
+        root = self.host.root_path
+        if root:
+            path, raw = root + path, root.encode("ascii") + raw
+        return {
+            "http_version": "1.1" if modern else "1.0",
+            "server": self._server, "client": self._client,
+            "root_path": root, "path": path, "raw_path": raw, "query_string": query,
+            "headers": self._headers.copy(), "state": self.host.state.copy(),
+        }
+
+    def serve(self, exchange: Any) -> Any:
+        """The coroutine that runs the application for one exchange."""
+        return exchange.run()
+
+    # -- what the connection tells
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of an accepted WebSocket."""
+        self.current.data_received(data)
+
+    def input_ended(self) -> None:
+        """The client sends no more, but may read."""
+        if self.current is not None:
+            self.current.input_ended()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client is gone."""
+        if self.current is not None:
+            self.current.lost()
+            self.current = None
+        self.resume_writing()
+
+    def announce_close(self) -> None:
+        """Draining: heads are made at the last moment, and say so by themselves."""
+
+    def goodbye(self) -> None:
+        """Draining: an accepted WebSocket is closed with 1012."""
+        self.current.goodbye()
+
+    def pause_writing(self) -> None:
+        """The client does not read."""
+        if self._event is not None:
+            self._event.clear()
+
+    def resume_writing(self) -> None:
+        """The client reads on."""
+        if self._event is not None:
+            self._event.set()
+
+    async def writable(self) -> None:
+        """Wait until the client reads on, or is gone."""
+        if self._event is None:
+            self._event = asyncio.Event()
+        await self._event.wait()
+
+
+def _address(name: Any) -> tuple[str, int | None] | None:
+    """A socket's name as ASGI has it: host and port, or a path and None."""
+    if isinstance(name, tuple):
+        return str(name[0]), int(name[1])
+    return (name, None) if isinstance(name, str) and name else None
+
+
+def _is_websocket(headers: Fields) -> bool:
+    return any(n == b"upgrade" and v.lower() == b"websocket" for n, v in headers)
+
+
+def _origin(target: bytes) -> bytes:
+    """The origin form of a target that was found acceptable (RFC 9112 3.2)."""
+    target = target.partition(b"#")[0]
+    if target[:1] in (b"/", b"*"):
+        return target
+    rest = target.partition(b"://")[2]
+    cut = min((at for at in (rest.find(b"/"), rest.find(b"?")) if at >= 0), default=len(rest))
+    rest = rest[cut:]
+    return rest if rest.startswith(b"/") else b"/" + rest

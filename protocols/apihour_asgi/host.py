@@ -1,0 +1,74 @@
+"""The ASGI application behind a server of HTTP: what all its connections share.
+
+Rules:
+
+- The server of HTTP calls ``start``, ``connect`` and ``stop``, and what ``connect`` returns
+  (``connected.py``); it is the one that takes any object of that shape for an application
+  (``apihour_http.hosting``). So neither package imports the other.
+- Requests get a copy of the lifespan's state; the application's tasks are kept until they end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from email.utils import formatdate
+from time import time
+from typing import Any
+
+from apihour_asgi.connected import Connected
+from apihour_asgi.lifespan import Application, Lifespan, Mode
+
+__all__ = ["ASGIHost"]
+
+
+class ASGIHost:
+    """Runs one application in this loop, and connects it to connections."""
+
+    def __init__(self, app: Application, lifespan: Mode, root_path: str, websockets: Any) -> None:
+        self.app = app
+        self.root_path = root_path
+        self.websockets = websockets
+        self.logger = logging.getLogger("apihour_asgi")
+        self.tasks: set[Any] = set()
+        self._mode: Mode = lifespan
+        self._lifespan: Lifespan | None = None
+        self.state: dict[str, Any] = {}
+        self._second = 0
+        self._date = b""
+
+    async def start(self, container: Any, logger: logging.Logger, debug: bool) -> None:
+        """Run the application's startup. Raises what it raises, or LifespanError."""
+        self.logger = logger
+        lifespan = Lifespan(self.app, self._mode, logger)
+        await lifespan.startup()
+        self._lifespan = lifespan
+        self.state = lifespan.state
+
+    def connect(self, lane: Any) -> Connected:
+        """The application's side of one connection."""
+        return Connected(self, lane)
+
+    async def wait_idle(self) -> None:
+        """Return when no task of the application is left: those behind an answer too."""
+        while self.tasks:
+            await asyncio.wait(self.tasks)
+
+    async def stop(self) -> None:
+        """Cancel what is running, then run the shutdown. Raises what that raises."""
+        tasks = list(self.tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        lifespan, self._lifespan = self._lifespan, None
+        if lifespan is not None:
+            await lifespan.shutdown()
+
+    def date(self) -> bytes:
+        """The Date field of this second (RFC 9110 6.6.1)."""
+        now = int(time())
+        if now != self._second:
+            self._second = now
+            self._date = f"date: {formatdate(now, usegmt=True)}\r\n".encode()
+        return self._date

@@ -1,0 +1,418 @@
+"""WebSockets (RFC 6455) of an ASGI application; the library ``websockets`` makes the frames.
+
+Rules:
+
+- A flood of frames, empty ones too, has a budget per turn of the loop: what is over waits, and
+  reading with it. So does what the application has not received, and what pongs the client
+  has not read: neither can grow our memory.
+- Closing is a handshake (RFC 6455 7.1.1): after our close frame input is read on until the
+  client's, for ten seconds at most; a frame that breaks the protocol ends it at once.
+- A client that is silent for two intervals of pings is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from apihour_asgi.answer import DONE, WAITING, Answer, ClientGone
+from apihour_asgi.exchange import run
+from apihour_asgi.head import declare
+
+if TYPE_CHECKING:
+    from apihour_asgi.connected import Connected
+
+__all__ = ["WebSocket", "WebSockets"]
+
+# Bytes fed to the parser at a stretch, and frames taken in one turn of the loop.
+_SLICE = 1024
+_FRAMES = 64
+# Messages, and bytes of them, that wait for an application which does not receive.
+_MESSAGES = 32
+_HIGH_WATER = 65536
+# Seconds for the answer to a close frame.
+_CLOSE_TIMEOUT = 10.0
+# RFC 6455 7.4.1, and the registry of close codes: the service restarts, come back.
+_RESTART = 1012
+_PING_TIMEOUT = 1011
+_ABNORMAL = 1006
+_NO_STATUS = 1005
+
+
+@dataclass(frozen=True)
+class WebSockets:
+    """What the WebSockets of one server are: limits in bytes, times in seconds."""
+
+    max_size: int = 16 * 1024 * 1024
+    ping_interval: float | None = 20.0
+    deflate: bool = True
+
+    def exchange(self, hosted: Connected, scope: dict[str, Any], arrived: float, keep: bool,
+                 is_tls: bool) -> WebSocket:
+        """The exchange of a request for a WebSocket."""
+        subprotocols = [
+            token.strip() for name, value in scope["headers"]
+            if name == b"sec-websocket-protocol" for token in value.decode("latin-1").split(",")]
+        scope.update(
+            type="websocket", asgi={"version": "3.0", "spec_version": "2.4"},
+            scheme="wss" if is_tls else "ws", subprotocols=subprotocols,
+            extensions={"websocket.http.response": {}})
+        return WebSocket(hosted, scope, arrived, keep, self)
+
+
+class WebSocket(Answer):
+    """One WebSocket, from the request for it to its end."""
+
+    __slots__ = (
+        "_beat", "_begun", "_code", "_data", "_due_pong", "_ended", "_heard", "_inbox", "_kept",
+        "_next", "_options", "_parts", "_protocol", "_pump", "_reason", "_response", "_text",
+        "accepted", "closing",
+    )
+
+    prefix = "websocket.http.response."
+
+    def __init__(self, hosted: Connected, scope: dict[str, Any], arrived: float, keep: bool,
+                 options: WebSockets) -> None:
+        super().__init__(hosted, scope, arrived, keep, modern=True)
+        self.websocket = True
+        self._options = options
+        self._inbox: deque[dict[str, Any]] = deque([{"type": "websocket.connect"}])
+        self._kept = 0
+        self._protocol, self._response = _handshake(scope, options)
+        self.accepted = False
+        self.closing = False
+        self._ended = False  # the connection is over: what is in the inbox is the last
+        self._parts = bytearray()
+        self._text = False
+        self._begun = False
+        self._data = b""
+        self._next = 0
+        self._pump: asyncio.Handle | None = None
+        self._beat: asyncio.TimerHandle | None = None
+        self._heard = self._due_pong = False
+
+    async def run(self) -> None:
+        """Shake hands, run the application, see to the end of it."""
+        hosted = self.hosted
+        hosted.current = self
+        response = self._response
+        if response.status_code != 101:
+            self.reply(response.status_code, bytes(response.body).decode())
+            return
+        try:
+            await run(self)
+            await self._finished()
+        finally:
+            if self._beat is not None:
+                self._beat.cancel()
+            if self._pump is not None:
+                self._pump.cancel()
+            self._pump = self._beat = None
+
+    async def _finished(self) -> None:
+        """After the application: close what it left open, and wait for the client to agree."""
+        if not self.accepted:
+            return
+        if not self.closing:
+            self._close(1000, "")
+        try:
+            async with asyncio.timeout(_CLOSE_TIMEOUT):
+                while not self._ended:
+                    await self.wait()
+        except TimeoutError:
+            self.lane.abort()
+        self.state = DONE
+        self.lane.hosted_done(self, 101, self.size)
+
+    def is_settled(self) -> bool:
+        """Whether nothing more is due; an accepted WebSocket may just be left."""
+        return self.accepted or super().is_settled()
+
+    def fall_short(self) -> None:
+        """The application is done: without a word it was, it is refused."""
+        if self.accepted:
+            return
+        super().fall_short()
+
+    # -- what the connection tells
+
+    def complete(self) -> None:
+        """The request has ended."""
+        self.is_complete = True
+
+    def fail(self, error: Any) -> None:
+        """The request is broken: it has no body, so that nothing of it is."""
+        self.failure = error
+
+    def lost(self) -> None:
+        """The client is gone."""
+        self.gone = True
+        self._end(_ABNORMAL, "")
+
+    def input_ended(self) -> None:
+        """Half of a WebSocket is none (RFC 6455 7.1.4)."""
+        self._end(_ABNORMAL, "")
+        self.gone = True
+        self.lane.close()
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of frames."""
+        self._heard = True
+        if self._next < len(self._data):
+            data = self._data[self._next:] + data
+        self._data, self._next = data, 0
+        if self._pump is None:
+            self._take()
+
+    def goodbye(self) -> None:
+        """The server leaves: close with 1012; the application sees its client leave."""
+        if not self.closing:
+            self._close(_RESTART, "service restart")
+            self._put({"type": "websocket.disconnect", "code": _RESTART,
+                       "reason": "service restart"})
+
+    # -- frames
+
+    def _take(self) -> None:
+        """Take frames, until the budget of this turn or the room for them is used up."""
+        self._pump = None
+        budget = _FRAMES
+        protocol, lane = self._protocol, self.lane
+        while self._next < len(self._data) and budget > 0 and not self._is_full():
+            piece = self._data[self._next:self._next + _SLICE]
+            self._next += _SLICE
+            protocol.receive_data(piece)
+            frames = protocol.events_received()
+            budget -= len(frames)
+            for frame in frames:
+                self._frame(frame)
+            self._write()
+            if protocol.close_sent is not None and not self.closing:
+                self._broken()
+            if self._ended:
+                self._data = b""
+                return
+        if self._next >= len(self._data):
+            self._data, self._next = b"", 0
+            if not self._is_full():
+                lane.resume_payload()
+                return
+        elif budget <= 0:
+            self._pump = lane.loop.call_soon(self._take)
+        lane.pause_payload()
+
+    def _is_full(self) -> bool:
+        """Whether more frames have to wait: for the application, or for the client to read."""
+        if self.closing:
+            return False
+        return (self._kept > _HIGH_WATER or len(self._inbox) >= _MESSAGES
+                or self.lane.write_paused)
+
+    def _go_on(self) -> None:
+        """There may be room again."""
+        if self.accepted and self._pump is None and not self._ended and not self._is_full():
+            self._take()
+
+    def _frame(self, frame: Any) -> None:
+        opcode = int(frame.opcode)
+        if opcode <= 2:
+            if opcode:
+                self._text = opcode == 1
+            self._piece(frame)
+        elif opcode == 8:
+            received = self._protocol.close_rcvd
+            self._end(received.code, received.reason)
+        elif opcode == 10:
+            self._due_pong = False
+
+    def _piece(self, frame: Any) -> None:
+        """A frame of a message; its pieces are joined as they come (many may be empty)."""
+        data: Any = frame.data
+        if not frame.fin or self._begun:
+            self._parts += data
+            self._begun = not frame.fin
+            if not frame.fin:
+                return
+            data = bytes(self._parts)
+            self._parts = bytearray()
+        if self.closing:
+            return
+        message: dict[str, Any]
+        if self._text:
+            try:
+                message = {"type": "websocket.receive", "text": str(data, "utf-8")}
+            except UnicodeDecodeError as error:
+                self._protocol.fail(1007, f"{error.reason} at position {error.start}")
+                return
+        else:
+            message = {"type": "websocket.receive", "bytes": bytes(data)}
+        self._kept += len(data)
+        self._put(message)
+
+    def _put(self, message: dict[str, Any]) -> None:
+        self._inbox.append(message)
+        self.wake()
+
+    def _write(self) -> None:
+        data = b"".join(self._protocol.data_to_send())
+        if data and self.lane.transport is not None:
+            self.size += len(data)
+            self.lane.write(data)
+
+    def _broken(self) -> None:
+        """The library has failed the connection, and said why in its close frame."""
+        sent = self._protocol.close_sent
+        self._end(sent.code, sent.reason)
+
+    def _end(self, code: int, reason: str) -> None:
+        """The closing handshake is over, or the connection is: nothing more will come."""
+        if self._ended:
+            return
+        self._ended = True
+        if not self.closing:
+            self._inbox.append({"type": "websocket.disconnect", "code": code, "reason": reason})
+        self.closing = True
+        self._write()
+        self.wake()
+        if self.accepted:
+            self.lane.close_discarding()
+
+    def _close(self, code: int, reason: str) -> None:
+        """Send a close frame, and read on for the client's."""
+        self.closing = True
+        self._protocol.send_close(code, reason)
+        self._write()
+        self._go_on()
+        self.lane.loop.call_later(_CLOSE_TIMEOUT, self._give_up)
+
+    def _give_up(self) -> None:
+        if not self._ended:
+            self._ended = True
+            self.wake()
+            self.lane.abort()
+
+    def _ping(self) -> None:
+        """A ping each interval; no sign of life between two of them, and the client is gone."""
+        interval = self._options.ping_interval
+        if self.closing or interval is None:
+            return
+        # While reading is paused we would not hear it.
+        if self._due_pong and not self._heard and not self.lane.paused:
+            self._protocol.fail(_PING_TIMEOUT, "keepalive ping timeout")
+            self._write()
+            self._broken()
+            return
+        self._heard = False
+        self._due_pong = True
+        self._protocol.send_ping(b"")
+        self._write()
+        self._beat = self.lane.loop.call_later(interval, self._ping)
+
+    # -- what the application is given
+
+    async def receive(self) -> dict[str, Any]:
+        """The next message. Once it was a disconnect, again that one."""
+        inbox = self._inbox
+        while not inbox:
+            if self.gone or self._ended or self.state == DONE:
+                return {"type": "websocket.disconnect", "code": _ABNORMAL, "reason": ""}
+            await self.wait()
+        message = inbox.popleft()
+        kind = message["type"]
+        if kind == "websocket.receive":
+            data = message.get("bytes")
+            self._kept -= len(message["text"] if data is None else data)
+            if not inbox:
+                self._kept = 0
+            self._go_on()
+        elif kind == "websocket.disconnect":
+            inbox.append(message)
+        return message
+
+    async def send(self, message: Any) -> None:
+        """Take a message; waits while the client does not read.
+
+        Raises ClientGone (an OSError) when it has left or the WebSocket is closed,
+        RuntimeError for a message out of its order, ValueError for one that cannot be sent.
+        """
+        kind = message["type"]
+        if self.accepted:
+            if kind not in ("websocket.send", "websocket.close"):
+                raise RuntimeError(f"message {kind!r}: expected 'websocket.send' or "
+                                   "'websocket.close'")
+            self._send_open(kind, message)
+            if self.lane.write_paused and not self.closing:
+                await self.hosted.writable()
+            return
+        if self.gone:
+            raise ClientGone("the client has left")
+        if self.state != WAITING:
+            self.advance(message)
+        elif kind == "websocket.accept":
+            self._accept(message)
+        elif kind == "websocket.close":
+            self.reply(403, "")
+        elif kind == "websocket.http.response.start":
+            self.keep = False
+            self.advance(message)
+        else:
+            raise RuntimeError(
+                f"message {kind!r}: expected 'websocket.accept', 'websocket.close' or "
+                "'websocket.http.response.start'")
+
+    def _send_open(self, kind: str, message: Any) -> None:
+        if self.closing or self.gone:
+            raise ClientGone("the WebSocket is closed")
+        if kind == "websocket.close":
+            code, reason = message.get("code", 1000), message.get("reason") or ""
+            self._close(code, reason)
+            self._inbox.append({"type": "websocket.disconnect", "code": code, "reason": reason})
+            self.wake()
+            return
+        data = message.get("bytes")
+        if data is not None:
+            self._protocol.send_binary(data)
+        else:
+            self._protocol.send_text(message["text"].encode())
+        self._write()
+
+    def _accept(self, message: Any) -> None:
+        """Answer 101 (RFC 6455 4.2.2); from then on the bytes are frames."""
+        pairs = [(bytes(name), bytes(value)) for name, value in message.get("headers", ())]
+        subprotocol = message.get("subprotocol")
+        if subprotocol:
+            pairs.append((b"sec-websocket-protocol", subprotocol.encode()))
+        lines = declare(pairs).lines
+        ours = b"".join(b"%b: %b\r\n" % (name.encode(), value.encode())
+                        for name, value in self._response.headers.raw_items() if name != "Date")
+        self.lane.write(b"HTTP/1.1 101 Switching Protocols\r\n%b%b%b\r\n" % (
+            self.hosted.host.date(), ours, lines))
+        self.accepted = True
+        self.lane.upgraded()
+        if self._options.ping_interval is not None:
+            self._beat = self.lane.loop.call_later(self._options.ping_interval, self._ping)
+        if self.lane.server.draining:
+            self.goodbye()
+
+
+def _handshake(scope: dict[str, Any], options: WebSockets) -> tuple[Any, Any]:
+    """The library's answer to a request, and its protocol for the frames after it."""
+    from websockets.datastructures import Headers
+    from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
+    from websockets.http11 import Request
+    from websockets.protocol import OPEN, SERVER, Protocol
+    from websockets.server import ServerProtocol
+
+    # As the library's own servers have it: 4 kB windows keep a client's memory low.
+    deflate = ServerPerMessageDeflateFactory(
+        server_max_window_bits=12, client_max_window_bits=12, compress_settings={"memLevel": 5})
+    judge = ServerProtocol(extensions=[deflate] if options.deflate else None)
+    headers = Headers()
+    for name, value in scope["headers"]:
+        headers[name.decode("ascii")] = value.decode("latin-1")
+    response = judge.accept(Request(scope["path"], headers))
+    protocol = Protocol(SERVER, state=OPEN, max_size=options.max_size)
+    protocol.extensions = judge.extensions
+    return protocol, response

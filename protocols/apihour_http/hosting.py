@@ -1,0 +1,106 @@
+"""What an application behind the connection looks like: the shape every host of one has.
+
+Rules:
+
+- A host is recognised by its shape (:class:`Host`), so that a package can serve its kind of
+  application over these connections without importing this one, and without being imported.
+- ``aiohttp_lane`` is the host of aiohttp's applications; ``apihour_asgi`` has that of ASGI's.
+- A connection (``lane``) runs one exchange at a time, in the order received, and hears of its
+  answer by ``lane.hosted_done(exchange, status, size)``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, Protocol, runtime_checkable
+
+__all__ = ["Connected", "Exchange", "Host"]
+
+Fields = list[tuple[bytes, bytes]]
+
+
+class Exchange(Protocol):
+    """One request, and what becomes of it."""
+
+    answered: bool
+    """Whether the answer was complete before the request was."""
+    arrived: float
+    has_body: bool
+    is_complete: bool
+    keep: bool
+    """Whether the connection stays open after the answer."""
+    left: int
+    """Bytes of the body that are still to come; below 0 when that is not known."""
+    message: Any
+    """What :meth:`Connected.repeat` makes the same request of once more."""
+    websocket: bool
+
+    def feed(self, piece: bytes) -> None:
+        """Take a piece of the body; :meth:`Lane.pause_payload` when that is enough."""
+
+    def complete(self) -> None:
+        """The message has ended."""
+
+    def fail(self, error: Any) -> None:
+        """The message is broken, or takes too long: `error` is an HTTPError."""
+
+    def abandon(self) -> None:
+        """The answer was complete and the connection stays: discard what is to come."""
+
+    def named(self) -> tuple[str, str]:
+        """Method and target."""
+
+    def log(self, log: Any, status: int, size: int, now: float) -> None:
+        """Enter the exchange into the access log."""
+
+
+class Connected(Protocol):
+    """The application's side of one connection."""
+
+    def exchange(
+        self, method: bytes, target: bytes, fields: Fields, keep: bool, modern: bool,
+        length: int, upgrade: bool, arrived: float,
+    ) -> Any:
+        """The exchange of a head that was judged; `length` is -1 for a chunked body."""
+
+    def repeat(self, message: Any, arrived: float) -> Any:
+        """The exchange of a request that says what `message` said; it has no body."""
+
+    def serve(self, exchange: Any) -> Coroutine[Any, Any, None]:
+        """Run the application for an exchange."""
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes after an upgrade that was accepted (``lane.upgraded()``)."""
+
+    def input_ended(self) -> None:
+        """The client sends no more; it may still read."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone."""
+
+    def announce_close(self) -> None:
+        """The server drains: the answer under way should say that it is the last."""
+
+    def goodbye(self) -> asyncio.Task[Any] | None:
+        """The server drains: end what was upgraded; a task is waited for."""
+
+    def pause_writing(self) -> None:
+        """The client does not read."""
+
+    def resume_writing(self) -> None:
+        """The client reads on."""
+
+
+@runtime_checkable
+class Host(Protocol):
+    """Runs one application and connects connections to it."""
+
+    async def start(self, container: Any, logger: Any, debug: bool) -> None:
+        """Start the application. Raises what its start-up raises."""
+
+    def connect(self, lane: Any) -> Connected:
+        """The application's side of one connection."""
+
+    async def stop(self) -> None:
+        """End the application; its connections are gone."""

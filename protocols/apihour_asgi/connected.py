@@ -31,13 +31,13 @@ Fields = list[tuple[bytes, bytes]]
 class Connected:
     """The application's side of one connection; `lane` is the connection."""
 
-    __slots__ = ("_client", "_event", "_fields", "_headers", "_is_tls", "_server", "current",
-                 "host", "lane")
+    __slots__ = ("_client", "_event", "_fields", "_headers", "_is_tls", "_server", "host", "lane",
+                 "running")
 
     def __init__(self, host: ASGIHost, lane: Any) -> None:
         self.host = host
         self.lane = lane
-        self.current: Any = None
+        self.running: Any = None
         self._event: asyncio.Event | None = None
         self._fields: Fields | None = None
         self._headers: Fields = []
@@ -56,10 +56,10 @@ class Connected:
     ) -> Any:
         """The exchange of a head that was judged; `length` is -1 for a chunked body."""
         scope = self._scope(target, fields, modern)
-        if upgrade and method == b"GET" and self.host.websockets is not None and _is_websocket(
-            self._headers
-        ):
-            return self.host.websockets.exchange(self, scope, arrived, keep, self._is_tls)
+        if upgrade and method == b"GET" and _is_websocket(self._headers):
+            websockets = self.host.speaks_websocket()
+            if websockets is not None:
+                return websockets.exchange(self, scope, arrived, keep, self._is_tls)
         scope["type"] = "http"
         scope["asgi"] = _HTTP.copy()
         scope["method"] = _METHODS.get(method) or method.decode("ascii")
@@ -106,22 +106,28 @@ class Connected:
         """The coroutine that runs the application for one exchange."""
         return exchange.run()
 
+    def route(self) -> str:
+        """What FastAPI and its like have routed the request to; read by whoever looks."""
+        scope = getattr(self.running, "message", None) or {}
+        path = getattr(scope.get("route"), "path", None)
+        return f"{scope.get('method', 'GET')} {path}" if isinstance(path, str) else ""
+
     # -- what the connection tells
 
     def data_received(self, data: bytes) -> None:
         """Bytes of an accepted WebSocket."""
-        self.current.data_received(data)
+        self.running.data_received(data)
 
     def input_ended(self) -> None:
         """The client sends no more, but may read."""
-        if self.current is not None:
-            self.current.input_ended()
+        if self.running is not None:
+            self.running.input_ended()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone."""
-        if self.current is not None:
-            self.current.lost()
-            self.current = None
+        if self.running is not None:
+            self.running.lost()
+            self.running = None
         self.resume_writing()
 
     def announce_close(self) -> None:
@@ -129,7 +135,7 @@ class Connected:
 
     def goodbye(self) -> None:
         """Draining: an accepted WebSocket is closed with 1012."""
-        self.current.goodbye()
+        self.running.goodbye()
 
     def pause_writing(self) -> None:
         """The client does not read."""

@@ -153,7 +153,7 @@ async def run(exchange: Any) -> None:
     host = hosted.host
     task = asyncio.current_task(hosted.lane.loop)
     host.tasks.add(task)
-    hosted.current = exchange
+    hosted.running = exchange
     try:
         result = await host.app(exchange.message, exchange.receive, exchange.send)
     except asyncio.CancelledError:

@@ -28,7 +28,8 @@ class ASGIHost:
     def __init__(self, app: Application, lifespan: Mode, root_path: str, websockets: Any) -> None:
         self.app = app
         self.root_path = root_path
-        self.websockets = websockets
+        self._websockets = websockets
+        self._warned = False
         self.logger = logging.getLogger("apihour_asgi")
         self.tasks: set[Any] = set()
         self._mode: Mode = lifespan
@@ -48,6 +49,14 @@ class ASGIHost:
     def connect(self, lane: Any) -> Connected:
         """The application's side of one connection."""
         return Connected(self, lane)
+
+    def speaks_websocket(self) -> Any:
+        """How WebSockets are spoken; None, and one warning, where the library is missing."""
+        if self._websockets is None and not self._warned:
+            self._warned = True
+            self.logger.warning("a client asks for a WebSocket, and websockets cannot be imported: "
+                                "pip install 'apihour[asgi]'; it is answered as any request")
+        return self._websockets
 
     async def wait_idle(self) -> None:
         """Return when no task of the application is left: those behind an answer too."""

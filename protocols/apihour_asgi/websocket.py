@@ -95,8 +95,7 @@ class WebSocket(Answer):
 
     async def run(self) -> None:
         """Shake hands, run the application, see to the end of it."""
-        hosted = self.hosted
-        hosted.current = self
+        self.hosted.running = self
         response = self._response
         if response.status_code != 101:
             self.reply(response.status_code, bytes(response.body).decode())

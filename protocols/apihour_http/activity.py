@@ -70,8 +70,7 @@ def _told(state: str, request: Any) -> dict[str, Any]:
     if isinstance(head, Head):
         path, route = head.target.decode("ascii", "replace"), route_of(head.endpoint)
     else:
-        message = getattr(request, "message", request)
-        path, route = message.path, _hosted_route(request)
+        path, route = request.named()[1], _hosted_route(request)
     return {"state": state, "path": path.partition("?")[0], "route": route, "since": since}
 
 

@@ -58,6 +58,9 @@ class Exchange(Protocol):
 class Connected(Protocol):
     """The application's side of one connection."""
 
+    running: Any
+    """The exchange that is being answered."""
+
     def exchange(
         self, method: bytes, target: bytes, fields: Fields, keep: bool, modern: bool,
         length: int, upgrade: bool, arrived: float,
@@ -75,6 +78,9 @@ class Connected(Protocol):
 
     def input_ended(self) -> None:
         """The client sends no more; it may still read."""
+
+    def route(self) -> str:
+        """What of the application answers it: ``GET /users/{id}``, empty where that is unknown."""
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""

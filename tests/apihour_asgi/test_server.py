@@ -140,7 +140,7 @@ async def test_responses_are_counted_by_class(way, parser):
         assert facts["responses"] == {"2xx": 2, "3xx": 0, "4xx": 1, "5xx": 1}
 
 
-async def test_an_application_that_says_nothing_has_answered_500_unless_its_client_left(way, parser):
+async def test_silence_is_a_500_unless_the_client_left(way, parser):
     go = asyncio.Event()
 
     async def silent(scope, receive, send):

@@ -108,9 +108,6 @@ def test_missing_package_names_what_to_install(system_apps):
     env = {"PYTHONPATH": _path(system_apps), "BLOCKED": BLOCKED}
     line = refused("bare:application", "--no-console", cwd=system_apps, env=env)
     assert "aiohttp" in line
-    line = refused("bare:asgi", "-b", "127.0.0.1:0", "--no-console", cwd=system_apps,
-                   env={**env, "BLOCKED": "uvicorn"})
-    assert "apihour[asgi]" in line
     protocols = run("protocols", env=env)
     assert protocols.returncode == 0
     assert "tcp" in protocols.stdout

@@ -2,7 +2,7 @@
 
 Rules:
 
-- Stages in order: limit → balance → TLS → protocol. (PROXY and peek have their place before
+- Stages in order: limit → balance → bans → TLS → protocol. (PROXY and peek have their place before
   TLS.) A handshake under way is a connection like any other.
 - A worker with more than its share of connections leaves new ones to the others for a
   moment, and takes them after all when nobody did: no connection waits on a busy neighbour.
@@ -18,6 +18,7 @@ import asyncio
 import contextvars
 import errno
 import logging
+import os
 import socket
 import time
 from collections.abc import Callable, Coroutine, Iterable
@@ -136,6 +137,7 @@ class Acceptor:
         self.open = 0
         self.accepted = 0
         self.refused = 0
+        self.banned = 0
         self.failed = 0
         self._reading = False
         self._stopped = True
@@ -249,6 +251,11 @@ class Acceptor:
         self._rest(_EXHAUSTED_REST)
 
     def _take(self, descriptor: int, peer: Any) -> None:
+        bans = self.table.bans
+        if bans and bans.refuses(peer):
+            self.banned += 1
+            os.close(descriptor)
+            return
         sock = TrackedSocket(self._family, self._type, self._proto, fileno=descriptor)
         sock.conn, sock.family, sock.type = None, self._family, self._type
         sock.setblocking(False)

@@ -9,6 +9,7 @@ import signal
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from apihour.bans import BanBook, parse_network
 from apihour.control import Request
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ __all__ = ["ArbiterCommands"]
 _SIGNALS = ("HUP", "TERM", "INT", "QUIT", "USR1", "USR2", "TTIN", "TTOU", "WINCH")
 _WORKER_SIGNALS = ("TERM", "QUIT", "KILL", "STOP", "CONT", "USR1", "ABRT")
 _MOST_WORKERS = 128
+_LONGEST_BAN = 366 * 86400.0  # seconds: what lasts longer belongs into a firewall
+_NAME = 200  # characters of an operator's name that are kept
 
 
 class ArbiterCommands:
@@ -34,6 +37,8 @@ class ArbiterCommands:
             "drain": ("operator", self._drain),
             "undrain": ("operator", self._undrain),
             "signal": ("admin", self._signal),
+            "ban": ("operator", self._ban),
+            "unban": ("operator", self._unban),
         }
 
     def dispatch(self, request: Request) -> None:
@@ -105,6 +110,32 @@ class ArbiterCommands:
             for worker in workers:
                 self.arbiter.kill_worker(worker.pid, number)
             request.answer([{"process": worker.name, "signal": name} for worker in workers])
+
+    def _ban(self, request: Request) -> None:
+        given = request.arguments
+        try:
+            seconds = float(given.get("seconds", 0))
+            if not 0 < seconds <= _LONGEST_BAN:
+                raise ValueError(f"for {seconds:g} s: expected up to {_LONGEST_BAN:.0f}")
+            ban = self._book().add(parse_network(str(given.get("network"))), seconds,
+                                   str(given.get("by", ""))[:_NAME])
+        except (OSError, TypeError, ValueError) as error:
+            request.fail(f"ban: {error}")
+            return
+        request.answer([{"network": ban.network, "left": ban.left}])
+
+    def _unban(self, request: Request) -> None:
+        word = str(request.arguments.get("network"))
+        try:
+            gone = self._book().remove(None if word == "all" else parse_network(word))
+        except (OSError, ValueError) as error:
+            request.fail(f"unban: {error}")
+            return
+        request.answer([{"network": ban.network, "left": ban.left} for ban in gone])
+
+    def _book(self) -> BanBook:
+        arbiter = self.arbiter
+        return BanBook(arbiter.runtime.bans, (arbiter.cfg.uid, arbiter.cfg.gid))
 
     def _workers(self, request: Request) -> list[HostWorker] | None:
         target = str(request.arguments.get("worker") or "all")

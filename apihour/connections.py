@@ -17,11 +17,12 @@ import struct
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from apihour.activity import activity_of
 
-__all__ = ["Connection", "ConnectionRecord", "ConnectionTable", "TLSFacts"]
+__all__ = ["Connection", "ConnectionRecord", "ConnectionTable", "TLSFacts", "format_peer",
+           "host_of"]
 
 # struct tcp_info of linux/tcp.h: tcpi_bytes_acked and tcpi_bytes_received stand at 120.
 _TCP_INFO_BYTES = struct.Struct("=120xQQ")
@@ -147,11 +148,22 @@ class Connection:
             self.sock.close()
 
 
+class Door(Protocol):
+    """Who is refused: see :mod:`apihour.bans`."""
+
+    def __len__(self) -> int: ...
+
+    def refuses(self, peer: Any) -> bool:
+        """Whether a new connection of that peer is to be refused; counts it."""
+
+
 class ConnectionTable:
     """The open connections of one worker, and how many there have been."""
 
     def __init__(self, worker: str = "", changed: Callable[[int], None] | None = None) -> None:
         self.worker = worker
+        self.bans: Door | None = None
+        """Who is refused before anything is known of the connection."""
         self.accepted = 0
         self._changed = changed
         self._numbers = itertools.count(1)
@@ -205,3 +217,11 @@ def format_peer(address: Any) -> str:
         address = "@" + address.lstrip(b"\0").decode("ascii", "replace")
     # A client chooses the name of its own unix socket.
     return "".join(c if c.isprintable() else "?" for c in str(address)) if address else "unix"
+
+
+def host_of(peer: str) -> str:
+    """A peer without its port and brackets: ``[::1]:80`` is ``::1``, ``unix`` is itself."""
+    if peer.startswith("["):
+        return peer[1:].partition("]")[0]
+    host, colon, port = peer.rpartition(":")
+    return host if colon and port.isdigit() and ":" not in host else peer

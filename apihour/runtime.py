@@ -15,6 +15,7 @@ Rules:
     ├── arbiter.sock                control socket of the arbiter
     ├── console.sock                local control socket of the console (``apihour ctl``)
     ├── worker.PID.sock             agent of each worker
+    ├── bans.json                   who is refused; see apihour.bans
     ├── scoreboard.PID              one per arbiter; see apihour.scoreboard
     └── shared/                     the embedded store behind ``container.shared``
 """
@@ -130,6 +131,10 @@ class Runtime:
     @property
     def shared(self) -> Path:
         return self.path / "shared"
+
+    @property
+    def bans(self) -> Path:
+        return self.path / "bans.json"
 
     def agent_socket(self, pid: int) -> Path:
         """The socket of the agent in worker `pid`."""

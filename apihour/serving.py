@@ -65,7 +65,7 @@ class Serving:
 
     @property
     def refused(self) -> int:
-        return sum(acceptor.refused for acceptor in self.acceptors)
+        return sum(acceptor.refused + acceptor.banned for acceptor in self.acceptors)
 
     def statistics(self) -> dict[str, Any]:
         """The figures of its plugin, and ours of its handshakes."""

@@ -25,6 +25,7 @@ from gunicorn.workers.base import Worker
 
 from apihour import faults
 from apihour.accept import Balance
+from apihour.bans import Bans
 from apihour.binds import match_servers, one_kind
 from apihour.blame import blame_frames, is_user_code, user_traceback
 from apihour.channel import Channel
@@ -126,6 +127,8 @@ class HostWorker(Worker):  # type: ignore[misc]
         self.row.pid = self.pid = os.getpid()
         self.row.heartbeat = self.started
         self.connections = ConnectionTable(self.name, self._count_connections)
+        self.bans = self.connections.bans = Bans(self.runtime.bans, self.log.error_log)
+        self.bans.look()
         for key, value in self.cfg.env.items():
             os.environ[key] = value
         try:
@@ -404,6 +407,7 @@ class HostWorker(Worker):  # type: ignore[misc]
             errors += (numbers.get("responses") or {}).get("5xx", 0)
             refused += serving.refused
         row.requests, row.errors, row.refused = requests, errors, refused
+        self.bans.look()
         if row.state == State.DRAINING:
             row.left = len(self.connections)
         elif self.booted and row.accepting:

@@ -149,6 +149,39 @@ def figures(serving: Any) -> Mapping[str, Any]:
     return {}
 
 
+@dataclass(frozen=True)
+class BanCount:
+    """How many connections a worker has refused for one ban."""
+
+    worker: str
+    network: str
+    refused: int
+
+
+@commands.command(name="refused-bans", hidden=True)
+def refused_bans(context: AgentContext) -> list[BanCount]:
+    """Connections refused so far, by ban."""
+    bans = context.worker.connections.bans
+    counts = list(bans.refused.items()) if bans is not None else []
+    return [BanCount(context.worker.name, network, count) for network, count in counts]
+
+
+@commands.command(name="heed-bans", role="operator", collects="loop", hidden=True)
+def heed_bans(context: AgentContext) -> list[Closed]:
+    """Learn the bans now, and close the connections that fall under one; no shell's own."""
+    bans = context.worker.connections.bans
+    if bans is None:
+        return []
+    bans.look()
+    shells = {name for name, one in context.worker.servers.items()
+              if getattr(one.server, "is_shell", False)}
+    banned = [conn for conn in context.worker.connections
+              if conn.server not in shells and bans.find(conn.peer_address)]
+    for conn in banned:
+        conn.close("banned")
+    return [Closed(conn.table.label(conn.id), conn.peer, conn.server) for conn in banned]
+
+
 @commands.command(role="operator", collects="loop")
 def kick(context: AgentContext, *connections: ConnectionId) -> list[Closed]:
     """Close connections at once; of several, those that are gone by now are left out.

@@ -41,6 +41,7 @@ class FleetView(Protocol):
     meter: Meter
     providers: dict[str, Provider]
     dumping: dict[int, asyncio.Lock]
+    refused_bans: Callable[[], Mapping[str, int]]
 
     @property
     def catalogue(self) -> Catalogue: ...

@@ -19,10 +19,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from apihour.connections import host_of
 from apihour.errors import UsageError
 from apihour.ops import Column
 
-__all__ = ["TRUTH", "UNITS", "Filter", "host_of", "natural", "parse_filter", "quantity"]
+__all__ = ["TRUTH", "UNITS", "Filter", "natural", "parse_filter", "quantity"]
 
 _FORM = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)?\s*(!=|>=|<=|=|>|<|~)\s*(.*)", re.DOTALL)
 _NUMBER = re.compile(r"([+-]?\d+(?:\.\d+)?)\s*([a-zA-Z]*)")
@@ -114,14 +115,6 @@ def _pattern(text: str | float | bool) -> re.Pattern[str]:
     words = {"*": ".*", "?": "."}
     return re.compile("".join(words.get(one) or re.escape(one) for one in str(text)),
                       re.IGNORECASE | re.DOTALL)
-
-
-def host_of(peer: str) -> str:
-    """A peer without its port and brackets: ``[::1]:80`` is ``::1``, ``unix`` is itself."""
-    if peer.startswith("["):
-        return peer[1:].partition("]")[0]
-    host, colon, port = peer.rpartition(":")
-    return host if colon and port.isdigit() and ":" not in host else peer
 
 
 def _is_at(peer: str, wanted: Any) -> bool:

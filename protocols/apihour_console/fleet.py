@@ -17,7 +17,7 @@ import contextlib
 import inspect
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 from apihour.commands import built_in
@@ -53,6 +53,7 @@ class Fleet:
         self.rates = Rates()
         self.meter = Meter(self)
         self.providers: dict[str, Provider] = {}
+        self.refused_bans: Callable[[], Mapping[str, int]] = dict
         self.dumping: dict[int, asyncio.Lock] = collections.defaultdict(asyncio.Lock)
         self._built_in = built_in()
         self._built_in.update(operations.commands, replace=True)

@@ -35,7 +35,7 @@ from apihour.ops import (
     to_rows,
 )
 from apihour.version import __version__
-from apihour_console import lists
+from apihour_console import banning, lists
 from apihour_console.audit import AuditRecord
 from apihour_console.calls import DONE, FAILED, PARTIAL, Missing, Result, parse_call
 from apihour_console.census import Seen, WorkerRow, state_of
@@ -544,5 +544,5 @@ async def watch(
         await asyncio.sleep(max(0.2, interval))
 
 
-for _module in (lists,):
+for _module in (lists, banning):
     commands.update(_module.commands)

@@ -25,6 +25,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from apihour.bans import Bans
 from apihour.errors import ConfigurationError
 from apihour.runtime import Runtime, is_alive
 from apihour.version import __version__
@@ -156,6 +157,8 @@ class Console:
         audit_path = self.state / "audit.jsonl" if self.state.is_dir() else None
         audit = AuditLog(audit_path, self.logger)
         server = ShellServer(fleet, audit, self.keys, shell, self.logger)
+        bans = Bans(self.runtime.bans, self.logger)
+        server.is_banned, fleet.refused_bans = bans.refuses_now, lambda: bans.refused
         if prepared.host_key is not None:
             try:
                 server.configure(prepared.host_key, prepared.authorized)

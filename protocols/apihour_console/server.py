@@ -79,6 +79,7 @@ class ShellServer:
         self.authorized = AuthorizedKeys()
         self.connections: set[ConsoleServer] = set()
         self._options: asyncssh.SSHServerConnectionOptions | None = None
+        self.is_banned: Callable[[Any], bool] = lambda peer: False
         self._tasks: list[asyncio.Task[None]] = []
         self._arrivals: set[asyncio.Task[None]] = set()
         self._ended = asyncio.Event()
@@ -141,7 +142,7 @@ class ShellServer:
         """Refuse a connection before it costs anything, or give it a ticket and its turn."""
         address = peer[0] if isinstance(peer, tuple) else ""
         ticket = self.admission.admit(address, time.monotonic())
-        if self._options is None or ticket.refused:
+        if self._options is None or ticket.refused or self.is_banned(peer):
             self.admission.leave(ticket)
             sock.close()
             return

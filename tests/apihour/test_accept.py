@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import logging
+import os
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 
 from apihour import accept
 from apihour.accept import Acceptor, Balance
+from apihour.bans import BanBook, Bans, parse_network
 from apihour.connections import Connection, ConnectionTable
 from apihour.scoreboard import Row, Scoreboard
 from tests.apihour.loops import Run, run, wait_until
@@ -348,5 +350,27 @@ def test_one_over_its_share_takes_it_when_nobody_else_does(run: Run, rows: list[
             await h.says(b"x")
             assert asyncio.get_running_loop().time() - began >= 0.006  # after its rests
             assert h.acceptor.accepted == 1
+
+    run(body)
+
+
+def test_the_banned_are_closed_at_the_door_and_the_others_served(run: Run, tmp_path: Path) -> None:
+    async def body() -> None:
+        async with house() as h:
+            bans = Bans(tmp_path / "bans.json", log)
+            h.table.bans = bans
+            await h.says(b"before")
+            BanBook(tmp_path / "bans.json", (os.geteuid(), os.getegid())).add(
+                parse_network("127.0.0.77"), 60, "me")
+            bans.look()
+            host, port = h.sock.getsockname()
+            for _ in range(3):
+                reader, writer = await asyncio.open_connection(
+                    host, port, local_addr=("127.0.0.77", 0))
+                assert await asyncio.wait_for(reader.read(), 10) == b""
+                writer.close()
+            await h.says(b"after")
+            assert (h.acceptor.banned, h.acceptor.refused, h.acceptor.accepted) == (3, 0, 2)
+            assert len(h.table) == 2 and bans.refused["127.0.0.77/32"] == 3
 
     run(body)

@@ -72,7 +72,7 @@ def test_roles_are_checked_here_again(house: House, command: str, role: str) -> 
 def test_an_unknown_command_lists_the_known(house: House) -> None:
     answer = house.do("reboot")
     assert answer["kind"] == "unknown"
-    assert "'reboot': expected one of drain, reload, scale, signal, undrain" in answer["error"]
+    assert "'reboot': expected one of ban, drain, reload, scale, signal, unban" in answer["error"]
 
 
 @pytest.mark.parametrize("command", ["reload", "upgrade"])

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from apihour.connections import host_of
 from apihour.errors import UsageError
 from apihour.ops import Column
-from apihour_console.filters import host_of, parse_filter
+from apihour_console.filters import parse_filter
 
 COLUMNS = (Column("peer", "address"), Column("age", "seconds"), Column("size", "bytes"),
            Column("own", "bool"), Column("state", "str"), Column("value", "any"))

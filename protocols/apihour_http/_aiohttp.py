@@ -13,6 +13,7 @@
   and still wait for the client's own close frame.
 - ``BaseRequest._task``: cleared after the answer, to break a reference cycle.
 - ``web.Server._kwargs``: what the application's owner configured for its connections.
+- ``Application._handler_args``: the same, as given to an application.
 - ``Application._subapps``: sub-applications find the container too.
 - ``aiohttp.http``, ``aiohttp.http_parser``: RawRequestMessage, HttpRequestParser and
   DeflateBuffer are importable, but not documented.
@@ -39,7 +40,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EMPTY_PAYLOAD", "DeflateBuffer", "Hosted", "HttpRequestParser", "RawRequestMessage",
-    "RequestPayloadError", "StreamReader", "handler_options", "subapplications",
+    "RequestPayloadError", "StreamReader", "check_options", "handler_options",
+    "subapplications",
 ]
 
 # Options of RequestHandler that the lane takes over: its timeouts and its log.
@@ -47,6 +49,37 @@ _TAKEN_OVER = frozenset({"access_log", "access_log_class", "access_log_format",
                          "keepalive_timeout", "lingering_time"})
 _NO_ACCESS = PayloadAccessError()
 _CLOSE_TIMEOUT = 10.0  # seconds for the answer to a close frame, as WebSocketResponse has it
+
+
+# Options that aiohttp's own parser and connection would take: what to say to ours instead.
+_ELSEWHERE = {
+    "keepalive_timeout": "keepalive", "max_line_size": "max_line",
+    "max_field_size": "max_field", "max_headers": "max_fields",
+    "access_log": "access_log", "access_log_class": "access_log",
+    "access_log_format": "access_log",
+}
+_HONOURED = (
+    "auto_decompress", "debug", "handler_cancellation", "logger", "loop", "read_bufsize",
+    "request_factory", "tcp_keepalive", "timeout_ceil_threshold",
+)
+
+
+def check_options(app: web.Application | web.Server) -> None:
+    """Raise ValueError naming an option of the connection that would have no effect here.
+
+    Those are ``Application(handler_args=…)`` or the keywords of ``web.Server``.
+    """
+    if isinstance(app, web.Server):
+        where, given = "web.Server", app._kwargs
+    else:
+        where, given = "handler_args", dict(app._handler_args or {})
+    for name, value in given.items():
+        if name in _HONOURED or value is None:
+            continue
+        if name in _ELSEWHERE:
+            raise ValueError(f"{where}: {name}={value!r}: is an option of the server, "
+                             f"expected HTTPServer(app=…, {_ELSEWHERE[name]}=…)")
+        raise ValueError(f"{where}: {name}={value!r}: expected one of {', '.join(_HONOURED)}")
 
 
 def handler_options(manager: web.Server) -> dict[str, Any]:
@@ -93,7 +126,9 @@ class Hosted(RequestHandler):
         assert transport is not None
         self.transport = transport
         sock = getattr(lane.conn, "sock", None)
-        if sock is None:
+        if not self._tcp_keepalive:
+            pass
+        elif sock is None:
             tcp_keepalive(transport)
         else:
             # uvloop would make a socket object, and ask for two addresses, to give it away.
@@ -101,6 +136,15 @@ class Hosted(RequestHandler):
         manager.connection_made(self, transport)
         if lane.write_paused:
             self.pause_writing()
+
+    def must_know_of_end(self) -> bool:
+        """Whether a client that sends no more is gone for the handler that runs.
+
+        So it is while the handler waits for a body, and where it is cancelled then.
+        """
+        manager = self._manager
+        return (manager is not None and manager.handler_cancellation) or not getattr(
+            self.lane.current, "is_complete", True)
 
     async def serve(self, exchange: Exchange) -> None:
         """Run the handler for one message and send its answer, as the task of that request."""

@@ -25,6 +25,7 @@ from apihour_http._aiohttp import (
     RawRequestMessage,
     RequestPayloadError,
     StreamReader,
+    check_options,
     handler_options,
     subapplications,
 )
@@ -247,9 +248,9 @@ class Connected(Hosted):
             upgrade, length < 0, url,
         )
         if length:
-            payload = StreamReader(self, _READ_LIMIT, loop=self._loop)
+            payload = StreamReader(self, host.read_limit, loop=self._loop)
             upload = Upload(self, message, payload, arrived, keep, length)
-            if encoding is not None:
+            if encoding is not None and host.decompresses:
                 upload.decompress(encoding)
             return upload
         exchange = Exchange(self, message, EMPTY_PAYLOAD, arrived, keep)
@@ -274,10 +275,16 @@ class AppHost:
         self._runner: web.AppRunner | None = None
         self._manager: web.Server | None = None
         self._options: dict[str, Any] = {}
+        self.read_limit = _READ_LIMIT
+        self.decompresses = True
 
     async def start(self, container: Any, logger: logging.Logger, debug: bool) -> None:
-        """Run the start-up signals and contexts; the application is frozen after it."""
+        """Run the start-up signals and contexts; the application is frozen after it.
+
+        Raises ValueError for an option of its connections that would have no effect.
+        """
         app = self._app
+        check_options(app)
         if isinstance(app, web.Server):
             self._manager = app
         else:
@@ -293,6 +300,8 @@ class AppHost:
             self._manager = self._runner.server
         assert self._manager is not None
         self._options = handler_options(self._manager)
+        self.read_limit = self._options.get("read_bufsize", _READ_LIMIT)
+        self.decompresses = self._options.get("auto_decompress", True)
         if debug:
             self._options["debug"] = True
 

@@ -334,7 +334,7 @@ class Intake(Wire):
         """The last message asked for another protocol; `tail` follows it."""
         if self.detour == UPGRADED:
             # Its handler has accepted it already (an eager task, 3.12).
-            self.hosted.data_received(tail)
+            self.feed_frames(tail)
             return
         if self.set_aside is not None:
             (self.pending, length), self.set_aside = self.set_aside, None
@@ -375,6 +375,10 @@ class Intake(Wire):
 
     def send_refusal(self) -> None:
         """Send the refusal whose turn has come; an empty one only closes."""
+        if self.is_at_end():
+            self.refusal = None
+            self.close()
+            return
         error, self.refusal = self.refusal, None
         refused, self.refused = self.refused, None
         if error is None or self.transport is None or self.transport.is_closing():

@@ -312,7 +312,7 @@ class Lane(Intake):
         elif not exchange.keep:
             self.close()
         else:
-            if self.detour == UPGRADING:
+            if exchange.websocket and self.detour == UPGRADING:
                 self._upgrade_declined()
             if server.draining:
                 # Its head was sent before the drain began: the client knows of nothing.
@@ -346,5 +346,4 @@ class Lane(Intake):
         self.detour = UPGRADED
         tail, self.tail = self.tail, b""
         self.resume(UPGRADE_TAIL)
-        if tail:
-            self.hosted.data_received(tail)
+        self.feed_frames(tail)

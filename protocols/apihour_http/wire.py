@@ -19,6 +19,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
+from apihour_http import frames
 from apihour_http.errors import BadRequest, HTTPError
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ _TAIL = 65536
 _OUTBOX = 65536
 # Deadlines within so many seconds need a timer at once; the server looks every second.
 _SOON = 2.0
+# In place of a refusal: the client sends no more, and has had all its answers.
+_END = BadRequest("")
 # Seconds between two looks at a connection whose state has no deadline.
 _LOOK = 15.0
 
@@ -172,15 +175,27 @@ class Wire(asyncio.Protocol):
             current.cancel()
 
     def eof_received(self) -> bool:
-        """Let the answers to complete requests out before closing (direct lane only)."""
+        """Let the answers to complete requests out before closing."""
+        transport = self.transport
         if self.detour >= UPGRADING or self.server.options.cancel_on_disconnect:
             return False
-        if self.hosted is not None or (self.current is None and not self.queue):
+        if transport is None or not transport.can_write_eof():
             return False
-        # An empty refusal: nothing is said, the connection closes after the answers.
-        self.refusal = self.refusal or BadRequest("")
+        if self.hosted is not None and self.hosted.must_know_of_end():
+            return False
+        pending, self.pending = self.pending, None
+        if pending in self.queue:
+            self.queue.remove(pending)  # its body will never be complete
+        if self.current is None and not self.queue:
+            return False
+        # Nothing is said, the connection closes after the answers.
+        self.refusal = self.refusal or _END
         self.set_detour(DISCARD)
-        return self.transport is not None and self.transport.can_write_eof()
+        return True
+
+    def is_at_end(self) -> bool:
+        """Whether the client sends no more, and that is all there is to be refused."""
+        return self.refusal is _END
 
     def pause_writing(self) -> None:
         self.write_paused = True
@@ -243,7 +258,7 @@ class Wire(asyncio.Protocol):
     def take_detour(self, data: bytes) -> None:
         """Take bytes that must not go to the parser now."""
         if self.detour == UPGRADED:
-            self.hosted.data_received(data)
+            self.feed_frames(data)
         elif self.detour == HELD:
             self.held += data
         elif self.detour == UPGRADING:
@@ -255,6 +270,17 @@ class Wire(asyncio.Protocol):
             self.discardable -= len(data)
             if self.discardable < 0:
                 self.abort()
+
+    def feed_frames(self, data: bytes) -> None:
+        """Hand on what follows an upgrade."""
+        if self.tail or len(data) > frames.SLICE:
+            frames.feed(self, data, UPGRADE_TAIL)
+        else:
+            self.hosted.data_received(data)
+
+    def can_take_frames(self) -> bool:
+        """Whether the application keeps up with its WebSocket, and is there."""
+        return self.transport is not None and not self.paused & PAYLOAD
 
     # -- reading on and off
 
@@ -283,6 +309,8 @@ class Wire(asyncio.Protocol):
             self.resume(PAYLOAD)
             if self.held:
                 self.advance()
+            elif self.detour == UPGRADED:
+                frames.go_on(self, UPGRADE_TAIL)
 
     # -- time
 

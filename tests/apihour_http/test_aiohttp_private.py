@@ -16,7 +16,7 @@ WHERE = f"aiohttp {aiohttp.__version__} moved it: see apihour_http/_aiohttp.py"
 
 @pytest.mark.parametrize("name", [
     "_request_factory", "_request_handler", "_task_handler", "_close", "_force_close",
-    "_payload_parser",
+    "_payload_parser", "_tcp_keepalive",
 ])
 def test_slots_of_the_request_handler(name: str) -> None:
     assert name in RequestHandler.__slots__, WHERE
@@ -56,6 +56,8 @@ async def test_attributes_of_servers_and_applications() -> None:
     app, child = web.Application(), web.Application()
     app.add_subapp("/x", child)
     assert app._subapps == [child], WHERE
+    assert web.Application(handler_args={"debug": True})._handler_args == {"debug": True}, WHERE
+    assert server.handler_cancellation is False, WHERE
 
 
 def test_messages_and_parser() -> None:

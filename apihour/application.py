@@ -45,6 +45,7 @@ class HostApplication(Application):  # type: ignore[misc]
         self.target = ""
         self.tree: ConfigTree | None = None
         self.bind_levels: list[list[str]] = []
+        self.notes: list[str] = []
         self.directory = util.getcwd()
         super().__init__(usage=f"{prog} module:Container [options]", prog=prog)
 
@@ -112,6 +113,7 @@ class HostApplication(Application):  # type: ignore[misc]
         levels.append(self._take_binds(cfg))
         levels.append(environment_binds(cfg.env_orig))
         self._apply(cfg, args)
+        self.notes = _without_console(cfg, env_args, args)
         levels.append(self._take_binds(cfg))
         self._enter_directory(cfg)
         cfg.validate()
@@ -184,7 +186,7 @@ class HostApplication(Application):  # type: ignore[misc]
         os.environ.update(self.cfg.env)  # as the workers will have it
         logger_class = self.cfg.logger_class
         logger_class(self.cfg)
-        cls = load_target(self.target)
+        cls = load_target(self.target, self.cfg.factory)
         self.container_config()
         declared = class_binds(cls, cls.binds)
         verify(self.cfg, self.resolve(declared))
@@ -232,6 +234,20 @@ class HostApplication(Application):  # type: ignore[misc]
         if self.cfg.daemon:
             util.daemonize(self.cfg.enable_stdio_inheritance)
         HostArbiter(self).run()
+
+
+def _without_console(cfg: HostConfig, *later: Any) -> list[str]:
+    """A later ``--no-console`` takes the health of an earlier source back, and says so.
+
+    Both at one place contradict each other, and are refused later on.
+    """
+    sources = [index for index, values in enumerate(later) if values.no_console]
+    given = [index for index, values in enumerate(later) if values.health]
+    if not cfg.health or not sources or (given and given[-1] >= sources[-1]):
+        return []
+    note = f"health {cfg.health}: off, the console process serves it (--no-console)"
+    cfg.set("health", None)
+    return [note]
 
 
 def _run_file(path: str) -> dict[str, Any]:

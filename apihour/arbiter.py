@@ -37,6 +37,7 @@ from apihour.keep import WorkerKeeper
 from apihour.listeners import Listener, systemd_sockets
 from apihour.priority import Priority
 from apihour.private import set_process_title
+from apihour.rehearsal import see_pidfile
 from apihour.reload import Reload
 from apihour.runtime import Runtime
 from apihour.scoreboard import Fleet, Scoreboard
@@ -128,6 +129,8 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
             os.set_blocking(fd, False)
         signal.signal(signal.SIGTERM, _give_up)
         self.log.info("Starting apihour %s", __version__)
+        for note in self.app.notes:
+            self.log.info("%s", note)
         self._stats["start_time"] = time.time()
         named = systemd_sockets(os.environ, self.pid)
         self.systemd = bool(named) or bool(self.inheritance and self.inheritance.systemd)
@@ -228,6 +231,7 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
     def _write_pidfile(self) -> None:
         if self.cfg.pidfile is None or self.inheritance is not None:
             return
+        see_pidfile(self.cfg)
         self.pidfile = Pidfile(self.cfg.pidfile)
         try:
             self.pidfile.create(self.pid)

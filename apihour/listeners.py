@@ -23,7 +23,7 @@ from apihour.addresses import Address
 from apihour.errors import BindError
 from apihour.plugins import Kind
 
-__all__ = ["Listener", "open_listeners", "systemd_sockets"]
+__all__ = ["Listener", "open_listeners", "systemd_sockets", "try_bind"]
 
 _FIRST_SYSTEMD_FD = 3  # SD_LISTEN_FDS_START of sd_listen_fds(3)
 
@@ -136,6 +136,31 @@ def open_listeners(
     return opened
 
 
+def try_bind(name: str, address: Address) -> bool:
+    """Whether an address could be bound now; False when it is in use.
+
+    A TCP or UDP address is bound for a moment, and nothing listens on it; of a unix socket's
+    path it is looked what stands in its way. A service manager's sockets are not there to be
+    seen. Raises BindError for what no wait would mend.
+    """
+    if address.family in ("fd", "systemd"):
+        return True
+    if address.is_path:
+        try:
+            _see_directory(address.host)
+            _see_room(address.host)
+        except OSError as error:
+            raise _refusal(name, address, error) from error
+        return True
+    try:
+        _open(name, address, {}, 0, None).close()
+    except BindError as error:
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EADDRINUSE:
+            return False
+        raise
+    return True
+
+
 def systemd_sockets(environ: Mapping[str, str], pid: int) -> dict[str, list[socket.socket]]:
     """The sockets systemd passed to this process, by their names (sd_listen_fds(3))."""
     if environ.get("LISTEN_PID") != str(pid):
@@ -238,14 +263,29 @@ def _open_unix(address: Address, umask: int, owner: tuple[int, int] | None) -> s
     return sock
 
 
-def _make_room(path: str) -> None:
+def _see_directory(path: str) -> None:
+    directory = os.path.dirname(path) or "."
+    if not os.path.isdir(directory):
+        raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+
+
+def _see_room(path: str) -> bool:
+    """Whether a socket has that path; OSError when something else has."""
     try:
         mode = os.lstat(path).st_mode
     except FileNotFoundError:
-        return
+        return False
     if not stat.S_ISSOCK(mode):
         kind = "a directory" if stat.S_ISDIR(mode) else "no socket"
         raise OSError(errno.EEXIST, f"the path is {kind}; expected a socket or nothing")
+    return True
+
+
+def _make_room(path: str) -> None:
+    if not _see_room(path):
+        return
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(1.0)
         try:

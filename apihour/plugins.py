@@ -20,6 +20,7 @@ from importlib.metadata import entry_points
 from typing import Any, Literal, Protocol, cast, runtime_checkable
 
 from apihour.errors import AdaptError, PluginError
+from apihour.mistakes import hint
 
 __all__ = ["GROUP", "Connection", "Kind", "Plugin", "Registry", "Server", "ServerContext"]
 
@@ -61,7 +62,9 @@ class Server(Protocol):
 
     An attribute ``alpn``, a sequence of names as IANA registers them (``("http/1.1",)``), is
     what its TLS binds offer by ALPN (RFC 7301). ``takes_options = True`` says that it obeys
-    ``ServerContext.options``; without it a section ``servers: NAME:`` is refused.
+    ``ServerContext.options``; without it a section ``servers: NAME:`` is refused. A method
+    ``examine(limits, options)`` raises for those of the context that ``start`` would refuse;
+    ``apihour check`` calls it, and nothing may be started or opened by it.
     ``is_shell = True`` says that the daemon's console serves its binds with the attribute
     ``options``, and no worker does, unless ``in_worker`` is true.
     """
@@ -207,6 +210,8 @@ class Registry:
         if len(takers) > 1:
             names = " and ".join(repr(plugin.name) for plugin in takers)
             raise AdaptError(f"server {name!r}: {obj!r} is accepted by {names}; expected one")
+        if not takers and (known := hint(obj, kind, self)):
+            raise AdaptError(f"server {name!r}: {known}")
         if not takers:
             asked = "; ".join(
                 [f"{plugin.name} ({plugin.describes})" for plugin in self]

@@ -14,11 +14,12 @@ from apihour.plugins import Server, ServerContext, StreamServer, is_shell
 from apihour.rootlog import SERVER
 
 if TYPE_CHECKING:
+    from apihour.addresses import Address
     from apihour.connections import ConnectionTable
     from apihour.listeners import Listener
     from apihour.tls import Terminator
 
-__all__ = ["AncestorServer", "Serving"]
+__all__ = ["AncestorServer", "Serving", "examine", "refuse_lost_tls"]
 
 _LEFT_ALONE = 1.0  # seconds for which a slot without a worker is left alone: one is coming
 
@@ -38,21 +39,7 @@ class Serving:
         self._vacant: dict[int, float] = {}
         self.started = False
         self.numbers: dict[str, Any] = {}
-        self._refuse_lost_tls()
-
-    def _refuse_lost_tls(self) -> None:
-        """A bind that asks for TLS is never served without."""
-        encrypted = [listener for listener in self.listeners if listener.address.tls is not None]
-        if not encrypted:
-            return
-        if self.is_shell:
-            why = "the shell is SSH, which encrypts by itself"
-        elif not callable(getattr(self.server, "stream", None)):
-            why = f"a server that accepts by itself ({self.protocol}) loses TLS"
-        else:
-            return
-        raise ConfigurationError(
-            f"server {self.name!r}: {why}; expected its bind {encrypted[0]} without tls")
+        refuse_lost_tls(name, server, {str(one): one.address for one in listeners})
 
     @property
     def is_shell(self) -> bool:
@@ -83,11 +70,7 @@ class Serving:
         try:
             await self.server.start(context)
         except Exception as error:
-            raise self._cannot_start(error) from error
-
-    def _cannot_start(self, error: Exception) -> HookError:
-        reason = str(error) or repr(error)
-        return HookError(f"server {self.name!r} ({self.protocol}) cannot start: {reason}")
+            raise _cannot_start(self.name, self.server, error) from error
 
     async def accept(
         self, table: ConnectionTable, loop: asyncio.AbstractEventLoop, log: logging.Logger,
@@ -144,7 +127,7 @@ class Serving:
                 cast(Any, self.server).datagram, sock=sock
             )
         except Exception as error:  # the factory's: the socket is there already
-            raise self._cannot_start(error) from error
+            raise _cannot_start(self.name, self.server, error) from error
         finally:
             SERVER.reset(token)
         self._datagrams.append(transport)
@@ -200,6 +183,45 @@ class Serving:
         for transport in self._datagrams:
             transport.close()
         await self.server.stop()
+
+
+def refuse_lost_tls(name: str, server: Server, binds: Mapping[str, Address]) -> None:
+    """Refuse a server that would be served without the TLS its bind asks for.
+
+    Raises ConfigurationError naming the bind, a key of `binds`.
+    """
+    encrypted = [bind for bind, address in binds.items() if address.tls is not None]
+    if not encrypted:
+        return
+    if is_shell(server):
+        why = "the shell is SSH, which encrypts by itself"
+    elif not callable(getattr(server, "stream", None)):
+        why = f"a server that accepts by itself ({server.protocol}) loses TLS"
+    else:
+        return
+    raise ConfigurationError(
+        f"server {name!r}: {why}; expected its bind {encrypted[0]} without tls")
+
+
+def examine(
+    name: str, server: Server, limits: Mapping[str, int], options: Mapping[str, Any]
+) -> None:
+    """See, without starting it, that a server can do with what its context will say.
+
+    Raises HookError as its start would.
+    """
+    look = getattr(server, "examine", None)
+    if look is None:
+        return
+    try:
+        look(limits, options)
+    except Exception as error:
+        raise _cannot_start(name, server, error) from error
+
+
+def _cannot_start(name: str, server: Server, error: Exception) -> HookError:
+    reason = str(error) or repr(error)
+    return HookError(f"server {name!r} ({server.protocol}) cannot start: {reason}")
 
 
 def _covers(listener: Any, address: Any) -> bool:

@@ -149,6 +149,7 @@ _TAKES = {
     "validate_string": "a text",
     "validate_user": "the name or number of a user",
 }
+_LIMITS = ("line", "fields", "field_size")  # of --limit-request-*
 # They mean another file in another directory, so they wait until --chdir is obeyed.
 _RELATIVE = ("chdir", "reload_extra_files")
 
@@ -246,6 +247,8 @@ OWN = (
          desc="Replace a worker older than this; 0: never."),
     _own("template", ["--template"], validate_switch, False, action="store_true",
          desc="Import the application once per generation; workers fork from that process."),
+    _own("factory", ["--factory"], validate_switch, False, action="store_true",
+         desc="The target is a function, async or not, that makes the application in each worker."),
     _own("auto_config", ["-ac", "--auto_config"], validate_switch, False, action="store_true",
          desc="Find all configuration in etc/NAME/, by the name of the application."),
     _own("config_dir", ["--config_dir"], validate_text, None, meta="DIR",
@@ -317,6 +320,12 @@ class HostConfig(Config):  # type: ignore[misc]
         """The configured number or range of workers."""
         count: WorkerCount = self.settings["workers"].get()
         return count
+
+    @property
+    def request_limits(self) -> dict[str, int]:
+        """What ``--limit-request-*`` were given, by the rest of their names."""
+        given = {key: self.settings[f"limit_request_{key}"] for key in _LIMITS}
+        return {key: one.get() for key, one in given.items() if one.get() != one.default}
 
     @property
     def workers(self) -> int:

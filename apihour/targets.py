@@ -19,6 +19,7 @@ from typing import Any, get_args
 from apihour.blame import blame
 from apihour.container import Container
 from apihour.errors import TargetError
+from apihour.mistakes import hint
 from apihour.plugins import Kind, Registry, is_server
 
 __all__ = ["load_target", "split_target"]
@@ -32,13 +33,16 @@ def split_target(target: str) -> tuple[str, str]:
     return module, name or "Container"
 
 
-def load_target(target: str) -> type[Container]:
+def load_target(target: str, factory: bool = False) -> type[Container]:
     """Import the target and return its container class.
 
-    A bare application (anything but a class with ``make_servers``) is wrapped in a container
-    whose only server it is. Raises TargetError with one line.
+    With `factory`, or where the name ends with ``()``, the target is a function without
+    arguments that makes the application; an ``async def`` of that shape can be nothing else. A
+    bare application (anything but a subclass of Container) is wrapped in a container whose
+    only server it is. Raises TargetError with one line.
     """
     module_name, name = split_target(target)
+    factory, name = factory or name.endswith("()"), name.removesuffix("()")
     found = _import(target, module_name)
     for part in name.split("."):
         if not hasattr(found, part):
@@ -48,10 +52,12 @@ def load_target(target: str) -> type[Container]:
                 f"{part!r}; it has {', '.join(have[:12]) or 'nothing public'}"
             )
         found = getattr(found, part)
-    if isinstance(found, type) and callable(getattr(found, "make_servers", None)):
+    if factory:
+        _see_factory(target, found)
+    elif isinstance(found, type) and issubclass(found, Container):
         return found
-    if isinstance(found, type) and issubclass(found, Container):
-        raise TargetError(f"target {target!r}: {name} has no make_servers(); expected one")
+    if factory or (inspect.iscoroutinefunction(found) and required_arguments(found) == 0):
+        return wrap_factory(found, name)
     _refuse_no_application(target, found)
     _refuse_any_function(target, found)
     return wrap_application(found, name)
@@ -66,9 +72,14 @@ def _refuse_no_application(target: str, found: object) -> None:
     if any(is_server(found, kind) or any(plugin.accepts(found, kind) for plugin in registry)
            for kind in kinds):
         return
-    what = "a class" if isinstance(found, type) else f"an object of type {type(found).__name__}"
-    if not callable(getattr(found, "make_servers", None)):
-        what += " without make_servers()"
+    if isinstance(found, Container):
+        name = type(found).__name__
+        raise TargetError(f"target {target!r}: an instance of {name}; expected the class: {name}")
+    if known := hint(found, None, registry):
+        raise TargetError(f"target {target!r}: {known}")
+    what = f"an object of type {type(found).__name__}"
+    if isinstance(found, type):
+        what = f"the class {found.__name__}, which is no container"
     served = ", ".join(plugin.name for plugin in registry) or "none is installed"
     raise TargetError(f"target {target!r}: {what}; expected a subclass of apihour.Container, "
                       f"or an application for one of the plugins ({served})")
@@ -80,7 +91,8 @@ def _refuse_any_function(target: str, found: Any) -> None:
     ``def create_app()`` has the same shape. One that is annotated to return a protocol is
     one, and in ``make_servers()`` whoever writes it there has said so.
     """
-    if not _needs_no_arguments(found) or _makes_protocols(found):
+    is_function = isinstance(found, types.FunctionType) and not required_arguments(found)
+    if not is_function or _makes_protocols(found):
         return
     registry = Registry.from_entry_points()
     kinds: tuple[Kind, ...] = get_args(Kind)
@@ -91,19 +103,32 @@ def _refuse_any_function(target: str, found: Any) -> None:
         return
     raise TargetError(
         f"target {target!r}: {found.__name__}() is a function without arguments, which may make "
-        "an application or a protocol; expected the application itself, a function annotated "
-        "to return an asyncio.Protocol, or a subclass of apihour.Container")
+        "an application or a protocol; expected the application itself, --factory with a function "
+        "that makes it, one annotated to return an asyncio.Protocol, or a subclass of "
+        "apihour.Container")
 
 
 def _makes_anything() -> None:
     """A function that only its shape speaks for."""
 
 
-def _needs_no_arguments(found: object) -> bool:
-    if not isinstance(found, types.FunctionType) or inspect.iscoroutinefunction(found):
-        return False
-    return all(p.default is not p.empty or p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
-               for p in inspect.signature(found).parameters.values())
+def required_arguments(found: Any) -> int:
+    """How many arguments a callable must be given; 1 where nobody can tell."""
+    try:
+        parameters = inspect.signature(found).parameters.values()
+    except (TypeError, ValueError):
+        return 1
+    return sum(p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+               for p in parameters)
+
+
+def _see_factory(target: str, found: Any) -> None:
+    """Raise TargetError for what --factory cannot mean."""
+    is_container = isinstance(found, type) and issubclass(found, Container)
+    if is_container or not callable(found) or required_arguments(found):
+        what = "a container, which needs none" if is_container else f"{found!r}"
+        raise TargetError(f"target {target!r} with --factory: {what}; expected a function without "
+                          "arguments that makes the application")
 
 
 def _makes_protocols(function: Any) -> bool:
@@ -124,6 +149,25 @@ def wrap_application(application: Any, name: str) -> type[Container]:
             return {"http": application}
 
     return Bare
+
+
+def wrap_factory(factory: Any, name: str) -> type[Container]:
+    """Return a container class that serves what `factory` makes, in each worker anew."""
+
+    class Made(Container):
+        __doc__ = f"What {name}() makes, served without a container of its own."
+
+        async def make_servers(self) -> dict[str, Any]:
+            made = factory()
+            if inspect.isawaitable(made):
+                made = await made
+            if made is None or isinstance(made, Container | type):
+                raise TargetError(f"{name}() made {made!r}; expected an application")
+            return {"http": made}
+
+    # As failures name it.
+    Made.__module__, Made.__qualname__ = getattr(factory, "__module__", __name__), name
+    return Made
 
 
 def _import(target: str, name: str) -> Any:

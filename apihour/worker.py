@@ -33,7 +33,7 @@ from apihour.config import server_options
 from apihour.connections import ConnectionTable
 from apihour.crashes import CrashLog
 from apihour.errors import ApihourError, HookError
-from apihour.hooks import call_class, call_hook, hook_title, takes_sockets
+from apihour.hooks import call_class, call_hook, hook_title, make_loop, see_hooks, takes_sockets
 from apihour.listeners import Listener
 from apihour.plugins import Registry, ServerContext
 from apihour.private import set_process_title
@@ -56,7 +56,6 @@ BLOCKED = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
 BOOT_FAILED = 3  # exit status of a worker that never became ready
 _CANCEL = 2.0  # seconds a hook past the boot timeout has to end once it is cancelled
 _HEED = 0.5  # seconds a goodbye has to end once its drain is over
-_LIMITS = ("line", "fields", "field_size")  # of --limit-request-*; told where they are set
 _FOREIGN_AGE = 1.0  # seconds without a heartbeat after which a worker does not count for balance
 
 
@@ -197,10 +196,10 @@ class HostWorker(Worker):  # type: ignore[misc]
         try:
             try:
                 self._begin(f"target {self.app.target!r}: its import")
-                container_class = load_target(self.app.target)
+                container_class = load_target(self.app.target, self.cfg.factory)
                 config = self.app.container_config()
                 self._begin(hook_title(container_class, "make_event_loop"))
-                self.loop = call_class(container_class, "make_event_loop", config=config)
+                self.loop = make_loop(container_class, config)
             except Exception as error:
                 self.report_failure(error)
                 return
@@ -286,9 +285,11 @@ class HostWorker(Worker):  # type: ignore[misc]
 
     async def _start(self, container_class: type[Any], config: dict[str, Any]) -> None:
         self._begin(hook_title(container_class, "__init__"))
-        self.container = call_class(
+        container = call_class(
             container_class, "__init__", config=config, worker=self, loop=self.loop
         )
+        see_hooks(container)
+        self.container = container
         if self._agent is not None:
             self._agent.adopt(self.container)
         await self._call("pre_start")
@@ -367,15 +368,13 @@ class HostWorker(Worker):  # type: ignore[misc]
 
     def _context(self, name: str) -> ServerContext:
         cfg = self.cfg
-        given = {key: cfg.settings[f"limit_request_{key}"] for key in _LIMITS}
-        limits = {key: one.get() for key, one in given.items() if one.get() != one.default}
         return ServerContext(
             name=name, container=self.container, loop=self.loop, logger=self.log.error_log,
             keepalive=cfg.keepalive, linger=cfg.worker_linger,
             graceful_timeout=float(cfg.graceful_timeout),
             access_log=self.log.access_log if cfg.accesslog else None,
             access_log_format=cfg.access_log_format, debug=cfg.debug,
-            limits=limits, options=self._options[name],
+            limits=cfg.request_limits, options=self._options[name],
         )
 
     def report_failure(self, error: BaseException, detail: str = "") -> None:

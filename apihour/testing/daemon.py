@@ -36,6 +36,7 @@ T = TypeVar("T")
 _POLL = 0.02  # seconds between two looks at a condition
 _LISTENING = re.compile(r"Listening at: (\S+?)=([^\s?]+)")
 _KILL = int(signal.SIGKILL)
+_CONSOLE = ("--console", "--health")  # options of what the console process serves
 _QUICK = ("--graceful-timeout", "5")
 
 
@@ -56,11 +57,12 @@ class Daemon:
     """One ``apihour TARGET OPTIONS`` in processes of its own.
 
     `target` and `options` are the command line's; ``--workers``, ``--no-console`` (unless
-    `console`) and ``--graceful-timeout 5`` are put before them; `workers` None leaves their
-    number to the configuration. `cwd` is where it runs, `env`
-    what is added to the environment (None takes a variable away), `command` the words before
-    the target, `timeout` how many seconds a condition may take to come, `log` the file that
-    ``--error-logfile`` among the options names.
+    `console`, or the options name what it serves: ``--console``, ``--health``) and
+    ``--graceful-timeout 5`` are put before them; `workers` None leaves their number to the
+    configuration. A ``health`` of the application's configuration is off with ``--no-console``.
+    `cwd` is where it runs, `env` what is added to the environment (None takes a variable away),
+    `command` the words before the target, `timeout` how many seconds a condition may take to
+    come, `log` the file that ``--error-logfile`` among the options names.
 
     ``with Daemon("shop:Container") as daemon:`` starts it, waits until it serves, and ends it.
     """
@@ -81,7 +83,8 @@ class Daemon:
         base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
         # Not pytest's own directory: the path of a unix socket must stay short.
         self.directory = Path(tempfile.mkdtemp(prefix="apihour-test-", dir=base))
-        quiet = () if console else ("--no-console",)
+        served = any(option.startswith(_CONSOLE) for option in map(str, options))
+        quiet = () if console or served else ("--no-console",)
         count = () if workers is None else ("--workers", str(workers))
         self._command = [*command, target, *count, *_QUICK, *quiet, *options]
         self._cwd = cwd

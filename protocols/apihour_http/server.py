@@ -14,6 +14,7 @@ import asyncio
 import contextvars
 import logging
 import socket
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -89,10 +90,8 @@ class HTTPServer:
         self.loop = asyncio.get_running_loop()
         self.container = getattr(context, "container", None)
         self.logger = getattr(context, "logger", None) or self.logger
-        limits = getattr(context, "limits", None) or {}
-        self.options = options = self.options.updated(
-            {_LIMITS[key]: value for key, value in limits.items()}
-        ).updated(getattr(context, "options", None) or {})
+        self.options = options = self._told(getattr(context, "limits", None) or {},
+                                            getattr(context, "options", None) or {})
         self._set_times(context)
         self.binding = choose(options.parser)
         self.checker = HeadChecker(options.max_line, options.max_field, options.max_fields)
@@ -114,6 +113,15 @@ class HTTPServer:
             await self.app_host.start(
                 self.container, self.logger, bool(getattr(context, "debug", False)))
         self._tick()
+
+    def examine(self, limits: Mapping[str, int], options: Mapping[str, Any]) -> None:
+        """See whether :meth:`start` would take these of its context. Raises what it would."""
+        choose(self._told(limits, options).parser)
+
+    def _told(self, limits: Mapping[str, int], options: Mapping[str, Any]) -> Options:
+        """The options under what the daemon was told."""
+        return self.options.updated(
+            {_LIMITS[key]: value for key, value in limits.items()}).updated(options)
 
     def _set_times(self, context: Any) -> None:
         options = self.options

@@ -12,6 +12,7 @@ import pytest
 from apihour.check import check, list_protocols
 from apihour.errors import ApihourError, ConfigurationError
 from tests.apihour.loggers import loggers
+from tests.certificates import Authority
 
 __all__ = ["loggers"]
 
@@ -23,6 +24,8 @@ Write = Callable[[str], str]
 def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loggers: None) -> Write:
     """Write an application; returns its module's name."""
     monkeypatch.chdir(tmp_path)
+    # The ports in here need not be free, nor this user be allowed to have them.
+    monkeypatch.setattr("apihour.rehearsal.try_bind", lambda name, address: True)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
 
     def write(text: str) -> str:
@@ -49,8 +52,9 @@ def test_says_what_would_be_served_where(
     assert check([f"{name}:Container", "-w", "3", "-b", "echo=:9001"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"{name}:Container: 3 workers"
-    assert [line.split() for line in lines[1:]] == [
+    assert [line.split() for line in lines[1:-1]] == [
         ["dns", "udp", "udp://127.0.0.1:5300"], ["echo", "tcp", "0.0.0.0:9001"]]
+    assert lines[-1] == "not run: pre_start(), start() and what the servers do at their start"
 
 
 @pytest.mark.parametrize(("words", "lines"), [
@@ -66,7 +70,7 @@ def test_lists_what_the_daemon_opens_for_itself(
     assert check([f"{name}:Container", "-w", "1", *words]) == 0
     out = capsys.readouterr().out.splitlines()
     assert out[0] == f"{name}:Container: 1 worker"
-    assert [line.split() for line in out[3:]] == lines
+    assert [line.split() for line in out[3:-1]] == lines
 
 
 def test_lists_the_default_shell_where_it_would_be_opened(
@@ -85,7 +89,7 @@ class Container(apihour.Container):
     def make_servers(self): return {"shell": Shell()}
 """)
     assert check([f"{name}:Container", "-w", "1"]) == 0
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:]] == ["shell"]
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:-1]] == ["shell"]
 
 
 @pytest.mark.parametrize(("words", "message"), [
@@ -103,6 +107,93 @@ def test_refuses_what_a_start_refuses(
     with pytest.raises(ConfigurationError) as caught:
         check([f"{name}:Container", *words])
     assert str(caught.value) == message
+
+
+COMMAND = """
+class Container(apihour.Container):
+    binds = {"echo": "127.0.0.1:9000"}
+    def make_servers(self): return {"echo": asyncio.Protocol}
+    @apihour.command()
+    async def orders(self, *, limit: int = 5) -> str:
+        "The orders."
+"""
+HTTP = """
+import apihour_http
+class Container(apihour.Container):
+    config_of_it = {}
+    def __init__(self, config=None, worker=None, loop=None):
+        super().__init__({"servers": {"http": self.config_of_it}}, worker, loop)
+    def make_servers(self): return {"http": apihour_http.HTTPServer(apihour_http.Routes())}
+"""
+HOOK = """
+class Container(apihour.Container):
+    binds = {"echo": "127.0.0.1:9000"}
+    def make_servers(self): return {"echo": asyncio.Protocol}
+    def start(self, engines): pass
+"""
+LOOP = HOOK.replace("    def start(self, engines)",
+                    "    @classmethod\n    def make_event_loop(cls, config)")
+LISTENER = """
+class Accepts:
+    protocol = "own"
+    async def start(self, context=None): ...
+    async def listener(self, sock): ...
+    async def drain(self, deadline): ...
+    async def stop(self): ...
+    def statistics(self): return {}
+class Container(apihour.Container):
+    binds = {"echo": "127.0.0.1:9000?tls"}
+    def make_servers(self): return {"echo": Accepts()}
+"""
+
+
+@pytest.mark.parametrize(("text", "words", "message"), [
+    (COMMAND, [], "limit"),
+    (HTTP.replace("{}", "{'max_body': 'x'}"), [],
+     "server 'http' (http) cannot start: option max_body='x': expected"),
+    (HTTP.replace("{}", "{'no_such': 1}"), [],
+     "server 'http' (http) cannot start: option 'no_such': expected one of access_log"),
+    (HOOK, [], "start() cannot be called: missing a required argument: 'engines'"),
+    (LOOP, [], "make_event_loop() returned None"),
+    (APPLICATION, ["--pid", "missing/pid"], "--pid 'missing/pid': No such file or directory; "
+                                            "expected a file that can be written"),
+    (APPLICATION, ["--pid", "/dev"], "--pid '/dev': Is a directory; expected a file"),
+])
+def test_refuses_what_a_worker_refuses(
+    text: str, words: list[str], message: str, write: Write
+) -> None:
+    with pytest.raises(ApihourError) as caught:
+        check([f"{write(text)}:Container", *words])
+    assert message in str(caught.value)
+
+
+def test_a_command_is_no_matter_without_a_shell(write: Write) -> None:
+    assert check([f"{write(COMMAND)}:Container", "--no-console"]) == 0
+
+
+def test_tls_that_would_be_lost(write: Write, tmp_path: Path) -> None:
+    certificate, _ = Authority(tmp_path).issue("server")
+    with pytest.raises(ConfigurationError, match=r"accepts by itself \(own\) loses TLS; expected "
+                                                 r"its bind echo=127.0.0.1:9000\?tls"):
+        check([f"{write(LISTENER)}:Container", "--certfile", str(certificate)])
+
+
+def test_an_address_in_use_is_said(
+    write: Write, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = write(APPLICATION)
+    monkeypatch.setattr("apihour.rehearsal.try_bind", lambda name, address: address.port != 9000)
+    assert check([f"{name}:Container"]) == 0
+    assert "127.0.0.1:9000 (in use now)" in capsys.readouterr().out
+
+
+def test_a_runtime_directory_that_cannot_be(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = write(APPLICATION)
+    monkeypatch.setenv("APIHOUR_RUNTIME_DIR", "/nowhere")
+    with pytest.raises(ConfigurationError, match="APIHOUR_RUNTIME_DIR '/nowhere'"):
+        check([f"{name}:Container"])
 
 
 def test_binds_nothing_and_starts_nothing(write: Write, tmp_path: Path) -> None:
@@ -141,7 +232,8 @@ class Container(apihour.Container):
     ("class Container(apihour.Container):\n    binds = {'a': ':1'}\n"
      "    def make_servers(self): return {'b': asyncio.Protocol}\n", [],
      "server 'b' has no bind and bind 'a' has no server"),
-    (APPLICATION, ["-b", "dns=:53"], "server 'dns': no plugin accepts"),
+    (APPLICATION, ["-b", "dns=:53"],
+     "server 'dns': DatagramProtocol on a stream bind; expected a bind like udp://HOST:PORT"),
     (APPLICATION, ["-b", "dns=:53", "-b", "dns=udp://:53"], "its binds are of several kinds"),
     (APPLICATION, ["-b", "web=:80"], "bind 'web' has no server"),
 ])

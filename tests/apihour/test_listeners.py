@@ -14,7 +14,7 @@ import pytest
 
 from apihour.addresses import parse_address
 from apihour.errors import BindError
-from apihour.listeners import Listener, open_listeners, systemd_sockets
+from apihour.listeners import Listener, open_listeners, systemd_sockets, try_bind
 
 
 class Opener:
@@ -151,6 +151,31 @@ def test_a_directory_or_file_in_the_way_is_left_alone(opener: Opener, tmp_path: 
     assert "is a directory; expected a socket" in refusal(opener, f"unix:{tmp_path}")
     assert "is no socket; expected a socket" in refusal(opener, f"unix:{file}")
     assert file.read_text() == "precious"
+
+
+def test_trying_an_address(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert not try_bind("echo", parse_address(f"127.0.0.1:{port}"))
+        assert try_bind("echo", parse_address("127.0.0.1:0"))
+        taken.settimeout(0.05)
+        with pytest.raises(TimeoutError):
+            taken.accept()  # and nobody was connected to
+    assert try_bind("echo", parse_address("fd://97"))
+    assert try_bind("echo", parse_address("systemd:web"))
+    assert try_bind("echo", parse_address(f"unix:{tmp_path}/s"))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("192.0.2.1:0", "bind echo=192.0.2.1:0: expected an address of this machine"),
+    ("unix:/nowhere/x", "bind echo=unix:/nowhere/x: no such directory; expected one that exists"),
+    ("unix:/tmp", "bind echo=unix:/tmp: the path is a directory; expected a socket or nothing"),
+])
+def test_trying_what_the_system_refuses(text: str, message: str) -> None:
+    with pytest.raises(BindError) as caught:
+        try_bind("echo", parse_address(text))
+    assert str(caught.value) == message
 
 
 def test_abstract(opener: Opener) -> None:

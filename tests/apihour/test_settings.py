@@ -153,6 +153,7 @@ OWN_VALUES: dict[str, tuple[list[str], Any]] = {
     "console": (["127.0.0.1:1"], "127.0.0.1:1"),
     "no_console": ([], True),
     "keys": (["other"], "other"),
+    "factory": ([], True),
     "ssh_strict": ([], True),
     "shell_python": ([], True),
     "health": (["127.0.0.1:1"], "127.0.0.1:1"),
@@ -361,3 +362,26 @@ def test_an_option_that_is_none_is_bad_usage(words: list[str], parts: list[str])
     assert "\n" not in str(caught.value)
     for part in parts:
         assert part in str(caught.value)
+
+
+@pytest.mark.parametrize(("file", "variable", "words", "health"), [
+    ("health = '127.0.0.1:1'", "", ["--no-console"], None),
+    ("health = '127.0.0.1:1'", "--no-console", [], None),
+    ("", "--health 127.0.0.1:1", ["--no-console"], None),
+    ("health = '127.0.0.1:1'", "", [], "127.0.0.1:1"),
+    ("", "", ["--health", "127.0.0.1:1", "--no-console"], "127.0.0.1:1"),  # refused by a start
+    ("no_console = True", "", ["--health", "127.0.0.1:1"], "127.0.0.1:1"),  # and this
+    ("health = '127.0.0.1:1'\nno_console = True", "", [], "127.0.0.1:1"),
+])
+def test_a_later_no_console_takes_health_back(
+    file: str, variable: str, words: list[str], health: str | None, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "conf.py").write_text(file)
+    monkeypatch.setenv("GUNICORN_CMD_ARGS", variable)
+    app = HostApplication(["hello:Container", "-c", str(tmp_path / "conf.py"), *words])
+    assert app.cfg.health == health
+    assert bool(app.notes) == (health is None)
+    if app.notes:
+        assert app.notes == [
+            "health 127.0.0.1:1: off, the console process serves it (--no-console)"]

@@ -12,7 +12,8 @@ import pytest
 
 from apihour.blame import blame, blame_frames, user_traceback
 from apihour.container import Container
-from apihour.errors import TargetError
+from apihour.errors import ApihourError, TargetError
+from apihour.hooks import call_hook
 from apihour.plugins import Registry
 from apihour.targets import load_target, split_target
 
@@ -62,7 +63,7 @@ def test_a_container(write: Write) -> None:
 
 
 def test_a_nested_name(write: Write) -> None:
-    name = write("class A:\n    class B:\n        def make_servers(self): return {}\n")
+    name = write("import apihour\nclass A:\n    class B(apihour.Container): pass\n")
     assert load_target(f"{name}:A.B").__qualname__ == "A.B"
 
 
@@ -76,8 +77,9 @@ async def test_a_bare_application_is_wrapped(write: Write) -> None:
 
 
 @pytest.mark.parametrize(("text", "what"), [
-    ("class it: pass", "a class without make_servers()"),
-    ("it = 5", "an object of type int without make_servers()"),
+    ("class it: pass", "the class it, which is no container"),
+    ("class it:\n    def make_servers(self): return {}", "the class it, which is no container"),
+    ("it = 5", "an object of type int"),
     ("class C:\n    def make_servers(self): return {}\nit = C()", "an object of type C"),
 ])
 def test_what_nothing_serves(text: str, what: str, write: Write) -> None:
@@ -226,3 +228,52 @@ def test_blame_without_a_traceback() -> None:
 def test_blame_is_one_line_and_leaves_notes_out(write: Write) -> None:
     name = write("error = ValueError('one\\ntwo')\nerror.add_note('aside')\nraise error\n")
     assert refusal(name).endswith(": raise error: ValueError: one two")
+
+
+@pytest.mark.parametrize(("text", "target", "factory"), [
+    ("async def make():\n    return app\n", "make", False),
+    ("async def make(debug=False):\n    return app\n", "make", True),
+    ("def make():\n    return app\n", "make", True),
+    ("def make(debug=False):\n    return app\n", "make()", False),
+    ("class make:\n    def __new__(cls): return app\n", "make", True),
+])
+async def test_a_factory_makes_the_application_in_each_worker(
+    text: str, target: str, factory: bool, write: Write
+) -> None:
+    name = write("async def app(scope, receive, send): pass\n" + text)
+    cls = load_target(f"{name}:{target}", factory)
+    made = await call_hook(cls(), "make_servers")
+    assert list(made) == ["http"]
+    assert made["http"].__name__ == "app"
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("def it(config): pass", "<function it at"), ("it = 5", "5"),
+    ("import apihour\nclass it(apihour.Container): pass", "a container, which needs none"),
+])
+def test_what_is_no_factory(text: str, message: str, write: Write) -> None:
+    name = write(text + "\n")
+    with pytest.raises(TargetError) as caught:
+        load_target(f"{name}:it", True)
+    assert str(caught.value).startswith(f"target '{name}:it' with --factory: {message}")
+    assert str(caught.value).endswith(
+        "expected a function without arguments that makes the application")
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("async def it(): pass", "it() made None; expected an application"),
+    ("async def it(): return int", "it() made <class 'int'>; expected an application"),
+    ("async def it(): 1 / 0", "it: make_servers() failed: "),
+])
+async def test_a_factory_that_makes_no_application(
+    text: str, message: str, write: Write
+) -> None:
+    cls = load_target(f"{write(text)}:it")
+    with pytest.raises(ApihourError) as caught:
+        await call_hook(cls(), "make_servers")
+    assert message in str(caught.value)
+
+
+def test_a_container_instead_of_its_class(write: Write) -> None:
+    name = write("import apihour\nclass C(apihour.Container): pass\nit = C(loop=5)\n")
+    assert refusal(f"{name}:it").endswith("an instance of C; expected the class: C")

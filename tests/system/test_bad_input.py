@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -55,6 +56,27 @@ CASES = {
     "a failing make_servers": (
         "app", CONTAINER.replace("return {", "return undefined or {"), "app:Container",
         ["make_servers()", "app.py:6", "undefined"]),
+    "a class that is no container": (
+        "app", CONTAINER.replace("(apihour.Container)", ""), "app:Container",
+        ["the class Container, which is no container; expected a subclass of apihour.Container"]),
+    "a protocol instead of its class": (
+        "app", CONTAINER.replace("asyncio.Protocol}", "asyncio.Protocol()}"), "app:Container",
+        ["server 'echo': one instance of Protocol", "expected the class: Protocol"]),
+    "a WSGI application": (
+        "app", "class Flask:\n    def __call__(self, environ, start_response): pass\n"
+        "app = Flask()\n", "app:app", ["a WSGI application; expected ASGI: a2wsgi"]),
+    "a hook that is no method": (
+        "app", CONTAINER + "    start = 5\n", "app:Container",
+        ["container app:Container: start = 5 (", "app.py:7: start = 5", "def start(self)"]),
+    "a hook of another signature": (
+        "app", CONTAINER + "    async def cleanup(self, engines): pass\n", "app:Container",
+        ["cleanup() cannot be called: missing a required argument: 'engines' (", "app.py:7: "]),
+    "a factory that makes nothing": (
+        "app", "async def init_app():\n    pass\n", "app:init_app",
+        ["init_app() made None; expected an application"]),
+    "a command that cannot be one": (
+        "app", CONTAINER + "    @apihour.command()\n    async def orders(self, *, limit: int = 5)"
+        " -> str:\n        'The orders.'\n", "app:Container", ["orders", "limit"]),
     "at start, a factory of no protocol": (
         "app", CONTAINER.replace("asyncio.Protocol}", "lambda: 42}"), "app:Container",
         ["server 'echo' (tcp) cannot start: factory app.Container", "returned 42, expected a pro"]),
@@ -72,10 +94,11 @@ def test_application(case, tmp_path):
     name, text, target, words = CASES[case]
     if text:
         module(tmp_path, name, text)
-    line = refused(target, "--no-console", "--workers", "2", cwd=tmp_path)
+    quiet = ["--no-console"] if "command" not in case else []
+    line = refused(target, *quiet, "--workers", "2", cwd=tmp_path)
     for word in words:
         assert word in line
-    if "start" not in case and "constructor" not in case and "loop" not in case:
+    if "start" not in case:
         # `check` says the same, without starting anything.
         assert refused("check", target, cwd=tmp_path) == line
 
@@ -175,6 +198,8 @@ def test_options(options, words, tmp_path):
     line = refused("app:Container", *console, *options, cwd=tmp_path)
     for word in words:
         assert word in line
+    if not re.search("fd://|systemd:", str(options)):  # what a service manager passes to a start
+        assert refused("check", "app:Container", *console, *options, cwd=tmp_path) == line
 
 
 @pytest.mark.parametrize(("variable", "value", "message"), [

@@ -1,0 +1,82 @@
+"""What somebody meant who gave an object that nobody serves: the class for its instance, WSGI.
+
+Rules: nothing of the user's is called; shapes are judged, and the plugins asked what they
+would have accepted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from apihour.plugins import Kind, Plugin
+
+__all__ = ["hint"]
+
+_SERVER = ("start", "drain", "stop", "statistics", "protocol")  # see apihour.plugins.Server
+
+
+def hint(obj: object, kind: Kind | None, plugins: Iterable[Plugin]) -> str:
+    """``WHAT; expected WHAT`` for a mistake that is known, else empty.
+
+    `kind` is that of the bind, None where there is none yet.
+    """
+    asked = list(plugins)
+    kinds: tuple[Kind, ...] = ("stream", "datagram") if kind is None else (kind,)
+    if _is_wsgi(obj):
+        return ("a WSGI application; expected ASGI: a2wsgi.WSGIMiddleware(app) or "
+                "asgiref.wsgi.WsgiToAsgi(app) makes it one, or serve it with gunicorn")
+    if isinstance(obj, type):
+        if _is_server_class(obj) or _accepted(_Instance(obj), kinds, asked):
+            return f"the class {obj.__name__}; expected an instance: {obj.__name__}(...)"
+    elif isinstance(obj, asyncio.BaseProtocol) or _accepted(type(obj), kinds, asked):
+        name = type(obj).__name__
+        return (f"one instance of {name}, and each connection needs its own; expected the class: "
+                f"{name}, or a function that makes one")
+    for other in ("stream", "datagram"):
+        if kind is not None and other != kind and _accepted(obj, (other,), asked):
+            wanted = "like udp://HOST:PORT" if other == "datagram" else "without udp://"
+            return f"{_name(obj)} on a {kind} bind; expected a bind {wanted}"
+    return ""
+
+
+def _accepted(obj: object, kinds: Iterable[Any], plugins: Iterable[Plugin]) -> bool:
+    try:
+        return any(plugin.accepts(obj, kind) for plugin in plugins for kind in kinds)
+    except Exception:  # an object that stands for another may lack what a plugin looks at
+        return False
+
+
+class _Instance:
+    """Passes for an instance of a class with isinstance(), without making one."""
+
+    def __init__(self, cls: type) -> None:
+        self._cls = cls
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        return self._cls
+
+
+def _is_server_class(cls: type) -> bool:
+    return all(hasattr(cls, name) for name in _SERVER)
+
+
+def _is_wsgi(obj: object) -> bool:
+    """A callable ``(environ, start_response)`` by its parameters' names (PEP 3333)."""
+    if isinstance(obj, type) or not callable(obj) or inspect.iscoroutinefunction(obj):
+        return False
+    if callable(getattr(obj, "wsgi_app", None)):  # Flask keeps it beside its __call__
+        return True
+    try:
+        names = list(inspect.signature(obj).parameters)
+    except (TypeError, ValueError):
+        return False
+    return len(names) == 2 and names[1] == "start_response"
+
+
+def _name(obj: object) -> str:
+    return getattr(obj, "__qualname__", None) or repr(obj)

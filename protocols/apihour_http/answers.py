@@ -10,6 +10,7 @@ from typing import Any
 
 from aiohttp import web
 
+from apihour_http.jsonable import with_fallback
 from apihour_http.options import default_dumps
 
 __all__ = ["CONTAINER", "HTML", "JSON"]
@@ -17,7 +18,7 @@ __all__ = ["CONTAINER", "HTML", "JSON"]
 CONTAINER: web.AppKey[Any] = web.AppKey("CONTAINER", object)
 """``request.app[CONTAINER]`` is the worker's container, None when served without one."""
 
-_dumps = default_dumps()
+_dumps = with_fallback(default_dumps())
 
 
 class JSON(web.Response):

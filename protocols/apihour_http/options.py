@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from types import UnionType
 from typing import Any
 
+from apihour_http.jsonable import to_plain
+
 __all__ = ["Options", "default_dumps", "default_loads"]
 
 LOG_FORMATS = ("off", "common", "combined", "json")
@@ -32,7 +34,7 @@ def default_dumps() -> Callable[[Any], str | bytes]:
     try:
         import ujson
     except ImportError:
-        return json.JSONEncoder(separators=(",", ":")).encode
+        return json.JSONEncoder(separators=(",", ":"), default=to_plain).encode
     return ujson.dumps
 
 

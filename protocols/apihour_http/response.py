@@ -16,8 +16,9 @@ from email.utils import formatdate
 from typing import Any
 
 from apihour_http.errors import HTTPError, reason_of
+from apihour_http.jsonable import to_plain, with_fallback
 
-__all__ = ["Renderer", "Response"]
+__all__ = ["Renderer", "Response", "is_aiohttp", "refuse_tuple"]
 
 _UNSAFE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -72,10 +73,11 @@ def safe_header(name: str, value: str) -> str:
 class Renderer:
     """Turns what endpoints return into bytes; keeps the Date of the current second."""
 
-    __slots__ = ("_date", "dumps", "json_head")
+    __slots__ = ("_date", "_try_harder", "dumps", "json_head")
 
     def __init__(self, dumps: Callable[[Any], str | bytes]) -> None:
         self.dumps = dumps
+        self._try_harder = with_fallback(dumps)
         self._date = ""
         self.json_head = ""
         self.tick()
@@ -90,8 +92,13 @@ class Renderer:
     def encode_json(self, data: Any) -> bytes:
         """The JSON of `data` in UTF-8."""
         if _is_model(data):
-            return _encode_model(data)
-        text = self.dumps(data)
+            encoded = _encode_model(data)
+            if encoded is not None:
+                return encoded
+        try:
+            text = self.dumps(data)
+        except TypeError:
+            text = self._try_harder(data)
         return text.encode() if isinstance(text, str) else text
 
     def render(
@@ -142,14 +149,18 @@ class Renderer:
             return result.status, headers, self.encode_json(result.document())
         if result is None:
             return 204, [], b""
-        if _is_aiohttp(result):
+        refuse_tuple(result)
+        if is_aiohttp(result):
             return _from_aiohttp(result)
         body, content_type = self._body(result)
         return 200, [("Content-Type", content_type)], body
 
     def _body(self, body: Any) -> tuple[bytes, str]:
         if type(body) is dict:
-            text = self.dumps(body)
+            try:
+                text = self.dumps(body)
+            except TypeError:
+                text = self._try_harder(body)
             return text.encode() if isinstance(text, str) else text, "application/json"
         if body is None:
             return b"", ""
@@ -167,13 +178,24 @@ def _is_model(data: Any) -> bool:
     return hasattr(data, "__struct_fields__") or hasattr(data, "__dataclass_fields__")
 
 
-def _encode_model(data: Any) -> bytes:
-    import msgspec
+def _encode_model(data: Any) -> bytes | None:
+    try:
+        import msgspec
+    except ImportError:
+        return None  # a dataclass: slower without
+    return msgspec.json.encode(data, enc_hook=to_plain)
 
-    return msgspec.json.encode(data)
+
+def refuse_tuple(result: Any) -> None:
+    """Raise TypeError for a tuple: whoever returns ``data, 404`` means no JSON array."""
+    if type(result) is tuple:
+        raise TypeError(
+            f"an endpoint returned the tuple {ascii(result)[:100]}: for a status expected "
+            "Response(status, body=data), raise HTTPError(status) or status=… on its route; for "
+            "a JSON array a list")
 
 
-def _is_aiohttp(result: Any) -> bool:
+def is_aiohttp(result: Any) -> bool:
     """Whether `result` is an ``aiohttp.web.Response``, told without importing aiohttp."""
     return any(kind.__module__ == "aiohttp.web_response" for kind in type(result).__mro__)
 

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from urllib.parse import unquote
 
 from apihour_http.errors import RouteError
+from apihour_http.signatures import check_request
 
 __all__ = ["Endpoint", "Match", "Routes"]
 
@@ -128,17 +129,22 @@ class Routes:
         """Declare an endpoint for `method` and `path`.
 
         `blocking` runs a plain ``def`` in the thread pool. `options` describe it for
-        OpenAPI: ``summary``, ``description``, ``tags``, ``status``. Raises RouteError.
+        OpenAPI: ``summary``, ``description``, ``tags``, and ``status``, which is also what
+        plain data is answered with. Raises RouteError.
         """
         method = method.upper()
         if not _METHOD.fullmatch(method) or method == "CONNECT":
             raise RouteError(f"route {path!r}: method {method!r} cannot be routed")
         path = self.prefix + path
-        parse_path(path)
+        names = {part[0] for part in parse_path(path) if not isinstance(part, str)}
+        status = options.get("status", 200)
+        if not isinstance(status, int) or not 200 <= status <= 599:
+            raise RouteError(f"route {method} {path}: status={status!r}: expected 200 to 599")
 
         def declare(function: F) -> F:
             if any(e.method == method and e.path == path for e in self.endpoints):
                 raise RouteError(f"route {method} {path}: declared twice")
+            check_request(method, path, function, names)
             self.endpoints.append(Endpoint(method, path, function, blocking, options))
             return function
 

@@ -26,6 +26,7 @@ from apihour_http.hosting import Host
 from apihour_http.intake import LARGE, REPEATABLE
 from apihour_http.lane import Lane
 from apihour_http.options import Options
+from apihour_http.outcome import with_status
 from apihour_http.parser import choose
 from apihour_http.response import Renderer, Response
 from apihour_http.routes import Endpoint, Match, Methods, Router, Routes, allowed
@@ -153,6 +154,9 @@ class HTTPServer:
             found = plans[endpoint] = plan(endpoint)
             call = endpoint.function if found is None else found.wrap(endpoint.function)
             endpoint.call = self._in_thread(call) if endpoint.blocking else call
+            status = int(endpoint.options.get("status", 200))
+            if status != 200:
+                endpoint.call = with_status(endpoint.call, status, endpoint.inline)
         options = self.options
         wanted = options.openapi
         if wanted or (wanted is None and any(plans.values())):

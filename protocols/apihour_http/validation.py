@@ -104,7 +104,11 @@ def plan(endpoint: Endpoint) -> Plan | None:
         hints = typing.get_type_hints(function)
     except (TypeError, ValueError, NameError):
         return None
-    names = list(signature.parameters)[1:]
+    first, *names = signature.parameters or [""]
+    if is_model(hints.get(first)):
+        raise RouteError(
+            f"route {endpoint.method} {endpoint.path}: {endpoint.name}: expected the request "
+            f"before {first!r}, as its first parameter")
     if not names:
         return None
     in_path = {name for name, _ in endpoint.parameters()}

@@ -1,0 +1,53 @@
+"""Endpoints that cannot be called with a request, told where they are declared."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from apihour_http.errors import RouteError
+
+__all__ = ["check_request"]
+
+_POSITIONAL = (
+    inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD,
+    inspect.Parameter.VAR_POSITIONAL,
+)
+# Annotations that no request has; as text, too, which is what they are under
+# ``from __future__ import annotations``.
+_DATA = (int, float, str, bool, bytes, dict, list, tuple, set)
+_DATA_NAMES = frozenset(kind.__name__ for kind in _DATA)
+
+
+def check_request(
+    method: str, path: str, function: Callable[..., Any], in_path: set[str]
+) -> None:
+    """Raise RouteError unless the first parameter of `function` can be the request.
+
+    `in_path` are the names of the path's parameters: those come after it.
+    """
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        return  # a builtin: it says nothing
+    name = getattr(function, "__qualname__", repr(function))
+    wanted = f"route {method} {path}: {name}{_shown(parameters)}: expected the request as its " \
+             f"first parameter: {name.rpartition('.')[2]}(request{_rest(parameters)})"
+    if not parameters or parameters[0].kind not in _POSITIONAL:
+        raise RouteError(wanted)
+    first = parameters[0]
+    if first.kind is first.VAR_POSITIONAL:
+        return
+    annotation = first.annotation
+    is_data = annotation in _DATA_NAMES if isinstance(annotation, str) else annotation in _DATA
+    if is_data or first.name in in_path:
+        raise RouteError(wanted)
+
+
+def _shown(parameters: list[inspect.Parameter]) -> str:
+    return f"({', '.join(map(str, parameters))})"
+
+
+def _rest(parameters: list[inspect.Parameter]) -> str:
+    return "".join(f", {parameter}" for parameter in parameters)

@@ -40,6 +40,7 @@ from apihour.wire import FrameError, Framer, encode
 
 __all__ = ["Agent"]
 
+_LOOK = 1.0  # seconds between two looks whether its files are still there
 _SLICE = 0.001  # seconds of computing at a stretch; a 300 ms burst was felt by every client
 _CLIENTS = 32  # connections at a time; consoles keep one each
 _REQUESTS = 64  # requests under way per connection
@@ -118,6 +119,7 @@ class Agent:
         self._stopping = False
         self._parent = os.getppid()
         self._orphaned = 0.0
+        self._next_look = 0.0
         self._path = worker.runtime.agent_socket(worker.pid)
         self._listener: socket.socket | None = None
         self._stack_fd = -1
@@ -141,15 +143,7 @@ class Agent:
     def start(self) -> None:
         """Open the socket and start the thread. Raises OSError when the socket cannot be made."""
         self._stack_fd = faults.register(self.worker.runtime, self.worker.pid)
-        self._path.unlink(missing_ok=True)
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        old = os.umask(0o177)
-        try:
-            listener.bind(str(self._path))
-        finally:
-            os.umask(old)
-        listener.listen(16)
-        self._listener = listener
+        listener = self._listener = self._listen()
         for sock in (listener, self._wake_out, self._wake_in):
             sock.setblocking(False)
         self.selector.register(listener, selectors.EVENT_READ, self._accept)
@@ -160,6 +154,39 @@ class Agent:
             self._thread.start()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def _listen(self) -> socket.socket:
+        self._path.unlink(missing_ok=True)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            listener.bind(str(self._path))
+            os.chmod(self._path, 0o600)  # no umask: that is the whole process', threads and all
+            listener.listen(16)
+        except BaseException:
+            listener.close()
+            raise
+        return listener
+
+    def _mend(self) -> None:
+        """Listen again, and write stacks, where the runtime directory vanished and is back."""
+        stack = faults.stack_path(self.worker.runtime, self.worker.pid)
+        if self._stopping or not self.worker.runtime.path.is_dir() or (
+            self._path.exists() and stack.exists()
+        ):
+            return
+        try:
+            listener = self._listen()
+            stack_fd = faults.register(self.worker.runtime, self.worker.pid)
+        except OSError:  # it goes in this moment, or is full: the next look tells
+            return
+        os.close(self._stack_fd)
+        self._stack_fd = stack_fd
+        if self._listener is not None:
+            self.selector.unregister(self._listener)
+            self._listener.close()
+        listener.setblocking(False)
+        self._listener = listener
+        self.selector.register(listener, selectors.EVENT_READ, self._accept)
 
     def stop(self) -> None:
         """End the thread and take its files away; waits for at most a second."""
@@ -318,6 +345,9 @@ class Agent:
         for entry in due:
             self.timers.remove(entry)
             entry[1]()
+        if now >= self._next_look:
+            self._next_look = now + _LOOK
+            self._mend()
         if os.getppid() == self._parent:
             return
         self._orphaned = self._orphaned or now

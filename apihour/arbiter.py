@@ -27,12 +27,14 @@ from gunicorn.errors import HaltServer
 from gunicorn.pidfile import Pidfile
 
 from apihour.addresses import Address
+from apihour.bases import unusual
 from apihour.changes import Changes, Leave
 from apihour.children import Children, describe
 from apihour.commands_arbiter import ArbiterCommands
 from apihour.console import ConsoleKeeper
 from apihour.control import Control
-from apihour.errors import ApihourError
+from apihour.errors import ApihourError, ConfigurationError
+from apihour.guard import RuntimeGuard
 from apihour.keep import WorkerKeeper
 from apihour.listeners import Listener, systemd_sockets
 from apihour.priority import Priority
@@ -78,6 +80,7 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         self.extra_listeners: dict[str, Listener] = {}
         self.children = Children(self)
         self.keeper = WorkerKeeper(self)
+        self.guard = RuntimeGuard(self)
         self.commands = ArbiterCommands(self)
         self.inheritance = Inheritance.from_environment(os.environ)
         if self.inheritance is not None:
@@ -194,12 +197,23 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
 
     def _make_runtime(self) -> None:
         cfg = self.cfg
-        if self.inheritance is not None:
-            self.runtime = Runtime(self.inheritance.runtime)
-        else:
-            self.runtime = Runtime.create(cfg.uid, cfg.gid, self.pid)
-        path = str(self.runtime.scoreboard(self.pid))
-        self.scoreboard = Scoreboard.create(path, (cfg.uid, cfg.gid))
+        try:
+            if self.inheritance is not None:
+                self.runtime = Runtime(self.inheritance.runtime)
+                self.runtime.join()
+            else:
+                self.runtime = Runtime.create(cfg.uid, cfg.gid, self.pid)
+                if note := unusual(self.runtime.path.parent, cfg.uid):
+                    self.log.warning("%s", note)
+            path = str(self.runtime.scoreboard(self.pid))
+            self.scoreboard = Scoreboard.create(path, (cfg.uid, cfg.gid))
+            self._fill_scoreboard()
+        except OSError as error:
+            raise ConfigurationError(
+                f"runtime directory {str(self.runtime.path)!r}: {error.strerror}; expected room "
+                "for a few hundred kB") from error
+
+    def _fill_scoreboard(self) -> None:
         self.scoreboard.set_fleet(Fleet.ARBITER, self.pid)
         self.scoreboard.set_fleet(Fleet.STARTED, time.time())
         self.scoreboard.set_fleet(Fleet.GENERATION, self.generation)
@@ -212,10 +226,15 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         self.control = Control(
             str(self.runtime.arbiter_socket), (cfg.uid, cfg.gid), self.commands.dispatch
         )
+        self.write_instance()
+
+    def write_instance(self) -> None:
+        """Say in the runtime directory who this daemon is. Raises OSError."""
+        cfg = self.cfg
         facts = {
             "pid": self.pid, "target": self.app.target, "directory": self.app.working_directory(),
-            "name": self.proc_name, "version": __version__, "started": time.time(),
-            "console": not cfg.no_console,
+            "name": self.proc_name, "version": __version__,
+            "started": self.scoreboard.fleet(Fleet.STARTED), "console": not cfg.no_console,
         }
         self.runtime.write_instance(facts, (cfg.uid, cfg.gid))
 
@@ -278,6 +297,8 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
             self.pidfile.unlink()
         if hasattr(self, "runtime") and self.inheritance is None:
             self.runtime.remove()
+        elif hasattr(self, "scoreboard"):
+            self.runtime.scoreboard(self.pid).unlink(missing_ok=True)
         self.templates.end()
 
     def _turns(self) -> None:
@@ -401,6 +422,8 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         self.keeper.keep()
         self.templates.keep()
         if not self.stopping:
+            self.guard.look()
+        if not self.stopping and self.guard.is_intact:
             self.consoles.keep_up()
         if self.inheritance is not None:
             self.inheritance.report(self)
@@ -416,6 +439,8 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
             worker.channel.close()
         if self.control is not None:
             self.control.close_inherited()
+        if hasattr(self, "scoreboard"):  # the first probe is forked before there is one
+            self.scoreboard.let_go()
         for listener in self.extra_listeners.values():
             listener.close()
         self.changes.shed()

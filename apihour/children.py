@@ -75,18 +75,24 @@ class Children:
     ) -> HostWorker:
         """Fork one worker into a slot.
 
-        Raises OSError when the system has no room for it, HookError when pre_fork failed.
+        Raises OSError or ScoreboardFullError when there is no room for it, HookError when
+        pre_fork failed.
         """
         arbiter = self.arbiter
-        ours, theirs = Channel.pair()
+        row = arbiter.scoreboard.claim(slot, generation)
+        try:
+            ours, theirs = Channel.pair()
+        except OSError:
+            row.clear()
+            raise
         arbiter.worker_age += 1
         worker = HostWorker(
             arbiter.worker_age, arbiter.pid, listeners, arbiter.app, cfg.timeout / 2.0, cfg,
             arbiter.log,
         )
         worker.slot, worker.generation = slot, generation
-        worker.row = arbiter.scoreboard.claim(slot, generation)
-        worker.name = worker.row.worker
+        worker.row = row
+        worker.name = row.worker
         worker.scoreboard, worker.runtime = arbiter.scoreboard, arbiter.runtime
         worker.with_agent = not cfg.no_console
         worker.spawned = time.monotonic()

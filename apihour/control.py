@@ -79,22 +79,40 @@ class Control:
     def __init__(self, path: str, owner: tuple[int, int], on_request: Callable[[Request], None],
                  ) -> None:
         self.path = path
+        self._owner = owner
         self._uids = {0, os.geteuid(), owner[0]}
         self._on_request = on_request
         self._clients: list[_Client] = []
+        self._listener = self._listen()
+
+    def listen_again(self) -> None:
+        """Listen at the path anew, after that has vanished. Raises OSError."""
+        fresh = self._listen()
+        self._listener.close()
+        self._listener = fresh
+
+    def _listen(self) -> socket.socket:
         # Under another name first: an upgrade replaces its parent's socket in one step.
-        temporary = f"{path}.{os.getpid()}"
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        temporary = f"{self.path}.{os.getpid()}"
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         before = os.umask(0o177)
         try:
-            self._listener.bind(temporary)
+            listener.bind(temporary)
+            os.chown(temporary, *self._owner, follow_symlinks=False)
+            listener.listen(_CLIENTS)
+            listener.setblocking(False)
+            os.rename(temporary, self.path)
+            self._inode = os.stat(self.path).st_ino
+        except BaseException:
+            listener.close()
+            raise
         finally:
             os.umask(before)
-        os.chown(temporary, *owner, follow_symlinks=False)
-        self._listener.listen(_CLIENTS)
-        self._listener.setblocking(False)
-        os.rename(temporary, path)
-        self._inode = os.stat(path).st_ino
+        return listener
+
+    def is_there(self) -> bool:
+        """Whether the path leads to a socket, ours or that of who took over."""
+        return os.path.exists(self.path)
 
     def descriptors(self) -> list[int]:
         """What the arbiter's poll must watch for reading."""

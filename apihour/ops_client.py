@@ -67,7 +67,7 @@ class Operations:
                 return await asyncio.open_unix_connection(str(self._runtime.console_socket))
             except OSError as error:
                 there = self._runtime.read_instance().get("console") is not False
-                if not there or time.monotonic() > deadline or not self._runtime.is_in_use():
+                if not there or time.monotonic() > deadline or not self._runtime.has_arbiter():
                     raise CommandFailed(
                         f"ops: the console does not answer: {error.strerror}; expected one, in a "
                         "daemon started without --no-console") from error

@@ -4,6 +4,8 @@ Rules:
 
 - A row has one writer: the arbiter claims and frees it, its worker fills it.
 - Every field is one aligned 64-bit float, so a reader never sees half of a value.
+- Its memory is reserved when it is made: no writer of a row ever finds the disk full.
+- Its arbiter holds its lock (apihour.holds), and nobody else: it says that the arbiter lives.
 - Readers (the accept loop, the arbiter, the console) take no lock and tolerate a worker
   that is stopped: its heartbeat simply grows old.
 """
@@ -16,12 +18,22 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
-__all__ = ["ROWS", "Fleet", "Row", "RowRecord", "Scoreboard", "State", "worker_name"]
+from apihour.errors import ApihourError
+from apihour.holds import is_same, make_locked
+from apihour.reserve import reserve
+
+__all__ = ["ROWS", "Fleet", "Row", "RowRecord", "Scoreboard", "ScoreboardFullError", "State",
+           "worker_name"]
 
 ROWS = 512  # generations of workers that may live side by side, retiring ones included
 _FIELDS = 32
 _SIZE = (ROWS + 1) * _FIELDS * 8
+
+
+class ScoreboardFullError(ApihourError):
+    """More workers serve or drain than there are rows; when one has left, there is one."""
 
 
 class State(enum.IntEnum):
@@ -171,34 +183,63 @@ class Row:
 class Scoreboard:
     """The mapped file. ``create()`` makes it, ``open()`` joins one that exists."""
 
-    def __init__(self, fd: int) -> None:
-        self._map = mmap.mmap(fd, _SIZE)
+    def __init__(self, mapped: mmap.mmap, lock: int = -1) -> None:
+        self._lock = lock
+        self._map = mapped
         self.cells: memoryview[float] = memoryview(self._map).cast("d")
         self.rows = tuple(Row(self.cells, index) for index in range(ROWS))
 
     @classmethod
     def create(cls, path: str, owner: tuple[int, int] | None = None) -> Scoreboard:
-        """Make the file (0600), all zero. Raises OSError when it cannot be made."""
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        """Make the file (0600), all zero, and hold its lock. Raises OSError when it cannot be."""
+        lock = _make(path, owner)
         try:
-            os.ftruncate(fd, _SIZE)
-            if owner is not None:
-                os.fchown(fd, *owner)
-            return cls(fd)
-        finally:
-            os.close(fd)
+            return cls(_map(path), lock)
+        except BaseException:
+            os.close(lock)
+            raise
 
     @classmethod
     def open(cls, path: str) -> Scoreboard:
         """Map an existing file. Raises OSError, or ValueError when its size is another."""
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        try:
-            return cls(fd)
-        finally:
-            os.close(fd)
+        return cls(_map(path))
+
+    # -- when the file has vanished under those who have it mapped -------------------------
+
+    def is_at(self, path: str) -> bool:
+        """In the arbiter: whether `path` still leads to the file."""
+        return is_same(self._lock, path)
+
+    def make_again(self, path: str, owner: tuple[int, int]) -> None:
+        """In the arbiter: go on in a new file that says what this one does. Raises OSError."""
+        before = self.cells
+        lock = _make(path, owner)
+        self.let_go()
+        self._lock = lock
+        self._remap(_map(path))
+        self.cells[:] = before
+
+    def follow(self, path: str, own: Row) -> None:
+        """In a worker: go on in the file that the arbiter has made; its row is right here."""
+        before = self.cells[own.base : own.base + _FIELDS]
+        self._remap(_map(path))
+        self.cells[own.base : own.base + _FIELDS] = before
+
+    def _remap(self, mapped: mmap.mmap) -> None:
+        # The map before stays for as long as another thread may be reading a row in it.
+        self._map = mapped
+        self.cells = memoryview(self._map).cast("d")
+        for row in self.rows:
+            row.cells = self.cells
+
+    def let_go(self) -> None:
+        """In a child of the arbiter: the lock is the arbiter's alone."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
 
     def claim(self, slot: int, generation: int) -> Row:
-        """Take a free row for a new worker. Raises RuntimeError when all are taken."""
+        """Take a free row for a new worker. Raises ScoreboardFullError when all are taken."""
         for row in self.rows:
             if row.state == State.FREE:
                 row.clear()
@@ -208,7 +249,9 @@ class Scoreboard:
                 used = max(self.fleet(Fleet.ROWS_USED), row.index + 1)
                 self.set_fleet(Fleet.ROWS_USED, used)
                 return row
-        raise RuntimeError(f"all {ROWS} rows of the scoreboard are taken; expected a free one")
+        raise ScoreboardFullError(
+            f"all {ROWS} rows of the scoreboard are taken, by workers that serve or drain; "
+            "expected a free one")
 
     def fleet(self, counter: Fleet) -> float:
         """One counter of the daemon as a whole."""
@@ -236,8 +279,33 @@ class Scoreboard:
         self.rows = ()
         self.cells.release()
         self._map.close()
+        self.let_go()
 
 
 def worker_name(slot: int, generation: int) -> str:
     """What a worker is called everywhere: ``slot.generation``."""
     return f"{slot}.{generation}"
+
+
+def _make(path: str, owner: tuple[int, int] | None) -> int:
+    """Make the file under another name first: by its own it is never seen without its lock."""
+    temporary = Path(path).with_name(f".{Path(path).name}.new")
+    temporary.unlink(missing_ok=True)
+    fd = make_locked(temporary, owner or (-1, -1), shared=False)
+    try:
+        reserve(fd, _SIZE)
+        temporary.rename(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        os.close(fd)
+        raise
+    return fd
+
+
+def _map(path: str) -> mmap.mmap:
+    """Map the file by an opening of its own: a map keeps that, and so would keep a lock."""
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        return mmap.mmap(fd, _SIZE)
+    finally:
+        os.close(fd)

@@ -10,7 +10,8 @@ Rules:
   when the place holds a head (rename(2): ENOTEMPTY).
 - Revisions never go back, though removed keys are forgotten: the directory of a bucket of
   keys is named by the highest revision ever forgotten in it (its floor), and new keys start
-  above. Whoever still holds the old name finds nothing there, and looks again.
+  above. Whoever still holds the old name finds nothing there, and looks again. The first
+  floor is the clock's: a store that vanished and is made again starts above all it ever said.
 - A blob is locked (flock(2), which dies with its holder) until its head stands, and nobody
   waits for that lock: it only tells a sweeper what is not an orphan yet.
 - What is written by many is divided so that each number has one writer at a time: usage has
@@ -35,6 +36,7 @@ from typing import NamedTuple
 from zlib import crc32
 
 from apihour.errors import SharedError
+from apihour.reserve import reserve
 
 __all__ = ["BUCKETS", "FileStore", "Head"]
 
@@ -106,7 +108,9 @@ class FileStore:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         # Expiries are of the monotonic clock, so a store does not outlive the boot.
         self.root = os.path.join(os.fsencode(path), b"v1-" + _boot_id())
-        os.makedirs(path, mode=0o700, exist_ok=True)
+        # Not its parents: a runtime directory that has vanished is the arbiter's to make.
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(path, 0o700)
         for part in (b"", b"k", b"b", b"tmp", b"slots"):
             os.makedirs(self._path(part), mode=0o700, exist_ok=True)
         self.pid = os.getpid()
@@ -117,13 +121,33 @@ class FileStore:
         # Unique for ever: a slot has one holder, and a pid is used again only after it ended.
         self._unique = b"%x-%x-%x" % (slot, self.pid, time.monotonic_ns())
         self._slot = BUCKETS + slot
+        try:
+            self._map = self._open_table()
+        except BaseException:
+            os.close(self._slot_fd)
+            raise
+        self._table = memoryview(self._map).cast("q")
+
+    def _open_table(self) -> mmap.mmap:
+        size = (BUCKETS + _SLOTS) * 8
         fd = os.open(self._path(b"table"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            os.ftruncate(fd, (BUCKETS + _SLOTS) * 8)
-            self._map = mmap.mmap(fd, (BUCKETS + _SLOTS) * 8)
+            reserve(fd, size)
+            self._identity = os.fstat(fd)
+            return mmap.mmap(fd, size)
         finally:
             os.close(fd)
-        self._table = memoryview(self._map).cast("q")
+
+    def is_intact(self) -> bool:
+        """Whether the store that was opened is still the one at its path."""
+        try:
+            return os.path.samestat(self._identity, os.stat(self._path(b"table")))
+        except OSError:
+            return False
+
+    def abandon(self) -> None:
+        """Give the slot back; whoever is just using this goes on until he is done."""
+        os.close(self._slot_fd)
 
     def close(self) -> None:
         """Give the slot back; what was stored stays."""
@@ -156,15 +180,18 @@ class FileStore:
         except FileNotFoundError:
             return None
 
-    def scan(self, bucket: int, prefix: bytes = b"") -> list[Head]:
-        """The heads in one bucket whose keys begin with `prefix`, dead ones included."""
+    def keys(self, bucket: int, prefix: bytes = b"") -> list[bytes]:
+        """The keys in one bucket that begin with `prefix`, dead ones included."""
         while True:
-            base = self._place(bucket)
             try:
-                names = os.listdir(base)
-                return [self._look(base + b"/" + n) for n in names if n.startswith(prefix)]
+                return [n for n in os.listdir(self._place(bucket)) if n.startswith(prefix)]
             except FileNotFoundError:
-                self._places.pop(bucket, None)
+                if self._places.pop(bucket, None) is None:
+                    raise
+
+    def scan(self, bucket: int) -> list[Head]:
+        """The heads in one bucket, dead ones included; for as long as that takes."""
+        return [self.read(key) for key in self.keys(bucket)]
 
     def stamps(self) -> bytes:
         """Eight bytes for each bucket, other than before when something in it has changed."""
@@ -232,7 +259,12 @@ class FileStore:
                 break
             fresh = self._path(b"tmp", self._fresh())
             os.mkdir(fresh, 0o700)
-            os.mkdir(fresh + b"/0", 0o700)
+            try:
+                # Microseconds: no key is ever written that often.
+                os.mkdir(b"%b/%d" % (fresh, time.monotonic_ns() // 1000), 0o700)
+            except BaseException:
+                os.rmdir(fresh)
+                raise
             _move(fresh, home)
         return base
 

@@ -478,6 +478,7 @@ def _make_worker(
     worker.row = worker.scoreboard.rows[facts["row"]]
     worker.name = worker.row.worker
     worker.runtime = Runtime(facts["runtime"])
+    worker.runtime.join()  # the template was forked before there was a lock to inherit
     worker.with_agent = not cfg.no_console
     return worker
 

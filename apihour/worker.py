@@ -188,7 +188,12 @@ class HostWorker(Worker):  # type: ignore[misc]
             faults.register(self.runtime, self.pid)
             return None
         agent = importlib.import_module("apihour.agent").Agent(self)
-        agent.start()
+        try:
+            agent.start()
+        except OSError as error:
+            raise ApihourError(
+                f"runtime directory {str(self.runtime.path)!r}: {error.strerror}; expected room "
+                f"for the files of worker {self.name}") from error
         return agent
 
     def run(self) -> None:
@@ -447,6 +452,18 @@ class HostWorker(Worker):  # type: ignore[misc]
                 self._suspend(True)
             elif message.get("command") == "resume":
                 self._suspend(False)
+            elif message.get("command") == "follow":
+                self._follow(str(message.get("scoreboard")))
+
+    def _follow(self, scoreboard: str) -> None:
+        """The runtime directory had vanished, and the arbiter has made it again."""
+        try:
+            self.scoreboard.follow(scoreboard, self.row)
+            self.runtime.join()
+            if self._agent is None:
+                faults.register(self.runtime, self.pid)
+        except OSError as error:  # it has vanished again: then we are told again
+            self.log.warning("Worker %s: %s", self.name, error)
 
     def _suspend(self, suspended: bool) -> None:
         """Stop accepting for now, or go on; what is connected stays connected."""

@@ -182,10 +182,13 @@ class Daemon:
     @property
     def runtime(self) -> Runtime:
         """Its runtime directory. Raises LookupError while there is none."""
-        found = Runtime.instances(self.directory / f"apihour-{os.geteuid()}")
+        found = [one for base in sorted(self.directory.glob(f"apihour-{os.geteuid()}*"))
+                 if not base.is_symlink() for one in Runtime.instances(base)]
         if not found:
             raise LookupError(f"{self.target}: no runtime directory yet")
-        return found[0]
+        pid = self.process.pid if self.process is not None else 0
+        own = [one for one in found if one.path.name.partition("-")[0] == str(pid)]
+        return (own or found)[0]
 
     @property
     def pid(self) -> int:

@@ -11,8 +11,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from apihour.holds import is_locked
 from apihour.ops import Bytes, Percent, Seconds
-from apihour.runtime import Runtime, is_alive
+from apihour.runtime import Runtime
 from apihour.scoreboard import Fleet, RowRecord, Scoreboard
 from apihour.stacks import SILENT
 
@@ -144,22 +145,24 @@ class Census:
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
         self._boards: dict[int, Scoreboard] = {}
+        self._inodes: dict[int, int] = {}
         self._cpu: dict[int, tuple[float, float, float]] = {}
 
     def boards(self) -> dict[int, Scoreboard]:
         """The scoreboards by arbiter, oldest first."""
-        try:
-            found = dict(self.runtime.scoreboards())
-        except FileNotFoundError:  # one went between being listed and being looked at
-            found = {pid: path for pid, path in self.runtime.scoreboards() if path.exists()}
+        found = dict(self.runtime.scoreboards())
         for gone in self._boards.keys() - found.keys():
             self._boards.pop(gone).close()
         for pid, path in found.items():
-            if pid not in self._boards:
-                try:
+            try:
+                inode = path.stat().st_ino
+                if pid in self._boards and inode != self._inodes.get(pid):
+                    self._boards.pop(pid).close()  # it vanished, and was made again
+                if pid not in self._boards:
                     self._boards[pid] = Scoreboard.open(str(path))
-                except (OSError, ValueError):  # just made, or gone: the next look will tell
-                    continue
+                    self._inodes[pid] = inode
+            except (OSError, ValueError):  # just made, or gone: the next look will tell
+                continue
         return {pid: self._boards[pid] for pid in found if pid in self._boards}
 
     def workers(self) -> list[Seen]:
@@ -189,7 +192,7 @@ class Census:
         """The counters of every arbiter there is or was, oldest first."""
         return [
             Daemon(
-                arbiter=arbiter, alive=is_alive(arbiter),
+                arbiter=arbiter, alive=is_locked(self.runtime.scoreboard(arbiter)),
                 wanted=int(board.fleet(Fleet.WANTED)),
                 generation=int(board.fleet(Fleet.GENERATION)),
                 reloads=int(board.fleet(Fleet.RELOADS)),

@@ -46,9 +46,15 @@ class LocalServer:
         self._server: asyncio.AbstractServer | None = None
         self._clients: set[asyncio.Task[None]] = set()
         self._inode = 0
+        self._accepting = True
 
     async def start(self) -> None:
-        """Listen. A socket left behind, or an older console's, is replaced."""
+        """Listen. A socket left behind, or an older console's, is replaced.
+
+        In a runtime directory that has vanished, :meth:`mend` does it later.
+        """
+        if not self._path.parent.is_dir():
+            return
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}")
         try:
@@ -58,14 +64,27 @@ class LocalServer:
             temporary.chmod(0o600)
             sock.listen(64)
             temporary.rename(self._path)
+            self._inode = self._path.stat().st_ino
         except OSError as error:
             sock.close()
             raise ConfigurationError(f"control socket {self._path}: {error.strerror}") from error
-        self._inode = self._path.stat().st_ino
         self._server = await asyncio.start_unix_server(self._accepted, sock=sock)
+
+    async def mend(self) -> None:
+        """Listen again where the runtime directory vanished and is back."""
+        if not self._accepting or self._path.exists() or not self._path.parent.is_dir():
+            return
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        try:
+            await self.start()
+        except ConfigurationError as error:  # it goes in this moment, or is full: the next look
+            self._logger.debug("%s", error)
 
     def stop_accepting(self) -> None:
         """Take no more clients; those there are finish."""
+        self._accepting = False
         if self._server is not None:
             self._server.close()
             with contextlib.suppress(OSError):

@@ -19,8 +19,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from apihour.bases import base_directory, private_bases
 from apihour.errors import ApihourError, ConfigurationError, UsageError
-from apihour.runtime import Runtime, base_directory
+from apihour.runtime import Runtime
 from apihour.wire import Framer, encode
 from apihour_console.runner import CANCELLED
 
@@ -63,14 +64,16 @@ def find_instance(name: str = "") -> Runtime:
 
     Raises ConfigurationError when there is none, or more than one.
     """
-    found = [one for base in _bases() for one in Runtime.instances(base) if one.is_in_use()]
+    found = [one for base in _bases() for one in Runtime.instances(base) if one.has_arbiter()]
     shown = ", ".join(f"{one.path.name} ({_title(one)})" for one in found)
     if name:
-        found = [one for one in found if name in _names(one)]
+        # In two containers both are pid 1: the directory's name tells them apart.
+        found = ([one for one in found if one.path.name == name]
+                 or [one for one in found if name in _names(one)])
         if not found:
             raise ConfigurationError(f"no daemon {name!r}; running: {shown or 'none'}")
     if not found:
-        bases = ", ".join(str(base) for base in _bases())
+        bases = ", ".join(map(str, _bases() or [base_directory(os.getuid())]))
         raise ConfigurationError(f"no daemon is running: none found in {bases}")
     if len(found) > 1:
         raise ConfigurationError(f"several daemons: {shown}; choose with --instance")
@@ -78,10 +81,8 @@ def find_instance(name: str = "") -> Runtime:
 
 
 def _bases() -> list[Path]:
-    mine = base_directory(os.getuid())
-    if os.getuid() != 0:
-        return [mine]
-    return sorted({mine, *mine.parent.glob("apihour-*")})
+    """Where this user's daemons may be; root sees everybody's, but none made by a stranger."""
+    return private_bases(os.getuid() or None)
 
 
 def _names(runtime: Runtime) -> set[str]:
@@ -109,7 +110,7 @@ def _connect(runtime: Runtime) -> socket.socket:
             sock.connect(str(runtime.console_socket))
         except OSError as error:
             sock.close()
-            if time.monotonic() > deadline or not runtime.is_in_use():
+            if time.monotonic() > deadline or not runtime.has_arbiter():
                 raise ConfigurationError(
                     f"{runtime.console_socket}: {error.strerror or error}; "
                     "expected a running console"

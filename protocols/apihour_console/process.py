@@ -27,7 +27,7 @@ from typing import Any
 
 from apihour.bans import Bans
 from apihour.errors import ConfigurationError
-from apihour.runtime import Runtime, is_alive
+from apihour.runtime import Runtime
 from apihour.version import __version__
 from apihour_console.audit import AuditLog
 from apihour_console.calls import Identity
@@ -45,6 +45,7 @@ __all__ = ["VARIABLE", "Console", "Settings", "main"]
 VARIABLE = "APIHOUR_CONSOLE"
 READY = b"READY\n"
 _ORPHAN_CHECK = 1.0  # seconds between looks for a living arbiter
+_MOST_LOOKS = 10  # until a runtime directory that vanished will not come back
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,7 @@ class Console:
         self.log = log
         self.logger = log.logger
         self.runtime = Runtime(settings.runtime)
+        self._hold_runtime()
         self.keys = KeyDirectory(settings.options.get("keys") or settings.keys)
         state = settings.options.get("state")
         self.state = Path(state) if state else self.keys.path
@@ -138,7 +140,7 @@ class Console:
                 await health.start(_listener(int(self.settings.health["fd"])))
                 stack.push_async_callback(health.stop)
             self._report_ready()
-            orphan = loop.create_task(self._watch_arbiters(ssh))
+            orphan = loop.create_task(self._watch_arbiters(ssh, local))
             stack.callback(orphan.cancel)
             await self._leaving.wait()
             local.stop_accepting()
@@ -212,23 +214,30 @@ class Console:
             finally:
                 os.close(descriptor)
 
-    async def _watch_arbiters(self, ssh: ShellServer) -> None:
+    def _hold_runtime(self) -> None:
+        """Hold the lock of the runtime directory, also when that was made again."""
+        if not self.runtime.is_intact():
+            with contextlib.suppress(OSError):  # it has vanished in this moment
+                self.runtime.join()
+
+    async def _watch_arbiters(self, ssh: ShellServer, local: LocalServer) -> None:
         """End when no arbiter of this daemon is left: nobody else would end this process."""
-        while True:
+        looks = 0
+        while looks < _MOST_LOOKS:
             await asyncio.sleep(_ORPHAN_CHECK)
-            if not self._has_arbiter():
+            self._hold_runtime()
+            await local.mend()
+            if self.runtime.has_arbiter():
+                looks = 0
+            elif self.runtime.path.is_dir():
                 break
+            else:  # the directory has vanished: an arbiter that lives makes it again
+                looks += 1
         self.logger.info("console: no arbiter is left, ending")
         self._deadline = self.settings.graceful_timeout
         if self._leaving.is_set():  # an old console that waits for its last session
             ssh.end_after(self._deadline)
         self._leaving.set()
-
-    def _has_arbiter(self) -> bool:
-        try:
-            return any(is_alive(pid) for pid, _ in self.runtime.scoreboards())
-        except OSError:
-            return False
 
 
 def _listener(descriptor: int) -> socket.socket:

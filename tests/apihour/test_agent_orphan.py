@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from apihour.runtime import Runtime, is_alive
+from apihour.runtime import Runtime
+from apihour.testing.processes import is_running
 
 ROOT = Path(__file__).parents[2]
 
@@ -19,6 +20,7 @@ ARBITER = """
 import os, sys, time
 from apihour.agent import Agent
 from apihour.runtime import Runtime
+from apihour.testing.processes import is_running
 from tests.apihour.fakes import FakeWorker
 
 pid = os.fork()
@@ -48,14 +50,14 @@ def test_an_orphan_is_ended_only_when_its_loop_is_blocked(tmp_path: Path, loop: 
         begun = time.monotonic()
         if loop == "healthy":
             while time.monotonic() - begun < 3.5:
-                assert is_alive(pid), "it was ended although it could have left by itself"
+                assert is_running(pid), "it was ended although it could have left by itself"
                 time.sleep(0.1)
             return
-        while is_alive(pid) and time.monotonic() - begun < 10:
+        while is_running(pid) and time.monotonic() - begun < 10:
             time.sleep(0.05)
-        assert not is_alive(pid)
+        assert not is_running(pid)
         assert 1.5 < time.monotonic() - begun < 4.5
     finally:
-        if is_alive(pid):
+        if is_running(pid):
             os.kill(pid, 9)
         arbiter.communicate()

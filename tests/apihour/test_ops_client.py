@@ -11,6 +11,7 @@ import pytest
 from apihour.ops import CommandFailed
 from apihour.ops_client import Operations
 from apihour.runtime import Runtime
+from apihour.scoreboard import Scoreboard
 from apihour.wire import Framer, encode
 
 
@@ -76,6 +77,7 @@ async def test_rows_of_a_stream(console: Console, tmp_path: Path) -> None:
 async def test_a_console_that_is_being_replaced_is_waited_for(tmp_path: Path) -> None:
     runtime = Runtime(tmp_path)
     runtime.write_instance({"pid": os.getpid()})
+    board = Scoreboard.create(str(runtime.scoreboard(os.getpid())))
     asked = asyncio.create_task(Operations(runtime).workers())
     await asyncio.sleep(0.1)
     assert not asked.done()
@@ -83,6 +85,7 @@ async def test_a_console_that_is_being_replaced_is_waited_for(tmp_path: Path) ->
     made.replies = [{"item": {"out": "[]"}}, {"result": {"status": 0}}]
     async with await asyncio.start_unix_server(made.serve, str(runtime.console_socket)):
         assert await asyncio.wait_for(asked, 5) == []
+    board.close()
 
 
 async def test_one_that_is_left_out_is_not_waited_for(tmp_path: Path) -> None:

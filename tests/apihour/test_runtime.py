@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
-from apihour.errors import ConfigurationError
-from apihour.runtime import Runtime, base_directory, make_private
+from apihour.runtime import Runtime, base_directory
+from apihour.scoreboard import Scoreboard
 
 UID, GID = os.getuid(), os.getgid()
 
@@ -24,50 +25,71 @@ def test_directory_is_private(base: Path) -> None:
     assert base.stat().st_mode & 0o777 == 0o700
 
 
-@pytest.mark.parametrize("kind", ["missing", "file"])
-def test_a_directory_that_was_named_is_the_only_choice(
-    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / kind
-    if kind == "file":
-        path.touch()
-    monkeypatch.setenv("APIHOUR_RUNTIME_DIR", str(path))
-    with pytest.raises(ConfigurationError) as caught:
-        base_directory(UID)
-    assert str(caught.value) == f"APIHOUR_RUNTIME_DIR {str(path)!r}: expected a writable directory"
-
-
-def test_an_empty_name_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("APIHOUR_RUNTIME_DIR", "")
-    assert base_directory(UID).name == f"apihour-{UID}"
-
-
-def test_a_directory_others_may_enter_is_refused(tmp_path: Path) -> None:
-    loose = tmp_path / "loose"
-    loose.mkdir()
-    loose.chmod(0o755)
-    with pytest.raises(ConfigurationError, match="mode 0700"):
-        make_private(loose, UID, GID)
-
-
-def test_a_link_is_refused(tmp_path: Path) -> None:
-    real = tmp_path / "real"
-    real.mkdir(mode=0o700)
-    link = tmp_path / "link"
-    link.symlink_to(real)
-    with pytest.raises(ConfigurationError):
-        make_private(link, UID, GID)
-
-
 def test_directories_of_the_dead_are_swept_and_those_of_the_living_kept(base: Path) -> None:
-    alive = Runtime.create(UID, GID, os.getpid())
-    dead = Runtime(base / "999999999")
-    dead.path.mkdir()
-    dead.write_instance({"pid": 999999999})
-    again = Runtime.create(UID, GID, os.getpid())
-    assert not dead.path.exists()
+    alive = Runtime.create(UID, GID, 1)
+    dead = Runtime.create(UID, GID, os.getpid())
+    dead.write_instance({"pid": os.getpid()})
+    dead._hold(-1)  # as when its last process has ended; that of its pid lives
+    unlocked = base / "7"
+    unlocked.mkdir()
+    again = Runtime.create(UID, GID, 1)
+    assert not dead.path.exists() and not unlocked.exists()
     assert alive.path.exists() and again.path != alive.path
     assert {one.path for one in Runtime.instances(base)} == {alive.path, again.path}
+
+
+def test_one_that_is_just_being_made_is_not_swept(base: Path) -> None:
+    Runtime.create(UID, GID, 1)
+    fresh, left = base / ".new-fresh", base / ".new-left"
+    for path in (fresh, left):
+        path.mkdir(mode=0o700)
+    os.utime(left, (0, 0))
+    Runtime.create(UID, GID, 2)
+    assert fresh.exists() and not left.exists()
+    assert fresh not in {one.path for one in Runtime.instances(base)}
+
+
+def test_a_second_daemon_of_the_same_pid_has_its_own(base: Path) -> None:
+    """Two containers that share a memory file system: each arbiter is PID 1."""
+    made = [Runtime.create(UID, GID, 1) for _ in range(3)]
+    assert len({one.path for one in made}) == 3
+    assert all(one.path.is_dir() and one.is_intact() for one in made)
+    assert all(one.path.name.partition("-")[0] == "1" for one in made)
+
+
+def test_it_is_in_use_while_an_arbiter_holds_its_scoreboard(base: Path) -> None:
+    runtime = Runtime.create(UID, GID, 1)
+    assert not runtime.has_arbiter()
+    board = Scoreboard.create(str(runtime.scoreboard(1)))
+    assert runtime.has_arbiter()
+    board.let_go()
+    assert not runtime.has_arbiter()
+
+
+def test_it_is_made_again_at_its_place(base: Path) -> None:
+    runtime = Runtime.create(UID, GID, 1)
+    path = runtime.path
+    shutil.rmtree(base)
+    assert not runtime.is_intact()
+    assert runtime.make_again((UID, GID))
+    assert runtime.path == path and runtime.is_intact()
+    assert path.stat().st_mode & 0o777 == 0o700
+
+    (path / "kept").touch()
+    runtime.lock.unlink()
+    assert not runtime.is_intact()
+    assert not runtime.make_again((UID, GID)), "only the lock was gone"
+    assert runtime.is_intact() and (path / "kept").exists()
+
+
+def test_another_daemon_keeps_the_place_that_it_has_taken(base: Path) -> None:
+    runtime = Runtime.create(UID, GID, 1)
+    shutil.rmtree(runtime.path)
+    other = Runtime.create(UID, GID, 1)
+    assert other.path == runtime.path
+    with pytest.raises(BlockingIOError, match="another daemon"):
+        runtime.make_again((UID, GID))
+    assert other.is_intact()
 
 
 def test_instance_facts(base: Path) -> None:

@@ -55,10 +55,10 @@ def heads(store: FileStore) -> list[Head]:
 def test_a_head_swaps_once(opened: Callable[[], FileStore]) -> None:
     one, two = opened(), opened()
     absent = one.read(b"key")
-    assert one.swap(absent, b"1") == 1
+    assert one.swap(absent, b"1") == absent.revision + 1
     assert two.swap(absent, b"2") == 0
     head = two.read(b"key")
-    assert one.swap(head, b"3") == 2
+    assert one.swap(head, b"3") == absent.revision + 2
     assert two.swap(head, b"x" * 1000) == 0
     assert two.value(two.read(b"key")) == b"3"
     assert sum(len(two._blobs(bucket)) for bucket in range(BUCKETS)) == 0
@@ -121,7 +121,7 @@ def test_a_writer_that_slept_after_a_sweep_of_its_bucket(
     later(60)
     sweep(other)
     assert sleeper.swap(head, b"2") == 0  # the way to it has moved, the key is as it was
-    assert sleeper.swap(sleeper.read(b"key"), b"2") == 2
+    assert sleeper.swap(sleeper.read(b"key"), b"2") == head.revision + 1
     assert sleeper.read(neighbour).alive is False
 
 
@@ -165,7 +165,8 @@ def test_an_emptied_key_is_absent_and_removed(opened: Callable[[], FileStore]) -
     sweep(store)
     assert not os.path.exists(place)
     os.mkdir(place)
-    assert store.swap(store.read(b"key"), b"1") == 1
+    absent = store.read(b"key")
+    assert store.swap(absent, b"1") == absent.revision + 1
 
 
 def test_usage_outlives_a_slot(opened: Callable[[], FileStore], path: Path) -> None:

@@ -29,7 +29,9 @@ class Process:
     def __init__(self, directory: Path) -> None:
         self.base = directory / "run"
         self.runtime = Runtime(self.base / f"apihour-{os.getuid()}" / str(os.getpid()))
-        self.runtime.path.mkdir(mode=0o700, parents=True)
+        self.base.mkdir()
+        self.runtime.path.parent.mkdir(mode=0o700)
+        self.runtime.path.mkdir(mode=0o700)
         self.keys = directory / "keys"
         self.home = directory / "home"
         (self.home / ".ssh").mkdir(parents=True)
@@ -40,12 +42,11 @@ class Process:
 
     async def start(self, **settings: Any) -> None:
         self.runtime.write_instance({"pid": os.getpid(), "target": "hello:Container"})
-        board = Scoreboard.create(str(self.runtime.scoreboard(self.arbiter)))
+        board = self.board = Scoreboard.create(str(self.runtime.scoreboard(self.arbiter)))
         for slot in (1, 2):
             row = board.claim(slot, 1)
             row.pid, row.state, row.accepting = os.getpid(), State.SERVING, 1.0
             row.heartbeat = time.monotonic() + 3600
-        board.close()
         sock = socket.socket()
         sock.bind(("127.0.0.1", 0))
         sock.listen(100)
@@ -181,17 +182,32 @@ async def test_an_open_session_outlives_the_order_to_go(console: Process, typist
 
 async def test_it_ends_when_the_daemon_is_gone(console: Process, typist: Typist) -> None:
     key = console.authorise()
-    arbiter = await asyncio.create_subprocess_exec("sleep", "600")
-    console.arbiter = arbiter.pid
     await console.start()
     assert console.process is not None
     await typist.start(ssh_command(console.port, key, options=["-tt"]))
     await typist.expect("hello>")
-    arbiter.kill()
-    await arbiter.wait()
+    console.board.let_go()
     assert await asyncio.wait_for(console.process.wait(), 15) == 0
     await typist.expect("going")
     await typist.ended()
+
+
+async def test_it_stays_when_the_runtime_directory_vanishes_and_comes_back(
+    console: Process
+) -> None:
+    await console.start()
+    assert console.process is not None
+    away = console.runtime.path.rename(console.base / "away")
+    await asyncio.sleep(2.5)  # more than two looks
+    assert console.process.returncode is None
+    console.runtime.path.mkdir(mode=0o700)
+    console.runtime.write_instance({"pid": os.getpid(), "target": "hello:Container"})
+    board = str(console.runtime.scoreboard(console.arbiter))
+    console.board.make_again(board, (os.getuid(), os.getgid()))
+    await wait_until(console.runtime.console_socket.exists)
+    rows = json.loads((await console.ctl("workers", "--json"))[1])
+    assert {row["worker"] for row in rows} == {"1.1", "2.1"}
+    assert (away / "console.sock").exists(), "the old one was not this one's to take away"
 
 
 async def test_sessions_and_audit(console: Process) -> None:

@@ -45,7 +45,7 @@ __all__ = ["VARIABLE", "Console", "Settings", "main"]
 VARIABLE = "APIHOUR_CONSOLE"
 READY = b"READY\n"
 _ORPHAN_CHECK = 1.0  # seconds between looks for a living arbiter
-_MOST_LOOKS = 10  # until a runtime directory that vanished will not come back
+_MOST_LOOKS = 10  # until what vanished from the runtime directory will not come back
 
 
 @dataclass(frozen=True)
@@ -229,9 +229,9 @@ class Console:
             await local.mend()
             if self.runtime.has_arbiter():
                 looks = 0
-            elif self.runtime.path.is_dir():
+            elif self.runtime.scoreboards():
                 break
-            else:  # the directory has vanished: an arbiter that lives makes it again
+            else:  # they have vanished: an arbiter that lives makes them again
                 looks += 1
         self.logger.info("console: no arbiter is left, ending")
         self._deadline = self.settings.graceful_timeout

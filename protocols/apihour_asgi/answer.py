@@ -41,7 +41,7 @@ class Answer:
     __slots__ = (
         "answered", "arrived", "declared", "due", "event", "failure", "framing", "gone",
         "has_body", "head_only", "hosted", "is_complete", "keep", "lane", "left", "message",
-        "modern", "size", "state", "status", "trailers", "websocket",
+        "modern", "size", "state", "status", "told_gone", "trailers", "websocket",
     )
 
     prefix = "http.response."
@@ -57,6 +57,7 @@ class Answer:
         self.modern = modern
         self.has_body = self.websocket = self.is_complete = self.answered = self.gone = False
         self.left = 0
+        self.told_gone = False
         self.failure: Any = None
         self.state = WAITING
         self.status = 0
@@ -205,9 +206,13 @@ class Answer:
 
     # -- the end
 
+    def failed(self) -> None:
+        """The application raised."""
+
     def is_settled(self) -> bool:
         """Whether nothing more is due: it was answered, or nobody is there to be answered."""
-        return self.state == DONE or self.gone or self.failure is not None
+        return (self.state == DONE or self.gone or self.told_gone
+                or self.failure is not None)
 
     def finish(self) -> None:
         """The answer is complete: the connection goes on."""
@@ -248,7 +253,9 @@ class Answer:
         """The application is done and the answer is not."""
         if self.state == DONE or self.lane.transport is None:
             return
-        if self.state in (WAITING, STARTED):
+        if self.told_gone:
+            self.lane.abort()
+        elif self.state in (WAITING, STARTED):
             if self.failure is not None:
                 self.reply(self.failure.status, f"{self.failure.detail}\n")
             else:

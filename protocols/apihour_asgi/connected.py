@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from apihour_asgi.exchange import Exchange
+from apihour_asgi.websocket import asked_for
 
 if TYPE_CHECKING:
     from apihour_asgi.host import ASGIHost
@@ -59,7 +60,7 @@ class Connected:
         if upgrade and method == b"GET" and _is_websocket(self._headers):
             websockets = self.host.speaks_websocket()
             if websockets is not None:
-                return websockets.exchange(self, scope, arrived, keep, self._is_tls)
+                return asked_for(self, scope, arrived, self._is_tls, websockets)
         scope["type"] = "http"
         scope["asgi"] = _HTTP.copy()
         scope["method"] = _METHODS.get(method) or method.decode("ascii")
@@ -104,6 +105,7 @@ class Connected:
 
     def serve(self, exchange: Any) -> Any:
         """The coroutine that runs the application for one exchange."""
+        self.running = exchange
         return exchange.run()
 
     def route(self) -> str:
@@ -118,10 +120,15 @@ class Connected:
         """Bytes of an accepted WebSocket."""
         self.running.data_received(data)
 
-    def input_ended(self) -> None:
-        """The client sends no more, but may read."""
-        if self.running is not None:
-            self.running.input_ended()
+    def must_know_of_end(self) -> bool:
+        """The client sends no more: whether it is gone with that, or is to be answered.
+
+        It is gone when it owes the rest of a body; else who waits for it to leave is told.
+        """
+        if not self.running.is_complete:
+            return True
+        self.running.input_ended()
+        return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone."""

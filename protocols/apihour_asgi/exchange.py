@@ -114,6 +114,7 @@ class Exchange(Answer):
             if self._parts or (self.is_complete and not self._told):
                 return self._piece()
             if self._ended:
+                self.told_gone = True
                 return {"type": "http.disconnect"}
             if self._expects and not self.state:
                 self._expects = False
@@ -153,7 +154,6 @@ async def run(exchange: Any) -> None:
     host = hosted.host
     task = asyncio.current_task(hosted.lane.loop)
     host.tasks.add(task)
-    hosted.running = exchange
     try:
         result = await host.app(exchange.message, exchange.receive, exchange.send)
     except asyncio.CancelledError:
@@ -161,6 +161,7 @@ async def run(exchange: Any) -> None:
             exchange.lane.abort()
         raise
     except Exception as error:
+        exchange.failed()
         report(exchange, error)
     else:
         if not exchange.is_settled():
@@ -177,7 +178,7 @@ def report(exchange: Any, error: Exception) -> None:
     """Log what an application raised, unless it was only told that its client has left."""
     logger = exchange.hosted.host.logger
     seen: BaseException | None = error
-    gone = exchange.failure is not None
+    gone = exchange.failure is not None or exchange.told_gone
     while seen is not None and not gone:
         gone = isinstance(seen, ClientGone)
         seen = seen.__cause__ or seen.__context__

@@ -16,9 +16,9 @@ from collections.abc import Mapping
 from importlib.metadata import entry_points
 from typing import Any
 
+from apihour_asgi.handshake import WebSockets
 from apihour_asgi.host import ASGIHost
 from apihour_asgi.lifespan import Application, Mode
-from apihour_asgi.websocket import WebSockets
 
 __all__ = ["ASGIServer"]
 

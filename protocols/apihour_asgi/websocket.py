@@ -2,9 +2,8 @@
 
 Rules:
 
-- A flood of frames, empty ones too, has a budget per turn of the loop: what is over waits, and
-  reading with it. So does what the application has not received, and what pongs the client
-  has not read: neither can grow our memory.
+- Reading stops while the application does not receive, and while the client does not read its
+  pongs: neither can grow our memory. How many frames have their turn is the connection's.
 - Closing is a handshake (RFC 6455 7.1.1): after our close frame input is read on until the
   client's, for ten seconds at most; a frame that breaks the protocol ends it at once.
 - A client that is silent for two intervals of pings is gone.
@@ -14,21 +13,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from apihour_asgi.answer import DONE, WAITING, Answer, ClientGone
 from apihour_asgi.exchange import run
+from apihour_asgi.handshake import WebSockets, shake_hands
 from apihour_asgi.head import declare
 
 if TYPE_CHECKING:
     from apihour_asgi.connected import Connected
 
-__all__ = ["WebSocket", "WebSockets"]
+__all__ = ["WebSocket", "asked_for"]
 
-# Bytes fed to the parser at a stretch, and frames taken in one turn of the loop.
-_SLICE = 1024
-_FRAMES = 64
 # Messages, and bytes of them, that wait for an application which does not receive.
 _MESSAGES = 32
 _HIGH_WATER = 65536
@@ -36,66 +32,55 @@ _HIGH_WATER = 65536
 _CLOSE_TIMEOUT = 10.0
 # RFC 6455 7.4.1, and the registry of close codes: the service restarts, come back.
 _RESTART = 1012
-_PING_TIMEOUT = 1011
+_FAILED = 1011
 _ABNORMAL = 1006
 _NO_STATUS = 1005
 
 
-@dataclass(frozen=True)
-class WebSockets:
-    """What the WebSockets of one server are: limits in bytes, times in seconds."""
-
-    max_size: int = 16 * 1024 * 1024
-    ping_interval: float | None = 20.0
-    deflate: bool = True
-
-    def exchange(self, hosted: Connected, scope: dict[str, Any], arrived: float, keep: bool,
-                 is_tls: bool) -> WebSocket:
-        """The exchange of a request for a WebSocket."""
-        subprotocols = [
-            token.strip() for name, value in scope["headers"]
-            if name == b"sec-websocket-protocol" for token in value.decode("latin-1").split(",")]
-        scope.update(
-            type="websocket", asgi={"version": "3.0", "spec_version": "2.4"},
-            scheme="wss" if is_tls else "ws", subprotocols=subprotocols,
-            extensions={"websocket.http.response": {}})
-        return WebSocket(hosted, scope, arrived, keep, self)
+def asked_for(hosted: Connected, scope: dict[str, Any], arrived: float, is_tls: bool,
+              options: WebSockets) -> WebSocket:
+    """The exchange of a request for a WebSocket."""
+    subprotocols = [
+        token.strip() for name, value in scope["headers"]
+        if name == b"sec-websocket-protocol" for token in value.decode("latin-1").split(",")]
+    scope.update(
+        type="websocket", asgi={"version": "3.0", "spec_version": "2.4"},
+        scheme="wss" if is_tls else "ws", subprotocols=subprotocols,
+        extensions={"websocket.http.response": {}})
+    return WebSocket(hosted, scope, arrived, options)
 
 
 class WebSocket(Answer):
     """One WebSocket, from the request for it to its end."""
 
     __slots__ = (
-        "_beat", "_begun", "_code", "_data", "_due_pong", "_ended", "_heard", "_inbox", "_kept",
-        "_next", "_options", "_parts", "_protocol", "_pump", "_reason", "_response", "_text",
-        "accepted", "closing",
+        "_beat", "_begun", "_due_pong", "_ended", "_failed", "_heard", "_inbox", "_kept",
+        "_options", "_parts", "_protocol", "_response", "_text", "accepted", "closing",
     )
 
     prefix = "websocket.http.response."
 
-    def __init__(self, hosted: Connected, scope: dict[str, Any], arrived: float, keep: bool,
+    def __init__(self, hosted: Connected, scope: dict[str, Any], arrived: float,
                  options: WebSockets) -> None:
-        super().__init__(hosted, scope, arrived, keep, modern=True)
+        # Whatever else it is answered, the connection was meant for a WebSocket.
+        super().__init__(hosted, scope, arrived, keep=False, modern=True)
         self.websocket = True
         self._options = options
         self._inbox: deque[dict[str, Any]] = deque([{"type": "websocket.connect"}])
         self._kept = 0
-        self._protocol, self._response = _handshake(scope, options)
+        self._protocol, self._response = shake_hands(scope, options)
         self.accepted = False
         self.closing = False
         self._ended = False  # the connection is over: what is in the inbox is the last
         self._parts = bytearray()
         self._text = False
         self._begun = False
-        self._data = b""
-        self._next = 0
-        self._pump: asyncio.Handle | None = None
+        self._failed = False  # whether the application raised
         self._beat: asyncio.TimerHandle | None = None
         self._heard = self._due_pong = False
 
     async def run(self) -> None:
         """Shake hands, run the application, see to the end of it."""
-        self.hosted.running = self
         response = self._response
         if response.status_code != 101:
             self.reply(response.status_code, bytes(response.body).decode())
@@ -106,16 +91,15 @@ class WebSocket(Answer):
         finally:
             if self._beat is not None:
                 self._beat.cancel()
-            if self._pump is not None:
-                self._pump.cancel()
-            self._pump = self._beat = None
+            self._beat = None
 
     async def _finished(self) -> None:
         """After the application: close what it left open, and wait for the client to agree."""
         if not self.accepted:
             return
         if not self.closing:
-            self._close(1000, "")
+            # RFC 6455 7.4.1: an unexpected condition, or the purpose is fulfilled.
+            self._close(_FAILED if self._failed else 1000, "")
         try:
             async with asyncio.timeout(_CLOSE_TIMEOUT):
                 while not self._ended:
@@ -150,20 +134,22 @@ class WebSocket(Answer):
         self.gone = True
         self._end(_ABNORMAL, "")
 
-    def input_ended(self) -> None:
-        """Half of a WebSocket is none (RFC 6455 7.1.4)."""
-        self._end(_ABNORMAL, "")
-        self.gone = True
-        self.lane.close()
+    def failed(self) -> None:
+        """The application raised."""
+        self._failed = True
 
     def data_received(self, data: bytes) -> None:
         """Bytes of frames."""
         self._heard = True
-        if self._next < len(self._data):
-            data = self._data[self._next:] + data
-        self._data, self._next = data, 0
-        if self._pump is None:
-            self._take()
+        protocol = self._protocol
+        protocol.receive_data(data)
+        for frame in protocol.events_received():
+            self._frame(frame)
+        self._write()
+        if protocol.close_sent is not None and not self.closing:
+            self._broken()
+        elif self._is_full():
+            self.lane.pause_payload()
 
     def goodbye(self) -> None:
         """The server leaves: close with 1012; the application sees its client leave."""
@@ -174,45 +160,16 @@ class WebSocket(Answer):
 
     # -- frames
 
-    def _take(self) -> None:
-        """Take frames, until the budget of this turn or the room for them is used up."""
-        self._pump = None
-        budget = _FRAMES
-        protocol, lane = self._protocol, self.lane
-        while self._next < len(self._data) and budget > 0 and not self._is_full():
-            piece = self._data[self._next:self._next + _SLICE]
-            self._next += _SLICE
-            protocol.receive_data(piece)
-            frames = protocol.events_received()
-            budget -= len(frames)
-            for frame in frames:
-                self._frame(frame)
-            self._write()
-            if protocol.close_sent is not None and not self.closing:
-                self._broken()
-            if self._ended:
-                self._data = b""
-                return
-        if self._next >= len(self._data):
-            self._data, self._next = b"", 0
-            if not self._is_full():
-                lane.resume_payload()
-                return
-        elif budget <= 0:
-            self._pump = lane.loop.call_soon(self._take)
-        lane.pause_payload()
-
     def _is_full(self) -> bool:
-        """Whether more frames have to wait: for the application, or for the client to read."""
+        """Whether more frames have to wait for the application."""
         if self.closing:
             return False
-        return (self._kept > _HIGH_WATER or len(self._inbox) >= _MESSAGES
-                or self.lane.write_paused)
+        return self._kept > _HIGH_WATER or len(self._inbox) >= _MESSAGES
 
     def _go_on(self) -> None:
         """There may be room again."""
-        if self.accepted and self._pump is None and not self._ended and not self._is_full():
-            self._take()
+        if self.accepted and not self._ended and not self._is_full():
+            self.lane.resume_payload()
 
     def _frame(self, frame: Any) -> None:
         opcode = int(frame.opcode)
@@ -299,7 +256,7 @@ class WebSocket(Answer):
             return
         # While reading is paused we would not hear it.
         if self._due_pong and not self._heard and not self.lane.paused:
-            self._protocol.fail(_PING_TIMEOUT, "keepalive ping timeout")
+            self._protocol.fail(_FAILED, "keepalive ping timeout")
             self._write()
             self._broken()
             return
@@ -394,24 +351,3 @@ class WebSocket(Answer):
             self._beat = self.lane.loop.call_later(self._options.ping_interval, self._ping)
         if self.lane.server.draining:
             self.goodbye()
-
-
-def _handshake(scope: dict[str, Any], options: WebSockets) -> tuple[Any, Any]:
-    """The library's answer to a request, and its protocol for the frames after it."""
-    from websockets.datastructures import Headers
-    from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
-    from websockets.http11 import Request
-    from websockets.protocol import OPEN, SERVER, Protocol
-    from websockets.server import ServerProtocol
-
-    # As the library's own servers have it: 4 kB windows keep a client's memory low.
-    deflate = ServerPerMessageDeflateFactory(
-        server_max_window_bits=12, client_max_window_bits=12, compress_settings={"memLevel": 5})
-    judge = ServerProtocol(extensions=[deflate] if options.deflate else None)
-    headers = Headers()
-    for name, value in scope["headers"]:
-        headers[name.decode("ascii")] = value.decode("latin-1")
-    response = judge.accept(Request(scope["path"], headers))
-    protocol = Protocol(SERVER, state=OPEN, max_size=options.max_size)
-    protocol.extensions = judge.extensions
-    return protocol, response

@@ -76,8 +76,8 @@ class Connected(Protocol):
     def data_received(self, data: bytes) -> None:
         """Bytes after an upgrade that was accepted (``lane.upgraded()``)."""
 
-    def input_ended(self) -> None:
-        """The client sends no more; it may still read."""
+    def must_know_of_end(self) -> bool:
+        """The client sends no more: whether it is taken for gone, or may still be answered."""
 
     def route(self) -> str:
         """What of the application answers it: ``GET /users/{id}``, empty where that is unknown."""

@@ -77,6 +77,9 @@ GLOBAL_OPTIONS: Mapping[str, str] = {
     "help": "what the command does",
 }
 """The options every command has, with their help."""
+_VALUES = {"worker": "N|all", "sort": "[-]COL", "limit": "N", "filter": "COND"}
+_COMMON = {name: f"--{name} {_VALUES[name]}" if name in _VALUES else f"--{name}"
+           for name in GLOBAL_OPTIONS}
 
 
 class CommandFailed(ApihourError):
@@ -235,15 +238,24 @@ class Command:
         return " ".join([self.name, *(parameter.usage for parameter in self.parameters)])
 
     @property
+    def full_usage(self) -> str:
+        """The same with the options that every command has."""
+        return " ".join([self.usage, *(
+            f"[{option}]" for name, option in _COMMON.items() if name != "help"
+        )])
+
+    @property
     def help_text(self) -> str:
         """Everything ``help NAME`` prints."""
-        parts = [f"usage: {self.usage}", "", self.summary]
+        parts = [f"usage: {self.full_usage}", "", self.summary]
         if self.description:
             parts += ["", self.description]
         rows = [(p.usage.strip("[]"), p.help) for p in self.parameters if p.help]
-        if rows:
-            width = max(len(left) for left, _ in rows)
-            parts += ["", *(f"  {left:<{width}}  {right}" for left, right in rows)]
+        common = [(_COMMON[name], about) for name, about in GLOBAL_OPTIONS.items()]
+        for title, pairs in (("", rows), ("options of every command:", common)):
+            width = max((len(left) for left, _ in pairs), default=0)
+            lines = [f"  {left:<{width}}  {right}" for left, right in pairs]
+            parts += ["", *[title] * bool(title), *lines] if lines else []
         if self.columns:
             names = " ".join(column.name for column in self.columns)
             parts += ["", *textwrap.wrap(f"columns: {names}", 78, subsequent_indent="  ")]

@@ -176,7 +176,7 @@ class _Reader:
         self.positional = [one for one in command.parameters if one.positional]
 
     def refuse(self, problem: str) -> UsageError:
-        return UsageError(f"{self.command.name}: {problem}; usage: {self.command.usage}")
+        return UsageError(f"{self.command.name}: {problem}; usage: {self.command.full_usage}")
 
     def read(self) -> None:
         literal = False

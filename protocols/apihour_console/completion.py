@@ -70,8 +70,9 @@ async def _choices(
         if position == "worker":
             return [("all", "every worker"), *((name, "") for name in await values("worker"))]
         if position == "sort":
-            names = [column.name for column in command.columns]
-            return [(sign + name, "") for name in names for sign in ("", "-")]
+            sign = "-" * word.startswith("-")
+            about = "" if sign else "from the smallest; -COL from the largest"
+            return [(sign + column.name, about) for column in command.columns]
         if position == "filter":
             return [(f"{column.name}=", "") for column in command.columns]
         return []

@@ -48,6 +48,7 @@ __all__ = ["LINE_LIMIT", "ChannelInput", "LineEditor", "make_output"]
 
 LINE_LIMIT = 4 * 1024  # characters; repainting a longer one costs the process tens of ms a key
 PASTE_LIMIT = 64 * 1024  # characters of one paste, for blocks of Python
+_MENU = 8  # lines kept free below the prompt; the menu of choices has one less
 _SLOW = (Keys.ControlM, Keys.ControlJ, Keys.ControlI)  # Enter and Tab
 _ENDS_SEARCH = (
     Keys.Left, Keys.Right, Keys.Home, Keys.End, Keys.ControlA, Keys.ControlE, Keys.Tab,
@@ -284,8 +285,8 @@ class LineEditor:
                 history=_History(history, self.input.release), completer=self._completer,
                 complete_while_typing=False, enable_history_search=True,
                 key_bindings=self._bindings(multiline), multiline=multiline is not None,
-                reserve_space_for_menu=6, input=self.input, output=self.output,
-                prompt_continuation="... ",
+                reserve_space_for_menu=_MENU, input=self.input, output=self.output,
+                prompt_continuation="... ", rprompt=self._count,
             )
         self.session.default_buffer.on_text_changed += self._bound
 
@@ -330,6 +331,16 @@ class LineEditor:
                     buffer.insert_text("    " * opens)
 
         return bindings
+
+    def _count(self) -> str | None:
+        """At the right of the line: how many choices there are, when not all can be seen."""
+        state = self.session.default_buffer.complete_state
+        if state is None or len(state.completions) < _MENU or self.session.app.is_done:
+            return None
+        count = len(state.completions)
+        if state.complete_index is None:
+            return f"{count} choices, Tab goes on"
+        return f"{state.complete_index + 1} of {count}"
 
     async def _complete(self, buffer: Buffer) -> None:
         """Insert what all candidates have in common, and show them when there are several."""

@@ -34,11 +34,14 @@ def run(argv: Sequence[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--keys", default="keys", metavar="DIR", help="the keys directory")
+    # No default: an action's would hide what was given before it.
+    common.add_argument("--keys", default=argparse.SUPPRESS, metavar="DIR",
+                        help="the keys directory (default: keys)")
     parser = argparse.ArgumentParser(
         prog="apihour keys", description="Who may log in to the shell of a daemon."
     )
-    parser.set_defaults(keys="keys", action=_list, json=False)
+    parser.add_argument("--keys", default="keys", metavar="DIR", help="the keys directory")
+    parser.set_defaults(action=_list, json=False)
     actions = parser.add_subparsers(metavar="list|add|remove|rotate-host")
 
     one = actions.add_parser("list", parents=[common], help="show the authorised keys")

@@ -137,8 +137,8 @@ def help_(context: ConsoleContext, command: CommandName | None = None) -> Any:
     theirs = [f"  {one.name:<{width}}  {one.summary}" for one in catalogue if one.application]
     if theirs:
         lines += ["", "of the application:", *theirs]
-    lines += ["", "help COMMAND says more; every command takes --json --csv --worker N|all",
-              "--sort COL --limit N --filter COL=VALUE"]
+    lines += ["", "help COMMAND says more; every command takes --json --csv --worker N|all "
+              "--sort COL --limit N --filter COND"]
     return Result(text="\n".join(lines))
 
 
@@ -167,6 +167,12 @@ def version(context: ConsoleContext) -> list[VersionRow]:
 @commands.command(name="exit", collects="console")
 def exit_(context: ConsoleContext) -> Any:
     """Leave the shell"""
+    return Result(text="")
+
+
+@commands.command(collects="console")
+def clear(context: ConsoleContext) -> Any:
+    """Clear the screen"""
     return Result(text="")
 
 

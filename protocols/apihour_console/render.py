@@ -15,10 +15,11 @@ import io
 import json
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from apihour.ops import Column
+from apihour_console.fit import Fit, fit, reflow, short_title
 
 __all__ = [
     "RowPrinter", "clean", "csv_text", "format_value", "json_line", "json_text", "paint", "table",
@@ -29,7 +30,6 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2
 _RIGHT = frozenset(("int", "float", "seconds", "bytes", "percent"))
 _ASCII = re.compile(r"[\x20-\x7e]*")
 _STREAM_WIDTH = 40  # characters up to which a stream's columns are kept in line
-_MINIMUM = 8  # characters a column keeps when a narrow terminal squeezes it
 
 _COLOURS = {
     "bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36",
@@ -150,11 +150,12 @@ def _csv_cell(value: Any) -> Any:
 
 def table(
     columns: Sequence[Column], rows: Sequence[Mapping[str, Any]], width: int | None = None,
-    colour: bool = False,
+    colour: bool = False, keep: Collection[str] = (),
 ) -> str:
     """A table with a header line, also over no rows.
 
-    `width`: of the terminal in characters, None: no limit.
+    `width`: of the terminal in characters, None: no limit; what does not fit is left out and
+    named in a last line, columns named in `keep` after all others.
     A column of several lines (a stack) goes below its row, indented.
     """
     if not columns:
@@ -162,21 +163,42 @@ def table(
     blocks = _block_columns(columns, rows)
     columns = [column for column in columns if column.name not in blocks]
     cells = [[format_value(row.get(c.name), c.type) for c in columns] for row in rows]
-    titles = [column.name.upper() for column in columns]
-    widths = [
-        max(map(_cells, column)) for column in zip(titles, *cells, strict=True)
-    ] if columns else []
-    right = [column.type in _RIGHT for column in columns]
-    if width is not None:
-        _squeeze(widths, right, width)
-    lines = []
-    if columns:
-        header = _line(titles, widths, right)
-        lines.append(paint(header, "bold") if colour else header)
-    for row, values in zip(rows, cells, strict=True):
-        lines.append(_line(values, widths, right, colour))
-        lines += _block_lines(row, blocks)
-    return "\n".join(lines) + "\n"
+    names = [column.name for column in columns]
+    widest = [max(map(_cells, column), default=0) for column in zip(*cells, strict=True)]
+    texts = [column.type not in _RIGHT for column in columns]
+    found = fit(names, widest or [0] * len(names), texts, width, keep)
+    lines = _table_lines(columns, cells, found, colour)
+    shown = lines[:1]
+    for row, line in zip(rows, lines[1:] or [""] * len(rows), strict=True):
+        shown += [line] * bool(columns) + _block_lines(row, blocks)
+    left = [name for index, name in enumerate(names) if index not in found.columns]
+    return "\n".join(shown + _left_out(left, width, colour)) + "\n"
+
+
+def _table_lines(
+    columns: Sequence[Column], cells: Sequence[Sequence[str]], found: Fit, colour: bool
+) -> list[str]:
+    """The header and the rows of the columns that fit."""
+    if not columns:
+        return []
+    kept = [columns[index] for index in found.columns]
+    right = [column.type in _RIGHT for column in kept]
+    titles = [short_title(one.name) if found.short else one.name.upper() for one in kept]
+    header = _line(titles, found.widths, right, gap=found.gap)
+    lines = [paint(header, "bold") if colour else header]
+    for values in cells:
+        wanted = [values[index] for index in found.columns]
+        lines.append(_line(wanted, found.widths, right, colour, found.gap))
+    return lines
+
+
+def _left_out(names: Sequence[str], width: int | None, colour: bool) -> list[str]:
+    """What to say of columns that did not fit."""
+    if not names or width is None:
+        return []
+    text = f"(no room for {', '.join(names)}: a wider terminal, --json or --csv shows them)"
+    lines = reflow(text, width).split("\n")
+    return [paint(line, "dim") for line in lines] if colour else lines
 
 
 class RowPrinter:
@@ -220,7 +242,8 @@ def _block_lines(row: Mapping[str, Any], blocks: Sequence[str]) -> list[str]:
 
 
 def _line(
-    values: Sequence[str], widths: Sequence[int], right: Sequence[bool], colour: bool = False
+    values: Sequence[str], widths: Sequence[int], right: Sequence[bool], colour: bool = False,
+    gap: int = 2,
 ) -> str:
     parts = []
     for value, width, to_right in zip(values, widths, right, strict=True):
@@ -231,21 +254,7 @@ def _line(
         if colour and (name := _WORDS.get(value.partition(" ")[0].lower())):
             value = paint(value, name)
         parts.append(pad + value if to_right else value + pad)
-    return "  ".join(parts).rstrip()
-
-
-def _squeeze(widths: list[int], right: Sequence[bool], width: int) -> None:
-    """Narrow the widest text columns until the line fits, or none can give any more."""
-    excess = sum(widths) + 2 * (len(widths) - 1) - width
-    while excess > 0:
-        able = [i for i, to_right in enumerate(right) if not to_right and widths[i] > _MINIMUM]
-        if not able:
-            return
-        widest = max(able, key=lambda i: widths[i])
-        others = [widths[i] for i in able if i != widest]
-        give = max(1, min(excess, widths[widest] - max([_MINIMUM, *others])))
-        widths[widest] -= give
-        excess -= give
+    return (" " * gap).join(parts).rstrip()
 
 
 def _cells(text: str) -> int:

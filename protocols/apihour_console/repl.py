@@ -4,19 +4,22 @@ Rules:
 
 - Nothing is evaluated here; text goes out, text comes back, by the command ``python``.
 - Every source line is audited, with its outcome.
-- Ctrl-C cancels what runs in the worker; Ctrl-D leaves the prompt, not the shell.
+- Ctrl-C cancels what runs in the worker and gives the prompt back at once, saying which it
+  was: interrupted, or a line that blocks the loop and so runs on; Ctrl-D leaves the prompt,
+  not the shell.
 """
 
 from __future__ import annotations
 
 import ast
+import asyncio
 import codeop
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from apihour.errors import ApihourError
-from apihour_console.calls import Call, Result, parse_call
+from apihour_console.calls import FAILED, PARTIAL, Call, Missing, Result, parse_call
 from apihour_console.completion import Candidate
 from apihour_console.render import clean
 from apihour_console.runner import CANCELLED
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Repl", "blocks", "wants_more"]
 
+_FATE = 0.5  # seconds in which a loop that is free answers
 _NAME = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_."
 
 
@@ -61,7 +65,9 @@ class Repl:
                 return 0
             for one in blocks(source):
                 status = await guard(self.evaluate(one)) if one.strip() else 0
-                if status == 1 or status == CANCELLED:
+                if status == CANCELLED:
+                    tell(f"^C {await self._fate()}\n")
+                if status in (FAILED, CANCELLED, PARTIAL):
                     break
                 if status:
                     return status
@@ -88,6 +94,22 @@ class Repl:
                 status=status, duration=time.monotonic() - started,
             )
         return status
+
+    async def _fate(self) -> str:
+        """What became of a line that was cancelled: whether its worker's loop is free again."""
+        try:
+            async with asyncio.timeout(_FATE):
+                result = await self._runner.fleet.execute(
+                    self.call("_", complete=True), self._runner.identity
+                )
+        except TimeoutError:
+            result = Result(missing=[Missing(self._worker, "")])
+        if result.error:
+            return clean(result.error)
+        if result.missing:
+            return (f"the line still runs in worker {self._worker}: it blocks the loop there; "
+                    f"stack {self._worker} shows where")
+        return "interrupted"
 
     async def _show(self, result: Result) -> int:
         failed = False

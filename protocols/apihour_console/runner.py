@@ -21,6 +21,8 @@ from apihour.errors import ApihourError, UsageError
 from apihour.ops import Catalogue, Column, Role
 from apihour_console.audit import AuditLog
 from apihour_console.calls import FAILED, Call, Identity, Result, apply, parse_call
+from apihour_console.fit import reflow
+from apihour_console.hints import refuse_other_shells
 from apihour_console.present import presented
 from apihour_console.render import RowPrinter, clean, csv_text, json_line, json_text, paint, table
 from apihour_console.silence import SilenceBreaker
@@ -85,6 +87,7 @@ class Runner:
     async def run_line(self, line: str) -> int:
         """Run one line of text; returns its exit status."""
         try:
+            refuse_other_shells(line)
             words = split_words(line)
         except UsageError as error:
             await self._complain(str(error))
@@ -149,6 +152,8 @@ class Runner:
         """The rows or the text of a result in the format of the call."""
         if result.text is not None and not call.json and not call.csv:
             text = clean(result.text)
+            if call.command.name == "help":
+                text = reflow(text, self.sink.width)
             return text if text.endswith("\n") or not text else text + "\n"
         if call.json:
             rows = result.rows if result.text is None else [{"text": result.text}]
@@ -158,7 +163,8 @@ class Runner:
         own = presented(call.command.name, result.rows, self.sink.colour)
         if own is not None:
             return own
-        return table(result.columns, result.rows, self.sink.width, self.sink.colour)
+        keep = (call.sort.removeprefix("-"),)
+        return table(result.columns, result.rows, self.sink.width, self.sink.colour, keep)
 
     async def _stream(self, call: Call) -> int:
         printer: RowPrinter | None = None

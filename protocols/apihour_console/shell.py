@@ -103,7 +103,8 @@ class Shell:
     def _make_runner(self, sink: Any) -> Runner:
         return Runner(
             self.context.fleet, self.context.audit, self.context.identity, sink,
-            {"exit": self._exit, "top": self._top, "python": self._python},
+            {"exit": self._exit, "clear": self._clear, "top": self._top,
+             "python": self._python},
         )
 
     def touch(self) -> None:
@@ -173,6 +174,12 @@ class Shell:
 
     async def _exit(self, call: Call) -> int:
         raise Leave
+
+    async def _clear(self, call: Call) -> int:
+        """Erase the screen and what was scrolled off it (ECMA-48 ED, xterm's 3 J)."""
+        if self.terminal is not None and not self.terminal.is_dumb:
+            self.terminal.write_raw("\x1b[H\x1b[2J\x1b[3J")
+        return 0
 
     async def _execute(self, call: Call) -> int:
         found = await self.context.fleet.execute(call, self.context.identity)

@@ -116,7 +116,8 @@ def make_catalogue() -> Catalogue:
 
     for name, role, streams in (
         ("help", Role.OBSERVER, False), ("version", Role.OBSERVER, False),
-        ("exit", Role.OBSERVER, False), ("fail", Role.OBSERVER, False),
+        ("exit", Role.OBSERVER, False), ("clear", Role.OBSERVER, False),
+        ("fail", Role.OBSERVER, False),
         ("wait", Role.OBSERVER, False), ("long", Role.OBSERVER, False),
         ("big", Role.OBSERVER, False), ("top", Role.OBSERVER, False),
         ("conns", Role.OBSERVER, False), ("numbers", Role.OBSERVER, True),

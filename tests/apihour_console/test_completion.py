@@ -21,6 +21,8 @@ async def texts(line: str, role: Role = Role.ADMIN) -> list[str]:
         ("stack ", ["1.1", "2.1"]), ("stack 2", ["2.1"]), ("stack --fr", ["--frames"]),
         ("workers --wor", ["--worker"]), ("workers --worker ", ["all", "1.1", "2.1"]),
         ("workers --sort ag", ["age"]), ("workers --sort -a", ["-age"]),
+        ("workers --sort ", ["worker", "pid", "state", "age"]),
+        ("workers --sort -", ["-worker", "-pid", "-state", "-age"]),
         ("workers --filter st", ["state="]), ("workers --limit ", []),
         ("watch wor", ["workers"]), ("watch stack 2", ["2.1"]), ("watch 2 wor", ["workers"]),
         ("watch 2 stack 2", ["2.1"]),

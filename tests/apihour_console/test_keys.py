@@ -183,3 +183,18 @@ def test_rewriting_keeps_other_lines(directory: KeyDirectory) -> None:
     text = directory.authorized.read_text()
     assert text.startswith("# mine\n") and " a\n" in text and " b\n" not in text
     assert os.listdir(directory.path) == ["authorized_keys"]
+
+
+@pytest.mark.parametrize("words", [
+    ("--keys", "{}", "list", "--json"), ("list", "--keys", "{}", "--json"),
+    ("list", "--json", "--keys={}"), ("--keys", "elsewhere", "list", "--json", "--keys", "{}"),
+])
+def test_the_directory_may_be_named_before_or_after(
+    directory: KeyDirectory, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    assert main(["--keys", str(directory.path), "add", public_key("before")]) == 0
+    assert main(["add", public_key("after"), "--keys", str(directory.path)]) == 0
+    capsys.readouterr()
+    assert main([word.format(directory.path) for word in words]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [row["comment"] for row in found] == ["before", "after"]

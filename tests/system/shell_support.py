@@ -291,6 +291,11 @@ class Terminal:
         self.expect(PROMPT, timeout)
         return found
 
+    def run_python(self, line, pattern, timeout=20):
+        """The same at the Python prompt."""
+        self.type(line + "\r")
+        self.expect(f"(?:{pattern}).*>>>", timeout)
+
     def ended(self, timeout=15):
         """Wait for the end; returns the exit status."""
         deadline = time.monotonic() + timeout

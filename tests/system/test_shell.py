@@ -19,7 +19,7 @@ pytestmark = needs_ssh
 CATALOGUE = set(
     "top workers servers conns tasks where stack log logs drain undrain reload upgrade scale "
     "kick cancel metrics config slow profile mem gc python health version env sessions audit "
-    "signal watch help exit".split()
+    "signal watch help exit clear".split()
 )
 
 

@@ -341,3 +341,29 @@ def test_twenty_operators_at_once(shell):
         special = {"observer": "top", "operator": "watch 5 servers", "admin": "python 1"}[role]
         assert found.count(special) == len(numbers)
         assert len(found) == len(numbers) * (7 if role == "admin" else 6)
+
+
+def test_control_c_in_a_line_that_blocks_answers_at_once(shell, terminal):
+    terminal.type("python 2\r")
+    terminal.expect(">>>")
+    terminal.type("import time; time.sleep(8); 'woke'\r")
+    shell.daemon.wait(
+        lambda: [row for row in shell.rows("workers") if row["state"].startswith("stuck")],
+        "the block", timeout=20)
+    terminal.type("\x03")
+    began = time.monotonic()
+    terminal.expect(r"still runs in worker 2.*>>>", timeout=20)
+    assert time.monotonic() - began < 4
+    terminal.run_python("1 + 1", "worker 2.1: the loop has been blocked|2\n")
+    shell.daemon.wait(
+        lambda: not [row for row in shell.rows("workers") if row["state"].startswith("stuck")],
+        "its end", timeout=20)
+    terminal.run_python("'free' + ' again'", "'free again'")
+    terminal.type("await asyncio.sleep(60)\r")
+    shell.daemon.wait(
+        lambda: [row for row in shell.rows("tasks") if "<shell>:1" in row["where"]],
+        "the evaluation", timeout=20)
+    terminal.type("\x03")
+    terminal.expect("interrupted.*>>>")
+    terminal.type("\x04")
+    terminal.expect("shell_house>")

@@ -31,7 +31,7 @@ CALLS = {
     "loop": ["pids"],
     "one": ["config", "env", "quickest", "greet you"],  # another worker will do
     "console": ["help", "version", "health", "metrics", "top", "sessions", "audit -n 1",
-                "watch --limit 1 0.2 workers", "scale 2", "exit"],
+                "watch --limit 1 0.2 workers", "scale 2", "clear", "exit"],
 }
 SPECIAL = {"workers", "stack", "where", "cancel", "kick", "python", "reload", "upgrade",
            "drain", "undrain", "signal"}

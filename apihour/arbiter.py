@@ -37,6 +37,7 @@ from apihour.errors import ApihourError, ConfigurationError
 from apihour.guard import RuntimeGuard
 from apihour.keep import WorkerKeeper
 from apihour.listeners import Listener, systemd_sockets
+from apihour.log import lost_lines
 from apihour.priority import Priority
 from apihour.private import set_process_title
 from apihour.rehearsal import see_pidfile
@@ -419,6 +420,7 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
             raise _Halt(message, detail)
         self.changes.advance()
         self.scoreboard.set_fleet(Fleet.WANTED, self.num_workers)
+        self.scoreboard.set_fleet(Fleet.LOST_LINES, lost_lines(self.log))
         self.keeper.keep()
         self.templates.keep()
         if not self.stopping:

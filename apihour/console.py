@@ -143,6 +143,7 @@ class ConsoleKeeper:
             "terminal": sys.stderr.isatty() and sys.stdin.isatty(),
             "strict": cfg.ssh_strict, "loglevel": cfg.loglevel,
             "errorlog": cfg.errorlog if cfg.errorlog == "-" else os.path.abspath(cfg.errorlog),
+            "accesslog": "-" if cfg.accesslog in (None, "-") else os.path.abspath(cfg.accesslog),
             "name": arbiter.proc_name, "options": options,
             "graceful_timeout": float(cfg.graceful_timeout),
         }

@@ -17,7 +17,7 @@ from gunicorn.glogging import Logger
 from apihour.errors import ConfigurationError
 from apihour.rootlog import Fallback
 
-__all__ = ["HostLogger", "LostLines"]
+__all__ = ["HostLogger", "LostLines", "lost_lines"]
 
 _SAY_EVERY = 10.0  # seconds between two lines on stderr about lost ones
 
@@ -77,6 +77,12 @@ class HostLogger(Logger):  # type: ignore[misc]
         for logger in (self.error_log, self.access_log, logging.getLogger()):
             for handler in logger.handlers:
                 handler.handleError = self.lost_lines  # type: ignore[method-assign]
+
+
+def lost_lines(log: Any) -> int:
+    """Records that a logger could not write so far; one of another class counts none."""
+    counted = getattr(log, "lost_lines", None)
+    return counted.count if isinstance(counted, LostLines) else 0
 
 
 def _see_file(option: str, path: str | None) -> None:

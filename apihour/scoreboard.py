@@ -66,6 +66,7 @@ class _Field(enum.IntEnum):
     BLOCKS = 14
     REFUSED = 15
     DRAIN_TOTAL = 16
+    LOST_LINES = 17
 
 
 class Fleet(enum.IntEnum):
@@ -88,6 +89,7 @@ class Fleet(enum.IntEnum):
     UNREADY = 9
     ROWS_USED = 10
     TEMPLATE = 11
+    LOST_LINES = 12
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,7 @@ class RowRecord:
     drain_total: int
     time_left: float
     blocks: int
+    lost_lines: int
 
 
 def _column(field: _Field) -> property:
@@ -153,6 +156,7 @@ class Row:
     drain_total = _column(_Field.DRAIN_TOTAL)
     deadline = _column(_Field.DEADLINE)
     blocks = _column(_Field.BLOCKS)
+    lost_lines = _column(_Field.LOST_LINES)
 
     def clear(self) -> None:
         """Set every field to zero, which frees the row."""
@@ -176,7 +180,7 @@ class Row:
             errors=int(self.errors), refused=int(self.refused), left=int(self.left),
             drain_total=int(self.drain_total),
             time_left=max(0.0, self.deadline - now) if self.deadline else 0.0,
-            blocks=int(self.blocks),
+            blocks=int(self.blocks), lost_lines=int(self.lost_lines),
         )
 
 

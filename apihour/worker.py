@@ -35,6 +35,7 @@ from apihour.crashes import CrashLog
 from apihour.errors import ApihourError, HookError
 from apihour.hooks import call_class, call_hook, hook_title, make_loop, see_hooks, takes_sockets
 from apihour.listeners import Listener
+from apihour.log import lost_lines
 from apihour.plugins import Registry, ServerContext
 from apihour.private import set_process_title
 from apihour.runtime import Runtime
@@ -412,6 +413,7 @@ class HostWorker(Worker):  # type: ignore[misc]
             refused += serving.refused
         row.requests, row.errors, row.refused = requests, errors, refused
         self.bans.look()
+        row.lost_lines = lost_lines(self.log)
         if row.state == State.DRAINING:
             row.left = len(self.connections)
         elif self.booted and row.accepting:

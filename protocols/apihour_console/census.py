@@ -90,6 +90,7 @@ class Daemon:
     timeouts: int
     console_restarts: int
     unready: bool
+    lost_lines: int
     started: float
     template: Process | None
     """The process that workers are forked from, under ``--template``."""
@@ -201,6 +202,7 @@ class Census:
                 timeouts=int(board.fleet(Fleet.TIMEOUTS)),
                 console_restarts=int(board.fleet(Fleet.CONSOLE_RESTARTS)),
                 unready=bool(board.fleet(Fleet.UNREADY)),
+                lost_lines=int(board.fleet(Fleet.LOST_LINES)),
                 started=board.fleet(Fleet.STARTED),
                 template=_process(int(board.fleet(Fleet.TEMPLATE))),
             )

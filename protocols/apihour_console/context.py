@@ -13,6 +13,7 @@ from apihour_console.calls import Call, Identity, Missing, Result
 from apihour_console.census import Census, Seen
 from apihour_console.link import Link
 from apihour_console.rates import Rates
+from apihour_console.trouble import Recent
 
 if TYPE_CHECKING:
     from apihour_console.metrics import Meter
@@ -38,6 +39,8 @@ class FleetView(Protocol):
     runtime: Runtime
     census: Census
     rates: Rates
+    recent: Recent
+    disks: Mapping[str, str]
     meter: Meter
     providers: dict[str, Provider]
     dumping: dict[int, asyncio.Lock]

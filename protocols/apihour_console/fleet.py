@@ -32,6 +32,7 @@ from apihour_console.context import Collected, ConsoleContext, Provider
 from apihour_console.link import Link, Unreachable
 from apihour_console.metrics import Meter
 from apihour_console.rates import Rates
+from apihour_console.trouble import Recent
 
 __all__ = ["Fleet"]
 
@@ -46,11 +47,16 @@ STOPPED = "stopped by a signal: a stopped process cannot answer"
 class Fleet:
     """All workers of one daemon; ``start()`` before use, ``close()`` after it."""
 
-    def __init__(self, runtime: Runtime, logger: logging.Logger) -> None:
+    def __init__(
+        self, runtime: Runtime, logger: logging.Logger, disks: Mapping[str, str] | None = None,
+    ) -> None:
+        """`disks`: paths whose file systems matter, by what they are for."""
         self.runtime = runtime
         self.logger = logger
         self.census = Census(runtime)
         self.rates = Rates()
+        self.recent = Recent()
+        self.disks: Mapping[str, str] = dict(disks or {})
         self.meter = Meter(self)
         self.providers: dict[str, Provider] = {}
         self.refused_bans: Callable[[], Mapping[str, int]] = dict
@@ -277,6 +283,7 @@ class Fleet:
     async def refresh(self) -> None:
         """Learn the application's commands again when the workers are not the same ones."""
         there = self.census.workers()
+        self.recent.note(time.monotonic(), there, self.census.daemons())
         for pid in self._links.keys() - {one.row.pid for one in there}:
             self._links.pop(pid).close()
             self.dumping.pop(pid, None)

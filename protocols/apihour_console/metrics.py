@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from apihour.ops import Role
 from apihour_console.calls import Missing
 from apihour_console.census import Census, Daemon, Seen
+from apihour_console.trouble import Disk, disks
 
 if TYPE_CHECKING:
     from apihour_console.context import Collected
@@ -31,7 +32,7 @@ _GAUGES = frozenset({
     "connections", "in_flight", "websockets", "draining", "sockets", "tasks", "servers", "open",
     "sessions", "active", "pending",
 })
-_COUNTED = ("accepted", "refused", "requests", "errors", "blocks")
+_COUNTED = ("accepted", "refused", "requests", "errors", "blocks", "lost_lines")
 _PLAIN = re.compile(r"[^a-zA-Z0-9_]")
 _DEADLINE = 0.8  # seconds the agents have; a scraper's patience is about ten
 
@@ -42,6 +43,8 @@ _PER_WORKER: tuple[tuple[str, str, Callable[[Seen], float]], ...] = (
     ("cpu_seconds", "CPU time used by the worker", lambda one: one.process.cpu),
     ("age_seconds", "How long ago the worker started", lambda one: one.row.age),
 )
+
+_NAMES = {"lost_lines": "arbiter_lost_lines"}  # beside the workers' counter of that name
 
 Labels = tuple[tuple[str, str], ...]
 Key = tuple[str, Labels]
@@ -138,6 +141,7 @@ class _Asker(Protocol):
     """The fleet, as far as it is needed here."""
 
     census: Census
+    disks: Mapping[str, str]
 
     async def collect(
         self, command: str, arguments: Mapping[str, Any], role: Role, workers: Sequence[Seen],
@@ -192,7 +196,8 @@ class Meter:
         for figures in self._last.values():
             total.add(figures, living=True)
         families: dict[str, Family] = {}
-        for one in (*_daemon_figures(daemons), *_worker_figures(seen)):
+        for one in (*_daemon_figures(daemons), *_worker_figures(seen),
+                    *_disk_figures(disks(self._fleet.disks))):
             families[one.name] = one
         for kind, values in (("counter", total.counters), ("gauge", total.gauges)):
             for (name, labels), value in sorted(values.items()):
@@ -251,9 +256,10 @@ def _daemon_figures(daemons: Sequence[Daemon]) -> Iterator[Family]:
         ("restarts", "Workers started again after they died"),
         ("timeouts", "Workers killed because their loop was blocked"),
         ("console_restarts", "Times the console was started again"),
+        ("lost_lines", "Log lines that could not be written, by the arbiter"),
     ):
         value = sum(getattr(one, name) for one in daemons)
-        yield family(f"{name}_total", "counter", text, value)
+        yield family(f"{_NAMES.get(name, name)}_total", "counter", text, value)
     templates = [one.template for one in latest if one.template is not None]
     if templates:
         yield family("template_resident_bytes", "gauge",
@@ -277,6 +283,16 @@ def _worker_figures(seen: Sequence[Seen]) -> Iterator[Family]:
         for one in seen:
             family.values[("worker", one.row.worker),] = value(one)
         yield family
+
+
+def _disk_figures(found: Sequence[Disk]) -> Iterator[Family]:
+    free = Family("apihour_disk_free_bytes", "gauge",
+                  "What is left of a file system for who is not root")
+    size = Family("apihour_disk_size_bytes", "gauge", "How large a file system is")
+    for one in found:
+        labels = ("of", one.what), ("path", one.path)
+        free.values[labels], size.values[labels] = one.free, one.size
+    yield from (free, size)
 
 
 def _help(name: str) -> str:

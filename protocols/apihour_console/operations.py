@@ -44,6 +44,7 @@ from apihour_console.dump import dump
 from apihour_console.flame import HotSpot, flame_graph, hot_spots
 from apihour_console.metrics import MetricRow, readiness
 from apihour_console.providers import SessionRow
+from apihour_console.trouble import HealthRow, disks, troubles
 
 __all__ = ["commands"]
 
@@ -96,15 +97,6 @@ class FrameRow:
     line: int
     function: str
     text: str
-
-
-@dataclass(frozen=True)
-class HealthRow:
-    """The daemon or one worker: ``ok``, or what is wrong."""
-
-    name: str
-    status: str
-    detail: str
 
 
 @dataclass(frozen=True)
@@ -327,14 +319,21 @@ async def _look(context: ConsoleContext) -> tuple[list[Seen], list[dict[str, Any
 
 @commands.command(collects="console")
 async def health(context: ConsoleContext) -> Any:
-    """Whether the daemon is ready, and what is wrong where; exit status 1 when it is not"""
-    ready, reason = readiness(context.fleet.census)
-    rows = [HealthRow("daemon", "ready" if ready else "not ready", reason)]
-    for one in context.workers():
-        fine = one.row.state == "serving" and not one.is_stuck and not one.is_stopped
-        rows.append(HealthRow(one.row.worker, "ok" if fine else "not ok", state_of(one)))
+    """Whether the daemon is ready, and what is wrong where; exit status 1 when something is
+
+    Wrong is: no worker accepts, or fewer run than wanted; a worker is stuck or stopped; of the
+    last minute's requests more than one in ten, and five, got a 5xx; a log line of the last
+    minute was lost; a disk that logs, keys or the daemon's own files are on is full.
+    """
+    fleet = context.fleet
+    ready, reason = readiness(fleet.census)
+    daemons = fleet.census.daemons()
+    fleet.recent.note(time.monotonic(), fleet.census.workers(), daemons)
+    rows = [HealthRow("daemon", "ready" if ready else "not ready", reason), *troubles(
+        context.workers(), daemons, fleet.recent.lately(), disks(fleet.disks))]
     result = Result.of(context.call, to_rows(rows))
-    return Result(result.columns, result.rows, status=DONE if ready else FAILED)
+    wrong = any(row.status.startswith("not") for row in rows)
+    return Result(result.columns, result.rows, status=FAILED if wrong else DONE)
 
 
 @commands.command(collects="console")

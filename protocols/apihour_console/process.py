@@ -53,7 +53,8 @@ class Settings:
     """What ``APIHOUR_CONSOLE`` says. Times in seconds; unknown keys are an error.
 
     `fds` maps ``ssh`` and ``health`` to inherited listening sockets. `terminal`: the daemon
-    was started from one. `errorlog`: a file to log to, ``-`` for stderr. `options`:
+    was started from one. `errorlog`: a file to log to, ``-`` for stderr; `accesslog`: the
+    workers'. `options`:
     ``idle_timeout``, ``login_timeout``, ``state`` (where history and the audit log go; the
     keys directory by default), ``python`` (whether the Python prompt may be used), ``home``
     and ``limits`` (fields of :class:`Limits`).
@@ -69,6 +70,7 @@ class Settings:
     strict: bool = False
     loglevel: str = "info"
     errorlog: str = "-"
+    accesslog: str = "-"
     name: str = "apihour"
     ready_fd: int | None = None
     graceful_timeout: float = 30.0
@@ -124,7 +126,7 @@ class Console:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR1])
         for number in (signal.SIGHUP, signal.SIGUSR2):  # a terminal that closes is the arbiter's
             signal.signal(number, signal.SIG_IGN)
-        fleet = Fleet(self.runtime, self.logger)
+        fleet = Fleet(self.runtime, self.logger, self._disks())
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(fleet.close)
             await fleet.start()
@@ -145,6 +147,13 @@ class Console:
             await self._leaving.wait()
             local.stop_accepting()
             await ssh.drain(self._deadline, f"{self.settings.name}: this console is going")
+
+    def _disks(self) -> dict[str, str]:
+        """What is written to, by what for."""
+        files = {"the log": self.settings.errorlog, "the access log": self.settings.accesslog,
+                 "audit log and keys": str(self.state),
+                 "the runtime directory": str(self.runtime.path)}
+        return {what: path for what, path in files.items() if path not in ("", "-")}
 
     def _start_ssh(self, fleet: Fleet) -> ShellServer:
         settings, options = self.settings, self.settings.options

@@ -24,6 +24,7 @@ class Asked:
         self.board.set_fleet(Fleet.WANTED, 2)
         self.board.set_fleet(Fleet.RELOADS, 3)
         self.census = Census(runtime)
+        self.disks = {"the log": str(path)}
         self.answers: dict[str, dict[str, Any] | None] = {}
 
     def worker(self, slot: int, pid: int) -> Any:

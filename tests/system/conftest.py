@@ -1,6 +1,8 @@
 """What the tests with real processes share: applications to serve, and where they may change."""
 
+import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -20,3 +22,16 @@ def app(tmp_path):
     directory = tmp_path / "app"
     shutil.copytree(APPS, directory, ignore=shutil.ignore_patterns("__pycache__"))
     return directory
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 64 KiB, where this process may mount one."""
+    path = tmp_path / "disk"
+    path.mkdir()
+    if os.geteuid() or subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=64k", "apihour-test", str(path)],
+            capture_output=True).returncode:
+        pytest.skip("needs the right to mount a small tmpfs")
+    yield path
+    subprocess.run(["umount", "-l", str(path)], check=True)

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -103,19 +102,6 @@ def test_descriptors_run_out_and_come_back(apihour_daemon, system_apps):
 def _cpu(pid):
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 64 KiB, where this process may mount one."""
-    path = tmp_path / "disk"
-    path.mkdir()
-    if os.geteuid() or subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=64k", "apihour-test", str(path)],
-            capture_output=True).returncode:
-        pytest.skip("needs the right to mount a small tmpfs")
-    yield path
-    subprocess.run(["umount", "-l", str(path)], check=True)
 
 
 def test_full_log_disk(apihour_daemon, system_apps, small_disk):

@@ -1,5 +1,6 @@
 """``--health``: /livez, /readyz and /metrics of real daemons, whatever their workers do."""
 
+import json
 import re
 import socket
 import threading
@@ -10,7 +11,7 @@ import urllib.request
 import pytest
 
 from apihour.testing import Load
-from tests.system.shell_support import console_pid
+from tests.system.shell_support import console_pid, ctl
 from tests.system.support import get
 
 
@@ -137,6 +138,59 @@ def test_not_ready_when_every_worker_is_stopped(daemon):
         for pid in pids:
             daemon.cont(pid)
     daemon.wait(lambda: health(daemon, "/readyz")[0] == 200, "readiness")
+
+
+def wrong(daemon):
+    """The exit status of ``health``, and what it says is not well."""
+    done = ctl(daemon, "health", "--json")
+    assert done.stdout, done.stderr
+    rows = json.loads(done.stdout)
+    return done.returncode, {one["name"]: one["detail"] for one in rows
+                             if one["status"] not in ("ok", "ready")}
+
+
+def test_health_names_failing_answers_and_a_stuck_worker(apihour_daemon, system_apps):
+    daemon = apihour_daemon("shell_house:Container", "--timeout", "60", cwd=system_apps,
+                            console=True)
+    assert wrong(daemon) == (0, {})
+    for _ in range(8):
+        with pytest.raises(urllib.error.HTTPError):
+            get(daemon, "/stick/there-is-no-such-way")
+    daemon.wait(lambda: "answers" in wrong(daemon)[1], "the failing answers")
+    status, found = wrong(daemon)
+    assert status == 1 and re.match(r"8 of \d+ requests of the last minute", found["answers"])
+    with daemon.connect("http") as sock:
+        sock.sendall(b"GET /stick/sleep HTTP/1.1\r\nHost: x\r\n\r\n")
+        daemon.wait(lambda: any("stuck" in one for one in wrong(daemon)[1].values()), "the worker")
+        status, found = wrong(daemon)
+        (worker,) = found.keys() - {"answers"}
+        assert status == 1 and re.fullmatch(r"[12]\.1", worker)
+        daemon.kill(next(one for one in daemon.workers() if one.silent > 1))
+
+
+def test_health_and_metrics_name_a_full_disk_and_lost_lines(
+    apihour_daemon, system_apps, small_disk
+):
+    log, ballast = small_disk / "error.log", small_disk / "ballast"
+    daemon = apihour_daemon(
+        "shell_house:Container", "--error-logfile", str(log), "--access-logfile",
+        str(small_disk / "access.log"), "--health", "127.0.0.1:0", cwd=system_apps, log=log,
+        console=True)
+    wait_answers(daemon)
+    assert wrong(daemon) == (0, {})
+    labels = f'of="the log",path="{log}"'
+    assert metrics(daemon)["apihour_disk_free_bytes", labels] > 0
+    with pytest.raises(OSError), open(ballast, "wb", buffering=0) as file:
+        while True:
+            file.write(b"x" * 512)
+    for _ in range(20):
+        get(daemon)
+    daemon.wait(lambda: "log" in wrong(daemon)[1], "the lost lines")
+    status, found = wrong(daemon)
+    assert status == 1 and found["disk of the log"].startswith(f"{log}: 0 MB free"), found
+    assert metrics(daemon)["apihour_disk_free_bytes", labels] < 4096
+    daemon.wait(lambda: metrics(daemon)["apihour_lost_lines_total", ""] >= 1, "the counter")
+    ballast.unlink()
 
 
 def test_survives_the_consoles_end(daemon):

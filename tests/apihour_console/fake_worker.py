@@ -91,6 +91,7 @@ def main() -> None:
     agent = Agent(worker)
     agent.adopt(worker.container)
     worker.sampler.install()
+    agent.listen()
     agent.start()
     worker.loop.add_reader(sys.stdin.fileno(), obey, worker)
     print("ready", flush=True)

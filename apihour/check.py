@@ -41,7 +41,7 @@ def check(arguments: Sequence[str]) -> int:
     extras = wanted_extras(app.cfg)
     refuse_doubles({**binds, **{f"--{name}": [place] for name, place in extras.items()}})
     if "console" in extras:
-        see_keys(app.cfg.keys)
+        see_keys(app.cfg.keys, app.cfg.uid)
     see_files(app.cfg)
     busy = busy_places({**binds, **{f"@{name}": [place] for name, place in extras.items()}})
     config = app.container_config()

@@ -134,6 +134,8 @@ LoggerName = Annotated[str, Kind("logger")]
 ServerName = Annotated[str, Kind("server")]
 TaskId = Annotated[str, Kind("task")]
 CommandName = Annotated[str, Kind("command")]
+Secret = Annotated[str, Kind("secret")]
+"""A parameter that nobody else shall read: masked in the audit log and in ``sessions``."""
 Duration = Annotated[float, Kind("duration")]
 """A parameter in seconds, written ``90``, ``500ms``, ``10m``, ``2h``."""
 Seconds = Annotated[float, Kind("seconds")]
@@ -147,7 +149,7 @@ COLUMN_TYPES = frozenset(
 )
 PARAMETER_TYPES = frozenset(
     ("str", "int", "float", "bool", "choice", "worker", "connection", "logger", "server", "task",
-     "command", "duration")
+     "command", "duration", "secret")
 )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import stat
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -137,16 +138,21 @@ def open_extras(cfg: Any, have: Mapping[str, Listener]) -> dict[str, Listener]:
     kept = {name: have[name] for name, address in wanted.items()
             if name in have and have[name].address.place == address.place}
     if "console" in wanted and "console" not in kept:
-        see_keys(cfg.keys)
+        see_keys(cfg.keys, cfg.uid)
     missing = [(f"@{name}", address, 0) for name, address in wanted.items() if name not in kept]
     opened = open_listeners(missing, cfg.backlog, {}, cfg.umask, (cfg.uid, cfg.gid))
     return {**kept, **{listener.name[1:]: listener for listener in opened}}
 
 
-def see_keys(directory: str) -> None:
-    """Refuse a shell that was asked for, when the keys that are there cannot be read."""
+def see_keys(directory: str, uid: int | None = None) -> None:
+    """Refuse a shell that was asked for, when the keys there cannot be read or trusted.
+
+    `uid`: the user the console will run as; by default the one that asks.
+    """
     if os.path.lexists(directory) and not os.path.isdir(directory):
         raise ConfigurationError(f"--keys {directory!r}: expected a directory")
+    for path in (directory, os.path.join(directory, "authorized_keys")):
+        _see_writers(directory, path, os.geteuid() if uid is None else uid)
     for name, mark in _KEY_FILES.items():
         path = os.path.join(directory, name)
         try:
@@ -164,6 +170,22 @@ def see_keys(directory: str) -> None:
             raise ConfigurationError(
                 f"--keys {directory!r}: {path}: mode {facts.st_mode & 0o777:04o} lets others read "
                 f"a private key; expected 0600: chmod 600 {shlex.quote(path)}")
+
+
+def _see_writers(directory: str, path: str, uid: int) -> None:
+    """Refuse what another user owns or may write, as sshd(8) does with StrictModes."""
+    try:
+        facts = os.stat(path)
+    except OSError:
+        return  # what cannot be read is said by who reads it
+    quoted, mode = shlex.quote(path), facts.st_mode & 0o7777
+    if facts.st_uid not in (0, uid):
+        raise ConfigurationError(f"--keys {directory!r}: {path}: is owned by uid {facts.st_uid}; "
+                                 f"expected {uid} or root: chown {uid} {quoted}")
+    # In a directory with the sticky bit nobody replaces another's file.
+    if mode & 0o022 and not (stat.S_ISDIR(facts.st_mode) and mode & stat.S_ISVTX):
+        raise ConfigurationError(f"--keys {directory!r}: {path}: mode {mode:04o} lets others "
+                                 f"write to it; expected {mode & ~0o022:04o}: chmod go-w {quoted}")
 
 
 def may_open_shell(cfg: Any) -> bool:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import gc as collector
 import logging
 import os
-import re
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from apihour.commands.context import AgentContext
+from apihour.masking import MASK, is_secret, mask_url
 from apihour.ops import (
     Bytes,
     Catalogue,
@@ -30,11 +30,6 @@ commands = Catalogue()
 
 Level = Literal["debug", "info", "warning", "error", "critical", "notset"]
 
-_SECRET = re.compile(
-    r"pass|secret|token|api_?key|private|credential|auth|dsn|cookie|salt", re.IGNORECASE
-)
-_IN_URL = re.compile(r"(\w+://[^\s:/@]*):[^\s@/]+@")
-MASK = "********"
 _VALUE = 500  # characters of one value that are shown
 _TRACES = 2000  # traces of tracemalloc that are added up between two looks at the clock
 
@@ -223,12 +218,12 @@ def shown(name: str, value: Any) -> Any:
     """A setting's value fit to be shown: plain, bounded, secrets masked."""
     if value is None or isinstance(value, bool | int | float):
         return value
-    if _SECRET.search(name) and value not in ("", [], {}):
+    if is_secret(name) and value not in ("", [], {}):
         return MASK
     text = value if isinstance(value, str) else repr(value)
     if isinstance(value, Callable):  # type: ignore[arg-type]
         text = getattr(value, "__qualname__", text)
-    return _IN_URL.sub(rf"\1:{MASK}@", text)[:_VALUE]
+    return mask_url(text)[:_VALUE]
 
 
 @commands.command(role="operator")

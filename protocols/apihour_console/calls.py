@@ -62,12 +62,17 @@ class RoleError(ApihourError):
 
 @dataclass(frozen=True)
 class Identity:
-    """Who calls: a key or a local user, where from, and what they may do."""
+    """Who calls: a key or a local user, where from, and what they may do.
+
+    `certificate`: key id and serial of the one they came with; `fingerprint` is then that of
+    the authority that signed it.
+    """
 
     name: str
     fingerprint: str = ""
     role: Role = Role.OBSERVER
     address: str = ""
+    certificate: str = ""
 
     def check(self, command: Command) -> None:
         """Raise RoleError unless this role may run `command`."""

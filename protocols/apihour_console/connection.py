@@ -12,6 +12,8 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -20,9 +22,13 @@ import asyncssh
 
 from apihour.connections import format_peer
 from apihour_console.authorized import AuthorizedKey, AuthorizedKeys
+from apihour_console.render import clean
 from apihour_ssh.admission import Admission, Ticket
 
 __all__ = ["ConsoleChannel", "ConsoleConnection", "ConsoleServer"]
+
+
+_NAMED = 6  # keys refused on one connection that the audit log names
 
 
 class ConsoleChannel(asyncssh.SSHServerChannel[bytes]):
@@ -55,6 +61,11 @@ class ConsoleConnection(asyncssh.SSHServerConnection):
         self._admission = admission
         self._tries = admission.limits.auth_tries
         self.failures = -1  # the probe with method "none", sent first by all, is free
+        self.refused: list[str] = []
+        """Fingerprints of the keys that were offered and did not let in; the first few."""
+        self._offered = ""
+        self.certificate = self.key_id = ""
+        """Key id and serial of the certificate that was offered last and holds, and its id."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """As asyncssh does it; then the true peer replaces the proxy, for ``from=``."""
@@ -73,10 +84,26 @@ class ConsoleConnection(asyncssh.SSHServerConnection):
         self, username: str, key_data: bytes, msg: bytes, signature: bytes
     ) -> bool:
         """As asyncssh does it; who offers an authorised key is not the first to make room."""
+        self._offered, self.certificate = _fingerprint(key_data), ""
         valid = await super().validate_public_key(username, key_data, msg, signature)
         if valid:
             self._admission.offer(self.ticket)
+        elif self._offered not in self.refused and len(self.refused) < _NAMED:
+            self.refused.append(self._offered)
         return valid
+
+    async def _validate_openssh_certificate(self, username: str, cert: Any) -> Any:
+        """As asyncssh does it; what it is called is kept for the audit log.
+
+        ``_key_id`` and ``_serial``: asyncssh has no public way to a certificate's names.
+        """
+        named = f"{clean(cert._key_id)[:100]!r} serial {cert._serial}"
+        self._offered = f"{cert.key.get_fingerprint()} certificate {named}"
+        key = await super()._validate_openssh_certificate(username, cert)
+        if key is not None:
+            self.certificate = named
+            self.key_id = clean(cert._key_id)[:64]
+        return key
 
     async def send_userauth_success(self) -> None:
         """As asyncssh does it, after the login has left the share of those under way."""
@@ -109,6 +136,12 @@ class ConsoleConnection(asyncssh.SSHServerConnection):
         super().send_userauth_failure(partial_success)
 
 
+def _fingerprint(key_data: bytes) -> str:
+    """What ``ssh-keygen -l`` says of a public key, which may be of any kind."""
+    digest = base64.b64encode(hashlib.sha256(key_data).digest())
+    return "SHA256:" + digest.decode().rstrip("=")
+
+
 class _Matcher(asyncssh.SSHAuthorizedKeys):
     """Stands for asyncssh's authorised keys, and remembers which entry matched last."""
 
@@ -133,19 +166,22 @@ class ConsoleServer(asyncssh.SSHServer):
     """Decides who gets in, and makes a session for each channel.
 
     `authorized` returns the keys of now; `make_session` gets this object; `logged_in` and
-    `lost` are told about this object; `most_sessions`: at once, 0: no limit.
+    `lost` are told about this object; `check` kicks it when its key is gone; `most_sessions`:
+    at once, 0: no limit.
     """
 
     def __init__(
         self, most_sessions: int, authorized: Callable[[], AuthorizedKeys],
         make_session: Callable[[ConsoleServer], asyncssh.SSHServerSession[bytes]],
         logged_in: Callable[[ConsoleServer], None], lost: Callable[[ConsoleServer], None],
+        check: Callable[[ConsoleServer], None],
     ) -> None:
         self._most_sessions = most_sessions
         self._matcher = _Matcher(authorized)
         self._make_session = make_session
         self._logged_in = logged_in
         self._lost = lost
+        self._check = check
         self.connection: ConsoleConnection | None = None
         self.sessions: set[Any] = set()
         self.entry: AuthorizedKey | None = None
@@ -190,6 +226,9 @@ class ConsoleServer(asyncssh.SSHServer):
         self._logged_in(self)
 
     def session_requested(self) -> Any:
+        self._check(self)
+        if self.kicked:
+            return False
         most = self._most_sessions
         if self.entry is None or (most and len(self.sessions) >= most):
             return False

@@ -92,8 +92,6 @@ class WorkerShell:
         """The protocol of one connection; over a limit, one that closes it at once."""
         peer = getattr(conn, "peer_address", None)
         true_peer = (str(peer[0]), int(peer[1])) if isinstance(peer, tuple) else None
-        if not self._server.is_configured:
-            return _Refused()
         if conn is not None:
             conn.state = "shell"
         return Arrival(
@@ -120,10 +118,3 @@ class WorkerShell:
             "connections": admission.open, "starting": admission.starting,
             "refused": dict(admission.refused), "open_sessions": len(list(self._server.sessions())),
         }
-
-
-class _Refused(asyncio.Protocol):
-    """Closes the connection it gets."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport.close()

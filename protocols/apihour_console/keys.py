@@ -7,7 +7,8 @@ Rules:
 - Private keys are made 0600 and never overwritten; a file appears whole or not at all. One of
   ours that others may read is refused, as sshd(8) does.
 - A directory that cannot be written is read, and nothing in it is missed but the host key.
-- Whatever is unreadable, badly owned or malformed is one line that names it.
+- Whatever is unreadable, malformed, another's or writable by others (the directory too) is
+  one line that names it and says what mends it: what sshd(8) refuses with StrictModes.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
-import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +23,7 @@ from pathlib import Path
 import asyncssh
 
 from apihour_console.authorized import AuthorizedKeys, parse_authorized_keys
+from apihour_ssh.files import PrivateFileError, check_directory, check_trusted
 
 __all__ = ["KeyDirectory", "KeysError", "Prepared", "main", "prepare", "write_file"]
 
@@ -67,16 +68,14 @@ class KeyDirectory:
     def read_authorized(self) -> AuthorizedKeys:
         """Parse ``authorized_keys``. Raises KeysError when it is there and cannot be trusted."""
         try:
+            check_directory(self.path)
             with open(self.authorized, encoding="utf-8") as file:
-                found = os.fstat(file.fileno())
-                if found.st_mode & stat.S_IWOTH:
-                    raise KeysError(
-                        f"{self.authorized}: mode {stat.filemode(found.st_mode)}; "
-                        "expected a file that not everybody may write"
-                    )
+                check_trusted(self.authorized, os.fstat(file.fileno()))
                 text = file.read(_MAXIMUM + 1)
         except FileNotFoundError:
             return AuthorizedKeys()
+        except PrivateFileError as error:
+            raise KeysError(str(error)) from error
         except (OSError, UnicodeDecodeError) as error:
             raise KeysError(f"{self.authorized}: {_reason(error)}; expected a text file") from error
         return parse_authorized_keys(text, str(self.authorized))
@@ -147,14 +146,16 @@ def _prepare(
     directory: KeyDirectory, terminal: bool, home: Path | None, host: str, port: int
 ) -> Prepared:
     notes: list[str] = []
-    if not directory.authorized.exists():
+    is_first = not directory.authorized.exists()
+    authorized = directory.read_authorized()  # refuses what is not ours before it adds to it
+    if is_first:
         if not terminal:
             return Prepared(off=(
                 f"network shell off: no {directory.authorized}; to turn it on: "
                 f"apihour keys add --keys {directory.path} FILE.pub --role admin"
             ))
         notes += _first_keys(directory, home, host, port)
-    authorized = directory.read_authorized()
+        authorized = directory.read_authorized()
     notes += authorized.problems
     if not authorized.keys:
         return Prepared(authorized=authorized, notes=tuple(notes), off=(

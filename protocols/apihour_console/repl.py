@@ -88,9 +88,8 @@ class Repl:
             status, outcome = error.exit_status, "failed"
             await runner.sink.err(clean(str(error)) + "\n")
         finally:
-            runner.audit.record(
-                "python", user=who.name, fingerprint=who.fingerprint, role=str(who.role),
-                address=who.address, command=source, workers=self._worker, outcome=outcome,
+            runner.audit.record_of(
+                "python", who, command=source, workers=self._worker, outcome=outcome,
                 status=status, duration=time.monotonic() - started,
             )
         return status

@@ -22,6 +22,7 @@ from apihour.ops import Catalogue, Column, Role
 from apihour_console.audit import AuditLog
 from apihour_console.calls import FAILED, Call, Identity, Result, apply, parse_call
 from apihour_console.fit import reflow
+from apihour_console.hidden import hide_secrets
 from apihour_console.hints import refuse_other_shells
 from apihour_console.present import presented
 from apihour_console.render import RowPrinter, clean, csv_text, json_line, json_text, paint, table
@@ -97,7 +98,8 @@ class Runner:
     async def run(self, words: Sequence[str]) -> int:
         """Run one command given as words; returns its exit status."""
         started = time.monotonic()
-        self.current = shlex.join(words)
+        command = self.fleet.catalogue.get(words[0]) if words else None
+        self.current, hidden = hide_secrets(words, command)
         status, workers, outcome = FAILED, "", "failed"
         try:
             call = parse_call(words, self.fleet.catalogue)
@@ -106,7 +108,7 @@ class Runner:
             status = await self._carry_out(call)
             outcome = "ok" if status == 0 else "failed"
         except ApihourError as error:
-            status, outcome = error.exit_status, clean(str(error))[:200]
+            status, outcome = error.exit_status, hidden(clean(str(error)))[:200]
             await self._complain(str(error), getattr(error, "detail", ""))
         except Leave:
             status, outcome = 0, "ok"
@@ -115,19 +117,12 @@ class Runner:
             status, outcome = CANCELLED, "cancelled"
             raise
         finally:
-            self.current = ""
-            self._record(words, workers, outcome, status, time.monotonic() - started)
+            text, self.current = self.current, ""
+            self.audit.record_of(
+                "command", self.identity, command=text, workers=workers, outcome=outcome,
+                status=status, duration=time.monotonic() - started,
+            )
         return status
-
-    def _record(
-        self, words: Sequence[str], workers: str, outcome: str, status: int, duration: float
-    ) -> None:
-        who = self.identity
-        self.audit.record(
-            "command", user=who.name, fingerprint=who.fingerprint, role=str(who.role),
-            address=who.address, command=shlex.join(words), workers=workers, outcome=outcome,
-            status=status, duration=duration,
-        )
 
     async def _carry_out(self, call: Call) -> int:
         front = self.fronts.get(call.command.name)

@@ -3,13 +3,15 @@
 Rules:
 
 - It accepts by itself, so that a refused connection costs no handshake.
-- Keys and host key are looked at once a second: a removed or changed key ends its sessions.
+- Keys and host key are looked at when somebody logs in, and once a second: a removed or
+  changed key ends its sessions.
 - Draining stops accepting and tells the operators; their sessions end when they leave.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import functools
 import logging
@@ -37,12 +39,16 @@ from apihour_console.shell import ShellContext
 from apihour_ssh import hardening
 from apihour_ssh._asyncssh import available_kex
 from apihour_ssh.admission import Admission, Ticket
+from apihour_ssh.farewell import Farewell
 from apihour_ssh.known import KnownNetworks
-from apihour_ssh.limits import Limits
+from apihour_ssh.limits import Limits, TokenBucket
 
 __all__ = ["ServerSettings", "ShellServer"]
 
-_REFUSED = 5.0  # seconds for which further failed logins are only counted
+# Failed logins that are recorded one by one, a second and at once; further ones are counted.
+_REFUSED_RATE, _REFUSED_BURST = 0.2, 20
+_NOBODY = ("nobody can log in here: no key is authorised, or they cannot be used (the daemon's "
+           "log says which); on its host: apihour keys add FILE.pub --role admin")
 _WATCH = 1.0  # seconds between looks at the key files and at idle sessions
 _KNOWN = "shell_networks"  # beside the histories: the networks of earlier logins
 
@@ -85,7 +91,7 @@ class ShellServer:
         self._ended = asyncio.Event()
         self._seen: tuple[Any, ...] = ()
         self._full_logged = 0.0
-        self._refused_at = float("-inf")
+        self._refusals = TokenBucket(_REFUSED_RATE, _REFUSED_BURST, time.monotonic())
         self._refused_more = 0
 
     def configure(self, host_key: asyncssh.SSHKey, authorized: AuthorizedKeys) -> None:
@@ -140,10 +146,12 @@ class ShellServer:
 
     def _arrived(self, sock: socket.socket, peer: Any) -> None:
         """Refuse a connection before it costs anything, or give it a ticket and its turn."""
+        if self.is_banned(peer):
+            sock.close()
+            return
         address = peer[0] if isinstance(peer, tuple) else ""
         ticket = self.admission.admit(address, time.monotonic())
-        if self._options is None or ticket.refused or self.is_banned(peer):
-            self.admission.leave(ticket)
+        if ticket.refused:
             sock.close()
             return
         ticket.end = sock.close
@@ -170,17 +178,16 @@ class ShellServer:
                 raise
             self.logger.debug("shell: connection of %s: %s", format_peer(peer), error)
 
-    @property
-    def is_configured(self) -> bool:
-        """Whether there is a host key, so that connections can be served."""
-        return self._options is not None
-
     def protocol(
         self, ticket: Ticket, peer: tuple[str, int] | None = None
-    ) -> ConsoleConnection:
-        """The protocol of one admitted connection, from `peer` where a proxy stands before it."""
+    ) -> ConsoleConnection | Farewell:
+        """The protocol of one admitted connection, from `peer` where a proxy stands before it.
+
+        Without a host key, which there is when a key is authorised, it says what is missing.
+        """
+        self._keys_of_now()
         if self._options is None:
-            raise RuntimeError("the shell has no host key yet; expected configure() first")
+            return Farewell(_NOBODY, lambda: self.admission.leave(ticket))
         return ConsoleConnection(
             asyncio.get_running_loop(), self._options, self.admission, ticket, peer
         )
@@ -195,8 +202,8 @@ class ShellServer:
 
     def _make_server(self) -> ConsoleServer:
         server = ConsoleServer(
-            self.settings.limits.sessions, lambda: self.authorized, self._make_session,
-            self._logged_in, self._lost,
+            self.settings.limits.sessions, self._keys_of_now, self._make_session,
+            self._logged_in, self._lost, self._check,
         )
         self.connections.add(server)
         return server
@@ -211,32 +218,35 @@ class ShellServer:
             self._refused(server)
 
     def _refused(self, server: ConsoleServer) -> None:
-        """Record a failed login, unless one was just now: a flood must not turn the log over."""
-        now = time.monotonic()
-        if now - self._refused_at < _REFUSED:
+        """Record a failed login, but not each of a flood: it must not turn the log over."""
+        if not self._refusals.take(time.monotonic()):
             self._refused_more += 1
             return
-        outcome = f"{server.failures} keys refused"
+        keys = server.connection.refused if server.connection is not None else []
+        outcome = f"{server.failures} key{'s' * (server.failures != 1)} refused"
+        if len(keys) > 1 or any(" " in key for key in keys):
+            outcome += f": {', '.join(keys)}"
         if self._refused_more:
             outcome += f"; {self._refused_more} connections before it as well"
-        self._refused_at, self._refused_more = now, 0
-        who = Identity(clean(server.name)[:64], address=server.peer)
+        self._refused_more = 0
+        who = Identity(clean(server.name)[:64], address=server.peer,
+                       fingerprint=keys[-1].partition(" ")[0] if keys else "")
         self._record("refused", who, outcome)
 
     def _record(self, event: str, who: Identity, outcome: str = "ok") -> None:
-        self.audit.record(
-            event, user=who.name, fingerprint=who.fingerprint, role=str(who.role),
-            address=who.address, outcome=outcome,
-        )
+        self.audit.record_of(event, who, outcome=outcome)
 
     def identity(self, server: ConsoleServer) -> Identity:
         """Who is behind a connection that logged in."""
         entry = server.entry
         if entry is None:
             return Identity(clean(server.name)[:64], address=server.peer)
+        connection = server.connection
+        key_id = connection.key_id if entry.authority and connection is not None else ""
         return Identity(
-            name=clean(entry.comment or server.name)[:64], fingerprint=entry.fingerprint,
-            role=Role.parse(entry.role), address=server.peer,
+            name=clean(key_id or entry.comment or server.name)[:64], role=Role.parse(entry.role),
+            fingerprint=entry.fingerprint, address=server.peer,
+            certificate=connection.certificate if connection is not None else "",
         )
 
     def _make_session(self, server: ConsoleServer) -> Session:
@@ -272,22 +282,32 @@ class ShellServer:
     # Watching.
 
     def _fingerprint_files(self) -> tuple[Any, ...]:
+        """What changes when a key file does, or who may write it."""
         found: list[Any] = []
         for path in (self.keys.authorized, self.keys.host_key):
             try:
-                status = path.stat()
-                found.append((status.st_mtime_ns, status.st_size, status.st_ino))
+                facts = path.stat()
+                found.append((facts.st_mtime_ns, facts.st_ctime_ns, facts.st_size, facts.st_ino))
             except OSError as error:
                 found.append(error.errno)
+        with contextlib.suppress(OSError):  # told of the files in it
+            facts = self.keys.path.stat()
+            found.append((facts.st_mode, facts.st_uid))
         return tuple(found)
+
+    def _keys_of_now(self) -> AuthorizedKeys:
+        """The keys as the file has them when somebody offers one; looking costs stat(2)."""
+        if self._fingerprint_files() != self._seen:
+            self.reload_keys()
+        return self.authorized
 
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(_WATCH)
             self._end_idle()
-            if self._fingerprint_files() != self._seen:
-                self.reload_keys()
-            self._kick_strangers()
+            self._keys_of_now()
+            for server in list(self.connections):
+                self._check(server)
 
     def reload_keys(self) -> None:
         """Read the key files again. What cannot be read lets nobody new in, and is said."""
@@ -309,17 +329,16 @@ class ShellServer:
         if had or self.authorized.keys:
             self.logger.info("shell: keys read again, %d authorised", len(self.authorized.keys))
 
-    def _kick_strangers(self) -> None:
-        """End the connections whose key is gone, expired or has another role now."""
-        for server in list(self.connections):
-            entry = server.entry
-            if entry is None or server.kicked:
-                continue
-            now = self.authorized.find(entry.fingerprint, entry.authority)
-            if now is None or now.role != entry.role:
-                server.kicked = True
-                reason = "your key was removed" if now is None else f"your role is {now.role} now"
-                self.kick(server, f"{reason}: goodbye")
+    def _check(self, server: ConsoleServer) -> None:
+        """End a connection whose key is gone, expired or has another role now."""
+        entry = server.entry
+        if entry is None or server.kicked:
+            return
+        now = self._keys_of_now().find(entry.fingerprint, entry.authority)
+        if now is None or now.role != entry.role:
+            server.kicked = True
+            reason = "your key was removed" if now is None else f"your role is {now.role} now"
+            self.kick(server, f"{reason}: goodbye")
 
     def _end_idle(self) -> None:
         limit = self.settings.idle_timeout

@@ -281,6 +281,8 @@ class Shell:
         """The lines this user typed before, in the shell or, by `kind`, elsewhere."""
         identity = self.context.identity
         user = (identity.fingerprint or identity.name) + kind
+        if identity.certificate:  # an authority's fingerprint is that of many
+            user += f" {identity.name}"
         directory = self.context.directory
         path = history_path(directory, user) if directory is not None else None
         return LineHistory(path, self.context.logger)

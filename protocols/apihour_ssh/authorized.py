@@ -3,6 +3,8 @@
 Rules:
 
 - A bad line authorises nobody and spoils no other line: it is named in the log.
+- A file or directory that others may write, or that is another user's, is as one that cannot
+  be read: what sshd(8) refuses with StrictModes.
 - A file that became unreadable or empty authorises nobody (a revocation is obeyed at the
   next login), and says so once; to :meth:`AuthorizedKeysFile.load` it is an error.
 - Options mean what sshd(8) says, "AUTHORIZED_KEYS FILE FORMAT": asyncssh matches ``from=``,
@@ -16,8 +18,11 @@ import datetime
 import logging
 import os
 import shlex
+import stat
 from pathlib import Path
 from typing import Any
+
+from apihour_ssh.files import PrivateFileError, check_directory, check_trusted
 
 __all__ = ["AuthorizedKeysError", "AuthorizedKeysFile", "is_expired"]
 
@@ -30,12 +35,12 @@ class AuthorizedKeysError(ValueError):
 
 
 class AuthorizedKeysFile:
-    """The keys of one file, kept until the file changes. Looking costs one stat(2)."""
+    """The keys of one file, kept until the file changes. Looking costs two stat(2)."""
 
     def __init__(self, path: str | os.PathLike[str], logger: logging.Logger) -> None:
         self.path = Path(path)
         self._logger = logger
-        self._seen: tuple[int, int, int] | None = None
+        self._seen: tuple[int, ...] | None = None
         self._keys: Any = None
         self._complaint = ""
 
@@ -44,15 +49,18 @@ class AuthorizedKeysFile:
         import asyncssh
 
         try:
-            facts = self.path.stat()
-            text = self._read(facts.st_size)
+            seen = self._stamp()
+            check_directory(self.path.parent)
+            text = self._read()
+        except PrivateFileError as error:
+            raise AuthorizedKeysError(f"authorized keys {error}") from error
         except OSError as error:
             raise AuthorizedKeysError(
                 f"authorized keys {self.path}: cannot be read: {error.strerror}") from error
         except UnicodeDecodeError as error:
             raise AuthorizedKeysError(
                 f"authorized keys {self.path}: is not text: {error}") from error
-        self._seen = (facts.st_mtime_ns, facts.st_size, facts.st_ino)
+        self._seen = seen
         good = self._good_lines(text)
         if not good:
             raise AuthorizedKeysError(
@@ -83,8 +91,7 @@ class AuthorizedKeysFile:
     def current(self) -> Any:
         """The keys as they are now: empty, with a line in the log, when they cannot be read."""
         try:
-            facts = self.path.stat()
-            if self._seen == (facts.st_mtime_ns, facts.st_size, facts.st_ino):
+            if self._seen == self._stamp():
                 return self._keys
             return self.load()
         except FileNotFoundError:
@@ -98,14 +105,24 @@ class AuthorizedKeysFile:
         if complaint != self._complaint:
             self._complaint = complaint
             self._logger.log(level, "nobody can log in by key: %s", complaint)
-        self._keys = asyncssh.SSHAuthorizedKeys()
+        self._seen, self._keys = None, asyncssh.SSHAuthorizedKeys()
         return self._keys
 
-    def _read(self, size: int) -> str:
-        if size > _MAXIMUM:
-            raise AuthorizedKeysError(
-                f"authorized keys {self.path}: {size} bytes, expected at most {_MAXIMUM}")
-        return self.path.read_text("utf-8")
+    def _stamp(self) -> tuple[int, ...]:
+        """What changes when the file does, or who may write it."""
+        facts, place = self.path.stat(), self.path.parent.stat()
+        return (facts.st_mtime_ns, facts.st_ctime_ns, facts.st_size, facts.st_ino,
+                place.st_mode, place.st_uid)
+
+    def _read(self) -> str:
+        with open(self.path, encoding="utf-8") as file:
+            facts = os.fstat(file.fileno())
+            if stat.S_ISREG(facts.st_mode):  # /dev/null says that nobody may
+                check_trusted(self.path, facts)
+            if facts.st_size > _MAXIMUM:
+                raise AuthorizedKeysError(f"authorized keys {self.path}: {facts.st_size} bytes, "
+                                          f"expected at most {_MAXIMUM}")
+            return file.read(_MAXIMUM)
 
     def _good_lines(self, text: str) -> list[str]:
         import asyncssh

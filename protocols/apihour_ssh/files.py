@@ -16,7 +16,7 @@ import shlex
 import stat
 from pathlib import Path
 
-__all__ = ["PrivateFileError", "check_directory", "check_trusted", "open_private", "read_private"]
+__all__ = ["PrivateFileError", "check_directory", "check_trusted", "open_private", "read_tail"]
 
 
 class PrivateFileError(ValueError):
@@ -62,9 +62,10 @@ def open_private(path: Path, flags: int) -> int:
     return descriptor
 
 
-def read_private(path: Path, most: int) -> str:
-    """The text of such a file, at most `most` bytes of it. Raises as :func:`open_private`."""
+def read_tail(path: Path, most: int) -> str:
+    """The text of such a file, its last `most` bytes. Raises as :func:`open_private`."""
     with os.fdopen(open_private(path, os.O_RDONLY), "rb") as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - most))
         return file.read(most).decode("utf-8", "replace")
 
 

@@ -18,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from apihour_ssh.files import PrivateFileError, read_private
+from apihour_ssh.files import PrivateFileError, read_tail
 from apihour_ssh.limits import network_of
 
 __all__ = ["KnownNetworks"]
@@ -61,7 +61,7 @@ class KnownNetworks:
             if stamp == self._stamp:
                 return
             self._stamp = stamp
-            text = read_private(self._path, _BYTES)
+            text = read_tail(self._path, _BYTES)
         except FileNotFoundError:
             return
         except (OSError, PrivateFileError) as error:

@@ -189,15 +189,15 @@ class Shells:
         self.key_files[role] = path
         return path
 
-    async def start(self) -> None:
-        if not self.key_files:
+    async def start(self, configured: bool = True) -> None:
+        if not self.key_files and configured:
             for role in ("observer", "operator", "admin"):
                 self.add_key(role)
-        host_key = self.keys.make_host_key()
         settings = ServerSettings(**{"history": self.keys.path, **self.settings})
         audit = AuditLog(self.keys.path / "audit.jsonl", LOGGER)
         self.server = ShellServer(self.fleet, audit, self.keys, settings, LOGGER)
-        self.server.configure(host_key, self.keys.read_authorized())
+        if configured:
+            self.server.configure(self.keys.make_host_key(), self.keys.read_authorized())
         sock = socket.socket()
         sock.bind(("127.0.0.1", 0))
         sock.listen(100)

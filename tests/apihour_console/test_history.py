@@ -91,6 +91,59 @@ def test_a_disk_that_refuses_is_said_once(
     assert [record.command for record in log.recent()] == ["0", "1", "2"]
 
 
+def test_audit_hides_secrets(tmp_path: Path) -> None:
+    log = AuditLog(tmp_path / "audit.jsonl", LOGGER)
+    write(log, "deploy --token=s3cr3t https://me:s3cr3t@host")
+    log.record("python", user="me", command="password = 's3cr3t'", outcome="token: s3cr3t")
+    assert "s3cr3t" not in (tmp_path / "audit.jsonl").read_text()
+    assert all("s3cr3t" not in repr(record) for record in log.recent())
+
+
+@pytest.mark.parametrize("harm", ["link", "mode", "directory"])
+def test_audit_goes_into_no_file_that_others_may_have_put_there(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, harm: str
+) -> None:
+    caplog.set_level(logging.INFO)
+    place = tmp_path / "state"
+    place.mkdir(mode=0o700)
+    path, target = place / "audit.jsonl", tmp_path / "target"
+    target.touch(0o600)
+    if harm == "link":
+        path.symlink_to(target)
+    elif harm == "mode":
+        path.touch()
+        path.chmod(0o664)
+    else:
+        place.chmod(0o777)
+    log = AuditLog(path, LOGGER)
+    for command in ("one", "two"):
+        write(log, command)
+    assert target.read_bytes() == b""
+    (line,) = caplog.messages
+    mend = {"link": f"rm {path}", "mode": f"chmod go-w {path}", "directory": f"chmod go-w {place}"}
+    assert mend[harm] in line and "entries are kept in memory" in line
+    path.unlink(missing_ok=True)
+    place.chmod(0o700)
+    write(log, "three")  # and once it is mended, nothing is missing
+    assert [json.loads(line)["command"] for line in path.read_text().splitlines()] == [
+        "one", "two", "three"]
+    assert caplog.messages[1:] == [f"audit log {path}: is written again"]
+
+
+def test_two_writers_rotate_one_audit_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(apihour_console.audit, "_SIZE", 10_000)
+    path = tmp_path / "audit.jsonl"
+    logs = [AuditLog(path, LOGGER) for _ in range(2)]
+    for number in range(120):
+        write(logs[number % 2], f"command {number}")
+    files = [tmp_path / f"audit.jsonl{end}" for end in (".3", ".2", ".1", "")]
+    found = [json.loads(line)["command"] for file in files if file.exists()
+             for line in file.read_text().splitlines()]
+    assert found == [f"command {number}" for number in range(120)]
+
+
 async def test_followers_get_what_comes(tmp_path: Path) -> None:
     log = AuditLog(None, LOGGER)
     write(log, "before")

@@ -110,12 +110,40 @@ def test_bad_files_are_one_line(
     assert expected in found.off and name in found.off and "\n" not in found.off
 
 
-def test_what_everybody_may_write_is_refused(directory: KeyDirectory) -> None:
+@pytest.mark.parametrize(("harm", "mend"), [
+    ("file", "mode 0666 lets others write to it; expected 0644: chmod go-w {0}/authorized_keys"),
+    ("group", "mode 0664 lets others write to it; expected 0644: chmod go-w {0}/authorized_keys"),
+    ("directory", "mode 0777 lets others write to it; expected 0755: chmod go-w {0}"),
+    ("owner", "authorized_keys: is owned by "),
+])
+def test_what_others_may_have_written_is_refused(
+    directory: KeyDirectory, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+    harm: str, mend: str,
+) -> None:
     directory.path.mkdir()
     directory.authorized.write_text(public_key())
-    directory.authorized.chmod(0o666)
-    with pytest.raises(KeysError, match="not everybody may write"):
+    if harm == "owner":
+        if os.geteuid() != 0:
+            pytest.skip("needs root, to give files away")
+        os.chown(directory.authorized, 54321, -1)
+    else:
+        path = directory.path if harm == "directory" else directory.authorized
+        path.chmod({"file": 0o666, "group": 0o664, "directory": 0o777}[harm])
+    with pytest.raises(KeysError) as caught:
         directory.read_authorized()
+    assert mend.format(directory.path) in str(caught.value)
+    found = prepare(directory, terminal=True, root=True, home=None)
+    assert found.off == f"network shell off: {caught.value}" and "\n" not in found.off
+    assert main(["add", "--keys", str(directory.path), public_key("other")]) == 1
+    assert capsys.readouterr().err == f"apihour keys: {caught.value}\n"
+    assert "other" not in directory.authorized.read_text()
+
+
+def test_a_directory_that_others_may_write_gets_no_first_keys(directory: KeyDirectory) -> None:
+    directory.path.mkdir()
+    directory.path.chmod(0o777)
+    found = prepare(directory, terminal=True, root=True, home=None)
+    assert "chmod go-w" in found.off and list(directory.path.iterdir()) == []
 
 
 def test_a_private_key_that_others_may_read_is_refused(directory: KeyDirectory) -> None:

@@ -14,7 +14,7 @@ import asyncssh
 import pytest
 
 from apihour_console.connection import ConsoleChannel, ConsoleConnection
-from apihour_ssh.limits import Limits
+from apihour_ssh.limits import Limits, TokenBucket
 from tests.apihour_console.support import Shells, run, ssh_command, wait_until
 
 paramiko = pytest.importorskip("paramiko")
@@ -36,14 +36,67 @@ async def test_six_wrong_keys_end_the_connection(shells: Shells) -> None:
         )
     await wait_until(lambda: not shells.server.connections)
     refused = shells.server.audit.recent()[-1]
-    assert (refused.event, refused.outcome) == ("refused", "6 keys refused")
-    shells.add_key("nobody")
-    lines = shells.keys.authorized.read_text().splitlines()
-    shells.keys.write_authorized(lines[:-1])
-    for _ in range(3):
-        assert (await shells.run("version", role="nobody"))[0] == 255
-    events = [one.event for one in shells.server.audit.recent()]
-    assert events.count("refused") == 1  # the others are counted, and told with the next
+    prints = ", ".join(key.get_fingerprint() for key in wrong[:6])
+    assert (refused.event, refused.outcome) == ("refused", f"6 keys refused: {prints}")
+    assert refused.fingerprint == wrong[5].get_fingerprint()
+
+
+async def test_refused_logins_are_named_one_by_one_until_they_are_a_flood(
+    shells: Shells, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shells.server, "_refusals", TokenBucket(0.001, 2, time.monotonic()))
+    strangers = [asyncssh.generate_private_key("ssh-ed25519") for _ in range(2)]
+    for key in [*strangers, *strangers]:
+        with pytest.raises(asyncssh.PermissionDenied):
+            await connect(shells, key)
+    await wait_until(lambda: not shells.server.connections)
+    monkeypatch.setattr(shells.server, "_refusals", TokenBucket(0.001, 2, time.monotonic()))
+    with pytest.raises(asyncssh.PermissionDenied):
+        await connect(shells, strangers[0])
+    await wait_until(lambda: not shells.server.connections)
+    refused = [one for one in shells.server.audit.recent() if one.event == "refused"]
+    first, second = (key.get_fingerprint() for key in strangers)
+    assert [(one.fingerprint, one.outcome) for one in refused] == [
+        (first, "1 key refused"), (second, "1 key refused"),
+        (first, "1 key refused; 2 connections before it as well")]
+
+
+async def test_a_removed_key_is_out_and_an_added_one_is_in_at_once(
+    shells: Shells, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("apihour_console.server._WATCH", 60.0)
+    await asyncio.sleep(1.1)  # the look that was under way
+    for _ in range(10):
+        shells.add_key("operator")  # a new one each time
+        async with await connect(shells, shells.key_files["operator"]) as connection:
+            assert (await connection.run("version")).exit_status == 0
+            lines = shells.keys.authorized.read_text().splitlines()
+            shells.keys.write_authorized(lines[:-1])
+            with pytest.raises(asyncssh.PermissionDenied):
+                await connect(shells, shells.key_files["operator"])
+            with pytest.raises((asyncssh.ChannelOpenError, asyncssh.DisconnectError)):
+                await connection.run("version")  # nor on the connection it has kept
+
+
+async def test_without_keys_the_client_is_told_what_to_do(tmp_path: Path) -> None:
+    shells = Shells(tmp_path)
+    await shells.start(configured=False)
+    try:
+        stranger = tmp_path / "stranger"
+        key = asyncssh.generate_private_key("ssh-ed25519", comment="stranger")
+        stranger.write_bytes(key.export_private_key("openssh"))
+        stranger.chmod(0o600)
+        for _ in range(2):
+            status, out, err = await run(ssh_command(shells.port, stranger, "version"))
+            assert (status, out) == (255, "")
+            assert "on its host: apihour keys add FILE.pub --role admin" in err, err
+        with pytest.raises(asyncssh.DisconnectError, match="no key is authorised"):
+            await connect(shells, key)
+        await wait_until(lambda: shells.server.admission.open == 0)
+        shells.add_key("admin")
+        assert (await shells.run("version"))[0] == 0  # at once
+    finally:
+        await shells.stop()
 
 
 async def test_ten_sessions_at_once(shells: Shells) -> None:
@@ -89,7 +142,7 @@ async def test_user_certificates_by_an_authority(tmp_path: Path) -> None:
         user = asyncssh.generate_private_key("ssh-ed25519")
         ends = int(time.time()) + (600 if valid else -600)
         certificate = authority.generate_user_certificate(
-            user.convert_to_public(), "you", principals=[principal],
+            user.convert_to_public(), "you", serial=4711, principals=[principal],
             valid_after=int(time.time()) - 1200, valid_before=ends,
         )
         path = tmp_path / f"cert_{principal}_{valid}"
@@ -100,7 +153,15 @@ async def test_user_certificates_by_an_authority(tmp_path: Path) -> None:
 
     try:
         assert await attempt("ops") == 0
+        ran = shells.server.audit.recent()[-1]
+        entered = shells.server.audit.recent()[-2]
+        for one in (entered, ran):  # the person, under the authority's fingerprint
+            assert (one.user, one.role, one.fingerprint, one.certificate) == (
+                "you", "operator", authority.get_fingerprint(), "'you' serial 4711")
+        assert (entered.event, ran.event) == ("login", "command")
         assert await attempt("dev") == 255
+        await wait_until(lambda: shells.server.audit.recent()[-1].event == "refused")
+        assert "certificate 'you' serial 4711" in shells.server.audit.recent()[-1].outcome
         assert await attempt("ops", valid=False) == 255
         keys = shells.keys.authorized.read_text().splitlines()
         shells.keys.write_authorized([line for line in keys if "authority" not in line])

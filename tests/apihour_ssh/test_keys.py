@@ -99,6 +99,25 @@ def test_nobody_is_an_error_at_the_start_and_a_revocation_later(tmp_path, public
     assert file.current().validate(key, "", "127.0.0.1") == {}
 
 
+@pytest.mark.parametrize(("harm", "mend"), [("file", "chmod go-w {}/authorized_keys"),
+                                           ("directory", "chmod go-w {}")])
+def test_a_file_that_others_may_write_lets_nobody_in(tmp_path, public, caplog, harm, mend):
+    key, line = public
+    path = tmp_path / "keys" / "authorized_keys"
+    path.parent.mkdir(mode=0o700)
+    path.write_text(line + "\n")
+    file = AuthorizedKeysFile(path, LOGGER)
+    assert file.load().validate(key, "", "127.0.0.1") == {}
+    harmed = path if harm == "file" else path.parent
+    harmed.chmod(0o777)
+    assert file.current().validate(key, "", "127.0.0.1") is None
+    assert caplog.text.count(mend.format(path.parent)) == 1
+    with pytest.raises(AuthorizedKeysError, match="mode 0777 lets others write to it; expected 07"):
+        AuthorizedKeysFile(path, LOGGER).load()
+    harmed.chmod(0o700)
+    assert file.current().validate(key, "", "127.0.0.1") == {}
+
+
 def test_too_large(tmp_path):
     path = tmp_path / "authorized_keys"
     path.write_bytes(b"#" * (1 << 21))

@@ -152,6 +152,50 @@ def test_unreadable_key_is_one_line(apihour_daemon, tmp_path, name):
     assert "Traceback" not in daemon.log
 
 
+@pytest.mark.parametrize(("name", "mode", "owner", "mend"), [
+    ("", 0o777, 0, "mode 0777 lets others write to it; expected 0755: chmod go-w {}"),
+    ("authorized_keys", 0o664, 0, "mode 0664 lets others write to it; "
+     "expected 0644: chmod go-w {}"),
+    ("authorized_keys", 0o600, 54321, "is owned by uid 54321; expected 0 or root: chown 0 {}"),
+])
+def test_keys_that_others_may_have_written_refuse_the_start(tmp_path, name, mode, owner, mend):
+    if owner and os.geteuid() != 0:
+        pytest.skip("needs root, to give files away")
+    keys = Keys(tmp_path, ("admin",))
+    path = keys.path / name
+    path.chmod(mode)
+    if owner:
+        os.chown(path, owner, -1)
+    words = ["echo:Container", "--console", "127.0.0.1:0", "--keys", str(keys.path)]
+    for command in (words, ["check", *words]):
+        assert refused(*command, cwd=APPS) == (
+            f"--keys {str(keys.path)!r}: {path}: {mend.format(path)}")
+
+
+def test_keys_that_others_may_write_from_now_on_let_nobody_in(apihour_daemon, tmp_path):
+    with house(apihour_daemon, tmp_path, workers=1) as shell:
+        assert can_log_in(shell, "admin") and can_log_in(shell, "observer")
+        shell.keys.path.chmod(0o777)
+        assert not can_log_in(shell, "admin")
+        line = shell.daemon.wait_log("nobody may log in")
+        assert f"{shell.keys.path}: mode 0777 lets others write to it; expected 0755" in line
+        shell.keys.path.chmod(0o700)
+        assert can_log_in(shell, "admin") and can_log_in(shell, "observer")
+
+
+def test_two_daemons_write_one_audit_log_without_secrets(apihour_daemon, tmp_path):
+    keys = Keys(tmp_path)
+    with house(apihour_daemon, tmp_path, keys=keys, workers=1) as first, \
+            house(apihour_daemon, tmp_path, keys=keys, workers=1) as second:
+        for shell, role in ((first, "admin"), (second, "operator"), (first, "operator")):
+            shell.ssh("version", "--token", "s3cr3t", role=role, shared=False)
+        entries = first.audit()
+    assert "s3cr3t" not in (keys.path / "audit.jsonl").read_text()
+    assert [(one["user"], one["command"]) for one in entries if one["event"] == "command"] == [
+        (f"{role}@test", "version --token '********'")
+        for role in ("admin", "operator", "operator")]
+
+
 def test_bad_lines_spoil_no_others(shell):
     with open(shell.keys.authorized, "a") as file:
         file.write('role="king" ssh-ed25519 AAAA nobody\nrubbish\n')

@@ -109,6 +109,7 @@ class ShellServer:
             "login_timeout": self.settings.login_timeout,
             "keepalive_interval": self.settings.keepalive,
         }
+        hardening.quieten()
         self._options = asyncssh.SSHServerConnectionOptions(**facts)
 
     # Accepting.

@@ -10,10 +10,11 @@ Rules:
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["COMPATIBLE", "STRICT", "VERSION", "Algorithms", "options"]
+__all__ = ["COMPATIBLE", "STRICT", "VERSION", "Algorithms", "options", "quieten"]
 
 # OpenSSH's client tells only a server of this name that its reader is gone (eow@openssh.com,
 # PROTOCOL 2.1): without it, `ssh host command | head` hangs.
@@ -49,6 +50,16 @@ COMPATIBLE = Algorithms(
      "sk-ecdsa-sha2-nistp256@openssh.com", "rsa-sha2-512", "rsa-sha2-256"),
 )
 """What every OpenSSH since 6.5 (2014) can speak, and nothing weaker."""
+
+
+def quieten() -> None:
+    """Keep asyncssh from logging every connection, key and command, secrets included, as INFO.
+
+    A level that somebody has set for its logger stays.
+    """
+    logger = logging.getLogger("asyncssh")
+    if logger.level == logging.NOTSET:
+        logger.setLevel(logging.WARNING)
 
 
 def options(algorithms: Algorithms) -> dict[str, Any]:

@@ -115,6 +115,7 @@ class SSHServer:
             self.name, self.logger = context.name, context.logger
             _quieten("asyncssh")
         loop = asyncio.get_running_loop()
+        hardening.quieten()
         self._known = KnownNetworks(self._known_path(), self.logger)
         self._admission = Admission(self.limits, time.monotonic(), self._known)
         self.options = self._make_options()

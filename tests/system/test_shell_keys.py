@@ -406,6 +406,17 @@ def test_wrong_option_of_a_declared_shell_is_one_line(tmp_path):
     assert "Shell: option 'idle_time'; expected one of" in line and "shell_declared.py" in line
 
 
+def test_the_log_has_no_line_of_the_librarys_for_each_connection_and_command(
+    apihour_daemon, tmp_path
+):
+    keys = Keys(tmp_path)
+    daemon = apihour_daemon("shell_declared:InWorker", "--keys", str(keys.path), cwd=APPS,
+                            console=True, workers=1)
+    shell = Shell(daemon, keys, daemon.port("ssh"))
+    assert shell.ssh("version", "--token", "s3cr3t", shared=False).returncode == 2
+    assert "asyncssh" not in daemon.log and "s3cr3t" not in daemon.log
+
+
 def test_shell_in_the_workers_sees_all_of_them(apihour_daemon, tmp_path):
     keys = Keys(tmp_path)
     daemon = apihour_daemon("shell_declared:InWorker", "--keys", str(keys.path), cwd=APPS,
@@ -414,7 +425,7 @@ def test_shell_in_the_workers_sees_all_of_them(apihour_daemon, tmp_path):
     try:
         daemon.wait(lambda: shell.ssh("version", shared=False).returncode == 0, "the shell")
         assert {row["worker"] for row in shell.rows("workers")} == {"1.1", "2.1"}
-        assert {row["worker"] for row in shell.rows("tasks")} == {"1.1", "2.1"}
+        assert {row["worker"] for row in shell.rows("tasks", "--all")} == {"1.1", "2.1"}
         assert shell.ssh("reload", role="observer").returncode == 126
         [conn] = [row for row in shell.rows("conns") if row["server"] == "ssh"
                   and row["state"] == "shell"][:1]

@@ -42,6 +42,7 @@ from apihour.priority import Priority
 from apihour.private import set_process_title
 from apihour.rehearsal import see_pidfile
 from apihour.reload import Reload
+from apihour.restarts import Restarts
 from apihour.runtime import Runtime
 from apihour.scoreboard import Fleet, Scoreboard
 from apihour.shutdown import BUSY, IDLE, Shutdown
@@ -82,6 +83,7 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         self.children = Children(self)
         self.keeper = WorkerKeeper(self)
         self.guard = RuntimeGuard(self)
+        self.restarts = Restarts(self)
         self.commands = ArbiterCommands(self)
         self.inheritance = Inheritance.from_environment(os.environ)
         if self.inheritance is not None:
@@ -422,6 +424,7 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         self.scoreboard.set_fleet(Fleet.WANTED, self.num_workers)
         self.scoreboard.set_fleet(Fleet.LOST_LINES, lost_lines(self.log))
         self.keeper.keep()
+        self.restarts.advance()
         self.templates.keep()
         if not self.stopping:
             self.guard.look()

@@ -20,6 +20,7 @@ __all__ = ["ArbiterCommands"]
 
 _SIGNALS = ("HUP", "TERM", "INT", "QUIT", "USR1", "USR2", "TTIN", "TTOU", "WINCH")
 _WORKER_SIGNALS = ("TERM", "QUIT", "KILL", "STOP", "CONT", "USR1", "ABRT")
+_ENDING = ("TERM", "QUIT", "KILL", "ABRT")  # those of a worker that end it
 _MOST_WORKERS = 128
 _LONGEST_BAN = 366 * 86400.0  # seconds: what lasts longer belongs into a firewall
 _NAME = 200  # characters of an operator's name that are kept
@@ -36,6 +37,7 @@ class ArbiterCommands:
             "scale": ("operator", self._scale),
             "drain": ("operator", self._drain),
             "undrain": ("operator", self._undrain),
+            "restart": ("operator", self._restart),
             "signal": ("admin", self._signal),
             "ban": ("operator", self._ban),
             "unban": ("operator", self._unban),
@@ -80,17 +82,44 @@ class ArbiterCommands:
         request.answer([{"workers": count, "before": before}])
 
     def _drain(self, request: Request) -> None:
-        self._tell(request, "suspend", "suspended")
+        workers = self._workers(request)
+        if workers is None:
+            return
+        accepting = [w for w in self.arbiter.live_workers() if w.ready and not w.suspended]
+        left = [worker for worker in accepting if worker not in workers]
+        if accepting and not left:
+            names = ", ".join(worker.name for worker in workers)
+            if not request.arguments.get("yes"):
+                request.fail(f"drain {names}: no other worker accepts connections, new ones would "
+                             "wait until undrain; expected --yes with it")
+                return
+            self.arbiter.log.warning("Worker %s is drained: no worker accepts connections now",
+                                     names)
+        self._tell(request, workers, True)
 
     def _undrain(self, request: Request) -> None:
-        self._tell(request, "resume", "serving")
-
-    def _tell(self, request: Request, command: str, state: str) -> None:
         workers = self._workers(request)
         if workers is not None:
-            for worker in workers:
-                worker.channel.send(command=command)
-            request.answer([{"worker": worker.name, "state": state} for worker in workers])
+            self._tell(request, workers, False)
+
+    @staticmethod
+    def _tell(request: Request, workers: list[HostWorker], suspended: bool) -> None:
+        for worker in workers:
+            worker.suspended = suspended  # its row says so later: two operators, one turn
+            worker.channel.send(command="suspend" if suspended else "resume")
+        state = "suspended" if suspended else "serving"
+        request.answer([{"worker": worker.name, "state": state} for worker in workers])
+
+    def _restart(self, request: Request) -> None:
+        workers = self._workers(request)
+        within = request.arguments.get("within")
+        if workers is None:
+            return
+        if len(workers) > 1:
+            request.fail("restart: expected one worker; reload replaces all of them", "usage")
+            return
+        self.arbiter.restarts.begin(
+            workers[0], float(within) if within is not None else None, request)
 
     def _signal(self, request: Request) -> None:
         name = str(request.arguments.get("name", request.arguments.get("signal", "")))
@@ -107,9 +136,13 @@ class ArbiterCommands:
             return
         workers = self._workers(request)
         if workers is not None:
+            rows = [{"process": worker.name, "signal": name} for worker in workers]
             for worker in workers:
                 self.arbiter.kill_worker(worker.pid, number)
-            request.answer([{"process": worker.name, "signal": name} for worker in workers])
+            if name in _ENDING:
+                self.arbiter.restarts.tell(workers, rows, request)
+            else:
+                request.answer(rows)
 
     def _ban(self, request: Request) -> None:
         given = request.arguments
@@ -117,8 +150,8 @@ class ArbiterCommands:
             seconds = float(given.get("seconds", 0))
             if not 0 < seconds <= _LONGEST_BAN:
                 raise ValueError(f"for {seconds:g} s: expected up to {_LONGEST_BAN:.0f}")
-            ban = self._book().add(parse_network(str(given.get("network"))), seconds,
-                                   str(given.get("by", ""))[:_NAME])
+            network = parse_network(str(given.get("network")))
+            ban = self._book().add(network, seconds, str(given.get("by", ""))[:_NAME])
         except (OSError, TypeError, ValueError) as error:
             request.fail(f"ban: {error}")
             return
@@ -127,7 +160,8 @@ class ArbiterCommands:
     def _unban(self, request: Request) -> None:
         word = str(request.arguments.get("network"))
         try:
-            gone = self._book().remove(None if word == "all" else parse_network(word))
+            network = None if word == "all" else parse_network(word)
+            gone = self._book().remove(network)
         except (OSError, ValueError) as error:
             request.fail(f"unban: {error}")
             return

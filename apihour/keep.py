@@ -172,6 +172,18 @@ class WorkerKeeper:
             return f"it holds {rss / 2**20:.0f} MiB (--max-rss {cfg.max_rss / 2**20:.0f} MiB)"
         return ""
 
+    def replace(self, worker: HostWorker, reason: str) -> HostWorker | None:
+        """Replace a worker because an operator wants it; returns the new one, if there is one.
+
+        A slot that is left alone for a while after failures is tried now.
+        """
+        under_way = self._replacing.get(worker.slot)
+        if under_way is None:
+            self._slot(worker.slot).not_before = 0.0
+            self._replace(worker, reason)
+            under_way = self._replacing.get(worker.slot)
+        return under_way[0] if under_way is not None else None
+
     def _replace(self, worker: HostWorker, reason: str) -> None:
         """Start a second worker in the slot; the first retires when that one is ready."""
         arbiter = self.arbiter

@@ -75,6 +75,7 @@ class HostWorker(Worker):  # type: ignore[misc]
     # The arbiter's books about it; nothing of the child reads them.
     ready = False
     channel_open = True
+    suspended = False
     spawned = 0.0
     kill_at = 0.0
     told = int(signal.SIGTERM)

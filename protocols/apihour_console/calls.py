@@ -127,6 +127,7 @@ class Result:
     """What a command gave: rows under columns, or a text; who is missing; exit status.
 
     `error` is one line for a person when `status` is 1, `detail` a traceback if there is.
+    `hints` are lines for a person who reads the table, on what to do next.
     """
 
     columns: tuple[Column, ...] = ()
@@ -136,6 +137,7 @@ class Result:
     text: str | None = None
     error: str | None = None
     detail: str = ""
+    hints: list[str] = field(default_factory=list)
 
     @classmethod
     def of(cls, call: Call, rows: list[dict[str, Any]], missing: Sequence[Missing] = ()) -> Result:

@@ -68,6 +68,7 @@ class ConsoleContext:
     call: Call
     identity: Identity
     missing: list[Missing] = field(default_factory=list)
+    hints: list[str] = field(default_factory=list)
 
     def workers(self) -> list[Seen]:
         """The workers the call is about. Raises CommandFailed when it names none there is."""

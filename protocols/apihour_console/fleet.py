@@ -18,6 +18,7 @@ import inspect
 import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from apihour.commands import built_in
@@ -189,7 +190,7 @@ class Fleet:
             value = await value
         if isinstance(value, Result):
             return value
-        return Result.of(call, to_rows(value), context.missing)
+        return replace(Result.of(call, to_rows(value), context.missing), hints=context.hints)
 
     async def _fan_out(self, call: Call, identity: Identity) -> Collected:
         command = call.command

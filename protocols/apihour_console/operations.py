@@ -35,7 +35,7 @@ from apihour.ops import (
     to_rows,
 )
 from apihour.version import __version__
-from apihour_console import banning, lists
+from apihour_console import banning, ending, lists
 from apihour_console.audit import AuditRecord
 from apihour_console.calls import DONE, FAILED, PARTIAL, Missing, Result, parse_call
 from apihour_console.census import Seen, WorkerRow, state_of
@@ -184,6 +184,10 @@ async def workers(context: ConsoleContext) -> list[WorkerRow]:
         where = {row["worker"]: row["where"] for row in found.rows}
         for one in found.missing:
             where[one.worker] = "code that does not let Python run"
+        context.hints += [
+            f"worker {one.row.worker} is stuck: stack {one.row.worker} shows where, "
+            f"restart {one.row.worker} replaces it" for one in stuck
+        ]
     return [WorkerRow.of(one, where.get(one.row.worker, "")) for one in seen]
 
 
@@ -430,51 +434,6 @@ async def scale(context: ConsoleContext, count: int) -> list[dict[str, Any]]:
     return await context.arbiter("scale", 5.0, workers=count)
 
 
-@commands.command(role="operator", collects="arbiter", deadline=5.0)
-async def drain(context: ConsoleContext, worker: Worker) -> list[dict[str, Any]]:
-    """Have a worker accept no more connections; those it has go on.
-
-    Args:
-        worker: which one
-    """
-    return await _tell(context, "drain")
-
-
-@commands.command(role="operator", collects="arbiter", deadline=5.0)
-async def undrain(context: ConsoleContext, worker: Worker) -> list[dict[str, Any]]:
-    """Have a worker accept connections again.
-
-    Args:
-        worker: which one
-    """
-    return await _tell(context, "undrain")
-
-
-@commands.command(role="admin", collects="arbiter", deadline=5.0)
-async def signal(
-    context: ConsoleContext, name: str, worker: Worker | None = None
-) -> list[dict[str, Any]]:
-    """Send a signal to the arbiter, or to a worker.
-
-    Args:
-        name: HUP, TERM, USR1...
-        worker: which one; without it the arbiter gets it
-    """
-    if worker is None and context.call.worker == "all":
-        return await context.arbiter("signal", 5.0, name=name)
-    return await _tell(context, "signal", name=name)
-
-
-async def _tell(context: ConsoleContext, command: str, **arguments: Any) -> list[dict[str, Any]]:
-    """The same to every worker of the call, by their names."""
-    if context.call.worker == "all":
-        return await context.arbiter(command, 5.0, worker="all", **arguments)
-    rows: list[dict[str, Any]] = []
-    for one in context.workers():
-        rows += await context.arbiter(command, 5.0, worker=one.row.worker, **arguments)
-    return rows
-
-
 # what the shell itself knows
 
 
@@ -549,5 +508,5 @@ async def watch(
         await asyncio.sleep(max(0.2, interval))
 
 
-for _module in (lists, banning):
+for _module in (lists, banning, ending):
     commands.update(_module.commands)

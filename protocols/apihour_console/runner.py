@@ -139,6 +139,8 @@ class Runner:
         await self.sink.out(self.render(call, result))
         for one in result.missing:
             await self._complain(f"worker {one.worker}: {one.reason}")
+        for hint in () if call.json or call.csv else result.hints:
+            await self.sink.err(clean(hint) + "\n")
         if result.error:
             await self._complain(result.error, result.detail)
         return result.status

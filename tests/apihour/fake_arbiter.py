@@ -138,7 +138,7 @@ class FakeArbiter:
             slot=slot, generation=generation, name=f"{slot}.{generation}", pid=next(self._pids),
             listeners=listeners, cfg=cfg, ready=False, spawned=self.clock.now, due=0,
             failure=None, kill_at=0.0, under_way="", stack_logged=False, aborted_at=0.0,
-            sent=[],
+            suspended=False, sent=[],
             row=SimpleNamespace(
                 generation=generation, requests=0.0, errors=0.0, lag=0.0,
                 heartbeat=self.clock.now, state=State.STARTING, blocks=0.0),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from types import SimpleNamespace
 from typing import Any
@@ -32,7 +33,12 @@ class House:
         self.refusal: str | None = None
         self.arbiter.changes = SimpleNamespace(
             request_reload=self.asked.append, request_upgrade=self._upgrade, reload=None)
+        self.arbiter.restarts = SimpleNamespace(
+            begin=self._note("restart"), tell=self._note("tell"))
         self.commands = ArbiterCommands(self.arbiter)  # type: ignore[arg-type]
+
+    def _note(self, what: str) -> Any:
+        return lambda *given: self.asked.append((what, *given))
 
     def _upgrade(self, waiter: Any) -> str | None:
         self.asked.append(waiter)
@@ -58,6 +64,7 @@ def house() -> House:
 @pytest.mark.parametrize(("command", "role"), [
     ("reload", "operator"), ("scale", "operator"), ("drain", "operator"),
     ("undrain", "operator"), ("upgrade", "admin"), ("signal", "admin"),
+    ("restart", "operator"), ("ban", "operator"), ("unban", "operator"),
 ])
 def test_roles_are_checked_here_again(house: House, command: str, role: str) -> None:
     below = {"operator": ["observer"], "admin": ["observer", "operator"]}[role]
@@ -72,7 +79,7 @@ def test_roles_are_checked_here_again(house: House, command: str, role: str) -> 
 def test_an_unknown_command_lists_the_known(house: House) -> None:
     answer = house.do("reboot")
     assert answer["kind"] == "unknown"
-    assert "'reboot': expected one of ban, drain, reload, scale, signal, unban" in answer["error"]
+    assert "'reboot': expected one of ban, drain, reload, restart, scale, signal" in answer["error"]
 
 
 @pytest.mark.parametrize("command", ["reload", "upgrade"])
@@ -110,7 +117,8 @@ def test_scale_to_nonsense(house: House, count: Any) -> None:
 
 
 def test_drain_and_undrain_tell_the_workers(house: House) -> None:
-    assert house.rows("drain") == [
+    house.arbiter.ready()
+    assert house.rows("drain", yes=True) == [
         {"worker": "1.1", "state": "suspended"}, {"worker": "2.1", "state": "suspended"}]
     assert house.rows("undrain", worker="2") == [{"worker": "2.1", "state": "serving"}]
     one, two = house.arbiter.workers
@@ -118,8 +126,50 @@ def test_drain_and_undrain_tell_the_workers(house: House) -> None:
     assert two.sent == [{"command": "suspend"}, {"command": "resume"}]
 
 
+def test_the_last_that_accepts_is_drained_on_demand_only(house: House) -> None:
+    house.arbiter.ready()
+    assert "expected --yes" in house.do("drain")["error"]
+    assert house.rows("drain", worker="1")
+    assert house.rows("drain", worker="1")  # nothing changes by it
+    # A second operator, before the first worker has said that it is suspended.
+    refused = house.do("drain", worker="2")
+    assert refused["error"].startswith("drain 2.1: no other worker accepts connections")
+    assert [one.sent for one in house.arbiter.workers] == [[{"command": "suspend"}] * 2, []]
+    assert house.rows("drain", worker="2", yes=True)
+    assert "no worker accepts connections now" in house.arbiter.log.lines[-1]
+    assert house.rows("undrain", worker="1") and house.rows("drain", worker="2")
+
+
+def test_a_worker_that_starts_is_no_reason_to_drain_the_last(house: House) -> None:
+    house.arbiter.ready(lambda worker: worker.slot == 1)
+    assert "expected --yes" in house.do("drain", worker="1")["error"]
+    assert house.rows("drain", worker="2")
+
+
+def test_restart_is_about_one_worker(house: House) -> None:
+    assert house.do("restart", worker="2", within=3) is None
+    [(what, worker, within, _)] = house.asked
+    assert (what, worker.name, within) == ("restart", "2.1", 3.0)
+    assert house.do("restart")["kind"] == "usage"
+    assert house.do("restart", worker="9")["kind"] == "usage"
+
+
+def test_bans(house: House, tmp_path: Any) -> None:
+    house.arbiter.runtime = SimpleNamespace(bans=tmp_path / "bans.json")
+    house.arbiter.cfg.uid, house.arbiter.cfg.gid = os.geteuid(), os.getegid()
+    [row] = house.rows("ban", network="10.1.2.3/8", seconds=60, by="me")
+    assert row["network"] == "10.0.0.0/8" and 59 < row["left"] <= 60
+    for wrong in ({"network": "here"}, {"network": "10.0.0.7", "seconds": 0},
+                  {"network": "10.0.0.7", "seconds": 1e12}, {"network": "::1", "seconds": "nan"},
+                  {"network": "::1", "seconds": None}, {"network": "", "seconds": 60}):
+        assert house.do("ban", **{"network": "10.0.0.7", **wrong})["error"].startswith("ban: ")
+    assert "it is not banned" in house.do("unban", network="10.0.0.7")["error"]
+    assert len(house.rows("unban", network="all")) == 1
+
+
 @pytest.mark.parametrize("by", [lambda w: w.name, lambda w: str(w.pid), lambda w: str(w.slot)])
 def test_a_worker_goes_by_name_pid_or_slot(house: House, by: Any) -> None:
+    house.arbiter.ready()
     worker = house.arbiter.workers[1]
     assert house.rows("drain", worker=by(worker)) == [{"worker": "2.1", "state": "suspended"}]
 
@@ -139,9 +189,12 @@ def test_a_signal_to_the_arbiter(house: House) -> None:
 
 def test_a_signal_to_a_worker(house: House) -> None:
     worker = house.arbiter.workers[0]
-    assert house.rows("signal", name="KILL", worker="1.1") == [
-        {"process": "1.1", "signal": "KILL"}]
-    assert house.arbiter.signals == [(worker.pid, signal.SIGKILL)]
+    assert house.rows("signal", name="STOP", worker="1.1") == [
+        {"process": "1.1", "signal": "STOP"}]
+    assert house.do("signal", name="KILL", worker="1.1") is None
+    assert house.arbiter.signals == [(worker.pid, signal.SIGSTOP), (worker.pid, signal.SIGKILL)]
+    [(what, workers, rows, _)] = house.asked  # answered when another serves
+    assert (what, workers, rows) == ("tell", [worker], [{"process": "1.1", "signal": "KILL"}])
 
 
 @pytest.mark.parametrize(("name", "worker"), [

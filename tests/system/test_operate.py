@@ -1,6 +1,7 @@
 """What an operator reaches for at night: two workers, two operators, clients at many addresses."""
 
 import contextlib
+import json
 import socket
 
 import pytest
@@ -151,3 +152,87 @@ def test_tasks_by_where_and_cancel_of_those_chosen(shell):
     everything = shell.rows("tasks", "--all")
     assert {row["coroutine"] for row in everything} >= {"HostWorker._live"}
     assert not [row for row in shell.rows("tasks") if row["coroutine"] == "HostWorker._live"]
+
+
+# Workers.
+
+
+def test_restart_drains_and_names_the_replacement(shell):
+    [before] = [row for row in shell.rows("workers") if row["worker"].startswith("1.")]
+    assert shell.ssh("restart", "1", role="observer").returncode == 126
+    # Two operators at once: one restart, and both are told of it.
+    both = [shell.start("restart", "1", "--within", "20s", "--json", role=role)
+            for role in ("operator", "admin")]
+    rows = []
+    for process in both:
+        out, err = process.communicate(timeout=60)
+        assert process.returncode in (0, 2), err  # the second may have come when it was through
+        rows += json.loads(out)
+    row = rows[0]
+    assert (row["pid"], row["outcome"]) == (before["pid"], "drained")
+    [after] = [one for one in shell.rows("workers") if one["pid"] == rows[-1]["new_pid"]]
+    assert after["worker"].startswith("1.") and after["state"] == "serving"
+    assert row["replaced_by"] == after["worker"]
+    done = shell.ssh("restart", "all")
+    assert done.returncode == 2 and "reload replaces all of them" in done.stderr
+    done = shell.ssh("restart", "9")
+    assert done.returncode == 2 and "there is none" in done.stderr
+
+
+def test_restart_of_a_stuck_worker_and_the_hint_beside_it(shell):
+    with connections(shell.daemon, "http", ["127.0.0.1"]) as [sock]:
+        begin(sock, "/stick/spin")
+        [row] = until(shell, ["workers", "--filter", "state=stuck*"],
+                      lambda rows: len(rows) == 1 and " spin" in rows[0]["state"],
+                      "a worker that is stuck")
+        name, pid = row["worker"], row["pid"]
+        done = shell.ssh("workers")
+        assert f"worker {name} is stuck: stack {name} shows where, restart {name} replaces it" in (
+            done.stderr)
+        assert "restart" not in shell.ssh("workers", "--json").stderr
+        [row] = shell.rows("restart", name, role="operator", timeout=60)
+    assert (row["pid"], row["outcome"]) == (pid, "killed") and row["seconds"] < 25
+    assert row["new_pid"] in {one["pid"] for one in shell.rows("workers")}
+    mark = "cannot drain, killing it"
+    shell.daemon.wait(lambda: " in spin" in shell.daemon.log.partition(mark)[2], "its stack")
+
+
+def test_whoever_kills_a_worker_is_told_what_replaced_it(shell):
+    [before] = shell.rows("workers", "--filter", "worker=2.*")
+    for name in ("KILL", "TERM"):
+        [row] = shell.rows("signal", name, "2", timeout=60)
+        [now] = shell.rows("workers", "--filter", "worker=2.*", "--filter", "state=serving")
+        assert row["signal"] == name and row["process"] == before["worker"]
+        assert (row["new_pid"], row["replaced_by"]) == (now["pid"], now["worker"])
+        assert now["pid"] != before["pid"]
+        before = now
+
+
+def test_the_last_worker_that_accepts_is_drained_with_yes_only(shell):
+    # Two operators, each a worker: one of them is refused.
+    both = [shell.start("drain", slot, "--json", role=role)
+            for slot, role in (("1", "operator"), ("2", "admin"))]
+    outputs = [process.communicate(timeout=30)[1].decode() for process in both]
+    assert sorted(process.returncode for process in both) == [0, 1], outputs
+    assert "no other worker accepts connections" in "".join(outputs)
+    slot = "1" if both[0].returncode else "2"
+    try:
+        assert shell.rows("drain", slot, "--yes", role="operator")
+        until(shell, ["workers"], lambda rows: {row["state"] for row in rows} == {"suspended"},
+              "both suspended")
+    finally:
+        shell.rows("undrain", "all")
+    until(shell, ["workers"], lambda rows: {row["state"] for row in rows} == {"serving"}, "both")
+    with connections(shell.daemon, "echo", ["127.0.0.1"]) as [sock]:
+        echo(sock)
+
+
+def test_a_restart_whose_code_does_not_start_leaves_the_old_worker(apihour_daemon, tmp_path, app):
+    with house(apihour_daemon, tmp_path, cwd=app) as found:
+        before = {row["pid"] for row in found.rows("workers")}
+        (app / "shell_house.py").write_text("import nothing_of_that_name\n")
+        done = found.ssh("restart", "1", timeout=60)
+        assert done.returncode == 1
+        assert "nothing_of_that_name" in done.stderr.splitlines()[0]
+        assert "serves on" in done.stderr.splitlines()[0]
+        assert {row["pid"] for row in found.rows("workers", "--filter", "state=serving")} == before

@@ -20,6 +20,7 @@ from apihour.blame import blame
 from apihour.certificates import verify
 from apihour.config import ConfigTree, environment_binds
 from apihour.errors import ApihourError, ConfigurationError, UsageError
+from apihour.misspelt import find_misspelt
 from apihour.settings import HostConfig
 from apihour.targets import load_target, split_target
 
@@ -162,12 +163,24 @@ class HostApplication(Application):  # type: ignore[misc]
         scheme, _, rest = location.partition(":")
         path = rest if scheme in ("file", "python") else location
         names = _run_module(path) if scheme == "python" else _run_file(path)
+        self._see_names(path, names["__file__"])
         for key, value in names.items():
             if key in self.cfg.settings:
                 try:
                     self.cfg.set(key, value)
                 except (ApihourError, TypeError, ValueError) as error:
                     raise ConfigurationError(f"config file {path!r}: {error}") from error
+
+    def _see_names(self, path: str, file: str | None) -> None:
+        """Refuse a misspelt setting, which would be ignored without a word."""
+        if file is None or not file.endswith(".py"):
+            return
+        with open(file, "rb") as source:
+            found = find_misspelt(source.read(), self.cfg.settings)
+        if found is not None:
+            raise ConfigurationError(
+                f"config file {path!r}: {file}:{found.line}: {found.name!r} is no setting; did you "
+                f"mean {found.setting!r}?")
 
     # -- what the processes ask ------------------------------------------------------------
 

@@ -35,7 +35,23 @@ __all__ = [
     "SharedFullError",
     "TargetError",
     "UsageError",
+    "one_line",
 ]
+
+
+_FIRST, _LAST = 900, 500  # characters of a long message: the thing's name, what was expected
+
+
+def one_line(text: str) -> str:
+    """A message as one line for a terminal or a log: of bounded length, nothing unprintable."""
+    if len(text) > _FIRST + _LAST:
+        text = f"{text[:_FIRST]} … {text[-_LAST:]}"
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() else " " if char.isspace() else
+        char.encode("unicode_escape", "surrogatepass").decode()
+        for char in text)
 
 
 class ApihourError(Exception):
@@ -44,6 +60,10 @@ class ApihourError(Exception):
     exit_status = 1
     detail = ""
     """A traceback from another process, shown with ``--debug``."""
+
+    def __str__(self) -> str:
+        # What was given is quoted: two thousand characters of it, or bytes that steer a terminal.
+        return one_line(super().__str__())
 
 
 class UsageError(ApihourError):

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from apihour.blame import user_traceback
-from apihour.errors import ApihourError
+from apihour.errors import ApihourError, one_line
 
 __all__ = ["Probe", "ProbeReport"]
 
@@ -106,7 +106,7 @@ def _report(
         message: dict[str, Any] = {"binds": examine()}
     except BaseException as error:
         message = {
-            "error": str(error) if isinstance(error, ApihourError) else repr(error),
+            "error": str(error) if isinstance(error, ApihourError) else one_line(repr(error)),
             "detail": user_traceback(error),
         }
     try:

@@ -25,6 +25,7 @@ from gunicorn.config import KNOWN_SETTINGS, Config, Setting
 from gunicorn.errors import ConfigError
 
 from apihour.errors import ApihourError, ConfigurationError, UsageError
+from apihour.helptext import explain
 from apihour.values import (
     CIPHERS,
     WorkerCount,
@@ -378,6 +379,7 @@ class HostConfig(Config):  # type: ignore[misc]
                 action.version = f"apihour {__version__}"
             elif action.type is not None:
                 action.type = _or_as_it_is(action.type)
+        explain(parser, self.settings, _REFUSED.keys())
         parse = parser.parse_args
 
         def parse_args(words: Sequence[str]) -> argparse.Namespace:

@@ -32,7 +32,7 @@ from apihour.channel import Channel
 from apihour.config import server_options
 from apihour.connections import ConnectionTable
 from apihour.crashes import CrashLog
-from apihour.errors import ApihourError, HookError
+from apihour.errors import ApihourError, HookError, one_line
 from apihour.hooks import call_class, call_hook, hook_title, make_loop, see_hooks, takes_sockets
 from apihour.listeners import Listener
 from apihour.log import lost_lines
@@ -387,7 +387,7 @@ class HostWorker(Worker):  # type: ignore[misc]
     def report_failure(self, error: BaseException, detail: str = "") -> None:
         """Tell the arbiter why this worker will not serve; `detail` instead of a traceback."""
         self.exit_code = BOOT_FAILED
-        message = str(error) if isinstance(error, ApihourError) else repr(error)
+        message = str(error) if isinstance(error, ApihourError) else one_line(repr(error))
         detail = detail or user_traceback(error)
         self.channel.send(event="failed", message=message, detail=detail)
 

@@ -27,9 +27,11 @@ Every option can be given on the command line (``apihour module:Container --time
 (``timeout = 10``), given as ``-c FILE`` or found as ``etc/NAME/api_hour/gunicorn_conf.py``
 with ``-ac``. Later wins: the tree's file, ``-c``, the environment, the command line.
 
-``apihour run --help`` prints the same list. A setting of gunicorn is *honoured*, *replaced*
-(ours of the same name, or another default) or *refused*: given anyway, it is an error that
-says why, not silently ignored.
+A name in a file that is nearly a setting and has no other use there is refused, with its line.
+
+``apihour run --help`` prints those that can be given. A setting of gunicorn is *honoured*,
+*replaced* (ours of the same name, or another default) or *refused*: given anyway, it is an error
+that says why, not silently ignored.
 """
 
 _OWN = """

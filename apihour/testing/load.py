@@ -36,6 +36,10 @@ from apihour.testing.clients import CLIENTS, Client, Closed, Fate, Refused
 __all__ = ["Failure", "Load", "Report"]
 
 _FAILURES = 1000  # kept in full; the counts go on
+_HTTP = "a status below 400"
+# What the kinds that ask for a path expect.
+_BY_PATH = {"keep-alive": _HTTP, "connection": _HTTP, "connect-wait": _HTTP,
+            "websocket": "status 101 and echoes"}
 _POLL = 0.01  # seconds between two looks at a counter
 _PAUSE = 0.05  # seconds before a client goes on after a failure
 
@@ -162,13 +166,29 @@ class Load:
                       latencies=array("d", self._latencies), **counts)
 
     def wait_answers(self, count: int, timeout: float = 30.0) -> None:
-        """Wait until that many more requests were answered. Raises AssertionError."""
+        """Wait until that many more requests were answered.
+
+        Raises AssertionError when they were not in time, or at once when the first answer was
+        one that no repetition mends: a path that is not there, another protocol.
+        """
         wanted = self._counts[Fate.OK] + count
         deadline = time.monotonic() + timeout
         while self._counts[Fate.OK] < wanted:
+            self._refuse_nonsense()
             if time.monotonic() > deadline or not self._thread.is_alive():
                 raise AssertionError(f"waited in vain for {count} answers: {self.report}")
             time.sleep(_POLL)
+
+    def _refuse_nonsense(self) -> None:
+        """Fail when nothing was ever answered well, and something was answered wrongly."""
+        if self._counts[Fate.OK] or not self._counts[Fate.UNEXPECTED]:
+            return
+        first = next((one for one in self._failures if one.fate is Fate.UNEXPECTED), None)
+        if first is None:
+            return  # it is being counted just now
+        asked = f"GET {self.path} on " if self.kind in _BY_PATH else ""
+        raise AssertionError(f"load {self.kind}: {asked}{self.address}: {first.detail}; "
+                             f"expected {_BY_PATH.get(self.kind, 'the echo of what was sent')}")
 
     # -- in its own thread -----------------------------------------------------------------
 

@@ -264,6 +264,42 @@ def test_config_file_is_blamed_by_file_and_line(tmp_path):
     assert "lots" in line
 
 
+@pytest.mark.parametrize("way", ["-c", "python:", "tree"])
+def test_a_misspelt_setting_is_refused_with_its_line(way, tmp_path):
+    module(tmp_path, "app", CONTAINER)
+    path = tmp_path / ("etc/api_hour/gunicorn_conf.py" if way == "tree" else "conf.py")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("workers = 1\ntimout = 3\n")
+    words = {"-c": ["-c", "conf.py"], "python:": ["-c", "python:conf"],
+             "tree": ["--config_dir", "etc"]}[way]
+    line = refused("app:Container", "--no-console", *words, cwd=tmp_path)
+    assert "conf.py:2: 'timout' is no setting; did you mean 'timeout'?" in line
+    assert refused("check", "app:Container", *words, cwd=tmp_path) == line
+
+
+@pytest.mark.parametrize(("words", "status"), [
+    (["app:Container", "-b", "echo=" + "x" * 2000], 1),
+    (["app:" + "y" * 2000], 1), (["app:Container", "-b", "echo=\x1b[31m:\x07"], 1),
+    (["app:\x1b]0;title\x07"], 1), (["app:Container", "--no-such-\x1b[31m" + "z" * 2000], 2),
+    (["\x9b31m" + "q" * 2000], 2), (["app:Container", b"--pid=\xff\xfe\x1b/x"], 1),
+    (["app:Container", "--chdir", "\n\n\n" + "w" * 3000], 1),
+])
+def test_garbage_is_cut_and_harmless(words, status, tmp_path):
+    module(tmp_path, "app", CONTAINER)
+    words = [os.fsdecode(word) if isinstance(word, bytes) else word for word in words]
+    for command in ([], ["check"]):
+        result = subprocess.run(
+            [sys.executable, "-m", "apihour", *command, *words], cwd=tmp_path, timeout=30,
+            capture_output=True, stdin=subprocess.DEVNULL)
+        if command and words[0].startswith("\x9b"):
+            continue  # there it is a target
+        (line,) = [line for line in result.stderr.splitlines() if b"[INFO]" not in line]
+        assert result.returncode == status, line
+        assert line.startswith(b"apihour: error: ")
+        assert len(line) < 1600
+        assert line.decode().isprintable()
+
+
 def test_debug_shows_the_traceback(tmp_path):
     module(tmp_path, "app", "1 / 0\n")
     result = run("app:Container", "--debug", "--no-console", cwd=tmp_path)

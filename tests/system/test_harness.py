@@ -157,3 +157,27 @@ def test_exit_status_and_log(apihour_daemon, system_apps):
     daemon = apihour_daemon("echo:Container", cwd=system_apps, workers=1)
     assert daemon.terminate() == 0
     assert "Shutting down" in daemon.log
+
+
+@pytest.mark.parametrize(("kind", "answer", "message"), [
+    ("keep-alive", b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
+     "load keep-alive: GET /nope on {}: status 404; expected a status below 400"),
+    ("websocket", ANSWER, "load websocket: GET /nope on {}: status 200; expected status 101 and"),
+    ("tcp-session", b"SSH-2.0-x\r\n" * 30, "load tcp-session: {}: not its echo: b'SSH-2.0-x"),
+])
+def test_what_no_repetition_mends_is_said_at_once(kind, answer, message):
+    with Server(answer) as server, Load(kind, server.address, connections=2, path="/nope") as load:
+        with pytest.raises(AssertionError) as caught:
+            load.wait_answers(1, timeout=600)
+        assert str(caught.value).startswith(message.format(server.address))
+        assert "\n" not in str(caught.value)
+
+
+def test_one_wrong_answer_among_good_ones_is_counted():
+    wrong = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
+    with Server(ANSWER, wrong, ANSWER) as server, Load(
+        "keep-alive", server.address, connections=1
+    ) as load:
+        load.wait_answers(3)
+        load.stop()
+    assert load.report.unexpected == 1

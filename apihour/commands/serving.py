@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from apihour.commands.context import AgentContext
-from apihour.ops import Address, Bytes, Catalogue, CommandFailed, ConnectionId, Seconds
+from apihour.connections import format_peer
+from apihour.ops import Address, Bytes, Catalogue, CommandFailed, ConnectionId, Seconds, stamp
+from apihour.served import served_certificate
 from apihour.stacks import place_of, places
 
 commands = Catalogue()
@@ -147,6 +149,42 @@ def figures(serving: Any) -> Mapping[str, Any]:
         except RuntimeError:  # a set changed while it was counted: the loop goes on beside us
             continue
     return {}
+
+
+@dataclass(frozen=True)
+class CertificateRow:
+    """The certificate a bind serves; `problem` says why it cannot be told."""
+
+    worker: str
+    server: str
+    address: str
+    subject: str
+    names: str
+    issuer: str
+    days_left: float | None
+    expires: str
+    fingerprint: str
+    problem: str
+
+
+@commands.command()
+def certs(context: AgentContext) -> Iterator[CertificateRow | float]:
+    """Certificates that the TLS binds serve"""
+    for name, one in list(context.worker.servers.items()):
+        for acceptor in getattr(one, "acceptors", ()):
+            if acceptor.tls is not None:
+                yield _certificate_row(context.worker.name, name, acceptor)
+
+
+def _certificate_row(worker: str, server: str, acceptor: Any) -> CertificateRow:
+    address = format_peer(acceptor.sock.getsockname())
+    try:
+        found = served_certificate(acceptor.tls.context)
+    except (OSError, ValueError) as error:
+        return CertificateRow(worker, server, address, "", "", "", None, "", "", str(error))
+    return CertificateRow(
+        worker, server, address, found.subject, " ".join(found.names), found.issuer,
+        round(found.days_left, 2), stamp(found.expires), found.fingerprint, "")
 
 
 @dataclass(frozen=True)

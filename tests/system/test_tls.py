@@ -13,6 +13,7 @@ import pytest
 
 from apihour.testing import Load
 from tests.certificates import Authority
+from tests.system.shell_support import ctl
 from tests.system.support import deploy, echo, refused, run
 
 OPTIONS = ("--certfile", "server.pem", "--tls-handshake-timeout", "1")
@@ -240,3 +241,14 @@ def test_who_accepts_by_itself_is_refused(apihour_daemon, site, app):
     line = refused("ancestors:SocketsContainer", "--no-console", *OPTIONS, "-w", "1",
                    "-b", "a=127.0.0.1:0?tls", "-b", "b=127.0.0.1:0", cwd=app)
     assert "server 'a'" in line and "without tls" in line
+
+
+def test_certs_names_what_each_bind_serves(daemon, authority):
+    done = ctl(daemon, "certs", "--json")
+    found = json.loads(done.stdout)
+    assert done.returncode == 0 and {row["server"] for row in found} >= {"http", "echo"}
+    for row in found:
+        assert (row["issuer"], row["names"]) == ("apihour test authority", "localhost 127.0.0.1")
+        assert row["subject"] == certificate_of(daemon, authority) and row["workers"] == 2
+        assert row["days_left"] > 0 and row["expires"].endswith("Z") and not row["problem"]
+    assert "days_left" in ctl(daemon, "certs", "--sort", "nonsense").stderr

@@ -40,11 +40,11 @@ class Answer:
 
     __slots__ = (
         "answered", "arrived", "declared", "due", "event", "failure", "framing", "gone",
-        "has_body", "head_only", "hosted", "is_complete", "keep", "lane", "left", "message",
+        "has_body", "head_only", "hosted", "is_complete", "keep", "lane", "left", "line", "message",
         "modern", "size", "state", "status", "told_gone", "trailers", "websocket",
     )
 
-    prefix = "http.response."
+    kinds = ("http.response.start", "http.response.body", "http.response.trailers")
     """What the messages of an answer are called."""
 
     def __init__(self, hosted: Connected, scope: dict[str, Any], arrived: float,
@@ -87,29 +87,26 @@ class Answer:
     def advance(self, message: Any) -> None:
         """Take one message of the answer. Raises RuntimeError for one out of its order."""
         kind, state = message["type"], self.state
+        start, body, trailers = self.kinds
         if state == WAITING:
-            if kind != self.prefix + "start":
-                raise self._unexpected(kind, "start")
+            if kind != start:
+                raise RuntimeError(f"message {kind!r}: expected {start!r}")
             self._start(message)
         elif state == DONE:
             raise RuntimeError(f"{kind!r} after the answer was complete: expected nothing more")
         elif state == TRAILERS:
-            if kind != self.prefix + "trailers":
-                raise self._unexpected(kind, "trailers")
+            if kind != trailers:
+                raise RuntimeError(f"message {kind!r}: expected {trailers!r}")
             self._trailers(message)
-        elif kind != self.prefix + "body":
-            raise self._unexpected(kind, "body")
+        elif kind != body:
+            raise RuntimeError(f"message {kind!r}: expected {body!r}")
         else:
             self._body(message.get("body", b""), message.get("more_body", False))
 
-    def _unexpected(self, kind: str, expected: str) -> RuntimeError:
-        return RuntimeError(f"message {kind!r}: expected '{self.prefix}{expected}'")
-
     def _start(self, message: Any) -> None:
-        status = message["status"]
-        status_line(status)
+        self.status = status = message["status"]
+        self.line = status_line(status)
         self.declared: Declared = declare(message.get("headers", ()))
-        self.status = int(status)
         self.trailers: list[Any] | None = [] if message.get("trailers") else None
         self.head_only = self.message.get("method") == "HEAD"
         self.state = STARTED
@@ -161,7 +158,7 @@ class Answer:
 
     def _head(self, size: int, more: bool) -> bytes:
         declared, status = self.declared, self.status
-        parts = [status_line(status), declared.lines]
+        parts = [self.line, declared.lines]
         if not declared.dated:
             parts.append(self.hosted.host.date())
         length = declared.length

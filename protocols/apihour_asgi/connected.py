@@ -32,8 +32,8 @@ Fields = list[tuple[bytes, bytes]]
 class Connected:
     """The application's side of one connection; `lane` is the connection."""
 
-    __slots__ = ("_client", "_event", "_fields", "_headers", "_is_tls", "_server", "host", "lane",
-                 "running")
+    __slots__ = ("_client", "_event", "_fields", "_headers", "_is_tls", "_named", "_server",
+                 "host", "lane", "running")
 
     def __init__(self, host: ASGIHost, lane: Any) -> None:
         self.host = host
@@ -42,6 +42,7 @@ class Connected:
         self._event: asyncio.Event | None = None
         self._fields: Fields | None = None
         self._headers: Fields = []
+        self._named: dict[bytes, bytes] = {}  # the last of each name
         transport = lane.transport
         self._is_tls = bool(transport.get_extra_info("sslcontext"))
         self._server = _address(transport.get_extra_info("sockname"))
@@ -57,7 +58,7 @@ class Connected:
     ) -> Any:
         """The exchange of a head that was judged; `length` is -1 for a chunked body."""
         scope = self._scope(target, fields, modern)
-        if upgrade and method == b"GET" and _is_websocket(self._headers):
+        if upgrade and method == b"GET" and self._named[b"upgrade"].lower() == b"websocket":
             websockets = self.host.speaks_websocket()
             if websockets is not None:
                 return asked_for(self, scope, arrived, self._is_tls, websockets)
@@ -65,11 +66,12 @@ class Connected:
         scope["asgi"] = _HTTP.copy()
         scope["method"] = _METHODS.get(method) or method.decode("ascii")
         scope["scheme"] = "https" if self._is_tls else "http"
-        if modern and any(name == b"te" and b"trailers" in value for name, value in self._headers):
+        named = self._named
+        if modern and b"te" in named and b"trailers" in named[b"te"].lower():
             scope["extensions"] = {"http.response.trailers": {}}
         made = Exchange(self, scope, arrived, keep, modern)
         if length:
-            made.expect_body(length, modern and any(name == b"expect" for name, _ in self._headers))
+            made.expect_body(length, modern and b"expect" in named)
         return made
 
     def repeat(self, message: dict[str, Any], arrived: float) -> Exchange:
@@ -86,6 +88,7 @@ class Connected:
         if fields is not self._fields:
             # RFC 9110 5.5: a value has no white space around it.
             self._headers = [(name.lower(), value.rstrip(b" \t")) for name, value in fields]
+            self._named = dict(self._headers)
             self._fields = fields
         if target[0] != _ORIGIN or b"#" in target:
             target = _origin(target)
@@ -166,10 +169,6 @@ def _address(name: Any) -> tuple[str, int | None] | None:
     if isinstance(name, tuple):
         return str(name[0]), int(name[1])
     return (name, None) if isinstance(name, str) and name else None
-
-
-def _is_websocket(headers: Fields) -> bool:
-    return any(n == b"upgrade" and v.lower() == b"websocket" for n, v in headers)
 
 
 def _origin(target: bytes) -> bytes:

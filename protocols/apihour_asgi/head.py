@@ -86,7 +86,7 @@ def declare(fields: Iterable[Any]) -> Declared:
 def _special(declared: Declared, kind: int, name: bytes, value: bytes) -> bool:
     """Note what one of the fields that frame an answer says; whether it is sent as it is."""
     if kind == LENGTH:
-        if not value.isdigit() or declared.length not in (None, int(value)):
+        if declared.length is not None or not value.isdigit():
             raise ValueError(f"content-length {value!r}: expected one number")
         declared.length = int(value)
         return False

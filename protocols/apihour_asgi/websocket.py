@@ -58,7 +58,7 @@ class WebSocket(Answer):
         "_options", "_parts", "_protocol", "_response", "_text", "accepted", "closing",
     )
 
-    prefix = "websocket.http.response."
+    kinds = ("websocket.http.response.start", "websocket.http.response.body", "")
 
     def __init__(self, hosted: Connected, scope: dict[str, Any], arrived: float,
                  options: WebSockets) -> None:

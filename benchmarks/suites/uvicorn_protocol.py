@@ -103,7 +103,7 @@ class Connection:
 
     @property
     def scope(self) -> Any:
-        return self.lane.hosted.running.message
+        return self.lane.hosted.running.scope
 
     def shutdown(self) -> None:
         self.server._http.draining = True

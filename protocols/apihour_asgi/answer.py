@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["DONE", "SENDING", "STARTED", "WAITING", "Answer", "ClientGone"]
 
+Message = tuple[bytes, bytes, list[tuple[bytes, bytes]], bool]
+"""What a head says: method, target, fields, and whether it speaks HTTP/1.1."""
+
 # No start yet; a start that waits for its body; the head is out; trailers are due; complete.
 WAITING, STARTED, SENDING, TRAILERS, DONE = range(5)
 # How the end of a body is told.
@@ -40,18 +43,20 @@ class Answer:
 
     __slots__ = (
         "answered", "arrived", "declared", "due", "event", "failure", "framing", "gone",
-        "has_body", "head_only", "hosted", "is_complete", "keep", "lane", "left", "line", "message",
-        "modern", "size", "state", "status", "told_gone", "trailers", "websocket",
+        "has_body", "head_only", "hosted", "is_complete", "keep", "lane", "left", "line",
+        "message", "modern", "scope", "size", "state", "status", "told_gone", "trailers",
+        "websocket",
     )
 
     kinds = ("http.response.start", "http.response.body", "http.response.trailers")
     """What the messages of an answer are called."""
 
-    def __init__(self, hosted: Connected, scope: dict[str, Any], arrived: float,
-                 keep: bool, modern: bool) -> None:
+    def __init__(self, hosted: Connected, message: Message, scope: dict[str, Any],
+                 arrived: float, keep: bool, modern: bool) -> None:
         self.hosted = hosted
         self.lane = hosted.lane
-        self.message = scope
+        self.message = message
+        self.scope = scope
         self.arrived = arrived
         self.keep = keep
         self.modern = modern
@@ -66,18 +71,16 @@ class Answer:
 
     def named(self) -> tuple[str, str]:
         """Method and target, for those who look."""
-        scope = self.message
-        path = scope["raw_path"].decode("ascii", "replace")
-        query = scope["query_string"].decode("ascii", "replace")
-        return scope.get("method", "GET"), f"{path}?{query}" if query else path
+        method, target, *_ = self.message
+        return method.decode("ascii"), target.decode("ascii")
 
     def log(self, log: Any, status: int, size: int, now: float) -> None:
         """Enter the exchange into the access log."""
         method, target = self.named()
-        headers = dict(self.message["headers"])
-        referer, agent = headers.get(b"referer"), headers.get(b"user-agent")
+        fields = {name.lower(): value for name, value in self.message[2]}
+        referer, agent = fields.get(b"referer"), fields.get(b"user-agent")
         log.add((
-            time(), self.lane.remote(), method, target, f"HTTP/{self.message['http_version']}",
+            time(), self.lane.remote(), method, target, "HTTP/1.1" if self.modern else "HTTP/1.0",
             status, size, now - self.arrived, referer and referer.decode("latin-1"),
             agent and agent.decode("latin-1"),
         ))
@@ -108,7 +111,7 @@ class Answer:
         self.line = status_line(status)
         self.declared: Declared = declare(message.get("headers", ()))
         self.trailers: list[Any] | None = [] if message.get("trailers") else None
-        self.head_only = self.message.get("method") == "HEAD"
+        self.head_only = self.message[0] == b"HEAD"
         self.state = STARTED
 
     def _body(self, body: Any, more: bool) -> None:

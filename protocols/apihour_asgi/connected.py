@@ -13,6 +13,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
+from apihour_asgi.answer import Message
 from apihour_asgi.exchange import Exchange
 from apihour_asgi.websocket import asked_for
 
@@ -58,10 +59,11 @@ class Connected:
     ) -> Any:
         """The exchange of a head that was judged; `length` is -1 for a chunked body."""
         scope = self._scope(target, fields, modern)
+        message = method, target, fields, modern
         if upgrade and method == b"GET" and self._named[b"upgrade"].lower() == b"websocket":
             websockets = self.host.speaks_websocket()
             if websockets is not None:
-                return asked_for(self, scope, arrived, self._is_tls, websockets)
+                return asked_for(self, message, scope, arrived, self._is_tls, websockets)
         scope["type"] = "http"
         scope["asgi"] = _HTTP.copy()
         scope["method"] = _METHODS.get(method) or method.decode("ascii")
@@ -69,18 +71,18 @@ class Connected:
         named = self._named
         if modern and b"te" in named and b"trailers" in named[b"te"].lower():
             scope["extensions"] = {"http.response.trailers": {}}
-        made = Exchange(self, scope, arrived, keep, modern)
+        made = Exchange(self, message, scope, arrived, keep, modern)
         if length:
             made.expect_body(length, modern and b"expect" in named)
         return made
 
-    def repeat(self, message: dict[str, Any], arrived: float) -> Exchange:
-        """The exchange of a request that says what `message` said; it has no body."""
-        scope = message.copy()
-        scope["asgi"] = _HTTP.copy()
-        scope["headers"] = self._headers.copy()
-        scope["state"] = self.host.state.copy()
-        made = Exchange(self, scope, arrived, True, True)
+    def repeat(self, message: Message, arrived: float) -> Any:
+        """The exchange of a request that says what `message` said; it has no body.
+
+        Its scope is made anew: applications change theirs.
+        """
+        method, target, fields, modern = message
+        made = self.exchange(method, target, fields, True, modern, 0, False, arrived)
         made.is_complete = True
         return made
 
@@ -113,7 +115,7 @@ class Connected:
 
     def route(self) -> str:
         """What FastAPI and its like have routed the request to; read by whoever looks."""
-        scope = getattr(self.running, "message", None) or {}
+        scope = getattr(self.running, "scope", None) or {}
         path = getattr(scope.get("route"), "path", None)
         return f"{scope.get('method', 'GET')} {path}" if isinstance(path, str) else ""
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from apihour_asgi.answer import DONE, SENDING, Answer, ClientGone
+from apihour_asgi.answer import DONE, SENDING, Answer, ClientGone, Message
 
 if TYPE_CHECKING:
     from apihour_asgi.connected import Connected
@@ -34,9 +34,9 @@ class Exchange(Answer):
 
     __slots__ = ("_ended", "_expects", "_kept", "_parts", "_told")
 
-    def __init__(self, hosted: Connected, scope: dict[str, Any], arrived: float,
-                 keep: bool, modern: bool) -> None:
-        super().__init__(hosted, scope, arrived, keep, modern)
+    def __init__(self, hosted: Connected, message: Message, scope: dict[str, Any],
+                 arrived: float, keep: bool, modern: bool) -> None:
+        super().__init__(hosted, message, scope, arrived, keep, modern)
         self._parts: list[bytes] = []
         self._kept = 0
         self._expects = False
@@ -155,7 +155,7 @@ async def run(exchange: Any) -> None:
     task = asyncio.current_task(hosted.lane.loop)
     host.tasks.add(task)
     try:
-        result = await host.app(exchange.message, exchange.receive, exchange.send)
+        result = await host.app(exchange.scope, exchange.receive, exchange.send)
     except asyncio.CancelledError:
         if exchange.state != DONE:
             exchange.lane.abort()

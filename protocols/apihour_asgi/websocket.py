@@ -15,7 +15,7 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from apihour_asgi.answer import DONE, WAITING, Answer, ClientGone
+from apihour_asgi.answer import DONE, WAITING, Answer, ClientGone, Message
 from apihour_asgi.exchange import run
 from apihour_asgi.handshake import WebSockets, shake_hands
 from apihour_asgi.head import declare
@@ -37,8 +37,8 @@ _ABNORMAL = 1006
 _NO_STATUS = 1005
 
 
-def asked_for(hosted: Connected, scope: dict[str, Any], arrived: float, is_tls: bool,
-              options: WebSockets) -> WebSocket:
+def asked_for(hosted: Connected, message: Message, scope: dict[str, Any], arrived: float,
+              is_tls: bool, options: WebSockets) -> WebSocket:
     """The exchange of a request for a WebSocket."""
     subprotocols = [
         token.strip() for name, value in scope["headers"]
@@ -47,7 +47,7 @@ def asked_for(hosted: Connected, scope: dict[str, Any], arrived: float, is_tls: 
         type="websocket", asgi={"version": "3.0", "spec_version": "2.4"},
         scheme="wss" if is_tls else "ws", subprotocols=subprotocols,
         extensions={"websocket.http.response": {}})
-    return WebSocket(hosted, scope, arrived, options)
+    return WebSocket(hosted, message, scope, arrived, options)
 
 
 class WebSocket(Answer):
@@ -60,10 +60,10 @@ class WebSocket(Answer):
 
     kinds = ("websocket.http.response.start", "websocket.http.response.body", "")
 
-    def __init__(self, hosted: Connected, scope: dict[str, Any], arrived: float,
-                 options: WebSockets) -> None:
+    def __init__(self, hosted: Connected, message: Message, scope: dict[str, Any],
+                 arrived: float, options: WebSockets) -> None:
         # Whatever else it is answered, the connection was meant for a WebSocket.
-        super().__init__(hosted, scope, arrived, keep=False, modern=True)
+        super().__init__(hosted, message, scope, arrived, keep=False, modern=True)
         self.websocket = True
         self._options = options
         self._inbox: deque[dict[str, Any]] = deque([{"type": "websocket.connect"}])

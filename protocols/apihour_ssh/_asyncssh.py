@@ -14,6 +14,7 @@ default executor at each login, where a busy one delayed logins by seconds;
 ``internal_error``, overridden to count, to look at expiry and to log;
 ``_authorized_client_keys``, ``_peer_addr``, ``_peer_port`` (set: keys read again, the true
 peer behind a PROXY header); ``_channels``, ``_username`` (read: is anything open, by whom);
+``remove_channel``, overridden to see the last session end;
 ``_send_disconnect``, ``_force_close`` (the documented ``disconnect`` closes the channels first,
 and OpenSSH's client then leaves before it reads the reason); ``get_kex_algs`` of
 ``asyncssh.kex`` (what this build can do); ``process_packet`` of a channel (idleness).
@@ -25,6 +26,7 @@ import asyncio
 import datetime
 import logging
 import sys
+import time
 import weakref
 from typing import Any, Protocol
 
@@ -34,6 +36,7 @@ from asyncssh.kex import get_kex_algs
 from apihour_ssh.admission import Ticket
 from apihour_ssh.authorized import AuthorizedKeysFile, is_expired
 from apihour_ssh.limits import Limits
+from apihour_ssh.parting import Parting
 
 __all__ = ["Host", "HostedConnection", "available_kex", "with_exit_status"]
 
@@ -57,6 +60,7 @@ class Host(Protocol):
     def connection_gone(self, connection: HostedConnection) -> None: ...
     def login_failed(self, connection: HostedConnection) -> None: ...
     def key_offered(self, connection: HostedConnection) -> None: ...
+    def connection_emptied(self, connection: HostedConnection) -> None: ...
 
 
 class HostedConnection(asyncssh.SSHServerConnection):
@@ -73,11 +77,13 @@ class HostedConnection(asyncssh.SSHServerConnection):
         self.logged_in_at: float | None = None
         self.sessions_opened = 0
         self._read_keys: Any = None
-        self.touched = self.empty_since = loop.time()
+        self.touched = loop.time()
+        self.parting = Parting(time.monotonic())
         # The probe with method "none", which every client sends first, is free.
         self.auth_failures = -1
         self.server_channels: weakref.WeakSet[Any] = weakref.WeakSet()
         self.told: weakref.WeakSet[Any] = weakref.WeakSet()
+        self.late: weakref.WeakSet[Any] = weakref.WeakSet()
 
     # From the loop.
 
@@ -131,7 +137,8 @@ class HostedConnection(asyncssh.SSHServerConnection):
 
     async def send_userauth_success(self) -> None:
         """Note the login."""
-        self.logged_in_at = self.touched = self.empty_since = self._loop.time()
+        self.logged_in_at = self.touched = self._loop.time()
+        self.parting.emptied(time.monotonic())
         self._state("open")
         self.host.connection_logged_in(self)
         await super().send_userauth_success()
@@ -146,24 +153,29 @@ class HostedConnection(asyncssh.SSHServerConnection):
     def create_server_channel(
         self, encoding: str | None = "", errors: str = "", window: int = 0, max_pktsize: int = 0
     ) -> asyncssh.SSHServerChannel[Any]:
-        """Refuse a session too many (MaxSessions), and any but the first while draining.
-
-        A connection that was accepted before the drain began was promised its session.
-        """
-        if self.host.draining and self.sessions_opened:
-            raise asyncssh.ChannelOpenError(asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED,
-                                            "The server is going away")
+        """Refuse a session too many (MaxSessions)."""
         most = self.host.limits.sessions
         if most and len(self.open_sessions()) >= most:
             raise asyncssh.ChannelOpenError(asyncssh.OPEN_RESOURCE_SHORTAGE,
                                             f"Too many sessions, at most {most}")
+        was_empty = not self.has_channels()
         channel = super().create_server_channel(encoding, errors, window, max_pktsize)
+        self.parting.opened(time.monotonic(), was_empty)
         self.sessions_opened += 1
         self.server_channels.add(channel)
+        if self.host.draining:
+            self.late.add(channel)
         self._state("session")
         if self.host.limits.idle:
             self._watch(channel)
         return channel
+
+    def remove_channel(self, recv_chan: int) -> None:
+        """As asyncssh does; the last one that closes may be the moment to part."""
+        super().remove_channel(recv_chan)
+        if not self.has_channels():
+            self.parting.emptied(time.monotonic())
+            self.host.connection_emptied(self)
 
     def open_sessions(self) -> list[Any]:
         """The channels of the sessions that are open."""
@@ -174,9 +186,14 @@ class HostedConnection(asyncssh.SSHServerConnection):
         return bool(self._channels)
 
     def notify(self, text: str) -> None:
-        """Tell each open session once, on its standard error; subsystems are left alone."""
+        """Tell each open session once, on its standard error.
+
+        Subsystems are left alone, and so are commands that began in the drain: short ones.
+        """
         for channel in self.open_sessions():
             if channel in self.told or not self._started(channel):
+                continue
+            if channel in self.late and not channel.get_terminal_type():
                 continue
             self.told.add(channel)
             encoding, _ = channel.get_encoding()

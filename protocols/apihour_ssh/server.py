@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import math
 import os
 import time
 from collections import Counter
@@ -39,11 +40,11 @@ NOTICE = "*** This server is going away: please finish what you are doing and lo
 _GOODBYE = "The server is going away"
 # How often drain looks at its connections, in seconds.
 _POLL = 0.05
-# A client is given this long to leave by itself after its last session, in seconds: a
-# disconnect that overtakes OpenSSH's own would turn its exit status into 255.
-_AFTER_LAST = 2.0
-# The same before its first session: a login has just ended, the session is on its way.
-_BEFORE_FIRST = 10.0
+# So long before the deadline of a drain, in seconds, any moment without a session is the one to
+# part: better than in the middle of one.
+_LAST_MOMENTS = 1.0
+# Seconds between the decision to part and the parting: the loop looks at its sockets meanwhile.
+_BREATH = 0.002
 # How often idle connections are looked for, and refusals and missing keys are reported, in
 # seconds. Keys that a first start makes are there by then.
 _SWEEP = 5.0
@@ -88,6 +89,7 @@ class SSHServer:
         self._extra = options
         self.limits = limits or Limits()
         self.draining = False
+        self._deadline = math.inf
         self.name = "ssh"
         self.logger = logging.getLogger("apihour_ssh")
         self.keys_file: AuthorizedKeysFile | None = None
@@ -254,30 +256,45 @@ class SSHServer:
     async def drain(self, deadline: float) -> None:
         """Tell every session; return when the last connection is gone.
 
-        New sessions are refused, but the first of a connection that was accepted before.
+        A connection that its client keeps is disconnected in a pause between its sessions,
+        and its sessions are served until then.
         `deadline` is a time of ``loop.time()``: at it, return with connections left.
         """
         loop = asyncio.get_running_loop()
-        self.draining = True
+        self.draining, self._deadline = True, deadline
         while self._connections:
             for connection in list(self._connections):
-                self._goodbye(connection, loop.time())
+                self._goodbye(connection)
             remaining = deadline - loop.time()
             if remaining <= 0:
                 return
             await asyncio.sleep(min(_POLL, remaining))
 
-    def _goodbye(self, connection: HostedConnection, now: float) -> None:
+    def _goodbye(self, connection: HostedConnection) -> None:
+        """Tell the sessions of a connection, or part from it if it has none and it is time."""
+        loop = asyncio.get_running_loop()
         if connection.logged_in_at is None:
             return
         if connection.has_channels():
-            connection.empty_since = now
             if self._notice:
                 connection.notify(self._notice)
+        elif self._deadline - loop.time() < _LAST_MOMENTS:
+            loop.call_soon(self._part, connection, connection.sessions_opened)
+        elif connection.parting.is_time(time.monotonic()):
+            loop.call_later(_BREATH, self._part, connection, connection.sessions_opened)
+
+    def _part(self, connection: HostedConnection, sessions: int) -> None:
+        if connection not in self._connections or connection.has_channels():
             return
-        patience = _AFTER_LAST if connection.sessions_opened else _BEFORE_FIRST
-        if now - connection.empty_since > patience:
+        if connection.sessions_opened == sessions:
             connection.end(_GOODBYE)
+
+    def connection_emptied(self, connection: HostedConnection) -> None:
+        """Called by the connection: its last session has ended."""
+        if self.draining and connection in self._connections:
+            asyncio.get_running_loop().call_later(
+                connection.parting.wait, self._goodbye, connection)
+            self._goodbye(connection)
 
     async def stop(self) -> None:
         """Disconnect what is left, with a reason, and cancel the sessions."""

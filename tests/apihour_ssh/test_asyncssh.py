@@ -10,12 +10,12 @@ from asyncssh.kex import get_kex_algs
 from apihour_ssh._asyncssh import HostedConnection, available_kex
 from apihour_ssh.hardening import COMPATIBLE, STRICT, options
 
-OURS = ("host", "row", "address", "logged_in_at", "sessions_opened", "touched", "empty_since",
-        "auth_failures", "server_channels", "told", "open_sessions", "has_channels", "notify",
-        "_started", "_watch", "_state", "user")
+OURS = ("host", "row", "address", "logged_in_at", "sessions_opened", "touched", "parting",
+        "auth_failures", "server_channels", "told", "late", "ticket", "_read_keys", "open_sessions",
+        "has_channels", "notify", "_started", "_watch", "_state", "user")
 OVERRIDDEN = ("connection_made", "connection_lost", "reload_config", "validate_public_key",
               "send_userauth_failure", "send_userauth_success", "create_server_channel",
-              "internal_error")
+              "remove_channel", "internal_error")
 USED = ("_channels", "_authorized_client_keys", "_peer_addr", "_peer_port", "_loop",
         "_username")
 

@@ -346,17 +346,32 @@ async def test_drain_tells_the_session_and_waits(way, client):
         assert b"going away" not in await process.stderr.read(), "told more than once"
 
 
-async def test_drain_keeps_the_promise_of_a_first_session(client):
-    async with serve(server_for(client)) as serving, asyncssh.connect(
+async def test_drain_serves_a_kept_connection_and_parts_when_it_is_idle(way, client):
+    async with serve(server_for(client), way) as serving, asyncssh.connect(
             "127.0.0.1", serving.port, known_hosts=None, username="me",
             client_keys=[client.key], config=None) as connection:
         drain = asyncio.ensure_future(serving.drain(60))
         await until(lambda: serving.server.draining)
-        assert (await connection.run("x")).stdout == "me x\n"
-        with pytest.raises(asyncssh.ChannelOpenError, match="going away"):
-            await connection.run("y")
+        for _ in range(20):  # one after the other
+            assert (await connection.run("x")).stdout == "me x\n"
+        process = await connection.create_process("x")
+        assert await process.stderr.read() == ""  # a short one is not told
         await asyncio.wait_for(connection.wait_closed(), 10)  # unused: closed soon
         assert await drain < 15
+
+
+async def test_drain_without_an_idle_moment_ends_between_two_sessions(client):
+    async with serve(server_for(client)) as serving, asyncssh.connect(
+            "127.0.0.1", serving.port, known_hosts=None, username="me",
+            client_keys=[client.key], config=None) as connection:
+        drain = asyncio.ensure_future(serving.drain(2))
+        done = 0
+        with pytest.raises((asyncssh.Error, ConnectionError)):
+            while True:
+                result = await connection.run("x")
+                assert (result.exit_status, result.stdout) == (0, "me x\n")  # none half done
+                done += 1
+        assert done > 5 and await drain < 2
 
 
 async def test_stop_disconnects_with_a_reason(way, client):

@@ -188,7 +188,7 @@ class HostApplication(Application):  # type: ignore[misc]
         """The configuration a container gets, read anew in each worker."""
         return self.tree.load() if self.tree is not None else {}
 
-    def examine(self, configured: Callable[[], None] | None = None) -> dict[str, list[str]]:
+    def examine(self, configured: Callable[[], None] | None = None) -> dict[str, list[str]] | None:
         """Read the configuration, import the target, return its binds: the probe's work.
 
         `configured` is called in between.
@@ -205,7 +205,7 @@ class HostApplication(Application):  # type: ignore[misc]
         verify(self.cfg, self.resolve(declared))
         return declared
 
-    def resolve(self, declared: dict[str, list[str]]) -> dict[str, list[Address]]:
+    def resolve(self, declared: dict[str, list[str]] | None) -> dict[str, list[Address]]:
         """The binds after every override. Raises ConfigurationError."""
         return resolve_binds(declared, self.bind_levels)
 

@@ -26,6 +26,7 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.errors import HaltServer
 from gunicorn.pidfile import Pidfile
 
+from apihour import prctl
 from apihour.addresses import Address
 from apihour.bases import unusual
 from apihour.changes import Changes, Leave
@@ -46,6 +47,7 @@ from apihour.restarts import Restarts
 from apihour.runtime import Runtime
 from apihour.scoreboard import Fleet, Scoreboard
 from apihour.shutdown import BUSY, IDLE, Shutdown
+from apihour.signals import ORDERS, STOPS, hold_off, ignore, let_through
 from apihour.sockets import discard, open_binds, open_extras
 from apihour.template import TemplateProbe, Templates
 from apihour.upgrade import Inheritance, write_pidfile
@@ -56,7 +58,6 @@ __all__ = ["HostArbiter"]
 
 _MOST_FAILURES = 20  # turns in a row that fail before the arbiter gives up
 _RETIRE = int(signal.SIGTERM)
-_STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
 
 class HostArbiter(Arbiter):  # type: ignore[misc]
@@ -107,7 +108,7 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         fresh.env_orig = before.env_orig  # not what `before` has put there
         return fresh
 
-    def app_binds(self, declared: dict[str, list[str]]) -> dict[str, list[Address]]:
+    def app_binds(self, declared: dict[str, list[str]] | None) -> dict[str, list[Address]]:
         binds: dict[str, list[Address]] = self.app.resolve(declared)
         return binds
 
@@ -134,12 +135,17 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         for fd in (self._wakeup_reader, self._wakeup_writer):
             os.set_blocking(fd, False)
         signal.signal(signal.SIGTERM, _give_up)
+        for sig in ORDERS:
+            signal.signal(sig, self.signal)  # obeyed once there is something to order
+        let_through(ORDERS)
         self.log.info("Starting apihour %s", __version__)
         for note in self.app.notes:
             self.log.info("%s", note)
         self._stats["start_time"] = time.time()
         named = systemd_sockets(os.environ, self.pid)
         self.systemd = bool(named) or bool(self.inheritance and self.inheritance.systemd)
+        if sys.platform == "linux":
+            prctl.preload()
         probe = self.start_probe()
         try:
             report = probe.wait(self.cfg.boot_timeout)
@@ -164,8 +170,7 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         self.cfg.on_starting(self)
         self.init_signals()
         signal.set_wakeup_fd(self._wakeup_writer, warn_on_full_buffer=False)
-        for listener in [*self.LISTENERS, *self.extra_listeners.values()]:
-            self.log.info("Listening at: %s", listener)
+        self._log_binds([], [*self.LISTENERS, *self.extra_listeners.values()])
         self.log.info("Workers: %s, arbiter pid %d", self.cfg.worker_count, self.pid)
         systemd.sd_notify("STATUS=apihour is starting its workers", self.log)
         self.cfg.when_ready(self)
@@ -182,21 +187,6 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
     def open_extras(cfg: Any, have: Mapping[str, Listener]) -> dict[str, Listener]:
         """The console's and health's own listeners under `cfg`, those of `have` kept."""
         return open_extras(cfg, have)
-
-    def fit_slots(self) -> None:
-        """After a change of the number of workers: a socket for each slot, and no more."""
-        if not any(listener.slot for listener in self.LISTENERS):
-            return
-        binds: dict[str, list[Address]] = {}
-        for listener in self.LISTENERS:
-            addresses = binds.setdefault(listener.name, [])
-            if listener.address not in addresses:
-                addresses.append(listener.address)
-        before = self.LISTENERS
-        self.LISTENERS, _ = self.open_binds(binds, self.cfg, before)
-        for listener in before:
-            if listener not in self.LISTENERS:
-                listener.close()
 
     def _make_runtime(self) -> None:
         cfg = self.cfg
@@ -357,7 +347,7 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         while not self.SIG_QUEUE.empty():
             signals.append(self.SIG_QUEUE.get_nowait())
         # Told to stop, nothing that queued up before matters.
-        return sorted(signals, key=lambda each: each not in _STOPS)
+        return sorted(signals, key=lambda each: each not in STOPS)
 
     def _watched(self) -> dict[int, Callable[[], None]]:
         watched: dict[int, Callable[[], None]] = {self._wakeup_reader: self._drain_wakeup}
@@ -436,7 +426,9 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
     def shed(self) -> None:
         """In a child: let go of what belongs to the arbiter alone."""
         signal.set_wakeup_fd(-1)
-        for sig in (*self.SIGNALS, signal.SIGCHLD):
+        hold_off([signal.SIGUSR1])  # a worker will want to know of it
+        ignore(set(ORDERS) - {signal.SIGUSR1})
+        for sig in (*STOPS, signal.SIGCHLD):
             signal.signal(sig, signal.SIG_DFL)
         for fd in (self._wakeup_reader, self._wakeup_writer):
             os.close(fd)
@@ -530,6 +522,7 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         before = [*self.LISTENERS, *self.extra_listeners.values()]
         self.LISTENERS, self.extra_listeners = reload.listeners, reload.extras
         now = [*self.LISTENERS, *self.extra_listeners.values()]
+        self._log_binds(before, now)
         discard([listener for listener in before if listener not in now], now)
         for listener in self.LISTENERS:
             listener.apply(self.cfg.backlog)
@@ -543,6 +536,16 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
             self.cfg.on_reload(self)
         except Exception:
             self.log.exception("hook on_reload failed")
+
+    def _log_binds(self, before: list[Listener], now: list[Listener]) -> None:
+        """Say which binds a reload has closed and opened; the slots of one are one."""
+        old, new = ({str(x): None for x in those} for those in (before, now))
+        for place in old:
+            if place not in new:
+                self.log.info("No longer listening at: %s", place)
+        for place in new:
+            if place not in old:
+                self.log.info("Listening at: %s", place)
 
     def setup(self, app: Any) -> None:
         """Take over a configuration; the worker count of operator and load stays."""
@@ -582,7 +585,6 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         """The operator's own number of workers."""
         self.operator_workers = count
         self.num_workers = count
-        self.fit_slots()
 
     def handle_usr1(self) -> None:
         """Reopen the log files, here, in every worker and in the consoles."""

@@ -18,13 +18,14 @@ from apihour.errors import AddressError, ConfigurationError
 from apihour.plugins import Kind
 
 __all__ = [
-    "DEFAULT", "class_binds", "is_positional", "match_servers", "one_kind", "refuse_doubles",
-    "resolve_binds",
+    "DEFAULT", "Binds", "class_binds", "is_default", "is_positional", "match_servers", "one_kind",
+    "refuse_doubles", "resolve_binds",
 ]
 
 DEFAULT = "127.0.0.1:8000"
 
 Binds = dict[str, list[Address]]
+"""Addresses by the name of their server."""
 
 
 def is_positional(name: str) -> bool:
@@ -32,12 +33,18 @@ def is_positional(name: str) -> bool:
     return name.isdigit()
 
 
-def class_binds(cls: type, declared: object) -> dict[str, list[str]]:
-    """``binds`` of a container class as texts. Raises ConfigurationError naming the class."""
+def class_binds(cls: type, declared: object) -> dict[str, list[str]] | None:
+    """``binds`` of a container class as texts, None for one that serves nothing.
+
+    Raises ConfigurationError naming the class.
+    """
+    if declared is None:
+        return None
     where = f"{cls.__module__}.{cls.__qualname__}.binds"
     if not isinstance(declared, Mapping):
         raise ConfigurationError(
-            f"{where}: {declared!r}; expected a mapping of server name to address"
+            f"{where}: {declared!r}; expected a mapping of server name to address, or None "
+            "where nothing is served"
         )
     found: dict[str, list[str]] = {}
     for name, value in declared.items():
@@ -55,12 +62,23 @@ def class_binds(cls: type, declared: object) -> dict[str, list[str]]:
     return found
 
 
-def resolve_binds(declared: Mapping[str, Sequence[str]], levels: Iterable[Sequence[str]]) -> Binds:
+def is_default(
+    declared: Mapping[str, Sequence[str]] | None, levels: Iterable[Sequence[str]]
+) -> bool:
+    """Whether nobody says where to listen, so that it is :data:`DEFAULT`."""
+    return declared is not None and not declared and not any(levels)
+
+
+def resolve_binds(
+    declared: Mapping[str, Sequence[str]] | None, levels: Iterable[Sequence[str]]
+) -> Binds:
     """Apply the overriding levels, least important first, to what the class declares.
 
+    None declares that nothing is served: without a level there is no bind then.
     Raises ConfigurationError for a nameless override of several declared binds and for two
     binds of one address.
     """
+    serves, declared = declared is not None, declared or {}
     result: Binds = {name: [parse_address(text) for text in texts]
                      for name, texts in declared.items()}
     for level in levels:
@@ -80,7 +98,8 @@ def resolve_binds(declared: Mapping[str, Sequence[str]], levels: Iterable[Sequen
         if any(map(is_positional, override)):
             result = {name: value for name, value in result.items() if not is_positional(name)}
         result.update(override)
-    result = result or {"1": [parse_address(DEFAULT)]}
+    if serves and not result:
+        result = {"1": [parse_address(DEFAULT)]}
     refuse_doubles(result)
     return result
 
@@ -160,5 +179,6 @@ def _mismatch(servers: list[str], binds: list[str], made: list[Any], names: list
         parts.append(f"bind {binds[0]!r} has no server")
     return (
         f"{' and '.join(parts) or 'servers and binds do not match'}; make_servers() returned "
-        f"{', '.join(map(str, made)) or 'nothing'}, binds are {', '.join(names)}"
+        f"{', '.join(map(str, made)) or 'nothing'}, binds are {', '.join(names) or 'none'}"
+        + ("" if made else "; a container that serves nothing says so: binds = None")
     )

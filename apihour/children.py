@@ -23,6 +23,7 @@ from apihour.channel import Channel
 from apihour.errors import HookError
 from apihour.listeners import Listener
 from apihour.scoreboard import Fleet
+from apihour.signals import fork_blocked
 from apihour.worker import BLOCKED, HostWorker
 
 if TYPE_CHECKING:
@@ -128,14 +129,7 @@ class Children:
 
         The worker lets them through once it has handlers of its own.
         """
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)
-        pid = -1
-        try:
-            pid = os.fork()
-        finally:
-            if pid != 0:
-                signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        return pid
+        return fork_blocked(BLOCKED)
 
     def become(self, worker: HostWorker, shed: Callable[[], None]) -> None:
         """The child's side of a spawn, which begins with `shed`; never returns."""
@@ -215,7 +209,7 @@ class Children:
         if worker.ready and reload is not None and worker.generation == reload.generation:
             reload.on_worker_lost(
                 worker, f"new worker {worker.name} ended ({describe(status)})", "")
-        if not worker.ready and not self.arbiter.came_up:
+        if not worker.ready and not self.arbiter.came_up and not self._was_killed(worker, status):
             # Whichever of the first workers fails, and when, it is the start that has failed.
             self.arbiter.boot_error = (message, detail)
             return
@@ -230,6 +224,11 @@ class Children:
                       worker.name, worker.pid, message, delay)
             if detail and self.arbiter.cfg.debug:
                 self.arbiter.log.error("%s", detail)
+
+    def _was_killed(self, worker: HostWorker, status: int) -> bool:
+        """Whether it says nothing of the code: killed from outside while another serves."""
+        return worker.failure is None and os.WIFSIGNALED(status) and any(
+            each.ready for each in self.arbiter.live_workers())
 
     def kill_retiring(self) -> None:
         """End the retiring workers that are past their deadline."""

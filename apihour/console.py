@@ -19,6 +19,7 @@ from apihour.addresses import parse_address
 from apihour.errors import BindError
 from apihour.listeners import Listener, open_listeners
 from apihour.scoreboard import Fleet
+from apihour.signals import ORDERS, blocked
 from apihour.sockets import DEFAULT_CONSOLE, may_open_shell
 
 if TYPE_CHECKING:
@@ -71,18 +72,15 @@ class ConsoleProcess:
         identity: dict[str, Any] = {}
         if self._owner is not None:
             identity = {"user": self._owner[0], "group": self._owner[1], "extra_groups": []}
-        # It lets SIGUSR1 through when it can obey it; until then that would end it.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
         try:
-            self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", CONSOLE_MODULE], pass_fds=fds, env=environment,
-                stdin=subprocess.DEVNULL, start_new_session=True, **identity,
-            )
+            with blocked(ORDERS):  # it lets them through when it can obey them
+                self.process = subprocess.Popen(
+                    [sys.executable, "-P", "-m", CONSOLE_MODULE], pass_fds=fds, env=environment,
+                    stdin=subprocess.DEVNULL, start_new_session=True, **identity,
+                )
         except OSError:
             # Out of processes or descriptors: the shell comes back when there is room.
             self._back_off()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def on_exit(self) -> None:
         """The arbiter reaped it."""

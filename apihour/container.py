@@ -36,8 +36,11 @@ class Container:
     ``servers`` holds what :meth:`make_servers` returned, by bind name.
     """
 
-    binds: Mapping[str, str | list[str]] = {}
-    """Where each server listens; ``-b name=address`` and configuration override it."""
+    binds: Mapping[str, str | list[str]] | None = {}
+    """Where each server listens; ``-b name=address`` and configuration override it.
+
+    None: it serves nothing, and works in :meth:`start` or in jobs.
+    """
 
     def __init__(
         self, config: dict[str, Any] | None = None, worker: Any = None,

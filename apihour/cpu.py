@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from apihour.prctl import PR_SET_PDEATHSIG, prctl
 from apihour.private import pool_processes
+from apihour.signals import ORDERS, blocked, ignore, let_through
 
 if TYPE_CHECKING:
     from multiprocessing import Process
@@ -44,6 +45,10 @@ class _Process:
 
     def submit(self, call: Callable[[], T]) -> Future[T]:
         """Begin a call in it."""
+        with blocked([signal.SIGUSR1]):  # what is started for it begins so; see _begin()
+            return self._submit(call)
+
+    def _submit(self, call: Callable[[], T]) -> Future[T]:
         if self._executor is not None and not all(one.is_alive() for one in self.processes()):
             self.forget()
         try:
@@ -156,7 +161,8 @@ class CpuPool:
 
 def _begin(parent: int) -> None:
     """In a process of the pool, first of all: end with the worker, leave a Ctrl-C to it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ignore([signal.SIGINT, *ORDERS])
+    let_through([signal.SIGUSR1])
     if not sys.platform.startswith("linux"):
         return
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import os
 
-__all__ = ["PR_SET_CHILD_SUBREAPER", "PR_SET_PDEATHSIG", "prctl"]
+__all__ = ["PR_SET_CHILD_SUBREAPER", "PR_SET_PDEATHSIG", "prctl", "preload"]
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
+
+
+def preload() -> None:
+    """Load what :func:`prctl` needs, so that the children share it."""
+    import ctypes
+
+    ctypes.CDLL(None)
 
 
 def prctl(option: int, value: int) -> None:

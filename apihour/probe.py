@@ -26,9 +26,12 @@ __all__ = ["Probe", "ProbeReport"]
 
 @dataclass(frozen=True)
 class ProbeReport:
-    """What the child found: the declared binds, or one line why not (and the traceback)."""
+    """What the child found: the declared binds, or one line why not (and the traceback).
 
-    binds: dict[str, list[str]] = field(default_factory=dict)
+    `binds` is None for an application that serves nothing.
+    """
+
+    binds: dict[str, list[str]] | None = field(default_factory=dict)
     error: str = ""
     detail: str = ""
 
@@ -37,7 +40,7 @@ class Probe:
     """One probe child. Never blocks: ask :meth:`poll` whenever its descriptor is readable."""
 
     def __init__(
-        self, examine: Callable[[], dict[str, list[str]]], in_child: Callable[[], None],
+        self, examine: Callable[[], dict[str, list[str]] | None], in_child: Callable[[], None],
         afterwards: Callable[[], None] | None = None,
     ) -> None:
         """Fork; the child calls `in_child` to shed what it inherited, then `examine`.
@@ -97,7 +100,7 @@ class Probe:
 
 
 def _report(
-    fd: int, examine: Callable[[], dict[str, list[str]]], in_child: Callable[[], None],
+    fd: int, examine: Callable[[], dict[str, list[str]] | None], in_child: Callable[[], None],
     afterwards: Callable[[], None] | None,
 ) -> None:
     """Body of the child; leaves by _exit so that nothing of the arbiter's runs twice."""

@@ -15,7 +15,8 @@ import enum
 import time
 from typing import TYPE_CHECKING, Any
 
-from apihour.errors import ApihourError
+from apihour.binds import Binds, is_default
+from apihour.errors import ApihourError, ConfigurationError
 from apihour.scoreboard import worker_name
 from apihour.sockets import discard
 
@@ -57,7 +58,6 @@ class Reload:
         self.cfg: Any = None
         self.listeners: list[Listener] = []
         self.extras: dict[str, Listener] = {}
-        self._opened: list[Listener] = []
         self.app_state: AppState | None = None
         self._canary_until = 0.0
         self._surging = False
@@ -107,9 +107,9 @@ class Reload:
             self._end_probe()
         self.arbiter.templates.drop(self.generation)
         self._take_away()
-        held = self.arbiter
-        discard(self._opened, [*held.LISTENERS, *held.extra_listeners.values()])
-        self._opened = []
+        held = [*self.arbiter.LISTENERS, *self.arbiter.extra_listeners.values()]
+        new = [*self.listeners, *self.extras.values()]
+        discard([listener for listener in new if listener not in held], held)
 
     def _take_away(self) -> None:
         """Retire the new workers, but for those that serve where old ones have retired."""
@@ -160,20 +160,33 @@ class Reload:
         try:
             self.cfg = self.arbiter.read_config()
             wanted = self.arbiter.app_binds(report.binds)
+            self._refuse_lost_binds(report, wanted)
             held = self.arbiter.extra_listeners
-            self.listeners, self._opened = self.arbiter.open_binds(
-                wanted, self.cfg, self.arbiter.LISTENERS
-            )
+            self.listeners, _ = self.arbiter.open_binds(wanted, self.cfg, self.arbiter.LISTENERS)
             self.extras = self.arbiter.open_extras(self.cfg, held)
-            self._opened += [x for x in self.extras.values() if x not in held.values()]
             self.app_state = app.state()._replace(cfg=self.cfg)
         finally:
             app.restore(before)
         self.phase = Phase.STARTING
 
+    def _refuse_lost_binds(self, report: ProbeReport, wanted: Binds) -> None:
+        """The default is for a first start: nobody moves a daemon there by leaving binds out."""
+        held = list(dict.fromkeys(str(x) for x in self.arbiter.LISTENERS))
+        if not is_default(report.binds, self.arbiter.app.bind_levels) or {
+            (x.name, x.address.place) for x in self.arbiter.LISTENERS
+        } <= {(name, x.place) for name, addresses in wanted.items() for x in addresses}:
+            return
+        raise ConfigurationError(
+            f"no binds are left: neither the container nor the configuration has any, and the "
+            f"daemon serves {', '.join(held)}; expected at least one, or 'binds = None' on a "
+            "container that serves nothing")
+
     def _start(self) -> None:
         arbiter, cfg = self.arbiter, self.cfg
         wanted = arbiter.wanted_workers(cfg)
+        for worker in self.workers:
+            if worker.slot > wanted:
+                arbiter.retire(worker)  # fewer are wanted since it was started
         workers = self.workers
         ready = [worker for worker in workers if worker.ready]
         canaries = min(cfg.canary, wanted) if self._canary_until == 0.0 else 0
@@ -236,5 +249,4 @@ class Reload:
 
     def _commit(self) -> None:
         self.phase = Phase.DONE
-        self._opened = []
         self.arbiter.adopt(self)

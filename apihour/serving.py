@@ -35,11 +35,19 @@ class Serving:
         self.addresses = [listener.url for listener in listeners]
         self.acceptors: list[Acceptor] = []
         self._datagrams: list[asyncio.DatagramTransport] = []
+        self._vacated: list[Listener] = []  # what is taken for good, once its slot is
+        self._taking: set[asyncio.Task[None]] = set()
         self._foreign: list[tuple[int, Acceptor]] = []
         self._vacant: dict[int, float] = {}
         self.started = False
+        self._slot = 0
         self.numbers: dict[str, Any] = {}
         refuse_lost_tls(name, server, {str(one): one.address for one in listeners})
+
+    @property
+    def is_datagram(self) -> bool:
+        """Whether it takes datagrams."""
+        return any(listener.address.kind == "datagram" for listener in self.listeners)
 
     @property
     def is_shell(self) -> bool:
@@ -83,11 +91,14 @@ class Serving:
         `worker_limit` open connections of all servers nothing more is accepted (0: no limit).
         `terminators` end TLS for the listeners of ``?tls`` binds.
         """
+        self._slot = slot
         for listener in self.listeners:
-            own = listener.slot in (0, slot)
+            own = listener.slot in (0, self._slot_for(slot, listener))
             if listener.kind == "datagram":
                 if own:
-                    await self._receive(listener, loop)
+                    await self._receive(listener)
+                else:
+                    self._vacated.append(listener)
             elif callable(getattr(self.server, "stream", None)):
                 tls = terminators.get(listener)
                 if tls is not None:
@@ -104,13 +115,35 @@ class Serving:
                     self._foreign.append((listener.slot, acceptor))
             elif own:
                 await cast(Any, self.server).listener(listener.sock)
+            else:
+                self._vacated.append(listener)
+
+    def _slot_for(self, slot: int, listener: Listener) -> int:
+        """The slot whose socket a worker in `slot` serves of those like `listener`.
+
+        Where there are more workers than sockets, since the last reload, some share one for
+        connections. A datagram's sender finds the same worker again, so those are not shared.
+        """
+        if listener.kind == "datagram":
+            return slot
+        place = listener.address.place
+        sockets = max(x.slot for x in self.listeners if x.address.place == place)
+        return (slot - 1) % max(1, sockets) + 1
 
     def mind_slots(self, served: Set[int], wanted: int, now: float) -> None:
         """Accept on the sockets of slots that nobody serves; give them back later.
 
         `served` are the slots whose worker is alive and accepts. One of the first `wanted`
         slots gets a worker soon, and keeps its share of a burst until then; `now` in seconds.
+        Datagrams wait for it; those of the slots beyond go to one worker, for good: what it
+        has not answered yet would be lost. So do connections that a server accepts by itself.
         """
+        for listener in list(self._vacated):
+            if listener.slot > wanted > 0 and (listener.slot - 1) % wanted + 1 == self._slot:
+                self._vacated.remove(listener)
+                taking = asyncio.ensure_future(self._take(listener))
+                self._taking.add(taking)
+                taking.add_done_callback(self._taking.discard)
         for slot, acceptor in self._foreign:
             if slot in served:
                 self._vacant.pop(slot, None)
@@ -118,12 +151,18 @@ class Serving:
             elif now - self._vacant.setdefault(slot, now) >= _LEFT_ALONE or slot > wanted:
                 acceptor.start()
 
-    async def _receive(self, listener: Listener, loop: asyncio.AbstractEventLoop) -> None:
+    async def _take(self, listener: Listener) -> None:
+        if listener.kind == "datagram":
+            await self._receive(listener)
+        else:
+            await cast(Any, self.server).listener(listener.sock)
+
+    async def _receive(self, listener: Listener) -> None:
         # A duplicate: closing the transport must not close what the arbiter shares.
         sock = listener.sock.dup()
         token = SERVER.set(self.name)  # what the loop reads it by has this context
         try:
-            transport, _ = await loop.create_datagram_endpoint(
+            transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
                 cast(Any, self.server).datagram, sock=sock
             )
         except Exception as error:  # the factory's: the socket is there already
@@ -151,16 +190,14 @@ class Serving:
     def stop_accepting(self, last: bool = False) -> None:
         """Close the gates and this process's copies of the listeners.
 
-        `last`: nobody accepts after this worker, so the backlog is taken along. The sockets
-        of ``?reuse_port`` slots are always swept: their slot may go with the worker.
+        `last`: nobody accepts after this worker, so the backlog is taken along.
         """
         for acceptor in self.acceptors:
             acceptor.stop()
-            if last or acceptor.balance is None:
+            if last:
                 acceptor.sweep()
         for listener in self.listeners:
-            if listener.kind == "stream":
-                listener.close()
+            listener.close()  # a datagram transport has a duplicate, until it is drained
 
     async def drain(self, deadline: float) -> None:
         """Let the server say goodbye; `deadline` is a loop time.
@@ -177,6 +214,8 @@ class Serving:
             await self.server.drain(deadline)
             for acceptor in self.acceptors:
                 await acceptor.wait_attached()
+        for transport in self._datagrams:
+            transport.close()
 
     async def stop(self) -> None:
         """Close what is left of it."""

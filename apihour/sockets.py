@@ -20,8 +20,8 @@ from apihour.errors import AddressError, BindError, ConfigurationError
 from apihour.listeners import Listener, open_listeners
 
 __all__ = [
-    "DEFAULT_CONSOLE", "discard", "may_open_shell", "open_binds", "open_extras", "see_keys",
-    "wanted_extras",
+    "DEFAULT_CONSOLE", "discard", "may_open_shell", "open_binds",
+    "open_extras", "see_keys", "wanted_extras",
 ]
 
 DEFAULT_CONSOLE = "127.0.0.1:8022"
@@ -38,13 +38,14 @@ def open_binds(
 ) -> tuple[list[Listener], list[Listener]]:
     """Listeners for `binds`, those of `have` kept; returns (all, newly opened ones).
 
-    A ``?reuse_port`` bind gets one for each of `slots` workers. `named` are systemd's.
+    A ``?reuse_port`` bind gets one for each of `slots` workers, and keeps those it has: what
+    waits on a socket that is closed is lost. `named` are systemd's.
     Raises BindError with one line; nothing is left open then.
     """
     wanted = [
         (name, address, slot)
         for name, addresses in binds.items() for address in addresses
-        for slot in (range(1, slots + 1) if address.reuse_port else (0,))
+        for slot in _slots(address, slots, have)
     ]
     kept: dict[Wanted, Listener] = {}
     renamed: dict[Wanted, Listener] = {}
@@ -86,6 +87,14 @@ def open_binds(
     for (_, address, _), listener in zip(wanted, everything, strict=True):
         listener.address = address
     return everything, opened
+
+
+def _slots(address: Address, slots: int, have: Iterable[Listener]) -> range:
+    """The slots that one bind has sockets for; 0 is that of a shared one."""
+    if not address.reuse_port:
+        return range(1)
+    held = [listener.slot for listener in have if listener.address.place == address.place]
+    return range(1, max(slots, *held, 1) + 1)
 
 
 def discard(gone: Iterable[Listener], kept: Iterable[Listener]) -> None:

@@ -45,7 +45,8 @@ from apihour.private import set_process_title
 from apihour.probe import Probe
 from apihour.runtime import Runtime
 from apihour.scoreboard import Fleet, Scoreboard
-from apihour.worker import HostWorker
+from apihour.signals import fork_blocked
+from apihour.worker import BLOCKED, HostWorker
 
 if TYPE_CHECKING:
     from apihour.arbiter import HostArbiter
@@ -71,15 +72,18 @@ class TemplateProbe(Probe):
 
         def in_child() -> None:
             arbiter.shed()
+            _end_with(arbiter.pid)
+            for listener in arbiter.LISTENERS:
+                listener.close()  # an import that outlives the arbiter must not hold them
             ours.close()
             _forget_environment(arbiter)
 
-        def examine() -> dict[str, list[str]]:
+        def examine() -> dict[str, list[str]] | None:
             def configured() -> None:
                 if yields and not arbiter.app.cfg.template:
                     yield_for_good()
 
-            binds: dict[str, list[str]] = arbiter.app.examine(configured)
+            binds: dict[str, list[str]] | None = arbiter.app.examine(configured)
             if arbiter.app.cfg.template:
                 _refuse_elsewhere()
                 theirs.send(json.dumps({"threads": threading.active_count()}).encode())
@@ -346,6 +350,14 @@ class Templates:
 # The template's own side
 
 
+def _end_with(arbiter: int) -> None:
+    """End with the arbiter of that pid, whatever is being done then."""
+    if sys.platform == "linux":
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != arbiter:
+            os._exit(1)
+
+
 def _refuse_elsewhere() -> None:
     if sys.platform != "linux":
         raise ConfigurationError(
@@ -365,11 +377,8 @@ def _forget_environment(arbiter: HostArbiter) -> None:
 
 def _serve(arbiter: HostArbiter, line: socket.socket) -> None:
     """Life of the template: fork on request until the arbiter closes the line."""
-    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     for sig in _TERMINAL:
         signal.signal(sig, signal.SIG_IGN)  # a Ctrl-C is the arbiter's to obey
-    for listener in arbiter.LISTENERS:
-        listener.close()  # those of the generation before
     arbiter.cfg = arbiter.app.cfg
     arbiter.log.setup(arbiter.cfg)
     set_process_title(f"template {arbiter.cfg.proc_name}")
@@ -416,7 +425,7 @@ def _fork_twice(run: Callable[[], None]) -> int:
     """Run in a grandchild that is its own parent's no more; its pid, or minus the errno."""
     reading, writing = os.pipe()
     try:
-        middle = os.fork()
+        middle = fork_blocked(BLOCKED)
     except OSError as error:
         os.close(reading)
         os.close(writing)

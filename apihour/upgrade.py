@@ -28,6 +28,7 @@ from apihour.blame import blame
 from apihour.channel import Channel
 from apihour.errors import HookError
 from apihour.listeners import Listener
+from apihour.signals import ORDERS, blocked
 
 if TYPE_CHECKING:
     from apihour.arbiter import HostArbiter
@@ -70,13 +71,14 @@ class Upgrade:
         environment = {**arbiter.cfg.env_orig, VARIABLE: json.dumps(facts)}
         for key in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):
             environment.pop(key, None)
-        self._process = subprocess.Popen(
-            # As it was started: after ``-m apihour`` argv alone would put this package's own
-            # directory on the path of imports.
-            [sys.executable, *sys.orig_argv[1:]], env=environment,
-            cwd=arbiter.app.directory,
-            pass_fds=[theirs.fileno(), *(listener.fileno() for listener in listeners)],
-        )
+        with blocked(ORDERS):  # it lets them through when it can obey them
+            self._process = subprocess.Popen(
+                # As it was started: after ``-m apihour`` argv alone would put this package's
+                # own directory on the path of imports.
+                [sys.executable, *sys.orig_argv[1:]], env=environment,
+                cwd=arbiter.app.directory,
+                pass_fds=[theirs.fileno(), *(listener.fileno() for listener in listeners)],
+            )
         theirs.close()
 
     @property

@@ -37,11 +37,13 @@ from apihour.hooks import call_class, call_hook, hook_title, make_loop, see_hook
 from apihour.listeners import Listener
 from apihour.log import lost_lines
 from apihour.plugins import Registry, ServerContext
+from apihour.prctl import PR_SET_PDEATHSIG, prctl
 from apihour.private import set_process_title
 from apihour.runtime import Runtime
 from apihour.sampler import CpuSampler
 from apihour.scoreboard import Fleet, Row, Scoreboard, State
 from apihour.serving import AncestorServer, Serving
+from apihour.signals import ORDERS, STOPS, handle_in_loop, ignore, let_through
 from apihour.targets import load_target
 from apihour.tls import Terminator
 from apihour.tls import prepare as prepare_tls
@@ -52,11 +54,12 @@ if TYPE_CHECKING:
 __all__ = ["BEAT", "BLOCKED", "BOOT_FAILED", "HostWorker"]
 
 BEAT = 0.25  # seconds between two heartbeats; lag shorter than this is still measured
-BLOCKED = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
+BLOCKED = {*STOPS, signal.SIGUSR1}
 """Signals that wait from the fork on until the worker can obey them."""
 BOOT_FAILED = 3  # exit status of a worker that never became ready
 _CANCEL = 2.0  # seconds a hook past the boot timeout has to end once it is cancelled
 _HEED = 0.5  # seconds a goodbye has to end once its drain is over
+_ORPHAN_BIND = 0.5  # seconds that answers to datagrams may take once the arbiter is gone
 _FOREIGN_AGE = 1.0  # seconds without a heartbeat after which a worker does not count for balance
 
 
@@ -117,6 +120,7 @@ class HostWorker(Worker):  # type: ignore[misc]
         self.exit_code = 0
         self._quick = False
         self._told_early = False
+        self._orphaned = False
         self._beat_due = 0.0
 
     # -- process ---------------------------------------------------------------------------
@@ -144,6 +148,11 @@ class HostWorker(Worker):  # type: ignore[misc]
         self._reset_signals()
         self.sampler.install()
         self._name_in_log()
+        if sys.platform == "linux":
+            # Until it serves it holds nothing but the binds, which a new daemon wants.
+            prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+            if os.getppid() != self.ppid:
+                sys.exit(0)
         self._agent: Any = None
         try:
             self._agent = self._make_agent()
@@ -167,14 +176,18 @@ class HostWorker(Worker):  # type: ignore[misc]
 
     def _reset_signals(self) -> None:
         signal.set_wakeup_fd(-1)
-        for sig in {*self.SIGNALS, signal.SIGTTIN, signal.SIGTTOU} - BLOCKED:
-            signal.signal(sig, signal.SIG_IGN)  # which drops those that wait
+        ignore(set(ORDERS) - BLOCKED)
+        signal.signal(signal.SIGUSR1, self._reopen)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.signal(signal.SIGABRT, self.handle_abort)
         signal.signal(signal.SIGTERM, self._exit_now)
         signal.signal(signal.SIGINT, self._exit_now)
         signal.signal(signal.SIGQUIT, self._exit_now)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, BLOCKED)
+        let_through(BLOCKED)
+
+    def _reopen(self, sig: int, frame: Any) -> None:
+        """The logs were rotated while there is no loop yet."""
+        self.log.reopen_files()
 
     def _exit_now(self, sig: int, frame: Any) -> None:
         """A signal while there is no loop yet: nothing is held, so leave."""
@@ -214,7 +227,7 @@ class HostWorker(Worker):  # type: ignore[misc]
             self._crashes.install_in_loop(self.loop)
             if self.cfg.debug:
                 self.loop.set_debug(True)
-            for sig in BLOCKED:
+            for sig in STOPS:
                 signal.signal(sig, self._exit_soon)
             self.loop.run_until_complete(self._live(container_class, config))
         finally:  # also when a signal ends it before the loop runs
@@ -324,6 +337,8 @@ class HostWorker(Worker):  # type: ignore[misc]
             self._agent.listen()
         # An application's dictConfig() silences the loggers it does not name.
         self.log.error_log.disabled = self.log.access_log.disabled = False
+        if sys.platform == "linux":
+            prctl(PR_SET_PDEATHSIG, 0)
         # The arbiter minds heartbeats from now on, and an import may have taken long.
         self.beat = self.row.heartbeat = time.monotonic()
         self.row.accepting = 1.0
@@ -439,7 +454,7 @@ class HostWorker(Worker):  # type: ignore[misc]
         loop.add_signal_handler(signal.SIGTERM, self._retiring.set)
         loop.add_signal_handler(signal.SIGINT, self._quit)
         loop.add_signal_handler(signal.SIGQUIT, self._quit)
-        loop.add_signal_handler(signal.SIGUSR1, self.log.reopen_files)
+        handle_in_loop(loop, signal.SIGUSR1, self.log.reopen_files)
         loop.add_reader(self.channel.fileno(), self._on_channel)
 
     def _on_channel(self) -> None:
@@ -448,6 +463,7 @@ class HostWorker(Worker):  # type: ignore[misc]
             self.loop.remove_reader(self.channel.fileno())
             if not self._retiring.is_set():
                 self.log.warning("Worker %s: the arbiter is gone, retiring", self.name)
+            self._orphaned = True
             self._retiring.set()
             return
         for message in messages:
@@ -521,6 +537,9 @@ class HostWorker(Worker):  # type: ignore[misc]
             )
 
     async def _drain(self, serving: Serving, deadline: float) -> None:
+        if self._orphaned and serving.is_datagram:
+            # Until it is closed nobody else can bind the address, and a new daemon waits.
+            deadline = min(deadline, self.loop.time() + _ORPHAN_BIND)
         try:
             await serving.drain(deadline)
         except Exception:

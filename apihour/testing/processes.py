@@ -31,14 +31,21 @@ def processes_of(session: int, setting: str) -> set[int]:
             try:
                 fields = Path(f"/proc/{entry}/stat").read_text(errors="replace")
                 state, _, _, sid = fields.rpartition(")")[2].split()[:4]
-                environment = Path(f"/proc/{entry}/environ").read_bytes()
             except OSError:
-                continue  # gone meanwhile, or somebody else's
+                continue  # gone meanwhile
             if state not in _ENDED and (
-                int(sid) == session or wanted in environment.split(b"\0")
+                int(sid) == session or wanted in _environment(entry).split(b"\0")
             ):
                 found.add(int(entry))
     return found
+
+
+def _environment(pid: str) -> bytes:
+    """What a process was exec'd with; nothing of one that ends, or is somebody else's."""
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return b""
 
 
 def end_processes(pids: Iterable[int], patience: float = 5.0) -> None:

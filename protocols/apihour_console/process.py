@@ -28,6 +28,7 @@ from typing import Any
 from apihour.bans import Bans
 from apihour.errors import ConfigurationError
 from apihour.runtime import Runtime
+from apihour.signals import ORDERS, handle_in_loop, ignore, let_through
 from apihour.version import __version__
 from apihour_console.audit import AuditLog
 from apihour_console.calls import Identity
@@ -121,11 +122,9 @@ class Console:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._leaving.set)
-        loop.add_signal_handler(signal.SIGUSR1, self.log.reopen)
-        # The arbiter blocks it for the start, during which it would end this process.
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR1])
-        for number in (signal.SIGHUP, signal.SIGUSR2):  # a terminal that closes is the arbiter's
-            signal.signal(number, signal.SIG_IGN)
+        ignore(set(ORDERS) - {signal.SIGUSR1})  # those are the arbiter's to obey
+        handle_in_loop(loop, signal.SIGUSR1, self.log.reopen)
+        let_through(ORDERS)  # blocked for the start, during which they would end this process
         fleet = Fleet(self.runtime, self.logger, self._disks())
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(fleet.close)

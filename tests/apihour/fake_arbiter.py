@@ -56,6 +56,7 @@ class FakeApp:
 
     def __init__(self) -> None:
         self.word = "old"
+        self.bind_levels: list[list[str]] = []
 
     def state(self) -> Any:
         return FakeState(self.word)

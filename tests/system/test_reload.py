@@ -470,3 +470,50 @@ def test_a_release_is_switched_by_a_link_and_the_old_one_removed(apihour_daemon,
     current.unlink()
     assert f"{str(current)!r}, where apihour was started" in daemon.reload().error
     assert get(daemon)["version"] == "3"
+
+
+LOST = """
+from house import Container as House
+
+
+class Container(House):
+    binds = {}
+"""
+
+
+@pytest.mark.parametrize("source", ["file", "environment of the file"])
+def test_a_reload_that_has_lost_its_binds_is_refused(apihour_daemon, app, source):
+    deploy(app, None, "lost.py", LOST)
+    port = free_port()
+    names = "echo=127.0.0.1:0", "polite=127.0.0.1:0", "udp=udp://127.0.0.1:0"
+    options = configure(app, f"http=127.0.0.1:{port}", *names)
+    daemon = apihour_daemon("lost:Container", *options, cwd=app, workers=None)
+    daemon.wait_ready(2)
+    if source == "file":
+        (app / "conf.py").write_text("workers = 2\n")
+    else:
+        configure(app)
+    outcome = daemon.reload()
+    assert not outcome.ok
+    assert f"no binds are left: neither the container nor the configuration has any, and the " \
+           f"daemon serves http=127.0.0.1:{port}" in outcome.error
+    assert "\n" not in outcome.error
+    assert get(daemon)["version"]
+    configure(app, f"http=127.0.0.1:{port}", *names)
+    assert daemon.reload().ok
+
+
+def test_a_reload_logs_what_it_opens_and_closes_and_two_in_a_row_do(apihour_daemon, app):
+    first, second = free_port(), free_port()
+    options = configure(app, f"http=127.0.0.1:{first}")
+    daemon = apihour_daemon("house:Container", *options, cwd=app, workers=None)
+    daemon.wait_ready(2)
+    for before, after in ((first, second), (second, first)):
+        since = len(daemon.lines)
+        configure(app, f"http=127.0.0.1:{after}")
+        assert daemon.reload().ok
+        daemon.wait_log(rf"No longer listening at: http=127\.0\.0\.1:{before}$", since=since)
+        daemon.wait_log(rf"\] Listening at: http=127\.0\.0\.1:{after}$", since=since)
+        told = [line for line in daemon.lines[since:] if "istening at" in line]
+        assert len(told) == 2  # those that stay are not said again
+        assert get(f"127.0.0.1:{after}")["version"]

@@ -287,3 +287,29 @@ def test_number_of_workers_follows_the_load_up_and_down(apihour_daemon, app):
             load.wait_answers(20)
     assert not kept.report.lost + short.report.lost + spin.report.lost, (kept.report, short.report)
     daemon.wait_log("3 workers wanted, 2 before")
+
+
+SLOW_SECOND = '''
+import asyncio, os, apihour
+from house import Container as House
+
+
+class Container(House):
+    async def start(self):
+        try:
+            os.open("second", os.O_CREAT | os.O_EXCL)
+        except FileExistsError:
+            await asyncio.sleep(2)
+'''
+
+
+@pytest.mark.parametrize("options", [(), ("--template",)], ids=["plain", "template"])
+def test_a_first_worker_killed_while_another_serves_is_replaced(apihour_daemon, app, options):
+    (app / "slowly.py").write_text(SLOW_SECOND)
+    daemon = apihour_daemon("slowly:Container", *options, cwd=app, wait=False)
+    daemon.wait(lambda: len(daemon.workers("serving")) == 1, "the first worker")
+    starting = daemon.wait(lambda: daemon.workers("starting"), "the second")
+    daemon.kill(starting[0])
+    daemon.wait_log("could not start.*killed by SIGKILL.*next try")
+    daemon.wait_ready(2)
+    assert daemon.terminate() == 0

@@ -6,7 +6,7 @@ Each module holds one catalogue; a command is one typed function in it (see
 
 from __future__ import annotations
 
-from apihour.commands import process, profile, python, serving, tasks
+from apihour.commands import process, profile, python, routes, serving, tasks
 from apihour.ops import Catalogue
 
 __all__ = ["built_in"]
@@ -15,6 +15,6 @@ __all__ = ["built_in"]
 def built_in() -> Catalogue:
     """A new catalogue of everything that every worker can do."""
     catalogue = Catalogue()
-    for module in (serving, tasks, profile, process, python):
+    for module in (serving, tasks, routes, profile, process, python):
         catalogue.update(module.commands)
     return catalogue

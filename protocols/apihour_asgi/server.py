@@ -97,6 +97,11 @@ class ASGIServer:
         """
         await self._http.stop()
 
+    async def measure(self, seconds: float) -> list[dict[str, Any]]:
+        """Measure each route for `seconds`, as the server of HTTP does."""
+        found: list[dict[str, Any]] = await self._http.measure(seconds)
+        return found
+
     def statistics(self) -> Mapping[str, Any]:
         """Those of the server of HTTP, and ``tasks``: calls of the application under way."""
         return {**self._http.statistics(), "tasks": len(self._host.tasks)}

@@ -287,7 +287,10 @@ class Lane(Intake):
         # A handler that never waits is done before this returns (3.12): whoever started it
         # goes on with what comes next.
         self.starting = True
-        _task(exchange.hosted.serve(exchange), loop=self.loop, name="http")
+        serving = exchange.hosted.serve(exchange)
+        if self.server.meter is not None:
+            serving = self.server.meter.hosted(exchange, serving)
+        _task(serving, loop=self.loop, name="http")
         self.starting = False
 
     def hosted_done(self, exchange: Any, status: int, size: int) -> None:
@@ -296,6 +299,8 @@ class Lane(Intake):
         server = self.server
         seconds = now - exchange.arrived
         server.counters.answered(status, seconds)
+        if server.meter is not None and self.detour != UPGRADED:
+            server.meter.hosted_done(exchange, status, seconds)
         if seconds > server.slow and self.detour != UPGRADED:
             method, target = exchange.named()
             server.counters.note_slow(method, target, seconds)

@@ -55,7 +55,8 @@ _ORDER = list(CONVERTERS)
 class Endpoint:
     """One declared endpoint: the function, its method and path, and how it runs."""
 
-    __slots__ = ("blocking", "call", "function", "inline", "method", "name", "options", "path")
+    __slots__ = ("blocking", "call", "function", "inline", "measured", "method", "name", "options",
+                 "path", "unmeasured")
 
     def __init__(
         self, method: str, path: str, function: Callable[..., Any], blocking: bool,
@@ -70,6 +71,8 @@ class Endpoint:
         self.path = path
         self.function = function
         self.call: Callable[[Any], Any] = function
+        self.measured = 0  # meters that look at it, and what it is called by without them
+        self.unmeasured: Callable[[Any], Any] = function
         self.blocking = blocking
         self.inline = not is_async and not blocking
         self.name = f"{function.__module__}.{getattr(function, '__qualname__', repr(function))}"

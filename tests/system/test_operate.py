@@ -6,6 +6,7 @@ import socket
 
 import pytest
 
+from apihour.testing import Load
 from tests.system.shell_support import house, needs_ssh
 from tests.system.support import echo
 
@@ -236,3 +237,26 @@ def test_a_restart_whose_code_does_not_start_leaves_the_old_worker(apihour_daemo
         assert "nothing_of_that_name" in done.stderr.splitlines()[0]
         assert "serves on" in done.stderr.splitlines()[0]
         assert {row["pid"] for row in found.rows("workers", "--filter", "state=serving")} == before
+
+
+# Routes.
+
+
+def test_routes_of_both_workers_while_two_operators_look(shell):
+    with Load("connection", shell.daemon.address("http"), connections=4, think=0.01) as load:
+        load.wait_answers(20)
+        both = [shell.start("routes", "-s", "2", "--json", role=role)
+                for role in ("observer", "admin")]
+        found = []
+        for process in both:
+            out, err = process.communicate(timeout=60)
+            assert process.returncode == 0, err
+            found.append(json.loads(out))
+    for rows in found:
+        [row] = [one for one in rows if one["route"] == "GET /"]
+        assert row["server"] == "http" and row["requests_s"] > 2
+        assert 0 < row["p50"] <= row["p99"] < 10 and row["errors_s"] == 0 and row["cpu"] > 0
+    done = shell.ssh("routes", "-s", "0")
+    assert done.returncode == 2 and "expected up to 600" in done.stderr
+    text = shell.ssh("routes", "-s", "0.2").stdout
+    assert "P99" in text or "no rows" in text or not text

@@ -1,0 +1,237 @@
+"""What each route takes, measured for a while because somebody asks.
+
+Rules:
+
+- Unasked it is not there: endpoints are called through a wrapper only while they are measured,
+  and the application's handlers cost one look at an attribute. A request of the direct lane
+  pays nothing before and after.
+- Several may measure at once, each for its own time; endpoints that two servers share too.
+- Latencies are counted in buckets five percent apart, so that workers can be added up.
+- CPU is the loop's thread's, step by step of a coroutine; a thread of the pool is not in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import math
+from collections import Counter
+from collections.abc import Coroutine, Iterable
+from dataclasses import dataclass, field
+from time import monotonic, thread_time
+from typing import TYPE_CHECKING, Any
+
+from apihour_http.activity import route_of
+from apihour_http.errors import HTTPError
+
+if TYPE_CHECKING:
+    from apihour_http.routes import Endpoint
+
+__all__ = ["GROWTH", "Meter", "Stepped"]
+
+GROWTH = math.log(1.05)
+_MOST = 500  # routes that one measure tells apart; applications have fewer
+_SHORTEST = 1e-6  # seconds; what is faster counts as that
+
+
+@dataclass
+class Figures:
+    """What one route has taken; `latency` counts by bucket, `cpu` in seconds."""
+
+    requests: int = 0
+    errors: int = 0
+    begun: int = 0
+    cpu: float = 0.0
+    latency: Counter[int] = field(default_factory=Counter)
+
+
+class Stepped(Coroutine[Any, Any, Any]):
+    """A coroutine that is driven as it was, and whose CPU time is added up.
+
+    It shows the frames of the one inside, so that whoever looks at tasks sees no difference.
+    """
+
+    __slots__ = ("_began", "_inner", "_spent")
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+        self._spent = 0.0
+        self._began: float | None = None
+
+    @property
+    def cpu(self) -> float:
+        """Seconds so far, the step that is running included."""
+        began = self._began
+        return self._spent + (thread_time() - began if began is not None else 0.0)
+
+    @property
+    def cr_frame(self) -> Any:
+        return self._inner.cr_frame
+
+    @property
+    def cr_await(self) -> Any:
+        return self._inner.cr_await
+
+    @property
+    def cr_code(self) -> Any:
+        return self._inner.cr_code
+
+    def _step(self, function: Any, *arguments: Any) -> Any:
+        self._began = thread_time()
+        try:
+            return function(*arguments)
+        finally:
+            self._spent += thread_time() - self._began
+            self._began = None
+
+    def send(self, value: Any) -> Any:
+        return self._step(self._inner.send, value)
+
+    def throw(self, *error: Any) -> Any:
+        return self._step(self._inner.throw, *error)
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def __await__(self) -> Any:
+        return self
+
+    def __iter__(self) -> Any:
+        return self
+
+    def __next__(self) -> Any:
+        return self.send(None)
+
+
+class Meter:
+    """Measures the routes of one server; `endpoints` are all that it calls."""
+
+    def __init__(self, server: Any, endpoints: Iterable[Endpoint]) -> None:
+        self._server = server
+        self._endpoints = list(endpoints)
+        self._measures: list[dict[str, Figures]] = []
+        self._hosted: dict[int, Stepped] = {}
+
+    async def measure(self, seconds: float) -> list[dict[str, Any]]:
+        """What each route takes in that time; see :meth:`HTTPServer.measure`."""
+        figures: dict[str, Figures] = {}
+        if not self._measures:
+            self._begin()
+        self._measures.append(figures)
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            self._measures = [one for one in self._measures if one is not figures]
+            if not self._measures:
+                self._end()
+        return [
+            {"route": route, "requests": one.requests, "errors": one.errors, "cpu": one.cpu,
+             "running": max(0, one.begun - one.requests), "latency": sorted(one.latency.items())}
+            for route, one in figures.items()
+        ]
+
+    def _begin(self) -> None:
+        self._server.meter = self
+        for endpoint in self._endpoints:
+            if endpoint.measured == 0:
+                endpoint.unmeasured = endpoint.call
+                endpoint.call = _measured(endpoint)
+            endpoint.measured += 1
+
+    def _end(self) -> None:
+        self._server.meter = None
+        self._hosted.clear()
+        for endpoint in self._endpoints:
+            endpoint.measured -= 1
+            if endpoint.measured == 0:
+                endpoint.call = endpoint.unmeasured
+
+    # what requests tell
+
+    def begun(self, route: str) -> None:
+        """A request has begun."""
+        for one in self._all(route):
+            one.begun += 1
+
+    def ended(self, route: str, seconds: float, cpu: float, status: int) -> None:
+        """A request has its answer, `seconds` after it came."""
+        bucket = round(math.log(max(seconds, _SHORTEST)) / GROWTH)
+        for one in self._all(route):
+            one.requests += 1
+            one.errors += status >= 500
+            one.cpu += cpu
+            one.latency[bucket] += 1
+
+    def _all(self, route: str) -> Iterable[Figures]:
+        for figures in self._measures:
+            known = figures.get(route)
+            if known is None:
+                name = route if len(figures) < _MOST else ""
+                known = figures.setdefault(name, Figures())
+            yield known
+
+    # the application's handlers
+
+    def hosted(self, exchange: Any, serving: Any) -> Any:
+        """The coroutine that serves an exchange of the application, measured."""
+        self._hosted[id(exchange)] = stepped = Stepped(serving)
+        return stepped
+
+    def hosted_done(self, exchange: Any, status: int, seconds: float) -> None:
+        """The application has answered; one whose begin was not seen has no CPU time."""
+        stepped = self._hosted.pop(id(exchange), None)
+        cpu = stepped.cpu if stepped is not None else 0.0
+        route = exchange.hosted.route()
+        self.begun(route)
+        self.ended(route, seconds, cpu, status)
+
+
+def _measured(endpoint: Endpoint) -> Any:
+    """The call of an endpoint, told to the meter of the server that a request came by."""
+    call, route = endpoint.call, route_of(endpoint)
+
+    if endpoint.inline:
+
+        @functools.wraps(call)
+        def inline(request: Any) -> Any:
+            meter = request.lane.server.meter
+            if meter is None:
+                return call(request)
+            meter.begun(route)
+            before, status = thread_time(), 500
+            try:
+                result = call(request)
+                status = _status_of(result)
+                return result
+            except HTTPError as error:
+                status = error.status
+                raise
+            finally:
+                meter.ended(route, monotonic() - request.arrived, thread_time() - before, status)
+
+        return inline
+
+    @functools.wraps(call)
+    async def later(request: Any) -> Any:
+        meter = request.lane.server.meter
+        if meter is None:
+            return await call(request)
+        meter.begun(route)
+        stepped, status = Stepped(call(request)), 500
+        try:
+            result = await stepped
+            status = _status_of(result)
+            return result
+        except HTTPError as error:
+            status = error.status
+            raise
+        finally:
+            meter.ended(route, monotonic() - request.arrived, stepped.cpu, status)
+
+    return later
+
+
+def _status_of(result: Any) -> int:
+    """The status of what an endpoint returns: data is answered with 200."""
+    status = getattr(result, "status", 200)
+    return status if isinstance(status, int) else 200

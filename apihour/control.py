@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from apihour.excerpt import DETAIL, LINE, excerpt
 from apihour.wire import FrameError, Framer, encode
 
 __all__ = ["Control", "Request"]
@@ -41,7 +42,8 @@ class Request:
 
     def fail(self, error: str, kind: str = "failed", detail: str = "") -> None:
         """Send one line saying why not."""
-        self.client.send({"id": self.id, "error": error, "kind": kind, "detail": detail})
+        self.client.send({"id": self.id, "error": excerpt(error, LINE), "kind": kind,
+                          "detail": excerpt(detail, DETAIL)})
 
 
 class _Client:

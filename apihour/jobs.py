@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from typing import Any, Protocol
 
+from apihour.excerpt import DETAIL, LINE, excerpt
 from apihour.ops import Command, CommandFailed, to_rows
 
 __all__ = ["Job", "LoopJob", "check_arguments", "failure", "place_arguments", "steps_of"]
@@ -173,7 +174,9 @@ def place_arguments(
 def failure(error: Exception) -> dict[str, Any]:
     """The reply that tells of an exception."""
     if isinstance(error, CommandFailed):
-        return {"error": str(error), "kind": error.kind, "detail": error.detail}
+        return {"error": excerpt(str(error), LINE), "kind": error.kind,
+                "detail": excerpt(error.detail, DETAIL)}
     line = str(error) or type(error).__name__
     detail = "".join(traceback.format_exception(error))
-    return {"error": f"{type(error).__name__}: {line}", "kind": "failed", "detail": detail[-65536:]}
+    return {"error": excerpt(f"{type(error).__name__}: {line}", LINE), "kind": "failed",
+            "detail": excerpt(detail, DETAIL)}

@@ -20,6 +20,7 @@ from typing import Any
 
 from apihour.blame import user_traceback
 from apihour.errors import ApihourError, one_line
+from apihour.excerpt import DETAIL, LINE, excerpt
 
 __all__ = ["Probe", "ProbeReport"]
 
@@ -109,8 +110,9 @@ def _report(
         message: dict[str, Any] = {"binds": examine()}
     except BaseException as error:
         message = {
-            "error": str(error) if isinstance(error, ApihourError) else one_line(repr(error)),
-            "detail": user_traceback(error),
+            "error": excerpt(
+                str(error) if isinstance(error, ApihourError) else one_line(repr(error)), LINE),
+            "detail": excerpt(user_traceback(error), DETAIL),
         }
     try:
         data = json.dumps(message).encode() + b"\n"

@@ -27,6 +27,7 @@ from apihour.addresses import parse_address
 from apihour.blame import blame
 from apihour.channel import Channel
 from apihour.errors import HookError
+from apihour.excerpt import DETAIL, LINE, excerpt
 from apihour.listeners import Listener
 from apihour.signals import ORDERS, blocked
 
@@ -188,7 +189,8 @@ class Inheritance:
     def fail(self, message: str, detail: str = "") -> None:
         """Tell the old arbiter why this one gives up."""
         if not self.is_done:
-            self._channel.send(event="failed", message=message, detail=detail)
+            self._channel.send(event="failed", message=excerpt(message, LINE),
+                               detail=excerpt(detail, DETAIL))
 
     def close(self) -> None:
         """In a child: the report is the arbiter's alone."""

@@ -33,6 +33,7 @@ from apihour.config import server_options
 from apihour.connections import ConnectionTable
 from apihour.crashes import CrashLog
 from apihour.errors import ApihourError, HookError, one_line
+from apihour.excerpt import DETAIL, LINE, excerpt
 from apihour.hooks import call_class, call_hook, hook_title, make_loop, see_hooks, takes_sockets
 from apihour.listeners import Listener
 from apihour.log import lost_lines
@@ -404,7 +405,8 @@ class HostWorker(Worker):  # type: ignore[misc]
         self.exit_code = BOOT_FAILED
         message = str(error) if isinstance(error, ApihourError) else one_line(repr(error))
         detail = detail or user_traceback(error)
-        self.channel.send(event="failed", message=message, detail=detail)
+        self.channel.send(
+            event="failed", message=excerpt(message, LINE), detail=excerpt(detail, DETAIL))
 
     # -- heartbeat and numbers -------------------------------------------------------------
 

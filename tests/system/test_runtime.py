@@ -270,3 +270,20 @@ def test_two_daemons_that_are_both_pid_1(contained):
     assert first in third and len(list((directory / f"apihour-{os.geteuid()}").iterdir())) == 2
     logs = "".join(path.read_text() for path in sorted(Path(contained.app).glob("log.*")))
     assert "Traceback" not in logs and "vanished" not in logs
+
+
+# -- what is long ------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("where", ["import", "start"])
+def test_megabytes_of_error_are_cut_and_ctl_tells_them(daemon, app, where):
+    fault = 'raise ImportError("x" * 5_000_000)'
+    text = APPLICATION + (f"\n{fault}\n" if where == "import" else
+                          f"    async def start(self):\n        {fault}\n")
+    (app / "stored.py").write_text(text)
+    result = ctl(daemon.directory, "reload", check=False)
+    assert result.returncode == 1
+    assert "characters left out" in result.stderr and "xxx" in result.stderr
+    assert len(result.stderr) < 60_000
+    assert "closed" not in result.stderr
+    assert len(daemon.log) < 200_000
+    assert len(workers(daemon)) == 2

@@ -7,7 +7,8 @@ Rules:
 - It imports no application code and outlives the arbiter that started it: told to go
   (SIGTERM) it stops accepting and ends with its last session. When no arbiter of the daemon
   is left it ends within ``graceful_timeout``, asked or not.
-- Whatever keeps the network shell off is one line in the log; the local socket still works.
+- Health comes first, then the local socket, then the network shell: whatever keeps that off,
+  also libraries of it that fail or hang, is one line in the log, and the others answer.
 """
 
 from __future__ import annotations
@@ -17,28 +18,23 @@ import contextlib
 import json
 import math
 import os
-import pwd
 import signal
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from apihour.bans import Bans
 from apihour.errors import ConfigurationError
 from apihour.runtime import Runtime
 from apihour.signals import ORDERS, handle_in_loop, ignore, let_through
-from apihour.version import __version__
 from apihour_console.audit import AuditLog
-from apihour_console.calls import Identity
 from apihour_console.fleet import Fleet
 from apihour_console.health import HealthServer
-from apihour_console.keys import KeyDirectory, Prepared, prepare
 from apihour_console.local import LocalServer
 from apihour_console.log import ConsoleLog
-from apihour_console.providers import audit_provider, sessions_provider
-from apihour_console.server import ServerSettings, ShellServer
+from apihour_console.network import NetworkShell
+from apihour_console.providers import audit_provider, no_sessions
 from apihour_ssh.limits import Limits
 
 __all__ = ["VARIABLE", "Console", "Settings", "main"]
@@ -111,9 +107,9 @@ class Console:
         self.logger = log.logger
         self.runtime = Runtime(settings.runtime)
         self._hold_runtime()
-        self.keys = KeyDirectory(settings.options.get("keys") or settings.keys)
-        state = settings.options.get("state")
-        self.state = Path(state) if state else self.keys.path
+        options = settings.options
+        self.keys = Path(options.get("keys") or settings.keys)
+        self.state = Path(options["state"]) if options.get("state") else self.keys
         self._leaving = asyncio.Event()
         self._deadline = math.inf
 
@@ -128,24 +124,28 @@ class Console:
         fleet = Fleet(self.runtime, self.logger, self._disks())
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(fleet.close)
-            await fleet.start()
-            ssh = self._start_ssh(fleet)
-            stack.push_async_callback(ssh.stop)
-            fleet.providers["sessions"] = sessions_provider(ssh)
-            fleet.providers["audit"] = audit_provider(ssh.audit)
-            local = LocalServer(self.runtime.console_socket, fleet, ssh.audit, self.logger)
-            await local.start()
-            stack.push_async_callback(local.stop)
-            if self.settings.health is not None:
+            if self.settings.health is not None:  # first of all: nothing else may keep it silent
                 health = HealthServer(fleet.census, fleet.meter, self.logger)
                 await health.start(_listener(int(self.settings.health["fd"])))
                 stack.push_async_callback(health.stop)
+            await fleet.start()
+            audit = AuditLog(
+                self.state / "audit.jsonl" if self.state.is_dir() else None, self.logger)
+            fleet.providers["audit"] = audit_provider(audit)
+            fleet.providers["sessions"] = no_sessions
+            local = LocalServer(self.runtime.console_socket, fleet, audit, self.logger)
+            await local.start()
+            stack.push_async_callback(local.stop)
+            shell = NetworkShell(self, fleet, audit, [
+                _listener(fd) for fd in self.settings.fds.get("ssh", ())])
+            stack.push_async_callback(shell.stop)
+            await shell.start()
             self._report_ready()
-            orphan = loop.create_task(self._watch_arbiters(ssh, local))
+            orphan = loop.create_task(self._watch_arbiters(shell, local))
             stack.callback(orphan.cancel)
             await self._leaving.wait()
             local.stop_accepting()
-            await ssh.drain(self._deadline, f"{self.settings.name}: this console is going")
+            await shell.drain(self._deadline, f"{self.settings.name}: this console is going")
 
     def _disks(self) -> dict[str, str]:
         """What is written to, by what for."""
@@ -153,66 +153,6 @@ class Console:
                  "audit log and keys": str(self.state),
                  "the runtime directory": str(self.runtime.path)}
         return {what: path for what, path in files.items() if path not in ("", "-")}
-
-    def _start_ssh(self, fleet: Fleet) -> ShellServer:
-        settings, options = self.settings, self.settings.options
-        shell = ServerSettings(
-            name=settings.name, greeting=self.greeting, history=self.state,
-            strict=bool(options.get("strict", settings.strict)),
-            login_timeout=float(options.get("login_timeout", 20.0)),
-            idle_timeout=float(options.get("idle_timeout", 1800.0)), limits=settings.limits(),
-        )
-        sockets = [_listener(fd) for fd in settings.fds.get("ssh", ())]
-        prepared = self._prepare(sockets)
-        audit_path = self.state / "audit.jsonl" if self.state.is_dir() else None
-        audit = AuditLog(audit_path, self.logger)
-        server = ShellServer(fleet, audit, self.keys, shell, self.logger)
-        bans = Bans(self.runtime.bans, self.logger)
-        server.is_banned, fleet.refused_bans = bans.refuses_now, lambda: bans.refused
-        if prepared.host_key is not None:
-            try:
-                server.configure(prepared.host_key, prepared.authorized)
-            except ValueError as error:  # whoever connects is refused: nobody else would
-                self.logger.error("shell: network shell off: %s", error)
-        for sock in sockets:
-            server.listen(sock)
-        if sockets:
-            server.watch()
-        return server
-
-    def _prepare(self, sockets: Sequence[socket.socket]) -> Prepared:
-        """Get the keys ready, and say what the operator must know."""
-        address = _address(sockets[0]) if sockets else ("127.0.0.1", 0)
-        prepared = prepare(
-            self.keys, terminal=self.settings.terminal and bool(sockets), host=address[0],
-            root=os.geteuid() == 0, home=self._home(), port=address[1],
-        ) if sockets or not self.keys.authorized.exists() else Prepared()
-        for note in prepared.notes:
-            self.logger.info("shell: %s", note)
-        if prepared.off:
-            self.logger.warning("shell: %s", prepared.off)
-        for sock in sockets if prepared.host_key is not None else ():
-            host, port = _address(sock)
-            keys = len(prepared.authorized.keys)
-            self.logger.info("shell: ssh admin@%s -p %d (%d key%s)", host, port, keys,
-                             "" if keys == 1 else "s")
-        return prepared
-
-    def _home(self) -> Path | None:
-        given = self.settings.options.get("home")
-        if given:
-            return Path(given)
-        try:
-            return Path(pwd.getpwuid(os.geteuid()).pw_dir)
-        except KeyError:
-            return None
-
-    def greeting(self, identity: Identity) -> str:
-        """The first line of an interactive session."""
-        return (
-            f"{self.settings.name}, apihour {__version__}: {identity.name} is {identity.role}; "
-            "help lists the commands, Ctrl-D leaves"
-        )
 
     def _report_ready(self) -> None:
         descriptor = self.settings.ready_fd
@@ -228,7 +168,7 @@ class Console:
             with contextlib.suppress(OSError):  # it has vanished in this moment
                 self.runtime.join()
 
-    async def _watch_arbiters(self, ssh: ShellServer, local: LocalServer) -> None:
+    async def _watch_arbiters(self, shell: NetworkShell, local: LocalServer) -> None:
         """End when no arbiter of this daemon is left: nobody else would end this process."""
         looks = 0
         while looks < _MOST_LOOKS:
@@ -244,7 +184,7 @@ class Console:
         self.logger.info("console: no arbiter is left, ending")
         self._deadline = self.settings.graceful_timeout
         if self._leaving.is_set():  # an old console that waits for its last session
-            ssh.end_after(self._deadline)
+            shell.end_after(self._deadline)
         self._leaving.set()
 
 
@@ -255,15 +195,6 @@ def _listener(descriptor: int) -> socket.socket:
     except OSError as error:
         raise ConfigurationError(f"{VARIABLE}: socket {descriptor}: {error.strerror}") from error
     return sock
-
-
-def _address(sock: socket.socket) -> tuple[str, int]:
-    """What a client on this machine connects to."""
-    address = sock.getsockname()
-    if not isinstance(address, tuple):
-        return str(address), 0
-    host = str(address[0])
-    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), int(address[1])
 
 
 def main() -> int:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from apihour_console.server import ShellServer
     from apihour_console.session import Session
 
-__all__ = ["SessionRow", "audit_provider", "sessions_provider"]
+__all__ = ["SessionRow", "audit_provider", "no_sessions", "sessions_provider"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,14 @@ def sessions_provider(server: ShellServer) -> Callable[[ConsoleContext], list[Se
         raise CommandFailed(f"session {number}: there is none of that id; there is {known}")
 
     return sessions
+
+
+def no_sessions(context: ConsoleContext) -> list[SessionRow]:
+    """The command ``sessions`` while the network shell is off."""
+    number = context.call.arguments.get("kick")
+    if number is not None:
+        raise CommandFailed(f"session {number}: there is none, the network shell is off")
+    return []
 
 
 def _session_row(one: Session) -> SessionRow:

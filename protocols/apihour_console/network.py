@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import importlib
 import socket
+import tempfile
 import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -63,7 +64,7 @@ class NetworkShell:
         said, failures = "", 0
         while True:
             try:
-                front = await load(self._module)
+                front = await load(self._module, str(self._console.runtime.path))
                 self._server = front.start(self._console, self._fleet, self._audit, self._sockets)
                 return
             except Exception as error:
@@ -102,10 +103,19 @@ class NetworkShell:
                 await self._starting
 
 
-async def load(name: str) -> Any:
+def _import(name: str, temporary: str) -> Any:
+    try:
+        tempfile.gettempdir()
+    except OSError:  # a read-only system: libraries that ask for one need no more than a name
+        tempfile.tempdir = temporary
+    return importlib.import_module(name)
+
+
+async def load(name: str, temporary: str) -> Any:
     """Import a module in a thread of its own, which holds up the end of the process in nothing.
 
-    Raises what the import raises.
+    `temporary`: the directory for temporary files where there is no other. Raises what the
+    import raises.
     """
     loop = asyncio.get_running_loop()
     done: asyncio.Future[Any] = loop.create_future()
@@ -121,7 +131,7 @@ async def load(name: str) -> Any:
     def work() -> None:
         module, error = None, None
         try:
-            module = importlib.import_module(name)
+            module = _import(name, temporary)
         except BaseException as raised:  # handed over, whatever it is
             error = raised if isinstance(raised, Exception) else RuntimeError(repr(raised))
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more

@@ -282,7 +282,7 @@ def test_megabytes_of_error_are_cut_and_ctl_tells_them(daemon, app, where):
     (app / "stored.py").write_text(text)
     result = ctl(daemon.directory, "reload", check=False)
     assert result.returncode == 1
-    assert "characters left out" in result.stderr and "xxx" in result.stderr
+    assert "xxx" in result.stderr and ("left out" in result.stderr or "…" in result.stderr)
     assert len(result.stderr) < 60_000
     assert "closed" not in result.stderr
     assert len(daemon.log) < 200_000

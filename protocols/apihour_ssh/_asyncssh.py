@@ -15,6 +15,7 @@ default executor at each login, where a busy one delayed logins by seconds;
 ``_authorized_client_keys``, ``_peer_addr``, ``_peer_port`` (set: keys read again, the true
 peer behind a PROXY header); ``_channels``, ``_username`` (read: is anything open, by whom);
 ``remove_channel``, overridden to see the last session end;
+``_process_eow_at_openssh_dot_com_request`` of a channel (handlers are found by such names);
 ``_send_disconnect``, ``_force_close`` (the documented ``disconnect`` closes the channels first,
 and OpenSSH's client then leaves before it reads the reason); ``get_kex_algs`` of
 ``asyncssh.kex`` (what this build can do); ``process_packet`` of a channel (idleness).
@@ -24,11 +25,12 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import functools
 import logging
 import sys
 import time
 import weakref
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import asyncssh
 from asyncssh.kex import get_kex_algs
@@ -163,6 +165,8 @@ class HostedConnection(asyncssh.SSHServerConnection):
         self.parting.opened(time.monotonic(), was_empty)
         self.sessions_opened += 1
         self.server_channels.add(channel)
+        cast(Any, channel)._process_eow_at_openssh_dot_com_request = functools.partial(
+            _reader_left, channel)
         if self.host.draining:
             self.late.add(channel)
         self._state("session")
@@ -233,6 +237,17 @@ class HostedConnection(asyncssh.SSHServerConnection):
     def _state(self, word: str) -> None:
         if self.row is not None:
             self.row.state = word
+
+
+def _reader_left(channel: Any, packet: Any) -> bool:
+    """OpenSSH's ``eow@openssh.com`` (PROTOCOL, 2.1): the client's own reader has gone.
+
+    What the session writes from now on raises BrokenPipeError, as it would in a shell's pipe;
+    without it ``ssh host command | head`` waits for the end of a command that has none.
+    """
+    packet.check_end()
+    channel.write_eof()
+    return True
 
 
 def available_kex(names: tuple[str, ...]) -> tuple[str, ...]:

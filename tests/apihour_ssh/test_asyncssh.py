@@ -54,6 +54,12 @@ def test_a_channel_hands_its_packets_to_process_packet():
     assert ".process_packet(" in inspect.getsource(asyncssh.connection)
 
 
+def test_a_channel_finds_the_handler_of_a_request_by_its_name():
+    name = "_process_keepalive_at_openssh_dot_com_request"
+    assert callable(getattr(asyncssh.SSHServerChannel, name))
+    assert not hasattr(asyncssh.SSHServerChannel, name.replace("keepalive", "eow"))
+
+
 def test_algorithms():
     assert isinstance(get_kex_algs()[0], bytes)
     assert available_kex(STRICT.kex) == STRICT.kex

@@ -10,6 +10,12 @@ from apihour_ssh import Limits, SSHServer
 class Container(apihour.Container):
     binds = {"ssh": "127.0.0.1:0"}
 
+    @classmethod
+    def make_event_loop(cls, config):
+        if os.environ.get("COMMANDS_LOOP") == "asyncio":
+            return asyncio.new_event_loop()
+        return super().make_event_loop(config)
+
     def make_servers(self):
         keys = self.worker.cfg.keys
         return {"ssh": SSHServer(

@@ -9,11 +9,12 @@ Rules:
 
 from __future__ import annotations
 
+import itertools
 import shlex
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
-from apihour.ops import GLOBAL_OPTIONS, Catalogue, Command, Parameter, Role
+from apihour.ops import GLOBAL_OPTIONS, Catalogue, Column, Command, Parameter, Role
 
 __all__ = ["Candidate", "complete"]
 
@@ -72,9 +73,10 @@ async def _choices(
         if position == "sort":
             sign = "-" * word.startswith("-")
             about = "" if sign else "from the smallest; -COL from the largest"
-            return [(sign + column.name, about) for column in command.columns]
+            return [(sign + column.name, about) for column in _sortable(command, words)]
         if position == "filter":
-            return [(f"{column.name}=", "") for column in command.columns]
+            chosen = catalogue.get(command.selects) if command.selects else None
+            return [(f"{column.name}=", "") for column in (chosen or command).columns]
         return []
     if word.startswith("-") or position is None:
         return _options(command)
@@ -111,6 +113,13 @@ def _position(command: Command, words: list[str]) -> Parameter | str | list[str]
 def _may_be_left_out(remaining: list[Parameter]) -> bool:
     """Whether a command inside the command may stand where its parameter could: watch conns."""
     return len(remaining) > 1 and not remaining[0].required and remaining[1].variadic
+
+
+def _sortable(command: Command, words: list[str]) -> tuple[Column, ...]:
+    """The columns of what is typed so far: of the groups, after ``--by``."""
+    typed = " ".join(words).replace("=", " ").split()
+    by = dict(itertools.pairwise(typed)).get("--by", "")
+    return command.columns_for({"by": by})
 
 
 def _options(command: Command) -> list[tuple[str, str]]:

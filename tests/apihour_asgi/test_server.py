@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+from types import SimpleNamespace
 
 import pytest
 import websockets
@@ -127,6 +128,27 @@ async def test_lifespan_requests_and_statistics(way, parser):
             assert row.requests == 3
         client.writer.close()
     assert events == ["startup", "shutdown"]
+
+
+async def test_routes_are_measured_by_what_the_framework_says(way, parser):
+    async def app(scope, receive, send):
+        if scope["type"] != "http":
+            return
+        if scope["path"] != "/nowhere":
+            scope["route"] = SimpleNamespace(path="/users/{id}")  # as FastAPI does
+        await send({"type": "http.response.start", "status": 500, "headers": []})
+        await send({"type": "http.response.body", "body": b"x"})
+
+    async with serve(ASGIServer(app, parser=parser, lifespan="off"), way) as serving:
+        measuring = asyncio.ensure_future(serving.server.measure(2.0))
+        await asyncio.sleep(0)
+        client = await Client.connect(serving.port)
+        for path in ("/users/1", "/users/2", "/nowhere"):
+            await client.get(path)
+        client.writer.close()
+        rows = {row["route"]: row for row in await measuring}
+        assert (rows["GET /users/{id}"]["requests"], rows["GET /users/{id}"]["errors"]) == (2, 2)
+        assert rows[""]["requests"] == 1 and rows["GET /users/{id}"]["cpu"] > 0
 
 
 async def test_responses_are_counted_by_class(way, parser):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from apihour.ops import Role
+from apihour.ops import Catalogue, Role
+from apihour_console import operations
 from apihour_console.completion import complete
 from tests.apihour_console.support import FakeFleet
 
@@ -44,3 +45,17 @@ async def test_what_is_replaced_is_the_last_word() -> None:
     fleet = FakeFleet()
     found = [one async for one in complete("stack 2.", fleet.catalogue, Role.ADMIN, fleet.values)]
     assert [(one.text, one.replaces) for one in found] == [("2.1", 2)]
+
+
+async def test_columns_are_those_of_what_is_chosen_and_of_groups() -> None:
+    catalogue = Catalogue()
+    catalogue.update(operations.commands)
+
+    async def offered(line: str) -> list[str]:
+        return [one.text async for one in complete(line, catalogue, Role.ADMIN, FakeFleet().values)]
+
+    assert await offered("kick --filter pe") == ["peer="]
+    assert await offered("cancel --filter whe") == ["where="]
+    assert await offered("conns --by ") == ["peer", "route", "server", "state", "worker"]
+    assert await offered("conns --by peer --sort co") == ["count"]
+    assert await offered("conns --sort co") == []

@@ -18,6 +18,7 @@ from apihour.ops import Catalogue
 from apihour.plugins import Registry, is_shell
 from apihour.rehearsal import busy_places, see_files
 from apihour.serving import examine, refuse_lost_tls
+from apihour.single import see_singles
 from apihour.sockets import DEFAULT_CONSOLE, may_open_shell, see_keys, wanted_extras
 from apihour.targets import load_target
 from apihour.values import WorkerCount
@@ -71,6 +72,8 @@ async def _describe(
     registry = Registry.from_entry_points()
     matched = match_servers(made, list(binds))
     known = [name for name, _, _ in matched]
+    see_singles(container, {
+        name: [address for bind in names for address in binds[bind]] for name, _, names in matched})
     lines, has_shell = [f"{app.target}: {_count(app.cfg.worker_count)}"], False
     for name, served, names in matched:
         addresses = [address for bind in names for address in binds[bind]]

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -41,6 +41,17 @@ class Container:
 
     None: it serves nothing, and works in :meth:`start` or in jobs.
     """
+
+    single: Collection[str] = frozenset()
+    """Servers, and async methods, that run in one worker of the daemon at a time.
+
+    Another worker goes on with them when that one dies or retires: with a server once nothing
+    more is accepted here, while its connections may still be open, with a method once it has
+    ended. A method is called when its worker serves, and cancelled when it retires.
+    """
+
+    exclusive: Collection[str] = frozenset()
+    """The same, but a server goes on elsewhere only when its last connection here is gone."""
 
     def __init__(
         self, config: dict[str, Any] | None = None, worker: Any = None,

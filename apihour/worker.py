@@ -18,6 +18,7 @@ import sys
 import time
 import traceback
 from collections.abc import Awaitable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from gunicorn import util
@@ -45,6 +46,7 @@ from apihour.sampler import CpuSampler
 from apihour.scoreboard import Fleet, Row, Scoreboard, State
 from apihour.serving import AncestorServer, Serving
 from apihour.signals import ORDERS, STOPS, handle_in_loop, ignore, let_through
+from apihour.single import Singles, see_singles
 from apihour.targets import load_target
 from apihour.tls import Terminator
 from apihour.tls import prepare as prepare_tls
@@ -122,6 +124,7 @@ class HostWorker(Worker):  # type: ignore[misc]
         self._quick = False
         self._told_early = False
         self._orphaned = False
+        self._once: dict[str, bool] = {}
         self._beat_due = 0.0
 
     # -- process ---------------------------------------------------------------------------
@@ -317,22 +320,20 @@ class HostWorker(Worker):  # type: ignore[misc]
         if takes_sockets(self.container):
             await self._call("start")
             await self._start_ancestor()
+            self._see_singles({})
         else:
             self._adopt(await self._call("make_servers"))
+            self._see_singles(self.servers)
             await self._call("start")
-            for serving in self._own_servers():
-                self._begin(f"server {serving.name!r} ({serving.protocol}): its start")
-                await serving.start(self._context(serving.name))
+            for serving in self._common_servers():
+                await self._start_server(serving)
         self._begin("hook post_worker_init")
         self.cfg.post_worker_init(self)
         self._balance = Balance(self.row, self._neighbours)
         self._balance.refresh()
-        for serving in self._own_servers():
+        for serving in self._common_servers():
             self._begin(f"server {serving.name!r} ({serving.protocol}): its accepting")
-            await serving.accept(
-                self.connections, self.loop, self.log.error_log, self._balance,
-                self.cfg.worker_connections, self.slot, self._terminators,
-            )
+            await self._accept(serving, self._balance)
         self.booted = True
         if self._agent is not None:
             self._agent.listen()
@@ -357,6 +358,41 @@ class HostWorker(Worker):  # type: ignore[misc]
             shells={name: [listener.name for listener in self.servers[name].listeners]
                     for name in shells},
         )
+        for name in self._once:
+            server = self.servers.get(name)
+            self._singles.watch(name, getattr(self.container, name) if server is None
+                                else partial(self._begin_single, server))
+
+    async def _start_server(self, serving: Serving) -> None:
+        self._begin(f"server {serving.name!r} ({serving.protocol}): its start")
+        await serving.start(self._context(serving.name))
+
+    async def _accept(self, serving: Serving, balance: Balance | None) -> None:
+        await serving.accept(
+            self.connections, self.loop, self.log.error_log, balance,
+            self.cfg.worker_connections, self.slot, self._terminators,
+        )
+
+    def _see_singles(self, servers: dict[str, Serving]) -> None:
+        self._once = see_singles(self.container, {
+            name: [listener.address for listener in serving.listeners]
+            for name, serving in servers.items()})
+        self._singles = Singles(
+            self.runtime.path / "single", self.name, self.log.error_log,
+            # Of the generation that serves, or a newer one.
+            lambda: not self._retiring.is_set()
+            and self.row.generation >= self.scoreboard.fleet(Fleet.GENERATION),
+            self._retiring.set)
+
+    async def _begin_single(self, serving: Serving) -> None:
+        """This worker is the only one for that server now."""
+        await serving.start(self._context(serving.name))
+        await self._accept(serving, None)
+
+    async def _end_single(self, name: str, over: bool) -> None:
+        """Leave a server, or a job, to another worker, if what there is of it here is `over`."""
+        if await self._singles.end(name) and over:
+            self._singles.release(name)
 
     def _adopt(self, made: Any) -> None:
         """Pair the user's servers with the listeners, and adapt each."""
@@ -388,6 +424,10 @@ class HostWorker(Worker):  # type: ignore[misc]
 
     def _own_servers(self) -> list[Serving]:
         return [serving for serving in self.servers.values() if not serving.is_shell]
+
+    def _common_servers(self) -> list[Serving]:
+        """Those that every worker has."""
+        return [serving for serving in self._own_servers() if serving.name not in self._once]
 
     def _context(self, name: str) -> ServerContext:
         cfg = self.cfg
@@ -488,7 +528,7 @@ class HostWorker(Worker):  # type: ignore[misc]
 
     def _suspend(self, suspended: bool) -> None:
         """Stop accepting for now, or go on; what is connected stays connected."""
-        for serving in self._own_servers():
+        for serving in self._common_servers():  # nobody else accepts for the others
             serving.suspend(suspended)
         if self.booted and not self._retiring.is_set():
             self.row.accepting = 0.0 if suspended else 1.0
@@ -517,7 +557,9 @@ class HostWorker(Worker):  # type: ignore[misc]
             self._drain(serving, deadline) for serving in self._own_servers()
         ]
         draining = asyncio.gather(
-            *goodbyes, call_hook(self.container, "shutdown"), return_exceptions=True
+            *goodbyes,
+            *(self._end_single(name, True) for name in self._once if name not in self.servers),
+            call_hook(self.container, "shutdown"), return_exceptions=True
         )
         quitting = asyncio.ensure_future(self._quitting.wait())
         waiting: set[asyncio.Future[Any]] = {draining, quitting}
@@ -542,15 +584,25 @@ class HostWorker(Worker):  # type: ignore[misc]
         if self._orphaned and serving.is_datagram:
             # Until it is closed nobody else can bind the address, and a new daemon waits.
             deadline = min(deadline, self.loop.time() + _ORPHAN_BIND)
+        exclusive = self._once.get(serving.name)
+        if exclusive is not None:
+            await self._end_single(serving.name, not exclusive)
+            if not serving.started:
+                return  # it is in another worker
         try:
             await serving.drain(deadline)
         except Exception:
             self.log.exception("server %r: its drain failed", serving.name)
+        if exclusive:
+            await serving.stop()
+            self._singles.release(serving.name)
 
     async def _leave(self) -> None:
         """Stop the servers and the container, also after a partial start."""
         self.row.state = State.EXITING
         self.row.accepting = 0.0
+        for name in self._once:
+            await self._end_single(name, False)
         for serving in self._own_servers():
             if serving.started:
                 try:

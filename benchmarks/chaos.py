@@ -177,7 +177,9 @@ class Chaos:
     async def warm_up(self, clients: Clients) -> dict[str, Counter[str]]:
         """What there is once everything that is done on first use has been done."""
         self.expect(await asyncio.to_thread(self.daemon.upgrade), "the first upgrade failed")
-        self.expect(await asyncio.to_thread(self.daemon.reload), "the first reload failed")
+        for workers in (MOST_WORKERS, 2):  # sockets of reuse_port slots stay
+            self.expect(await asyncio.to_thread(self.daemon.scale, workers), "a scale failed")
+            self.expect(await asyncio.to_thread(self.daemon.reload), "a first reload failed")
         await asyncio.to_thread(self.wait_rest)
         clients.start()
         await asyncio.sleep(0.5)

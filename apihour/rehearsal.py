@@ -13,6 +13,7 @@ from typing import Any
 from apihour.addresses import Address
 from apihour.errors import ConfigurationError
 from apihour.listeners import try_bind
+from apihour.owner import see_owner
 from apihour.runtime import base_directory
 
 __all__ = ["busy_places", "see_files", "see_pidfile"]
@@ -28,11 +29,12 @@ def busy_places(binds: Mapping[str, Iterable[Address]]) -> set[Address]:
 
 
 def see_files(cfg: Any) -> None:
-    """Refuse a pid file or a runtime directory that could not be made.
+    """Refuse an owner, a pid file or a runtime directory that could not be had.
 
     Raises ConfigurationError with one line, as a start does.
     """
     base_directory(cfg.uid)
+    see_owner(cfg)
     see_pidfile(cfg)
 
 

@@ -38,6 +38,7 @@ from apihour.excerpt import DETAIL, LINE, excerpt
 from apihour.hooks import call_class, call_hook, hook_title, make_loop, see_hooks, takes_sockets
 from apihour.listeners import Listener
 from apihour.log import lost_lines
+from apihour.owner import become_owner
 from apihour.plugins import Registry, ServerContext
 from apihour.prctl import PR_SET_PDEATHSIG, prctl
 from apihour.private import set_process_title
@@ -143,10 +144,10 @@ class HostWorker(Worker):  # type: ignore[misc]
         try:
             # While keys of root's can be read.
             self._terminators = prepare_tls(self.cfg, self.sockets)
+            become_owner(self.cfg)
         except ApihourError as error:
             self.report_failure(error)
             sys.exit(self.exit_code)
-        util.set_owner_process(self.cfg.uid, self.cfg.gid, initgroups=self.cfg.initgroups)
         util.seed()
         set_process_title(f"worker {self.name} [{self.cfg.proc_name}]")
         self._reset_signals()

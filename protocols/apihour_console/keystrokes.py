@@ -45,6 +45,11 @@ class Keystrokes:
         while text:
             text = self._in_paste(text) if self._pasting else self._outside(text)
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the beginning of a sequence waits for its rest."""
+        return bool(self._tail) and not self._pasting
+
     def flush(self) -> str:
         """Give back the beginning of a sequence whose rest never came (a lone Escape)."""
         tail, self._tail = self._tail, ""

@@ -143,11 +143,15 @@ class _Client:
         self._id: Any = None
         self._task: asyncio.Task[None] | None = None
         self.width: int | None = None
+        self.height: int | None = None
         self.colour = False
         self.leaves_unnoticed = False  # the client watches its stdout
 
     async def out(self, text: str) -> None:
         await self._item({"out": text})
+
+    async def draw(self, text: str) -> None:
+        await self.out(text)
 
     async def err(self, text: str) -> None:
         await self._item({"err": text})
@@ -180,6 +184,8 @@ class _Client:
             raise FrameError("a command is under way; expected one at a time")
         width = message["arguments"].get("width")
         self.width = min(max(width, 20), 1000) if isinstance(width, int) else None
+        height = message["arguments"].get("height")
+        self.height = min(max(height, 5), 500) if isinstance(height, int) else None
         self.colour = bool(message["arguments"].get("colour"))
         self._id = message.get("id")
         self._task = asyncio.get_running_loop().create_task(self._run(words))

@@ -29,6 +29,7 @@ __all__ = ["find_instance", "run"]
 
 USAGE = "usage: apihour ctl [--instance NAME] COMMAND [ARGUMENTS]; try: apihour ctl help"
 _CONNECT = 5.0  # seconds; a console starts in well under one
+_GOODBYE = 1.0  # seconds for what a cancelled command still says
 _AGAIN = 0.05  # seconds between two tries to connect
 
 
@@ -127,24 +128,45 @@ def _talk(runtime: Runtime, words: list[str]) -> int:
         arguments = {
             "words": words, "colour": terminal and not os.environ.get("NO_COLOR"),
             "width": shutil.get_terminal_size().columns if terminal else None,
+            "height": _height() if terminal else None,
         }
         sock.sendall(encode({"id": 1, "command": "run", "arguments": arguments}))
         try:
             return _print_replies(sock)
         except KeyboardInterrupt:
-            return CANCELLED
+            return _cancel(sock)
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
 
 
-def _print_replies(sock: socket.socket) -> int:
+def _height() -> int | None:
+    """Lines of the screen; None where nothing can be painted."""
+    plain = os.environ.get("TERM", "") in ("", "dumb", "unknown")
+    return None if plain else shutil.get_terminal_size().lines
+
+
+def _cancel(sock: socket.socket) -> int:
+    """Cancel the command; its last words give the screen back as it was."""
+    try:
+        sock.sendall(encode({"id": 1, "cancel": True}))
+        _print_replies(sock, _GOODBYE)
+    except (KeyboardInterrupt, ApihourError, OSError):
+        pass  # it is over, one way or another
+    return CANCELLED
+
+
+def _print_replies(sock: socket.socket, patience: float | None = None) -> int:
+    """Print until the result, which is returned. Raises TimeoutError after `patience` seconds
+    of silence."""
     framer = Framer()
     poll = select.poll()
     poll.register(sock, select.POLLIN)
     poll.register(sys.stdout.fileno(), 0)  # only errors: the reader is gone
     while True:
-        events = dict(poll.poll())
+        events = dict(poll.poll(None if patience is None else patience * 1000))
+        if not events:
+            raise TimeoutError
         if events.get(sys.stdout.fileno(), 0) & select.POLLERR:
             raise BrokenPipeError
         data = sock.recv(64 * 1024)

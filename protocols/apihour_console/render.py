@@ -22,7 +22,8 @@ from apihour.ops import Column
 from apihour_console.fit import Fit, fit, reflow, short_title
 
 __all__ = [
-    "RowPrinter", "clean", "csv_text", "format_value", "json_line", "json_text", "paint", "table",
+    "RowPrinter", "cell_width", "clean",
+    "csv_text", "format_value", "json_line", "json_text", "paint", "table",
 ]
 
 # C0 (but tab and newline), DEL, C1, and the marks that reorder or hide text (UAX #9).
@@ -261,10 +262,11 @@ def _cells(text: str) -> int:
     """Columns of a terminal that `text` takes: wide characters two, combining ones none."""
     if _ASCII.fullmatch(text):
         return len(text)
-    return sum(_cell(character) for character in text)
+    return sum(cell_width(character) for character in text)
 
 
-def _cell(character: str) -> int:
+def cell_width(character: str) -> int:
+    """Columns of a terminal that one character takes."""
     if unicodedata.combining(character) or character in "\u200b\u200c\u200d\ufe0f":
         return 0
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1
@@ -274,7 +276,7 @@ def _cut(text: str, width: int) -> tuple[str, int]:
     """`text` cut to `width` columns with ``…`` at its end, and the columns it takes."""
     taken, used = [], 0
     for character in text:
-        cell = _cell(character)
+        cell = cell_width(character)
         if used + cell > width - 1:
             break
         taken.append(character)

@@ -18,7 +18,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from typing import Any, Protocol
 
 from apihour.errors import ApihourError, UsageError
-from apihour.ops import Catalogue, Column, Role
+from apihour.ops import Catalogue, Column
 from apihour_console.audit import AuditLog
 from apihour_console.calls import FAILED, Call, Identity, Result, apply, parse_call
 from apihour_console.fit import reflow
@@ -27,15 +27,16 @@ from apihour_console.hints import refuse_other_shells
 from apihour_console.present import presented
 from apihour_console.render import RowPrinter, clean, csv_text, json_line, json_text, paint, table
 from apihour_console.silence import SilenceBreaker
+from apihour_console.watching import watch
 
 __all__ = ["CANCELLED", "FleetLike", "Front", "Leave", "Runner", "Sink", "split_words"]
 
-_SHORTEST = 0.2  # seconds between two looks of watch
 CANCELLED = 130  # as shells report a command ended by SIGINT
 
 
 class Sink(Protocol):
-    """Where output goes. ``width`` is None where it is not a terminal.
+    """Where output goes. ``width`` is None where it is not a terminal, ``height`` (in lines)
+    where it has no screen to paint on.
 
     ``leaves_unnoticed``: only writing tells that whoever reads has gone away.
     """
@@ -44,8 +45,14 @@ class Sink(Protocol):
     colour: bool
     leaves_unnoticed: bool
 
+    @property
+    def height(self) -> int | None: ...
+
     async def out(self, text: str) -> None:
         """Print rows; returns when the reader has taken enough. ConnectionError: gone."""
+
+    async def draw(self, text: str) -> None:
+        """Print what was made for this screen: ``out``, but never a page at a time."""
 
     async def err(self, text: str) -> None:
         """Print for the operator's eyes: errors, missing workers."""
@@ -91,7 +98,7 @@ class Runner:
             refuse_other_shells(line)
             words = split_words(line)
         except UsageError as error:
-            await self._complain(str(error))
+            await self.complain(str(error))
             return error.exit_status
         return await self.run(words) if words else 0
 
@@ -109,7 +116,7 @@ class Runner:
             outcome = "ok" if status == 0 else "failed"
         except ApihourError as error:
             status, outcome = error.exit_status, hidden(clean(str(error)))[:200]
-            await self._complain(str(error), getattr(error, "detail", ""))
+            await self.complain(str(error), getattr(error, "detail", ""))
         except Leave:
             status, outcome = 0, "ok"
             raise
@@ -129,7 +136,7 @@ class Runner:
         if front is not None:
             return await front(call)
         if call.command.name == "watch":
-            return await self._watch(call)
+            return await watch(self, call)
         if call.follows:
             return await self._stream(call)
         return await self.show(call, await self.fleet.execute(call, self.identity))
@@ -138,11 +145,11 @@ class Runner:
         """Print a result as the call wants it; returns its exit status."""
         await self.sink.out(self.render(call, result))
         for one in result.missing:
-            await self._complain(f"worker {one.worker}: {one.reason}")
+            await self.complain(f"worker {one.worker}: {one.reason}")
         for hint in () if call.json or call.csv else result.hints:
             await self.sink.err(clean(hint) + "\n")
         if result.error:
-            await self._complain(result.error, result.detail)
+            await self.complain(result.error, result.detail)
         return result.status
 
     def render(self, call: Call, result: Result) -> str:
@@ -187,50 +194,8 @@ class Runner:
                         break
         return 0
 
-    async def _watch(self, call: Call) -> int:
-        """A command again and again: on a terminal each look replaces the one before."""
-        words = call.arguments.get("command") or ["workers"]
-        inner = parse_call([*words, *_formats(call)], self.fleet.catalogue)
-        self.identity.check(inner.command)
-        if inner.command.role > Role.OBSERVER or inner.follows or inner.command.streams:
-            raise UsageError(
-                f"watch {inner.command.name}: expected a command that only looks at something"
-            )
-        interval = max(_SHORTEST, float(call.arguments.get("interval") or 2.0))
-        async with SilenceBreaker(self.sink, inner) as sink:
-            return await self._look(inner, interval, call.limit, sink)
-
-    async def _look(
-        self, inner: Call, interval: float, left: int | None, sink: SilenceBreaker
-    ) -> int:
-        """Look and look again, `left` times where that is not None."""
-        first = True
-        while left is None or left > 0:
-            result = await self.fleet.execute(inner, self.identity)
-            await sink.out(self._look_text(inner, result, interval, first))
-            if result.error:
-                await self._complain(result.error, result.detail)
-                return result.status
-            for one in result.missing:
-                await self._complain(f"worker {one.worker}: {one.reason}")
-            first, left = False, None if left is None else left - 1
-            if left != 0:
-                await asyncio.sleep(interval)
-        return 0
-
-    def _look_text(self, inner: Call, result: Result, interval: float, first: bool) -> str:
-        if inner.json:
-            return "".join(json_line(row) + "\n" for row in result.rows)
-        if inner.csv:
-            return csv_text(result.columns, result.rows, first)
-        text = self.render(inner, result)
-        if self.sink.width is None or not self.sink.colour:
-            return text if first else "\n" + text
-        moment = time.strftime("%H:%M:%S")
-        title = f"every {interval:g} s: {shlex.join(inner.words)}  {moment}  (Ctrl-C ends it)"
-        return f"\x1b[H\x1b[2J{paint(clean(title), 'dim')}\n{text}"
-
-    async def _complain(self, line: str, detail: str = "") -> None:
+    async def complain(self, line: str, detail: str = "") -> None:
+        """Print an error, in one line, and its traceback if there is one."""
         text = clean(line).rstrip("\n")
         if self.sink.colour:
             text = paint(text, "red")
@@ -239,10 +204,6 @@ class Runner:
 
 def _columns_of(call: Call, row: dict[str, Any]) -> Sequence[Column]:
     return call.command.columns or [Column(name) for name in row]
-
-
-def _formats(call: Call) -> list[str]:
-    return ["--json"] * call.json + ["--csv"] * call.csv
 
 
 def split_words(line: str) -> list[str]:

@@ -141,6 +141,9 @@ class Session(asyncssh.SSHServerSession[bytes]):
     async def out(self, text: str) -> None:
         await self._send(text, None)
 
+    async def draw(self, text: str) -> None:
+        await self.out(text)
+
     async def err(self, text: str) -> None:
         await self._send(text, None if self.terminal else asyncssh.EXTENDED_DATA_STDERR)
 
@@ -153,6 +156,11 @@ class Session(asyncssh.SSHServerSession[bytes]):
             if self._channel.is_closing():
                 raise BrokenPipeError("the client is gone")
             self._channel.write(data[start : start + _CHUNK], datatype)
+
+    @property
+    def height(self) -> int | None:
+        """Lines of the screen; None where there is none."""
+        return self.terminal.rows if self.terminal and not self.terminal.is_dumb else None
 
     @property
     def idle(self) -> float:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from apihour_console.audit import AuditLog
 from apihour_console.calls import Call, Identity
 from apihour_console.completion import Candidate, complete
+from apihour_console.fit import reflow
 from apihour_console.history import LineHistory, history_path
 from apihour_console.pager import page
 from apihour_console.plain import PlainEditor
@@ -74,14 +75,18 @@ class _PagedSink:
         return self._terminal.columns
 
     @property
+    def height(self) -> int | None:
+        return None if self._terminal.is_dumb else self._terminal.rows
+
+    @property
     def colour(self) -> bool:
         return self._terminal.colour
 
     async def out(self, text: str) -> None:
-        if text.count("\n") >= self._terminal.rows:
-            await page(text, self._terminal, self._below.out)
-        else:
-            await self._below.out(text)
+        await page(text, self._terminal, self._below.out)
+
+    async def draw(self, text: str) -> None:
+        await self._below.draw(text)
 
     async def err(self, text: str) -> None:
         await self._below.err(text)
@@ -130,6 +135,8 @@ class Shell:
         """The other end is gone: whoever reads gets the end of input."""
         if self.editor is not None:
             self.editor.close()
+        if self.terminal is not None:
+            self.terminal.hang_up()
 
     async def run_command(self, line: str) -> int:
         """Run one line; Ctrl-C gives status 130."""
@@ -229,7 +236,7 @@ class Shell:
         self.runner = self._make_runner(_PagedSink(self.sink, terminal))
         self.editor = self._make_editor(terminal, self.history(), self._complete)
         if self.context.greeting:
-            terminal.write(self.context.greeting + "\n")
+            terminal.write(reflow(self.context.greeting, terminal.columns) + "\n")
         try:
             return await self._read_and_run(terminal, self.editor)
         finally:

@@ -16,7 +16,10 @@ import codecs
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-__all__ = ["Channel", "Terminal"]
+__all__ = ["ENTER_SCREEN", "LEAVE_SCREEN", "Channel", "Terminal"]
+
+# The alternate screen of xterm(1): what was there before is there again when it is left.
+ENTER_SCREEN, LEAVE_SCREEN = "\x1b[?1049h\x1b[H\x1b[2J", "\x1b[?1049l"
 
 _BACKLOG = 64 * 1024  # characters typed ahead before the channel is paused
 _UNREAD = 4 * 1024 * 1024  # bytes of output that may wait for the client
@@ -50,6 +53,7 @@ class Terminal:
         self.interrupted: Callable[[], None] | None = None
         self.resized: Callable[[], None] | None = None
         self.closed = False
+        self.hung_up = False
         self._reader: Callable[[str], None] | None = None
         self._backlog: list[str] = []
         self._waiting = 0
@@ -81,6 +85,12 @@ class Terminal:
         if self._waiting > _BACKLOG and not self._paused:
             self._paused = True
             self.channel.pause_reading()
+
+    def hang_up(self) -> None:
+        """Nothing will be typed any more; who reads is told by an empty text."""
+        self.hung_up = True
+        if self._reader is not None:
+            self._reader("")
 
     def attach(self, reader: Callable[[str], None]) -> None:
         """Give what is typed to `reader`, beginning with what waits."""

@@ -1,7 +1,8 @@
 """``top``: a full screen of workers and servers, refreshed every second.
 
 Keys: ``q`` leaves, arrows choose a row, ``Tab`` the other table, ``<`` and ``>`` the column
-to sort by, ``r`` reverses, ``Enter`` opens a worker or server and ``Esc`` closes it.
+to sort by, ``r`` reverses, ``Enter`` opens a worker or server and ``Esc`` closes it; ``?``
+shows them all.
 """
 
 from __future__ import annotations
@@ -31,7 +32,21 @@ __all__ = ["Top"]
 _REFRESH = 1.0  # seconds between looks
 _ESCAPE = 0.1  # seconds in which Esc may turn out to begin another key
 _DETAIL = 12  # rows of each list in an opened worker or server
-_FOOTER = " q quit  ↑↓ choose  Tab table  < > sort  r reverse  Enter open  Esc close "
+_FOOTER = " q quit  ? help  ↑↓ choose  Tab table  < > sort  r reverse  Enter open  Esc close "
+_HELP = """
+q  Ctrl-C     leave
+up down  k j  choose a row
+Tab           the other table: workers, servers
+< >  ← →      the column to sort by, the one with the *
+r             reverse the order
+Enter         open the row: its connections, and a worker's stack
+Esc           close it
+?  h          this, and back
+
+STATE   serving, starting, draining, exiting, suspended; stuck: its loop answers nothing
+LAG     how late the loop is; CPU in percent of one; RSS the memory of the process
+REQ/S, NEW/S, ERR/S are per second; the bars are the last minute's requests.
+"""
 _STYLE = Style.from_dict({
     "bold": "bold", "warn": "ansiyellow", "bad": "ansired bold", "selected": "reverse",
     "footer": "reverse",
@@ -49,6 +64,7 @@ class Top:
         self._editor = editor
         self._title = title
         self._opened = False
+        self._helping = False
         self._detail: list[Line] = []
         self.model = TopModel()
         body = Window(FormattedTextControl(self._text, show_cursor=False), wrap_lines=False)
@@ -117,7 +133,9 @@ class Top:
 
     def _text(self) -> StyleAndTextTuples:
         lines = self.model.lines(self._columns, self._title)
-        if self._opened:
+        if self._helping:
+            lines = [*lines[:1], *(Line(one[: self._columns]) for one in _HELP.splitlines())]
+        elif self._opened:
             lines += self._detail
         return [
             (f"class:{'selected' if line.selected else line.style or 'plain'}", line.text + "\n")
@@ -145,6 +163,15 @@ class Top:
 
             return change
 
+        def toggle_help() -> None:
+            self._helping = not self._helping
+
+        def close() -> None:
+            if self._helping:
+                self._helping = False
+            else:
+                set_opened(False)()
+
         def reverse() -> None:
             self.model.reverse = not self.model.reverse
 
@@ -156,5 +183,6 @@ class Top:
         bind(lambda: self.model.sort_by(1), ">", "right")
         bind(reverse, "r")
         bind(set_opened(True), "enter")
-        bind(set_opened(False), "escape")
+        bind(close, "escape")
+        bind(toggle_help, "?", "h")
         return bindings

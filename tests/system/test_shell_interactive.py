@@ -2,11 +2,12 @@
 
 import contextlib
 import re
+import sys
 import time
 
 import pytest
 
-from tests.system.shell_support import house, needs_ssh
+from tests.system.shell_support import Terminal, house, needs_ssh
 from tests.system.support import get
 
 pytestmark = needs_ssh
@@ -367,3 +368,29 @@ def test_control_c_in_a_line_that_blocks_answers_at_once(shell, terminal):
     terminal.expect("interrupted.*>>>")
     terminal.type("\x04")
     terminal.expect("shell_house>")
+
+
+def test_watch_over_the_local_socket_gives_the_screen_back(shell):
+    command = [sys.executable, "-m", "apihour", "ctl", "watch", "0.2", "workers"]
+    where = {"APIHOUR_RUNTIME_DIR": str(shell.daemon.directory)}
+    with Terminal(command, env=where, columns=80, rows=10) as terminal:
+        while terminal.text.count("every 0.2 s") < 2:
+            terminal.wait(30)
+        terminal.type("\x03")
+        assert terminal.ended(30) == 130
+        assert terminal.raw.count("\x1b[?1049h") == terminal.raw.count("\x1b[?1049l") == 1
+        seen = terminal.raw.partition("\x1b[?1049h")[2].partition("\x1b[?1049l")[0]
+        assert all(look.count("\n") < 10 for look in seen.split("\x1b[H"))
+
+
+def test_80_columns_are_enough(shell):
+    with shell.terminal(options=shell.master("admin"), columns=80, rows=24) as terminal:
+        terminal.expect("shell_house>")
+        for line, pattern in (("workers", "WORKER"), ("help workers", "usage"), ("help", "help")):
+            terminal.type(line + "\r")
+            terminal.expect(pattern + r".*(shell_house>|-- more)", timeout=30)
+            if "-- more" in terminal.settle():
+                terminal.type("q")
+                terminal.expect("shell_house>")
+        for row in terminal.seen_at_all.splitlines():
+            assert len(row) <= 80 or "shell_house>" in row, row

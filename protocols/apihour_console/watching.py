@@ -111,7 +111,8 @@ class _Watch:
         words = clean(shlex.join(self._inner.words))
         title = f"every {self._interval:g} s: {words}  {moment}  (Ctrl-C ends it)"[:width]
         text = self._runner.render(self._inner, result)
-        lines = screen_lines("\n".join([text.rstrip("\n"), *_missing(result)]), width)
+        below = [*_missing(result), *map(clean, result.hints)]
+        lines = screen_lines("\n".join([text.rstrip("\n"), *below]), width)
         room = height - 1
         if len(lines) > room:
             more = len(lines) - room + 1
@@ -123,4 +124,5 @@ class _Watch:
 
 
 def _missing(result: Result) -> list[str]:
-    return [f"worker {one.worker}: {clean(one.reason)}" for one in result.missing]
+    missing = [f"worker {one.worker}: {one.reason}" for one in result.missing]
+    return [clean(line) for line in missing]

@@ -33,7 +33,7 @@ async def test_json_and_csv(shells: Shells) -> None:
         (["workers", "'"], "admin", 2, "quot"),
         (["reload"], "observer", 126, "needs role operator"),
         (["kick"], "operator", 126, "needs role admin"),
-        (["fail"], "admin", 1, "it failed[31m"),
+        (["fail"], "admin", 1, "it failed\\x1b[31m"),
         (["partial"], "admin", 75, "worker 3.1: no answer in 2 s"),
         (["reload"], "operator", 0, ""),
     ],

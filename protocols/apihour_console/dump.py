@@ -34,10 +34,17 @@ def catches(pid: int) -> bool:
 
 async def dump(runtime: Runtime, pid: int, deadline: float) -> list[Place]:
     """The stack of the process's interrupted thread, innermost first; empty if it gave none."""
-    path = stack_path(runtime, pid)
+    try:
+        return parse_dump(await _written(stack_path(runtime, pid), pid, deadline))
+    except (FileNotFoundError, ProcessLookupError):
+        return []  # it was ended in these milliseconds, and its file taken away
+
+
+async def _written(path: Path, pid: int, deadline: float) -> str:
+    """What the process writes when it is asked; empty when it cannot be."""
     until = time.monotonic() + deadline
     if not catches(pid) or not path.exists():
-        return []
+        return ""
     start = path.stat().st_size
     os.kill(pid, STACK_SIGNAL)
     size = -1
@@ -51,7 +58,7 @@ async def dump(runtime: Runtime, pid: int, deadline: float) -> list[Place]:
         file.seek(start)
         text = file.read(_LENGTH).decode("utf-8", "replace")
     os.truncate(path, 0)  # it is opened for appending there: the next one begins at 0
-    return parse_dump(text)
+    return text
 
 
 def parse_dump(text: str) -> list[Place]:

@@ -170,6 +170,10 @@ class Fleet:
             return Result(status=status, error=str(error), detail=error.detail)
         except ApihourError as error:
             return Result(status=error.exit_status, error=str(error))
+        except Exception as error:  # a fault of ours ends the command, never the session
+            self.logger.exception("console: %s: internal error", call.command.name)
+            return Result(status=FAILED, error=f"{call.command.name}: internal error: "
+                                               f"{type(error).__name__}: {error}")
 
     def _is_ours(self, command: Command) -> bool:
         return not command.application and command.name in operations.commands

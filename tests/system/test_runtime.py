@@ -1,5 +1,6 @@
 """Two daemons, two users, two pid namespaces; a runtime directory that vanishes; no room."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -9,13 +10,14 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from apihour import runtime
 from apihour.testing import Daemon
 from apihour.testing.processes import end_processes, processes_of
-from tests.system.support import get, run
+from tests.system.support import get, refused, run
 
 APPLICATION = """
 import os, apihour
@@ -287,3 +289,42 @@ def test_megabytes_of_error_are_cut_and_ctl_tells_them(daemon, app, where):
     assert "closed" not in result.stderr
     assert len(daemon.log) < 200_000
     assert len(workers(daemon)) == 2
+
+
+# -- no room -----------------------------------------------------------------------------------
+
+@pytest.fixture
+def tiny():
+    """A memory file system that has less room than a scoreboard takes."""
+    path = Path(tempfile.mkdtemp(prefix="apihour-test-"))
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(path)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        path.rmdir()
+        pytest.skip("this system lets nobody mount a file system here")
+    yield path
+    subprocess.run(["umount", str(path)], check=True)
+    path.rmdir()
+
+
+def test_a_start_without_room_is_one_line(app, tiny):
+    line = refused("stored:Container", cwd=app, env={"APIHOUR_RUNTIME_DIR": str(tiny)})
+    assert str(tiny) in line and "No space left on device" in line
+    assert list(tiny.glob("apihour-*/*")) == []
+
+
+def test_a_store_without_room_is_an_error_to_its_caller(app, tiny):
+    """The file system fills up while the daemon runs, before its store is first touched."""
+    subprocess.run(["mount", "-o", "remount,size=1m", str(tiny)], check=True)
+    with Beside(SimpleNamespace(directory=tiny), "stored:Container", cwd=app, workers=1,
+                console=True) as daemon:
+        wait_console(daemon)
+        with contextlib.suppress(OSError), open(tiny / "ballast", "wb", buffering=0) as file:
+            while file.write(b"x" * 4096):
+                continue
+        pids = {get(daemon, "/pid")["pid"]}
+        assert get(daemon, "/incr")["error"] == "SharedFullError"
+        assert len(ctl(tiny, "workers", "--json").stdout.splitlines()) == 1
+        (tiny / "ballast").unlink()
+        assert get(daemon, "/incr")["value"] == 1
+        assert {get(daemon, "/pid")["pid"]} == pids, "no worker has died"
+        assert daemon.terminate() == 0

@@ -24,7 +24,7 @@ from pathlib import Path
 from _bench import HERE, ROOT, SERVER_CPU, Server
 
 PEERS = HERE / "peers"
-OURS = "standard,asgi,httptools,validation"
+OURS = "standard,asgi,validation"
 ALL_WORKERS = os.cpu_count() or 1
 
 

@@ -326,7 +326,10 @@ class AppHost:
             plain, _, query = plain.partition("?")
             url = URL.build(path=plain, query_string=query, fragment=fragment, encoded=True)
         else:
-            url = URL(path, encoded=True)
+            authority, mark, query = path.partition("?")
+            if authority.count("/") == 2:  # an empty path is / (RFC 9110 4.2.3)
+                authority += "/"
+            url = URL(authority + mark + query, encoded=True)
         if len(target) <= _LONGEST:
             if len(self.urls) >= _REMEMBERED:
                 self.urls.clear()

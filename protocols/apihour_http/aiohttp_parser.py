@@ -5,8 +5,10 @@ Rules:
 - Messages are taken one at a time where the binding can (``max_msg_queue_size``), so that
   a good request is answered although garbage follows it.
 - Limits and checks are the lane's; the binding's own limits only stand behind them.
-- Trailers are not seen. The binding would carry the last one over into the next message's
-  header, so a chunked message is the last of its connection.
+- It is fed up to the end of a message at most, so nothing that follows is lost in it, neither
+  with the upgrade that it ignores nor with the parser: see ``pieces``.
+- The binding keeps trailers to itself, and carries the last one over into the next message's
+  header: they are read from what it was fed, and another parser takes the next message.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import functools
 from typing import Any
 
 from apihour_http._aiohttp import HttpRequestParser
+from apihour_http.pieces import Pieces, trailers
 
 __all__ = ["CallbackError", "EventParser", "ParseError", "UpgradeError"]
 
@@ -51,18 +54,14 @@ class EventParser:
     """Calls ``on_url`` to ``on_message_complete`` of a protocol as httptools would."""
 
     def __init__(self, protocol: Any) -> None:
-        options: dict[str, Any] = {
-            "max_line_size": _LIMIT, "max_field_size": _LIMIT, "max_headers": _LIMIT,
-            "auto_decompress": False,
-        }
-        if _one_at_a_time():
-            options["max_msg_queue_size"] = 1
-        reading: Any = _Reading()
-        self._parser: Any = HttpRequestParser(
-            reading, asyncio.get_running_loop(), _LIMIT, **options)
+        self._parser: Any = _make()
         self._protocol = protocol
         self._message: Any = None
         self._payload: Any = None
+        self._pieces = Pieces()
+        self._line_has_ended = False
+        self.line = 0
+        """Bytes of the request line that is under way."""
 
     def get_method(self) -> bytes:
         """The method of the message at hand."""
@@ -76,11 +75,7 @@ class EventParser:
 
     def should_keep_alive(self) -> bool:
         """Whether the message at hand lets the connection stay open."""
-        message = self._message
-        # The binding loses what follows an upgrade it does not know, and takes the last
-        # trailer of a chunked message for a header of the next one (aiohttp 3.14.5).
-        foreign = message.upgrade and message.headers.get("Upgrade", "").lower() != "websocket"
-        return not (message.should_close or message.chunked or foreign)
+        return not self._message.should_close
 
     def should_upgrade(self) -> bool:
         """Whether the message at hand asks for another protocol."""
@@ -88,6 +83,17 @@ class EventParser:
 
     def feed_data(self, data: bytes) -> None:
         """Parse `data`. Raises ParseError, CallbackError or UpgradeError."""
+        done = 0
+        while done < len(data):
+            piece = self._pieces.next(data, done)
+            try:
+                self._feed(piece)
+            except UpgradeError as error:
+                raise UpgradeError(done + error.args[0]) from None
+            done += len(piece)
+
+    def _feed(self, data: bytes) -> None:
+        """Parse a piece: it goes to the end of one message at most."""
         rest = data
         while True:
             failed: Exception | None = None
@@ -102,19 +108,30 @@ class EventParser:
                 self._head()
                 completed = self._drain() or completed
             if failed is not None:
-                raise ParseError(str(failed).splitlines()[0] if str(failed) else "") from failed
+                said = str(getattr(failed, "message", "")) or str(failed)
+                # What follows the empty line shows the peer's bytes.
+                raise ParseError(" ".join(said.partition("\n\n")[0].split())) from failed
             if upgraded:
                 self._parser.set_upgraded(False)
                 raise UpgradeError(len(data) - len(tail))
             if not completed:
                 if self._payload is None and data and rest:
-                    # Tells the protocol that a head is under way.
-                    self._protocol.on_url(b"")
+                    self._under_way(data)
                 return
             rest = b""
 
+    def _under_way(self, data: bytes) -> None:
+        """Tell the protocol that a head is under way."""
+        if not self._line_has_ended:
+            line, end, _ = data.partition(b"\n")
+            self.line += len(line)
+            self._line_has_ended = bool(end and self.line > 1)
+        self._protocol.on_url(b"")
+
     def _head(self) -> None:
         message, protocol = self._message, self._protocol
+        self.line, self._line_has_ended = 0, False
+        self._pieces.begin(message.chunked, message.headers.get("Content-Length", ""))
         try:
             protocol.on_url(message.path.encode("utf-8", "surrogateescape"))
             for name, value in message.raw_headers:
@@ -137,10 +154,31 @@ class EventParser:
         if hasattr(self._parser, "message_consumed"):
             self._parser.message_consumed()
         try:
+            if self._message.chunked:
+                self._trailers()
             self._protocol.on_message_complete()
         except Exception as error:
             raise CallbackError from error
         return True
+
+    def _trailers(self) -> None:
+        """Hand on the trailers of the message that is complete, as httptools would."""
+        found = trailers(self._pieces.end())
+        for name, value in found:
+            self._protocol.on_header(name, value)
+        if found:
+            self._parser = _make()
+
+
+def _make() -> Any:
+    options: dict[str, Any] = {
+        "max_line_size": _LIMIT, "max_field_size": _LIMIT, "max_headers": _LIMIT,
+        "auto_decompress": False,
+    }
+    if _one_at_a_time():
+        options["max_msg_queue_size"] = 1
+    reading: Any = _Reading()
+    return HttpRequestParser(reading, asyncio.get_running_loop(), _LIMIT, **options)
 
 
 @functools.cache

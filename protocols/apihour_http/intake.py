@@ -40,6 +40,8 @@ LARGE = 4094
 REPEATABLE = 2048
 _EMPTY_LINES = (b"\r\n\r", b"\r\n\n", b"\n", b"\r\r")
 _SPECIAL = BODY | EXPECT | UPGRADE
+# llhttp's words for a version that has the right form, and is none of its own.
+_BAD_VERSION = "Invalid HTTP version"
 _new = Request.__new__
 _new_head = Head.__new__
 
@@ -193,6 +195,8 @@ class Intake(Wire):
                 self.server.logger.error("HTTP parser callback failed", exc_info=cause)
                 cause = HTTPError(500)
             self.refuse(cause)
+        elif _BAD_VERSION in str(error):
+            self.refuse(BadRequest("expected HTTP/1.1 or HTTP/1.0", 505))
         else:
             self.refuse(BadRequest(f"malformed request: {ascii(str(error))[1:-1][:80]}"))
 
@@ -204,12 +208,11 @@ class Intake(Wire):
             if self.claimed is not None:
                 self.queue.append(self.claimed)
                 self.claimed = None
-            if self.chunks:
-                try:
-                    self._deliver(self.pending)
-                except BadRequest as error:
-                    self.refuse(error)
-                    return
+            try:
+                self._follow_body(size)
+            except BadRequest as error:
+                self.refuse(error)
+                return
             self.arm(options.body_timeout)
             return
         if not self.head_bytes:
@@ -217,7 +220,8 @@ class Intake(Wire):
             self.arm(options.header_timeout)
         self.head_bytes += size
         if self.head_bytes > options.max_head:
-            is_target = sum(map(len, self.urls)) > options.max_line
+            line = getattr(self.parser, "line", 0) or sum(map(len, self.urls))
+            is_target = line > options.max_line
             self.refuse(BadRequest("the request head is too long", 414 if is_target else 431))
 
     # -- bodies
@@ -247,7 +251,7 @@ class Intake(Wire):
             self.discard_up_to(length)
             raise self._too_large()
         self.body_since = self.arrived
-        self.body_bytes = 0
+        self.body_bytes = self.unseen = 0
         if self.expecting:
             if not length:
                 self.expecting = False
@@ -273,6 +277,17 @@ class Intake(Wire):
         if self.body_bytes > self.server.options.max_body:
             raise self._too_large()
         self.parts.append(piece)
+
+    def _follow_body(self, size: int) -> None:
+        """Hand on what came; what is no body (chunk extensions, trailers) must not be endless."""
+        if self.chunks:
+            self.unseen = 0
+            self._deliver(self.pending)
+            return
+        self.unseen += size
+        options = self.server.options
+        if self.unseen > options.max_head or len(self.fields) > options.max_fields:
+            raise BadRequest("too much that is no body within it", 431)
 
     def _too_large(self) -> BadRequest:
         return BadRequest(f"a body over {self.server.options.max_body} bytes", 413)

@@ -1,7 +1,7 @@
 """The options of an HTTP server: limits, timeouts and tastes, with their defaults.
 
-Sizes are in bytes, times in seconds. The same limits hold for both lanes; those of the
-head are gunicorn's own defaults.
+Sizes are in bytes, times in seconds. The same limits hold for both lanes; those of
+the fields are gunicorn's own defaults.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ class Options:
     """Bytes a second a request body must keep up on average, else 408."""
     write_timeout: float = 60.0
     """A client that takes nothing of a waiting response for so long is cut off."""
-    max_line: int = 4094
-    """Longest request target; a longer one is answered 414."""
+    max_line: int = 8190
+    """Longest request target; a longer one is answered 414. RFC 9110 4.1 asks for 8,000."""
     max_field: int = 8190
     """Longest header field, name and value together; a longer one is answered 431."""
     max_fields: int = 100

@@ -61,5 +61,5 @@ def choose(name: str = "auto") -> Binding:
         except ImportError as error:
             missing = error
     raise ImportError(
-        f"HTTP parser {name!r}: expected httptools (pip install apihour[httptools]) or aiohttp"
+        f"HTTP parser {name!r}: expected httptools (pip install apihour[standard]) or aiohttp"
     ) from missing

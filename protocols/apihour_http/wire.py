@@ -70,8 +70,8 @@ class Wire(asyncio.Protocol):
         "last_seen", "latest", "loop", "on_body", "on_message_begin", "on_url", "outbox",
         "outbox_bytes", "parser", "parts", "paused", "peer", "pending", "queue", "ready",
         "refusal", "refused", "repeated", "server", "set_aside", "sized", "sized_fields",
-        "starting", "tail", "timer", "timer_at", "transport", "urls", "write", "write_mark",
-        "write_paused",
+        "starting", "tail", "timer", "timer_at", "transport", "unseen", "urls", "write",
+        "write_mark", "write_paused",
     )
 
     def __init__(self, server: HTTPServer, conn: Any = None) -> None:
@@ -118,7 +118,7 @@ class Wire(asyncio.Protocol):
         self.paused = 0
         self.discardable = _DISCARD_UNKNOWN
         self.head_bytes = 0
-        self.body_bytes = 0
+        self.body_bytes = self.unseen = 0
         self.head_since = self.arrived = self.began = 0.0
         self.body_since = 0.0
         self.write_mark = (0.0, 0)

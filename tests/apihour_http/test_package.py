@@ -82,5 +82,5 @@ def test_a_parser_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setitem(sys.modules, "httptools", None)
     assert choose("auto").name == "aiohttp"
-    with pytest.raises(ImportError, match=r"apihour\[httptools\]"):
+    with pytest.raises(ImportError, match=r"apihour\[standard\]"):
         choose("httptools")

@@ -306,7 +306,7 @@ async def test_refusals_are_in_the_access_log(
         b"GET / HT": '"- - -" 408',
         get("/", "A: b", "C: d", "E: f"): '"- - -" 431',
         get("/", version="3.0"): '"- - -" ',
-        get("/" + "a" * 5000): '"- - -" 414',
+        get("/" + "a" * 9000): '"- - -" 414',
     }
     if lane == "direct":
         requests[chunked.replace(b"\\", b"?%22")] = '"POST /x?%22 HTTP/1.1" 408'

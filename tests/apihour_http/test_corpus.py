@@ -31,6 +31,7 @@ REFUSED = {
     "099": "announces more bytes than the file has",
 }
 
+
 @pytest.fixture(scope="module")
 def corpus() -> dict[str, list[Case]]:
     try:

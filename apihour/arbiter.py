@@ -39,6 +39,7 @@ from apihour.guard import RuntimeGuard
 from apihour.keep import WorkerKeeper
 from apihour.listeners import Listener, systemd_sockets
 from apihour.log import lost_lines
+from apihour.logring import LogRing
 from apihour.priority import Priority
 from apihour.private import set_process_title
 from apihour.rehearsal import see_pidfile
@@ -86,6 +87,8 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         self.guard = RuntimeGuard(self)
         self.restarts = Restarts(self)
         self.commands = ArbiterCommands(self)
+        self.ring = LogRing()
+        self.ring.attach(self.log.error_log)
         self.inheritance = Inheritance.from_environment(os.environ)
         if self.inheritance is not None:
             self.generation = self.inheritance.generation
@@ -425,6 +428,8 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
 
     def shed(self) -> None:
         """In a child: let go of what belongs to the arbiter alone."""
+        self.ring.detach()
+        self.ring.records.clear()
         signal.set_wakeup_fd(-1)
         hold_off([signal.SIGUSR1])  # a worker will want to know of it
         ignore(set(ORDERS) - {signal.SIGUSR1})
@@ -519,6 +524,8 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         self.app.restore(reload.app_state)
         self.setup(self.app)
         self.log.reopen_files()
+        self.ring.detach()  # a logging configuration may have taken its place
+        self.ring.attach(self.log.error_log)
         before = [*self.LISTENERS, *self.extra_listeners.values()]
         self.LISTENERS, self.extra_listeners = reload.listeners, reload.extras
         now = [*self.LISTENERS, *self.extra_listeners.values()]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from apihour.bans import BanBook, parse_network
@@ -41,6 +42,7 @@ class ArbiterCommands:
             "signal": ("admin", self._signal),
             "ban": ("operator", self._ban),
             "unban": ("operator", self._unban),
+            "records": ("observer", self._records),
         }
 
     def dispatch(self, request: Request) -> None:
@@ -56,8 +58,9 @@ class ArbiterCommands:
             request.fail(f"{request.command} needs the role {role}; "
                          f"yours is {request.role}", "role")
             return
-        self.arbiter.log.info("Command: %s %s", request.command,
-                              " ".join(f"{k}={v!r}" for k, v in request.arguments.items()))
+        if role != "observer":  # looking is nothing to tell of
+            self.arbiter.log.info("Command: %s %s", request.command,
+                                  " ".join(f"{k}={v!r}" for k, v in request.arguments.items()))
         carry_out(request)
 
     def _reload(self, request: Request) -> None:
@@ -170,6 +173,19 @@ class ArbiterCommands:
     def _book(self) -> BanBook:
         arbiter = self.arbiter
         return BanBook(arbiter.runtime.bans, (arbiter.cfg.uid, arbiter.cfg.gid))
+
+    def _records(self, request: Request) -> None:
+        """The arbiter's own log after a number; all there is for who knows another arbiter."""
+        given, pid = request.arguments, self.arbiter.pid
+        try:
+            after = int(given.get("after", 0)) if given.get("pid") == pid else 0
+            level = int(given.get("level", 0))
+        except (TypeError, ValueError) as error:
+            request.fail(f"records: {error}", "usage")
+            return
+        request.answer([
+            {"pid": pid, **asdict(one)}
+            for one in self.arbiter.ring.latest(after, level, str(given.get("logger") or ""))])
 
     def _workers(self, request: Request) -> list[HostWorker] | None:
         target = str(request.arguments.get("worker") or "all")

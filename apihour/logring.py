@@ -56,6 +56,14 @@ class LogRing(logging.Handler):
             self._text(record)[:_LENGTH],
         ))
 
+    def latest(self, after: int = 0, level: int = 0, logger: str = "") -> list[Logged]:
+        """Records after that number, of `level` and above, of that logger and those below it."""
+        return [
+            one for one in list(self.records)
+            if one.number > after and one.level >= level
+            and (not logger or one.logger == logger or one.logger.startswith(logger + "."))
+        ]
+
     def emit(self, record: logging.LogRecord) -> None:
         """Keep one record; when nobody else has a handler for it, it is printed as without."""
         self.keep(record)

@@ -156,16 +156,8 @@ def logs(
 ) -> Iterator[LogRow | float]:
     """The latest log records of every worker"""
     least = logging.getLevelNamesMapping()[level.upper()]
-
-    def wanted(number: int) -> list[Any]:
-        return [
-            one for one in list(context.ring.records)
-            if one.number > number and one.level >= least
-            and (not logger or one.logger == logger or one.logger.startswith(logger + "."))
-        ]
-
     number = 0
-    rest = wanted(0)[-lines:] if lines > 0 else []
+    rest = context.ring.latest(0, least, logger or "")[-lines:] if lines > 0 else []
     latest = context.ring.records[-1].number if context.ring.records else 0
     while True:
         for one in rest:
@@ -177,7 +169,7 @@ def logs(
             return
         number, latest = max(number, latest, *(one.number for one in rest[-1:])), 0
         yield 0.2
-        rest = wanted(number)
+        rest = context.ring.latest(number, least, logger or "")
 
 
 @commands.command(scope="one")

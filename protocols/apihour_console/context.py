@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -58,6 +58,7 @@ class FleetView(Protocol):
         deadline: float,
     ) -> Collected: ...
     async def execute(self, call: Call, identity: Identity) -> Result: ...
+    def follow(self, call: Call, role: Role) -> AsyncGenerator[dict[str, Any], None]: ...
 
 
 @dataclass

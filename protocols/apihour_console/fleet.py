@@ -268,7 +268,13 @@ class Fleet:
                     for row in to_rows(value):
                         yield row
             return
-        pumps = _Pumps(self, call, identity.role)
+        async with contextlib.aclosing(self.follow(call, identity.role)) as rows:
+            async for row in rows:
+                yield row
+
+    async def follow(self, call: Call, role: Role) -> AsyncGenerator[dict[str, Any], None]:
+        """The rows of the workers alone, as they come."""
+        pumps = _Pumps(self, call, role)
         try:
             async for row in pumps.rows():
                 yield row

@@ -21,7 +21,7 @@ from apihour_console.audit import AuditLog
 from apihour_console.calls import Identity
 from apihour_console.fleet import Fleet
 from apihour_console.keys import KeyDirectory, prepare
-from apihour_console.providers import audit_provider, sessions_provider
+from apihour_console.providers import audit_provider, deeds_provider, sessions_provider
 from apihour_console.server import ServerSettings, ShellServer
 from apihour_ssh.arrival import Arrival
 from apihour_ssh.limits import Limits
@@ -64,6 +64,7 @@ class WorkerShell:
         )
         self._fleet.providers["sessions"] = sessions_provider(self._server)
         self._fleet.providers["audit"] = audit_provider(self._server.audit)
+        self._fleet.providers["deeds"] = deeds_provider(self._server.audit)
 
     def _greeting(self, identity: Identity) -> str:
         worker = getattr(self._context.container.worker, "name", "")

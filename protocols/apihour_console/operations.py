@@ -35,7 +35,7 @@ from apihour.ops import (
     to_rows,
 )
 from apihour.version import __version__
-from apihour_console import banning, certs, ending, lists, routes
+from apihour_console import banning, certs, ending, lists, routes, timeline
 from apihour_console.audit import AuditRecord
 from apihour_console.calls import DONE, FAILED, PARTIAL, Missing, Result, parse_call
 from apihour_console.census import Seen, WorkerRow, state_of
@@ -508,5 +508,5 @@ async def watch(
         await asyncio.sleep(max(0.2, interval))
 
 
-for _module in (lists, banning, certs, ending, routes):
+for _module in (lists, banning, certs, ending, routes, timeline):
     commands.update(_module.commands)

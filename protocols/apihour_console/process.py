@@ -34,7 +34,7 @@ from apihour_console.health import HealthServer
 from apihour_console.local import LocalServer
 from apihour_console.log import ConsoleLog
 from apihour_console.network import NetworkShell
-from apihour_console.providers import audit_provider, no_sessions
+from apihour_console.providers import audit_provider, deeds_provider, no_sessions
 from apihour_ssh.limits import Limits
 
 __all__ = ["VARIABLE", "Console", "Settings", "main"]
@@ -132,6 +132,7 @@ class Console:
             audit = AuditLog(
                 self.state / "audit.jsonl" if self.state.is_dir() else None, self.logger)
             fleet.providers["audit"] = audit_provider(audit)
+            fleet.providers["deeds"] = deeds_provider(audit)
             fleet.providers["sessions"] = no_sessions
             local = LocalServer(self.runtime.console_socket, fleet, audit, self.logger)
             await local.start()

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from apihour_console.server import ShellServer
     from apihour_console.session import Session
 
-__all__ = ["SessionRow", "audit_provider", "no_sessions", "sessions_provider"]
+__all__ = ["SessionRow", "audit_provider", "deeds_provider", "no_sessions", "sessions_provider"]
+
+_DEEDS = 1000  # entries of the audit log that ``events`` looks at
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,11 @@ def audit_provider(log: AuditLog) -> Callable[[ConsoleContext], Any]:
                 yield _row(await queue.get())
 
     return audit
+
+
+def deeds_provider(log: AuditLog) -> Callable[[ConsoleContext], list[AuditRecord]]:
+    """What ``events`` takes of that log."""
+    return lambda context: log.recent(_DEEDS)
 
 
 def _row(record: AuditRecord) -> dict[str, Any]:

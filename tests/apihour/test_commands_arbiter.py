@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ import pytest
 
 from apihour.commands_arbiter import ArbiterCommands
 from apihour.control import Request
+from apihour.logring import LogRing
 from tests.apihour.fake_arbiter import Clock, FakeArbiter
 
 
@@ -79,7 +81,7 @@ def test_roles_are_checked_here_again(house: House, command: str, role: str) -> 
 def test_an_unknown_command_lists_the_known(house: House) -> None:
     answer = house.do("reboot")
     assert answer["kind"] == "unknown"
-    assert "'reboot': expected one of ban, drain, reload, restart, scale, signal" in answer["error"]
+    assert "'reboot': expected one of ban, drain, records, reload, restart" in answer["error"]
 
 
 @pytest.mark.parametrize("command", ["reload", "upgrade"])
@@ -213,3 +215,25 @@ def test_every_command_that_is_carried_out_is_logged_on_one_line(house: House) -
     (line,) = house.arbiter.log.lines
     assert line.startswith("Command: scale workers=")
     assert "\n" not in line
+
+
+def test_records_by_number_level_and_logger_for_observers_too() -> None:
+    house = House()
+    house.arbiter.pid = 99  # type: ignore[attr-defined]
+    ring = house.arbiter.ring = LogRing()  # type: ignore[attr-defined]
+    for level, text in ((logging.INFO, "one"), (logging.WARNING, "two"), (logging.INFO, "three")):
+        ring.keep(logging.LogRecord("gunicorn.error", level, __file__, 1, text, (), None))
+    pid = house.arbiter.pid
+
+    def told(**arguments: Any) -> list[str]:
+        rows = house.do("records", "observer", **arguments)["result"]
+        assert all(row["pid"] == pid for row in rows)
+        return [row["message"] for row in rows]
+
+    assert told() == ["one", "two", "three"]
+    assert told(after=2, pid=pid) == ["three"]
+    assert told(after=2, pid=pid + 1) == ["one", "two", "three"], "it knows another arbiter"
+    assert told(level=logging.WARNING) == ["two"]
+    assert told(logger="gunicorn") == ["one", "two", "three"] and told(logger="shop") == []
+    assert house.do("records", after="x", pid=pid)["kind"] == "usage"
+    assert house.arbiter.log.lines == [], "looking is told in the log"

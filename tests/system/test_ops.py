@@ -254,6 +254,44 @@ def test_a_profile_beyond_its_bounds_is_refused(shell, words):
     assert done.returncode == 2 and "expected" in done.stderr, done
 
 
+def test_logs_have_the_arbiters_lines_beside_the_workers(shell):
+    get(shell.daemon, "/log/1")
+    rows = shell.rows("logs", "-n", "400")
+    assert [one["time"] for one in rows] == sorted(one["time"] for one in rows)
+    arbiters = [one for one in rows if one["worker"] == "arbiter"]
+    assert any("Listening at" in one["message"] for one in arbiters), rows
+    assert any(one["worker"] != "arbiter" for one in rows)
+    (slot, *_) = (str(one.slot) for one in shell.daemon.workers())
+    assert not [one for one in shell.rows("logs", "--worker", slot) if one["worker"] == "arbiter"]
+
+
+def test_events_tell_reloads_deaths_and_who_did_what_to_two_operators(shell):
+    streams = [shell.start("events", "-f", "-n", "0", "--json", role=role)
+               for role in ("admin", "operator")]
+    try:
+        shell.daemon.wait(lambda: [row["command"].split()[0] for row in shell.rows("sessions")
+                                   ].count("events") == 2, "both streams")
+        assert shell.daemon.reload().ok
+        victim = shell.daemon.kill(shell.daemon.workers("serving")[0])
+        shell.daemon.wait(lambda: any(str(victim) in row["what"] for row in shell.rows("events")),
+                          "the death")
+        shell.rows("scale", "2", role="operator")
+        for stream in streams:
+            seen = []
+            while not (seen and seen[-1]["what"] == "scale 2 --json"):
+                seen.append(json.loads(stream.stdout.readline()))
+            assert seen[-1]["by"] == "operator@test", seen
+            told = " ".join(row["what"] for row in seen if row["by"] == "arbiter")
+            assert "Reload done" in told and str(victim) in told, seen
+    finally:
+        for stream in streams:
+            stream.kill()
+            stream.communicate()
+    past = shell.rows("events", "-n", "400")
+    assert [row["time"] for row in past] == sorted(row["time"] for row in past)
+    assert not [row for row in past if row["what"].startswith(("Handling", "Command", "workers"))]
+
+
 def test_mem_start_diff_stop(shell):
     shell.rows("mem", "--start", "--worker", "1")
     rows = shell.rows("mem", "--diff", "--top", "3", "--worker", "1")

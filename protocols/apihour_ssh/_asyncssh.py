@@ -27,6 +27,8 @@ import asyncio
 import datetime
 import functools
 import logging
+import socket
+import struct
 import sys
 import time
 import weakref
@@ -41,6 +43,9 @@ from apihour_ssh.limits import Limits
 from apihour_ssh.parting import Parting
 
 __all__ = ["Host", "HostedConnection", "available_kex", "with_exit_status"]
+
+
+_RTT = 68  # bytes before tcpi_rtt in Linux's struct tcp_info
 
 
 class Host(Protocol):
@@ -179,6 +184,8 @@ class HostedConnection(asyncssh.SSHServerConnection):
         super().remove_channel(recv_chan)
         if not self.has_channels():
             self.parting.emptied(time.monotonic())
+            if self.host.draining:
+                self.parting.rtt = _round_trip(self.get_extra_info("socket"))
             self.host.connection_emptied(self)
 
     def open_sessions(self) -> list[Any]:
@@ -237,6 +244,18 @@ class HostedConnection(asyncssh.SSHServerConnection):
     def _state(self, word: str) -> None:
         if self.row is not None:
             self.row.state = word
+
+
+def _round_trip(sock: Any) -> float:
+    """Seconds that TCP has measured (``tcpi_rtt`` of tcp(7), TCP_INFO); 0.0 where it is none."""
+    if not hasattr(socket, "TCP_INFO"):
+        return 0.0
+    try:
+        (microseconds,) = struct.unpack_from("I", sock.getsockopt(
+            socket.IPPROTO_TCP, socket.TCP_INFO, _RTT + 4), _RTT)
+    except (OSError, struct.error, AttributeError):  # a unix socket, or one that has gone
+        return 0.0
+    return float(microseconds) / 1e6
 
 
 def _reader_left(channel: Any, packet: Any) -> bool:

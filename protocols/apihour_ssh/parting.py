@@ -24,9 +24,14 @@ _REMEMBERED = 4  # pauses
 
 
 class Parting:
-    """The pauses between the sessions of one connection."""
+    """The pauses between the sessions of one connection.
+
+    `rtt`: seconds that a packet and its answer take. A disconnect has to reach the client
+    before its next session begins, so a pause counts only when it is longer than that.
+    """
 
     def __init__(self, now: float) -> None:
+        self.rtt = 0.0
         self._empty_since = now
         self._sessions = 0
         self._pauses: deque[float] = deque(maxlen=_REMEMBERED)
@@ -47,7 +52,7 @@ class Parting:
         if not self._sessions:
             return _BEFORE_FIRST
         shortest = min(self._pauses, default=0.0)
-        return min(shortest / 4, _AFTER_FIRST) if shortest >= _SHORTEST else _AFTER_FIRST
+        return min(shortest / 4, _AFTER_FIRST) if self._rests() else _AFTER_FIRST
 
     def is_time(self, now: float) -> bool:
         """Whether the client, which has no session open, may be disconnected now."""
@@ -56,4 +61,8 @@ class Parting:
             return False
         shortest, longest = min(self._pauses, default=0.0), max(self._pauses, default=0.0)
         # The last quarter is the next session's; it does not come for ever.
-        return shortest < _SHORTEST or empty <= shortest * 3 / 4 or empty >= 2 * longest
+        return not self._rests() or empty <= shortest * 3 / 4 or empty >= 2 * longest
+
+    def _rests(self) -> bool:
+        """Whether even its shortest pause leaves time to part."""
+        return min(self._pauses, default=0.0) >= max(_SHORTEST, 2 * self.rtt)

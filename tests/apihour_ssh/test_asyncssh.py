@@ -2,12 +2,13 @@
 
 import asyncio
 import inspect
+import socket
 
 import asyncssh
 import pytest
 from asyncssh.kex import get_kex_algs
 
-from apihour_ssh._asyncssh import HostedConnection, available_kex
+from apihour_ssh._asyncssh import HostedConnection, _round_trip, available_kex
 from apihour_ssh.hardening import COMPATIBLE, STRICT, options
 
 OURS = ("host", "row", "address", "logged_in_at", "sessions_opened", "touched", "parting",
@@ -58,6 +59,16 @@ def test_a_channel_finds_the_handler_of_a_request_by_its_name():
     name = "_process_keepalive_at_openssh_dot_com_request"
     assert callable(getattr(asyncssh.SSHServerChannel, name))
     assert not hasattr(asyncssh.SSHServerChannel, name.replace("keepalive", "eow"))
+
+
+def test_round_trip_of_a_connection():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        with socket.create_connection(listener.getsockname()) as sock:
+            assert 0.0 < _round_trip(sock) < 1.0
+        assert _round_trip(sock) == 0.0  # closed
+    one, two = socket.socketpair()
+    with one, two:
+        assert _round_trip(one) == 0.0
 
 
 def test_algorithms():

@@ -46,6 +46,13 @@ def test_a_client_without_pauses_is_left_to_go_on():
     assert not parting.is_time(now + 0.5) and parting.is_time(now + 2.0)
 
 
+def test_a_pause_shorter_than_the_way_there_and_back_is_none():
+    parting, now = kept(0.2, 0.2)
+    assert parting.is_time(now + 0.1)
+    parting.rtt = 0.15
+    assert not parting.is_time(now + 0.1) and parting.is_time(now + 2.0)
+
+
 def test_sessions_side_by_side_are_no_pause():
     parting = Parting(0.0)
     parting.opened(1.0, True)

@@ -19,6 +19,7 @@ from typing import Any, get_args
 from apihour.blame import blame
 from apihour.container import Container
 from apihour.errors import TargetError
+from apihour.forks import in_one_process
 from apihour.mistakes import hint
 from apihour.plugins import Kind, Registry, is_server
 
@@ -43,7 +44,8 @@ def load_target(target: str, factory: bool = False) -> type[Container]:
     """
     module_name, name = split_target(target)
     factory, name = factory or name.endswith("()"), name.removesuffix("()")
-    found = _import(target, module_name)
+    with in_one_process(f"import of {target!r}"):
+        found = _import(target, module_name)
     for part in name.split("."):
         if not hasattr(found, part):
             have = sorted(key for key in vars(found) if not key.startswith("_"))

@@ -66,7 +66,7 @@ def test_usr2(apihour_daemon, app):
 def test_new_code_that_fails_leaves_the_old_untouched(apihour_daemon, app, tmp_path):
     pidfile = tmp_path / "pid"
     daemon = apihour_daemon(
-        "house:Container", "--boot-timeout", "1", "--pid", str(pidfile), cwd=app)
+        "house:Container", "--boot-timeout", "4", "--pid", str(pidfile), cwd=app)
     before, workers = daemon.pid, [worker.pid for worker in daemon.workers()]
     failures = {
         "import": "import not_installed\n",

@@ -37,6 +37,7 @@ from apihour.control import Control
 from apihour.errors import ApihourError, ConfigurationError
 from apihour.guard import RuntimeGuard
 from apihour.keep import WorkerKeeper
+from apihour.leftovers import Leftovers
 from apihour.listeners import Listener, systemd_sockets
 from apihour.log import lost_lines
 from apihour.logring import LogRing
@@ -85,6 +86,7 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         self.children = Children(self)
         self.keeper = WorkerKeeper(self)
         self.guard = RuntimeGuard(self)
+        self.leftovers = Leftovers(self)
         self.restarts = Restarts(self)
         self.commands = ArbiterCommands(self)
         self.ring = LogRing()
@@ -421,6 +423,7 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         self.templates.keep()
         if not self.stopping:
             self.guard.look()
+            self.leftovers.look()
         if not self.stopping and self.guard.is_intact:
             self.consoles.keep_up()
         if self.inheritance is not None:

@@ -36,6 +36,7 @@ class AppState(NamedTuple):
     bind_levels: list[list[str]]
     directory: str
     paths: list[str]
+    release: str
 
 
 class HostApplication(Application):  # type: ignore[misc]
@@ -48,6 +49,8 @@ class HostApplication(Application):  # type: ignore[misc]
         self.bind_levels: list[list[str]] = []
         self.notes: list[str] = []
         self.directory = util.getcwd()
+        self.release = ""  # what a rollback enters in place of --chdir
+        self._paths = list(sys.path)
         super().__init__(usage=f"{prog} module:Container [options]", prog=prog)
 
     # -- loading ---------------------------------------------------------------------------
@@ -78,6 +81,7 @@ class HostApplication(Application):  # type: ignore[misc]
 
     def _read(self) -> tuple[HostConfig, str, ConfigTree | None, list[list[str]]]:
         cfg = HostConfig(self.usage, prog=self.prog)
+        sys.path[:] = self._paths  # those of another release would be before this one's
         cfg.set("chdir", self.directory)
         self.cfg = cfg
         parser = cfg.parser()
@@ -129,15 +133,17 @@ class HostApplication(Application):  # type: ignore[misc]
                 "directory that stays: a link to the release that is current, say"
             ) from error
 
-    @staticmethod
-    def _enter_directory(cfg: HostConfig) -> None:
+    def _enter_directory(self, cfg: HostConfig) -> None:
+        directory = self.release or cfg.chdir
         try:
-            os.chdir(cfg.chdir)
+            os.chdir(directory)
         except OSError as error:
             raise ConfigurationError(
-                f"--chdir {cfg.chdir!r}: {error.strerror}; expected a directory"
+                f"--chdir {directory!r}: {error.strerror}; expected a directory"
             ) from error
-        paths = [cfg.chdir, *(cfg.pythonpath.split(",") if cfg.pythonpath else [])]
+        if self.release and self.release in sys.path:
+            sys.path.remove(self.release)  # its place is before any link to another release
+        paths = [directory, *(cfg.pythonpath.split(",") if cfg.pythonpath else [])]
         for path in paths:
             if os.path.abspath(path) not in sys.path:
                 sys.path.insert(0, os.path.abspath(path))
@@ -212,7 +218,7 @@ class HostApplication(Application):  # type: ignore[misc]
     def state(self) -> AppState:
         """What reading the configuration changes, here and in this process."""
         return AppState(self.cfg, self.target, self.tree, self.bind_levels,
-                        self.working_directory(), list(sys.path))
+                        self.working_directory(), list(sys.path), self.release)
 
     def working_directory(self) -> str:
         """Where this process is; when a deploy has removed that, where one like it would be."""
@@ -227,6 +233,7 @@ class HostApplication(Application):  # type: ignore[misc]
         with contextlib.suppress(FileNotFoundError):  # removed: we stay in what is left of it
             os.chdir(state.directory)
         sys.path[:] = state.paths
+        self.release = state.release
 
     def reload(self) -> None:
         """Read the configuration anew. Raises ApihourError and changes nothing on failure."""

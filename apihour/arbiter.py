@@ -44,6 +44,7 @@ from apihour.logring import LogRing
 from apihour.priority import Priority
 from apihour.private import set_process_title
 from apihour.rehearsal import see_pidfile
+from apihour.releases import Releases
 from apihour.reload import Reload
 from apihour.restarts import Restarts
 from apihour.runtime import Runtime
@@ -92,6 +93,8 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         self.ring = LogRing()
         self.ring.attach(self.log.error_log)
         self.inheritance = Inheritance.from_environment(os.environ)
+        earlier = self.inheritance.releases if self.inheritance else ()
+        self.releases = Releases(app.working_directory(), earlier)
         if self.inheritance is not None:
             self.generation = self.inheritance.generation
             if self.inheritance.operator_workers:
@@ -525,6 +528,9 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         self.scoreboard.set_fleet(Fleet.GENERATION, self.generation)
         assert reload.app_state is not None
         self.app.restore(reload.app_state)
+        if reload.release:
+            self.releases.leave()
+        self.releases.note(reload.app_state.directory)
         self.setup(self.app)
         self.log.reopen_files()
         self.ring.detach()  # a logging configuration may have taken its place

@@ -1,7 +1,8 @@
 """Reloads and upgrades under way: one at a time, each answered to whoever asked.
 
-Rules: requests for a reload that come during one become one more; an upgrade and a reload
-exclude each other; told to stop, both end at once.
+Rules: requests for a reload that come during one become one more, with the most canaries that
+any of them asked for; an upgrade and a reload exclude each other; a rollback ends the reload
+under way, unless that has replaced workers already; told to stop, all end at once.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ class Changes:
         self.upgrade: Upgrade | None = None
         self._waiters: list[Waiter] = []
         self._again: list[Waiter] | None = None
+        self._canary: int | None = None  # of the reload after the present one
 
     def are_under_way(self) -> bool:
         return self.reload is not None or self.upgrade is not None
@@ -85,20 +87,55 @@ class Changes:
 
     # -- reload ----------------------------------------------------------------------------
 
-    def request_reload(self, waiter: Waiter | None) -> None:
-        """Begin a reload, or one more after the present one."""
+    def request_reload(self, waiter: Waiter | None, canary: int | None = None) -> None:
+        """Begin a reload, or one more after the present one; `canary` as for Reload."""
         waiters = [waiter] if waiter is not None else []
         if self.upgrade is not None or self.arbiter.stopping:
             why = "the daemon stops" if self.arbiter.stopping else "an upgrade is under way"
             _answer(waiters, {"outcome": "failed", "error": why})
         elif self.reload is not None:
             self._again = [*(self._again or []), *waiters]
+            self._canary = max((one for one in (self._canary, canary) if one is not None),
+                               default=None)
         else:
-            self._begin_reload(waiters)
+            self._begin_reload(waiters, canary)
 
-    def _begin_reload(self, waiters: list[Waiter]) -> None:
+    def request_rollback(self, waiter: Waiter) -> None:
+        """Back to the release before; a reload under way is ended, which is enough then.
+
+        Raises ApihourError when that is not possible.
+        """
+        if self.upgrade is not None or self.arbiter.stopping:
+            raise ApihourError(
+                "the daemon stops" if self.arbiter.stopping else "an upgrade is under way")
+        if self.reload is not None and self.reload.release:
+            raise ApihourError(f"one to {self.reload.release!r} is under way")
+        if self.reload is not None and self.reload.has_replaced:
+            raise ApihourError("a reload is under way and has replaced workers; "
+                               "expected it to be over")
+        if self.reload is not None:
+            self._end_reload(self.reload, waiter)
+            return
+        release = self.arbiter.releases.previous()
+        self.arbiter.log.info("Rolling back to %s", release)
+        # It served: nothing is to be watched before all workers run it.
+        self._begin_reload([waiter], 0, release)
+
+    def _end_reload(self, reload: Reload, waiter: Waiter) -> None:
+        queued, self._again, self._canary = self._again or [], None, None
+        why = "ended by a rollback"
+        reload.fail(why)
+        self._advance_reload(reload)
+        _answer(queued, {"outcome": "failed", "error": why})
+        waiter({**reload.outcome(), "outcome": "done", "generation": self.arbiter.generation,
+                "workers": len(self.arbiter.live_workers()), "error": "",
+                "release": self.arbiter.releases.facts()[-1]}, "")
+
+    def _begin_reload(
+        self, waiters: list[Waiter], canary: int | None = None, release: str = ""
+    ) -> None:
         try:
-            self.reload = Reload(self.arbiter)
+            self.reload = Reload(self.arbiter, canary=canary, release=release)
         except OSError as error:
             why = f"no probe process: {error.strerror}"
             self.arbiter.log.error("Reload refused: %s", why)
@@ -126,7 +163,8 @@ class Changes:
         _answer(waiters, outcome, reload.detail)
         if self._again is not None:
             again, self._again = self._again, None
-            self._begin_reload(again)
+            canary, self._canary = self._canary, None
+            self._begin_reload(again, canary)
 
     # -- upgrade ---------------------------------------------------------------------------
 

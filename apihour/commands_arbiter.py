@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from apihour.bans import BanBook, parse_network
 from apihour.control import Request
+from apihour.errors import ApihourError
 
 if TYPE_CHECKING:
     from apihour.arbiter import HostArbiter
@@ -34,6 +35,7 @@ class ArbiterCommands:
         self.arbiter = arbiter
         self._commands: dict[str, tuple[str, Callable[[Request], None]]] = {
             "reload": ("operator", self._reload),
+            "rollback": ("operator", self._rollback),
             "upgrade": ("admin", self._upgrade),
             "scale": ("operator", self._scale),
             "drain": ("operator", self._drain),
@@ -64,7 +66,18 @@ class ArbiterCommands:
         carry_out(request)
 
     def _reload(self, request: Request) -> None:
-        self.arbiter.changes.request_reload(_waiter(request))
+        canary = request.arguments.get("canary")
+        if canary is not None and not (isinstance(canary, int) and 0 <= canary <= _MOST_WORKERS):
+            request.fail(f"reload --canary {canary!r}: expected a number of workers, to "
+                         f"{_MOST_WORKERS}", "usage")
+            return
+        self.arbiter.changes.request_reload(_waiter(request), canary)
+
+    def _rollback(self, request: Request) -> None:
+        try:
+            self.arbiter.changes.request_rollback(_waiter(request))
+        except ApihourError as error:
+            request.fail(f"rollback refused: {error}")
 
     def _upgrade(self, request: Request) -> None:
         error = self.arbiter.changes.request_upgrade(_waiter(request))

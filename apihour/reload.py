@@ -11,8 +11,10 @@ Rules:
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from apihour.binds import Binds, is_default
@@ -47,14 +49,20 @@ class Phase(enum.Enum):
 class Reload:
     """One reload, from the request to its outcome."""
 
-    def __init__(self, arbiter: HostArbiter) -> None:
+    def __init__(
+        self, arbiter: HostArbiter, *, canary: int | None = None, release: str = ""
+    ) -> None:
+        """`canary` replaces the option of that name; `release` is a directory to go back to."""
         self.arbiter = arbiter
         self.generation = arbiter.generation + 1
         self.began = time.monotonic()
         self.phase = Phase.PROBING
         self.error = ""
         self.detail = ""
-        self.probe: TemplateProbe | None = arbiter.start_probe()
+        self.release = release
+        self._canary = canary
+        with self._entering():
+            self.probe: TemplateProbe | None = arbiter.start_probe()
         self.cfg: Any = None
         self.listeners: list[Listener] = []
         self.extras: dict[str, Listener] = {}
@@ -83,6 +91,7 @@ class Reload:
             "outcome": self.phase.value, "generation": self.generation,
             "seconds": round(time.monotonic() - self.began, 3),
             "workers": len(self.workers), "error": self.error,
+            **({"release": self.release} if self.release else {}),
         }
 
     def advance(self) -> None:
@@ -123,6 +132,16 @@ class Reload:
             else:
                 self.arbiter.retire(worker)
 
+    @contextlib.contextmanager
+    def _entering(self) -> Iterator[None]:
+        """What reads the configuration in here does it where this reload's code is."""
+        app = self.arbiter.app
+        before, app.release = app.release, self.release
+        try:
+            yield
+        finally:
+            app.release = before
+
     # -- phases ----------------------------------------------------------------------------
 
     def _end_probe(self) -> None:
@@ -157,6 +176,7 @@ class Reload:
         """
         app = self.arbiter.app
         before = app.state()
+        app.release = self.release
         try:
             self.cfg = self.arbiter.read_config()
             wanted = self.arbiter.app_binds(report.binds)
@@ -189,7 +209,8 @@ class Reload:
                 arbiter.retire(worker)  # fewer are wanted since it was started
         workers = self.workers
         ready = [worker for worker in workers if worker.ready]
-        canaries = min(cfg.canary, wanted) if self._canary_until == 0.0 else 0
+        asked = cfg.canary if self._canary is None else self._canary
+        canaries = min(asked, wanted) if self._canary_until == 0.0 else 0
         target = canaries or wanted
         if canaries and len(ready) >= canaries:
             self.phase = Phase.WATCHING

@@ -61,7 +61,7 @@ class Upgrade:
             "runtime": str(arbiter.runtime.path), "channel": theirs.fileno(),
             "systemd": arbiter.systemd, "arbiter": arbiter.pid,
             "operator_workers": arbiter.operator_workers, "workers": arbiter.num_workers,
-            "generation": arbiter.generation,
+            "generation": arbiter.generation, "releases": arbiter.releases.facts(),
             "listeners": [
                 {"name": x.name, "address": str(x.address), "fd": x.fileno(),
                  "owns_path": x.owns_path, "slot": x.slot}
@@ -154,6 +154,7 @@ class Inheritance:
         self.operator_workers: int | None = facts.get("operator_workers")
         self.workers: int | None = facts.get("workers")
         self.generation = int(facts["generation"]) + 1
+        self.releases: list[str] = facts.get("releases", [])
         self.is_done = False
         self._channel = Channel(socket.socket(fileno=facts["channel"]))
         self._channel.sock.set_inheritable(False)

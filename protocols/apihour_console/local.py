@@ -30,6 +30,7 @@ from apihour_console.runner import CANCELLED, FleetLike, Leave, Runner
 __all__ = ["LocalServer", "main"]
 
 _MAXIMUM = 256 * 1024  # bytes of one request: a command line
+_FINISH = 2.0  # seconds that commands under way have when another console takes over
 _UCRED = struct.Struct("3i")
 
 
@@ -83,13 +84,18 @@ class LocalServer:
             self._logger.debug("%s", error)
 
     def stop_accepting(self) -> None:
-        """Take no more clients; those there are finish."""
+        """Take no more clients."""
         self._accepting = False
         if self._server is not None:
             self._server.close()
             with contextlib.suppress(OSError):
                 if self._path.stat().st_ino == self._inode:
                     self._path.unlink()
+
+    async def finish(self) -> None:
+        """Wait a moment for those there are: the answer to a reload comes with this one's end."""
+        if self._clients:
+            await asyncio.wait(self._clients, timeout=_FINISH)
 
     async def stop(self) -> None:
         """End everything."""

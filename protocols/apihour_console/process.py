@@ -146,7 +146,8 @@ class Console:
             stack.callback(orphan.cancel)
             await self._leaving.wait()
             local.stop_accepting()
-            await shell.drain(self._deadline, f"{self.settings.name}: this console is going")
+            why = f"{self.settings.name}: this console is going"
+            await asyncio.gather(local.finish(), shell.drain(self._deadline, why))
 
     def _disks(self) -> dict[str, str]:
         """What is written to, by what for."""

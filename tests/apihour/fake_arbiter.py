@@ -57,6 +57,7 @@ class FakeApp:
     def __init__(self) -> None:
         self.word = "old"
         self.bind_levels: list[list[str]] = []
+        self.release = ""
 
     def state(self) -> Any:
         return FakeState(self.word)

@@ -9,6 +9,8 @@ import pytest
 
 from apihour import changes as module
 from apihour.changes import Changes, Leave
+from apihour.errors import ApihourError
+from apihour.releases import Releases
 from apihour.reload import Phase
 from apihour.scoreboard import Fleet
 from tests.apihour.fake_arbiter import Clock, FakeArbiter
@@ -17,7 +19,8 @@ from tests.apihour.fake_arbiter import Clock, FakeArbiter
 class FakeReload:
     """Over when the test says so."""
 
-    def __init__(self, arbiter: Any) -> None:
+    def __init__(self, arbiter: Any, *, canary: int | None = None, release: str = "") -> None:
+        self.canary, self.release, self.has_replaced = canary, release, False
         self.generation = 2
         self.phase = Phase.STARTING
         self.error = self.detail = ""
@@ -70,6 +73,7 @@ class Arbiter(FakeArbiter):
         self.pid = 4242
         self.inheritance: Any = None
         self.changes = Changes(self)  # type: ignore[arg-type]
+        self.releases = Releases("/1", ["/"])
 
 
 @pytest.fixture
@@ -196,7 +200,7 @@ def test_told_to_stop_an_upgrade_is_abandoned(arbiter: Arbiter) -> None:
 def test_no_process_is_an_answer(
     arbiter: Arbiter, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    def fail(*_: Any) -> None:
+    def fail(*_: Any, **__: Any) -> None:
         raise OSError(errno.EAGAIN, "no more processes")
 
     monkeypatch.setattr(module, what, fail)
@@ -208,3 +212,49 @@ def test_no_process_is_an_answer(
         refusal = arbiter.changes.request_upgrade(waiting)
         assert refusal is not None and "no more processes" in refusal
     assert not arbiter.changes.are_under_way()
+
+
+def test_of_reloads_that_become_one_the_most_cautious_wish_counts(arbiter: Arbiter) -> None:
+    arbiter.changes.request_reload(None, 1)
+    for canary in (None, 1, 3, None):
+        arbiter.changes.request_reload(None, canary)
+    arbiter.made[0].phase = Phase.DONE
+    arbiter.changes.advance()
+    arbiter.made[1].phase = Phase.DONE
+    arbiter.changes.request_reload(None)
+    arbiter.changes.advance()
+    assert [one.canary for one in arbiter.made] == [1, 3, None]
+
+
+def test_a_rollback_is_a_reload_of_the_release_before(arbiter: Arbiter) -> None:
+    told: list[Any] = []
+    arbiter.changes.request_rollback(lambda *outcome: told.append(outcome))
+    (reload,) = arbiter.made
+    assert (reload.release, reload.canary) == ("/", 0)
+    with pytest.raises(ApihourError, match="one to '/' is under way"):
+        arbiter.changes.request_rollback(lambda *outcome: None)
+    reload.phase = Phase.DONE
+    arbiter.changes.advance()
+    assert told[0][0]["outcome"] == "done"
+
+
+def test_a_rollback_ends_the_reload_under_way_and_those_that_wait(arbiter: Arbiter) -> None:
+    told: dict[str, Any] = {}
+    arbiter.changes.request_reload(lambda *outcome: told.update(first=outcome[0]))
+    arbiter.changes.request_reload(lambda *outcome: told.update(second=outcome[0]))
+    arbiter.changes.request_rollback(lambda *outcome: told.update(back=outcome[0]))
+    assert arbiter.changes.reload is None and len(arbiter.made) == 1
+    assert told["first"]["error"] == told["second"]["error"] == "ended by a rollback"
+    assert (told["back"]["outcome"], told["back"]["release"]) == ("done", "/1")
+
+
+def test_a_rollback_waits_for_no_upgrade_and_no_half_done_reload(arbiter: Arbiter) -> None:
+    arbiter.changes.request_reload(None)
+    arbiter.made[0].has_replaced = True
+    with pytest.raises(ApihourError, match="has replaced workers"):
+        arbiter.changes.request_rollback(lambda *outcome: None)
+    arbiter.made[0].phase = Phase.DONE
+    arbiter.changes.advance()
+    arbiter.changes.request_upgrade(None)
+    with pytest.raises(ApihourError, match="an upgrade is under way"):
+        arbiter.changes.request_rollback(lambda *outcome: None)

@@ -34,7 +34,8 @@ class House:
         self.asked: list[Any] = []
         self.refusal: str | None = None
         self.arbiter.changes = SimpleNamespace(
-            request_reload=self.asked.append, request_upgrade=self._upgrade, reload=None)
+            request_reload=lambda waiter, canary: self.asked.append(waiter),
+            request_rollback=self.asked.append, request_upgrade=self._upgrade, reload=None)
         self.arbiter.restarts = SimpleNamespace(
             begin=self._note("restart"), tell=self._note("tell"))
         self.commands = ArbiterCommands(self.arbiter)  # type: ignore[arg-type]
@@ -64,7 +65,7 @@ def house() -> House:
 
 
 @pytest.mark.parametrize(("command", "role"), [
-    ("reload", "operator"), ("scale", "operator"), ("drain", "operator"),
+    ("reload", "operator"), ("rollback", "operator"), ("scale", "operator"), ("drain", "operator"),
     ("undrain", "operator"), ("upgrade", "admin"), ("signal", "admin"),
     ("restart", "operator"), ("ban", "operator"), ("unban", "operator"),
 ])
@@ -81,10 +82,10 @@ def test_roles_are_checked_here_again(house: House, command: str, role: str) -> 
 def test_an_unknown_command_lists_the_known(house: House) -> None:
     answer = house.do("reboot")
     assert answer["kind"] == "unknown"
-    assert "'reboot': expected one of ban, drain, records, reload, restart" in answer["error"]
+    assert "one of ban, drain, records, reload, restart, rollback" in answer["error"]
 
 
-@pytest.mark.parametrize("command", ["reload", "upgrade"])
+@pytest.mark.parametrize("command", ["reload", "rollback", "upgrade"])
 def test_a_change_answers_when_it_is_through(house: House, command: str) -> None:
     assert house.do(command) is None
     house.asked[0]({"outcome": "done", "error": ""}, "")
@@ -237,3 +238,10 @@ def test_records_by_number_level_and_logger_for_observers_too() -> None:
     assert told(logger="gunicorn") == ["one", "two", "three"] and told(logger="shop") == []
     assert house.do("records", after="x", pid=pid)["kind"] == "usage"
     assert house.arbiter.log.lines == [], "looking is told in the log"
+
+
+@pytest.mark.parametrize("canary", [-1, 129, "1", 0.5])
+def test_a_number_of_canaries_that_is_none_is_refused(house: House, canary: object) -> None:
+    answer = house.do("reload", canary=canary)
+    assert answer["kind"] == "usage" and f"--canary {canary!r}: expected" in answer["error"]
+    assert house.asked == []

@@ -18,6 +18,7 @@ import pytest
 
 from apihour.addresses import parse_address
 from apihour.listeners import Listener, open_listeners
+from apihour.releases import Releases
 from apihour.upgrade import VARIABLE, Inheritance, Upgrade, write_pidfile
 from tests.apihour.fake_arbiter import FakeLog
 
@@ -68,6 +69,7 @@ class House:
             LISTENERS=self.listeners[:1], extra_listeners={"console": self.listeners[1]},
             runtime=SimpleNamespace(path="/run/somewhere"), systemd=True, pid=os.getpid(),
             operator_workers=3, num_workers=3, generation=7, log=FakeLog(),
+            releases=Releases("/r"),
             app=SimpleNamespace(directory=str(self.directory)),
             cfg=SimpleNamespace(env_orig=environment, pre_exec=lambda arbiter: None,
                                 boot_timeout=30.0),

@@ -121,10 +121,10 @@ class Chaos:
             while is_running(pid) and state_of(pid) != "T" and time.monotonic() < until:
                 time.sleep(0.001)
             if self.daemon.pid == arbiter and pid != arbiter and parent_of(arbiter) != pid:
-                title = title_of(pid)
+                kind = self.kind_of(pid)
                 self.clients.killed.append(Killed(time.monotonic(), pid, peers_of(pid)))
                 os.kill(pid, signal.SIGKILL)
-                self.done[f"kill {title}"] += 1
+                self.done[f"kill {kind}"] += 1
             else:  # an upgrade went through meanwhile: this is the arbiter now
                 os.kill(pid, signal.SIGCONT)
 
@@ -212,7 +212,7 @@ class Chaos:
             time.sleep(0.5)  # the console's own connections to what is new
             self.daemon.wait(self.is_at_rest, "rest")
         except AssertionError as error:
-            shown = [f"{pid} {title_of(pid)}" for pid in sorted(self.daemon.processes())]
+            shown = [f"{pid} {self.kind_of(pid)}" for pid in sorted(self.daemon.processes())]
             raise AssertionError(f"no rest: workers {self.daemon.workers()}, "
                                  f"wanted {self.fleet(Fleet.WANTED)}, processes {shown}") from error
 
@@ -230,17 +230,30 @@ class Chaos:
                 board.close()
         return 0.0
 
+    def kind_of(self, pid: int) -> str:
+        """What a process of the daemon is."""
+        if pid == self.daemon.pid:
+            return "arbiter"
+        if pid == self.fleet(Fleet.TEMPLATE):
+            return "template"
+        states = {worker.pid: worker.state for worker in self.daemon.workers()}
+        if pid in states:
+            return f"worker {states[pid]}"
+        with contextlib.suppress(OSError):
+            if b"apihour_console" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                return "console"
+        return "probe, or new arbiter"
+
     def inventory(self) -> dict[str, Counter[str]]:
         """Files of the runtime directory, and descriptors of each kind of process."""
         found = {"files": Counter(_kind(path.name) for path in self.daemon.runtime.path.rglob("*"))}
         for pid in self.daemon.processes():
-            title = "arbiter" if pid == self.daemon.pid else title_of(pid)
+            kind = self.kind_of(pid)
             kinds: Counter[str] = Counter()
             for entry in os.listdir(f"/proc/{pid}/fd"):
                 with contextlib.suppress(OSError):
                     kinds[_kind(os.readlink(f"/proc/{pid}/fd/{entry}"))] += 1
-            previous = found.get(title)
-            found[title] = kinds if previous is None else previous | kinds
+            found[kind] = found.get(kind, Counter()) | kinds
         return found
 
     def compare(self, before: dict[str, Counter[str]]) -> None:
@@ -288,18 +301,6 @@ def parent_of(pid: int) -> int:
                    .rpartition(")")[2].split()[1])
     except OSError:
         return 0
-
-
-def title_of(pid: int) -> str:
-    """What a process is, by its command line: worker, template, console, ..."""
-    try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-    except OSError:
-        return "gone"
-    for title in ("worker", "template", "apihour_console", "arbiter"):
-        if title in words:
-            return title
-    return "starting"
 
 
 def main() -> None:

@@ -94,22 +94,22 @@ def test_websocket_gets_1001_and_time_to_answer(house):
 
 
 def test_tcp_on_drain_is_called_and_others_stay_until_the_deadline(apihour_daemon, system_apps):
-    daemon = apihour_daemon("house:Container", "--graceful-timeout", "2", cwd=system_apps,
+    daemon = apihour_daemon("house:Container", "--graceful-timeout", "3", cwd=system_apps,
                             workers=1)
     with daemon.connect("polite") as polite, daemon.connect("echo") as stubborn:
         echo(polite)
         echo(stubborn)
-        began = time.monotonic()
         retire(daemon)
+        began = time.monotonic()
         assert polite.recv(100) == b"goodbye\n"
         echo(polite)
         assert polite.recv(1) == b""
-        assert time.monotonic() - began < 1.8
+        assert time.monotonic() - began < 2.5
         echo(stubborn)
         daemon.wait(lambda: daemon.workers("draining")[0].left == 1, "the count of those left")
         worker = daemon.workers("draining")[0]
         assert worker.drain_total == 2
-        assert 0 < worker.time_left < 2
+        assert 0 < worker.time_left < 3
         assert stubborn.recv(1) == b""
         assert time.monotonic() - began > 1.5
 

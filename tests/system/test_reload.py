@@ -149,7 +149,7 @@ BROKEN = {
 
 
 def test_bad_deploys_change_nothing_and_are_reported(apihour_daemon, app):
-    daemon = apihour_daemon("house:Container", "--boot-timeout", "1", cwd=app)
+    daemon = apihour_daemon("house:Container", "--boot-timeout", "4", cwd=app)
     before = daemon.workers()
     originals = {name: (app / name).read_text() for name in ("house.py", "version.py")}
     with Load("keep-alive", daemon.address("http"), connections=4) as load, \

@@ -4,7 +4,7 @@ One :class:`Container` per worker process, one worker per CPU; HTTP, SSH, TCP, U
 other asyncio server live side by side in it.
 """
 
-from apihour.container import Container
+from apihour.app.container import Container
 from apihour.errors import (
     AdaptError,
     AddressError,
@@ -20,7 +20,7 @@ from apihour.errors import (
     TargetError,
     UsageError,
 )
-from apihour.ops import command
+from apihour.ops.model import command
 from apihour.plugins import Plugin, Registry, Server, ServerContext
 from apihour.version import __version__
 

@@ -2,6 +2,6 @@
 
 import sys
 
-from apihour.cli import main
+from apihour.cli.main import main
 
 sys.exit(main())

@@ -37,7 +37,7 @@ from pathlib import Path
 from _bench import HERE, arguments, table
 from chaos_load import Clients, Killed, peers_of
 
-from apihour.scoreboard import Fleet, Scoreboard
+from apihour.ipc.scoreboard import Fleet, Scoreboard
 from apihour.testing import Daemon
 from apihour.testing.processes import is_running
 

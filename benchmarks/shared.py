@@ -6,7 +6,7 @@ How to run (about a minute)::
 
 Candidates, each holding its data in ``/dev/shm``:
 
-- ``files``: ``apihour.shared.Shared``, compare-and-set by file names;
+- ``files``: ``apihour.shared.store.Shared``, compare-and-set by file names;
 - ``sqlite``: one database, write-ahead log, no synchronising, waits up to a second;
 - ``owner``: a process that owns a dict, asked over a unix socket (uvloop, one line a call).
 
@@ -29,7 +29,7 @@ from collections.abc import Awaitable, Callable
 
 from _bench import arguments, interleave, interpreter, median, percentile, pinned, python, table
 
-from apihour.shared import Shared
+from apihour.shared.store import Shared
 
 KINDS = ("files", "sqlite", "owner")
 PROCESSES = 4

@@ -53,8 +53,8 @@ from _bench import (
 from shell_clients import SCRIPT, put_first
 from shell_terminal import ACTIVITIES, Activity
 
-from apihour.runtime import Runtime
-from apihour.wire import Framer, encode
+from apihour.ipc.runtime import Runtime
+from apihour.ipc.wire import Framer, encode
 
 BIN = Path(sys.executable).parent
 SSHD = "/usr/sbin/sshd"  # it insists on being started by its absolute path

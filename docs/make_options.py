@@ -14,7 +14,7 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any
 
-from apihour.settings import GUNICORN_SETTINGS, OWN, TABLE, HostConfig
+from apihour.config.settings import GUNICORN_SETTINGS, OWN, TABLE, HostConfig
 
 _HEAD = """\
 Options

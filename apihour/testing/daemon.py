@@ -25,10 +25,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-from apihour.runtime import Runtime
-from apihour.scoreboard import RowRecord, Scoreboard
+from apihour.ipc.runtime import Runtime
+from apihour.ipc.scoreboard import RowRecord, Scoreboard
+from apihour.ipc.wire import Framer, encode
 from apihour.testing.processes import end_processes, is_running, processes_of
-from apihour.wire import Framer, encode
 
 __all__ = ["Daemon", "Outcome"]
 

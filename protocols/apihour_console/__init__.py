@@ -1,1 +1,1 @@
-"""apihour_console."""
+"""The console process: the SSH shell, health and metrics; nothing imports it."""

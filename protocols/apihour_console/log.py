@@ -5,7 +5,7 @@ Rules:
 - ``--error-logfile`` names the file; without one, or where it cannot be opened, lines go to
   the stderr that the arbiter left.
 - After a rotation stdout and stderr follow, where they were that file (``--capture-output``).
-- A full disk costs lines, and is said once in a while (:class:`apihour.log.LostLines`).
+- A full disk costs lines, and is said once in a while (:class:`apihour.config.log.LostLines`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import logging
 import os
 import sys
 
-from apihour.log import LostLines
+from apihour.config.log import LostLines
 
 __all__ = ["ConsoleLog"]
 

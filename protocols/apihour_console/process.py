@@ -26,15 +26,15 @@ from pathlib import Path
 from typing import Any
 
 from apihour.errors import ConfigurationError
-from apihour.runtime import Runtime
-from apihour.signals import ORDERS, handle_in_loop, ignore, let_through
-from apihour_console.audit import AuditLog
-from apihour_console.fleet import Fleet
-from apihour_console.health import HealthServer
-from apihour_console.local import LocalServer
+from apihour.ipc.runtime import Runtime
+from apihour.ipc.signals import ORDERS, handle_in_loop, ignore, let_through
+from apihour_console.faces.http import HealthServer
+from apihour_console.faces.local import LocalServer
+from apihour_console.faces.network import NetworkShell
+from apihour_console.fleet.fleet import Fleet
 from apihour_console.log import ConsoleLog
-from apihour_console.network import NetworkShell
-from apihour_console.providers import audit_provider, deeds_provider, no_sessions
+from apihour_console.shell.audit import AuditLog
+from apihour_console.shell.providers import audit_provider, deeds_provider, no_sessions
 from apihour_ssh.limits import Limits
 
 __all__ = ["VARIABLE", "Console", "Settings", "main"]

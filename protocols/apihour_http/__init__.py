@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from apihour_http.errors import HTTPError, RouteError
 from apihour_http.request import Request
 from apihour_http.response import Response
-from apihour_http.routes import Routes
+from apihour_http.routing.routes import Routes
 from apihour_http.server import HTTPServer
 
 if TYPE_CHECKING:

@@ -12,12 +12,12 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from apihour_http.connection.bytes import DISCARD, UPGRADED
 from apihour_http.request import Head, Request
-from apihour_http.wire import DISCARD, UPGRADED
 
 if TYPE_CHECKING:
-    from apihour_http.routes import Endpoint
-    from apihour_http.wire import Wire
+    from apihour_http.connection.bytes import Wire
+    from apihour_http.routing.routes import Endpoint
 
 __all__ = ["activity", "route_of"]
 

@@ -29,7 +29,7 @@ class HTTPPlugin:
 
     def adapt(self, obj: Any, kind: str) -> HTTPServer:
         """Return the server for `obj`. Raises ImportError naming what must be installed."""
-        from apihour_http.routes import Routes
+        from apihour_http.routing.routes import Routes
         from apihour_http.server import HTTPServer
 
         if isinstance(obj, HTTPServer):
@@ -42,7 +42,7 @@ class HTTPPlugin:
     def _is_own(obj: object) -> bool:
         return any(
             isinstance(obj, kind)
-            for module, name in (("server", "HTTPServer"), ("routes", "Routes"))
+            for module, name in (("server", "HTTPServer"), ("routing.routes", "Routes"))
             if (kind := getattr(sys.modules.get(f"apihour_http.{module}"), name, None))
         )
 

@@ -25,7 +25,7 @@ from apihour_http.activity import route_of
 from apihour_http.errors import HTTPError
 
 if TYPE_CHECKING:
-    from apihour_http.routes import Endpoint
+    from apihour_http.routing.routes import Endpoint
 
 __all__ = ["GROWTH", "Meter", "Stepped"]
 

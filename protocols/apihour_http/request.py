@@ -17,8 +17,8 @@ from apihour_http.errors import HTTPError
 from apihour_http.mapping import Headers, Multi
 
 if TYPE_CHECKING:
-    from apihour_http.intake import Intake as Lane
-    from apihour_http.routes import Endpoint
+    from apihour_http.connection.heads import Intake as Lane
+    from apihour_http.routing.routes import Endpoint
 
 __all__ = ["Head", "Request"]
 

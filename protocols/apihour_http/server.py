@@ -20,19 +20,19 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from apihour_http.access import AccessLog
+from apihour_http.connection.answers import Lane
+from apihour_http.connection.bytes import Wire
+from apihour_http.connection.heads import LARGE, REPEATABLE
 from apihour_http.errors import BadRequest, HTTPError
 from apihour_http.head import HeadChecker
 from apihour_http.hosting import Host
-from apihour_http.intake import LARGE, REPEATABLE
-from apihour_http.lane import Lane
 from apihour_http.options import Options
-from apihour_http.outcome import with_status
 from apihour_http.parser import choose
 from apihour_http.response import Renderer, Response
-from apihour_http.routes import Endpoint, Match, Methods, Router, Routes, allowed
+from apihour_http.routing.outcome import with_status
+from apihour_http.routing.routes import Endpoint, Match, Methods, Router, Routes, allowed
+from apihour_http.routing.validation import Plan, plan
 from apihour_http.statistics import Statistics
-from apihour_http.validation import Plan, plan
-from apihour_http.wire import Wire
 
 if TYPE_CHECKING:
     from apihour_http.metering import Meter
@@ -162,7 +162,7 @@ class HTTPServer:
         options = self.options
         wanted = options.openapi
         if wanted or (wanted is None and any(plans.values())):
-            from apihour_http.openapi import add_to
+            from apihour_http.routing.openapi import add_to
 
             endpoints += add_to(endpoints, plans, options.title, options.version)
         self._router = Router(endpoints)
@@ -355,7 +355,7 @@ def _host_of(app: Any) -> Any:
     """What runs `app`: itself, when it has the shape of a host."""
     if isinstance(app, Host):
         return app
-    from apihour_http.aiohttp_lane import AppHost
+    from apihour_http.aiohttp.lane import AppHost
 
     return AppHost(app)
 

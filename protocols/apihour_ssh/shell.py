@@ -22,7 +22,7 @@ from apihour_ssh.limits import Limits
 __all__ = ["Shell"]
 
 # make_server(context, options) -> a server of stream connections (apihour.plugins.Server)
-_IN_WORKER = "apihour_console.in_worker"
+_IN_WORKER = "apihour_console.faces.in_worker"
 
 _OPTIONS = frozenset(
     ("keys", "strict", "idle_timeout", "login_timeout", "limits", "state", "home")

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 from unittest.mock import Mock
 
-from apihour.probe import ProbeReport
-from apihour.scoreboard import State
-from apihour.settings import WorkerCount
+from apihour.arbiter.probe import ProbeReport
+from apihour.config.settings import WorkerCount
+from apihour.ipc.scoreboard import State
 
 
 class Clock:

@@ -15,12 +15,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from apihour.agent import Agent
-from apihour.connections import ConnectionTable
-from apihour.runtime import Runtime
-from apihour.sampler import CpuSampler
-from apihour.scoreboard import Scoreboard, State
-from apihour.wire import Framer, encode
+from apihour.ipc.runtime import Runtime
+from apihour.ipc.scoreboard import Scoreboard, State
+from apihour.ipc.wire import Framer, encode
+from apihour.ops.agent import Agent
+from apihour.ops.sampler import CpuSampler
+from apihour.worker.connections import ConnectionTable
 
 
 class FakeServer:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from apihour.runtime import Runtime
+from apihour.ipc.runtime import Runtime
 from apihour.testing.processes import is_running
 
 ROOT = Path(__file__).parents[2]
@@ -18,8 +18,8 @@ ROOT = Path(__file__).parents[2]
 # An arbiter that forks one worker, tells its pid and waits.
 ARBITER = """
 import os, sys, time
-from apihour.agent import Agent
-from apihour.runtime import Runtime
+from apihour.ops.agent import Agent
+from apihour.ipc.runtime import Runtime
 from apihour.testing.processes import is_running
 from tests.apihour.fakes import FakeWorker
 

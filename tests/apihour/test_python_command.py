@@ -9,7 +9,7 @@ from types import CodeType
 
 import pytest
 
-from apihour.commands.python import _evaluate
+from apihour.ops.commands.python import _evaluate
 
 
 def compiled(source: str) -> CodeType:

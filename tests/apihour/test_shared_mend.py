@@ -18,10 +18,10 @@ from zlib import crc32
 
 import pytest
 
-from apihour import shared as module
 from apihour.errors import SharedError, SharedFullError
-from apihour.shared import Change, Shared, _encode
-from apihour.shared_files import BUCKETS
+from apihour.shared import store as module
+from apihour.shared.files import BUCKETS
+from apihour.shared.store import Change, Shared, _encode
 from tests.contracts.shared_contract import take
 
 STRETCH = 0.02  # seconds of CPU; ten times what is aimed at, and a tenth of what it was

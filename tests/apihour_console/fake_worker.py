@@ -16,9 +16,9 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
-from apihour.agent import Agent
-from apihour.ops import command
-from apihour.runtime import Runtime
+from apihour.ipc.runtime import Runtime
+from apihour.ops.agent import Agent
+from apihour.ops.model import command
 from tests.apihour.fakes import FakeWorker
 
 

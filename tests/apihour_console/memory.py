@@ -8,11 +8,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-from apihour.ops import Role
-from apihour_console.audit import AuditLog
-from apihour_console.calls import Identity
-from apihour_console.session import Session
-from apihour_console.shell import ShellContext
+from apihour.ops.model import Role
+from apihour_console.shell.audit import AuditLog
+from apihour_console.shell.calls import Identity
+from apihour_console.shell.session import Session
+from apihour_console.shell.shell import ShellContext
 from tests.apihour_console.support import plain
 
 LOGGER = logging.getLogger("tests.console")

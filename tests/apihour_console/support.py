@@ -20,11 +20,11 @@ from typing import Any
 
 import asyncssh
 
-from apihour.ops import Catalogue, Command, CommandFailed, Parameter, Role, Seconds, Worker
-from apihour_console.audit import AuditLog
-from apihour_console.calls import Call, Identity, Missing, Result
-from apihour_console.keys import KeyDirectory
-from apihour_console.server import ServerSettings, ShellServer
+from apihour.ops.model import Catalogue, Command, CommandFailed, Parameter, Role, Seconds, Worker
+from apihour_console.faces.ssh import ServerSettings, ShellServer
+from apihour_console.keys.directory import KeyDirectory
+from apihour_console.shell.audit import AuditLog
+from apihour_console.shell.calls import Call, Identity, Missing, Result
 
 LOGGER = logging.getLogger("tests.console")
 SSH = shutil.which("ssh")

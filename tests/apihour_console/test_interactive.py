@@ -189,7 +189,7 @@ async def test_idle_sessions_end(tmp_path, typist: Typist) -> None:  # type: ign
 async def test_without_prompt_toolkit_lines_are_still_read(
     shells: Shells, typist: Typist, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "apihour_console.editor", None)
+    monkeypatch.setitem(sys.modules, "apihour_console.shell.editor", None)
     await log_in(shells, typist)
     await typist.type("worj\x15vers\x1b[Aionn\x7f\r")
     await typist.expect("apihour 1.0\n")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from apihour_console.audit import AuditLog
+from apihour_console.shell.audit import AuditLog
 from tests.apihour_console.memory import LOGGER, Operator
 from tests.apihour_console.support import PythonFleet, wait_until
 

@@ -188,7 +188,7 @@ def test_what_never_ends_is_running() -> None:
 
 def test_a_measured_task_shows_its_frames_and_obeys() -> None:
     async def main(house: House) -> None:
-        from apihour.commands.tasks import task_frames
+        from apihour.ops.commands.tasks import task_frames
 
         measuring = asyncio.ensure_future(house.server.measure(0.6))
         await asyncio.sleep(0)

@@ -76,9 +76,9 @@ async def test_a_shell_in_the_worker_is_made_by_the_console(monkeypatch):
         seen.append((ctx.name, dict(options)))
         return Served()
 
-    module = types.ModuleType("apihour_console.in_worker")
+    module = types.ModuleType("apihour_console.faces.in_worker")
     module.make_server = make_server
-    monkeypatch.setitem(sys.modules, "apihour_console.in_worker", module)
+    monkeypatch.setitem(sys.modules, "apihour_console.faces.in_worker", module)
     shell = Shell(in_worker=True, strict=True)
     await shell.start(context("console"))
     assert shell.stream("row") == "protocol of row" and shell.statistics() == {"sessions": 1}

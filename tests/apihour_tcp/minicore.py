@@ -12,8 +12,8 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from apihour.connections import ConnectionTable
 from apihour.plugins import ServerContext
+from apihour.worker.connections import ConnectionTable
 
 WAYS = ("plain", "core")
 

@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from apihour.errors import RevisionError, SharedError
-from apihour.shared import Change, Entry, SharedBackend
+from apihour.shared.store import Change, Entry, SharedBackend
 
 
 async def take(watch: AsyncIterator[Change], number: int) -> list[Change]:

@@ -114,7 +114,7 @@ def test_missing_package_names_what_to_install(system_apps):
 
 
 def test_core_imports_none_of_them():
-    code = ("import sys, apihour, apihour.arbiter, apihour.worker, apihour.cli\n"
+    code = ("import sys, apihour.arbiter.arbiter, apihour.worker.process, apihour.cli.main\n"
             "print([m for m in sys.modules if m.split('.')[0] in sys.argv[1].split(',')])")
     result = subprocess.run([sys.executable, "-c", code, BLOCKED + ",apihour_http,apihour_tcp"],
                             capture_output=True, text=True)

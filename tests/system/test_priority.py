@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from apihour.priority import FOR_GOOD, NICE, can_undo
+from apihour.arbiter.priority import FOR_GOOD, NICE, can_undo
 from tests.system.support import echo
 
 APP = '''

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from apihour import runtime
+from apihour.ipc import runtime
 from apihour.testing import Daemon
 from apihour.testing.processes import end_processes, processes_of
 from tests.system.support import get, refused, run

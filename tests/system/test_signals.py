@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from apihour.signals import ORDERS
+from apihour.ipc.signals import ORDERS
 from tests.system.support import deploy, get
 
 KILLED = "killed by SIG"

@@ -264,7 +264,7 @@ def test_killed_console_is_started_again_and_no_worker_notices(apihour_daemon, a
 
 
 SOONER = """
-from apihour.autoscale import Autoscaler
+from apihour.arbiter.autoscale import Autoscaler
 Autoscaler.UP_AFTER, Autoscaler.DOWN_AFTER = 1.0, 2.0
 """
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from apihour.scoreboard import Fleet, Scoreboard
+from apihour.ipc.scoreboard import Fleet, Scoreboard
 from apihour.testing import Load
 from apihour.testing.processes import is_running
 from tests.system.support import deploy, echo, get

@@ -9,7 +9,7 @@ import re
 import time
 
 import apihour
-from apihour.ops import CommandFailed, Role
+from apihour.ops.model import CommandFailed, Role
 from apihour_http import HTTPServer, Routes
 
 routes = Routes()

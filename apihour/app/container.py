@@ -1,0 +1,157 @@
+"""The container: an application, one instance per worker.
+
+The life of one, in order::
+
+    Container(config, worker, loop) → pre_start() → make_servers() → start()
+    → accepting, reported ready → … → retire: accepting stops, servers drain
+    → shutdown() → connections gone, or the deadline → cleanup()
+
+Every hook may be ``def`` or ``async def``. A hook that raises before "ready" ends the
+worker's start: what was started is stopped, ``cleanup()`` is called, and the failure is
+reported with the user's own file, line and text.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable, Collection, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from apihour.app.cpu import CpuPool
+    from apihour.ops.client import Operations
+    from apihour.shared.store import Shared
+
+__all__ = ["Container"]
+
+T = TypeVar("T")
+
+
+class Container:
+    """One application in one worker; subclass it and write :meth:`make_servers`.
+
+    ``config`` is the configuration of the daemon (``etc/NAME/main/main.yaml``), ``worker``
+    the worker it lives in, ``loop`` its event loop. ``engines`` and ``services`` are yours;
+    ``servers`` holds what :meth:`make_servers` returned, by bind name.
+    """
+
+    binds: Mapping[str, str | list[str]] | None = {}
+    """Where each server listens; ``-b name=address`` and configuration override it.
+
+    None: it serves nothing, and works in :meth:`start` or in jobs.
+    """
+
+    single: Collection[str] = frozenset()
+    """Servers, and async methods, that run in one worker of the daemon at a time.
+
+    Another worker goes on with them when that one dies or retires: with a server once nothing
+    more is accepted here, while its connections may still be open, with a method once it has
+    ended. A method is called when its worker serves, and cancelled when it retires.
+    """
+
+    exclusive: Collection[str] = frozenset()
+    """The same, but a server goes on elsewhere only when its last connection here is gone."""
+
+    def __init__(
+        self, config: dict[str, Any] | None = None, worker: Any = None,
+        loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        self.config: dict[str, Any] = config if config is not None else {}
+        self.worker = worker
+        self.loop = loop if loop is not None else asyncio.get_event_loop()
+        self.engines: dict[str, Any] = {}
+        self.services: dict[str, Any] = {}
+        self.servers: dict[str, Any] = {}
+
+    @classmethod
+    def make_event_loop(cls, config: dict[str, Any]) -> asyncio.AbstractEventLoop:
+        """Return the worker's event loop: uvloop's where it is installed, else asyncio's."""
+        try:
+            import uvloop
+        except ImportError:
+            return asyncio.new_event_loop()
+        loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+        return loop
+
+    def make_servers(self) -> Any:
+        """Return ``{bind name: what to serve}``; sync or async, nothing is opened here."""
+        return {}
+
+    async def pre_start(self) -> None:
+        """Called first; configuration is there, nothing else."""
+
+    async def start(self) -> None:
+        """Bring engines up; the first connection is accepted after this returned."""
+
+    async def shutdown(self) -> None:
+        """Called when the servers have said goodbye; connections may still be open."""
+
+    async def cleanup(self) -> None:
+        """Close engines; the last connection is gone. Called after a failed start as well."""
+
+    @functools.cached_property
+    def shared(self) -> Shared:
+        """The store that all workers of this daemon share; see :mod:`apihour.shared.store`."""
+        from apihour.shared.store import Shared
+
+        options = self.config.get("shared") or {}
+        return Shared(self.worker.runtime.shared, **options)
+
+    @functools.cached_property
+    def ops(self) -> Operations:
+        """The shell's commands as async methods: ``await container.ops.workers()``."""
+        from apihour.ops.client import Operations
+
+        return Operations(self.worker.runtime)
+
+    @functools.cached_property
+    def resolver(self) -> Any:
+        """An :class:`aiodns.DNSResolver` on this loop, made on first use."""
+        try:
+            import aiodns
+        except ImportError as error:
+            raise ImportError("container.resolver needs aiodns: pip install aiodns") from error
+        options = dict(self.config.get("resolver") or {})
+        return aiodns.DNSResolver(loop=self.loop, **options)
+
+    @functools.cached_property
+    def http(self) -> Any:
+        """An :class:`aiohttp.ClientSession` that resolves names by :attr:`resolver`."""
+        from apihour.app.client import make_session
+
+        resolver = self.resolver
+        try:
+            return make_session(resolver)
+        except ImportError as error:
+            raise ImportError("container.http needs aiohttp: pip install aiohttp") from error
+
+    async def run_cpu(self, function: Callable[..., T], *args: Any) -> T:
+        """Run a picklable function in a process of its own pool, leaving the loop free.
+
+        The pool has as many processes as ``config["cpu_processes"]`` says (default 1), each
+        started on first use. Raises what the function raises, and BrokenProcessPool when its
+        process died in this very call; other calls do not notice, and the next starts another
+        process. What still computes when the container is closed is ended.
+        """
+        return await self._cpu_pool.run(function, *args)
+
+    @functools.cached_property
+    def _cpu_pool(self) -> CpuPool:
+        from apihour.app.cpu import CpuPool
+
+        return CpuPool(int(self.config.get("cpu_processes", 1)))
+
+    async def close_made(self) -> None:
+        """Close what was made on first use, and nothing that was not. Called by the worker."""
+        made = self.__dict__
+        if "http" in made:
+            await made.pop("http").close()
+        if "resolver" in made:
+            closing = made.pop("resolver").close()
+            if asyncio.iscoroutine(closing):
+                await closing
+        if "shared" in made:
+            await made.pop("shared").close()
+        if "_cpu_pool" in made:
+            await made.pop("_cpu_pool").close()

@@ -1,0 +1,204 @@
+"""Reloads and upgrades under way: one at a time, each answered to whoever asked.
+
+Rules: requests for a reload that come during one become one more, with the most canaries that
+any of them asked for; an upgrade and a reload exclude each other; a rollback ends the reload
+under way, unless that has replaced workers already; told to stop, all end at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from apihour.arbiter.reload import Phase, Reload
+from apihour.arbiter.upgrade import Upgrade
+from apihour.errors import ApihourError
+from apihour.ipc.scoreboard import Fleet
+
+if TYPE_CHECKING:
+    from apihour.arbiter.arbiter import HostArbiter
+
+__all__ = ["Changes", "Leave", "Waiter"]
+
+
+class Leave(Exception):
+    """Ends the arbiter's loop: the daemon was told to stop, or another arbiter took over."""
+
+
+Waiter = Callable[[dict[str, Any], str], None]
+"""Called once with the outcome, as a record, and the traceback, empty if there is none."""
+
+
+class Changes:
+    """What of this kind the arbiter is doing."""
+
+    def __init__(self, arbiter: HostArbiter) -> None:
+        self.arbiter = arbiter
+        self.reload: Reload | None = None
+        self.upgrade: Upgrade | None = None
+        self._waiters: list[Waiter] = []
+        self._again: list[Waiter] | None = None
+        self._canary: int | None = None  # of the reload after the present one
+
+    def are_under_way(self) -> bool:
+        return self.reload is not None or self.upgrade is not None
+
+    def descriptors(self) -> list[int]:
+        """What the arbiter's poll must watch, so that :meth:`advance` is called in time."""
+        found = []
+        if self.reload is not None and self.reload.probe is not None:
+            found.append(self.reload.probe.fileno())
+        if self.upgrade is not None and self.upgrade.is_open:
+            found.append(self.upgrade.fileno())
+        return found
+
+    def advance(self) -> None:
+        """Go on with whatever is under way. Raises Leave after a handover."""
+        if self.upgrade is not None:
+            self._advance_upgrade(self.upgrade)
+        if self.reload is not None:
+            self._advance_reload(self.reload)
+
+    def on_exit(self, pid: int, status: int) -> bool:
+        """A child has ended; returns whether it was an upgrade's new arbiter."""
+        if self.upgrade is None or pid != self.upgrade.pid:
+            return False
+        self.upgrade.on_exit(status)
+        return True
+
+    def has_handed_over(self) -> bool:
+        """Whether another arbiter is the daemon's by now."""
+        return self.upgrade is not None and self.upgrade.succeeded
+
+    def abandon(self) -> None:
+        """The daemon stops: give up what is under way, and say so to whoever waits."""
+        if self.reload is not None:
+            queued, self._again = self._again or [], None
+            self.reload.fail("the daemon stops")
+            self._advance_reload(self.reload)
+            _answer(queued, {"outcome": "failed", "error": "the daemon stops"})
+        if self.upgrade is not None and not self.upgrade.succeeded:
+            self.upgrade.abandon()
+
+    def shed(self) -> None:
+        """In a child of the arbiter: let go of the upgrade's channel."""
+        if self.upgrade is not None:
+            self.upgrade.close()
+
+    # -- reload ----------------------------------------------------------------------------
+
+    def request_reload(self, waiter: Waiter | None, canary: int | None = None) -> None:
+        """Begin a reload, or one more after the present one; `canary` as for Reload."""
+        waiters = [waiter] if waiter is not None else []
+        if self.upgrade is not None or self.arbiter.stopping:
+            why = "the daemon stops" if self.arbiter.stopping else "an upgrade is under way"
+            _answer(waiters, {"outcome": "failed", "error": why})
+        elif self.reload is not None:
+            self._again = [*(self._again or []), *waiters]
+            self._canary = max((one for one in (self._canary, canary) if one is not None),
+                               default=None)
+        else:
+            self._begin_reload(waiters, canary)
+
+    def request_rollback(self, waiter: Waiter) -> None:
+        """Back to the release before; a reload under way is ended, which is enough then.
+
+        Raises ApihourError when that is not possible.
+        """
+        if self.upgrade is not None or self.arbiter.stopping:
+            raise ApihourError(
+                "the daemon stops" if self.arbiter.stopping else "an upgrade is under way")
+        if self.reload is not None and self.reload.release:
+            raise ApihourError(f"one to {self.reload.release!r} is under way")
+        if self.reload is not None and self.reload.has_replaced:
+            raise ApihourError("a reload is under way and has replaced workers; "
+                               "expected it to be over")
+        if self.reload is not None:
+            self._end_reload(self.reload, waiter)
+            return
+        release = self.arbiter.releases.previous()
+        self.arbiter.log.info("Rolling back to %s", release)
+        # It served: nothing is to be watched before all workers run it.
+        self._begin_reload([waiter], 0, release)
+
+    def _end_reload(self, reload: Reload, waiter: Waiter) -> None:
+        queued, self._again, self._canary = self._again or [], None, None
+        why = "ended by a rollback"
+        reload.fail(why)
+        self._advance_reload(reload)
+        _answer(queued, {"outcome": "failed", "error": why})
+        waiter({**reload.outcome(), "outcome": "done", "generation": self.arbiter.generation,
+                "workers": len(self.arbiter.live_workers()), "error": "",
+                "release": self.arbiter.releases.facts()[-1]}, "")
+
+    def _begin_reload(
+        self, waiters: list[Waiter], canary: int | None = None, release: str = ""
+    ) -> None:
+        try:
+            self.reload = Reload(self.arbiter, canary=canary, release=release)
+        except OSError as error:
+            why = f"no probe process: {error.strerror}"
+            self.arbiter.log.error("Reload refused: %s", why)
+            _answer(waiters, {"outcome": "failed", "error": why})
+        else:
+            self._waiters = waiters
+
+    def _advance_reload(self, reload: Reload) -> None:
+        reload.advance()
+        if not reload.is_over:
+            return
+        self.reload = None
+        outcome = reload.outcome()
+        log, scoreboard = self.arbiter.log, self.arbiter.scoreboard
+        if reload.phase is Phase.DONE:
+            scoreboard.count_fleet(Fleet.RELOADS)
+            log.info("Reload done: generation %d serves with %d workers after %.1f s",
+                     reload.generation, outcome["workers"], outcome["seconds"])
+        else:
+            scoreboard.count_fleet(Fleet.RELOADS_FAILED)
+            log.error("Reload refused, the old workers stay: %s", reload.error)
+            if reload.detail:
+                log.error("%s", reload.detail.rstrip())
+        waiters, self._waiters = self._waiters, []
+        _answer(waiters, outcome, reload.detail)
+        if self._again is not None:
+            again, self._again = self._again, None
+            canary, self._canary = self._canary, None
+            self._begin_reload(again, canary)
+
+    # -- upgrade ---------------------------------------------------------------------------
+
+    def request_upgrade(self, waiter: Waiter | None) -> str | None:
+        """Begin a binary upgrade; returns one line when it is refused."""
+        arbiter = self.arbiter
+        if arbiter.stopping:
+            return "the daemon stops"
+        if arbiter.pid == 1:
+            return "this arbiter is PID 1: its end would end the container; deploy a new one"
+        if self.upgrade is not None:
+            return "an upgrade is under way already"
+        if self.reload is not None:
+            return "a reload is under way"
+        if arbiter.inheritance is not None and not arbiter.inheritance.is_done:
+            return "this arbiter is itself still taking over"
+        try:
+            self.upgrade = Upgrade(arbiter, waiter)
+        except OSError as error:
+            return f"no new process: {error.strerror}"
+        except ApihourError as error:
+            return str(error)
+        return None
+
+    def _advance_upgrade(self, upgrade: Upgrade) -> None:
+        upgrade.advance()
+        if upgrade.failed is not None:
+            self.arbiter.log.error("Upgrade failed, this arbiter stays: %s", upgrade.failed)
+            self.upgrade = None
+        elif upgrade.succeeded:
+            self.arbiter.log.info("Upgrade done: arbiter %d serves, this one leaves", upgrade.pid)
+            raise Leave
+
+
+def _answer(waiters: list[Waiter], outcome: dict[str, Any], detail: str = "") -> None:
+    for waiter in waiters:
+        waiter(outcome, detail)

@@ -1,0 +1,294 @@
+"""Keeping the workers up: their number, their health, their replacement.
+
+Rules:
+
+- Every replacement is ready-gated: the new worker serves before the old one retires. Only a
+  worker that died or had to be killed is replaced after the fact.
+- A slot whose workers keep failing is tried again later and later; the others go on.
+- A worker is killed only after its stack was logged, or it was said why there is none.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from apihour.arbiter.autoscale import Autoscaler, Load
+from apihour.blame import blame_frames
+from apihour.errors import ApihourError
+from apihour.ipc import faults
+from apihour.ipc.scoreboard import Fleet, State
+from apihour.worker.process import BEAT
+
+if TYPE_CHECKING:
+    from apihour.arbiter.arbiter import HostArbiter
+    from apihour.worker.process import HostWorker
+
+__all__ = ["WorkerKeeper"]
+
+_BACKOFF = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0)  # seconds, by failures in a row of one slot
+_HEALTHY = 5.0  # seconds of life after which a death counts as the first again
+_LOOK_EVERY = 1.0  # seconds between two looks at memory, age, requests and load
+_ABORT_TIME = 1.0  # seconds between SIGABRT and SIGKILL, as gunicorn does it
+_OWN_WORDS = 2.0  # seconds past the boot timeout in which a worker that turns tells why itself
+_SILENT = 1.0  # seconds without a heartbeat after which it will not
+_UNDO_TIME = 5.0  # seconds a worker that could not start has for its cleanup
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+_TICK = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass
+class _Slot:
+    failures: int = 0
+    not_before: float = 0.0
+
+
+class WorkerKeeper:
+    """What the arbiter does about its workers in every turn."""
+
+    def __init__(self, arbiter: HostArbiter) -> None:
+        self.arbiter = arbiter
+        self._slots: dict[int, _Slot] = {}
+        self._next_look = 0.0
+        self._replacing: dict[int, tuple[HostWorker, str]] = {}
+        self._autoscaler = Autoscaler()
+
+    # -- number ----------------------------------------------------------------------------
+
+    def keep(self) -> None:
+        """Spawn what is missing, retire what is too many, replace what is worn.
+
+        During a reload only the dead are replaced, until the first old worker retires.
+        """
+        arbiter = self.arbiter
+        reload = arbiter.changes.reload
+        if arbiter.stopping and not arbiter.lingering:
+            return
+        if reload is not None and reload.has_replaced:
+            return
+        if reload is None:
+            self._look()
+        now = time.monotonic()
+        own = [w for w in arbiter.live_workers() if w.generation == arbiter.generation]
+        taken = {worker.slot for worker in own}
+        for slot in range(1, arbiter.num_workers + 1):
+            if slot not in taken and now >= self._slot(slot).not_before:
+                self._spawn(slot)
+        if reload is not None:
+            return
+        for worker in own:
+            if worker.slot > arbiter.num_workers:
+                arbiter.retire(worker)
+        self._finish_replacements()
+
+    def _spawn(self, slot: int) -> HostWorker | None:
+        """Fork into a slot; out of processes or descriptors, try again later."""
+        arbiter = self.arbiter
+        try:
+            return arbiter.spawn(slot, arbiter.generation, arbiter.LISTENERS, arbiter.cfg)
+        except (OSError, ApihourError) as error:
+            state = self._slot(slot)
+            state.failures += 1
+            delay = _BACKOFF[min(state.failures, len(_BACKOFF) - 1)]
+            state.not_before = time.monotonic() + delay
+            arbiter.log.error("Worker slot %d: no new process: %s; next try in %.1f s",
+                              slot, getattr(error, "strerror", None) or error, delay)
+            return None
+
+    def is_waiting(self) -> bool:
+        """Whether some slot waits for its next try, or a replacement is under way."""
+        now = time.monotonic()
+        return bool(self._replacing) or any(s.not_before > now for s in self._slots.values())
+
+    def _slot(self, number: int) -> _Slot:
+        return self._slots.setdefault(number, _Slot())
+
+    def on_lost(self, worker: HostWorker) -> float:
+        """A worker ended by itself; returns seconds until its slot is filled again."""
+        slot = self._slot(worker.slot)
+        now = time.monotonic()
+        healthy = worker.ready and now - worker.spawned > _HEALTHY
+        slot.failures = 1 if healthy else slot.failures + 1
+        # The first death of a worker that served is replaced at once.
+        step = slot.failures - 1 if worker.ready else slot.failures
+        delay = _BACKOFF[min(step, len(_BACKOFF) - 1)]
+        slot.not_before = now + delay
+        return delay
+
+    def on_ready(self, worker: HostWorker) -> None:
+        """A worker serves."""
+        worker.due = self._due(worker)
+
+    def on_new_generation(self) -> None:
+        """A reload is through: what failed before may work now."""
+        self._slots.clear()
+        self._replacing.clear()
+
+    # -- wear ------------------------------------------------------------------------------
+
+    def _due(self, worker: HostWorker) -> int:
+        """Requests after which this worker is replaced, its own jitter included; 0: never."""
+        cfg = worker.cfg
+        if not cfg.max_requests:
+            return 0
+        return int(cfg.max_requests) + random.randint(0, cfg.max_requests_jitter)
+
+    def _look(self) -> None:
+        """Once a second: wear of each worker, and the load of all."""
+        now = time.monotonic()
+        if now < self._next_look:
+            return
+        self._next_look = now + _LOOK_EVERY
+        arbiter = self.arbiter
+        workers = [w for w in arbiter.live_workers() if w.ready]
+        for worker in workers:
+            if self._replacing:
+                break  # one at a time: all at once would double memory and import load
+            reason = self._worn(worker, now)
+            if reason:
+                self._replace(worker, reason)
+        count = arbiter.cfg.worker_count
+        if count.minimum != count.maximum and arbiter.operator_workers is None and workers:
+            # A loop that is late now says so only at its next beat.
+            loads = [Load(w.pid, cpu_seconds(w.pid),
+                          max(w.row.lag, now - w.row.heartbeat - BEAT)) for w in workers]
+            wanted = self._autoscaler.advise(now, loads, arbiter.num_workers,
+                                             count.minimum, count.maximum)
+            if wanted != arbiter.num_workers:
+                arbiter.log.info("Load: %d workers wanted, %d before", wanted, arbiter.num_workers)
+                arbiter.num_workers = wanted
+
+    def _worn(self, worker: HostWorker, now: float) -> str:
+        cfg = worker.cfg
+        if worker.due and worker.row.requests >= worker.due:
+            return f"it has served {worker.row.requests:g} requests (--max-requests)"
+        if cfg.max_age and now - worker.spawned > cfg.max_age:
+            return f"it is {now - worker.spawned:.0f} s old (--max-age)"
+        if cfg.max_rss and (rss := resident_bytes(worker.pid)) > cfg.max_rss:
+            return f"it holds {rss / 2**20:.0f} MiB (--max-rss {cfg.max_rss / 2**20:.0f} MiB)"
+        return ""
+
+    def replace(self, worker: HostWorker, reason: str) -> HostWorker | None:
+        """Replace a worker because an operator wants it; returns the new one, if there is one.
+
+        A slot that is left alone for a while after failures is tried now.
+        """
+        under_way = self._replacing.get(worker.slot)
+        if under_way is None:
+            self._slot(worker.slot).not_before = 0.0
+            self._replace(worker, reason)
+            under_way = self._replacing.get(worker.slot)
+        return under_way[0] if under_way is not None else None
+
+    def _replace(self, worker: HostWorker, reason: str) -> None:
+        """Start a second worker in the slot; the first retires when that one is ready."""
+        arbiter = self.arbiter
+        if time.monotonic() < self._slot(worker.slot).not_before:
+            return  # the last replacement failed; this one serves on meanwhile
+        arbiter.log.info("Replacing worker %s (pid: %s): %s", worker.name, worker.pid, reason)
+        fresh = self._spawn(worker.slot)
+        if fresh is not None:
+            self._replacing[worker.slot] = (fresh, reason)
+
+    def _finish_replacements(self) -> None:
+        for slot, (fresh, _) in list(self._replacing.items()):
+            living = self.arbiter.live_workers()
+            if fresh not in living:
+                del self._replacing[slot]
+            elif fresh.ready:
+                del self._replacing[slot]
+                for worker in living:
+                    if worker.slot == slot and worker is not fresh:
+                        self.arbiter.retire(worker)
+
+    # -- deadlines -------------------------------------------------------------------------
+
+    def enforce(self) -> None:
+        """Boot timeout, heartbeat timeout, drain deadline."""
+        now = time.monotonic()
+        for worker in self.arbiter.live_workers():
+            if worker.ready:
+                self._check_heartbeat(worker, now)
+            elif worker.failure is not None:
+                self._end_undo(worker, now)
+            elif (late := now - worker.spawned - worker.cfg.boot_timeout) > 0 and (
+                late > _OWN_WORDS or now - worker.row.heartbeat > _SILENT
+            ):
+                self._end_boot(worker)
+        for worker in self.arbiter.retiring.values():
+            if worker.ready:
+                self._check_heartbeat(worker, now)
+        self.arbiter.kill_retiring()
+
+    def _end_boot(self, worker: HostWorker) -> None:
+        stack = faults.dump_stack(self.arbiter.runtime, worker.pid)
+        what = f"{worker.under_way} was not done" if worker.under_way else (
+            f"worker {worker.name} was not ready")
+        message = f"{what} within {worker.cfg.boot_timeout:g} s (--boot-timeout)"
+        self.arbiter.log.error("Worker %s (pid: %s): %s, killing it:\n%s", worker.name,
+                               worker.pid, message, stack)
+        place = blame_frames(faults.dump_frames(stack))
+        worker.failure = f"{message}: {place}" if place else message, stack
+        os.kill(worker.pid, signal.SIGKILL)
+
+    def _end_undo(self, worker: HostWorker, now: float) -> None:
+        """One that said why it will not serve must not hang in its cleanup."""
+        if not worker.kill_at:
+            worker.kill_at = now + _UNDO_TIME
+        elif now >= worker.kill_at:
+            worker.kill_at = now + _UNDO_TIME
+            self.arbiter.log.error(
+                "Worker %s (pid: %s) has not cleaned up %g s after its failed start, killing it:"
+                "\n%s", worker.name, worker.pid, _UNDO_TIME,
+                faults.dump_stack(self.arbiter.runtime, worker.pid))
+            os.kill(worker.pid, signal.SIGKILL)
+
+    def _check_heartbeat(self, worker: HostWorker, now: float) -> None:
+        timeout = worker.cfg.timeout
+        silent = now - worker.row.heartbeat
+        if worker.aborted_at:
+            # Told to go, it goes: an endpoint that caught the abort must not keep it.
+            if now - worker.aborted_at > _ABORT_TIME:
+                os.kill(worker.pid, signal.SIGKILL)
+            return
+        if not timeout or worker.row.state == State.EXITING:
+            return
+        if silent <= timeout / 2:
+            worker.stack_logged = False
+            return
+        log = self.arbiter.log
+        if not worker.stack_logged:
+            worker.stack_logged = True
+            worker.row.blocks += 1
+            log.warning("Worker %s (pid: %s) is blocked for %.1f s:\n%s", worker.name, worker.pid,
+                        silent, faults.dump_stack(self.arbiter.runtime, worker.pid))
+        if silent <= timeout:
+            return
+        worker.aborted_at = now
+        log.critical("WORKER TIMEOUT: %s (pid: %s) is blocked for %.1f s (--timeout %g)",
+                     worker.name, worker.pid, silent, timeout)
+        self.arbiter.scoreboard.count_fleet(Fleet.TIMEOUTS)
+        os.kill(worker.pid, signal.SIGABRT)
+
+
+def resident_bytes(pid: int) -> int:
+    """Resident memory of a process from proc(5); 0 when it is gone or there is no /proc."""
+    try:
+        with open(f"/proc/{pid}/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * _PAGE
+    except (OSError, IndexError, ValueError):
+        return 0
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time a process has used, user and system, from proc(5)."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+            fields = file.read().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / _TICK
+    except (OSError, IndexError, ValueError):
+        return 0.0

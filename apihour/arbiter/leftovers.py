@@ -1,0 +1,80 @@
+"""Files in the runtime directory of processes that were killed: who follows removes them.
+
+Rules:
+
+- An arbiter removes its scoreboard, and what its dead workers left, by itself. One that was
+  killed, in an upgrade say, cannot: the arbiter that owns the daemon does, when nobody holds
+  the lock and no worker writes in it any more.
+- What is young is left alone: it may be just being made.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from apihour.ipc.holds import is_locked
+from apihour.ipc.scoreboard import Scoreboard
+
+if TYPE_CHECKING:
+    from apihour.arbiter.arbiter import HostArbiter
+
+__all__ = ["Leftovers"]
+
+_LOOK_EVERY = 5.0  # seconds between two looks
+_YOUNG = 5.0  # seconds for which a file may be without a holder, a worker without a heartbeat
+
+
+class Leftovers:
+    """What one arbiter does about them."""
+
+    def __init__(self, arbiter: HostArbiter) -> None:
+        self.arbiter = arbiter
+        self._next_look = 0.0
+
+    def look(self) -> None:
+        """Every few seconds: remove what is nobody's."""
+        now = time.monotonic()
+        if now < self._next_look or not self.arbiter.is_the_one():
+            return
+        self._next_look = now + _LOOK_EVERY
+        workers: set[int] = set()
+        for pid, path in self.arbiter.runtime.scoreboards():
+            heard, last = _workers(path)
+            if (pid == self.arbiter.pid or now - last < _YOUNG or is_locked(path)
+                    or not _is_old(path)):
+                workers |= heard
+            else:
+                path.unlink(missing_ok=True)
+        for pid, path in self._workers_files():
+            if pid not in workers and _is_old(path):
+                path.unlink(missing_ok=True)
+
+    def _workers_files(self) -> Iterator[tuple[int, Path]]:
+        for path in self.arbiter.runtime.path.glob("worker.*.*"):
+            pid = path.name.split(".")[1]
+            if pid.isdigit():
+                yield int(pid), path
+
+
+def _workers(path: Path) -> tuple[set[int], float]:
+    """The workers in a scoreboard, and when one of them wrote last."""
+    try:
+        board = Scoreboard.open(str(path))
+    except (OSError, ValueError):
+        return set(), 0.0
+    try:
+        records = [(int(row.pid), row.heartbeat) for row in board.active()]
+    finally:
+        board.close()
+    return {pid for pid, _ in records}, max((beat for _, beat in records), default=0.0)
+
+
+def _is_old(path: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return time.time() - os.lstat(path).st_mtime > _YOUNG
+    return False

@@ -1,0 +1,273 @@
+"""A reload as a state machine: probe, start the new, prove them, retire the old.
+
+Rules:
+
+- The arbiter calls :meth:`Reload.advance` in every turn; nothing here waits.
+- Until the commit nothing of the old is touched: new configuration, new listeners and new
+  workers stand beside it. A failure takes the new away and leaves the old as it was.
+- With ``--surge N`` at most N workers more than wanted live at a time, so old ones retire
+  while later new ones start; with ``--canary N`` the first N are watched before the rest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from apihour.bind.binds import Binds, is_default
+from apihour.bind.sockets import discard
+from apihour.errors import ApihourError, ConfigurationError
+from apihour.ipc.scoreboard import worker_name
+
+if TYPE_CHECKING:
+    from apihour.arbiter.arbiter import HostArbiter
+    from apihour.arbiter.probe import ProbeReport
+    from apihour.arbiter.template import TemplateProbe
+    from apihour.bind.listeners import Listener
+    from apihour.config.reader import AppState
+    from apihour.worker.process import HostWorker
+
+__all__ = ["Phase", "Reload"]
+
+
+_MOST_LOSSES = 3  # new workers that may die for no reason of theirs while old ones retire
+
+
+class Phase(enum.Enum):
+    """Where a reload is."""
+
+    PROBING = "probing"
+    STARTING = "starting"
+    WATCHING = "watching the canary"
+    DONE = "done"
+    FAILED = "failed"
+
+
+class Reload:
+    """One reload, from the request to its outcome."""
+
+    def __init__(
+        self, arbiter: HostArbiter, *, canary: int | None = None, release: str = ""
+    ) -> None:
+        """`canary` replaces the option of that name; `release` is a directory to go back to."""
+        self.arbiter = arbiter
+        self.generation = arbiter.generation + 1
+        self.began = time.monotonic()
+        self.phase = Phase.PROBING
+        self.error = ""
+        self.detail = ""
+        self.release = release
+        self._canary = canary
+        with self._entering():
+            self.probe: TemplateProbe | None = arbiter.start_probe()
+        self.cfg: Any = None
+        self.listeners: list[Listener] = []
+        self.extras: dict[str, Listener] = {}
+        self.app_state: AppState | None = None
+        self._canary_until = 0.0
+        self._surging = False
+        self._losses = 0
+
+    @property
+    def is_over(self) -> bool:
+        return self.phase in (Phase.DONE, Phase.FAILED)
+
+    @property
+    def has_replaced(self) -> bool:
+        """Whether old workers have retired already, for new ones in their place."""
+        return self._surging
+
+    @property
+    def workers(self) -> list[HostWorker]:
+        """The new generation's workers that live now."""
+        return [w for w in self.arbiter.live_workers() if w.generation == self.generation]
+
+    def outcome(self) -> dict[str, Any]:
+        """One record for whoever asked."""
+        return {
+            "outcome": self.phase.value, "generation": self.generation,
+            "seconds": round(time.monotonic() - self.began, 3),
+            "workers": len(self.workers), "error": self.error,
+            **({"release": self.release} if self.release else {}),
+        }
+
+    def advance(self) -> None:
+        """Go as far as is possible now."""
+        try:
+            if self.phase is Phase.PROBING:
+                self._probe()
+            if self.phase is Phase.STARTING:
+                self._start()
+            if self.phase is Phase.WATCHING:
+                self._watch()
+        except ApihourError as error:
+            self.fail(str(error))
+
+    def fail(self, error: str, detail: str = "") -> None:
+        """Take the new away; the old stays as it is."""
+        if self.is_over:
+            return
+        self.phase = Phase.FAILED
+        self.error, self.detail = error, detail
+        if self.probe is not None:
+            self._end_probe()
+        self.arbiter.templates.drop(self.generation)
+        self._take_away()
+        held = [*self.arbiter.LISTENERS, *self.arbiter.extra_listeners.values()]
+        new = [*self.listeners, *self.extras.values()]
+        discard([listener for listener in new if listener not in held], held)
+
+    def _take_away(self) -> None:
+        """Retire the new workers, but for those that serve where old ones have retired."""
+        new = self.workers
+        slots = {w.slot for w in self.arbiter.live_workers() if w not in new}
+        for worker in new:
+            if self._surging and worker.ready and worker.slot not in slots:
+                worker.generation = self.arbiter.generation
+                worker.row.generation = self.arbiter.generation
+                worker.name = worker_name(worker.slot, worker.generation)
+            else:
+                self.arbiter.retire(worker)
+
+    @contextlib.contextmanager
+    def _entering(self) -> Iterator[None]:
+        """What reads the configuration in here does it where this reload's code is."""
+        app = self.arbiter.app
+        before, app.release = app.release, self.release
+        try:
+            yield
+        finally:
+            app.release = before
+
+    # -- phases ----------------------------------------------------------------------------
+
+    def _end_probe(self) -> None:
+        if self.probe is not None:
+            self.probe.kill()
+            self.probe.close()
+            self.probe = None
+
+    def _probe(self) -> None:
+        if self.probe is None:
+            return
+        report = self.probe.poll()
+        if report is None:
+            if time.monotonic() - self.began > self.arbiter.cfg.boot_timeout:
+                self.fail(
+                    f"the application did not import within {self.arbiter.cfg.boot_timeout:g} s"
+                )
+            return
+        self.arbiter.templates.settle(self.generation, self.probe)
+        self.probe.close()
+        self.probe = None
+        if report.error:
+            self.fail(report.error, report.detail)
+            return
+        self._prepare(report)
+
+    def _prepare(self, report: ProbeReport) -> None:
+        """New configuration and new listeners, beside the old ones.
+
+        The arbiter goes back to its old directory and paths: what replaces an old worker
+        meanwhile, or after a refusal, is of the old kind.
+        """
+        app = self.arbiter.app
+        before = app.state()
+        app.release = self.release
+        try:
+            self.cfg = self.arbiter.read_config()
+            wanted = self.arbiter.app_binds(report.binds)
+            self._refuse_lost_binds(report, wanted)
+            held = self.arbiter.extra_listeners
+            self.listeners, _ = self.arbiter.open_binds(wanted, self.cfg, self.arbiter.LISTENERS)
+            self.extras = self.arbiter.open_extras(self.cfg, held)
+            self.app_state = app.state()._replace(cfg=self.cfg)
+        finally:
+            app.restore(before)
+        self.phase = Phase.STARTING
+
+    def _refuse_lost_binds(self, report: ProbeReport, wanted: Binds) -> None:
+        """The default is for a first start: nobody moves a daemon there by leaving binds out."""
+        held = list(dict.fromkeys(str(x) for x in self.arbiter.LISTENERS))
+        if not is_default(report.binds, self.arbiter.app.bind_levels) or {
+            (x.name, x.address.place) for x in self.arbiter.LISTENERS
+        } <= {(name, x.place) for name, addresses in wanted.items() for x in addresses}:
+            return
+        raise ConfigurationError(
+            f"no binds are left: neither the container nor the configuration has any, and the "
+            f"daemon serves {', '.join(held)}; expected at least one, or 'binds = None' on a "
+            "container that serves nothing")
+
+    def _start(self) -> None:
+        arbiter, cfg = self.arbiter, self.cfg
+        wanted = arbiter.wanted_workers(cfg)
+        for worker in self.workers:
+            if worker.slot > wanted:
+                arbiter.retire(worker)  # fewer are wanted since it was started
+        workers = self.workers
+        ready = [worker for worker in workers if worker.ready]
+        asked = cfg.canary if self._canary is None else self._canary
+        canaries = min(asked, wanted) if self._canary_until == 0.0 else 0
+        target = canaries or wanted
+        if canaries and len(ready) >= canaries:
+            self.phase = Phase.WATCHING
+            self._canary_until = time.monotonic() + cfg.canary_time
+            arbiter.log.info("Reload: %d canary workers ready, watching them for %g s",
+                             len(ready), cfg.canary_time)
+            return
+        if cfg.surge and not canaries:
+            self._replace_as_ready(ready, wanted)
+        if len(ready) >= wanted:
+            self._commit()
+            return
+        taken = {worker.slot for worker in workers}
+        room = target - len(workers)
+        if cfg.surge:
+            room = min(room, wanted + cfg.surge - len(arbiter.live_workers()))
+        for slot in range(1, wanted + 1):
+            if room <= 0:
+                break
+            if slot in taken:
+                continue
+            try:
+                arbiter.spawn(slot, self.generation, self.listeners, cfg)
+            except OSError as error:
+                self.fail(f"no new worker: {error.strerror}")
+                return
+            room -= 1
+
+    def _replace_as_ready(self, ready: list[HostWorker], wanted: int) -> None:
+        """Retire one old worker for each new one beyond the surge."""
+        old = [w for w in self.arbiter.live_workers() if w.generation != self.generation]
+        old.sort(key=lambda worker: worker.slot)
+        while old and len(old) + len(ready) > wanted:
+            self.arbiter.retire(old.pop(0))
+            self._surging = True
+
+    def _watch(self) -> None:
+        workers = self.workers
+        requests = sum(worker.row.requests for worker in workers)
+        errors = sum(worker.row.errors for worker in workers)
+        over = time.monotonic() >= self._canary_until
+        # A few answers prove little, until there will be no more of them.
+        if requests >= (1 if over else 20) and errors / requests > self.cfg.canary_errors:
+            self.fail(
+                f"canary: {errors:g} of {requests:g} responses were 5xx; expected at most "
+                f"{self.cfg.canary_errors:.0%}"
+            )
+        elif over:
+            self.phase = Phase.STARTING
+
+    def on_worker_lost(self, worker: HostWorker, message: str, detail: str) -> None:
+        """A new worker died or could not start."""
+        self._losses += 1
+        if self._surging and worker.failure is None and self._losses <= _MOST_LOSSES:
+            return  # replaced like any other: the code has proven itself
+        self.fail(message, detail)
+
+    def _commit(self) -> None:
+        self.phase = Phase.DONE
+        self.arbiter.adopt(self)

@@ -1,0 +1,221 @@
+"""What the arbiter does on request: reload, upgrade, scale, drain, signal.
+
+Rules: roles are checked here again, where the command is carried out; an answer is rows.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from apihour.arbiter.control import Request
+from apihour.bind.bans import BanBook, parse_network
+from apihour.errors import ApihourError
+
+if TYPE_CHECKING:
+    from apihour.arbiter.arbiter import HostArbiter
+    from apihour.worker.process import HostWorker
+
+__all__ = ["ArbiterCommands"]
+
+_SIGNALS = ("HUP", "TERM", "INT", "QUIT", "USR1", "USR2", "TTIN", "TTOU", "WINCH")
+_WORKER_SIGNALS = ("TERM", "QUIT", "KILL", "STOP", "CONT", "USR1", "ABRT")
+_ENDING = ("TERM", "QUIT", "KILL", "ABRT")  # those of a worker that end it
+_MOST_WORKERS = 128
+_LONGEST_BAN = 366 * 86400.0  # seconds: what lasts longer belongs into a firewall
+_NAME = 200  # characters of an operator's name that are kept
+
+
+class ArbiterCommands:
+    """The commands by name; each takes a request and answers it, at once or later."""
+
+    def __init__(self, arbiter: HostArbiter) -> None:
+        self.arbiter = arbiter
+        self._commands: dict[str, tuple[str, Callable[[Request], None]]] = {
+            "reload": ("operator", self._reload),
+            "rollback": ("operator", self._rollback),
+            "upgrade": ("admin", self._upgrade),
+            "scale": ("operator", self._scale),
+            "drain": ("operator", self._drain),
+            "undrain": ("operator", self._undrain),
+            "restart": ("operator", self._restart),
+            "signal": ("admin", self._signal),
+            "ban": ("operator", self._ban),
+            "unban": ("operator", self._unban),
+            "records": ("observer", self._records),
+        }
+
+    def dispatch(self, request: Request) -> None:
+        """Carry out one request."""
+        found = self._commands.get(request.command)
+        if found is None:
+            request.fail(f"arbiter command {request.command!r}: expected one of "
+                         f"{', '.join(sorted(self._commands))}", "unknown")
+            return
+        role, carry_out = found
+        ranks = {"observer": 0, "operator": 1, "admin": 2}
+        if ranks.get(request.role, -1) < ranks[role]:
+            request.fail(f"{request.command} needs the role {role}; "
+                         f"yours is {request.role}", "role")
+            return
+        if role != "observer":  # looking is nothing to tell of
+            self.arbiter.log.info("Command: %s %s", request.command,
+                                  " ".join(f"{k}={v!r}" for k, v in request.arguments.items()))
+        carry_out(request)
+
+    def _reload(self, request: Request) -> None:
+        canary = request.arguments.get("canary")
+        if canary is not None and not (isinstance(canary, int) and 0 <= canary <= _MOST_WORKERS):
+            request.fail(f"reload --canary {canary!r}: expected a number of workers, to "
+                         f"{_MOST_WORKERS}", "usage")
+            return
+        self.arbiter.changes.request_reload(_waiter(request), canary)
+
+    def _rollback(self, request: Request) -> None:
+        try:
+            self.arbiter.changes.request_rollback(_waiter(request))
+        except ApihourError as error:
+            request.fail(f"rollback refused: {error}")
+
+    def _upgrade(self, request: Request) -> None:
+        error = self.arbiter.changes.request_upgrade(_waiter(request))
+        if error:
+            request.fail(f"upgrade refused: {error}")
+
+    def _scale(self, request: Request) -> None:
+        given = request.arguments.get("workers", request.arguments.get("count"))
+        try:
+            count = int(str(given))
+        except ValueError:
+            count = 0
+        if not 1 <= count <= _MOST_WORKERS:
+            request.fail(f"scale {given!r}: expected a number from 1 to {_MOST_WORKERS}", "usage")
+            return
+        before = self.arbiter.num_workers
+        self.arbiter.scale(count)
+        request.answer([{"workers": count, "before": before}])
+
+    def _drain(self, request: Request) -> None:
+        workers = self._workers(request)
+        if workers is None:
+            return
+        accepting = [w for w in self.arbiter.live_workers() if w.ready and not w.suspended]
+        left = [worker for worker in accepting if worker not in workers]
+        if accepting and not left:
+            names = ", ".join(worker.name for worker in workers)
+            if not request.arguments.get("yes"):
+                request.fail(f"drain {names}: no other worker accepts connections, new ones would "
+                             "wait until undrain; expected --yes with it")
+                return
+            self.arbiter.log.warning("Worker %s is drained: no worker accepts connections now",
+                                     names)
+        self._tell(request, workers, True)
+
+    def _undrain(self, request: Request) -> None:
+        workers = self._workers(request)
+        if workers is not None:
+            self._tell(request, workers, False)
+
+    @staticmethod
+    def _tell(request: Request, workers: list[HostWorker], suspended: bool) -> None:
+        for worker in workers:
+            worker.suspended = suspended  # its row says so later: two operators, one turn
+            worker.channel.send(command="suspend" if suspended else "resume")
+        state = "suspended" if suspended else "serving"
+        request.answer([{"worker": worker.name, "state": state} for worker in workers])
+
+    def _restart(self, request: Request) -> None:
+        workers = self._workers(request)
+        within = request.arguments.get("within")
+        if workers is None:
+            return
+        if len(workers) > 1:
+            request.fail("restart: expected one worker; reload replaces all of them", "usage")
+            return
+        self.arbiter.restarts.begin(
+            workers[0], float(within) if within is not None else None, request)
+
+    def _signal(self, request: Request) -> None:
+        name = str(request.arguments.get("name", request.arguments.get("signal", "")))
+        name = name.upper().removeprefix("SIG")
+        target = request.arguments.get("worker")
+        allowed = _WORKER_SIGNALS if target else _SIGNALS
+        if name not in allowed:
+            request.fail(f"signal {name!r}: expected one of {', '.join(allowed)}", "usage")
+            return
+        number = signal.Signals[f"SIG{name}"]
+        if not target:
+            request.answer([{"process": "arbiter", "signal": name}])
+            self.arbiter.signal(number, None)
+            return
+        workers = self._workers(request)
+        if workers is not None:
+            rows = [{"process": worker.name, "signal": name} for worker in workers]
+            for worker in workers:
+                self.arbiter.kill_worker(worker.pid, number)
+            if name in _ENDING:
+                self.arbiter.restarts.tell(workers, rows, request)
+            else:
+                request.answer(rows)
+
+    def _ban(self, request: Request) -> None:
+        given = request.arguments
+        try:
+            seconds = float(given.get("seconds", 0))
+            if not 0 < seconds <= _LONGEST_BAN:
+                raise ValueError(f"for {seconds:g} s: expected up to {_LONGEST_BAN:.0f}")
+            network = parse_network(str(given.get("network")))
+            ban = self._book().add(network, seconds, str(given.get("by", ""))[:_NAME])
+        except (OSError, TypeError, ValueError) as error:
+            request.fail(f"ban: {error}")
+            return
+        request.answer([{"network": ban.network, "left": ban.left}])
+
+    def _unban(self, request: Request) -> None:
+        word = str(request.arguments.get("network"))
+        try:
+            network = None if word == "all" else parse_network(word)
+            gone = self._book().remove(network)
+        except (OSError, ValueError) as error:
+            request.fail(f"unban: {error}")
+            return
+        request.answer([{"network": ban.network, "left": ban.left} for ban in gone])
+
+    def _book(self) -> BanBook:
+        arbiter = self.arbiter
+        return BanBook(arbiter.runtime.bans, (arbiter.cfg.uid, arbiter.cfg.gid))
+
+    def _records(self, request: Request) -> None:
+        """The arbiter's own log after a number; all there is for who knows another arbiter."""
+        given, pid = request.arguments, self.arbiter.pid
+        try:
+            after = int(given.get("after", 0)) if given.get("pid") == pid else 0
+            level = int(given.get("level", 0))
+        except (TypeError, ValueError) as error:
+            request.fail(f"records: {error}", "usage")
+            return
+        request.answer([
+            {"pid": pid, **asdict(one)}
+            for one in self.arbiter.ring.latest(after, level, str(given.get("logger") or ""))])
+
+    def _workers(self, request: Request) -> list[HostWorker] | None:
+        target = str(request.arguments.get("worker") or "all")
+        living = self.arbiter.live_workers()
+        found = [w for w in living if target in ("all", w.name, str(w.pid), str(w.slot))]
+        if not found:
+            request.fail(f"worker {target!r}: expected one of "
+                         f"{', '.join(w.name for w in living) or 'none'}", "usage")
+            return None
+        return found
+
+
+def _waiter(request: Request) -> Callable[[dict[str, Any], str], None]:
+    def answer(outcome: dict[str, Any], detail: str) -> None:
+        if outcome.get("outcome") == "done":
+            request.answer([outcome])
+        else:
+            request.fail(f"{request.command} failed: {outcome.get('error')}", "failed", detail)
+
+    return answer

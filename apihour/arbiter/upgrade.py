@@ -1,0 +1,210 @@
+"""Binary upgrade: a new arbiter on the same sockets, and only then the end of the old one.
+
+Rules:
+
+- Descriptors and their names travel in one environment variable; nothing else is inherited.
+- The new arbiter reports over a socketpair: ``serving``, or its death is the failure. Until
+  then the old one changes nothing; a failed upgrade leaves it untouched.
+- The pid file, the control socket, the instance file and systemd's MAINPID change hands
+  when the new arbiter serves.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, MutableMapping
+from typing import TYPE_CHECKING, Any
+
+from gunicorn.pidfile import Pidfile
+
+from apihour.bind.addresses import parse_address
+from apihour.bind.listeners import Listener
+from apihour.blame import blame
+from apihour.errors import HookError
+from apihour.excerpt import DETAIL, LINE, excerpt
+from apihour.ipc.channel import Channel
+from apihour.ipc.signals import ORDERS, blocked
+
+if TYPE_CHECKING:
+    from apihour.arbiter.arbiter import HostArbiter
+
+__all__ = ["VARIABLE", "Inheritance", "Upgrade"]
+
+VARIABLE = "APIHOUR_UPGRADE"
+
+
+class Upgrade:
+    """The old arbiter's side."""
+
+    def __init__(
+        self, arbiter: HostArbiter, waiter: Callable[[dict[str, Any], str], None] | None
+    ) -> None:
+        self.arbiter = arbiter
+        self.began = time.monotonic()
+        self.succeeded = False
+        self.failed: str | None = None
+        self._waiter = waiter
+        try:
+            arbiter.cfg.pre_exec(arbiter)
+        except Exception as error:
+            raise HookError(f"hook pre_exec failed: {blame(error)}") from error
+        self._channel, theirs = Channel.pair()
+        self.is_open = True
+        listeners = [*arbiter.LISTENERS, *arbiter.extra_listeners.values()]
+        facts = {
+            "runtime": str(arbiter.runtime.path), "channel": theirs.fileno(),
+            "systemd": arbiter.systemd, "arbiter": arbiter.pid,
+            "operator_workers": arbiter.operator_workers, "workers": arbiter.num_workers,
+            "generation": arbiter.generation, "releases": arbiter.releases.facts(),
+            "listeners": [
+                {"name": x.name, "address": str(x.address), "fd": x.fileno(),
+                 "owns_path": x.owns_path, "slot": x.slot}
+                for x in listeners
+            ],
+        }
+        arbiter.log.info("Upgrade: starting a new arbiter")
+        environment = {**arbiter.cfg.env_orig, VARIABLE: json.dumps(facts)}
+        for key in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):
+            environment.pop(key, None)
+        with blocked(ORDERS):  # it lets them through when it can obey them
+            self._process = subprocess.Popen(
+                # As it was started: after ``-m apihour`` argv alone would put this package's
+                # own directory on the path of imports.
+                [sys.executable, *sys.orig_argv[1:]], env=environment,
+                cwd=arbiter.app.directory,
+                pass_fds=[theirs.fileno(), *(listener.fileno() for listener in listeners)],
+            )
+        theirs.close()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def fileno(self) -> int:
+        return self._channel.fileno()
+
+    def advance(self) -> None:
+        """Hear what the new arbiter says."""
+        if not self.is_open or self.succeeded:
+            return
+        messages = self._channel.receive()
+        for message in messages or []:
+            if message.get("event") == "serving":
+                self.succeeded = True
+                self._answer({"outcome": "done", "pid": self.pid,
+                              "seconds": round(time.monotonic() - self.began, 3), "error": ""}, "")
+                return
+            if message.get("event") == "failed":
+                self._fail(str(message.get("message")), str(message.get("detail", "")))
+                return
+        if messages is None:
+            self._fail("the new arbiter ended before it served")
+        elif time.monotonic() - self.began > 2 * self.arbiter.cfg.boot_timeout:
+            os.kill(self.pid, signal.SIGTERM)
+            self._fail(f"the new arbiter did not serve within "
+                       f"{2 * self.arbiter.cfg.boot_timeout:g} s")
+
+    def on_exit(self, status: int) -> None:
+        """The arbiter reaped the new one."""
+        self._process.returncode = status
+        if not self.succeeded:
+            self.advance()
+            if self.failed is None and not self.succeeded:
+                self._fail("the new arbiter ended before it served")
+
+    def _fail(self, error: str, detail: str = "") -> None:
+        if self.failed is None:
+            self.failed = error
+            self._answer({"outcome": "failed", "error": error}, detail)
+            self.close()
+
+    def _answer(self, outcome: dict[str, Any], detail: str) -> None:
+        if self._waiter is not None:
+            self._waiter(outcome, detail)
+            self._waiter = None
+
+    def abandon(self) -> None:
+        """The daemon stops: so does what was to follow it."""
+        try:
+            os.kill(self.pid, signal.SIGTERM)
+        except ProcessLookupError:
+            return
+        finally:
+            self._fail("the daemon stops")
+
+    def close(self) -> None:
+        """Close this end; the process goes on as it is."""
+        if self.is_open:
+            self.is_open = False
+            self._channel.close()
+
+
+class Inheritance:
+    """The new arbiter's side: what it was handed, and its report."""
+
+    def __init__(self, facts: dict[str, Any]) -> None:
+        self.runtime = str(facts["runtime"])
+        self.systemd = bool(facts["systemd"])
+        self.operator_workers: int | None = facts.get("operator_workers")
+        self.workers: int | None = facts.get("workers")
+        self.generation = int(facts["generation"]) + 1
+        self.releases: list[str] = facts.get("releases", [])
+        self.is_done = False
+        self._channel = Channel(socket.socket(fileno=facts["channel"]))
+        self._channel.sock.set_inheritable(False)
+        self._listeners = []
+        for entry in facts["listeners"]:
+            sock = socket.socket(fileno=entry["fd"])
+            sock.set_inheritable(False)
+            sock.setblocking(False)
+            self._listeners.append(Listener(
+                entry["name"], parse_address(entry["address"]), sock, entry["owns_path"],
+                entry["slot"],
+            ))
+
+    @classmethod
+    def from_environment(cls, environ: MutableMapping[str, str]) -> Inheritance | None:
+        """What the environment hands over, if anything; it is taken out of it."""
+        text = environ.pop(VARIABLE, None)
+        return cls(json.loads(text)) if text else None
+
+    def listeners(self) -> list[Listener]:
+        return list(self._listeners)
+
+    def report(self, arbiter: HostArbiter) -> None:
+        """Take over once every wanted worker is ready."""
+        ready = [worker for worker in arbiter.live_workers() if worker.ready]
+        if self.is_done or len(ready) < arbiter.num_workers:
+            return
+        self.is_done = True
+        arbiter.take_over()
+        self._channel.send(event="serving")
+        self._channel.close()
+
+    def fail(self, message: str, detail: str = "") -> None:
+        """Tell the old arbiter why this one gives up."""
+        if not self.is_done:
+            self._channel.send(event="failed", message=excerpt(message, LINE),
+                               detail=excerpt(detail, DETAIL))
+
+    def close(self) -> None:
+        """In a child: the report is the arbiter's alone."""
+        self._channel.close()
+
+
+def write_pidfile(path: str, pid: int) -> Pidfile:
+    """Replace a pid file, whoever it named before."""
+    pidfile = Pidfile(path)
+    temporary = f"{path}.{pid}"
+    with open(temporary, "w", encoding="ascii") as file:
+        file.write(f"{pid}\n")
+    os.chmod(temporary, 0o644)
+    os.rename(temporary, path)
+    pidfile.pid = pid
+    return pidfile

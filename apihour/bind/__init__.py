@@ -1,0 +1,1 @@
+"""Where servers listen: addresses, sockets, certificates, bans; may import from shared down."""

@@ -1,0 +1,323 @@
+"""Listening sockets: opened once by the arbiter, kept while their bind stays the same.
+
+Rules:
+
+- All or nothing: when one bind of a set cannot be opened, those opened before it are closed.
+- Every descriptor is close-on-exec; only an upgrade passes them on.
+- A unix path that answers is in use; one that does not is replaced; anything else in its
+  place is left alone. Only the process that made a path removes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import stat
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from apihour.bind.addresses import Address
+from apihour.errors import BindError
+from apihour.plugins import Kind
+
+__all__ = ["Listener", "open_listeners", "systemd_sockets", "try_bind"]
+
+_FIRST_SYSTEMD_FD = 3  # SD_LISTEN_FDS_START of sd_listen_fds(3)
+
+
+class Listener:
+    """One bound socket of one server, in the shape gunicorn expects of its listeners.
+
+    ``slot`` is the worker slot a ``?reuse_port`` socket is meant for, 0 for a shared one.
+    """
+
+    def __init__(
+        self, name: str, address: Address, sock: socket.socket, owns_path: bool, slot: int = 0
+    ) -> None:
+        self.name = name
+        self.address = address
+        self.sock = sock
+        self.owns_path = owns_path
+        self.slot = slot
+        self.inode = self._find_inode()
+
+    def _find_inode(self) -> int | None:
+        try:
+            return os.stat(self.address.host).st_ino if self.address.is_path else None
+        except FileNotFoundError:
+            return None  # somebody removed the socket file of one that we inherited
+
+    @property
+    def kind(self) -> Kind:
+        """Whether it takes connections or datagrams."""
+        return "datagram" if self.sock.type == socket.SOCK_DGRAM else "stream"
+
+    @property
+    def url(self) -> str:
+        """Where it really listens, a port 0 resolved: ``127.0.0.1:40123``, or with ``?tls``."""
+        return self._place() + ("" if self.address.tls is None else "?tls")
+
+    def _place(self) -> str:
+        bound = self.sock.getsockname()
+        prefix = "udp://" if self.kind == "datagram" else ""
+        if self.sock.family == socket.AF_INET6:
+            return f"{prefix}[{bound[0]}]:{bound[1]}"
+        if self.sock.family == socket.AF_INET:
+            return f"{prefix}{bound[0]}:{bound[1]}"
+        if isinstance(bound, bytes):
+            return "unix:@" + bound.lstrip(b"\0").decode(errors="replace")
+        return f"unix:{bound}"
+
+    def __str__(self) -> str:
+        return f"{self.name}={self.url}"
+
+    def fileno(self) -> int:
+        return self.sock.fileno()
+
+    def getsockname(self) -> Any:
+        return self.sock.getsockname()
+
+    def get_backlog(self) -> int:
+        return -1
+
+    def listen(self, backlog: int) -> None:
+        """Begin to take connections; datagram sockets have nothing to begin."""
+        if self.kind == "stream":
+            self.sock.listen(self.address.backlog or backlog)
+
+    def apply(self, backlog: int) -> None:
+        """Give a socket that stays what its bind says now: backlog and permissions."""
+        self.listen(backlog)
+        if self.owns_path and self.address.mode is not None and self.inode is not None:
+            os.chmod(self.address.host, self.address.mode)
+
+    def close(self) -> None:
+        self.sock.close()
+
+    def unlink(self) -> None:
+        """Remove the socket file, if it is ours and still the one we made."""
+        if self.owns_path:
+            with contextlib.suppress(FileNotFoundError):
+                if os.stat(self.address.host).st_ino == self.inode:
+                    os.unlink(self.address.host)
+
+
+def open_listeners(
+    wanted: Iterable[tuple[str, Address, int]], backlog: int,
+    named: Mapping[str, list[socket.socket]],
+    umask: int = 0, owner: tuple[int, int] | None = None,
+) -> list[Listener]:
+    """Open every (server name, address, slot), or none.
+
+    The slots of one address get one port, also where the system chooses it. `named` are the
+    sockets systemd passed, by name. Raises BindError with one line.
+    """
+    opened: list[Listener] = []
+    try:
+        for name, address, slot in wanted:
+            first = next((x for x in opened if x.slot and x.name == name
+                          and x.address == address), None)
+            port = address.port if first is None else first.getsockname()[1]
+            listener = _open(name, replace(address, port=port), named, umask, owner)
+            listener.address, listener.slot = address, slot
+            opened.append(listener)
+            try:
+                listener.listen(backlog)
+            except OSError as error:
+                raise _refusal(name, address, error) from error
+    except BaseException:
+        for listener in opened:
+            listener.close()
+            listener.unlink()
+        raise
+    return opened
+
+
+def try_bind(name: str, address: Address) -> bool:
+    """Whether an address could be bound now; False when it is in use.
+
+    A TCP or UDP address is bound for a moment, and nothing listens on it; of a unix socket's
+    path it is looked what stands in its way. A service manager's sockets are not there to be
+    seen. Raises BindError for what no wait would mend.
+    """
+    if address.family in ("fd", "systemd"):
+        return True
+    if address.is_path:
+        try:
+            _see_directory(address.host)
+            _see_room(address.host)
+        except OSError as error:
+            raise _refusal(name, address, error) from error
+        return True
+    try:
+        _open(name, address, {}, 0, None).close()
+    except BindError as error:
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EADDRINUSE:
+            return False
+        raise
+    return True
+
+
+def systemd_sockets(environ: Mapping[str, str], pid: int) -> dict[str, list[socket.socket]]:
+    """The sockets systemd passed to this process, by their names (sd_listen_fds(3))."""
+    if environ.get("LISTEN_PID") != str(pid):
+        return {}
+    listed = environ.get("LISTEN_FDS", "0")
+    if not listed.isdigit():
+        raise BindError(f"LISTEN_FDS={listed!r}: expected the number of sockets passed")
+    count = int(listed)
+    names = environ.get("LISTEN_FDNAMES", "").split(":")
+    found: dict[str, list[socket.socket]] = {}
+    for offset in range(count):
+        sock = socket.socket(fileno=_FIRST_SYSTEMD_FD + offset)
+        sock.set_inheritable(False)
+        name = names[offset] if offset < len(names) and names[offset] else "unknown"
+        found.setdefault(name, []).append(sock)
+    return found
+
+
+def _open(
+    name: str, address: Address, named: Mapping[str, list[socket.socket]], umask: int,
+    owner: tuple[int, int] | None,
+) -> Listener:
+    try:
+        if address.family == "fd":
+            sock = _inherit(address.port)
+        elif address.family == "systemd":
+            if address.host not in named:
+                raise BindError(
+                    f"{_title(name)}{address}: systemd passed no socket of that name; "
+                    f"it passed {sorted(named) or 'none'}"
+                )
+            sock = named[address.host][0].dup()
+        elif address.family == "unix":
+            sock = _open_unix(address, umask, owner)
+        else:
+            sock = _open_inet(address)
+    except OSError as error:
+        raise _refusal(name, address, error) from error
+    except ValueError as error:  # a host that IDNA refuses, a path with a NUL
+        raise BindError(f"{_title(name)}{address}: the system cannot take it ({error}); "
+                        "expected a host or a path") from error
+    sock.setblocking(False)
+    sock.set_inheritable(False)
+    return Listener(name, address, sock, address.is_path)
+
+
+def _inherit(fd: int) -> socket.socket:
+    try:
+        return socket.socket(fileno=os.dup(fd))
+    except OSError as error:
+        if error.errno == errno.ENOTSOCK:
+            raise OSError(
+                error.errno, "the descriptor is open but is no socket; expected one") from error
+        raise
+
+
+def _open_inet(address: Address) -> socket.socket:
+    kind = socket.SOCK_DGRAM if address.family == "udp" else socket.SOCK_STREAM
+    found = socket.getaddrinfo(
+        address.host, address.port, type=kind, flags=socket.AI_PASSIVE | socket.AI_ADDRCONFIG
+        if not address.host.replace(".", "").isdigit() and ":" not in address.host
+        else socket.AI_PASSIVE,
+    )
+    family, _, protocol, _, sockaddr = found[0]
+    sock = socket.socket(family, kind, protocol)
+    try:
+        if address.family == "tcp":
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if address.reuse_port:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(sockaddr)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _open_unix(address: Address, umask: int, owner: tuple[int, int] | None) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if not address.is_path:
+            sock.bind("\0" + address.host[1:])
+            return sock
+        _make_room(address.host)
+        # Narrow first: between bind and chmod nobody else may connect.
+        before = os.umask(0o177 if address.mode is not None else umask)
+        try:
+            sock.bind(address.host)
+        finally:
+            os.umask(before)
+        if owner is not None and owner != (os.geteuid(), os.getegid()):
+            os.chown(address.host, *owner)
+        if address.mode is not None:
+            os.chmod(address.host, address.mode)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _see_directory(path: str) -> None:
+    directory = os.path.dirname(path) or "."
+    if not os.path.isdir(directory):
+        raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+
+
+def _see_room(path: str) -> bool:
+    """Whether a socket has that path; OSError when something else has."""
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return False
+    if not stat.S_ISSOCK(mode):
+        kind = "a directory" if stat.S_ISDIR(mode) else "no socket"
+        raise OSError(errno.EEXIST, f"the path is {kind}; expected a socket or nothing")
+    return True
+
+
+def _make_room(path: str) -> None:
+    if not _see_room(path):
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+        except FileNotFoundError:
+            return
+        else:
+            raise OSError(errno.EADDRINUSE, "address in use, another process answers there")
+
+
+_REASONS = {
+    errno.EADDRINUSE: "address in use; expected a free one",
+    errno.EADDRNOTAVAIL: "expected an address of this machine",
+    errno.EBADF: "no descriptor of that number is open; expected an inherited socket",
+    errno.ENOENT: "no such directory; expected one that exists",
+    socket.EAI_NONAME: "the host is not known; expected a name that resolves, or an address",
+    socket.EAI_AGAIN: "no name server answers; expected a name that resolves, or an address",
+}
+
+
+def _refusal(name: str, address: Address, error: OSError) -> BindError:
+    reason = error.strerror or str(error)
+    if error.errno == errno.EACCES:
+        reason = (f"permission denied for uid {os.geteuid()}; expected a "
+                  + ("directory it may write to" if address.is_path else "port it may use"))
+    elif error.errno in _REASONS:
+        reason = _REASONS[error.errno]
+    return BindError(f"{_title(name)}{address}: {reason}")
+
+
+def _title(name: str) -> str:
+    """What declares a bind: those of the daemon itself have an option each."""
+    return f"--{name[1:]} " if name.startswith("@") else f"bind {name}="

@@ -1,0 +1,203 @@
+"""Which sockets the arbiter must hold: what is wanted beside what it has.
+
+Rules: a socket whose bind stays is kept, and never closed meanwhile; new ones are opened
+before anything old is closed; all that are missing are opened, or none. A bind that only
+gets another name has the same socket under both until the old workers are gone.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import stat
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from apihour.bind.addresses import Address, parse_address
+from apihour.bind.listeners import Listener, open_listeners
+from apihour.errors import AddressError, BindError, ConfigurationError
+
+__all__ = [
+    "DEFAULT_CONSOLE", "discard", "may_open_shell", "open_binds",
+    "open_extras", "see_keys", "wanted_extras",
+]
+
+DEFAULT_CONSOLE = "127.0.0.1:8022"
+# What the console reads at its start, and what must be in it.
+_KEY_FILES = {"ssh_host_ed25519_key": b"PRIVATE KEY-----", "authorized_keys": b""}
+_LONGEST_KEY = 65536
+
+Wanted = tuple[str, Address, int]
+
+
+def open_binds(
+    binds: Mapping[str, Sequence[Address]], cfg: Any, slots: int, have: Sequence[Listener],
+    named: Mapping[str, list[Any]],
+) -> tuple[list[Listener], list[Listener]]:
+    """Listeners for `binds`, those of `have` kept; returns (all, newly opened ones).
+
+    A ``?reuse_port`` bind gets one for each of `slots` workers, and keeps those it has: what
+    waits on a socket that is closed is lost. `named` are systemd's.
+    Raises BindError with one line; nothing is left open then.
+    """
+    wanted = [
+        (name, address, slot)
+        for name, addresses in binds.items() for address in addresses
+        for slot in _slots(address, slots, have)
+    ]
+    kept: dict[Wanted, Listener] = {}
+    renamed: dict[Wanted, Listener] = {}
+    missing: list[Wanted] = []
+    stay = {(name, address.place) for name, address, _ in wanted}
+    for key in wanted:
+        name, address, slot = key
+        # Port 0 is another place for each name.
+        is_one = bool(address.port) or address.family not in ("tcp", "udp")
+        held = [x for x in have if x.address.place == address.place
+                and (is_one or x.name == name)]
+        if held and held[0].address.reuse_port != address.reuse_port:
+            raise BindError(f"bind {name}={address}: reuse_port cannot be switched on a socket "
+                            "in use; restart instead")
+        if held and (held[0].address.tls is None) != (address.tls is None):
+            # Old and new workers accept on it side by side, and clients speak one or the other.
+            raise BindError(f"bind {name}={address}: tls cannot be switched on a socket in use; "
+                            "restart instead")
+        same = [x for x in held if x.name == name and x.slot == slot and x not in kept.values()]
+        other = [x for x in held if x.slot == slot and (x.name, address.place) not in stay]
+        if same:
+            kept[key] = same[0]
+        elif other and other[0] not in renamed.values():
+            renamed[key] = other[0]
+        elif held and slot and not address.port:
+            missing.append((name, replace(address, port=held[0].getsockname()[1]), slot))
+        else:
+            missing.append(key)
+    try:
+        opened = open_listeners(missing, cfg.backlog, named, cfg.umask, (cfg.uid, cfg.gid))
+    except BindError as error:
+        raise _explain(error, missing, have) from error
+    fresh = iter(opened)
+    for key, before in renamed.items():
+        kept[key] = Listener(
+            key[0], key[1], before.sock.dup(), before.owns_path, before.slot)
+    everything = [kept.get(key) or next(fresh) for key in wanted]
+    opened = [*opened, *(kept[key] for key in renamed)]
+    for (_, address, _), listener in zip(wanted, everything, strict=True):
+        listener.address = address
+    return everything, opened
+
+
+def _slots(address: Address, slots: int, have: Iterable[Listener]) -> range:
+    """The slots that one bind has sockets for; 0 is that of a shared one."""
+    if not address.reuse_port:
+        return range(1)
+    held = [listener.slot for listener in have if listener.address.place == address.place]
+    return range(1, max(slots, *held, 1) + 1)
+
+
+def discard(gone: Iterable[Listener], kept: Iterable[Listener]) -> None:
+    """Close listeners and remove their socket files, but none that one of `kept` is bound to."""
+    inodes = {listener.inode for listener in kept}
+    for listener in gone:
+        listener.close()
+        if listener.inode is None or listener.inode not in inodes:
+            listener.unlink()
+
+
+def _explain(error: BindError, missing: Sequence[Wanted], have: Sequence[Listener]) -> BindError:
+    """Say so when what stands in the way is a socket of this very daemon."""
+    for _, address, _ in missing:
+        for listener in have:
+            if address.port and address.port == listener.address.port:
+                return BindError(f"{error} (this daemon holds {listener} itself)")
+    return error
+
+
+def wanted_extras(cfg: Any) -> dict[str, Address]:
+    """The addresses that the options give the console and health; no default is in it.
+
+    Raises ConfigurationError with one line for what a start would refuse.
+    """
+    if cfg.no_console and cfg.health:
+        raise ConfigurationError(f"--health {cfg.health!r}: the console process serves it; "
+                                 "expected no --no-console with it")
+    wanted: dict[str, Address] = {}
+    for name in () if cfg.no_console else ("console", "health"):
+        text = getattr(cfg, name)
+        if not text:
+            continue
+        try:
+            wanted[name] = parse_address(text)
+        except AddressError as error:
+            raise ConfigurationError(f"--{name}: {text!r}; expected {error.expected}") from error
+    return wanted
+
+
+def open_extras(cfg: Any, have: Mapping[str, Listener]) -> dict[str, Listener]:
+    """The console's and health's own listeners under `cfg`, those of `have` kept.
+
+    Raises ConfigurationError or BindError with one line.
+    """
+    wanted = wanted_extras(cfg)
+    held = have.get("console")
+    if "console" not in wanted and held is not None and not cfg.no_console and may_open_shell(cfg):
+        wanted["console"] = held.address  # the default one, opened when it was free
+    kept = {name: have[name] for name, address in wanted.items()
+            if name in have and have[name].address.place == address.place}
+    if "console" in wanted and "console" not in kept:
+        see_keys(cfg.keys, cfg.uid)
+    missing = [(f"@{name}", address, 0) for name, address in wanted.items() if name not in kept]
+    opened = open_listeners(missing, cfg.backlog, {}, cfg.umask, (cfg.uid, cfg.gid))
+    return {**kept, **{listener.name[1:]: listener for listener in opened}}
+
+
+def see_keys(directory: str, uid: int | None = None) -> None:
+    """Refuse a shell that was asked for, when the keys there cannot be read or trusted.
+
+    `uid`: the user the console will run as; by default the one that asks.
+    """
+    if os.path.lexists(directory) and not os.path.isdir(directory):
+        raise ConfigurationError(f"--keys {directory!r}: expected a directory")
+    for path in (directory, os.path.join(directory, "authorized_keys")):
+        _see_writers(directory, path, os.geteuid() if uid is None else uid)
+    for name, mark in _KEY_FILES.items():
+        path = os.path.join(directory, name)
+        try:
+            with open(path, "rb") as file:
+                text, facts = file.read(_LONGEST_KEY), os.fstat(file.fileno())
+        except FileNotFoundError:
+            continue  # it is made, or said how to make it
+        except OSError as error:
+            raise ConfigurationError(f"--keys {directory!r}: {path}: {error.strerror}; "
+                                     "expected a file that can be read") from error
+        if mark not in text:
+            raise ConfigurationError(
+                f"--keys {directory!r}: {path}: expected a private key in PEM format")
+        if mark and facts.st_uid == os.geteuid() and facts.st_mode & 0o077:  # as sshd(8) does
+            raise ConfigurationError(
+                f"--keys {directory!r}: {path}: mode {facts.st_mode & 0o777:04o} lets others read "
+                f"a private key; expected 0600: chmod 600 {shlex.quote(path)}")
+
+
+def _see_writers(directory: str, path: str, uid: int) -> None:
+    """Refuse what another user owns or may write, as sshd(8) does with StrictModes."""
+    try:
+        facts = os.stat(path)
+    except OSError:
+        return  # what cannot be read is said by who reads it
+    quoted, mode = shlex.quote(path), facts.st_mode & 0o7777
+    if facts.st_uid not in (0, uid):
+        raise ConfigurationError(f"--keys {directory!r}: {path}: is owned by uid {facts.st_uid}; "
+                                 f"expected {uid} or root: chown {uid} {quoted}")
+    # In a directory with the sticky bit nobody replaces another's file.
+    if mode & 0o022 and not (stat.S_ISDIR(facts.st_mode) and mode & stat.S_ISVTX):
+        raise ConfigurationError(f"--keys {directory!r}: {path}: mode {mode:04o} lets others "
+                                 f"write to it; expected {mode & ~0o022:04o}: chmod go-w {quoted}")
+
+
+def may_open_shell(cfg: Any) -> bool:
+    """Without a terminal and without authorised keys the network shell stays off."""
+    keys = os.path.join(cfg.keys, "authorized_keys")
+    return (sys.stderr.isatty() and sys.stdin.isatty()) or os.path.exists(keys)

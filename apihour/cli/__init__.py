@@ -1,0 +1,4 @@
+"""What one types: ``apihour run``, ``check``, ``dev`` and the rest.
+
+May import from every room below.
+"""

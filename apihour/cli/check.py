@@ -1,0 +1,124 @@
+"""``apihour check`` and ``apihour protocols``: saying what would be served, serving nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence, Set
+from typing import Any
+
+from apihour.app.hooks import call_class, call_hook, make_loop, see_hooks, takes_sockets
+from apihour.app.target import load_target
+from apihour.bind.addresses import Address
+from apihour.bind.binds import class_binds, match_servers, one_kind, refuse_doubles
+from apihour.bind.certificates import verify
+from apihour.bind.rehearsal import busy_places, see_files
+from apihour.bind.sockets import DEFAULT_CONSOLE, may_open_shell, see_keys, wanted_extras
+from apihour.config.reader import HostApplication
+from apihour.config.tree import server_options
+from apihour.config.values import WorkerCount
+from apihour.errors import ApihourError, ConfigurationError
+from apihour.ops.commands import built_in
+from apihour.ops.model import Catalogue
+from apihour.plugins import Registry, is_shell
+from apihour.worker.serving import examine, refuse_lost_tls
+from apihour.worker.single import see_singles
+
+__all__ = ["check", "list_protocols"]
+
+_NOT_RUN = "not run: pre_start(), start() and what the servers do at their start"
+_EXTRAS = {"console": "ssh", "health": "http"}
+
+
+def check(arguments: Sequence[str]) -> int:
+    """Import, resolve the binds, match the servers, and print it.
+
+    Raises ApihourError with the first thing that is wrong.
+    """
+    app = HostApplication(arguments, "apihour check")
+    app.cfg.logger_class(app.cfg)
+    cls = load_target(app.target, app.cfg.factory)
+    binds = app.resolve(class_binds(cls, cls.binds))
+    verify(app.cfg, binds)
+    extras = wanted_extras(app.cfg)
+    refuse_doubles({**binds, **{f"--{name}": [place] for name, place in extras.items()}})
+    if "console" in extras:
+        see_keys(app.cfg.keys, app.cfg.uid)
+    see_files(app.cfg)
+    busy = busy_places({**binds, **{f"@{name}": [place] for name, place in extras.items()}})
+    config = app.container_config()
+    with asyncio.Runner(loop_factory=lambda: make_loop(cls, config)) as runner:
+        lines, has_shell = runner.run(_describe(app, cls, config, binds, busy))
+    for line in [*lines, *_describe_extras(app.cfg, extras, has_shell, busy), _NOT_RUN]:
+        print(line)
+    for note in app.notes:
+        print(f"  {note}")
+    return 0
+
+
+async def _describe(
+    app: HostApplication, cls: type[Any], config: dict[str, Any],
+    binds: dict[str, list[Address]], busy: Set[Address],
+) -> tuple[list[str], bool]:
+    """The lines about the container's servers, and whether one of them is the shell."""
+    container = call_class(
+        cls, "__init__", config=config, worker=None, loop=asyncio.get_running_loop())
+    see_hooks(container)
+    if not app.cfg.no_console:
+        built_in().update(Catalogue.of(container))
+    if takes_sockets(container):
+        places = ", ".join(str(a) for addresses in binds.values() for a in addresses)
+        return [f"{app.target}: make_servers(sockets) on {places}"], False
+    made = await call_hook(container, "make_servers")
+    registry = Registry.from_entry_points()
+    matched = match_servers(made, list(binds))
+    known = [name for name, _, _ in matched]
+    see_singles(container, {
+        name: [address for bind in names for address in binds[bind]] for name, _, names in matched})
+    lines, has_shell = [f"{app.target}: {_count(app.cfg.worker_count)}"], False
+    for name, served, names in matched:
+        addresses = [address for bind in names for address in binds[bind]]
+        kind = one_kind(name, (address.kind for address in addresses))
+        server = registry.adapt(served, kind, name)
+        options = server_options(container.config, name, known, server)
+        refuse_lost_tls(name, server, {f"{bind}={address}": address for bind in names
+                                       for address in binds[bind]})
+        examine(name, server, app.cfg.request_limits, options)
+        lines.append(_row(name, server.protocol, *(_shown(one, busy) for one in addresses)))
+        has_shell = has_shell or is_shell(server)
+    return lines, has_shell
+
+
+def _describe_extras(
+    cfg: Any, extras: Mapping[str, Address], has_shell: bool, busy: Set[Address]
+) -> list[str]:
+    """What a start opens beside the container's own binds."""
+    lines = [_row(f"--{name}", _EXTRAS[name], _shown(address, busy))
+             for name, address in extras.items()]
+    if not (cfg.no_console or has_shell or "console" in extras) and may_open_shell(cfg):
+        lines.insert(0, _row("--console", "ssh", DEFAULT_CONSOLE, "where it is free"))
+    return lines
+
+
+def _shown(address: Address, busy: Set[Address]) -> str:
+    return f"{address} (in use now)" if address in busy else str(address)
+
+
+def _row(name: str, protocol: str, *places: object) -> str:
+    return f"  {name:<12} {protocol:<8} {', '.join(map(str, places))}"
+
+
+def _count(workers: WorkerCount) -> str:
+    return f"{workers} worker{'' if workers.maximum == 1 else 's'}"
+
+
+def list_protocols() -> int:
+    """Print every registered plugin and what it accepts; an unusable one says why."""
+    try:
+        registry = Registry.from_entry_points()
+    except ApihourError as error:
+        raise ConfigurationError(f"protocols: {error}") from error
+    for plugin in registry:
+        print(f"{plugin.name:<8} {plugin.describes}")
+    for name, why in registry.unusable.items():
+        print(f"{name:<8} unusable: {why}")
+    return 0

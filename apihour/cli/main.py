@@ -1,0 +1,147 @@
+"""The command ``apihour``: what was asked for, and one clear line when it cannot be had.
+
+Exit statuses: 0 done; 2 the command line cannot be read (an unknown command or option, an
+option without its value, no target or two); 1 anything else that could not be done, also a
+value that is refused; 130 interrupted. ``ctl`` has those of the shell's commands.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+
+from apihour.errors import ApihourError, ConfigurationError, UsageError
+from apihour.version import __version__
+
+__all__ = ["main"]
+
+USAGE = """\
+usage: apihour [run] module:Container [options]     serve it, on every CPU
+       apihour dev module:Container [options]       one worker, started again on every change
+       apihour check module:Container [options]     say what would be served where
+       apihour protocols                            the plugins and what they accept
+       apihour ctl COMMAND [options]                run a shell command over the local socket
+       apihour upgrade [options]                    a new arbiter on the same sockets
+       apihour keys list|add|remove|rotate-host     who may log into the shell
+       apihour --version | --help
+
+module:Container names a subclass of apihour.Container; a bare aiohttp or ASGI application
+works too. 'apihour run --help' lists every option.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    try:
+        return _dispatch(words)
+    except ApihourError as error:
+        if debug:
+            traceback.print_exc()
+            sys.stderr.write(error.detail)
+        print(f"apihour: error: {error}", file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt:
+        return 130
+
+
+def _dispatch(words: list[str]) -> int:
+    if not words:
+        print(USAGE, end="", file=sys.stderr)
+        return 2
+    if words[0] in ("-h", "--help", "help"):
+        print(USAGE, end="")
+        return 0
+    if words[0] in ("-v", "--version", "version"):
+        print(f"apihour {__version__}")
+        return 0
+    command = _COMMANDS.get(words[0])
+    if command is not None:
+        return command(words[1:])
+    if not words[0].startswith("-") and ":" not in words[0] and _is_alone(words):
+        raise UsageError(
+            f"{words[0]!r}: expected module:Container or one of {', '.join(sorted(_COMMANDS))}"
+        )
+    return _run(words)
+
+
+def _is_alone(words: list[str]) -> bool:
+    """Whether the first word is no option's target: nothing, or another word, comes next."""
+    return len(words) == 1 or not words[1].startswith("-")
+
+
+def _mind_web_concurrency() -> None:
+    """gunicorn reads the variable as a number when it is imported, and trips over others."""
+    value = os.environ.get("WEB_CONCURRENCY")
+    if value is not None and not value.strip():
+        del os.environ["WEB_CONCURRENCY"]  # as good as not there
+    elif value is not None and not value.strip().isdecimal():
+        raise ConfigurationError(
+            f"WEB_CONCURRENCY: {value!r}; expected a number from 1 to 128")
+
+
+def _run(words: list[str]) -> int:
+    _mind_web_concurrency()
+    from apihour.config.reader import HostApplication
+
+    HostApplication(words).run()
+    return 0
+
+
+def _check(words: list[str]) -> int:
+    _mind_web_concurrency()
+    from apihour.cli.check import check
+
+    return check(words)
+
+
+def _dev(words: list[str]) -> int:
+    _mind_web_concurrency()
+    from apihour.cli.dev import develop
+
+    return develop(words)
+
+
+def _protocols(words: list[str]) -> int:
+    if words:
+        raise UsageError(f"protocols: takes no arguments, got {' '.join(words)!r}")
+    _mind_web_concurrency()
+    from apihour.cli.check import list_protocols
+
+    return list_protocols()
+
+
+def _elsewhere(module: str) -> Callable[[list[str]], int]:
+    """A command that lives with the console; core knows its name only."""
+
+    def command(words: list[str]) -> int:
+        main: Callable[[list[str]], int] = importlib.import_module(module).main
+        return main(words)
+
+    return command
+
+
+def _upgrade(words: list[str]) -> int:
+    """``ctl upgrade``; which daemon is meant may stand behind the command here."""
+    which = 0
+    if words and words[0].startswith("--instance"):
+        which = 1 if "=" in words[0] else 2
+    command = ["upgrade"] if len(words) >= which else []  # else a name is missing, which it says
+    client = importlib.import_module("apihour_console.faces.local_client")
+    status: int = client.run([*words[:which], *command, *words[which:]], "upgrade")
+    return status
+
+
+_COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "run": _run,
+    "check": _check,
+    "dev": _dev,
+    "protocols": _protocols,
+    "ctl": _elsewhere("apihour_console.faces.local"),
+    "keys": _elsewhere("apihour_console.keys.command"),
+    "upgrade": _upgrade,
+}

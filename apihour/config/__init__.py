@@ -1,0 +1,4 @@
+"""Every option: where it comes from, what it may be, and what is in force.
+
+May import from bind down.
+"""

@@ -1,0 +1,315 @@
+"""The scoreboard: one small shared file in which every worker keeps a row of numbers.
+
+Rules:
+
+- A row has one writer: the arbiter claims and frees it, its worker fills it.
+- Every field is one aligned 64-bit float, so a reader never sees half of a value.
+- Its memory is reserved when it is made: no writer of a row ever finds the disk full.
+- Its arbiter holds its lock (apihour.holds), and nobody else: it says that the arbiter lives.
+- Readers (the accept loop, the arbiter, the console) take no lock and tolerate a worker
+  that is stopped: its heartbeat simply grows old.
+"""
+
+from __future__ import annotations
+
+import enum
+import mmap
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from apihour.errors import ApihourError
+from apihour.ipc.holds import is_same, make_locked
+from apihour.ipc.reserve import reserve
+
+__all__ = ["ROWS", "Fleet", "Row", "RowRecord", "Scoreboard", "ScoreboardFullError", "State",
+           "worker_name"]
+
+ROWS = 512  # generations of workers that may live side by side, retiring ones included
+_FIELDS = 32
+_SIZE = (ROWS + 1) * _FIELDS * 8
+
+
+class ScoreboardFullError(ApihourError):
+    """More workers serve or drain than there are rows; when one has left, there is one."""
+
+
+class State(enum.IntEnum):
+    """What a worker is doing."""
+
+    FREE = 0
+    STARTING = 1
+    SERVING = 2
+    DRAINING = 3
+    EXITING = 4
+
+
+class _Field(enum.IntEnum):
+    """Columns of a worker's row; times are CLOCK_MONOTONIC seconds."""
+
+    STATE = 0
+    PID = 1
+    SLOT = 2
+    GENERATION = 3
+    STARTED = 4
+    HEARTBEAT = 5
+    CONNECTIONS = 6
+    ACCEPTED = 7
+    LAG = 8
+    ACCEPTING = 9
+    REQUESTS = 10
+    ERRORS = 11
+    LEFT = 12
+    DEADLINE = 13
+    BLOCKS = 14
+    REFUSED = 15
+    DRAIN_TOTAL = 16
+    LOST_LINES = 17
+
+
+class Fleet(enum.IntEnum):
+    """Counters of the daemon as a whole, in the row before the workers'.
+
+    ``UNREADY`` is 1 once the daemon is to stop: load balancers must send nothing more.
+    ``ROWS_USED`` bounds the rows worth a look. ``TEMPLATE`` is the pid of the process that
+    workers are forked from, 0 without one.
+    """
+
+    ARBITER = 0
+    GENERATION = 1
+    WANTED = 2
+    RELOADS = 3
+    RELOADS_FAILED = 4
+    RESTARTS = 5
+    TIMEOUTS = 6
+    CONSOLE_RESTARTS = 7
+    STARTED = 8
+    UNREADY = 9
+    ROWS_USED = 10
+    TEMPLATE = 11
+    LOST_LINES = 12
+
+
+@dataclass(frozen=True)
+class RowRecord:
+    """One worker at one moment; ages, lag and times left in seconds."""
+
+    worker: str
+    pid: int
+    slot: int
+    generation: int
+    state: str
+    age: float
+    silent: float
+    connections: int
+    accepted: int
+    lag: float
+    accepting: bool
+    requests: int
+    errors: int
+    refused: int
+    left: int
+    drain_total: int
+    time_left: float
+    blocks: int
+    lost_lines: int
+
+
+def _column(field: _Field) -> property:
+    index = int(field)
+
+    def read(row: Row) -> float:
+        return row.cells[row.base + index]
+
+    def write(row: Row, value: float) -> None:
+        row.cells[row.base + index] = value
+
+    return property(read, write)
+
+
+class Row:
+    """One worker's row, as attributes that read and write the shared file."""
+
+    __slots__ = ("base", "cells", "index")
+
+    def __init__(self, cells: memoryview[float], index: int) -> None:
+        self.cells = cells
+        self.index = index
+        self.base = (index + 1) * _FIELDS
+
+    state = _column(_Field.STATE)
+    pid = _column(_Field.PID)
+    slot = _column(_Field.SLOT)
+    generation = _column(_Field.GENERATION)
+    started = _column(_Field.STARTED)
+    heartbeat = _column(_Field.HEARTBEAT)
+    connections = _column(_Field.CONNECTIONS)
+    accepted = _column(_Field.ACCEPTED)
+    lag = _column(_Field.LAG)
+    accepting = _column(_Field.ACCEPTING)
+    requests = _column(_Field.REQUESTS)
+    errors = _column(_Field.ERRORS)
+    refused = _column(_Field.REFUSED)
+    left = _column(_Field.LEFT)
+    drain_total = _column(_Field.DRAIN_TOTAL)
+    deadline = _column(_Field.DEADLINE)
+    blocks = _column(_Field.BLOCKS)
+    lost_lines = _column(_Field.LOST_LINES)
+
+    def clear(self) -> None:
+        """Set every field to zero, which frees the row."""
+        for index in range(self.base, self.base + _FIELDS):
+            self.cells[index] = 0.0
+
+    @property
+    def worker(self) -> str:
+        """The worker's name."""
+        return worker_name(int(self.slot), int(self.generation))
+
+    def record(self) -> RowRecord:
+        """Return the row as it is now."""
+        now = time.monotonic()
+        return RowRecord(
+            worker=self.worker, pid=int(self.pid), slot=int(self.slot),
+            generation=int(self.generation), state=State(int(self.state)).name.lower(),
+            age=max(0.0, now - self.started), silent=max(0.0, now - self.heartbeat),
+            connections=int(self.connections), accepted=int(self.accepted), lag=self.lag,
+            accepting=bool(self.accepting), requests=int(self.requests),
+            errors=int(self.errors), refused=int(self.refused), left=int(self.left),
+            drain_total=int(self.drain_total),
+            time_left=max(0.0, self.deadline - now) if self.deadline else 0.0,
+            blocks=int(self.blocks), lost_lines=int(self.lost_lines),
+        )
+
+
+class Scoreboard:
+    """The mapped file. ``create()`` makes it, ``open()`` joins one that exists."""
+
+    def __init__(self, mapped: mmap.mmap, lock: int = -1) -> None:
+        self._lock = lock
+        self._map = mapped
+        self.cells: memoryview[float] = memoryview(self._map).cast("d")
+        self.rows = tuple(Row(self.cells, index) for index in range(ROWS))
+
+    @classmethod
+    def create(cls, path: str, owner: tuple[int, int] | None = None) -> Scoreboard:
+        """Make the file (0600), all zero, and hold its lock. Raises OSError when it cannot be."""
+        lock = _make(path, owner)
+        try:
+            return cls(_map(path), lock)
+        except BaseException:
+            os.close(lock)
+            raise
+
+    @classmethod
+    def open(cls, path: str) -> Scoreboard:
+        """Map an existing file. Raises OSError, or ValueError when its size is another."""
+        return cls(_map(path))
+
+    # -- when the file has vanished under those who have it mapped -------------------------
+
+    def is_at(self, path: str) -> bool:
+        """In the arbiter: whether `path` still leads to the file."""
+        return is_same(self._lock, path)
+
+    def make_again(self, path: str, owner: tuple[int, int]) -> None:
+        """In the arbiter: go on in a new file that says what this one does. Raises OSError."""
+        before = self.cells
+        lock = _make(path, owner)
+        self.let_go()
+        self._lock = lock
+        self._remap(_map(path))
+        self.cells[:] = before
+
+    def follow(self, path: str, own: Row) -> None:
+        """In a worker: go on in the file that the arbiter has made; its row is right here."""
+        before = self.cells[own.base : own.base + _FIELDS]
+        self._remap(_map(path))
+        self.cells[own.base : own.base + _FIELDS] = before
+
+    def _remap(self, mapped: mmap.mmap) -> None:
+        # The map before stays for as long as another thread may be reading a row in it.
+        self._map = mapped
+        self.cells = memoryview(self._map).cast("d")
+        for row in self.rows:
+            row.cells = self.cells
+
+    def let_go(self) -> None:
+        """In a child of the arbiter: the lock is the arbiter's alone."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def claim(self, slot: int, generation: int) -> Row:
+        """Take a free row for a new worker. Raises ScoreboardFullError when all are taken."""
+        for row in self.rows:
+            if row.state == State.FREE:
+                row.clear()
+                row.slot, row.generation = slot, generation
+                row.started = row.heartbeat = time.monotonic()
+                row.state = State.STARTING
+                used = max(self.fleet(Fleet.ROWS_USED), row.index + 1)
+                self.set_fleet(Fleet.ROWS_USED, used)
+                return row
+        raise ScoreboardFullError(
+            f"all {ROWS} rows of the scoreboard are taken, by workers that serve or drain; "
+            "expected a free one")
+
+    def fleet(self, counter: Fleet) -> float:
+        """One counter of the daemon as a whole."""
+        return float(self.cells[int(counter)])
+
+    def set_fleet(self, counter: Fleet, value: float) -> None:
+        """Set one counter of the daemon; only the arbiter does."""
+        self.cells[int(counter)] = value
+
+    def count_fleet(self, counter: Fleet) -> None:
+        """Add one to a counter of the daemon; only the arbiter does."""
+        self.cells[int(counter)] += 1
+
+    def used(self) -> tuple[Row, ...]:
+        """The rows that have ever been claimed, the free ones among them included."""
+        return self.rows[: int(self.fleet(Fleet.ROWS_USED))]
+
+    def active(self) -> Iterator[Row]:
+        """The rows that belong to a worker, by slot and generation."""
+        taken = [row for row in self.used() if row.state != State.FREE]
+        return iter(sorted(taken, key=lambda row: (row.slot, row.generation)))
+
+    def close(self) -> None:
+        """Unmap. Rows must not be used any more."""
+        self.rows = ()
+        self.cells.release()
+        self._map.close()
+        self.let_go()
+
+
+def worker_name(slot: int, generation: int) -> str:
+    """What a worker is called everywhere: ``slot.generation``."""
+    return f"{slot}.{generation}"
+
+
+def _make(path: str, owner: tuple[int, int] | None) -> int:
+    """Make the file under another name first: by its own it is never seen without its lock."""
+    temporary = Path(path).with_name(f".{Path(path).name}.new")
+    temporary.unlink(missing_ok=True)
+    fd = make_locked(temporary, owner or (-1, -1), shared=False)
+    try:
+        reserve(fd, _SIZE)
+        temporary.rename(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        os.close(fd)
+        raise
+    return fd
+
+
+def _map(path: str) -> mmap.mmap:
+    """Map the file by an opening of its own: a map keeps that, and so would keep a lock."""
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        return mmap.mmap(fd, _SIZE)
+    finally:
+        os.close(fd)

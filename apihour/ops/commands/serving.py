@@ -1,0 +1,238 @@
+"""Commands about what a worker serves: health, servers, connections, statistics."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from apihour.bind.served import served_certificate
+from apihour.ops.commands.context import AgentContext
+from apihour.ops.model import Address, Bytes, Catalogue, CommandFailed, ConnectionId, Seconds, stamp
+from apihour.ops.stacks import place_of, places
+from apihour.worker.connections import format_peer
+
+commands = Catalogue()
+
+_TRIES = 5  # reads of a server's statistics that its loop may spoil
+
+
+@dataclass(frozen=True)
+class Pulse:
+    """How a worker's loop is: blocked for how long and where, or fine."""
+
+    worker: str
+    blocked: Seconds
+    where: str
+    threads: int
+    blocks: int
+    up: Seconds
+
+
+@dataclass(frozen=True)
+class ServerRow:
+    """One server of one worker."""
+
+    name: str
+    protocol: str
+    address: str
+    connections: int
+    accepted: int
+    refused: int
+    worker: str
+
+
+@dataclass(frozen=True)
+class ConnectionRow:
+    """One open connection; `state` is a word of its protocol, `path` what it asks for now.
+
+    `request_age` is how long the request under way has taken so far, `route` what answers it.
+    """
+
+    id: str
+    worker: str
+    server: str
+    peer: Address
+    state: str
+    request_age: Seconds | None
+    path: str
+    age: Seconds
+    requests: int
+    bytes_in: Bytes
+    bytes_out: Bytes
+    protocol: str
+    tls: str
+    route: str
+
+
+@dataclass(frozen=True)
+class StatisticRow:
+    """One figure of one server, as its plugin names it."""
+
+    worker: str
+    server: str
+    name: str
+    value: Any
+
+
+@dataclass(frozen=True)
+class Closed:
+    """A connection that was closed."""
+
+    id: str
+    peer: Address
+    server: str
+
+
+@commands.command(hidden=True)
+def pulse(context: AgentContext) -> list[Pulse]:
+    """How the loop is."""
+    blocked = context.watch.blocked()
+    where = str(place_of(places(context.watch.frame())) or "") if blocked else ""
+    worker = context.worker
+    return [Pulse(worker.name, blocked, where, threading.active_count(), context.watch.seen,
+                  time.monotonic() - worker.started)]
+
+
+@commands.command(name="catalogue", hidden=True)
+def application_commands(context: AgentContext) -> list[dict[str, Any]]:
+    """The application's own commands, as records."""
+    return [one.to_record() for one in context.agent.application]
+
+
+@commands.command()
+def servers(context: AgentContext) -> list[ServerRow]:
+    """Servers: where they listen, how many connections they have and had"""
+    worker = context.worker
+    open_now = Counter(conn.server for conn in worker.connections)
+    return [
+        ServerRow(name, one.protocol, " ".join(one.addresses), open_now[name], one.accepted,
+                  one.refused, worker.name)
+        for name, one in list(worker.servers.items())
+    ]
+
+
+@commands.command()
+def conns(context: AgentContext) -> Iterator[ConnectionRow | float]:
+    """Open connections of every protocol"""
+    for conn in context.worker.connections:
+        one = conn.record()
+        yield ConnectionRow(
+            one.id, context.worker.name, one.server, one.peer, one.state, one.request_age,
+            one.path, one.age, one.requests, one.bytes_in, one.bytes_out, one.protocol, one.tls,
+            one.route,
+        )
+
+
+@commands.command(hidden=True)
+def statistics(context: AgentContext) -> Iterator[StatisticRow | float]:
+    """Every figure the servers' plugins keep, read without asking the loop."""
+    for name, one in list(context.worker.servers.items()):
+        for key, value in figures(one).items():
+            if key == "slow":  # no figure: requests, which the command of that name shows
+                continue
+            yield StatisticRow(context.worker.name, name, key, value)
+
+
+def figures(serving: Any) -> Mapping[str, Any]:
+    """A server's statistics: those its worker noted at the last heartbeat, or fresh ones."""
+    noted: Mapping[str, Any] | None = getattr(serving, "numbers", None)
+    if noted:
+        return noted
+    for _ in range(_TRIES):
+        try:
+            fresh: Mapping[str, Any] = serving.server.statistics()
+            return fresh
+        except RuntimeError:  # a set changed while it was counted: the loop goes on beside us
+            continue
+    return {}
+
+
+@dataclass(frozen=True)
+class CertificateRow:
+    """The certificate a bind serves; `problem` says why it cannot be told."""
+
+    worker: str
+    server: str
+    address: str
+    subject: str
+    names: str
+    issuer: str
+    days_left: float | None
+    expires: str
+    fingerprint: str
+    problem: str
+
+
+@commands.command()
+def certs(context: AgentContext) -> Iterator[CertificateRow | float]:
+    """Certificates that the TLS binds serve"""
+    for name, one in list(context.worker.servers.items()):
+        for acceptor in getattr(one, "acceptors", ()):
+            if acceptor.tls is not None:
+                yield _certificate_row(context.worker.name, name, acceptor)
+
+
+def _certificate_row(worker: str, server: str, acceptor: Any) -> CertificateRow:
+    address = format_peer(acceptor.sock.getsockname())
+    try:
+        found = served_certificate(acceptor.tls.context)
+    except (OSError, ValueError) as error:
+        return CertificateRow(worker, server, address, "", "", "", None, "", "", str(error))
+    return CertificateRow(
+        worker, server, address, found.subject, " ".join(found.names), found.issuer,
+        round(found.days_left, 2), stamp(found.expires), found.fingerprint, "")
+
+
+@dataclass(frozen=True)
+class BanCount:
+    """How many connections a worker has refused for one ban."""
+
+    worker: str
+    network: str
+    refused: int
+
+
+@commands.command(name="refused-bans", hidden=True)
+def refused_bans(context: AgentContext) -> list[BanCount]:
+    """Connections refused so far, by ban."""
+    bans = context.worker.connections.bans
+    counts = list(bans.refused.items()) if bans is not None else []
+    return [BanCount(context.worker.name, network, count) for network, count in counts]
+
+
+@commands.command(name="heed-bans", role="operator", collects="loop", hidden=True)
+def heed_bans(context: AgentContext) -> list[Closed]:
+    """Learn the bans now, and close the connections that fall under one; no shell's own."""
+    bans = context.worker.connections.bans
+    if bans is None:
+        return []
+    bans.look()
+    shells = {name for name, one in context.worker.servers.items()
+              if getattr(one.server, "is_shell", False)}
+    banned = [conn for conn in context.worker.connections
+              if conn.server not in shells and bans.find(conn.peer_address)]
+    for conn in banned:
+        conn.close("banned")
+    return [Closed(conn.table.label(conn.id), conn.peer, conn.server) for conn in banned]
+
+
+@commands.command(role="operator", collects="loop")
+def kick(context: AgentContext, *connections: ConnectionId) -> list[Closed]:
+    """Close connections at once; of several, those that are gone by now are left out.
+
+    Args:
+        connections: their ids, as conns shows them
+    """
+    found = [(one, context.worker.connections.find(one)) for one in connections]
+    if len(found) == 1 and found[0][1] is None:
+        raise CommandFailed(f"connection {connections[0]!r:.80}: there is none of that id", "gone")
+    closed: list[Closed] = []
+    for label, conn in found:
+        if conn is not None:
+            conn.close("kicked")
+            closed.append(Closed(label, conn.peer, conn.server))
+    return closed

@@ -1,0 +1,6 @@
+"""The store behind ``container.shared``; may import from ipc down."""
+
+from apihour.shared.backend import SharedBackend
+from apihour.shared.store import Change, CompareAndSet, Entry, Shared, SharedStatistics
+
+__all__ = ["Change", "CompareAndSet", "Entry", "Shared", "SharedBackend", "SharedStatistics"]

@@ -1,0 +1,329 @@
+"""The accept loop: how connections get from a listener to a protocol.
+
+Rules:
+
+- Stages in order: limit → balance → bans → TLS → protocol. (PROXY and peek have their place before
+  TLS.) A handshake under way is a connection like any other.
+- A worker with more than its share of connections leaves new ones to the others for a
+  moment, and takes them after all when nobody did: no connection waits on a busy neighbour.
+- Nothing is put between transport and protocol. The socket object itself tells the table
+  when its descriptor is closed, so upgrades and replaced protocols are counted right.
+- Out of descriptors or memory: one rate-limited line, a counter, and another try soon;
+  established connections never notice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import errno
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable, Coroutine, Iterable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from apihour.config.rootlog import SERVER
+from apihour.ipc.private import accept_descriptor
+from apihour.ipc.scoreboard import Row
+
+if TYPE_CHECKING:
+    from apihour.plugins import StreamServer
+    from apihour.worker.connections import Connection, ConnectionTable
+    from apihour.worker.tls import Terminator
+
+__all__ = ["Acceptor", "Balance", "TrackedSocket"]
+
+_BATCH = 16  # connections per readiness event: more would keep established ones waiting
+_REST = 0.001  # seconds a worker over its share leaves a connection to the others
+_PATIENCE = 8  # rests in a row before it takes the connection after all
+_FULL_REST = 0.01  # seconds until a worker at its limit looks whether it still is
+_EXHAUSTED_REST = 0.1  # seconds without descriptors before the next try
+_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+_LINE_EVERY = 10.0  # seconds between two lines about the same trouble
+
+
+class TrackedSocket(socket.socket):
+    """A connection's socket; leaving the loop's hands takes its row out of the table.
+
+    asyncio closes its sockets, uvloop detaches them (``handle.pyx``): both end here. Family
+    and type are kept: the standard library makes an enum member each time it is asked.
+    """
+
+    __slots__ = ("conn", "family", "type")
+
+    conn: Connection | None
+    family: socket.AddressFamily
+    type: socket.SocketKind
+
+    def _leave(self) -> None:
+        conn, self.conn = self.conn, None
+        if conn is not None:
+            conn.table.remove(conn)
+
+    def close(self) -> None:
+        self._leave()
+        super().close()
+
+    def detach(self) -> int:
+        self._leave()
+        return super().detach()
+
+
+class Balance:
+    """Whether this worker has its share, by the rows of the workers that accept now."""
+
+    SLACK = 8  # connections over the least loaded worker that are still its share: with
+    # fewer, short connections have both sides of a pair rest in turn;
+    SHARE = 16  # one more for every so many, as exact balance costs a burst its speed
+    FRESH = 0.02  # seconds for which it is not looked again which workers accept
+    LAG = 0.1  # seconds of loop lag that count as overload
+
+    def __init__(self, own: Row, others: Callable[[], Iterable[Row]]) -> None:
+        self._own = own
+        self._others = others
+        self.rows: tuple[Row, ...] = ()
+        self._looked = 0.0
+
+    def refresh(self) -> None:
+        """Look again which workers accept."""
+        self._looked = time.monotonic()
+        self.rows = tuple(self._others())
+
+    def is_over(self) -> bool:
+        """Whether another worker should take the next connection."""
+        if time.monotonic() - self._looked > self.FRESH:
+            self.refresh()
+        rows = self.rows
+        if not rows:
+            return False
+        own = self._own.connections
+        own -= self.SLACK + own // self.SHARE
+        lagging = self._own.lag > self.LAG
+        for row in rows:
+            if row.accepting and (
+                row.connections < own or (lagging and row.lag < self._own.lag / 2)
+            ):
+                return True
+        return False
+
+
+class Acceptor:
+    """Accepts on one stream listener for one server.
+
+    `limit` is the number of open connections at which this listener stops accepting, `total`
+    that of the whole worker (0: none); at a limit new ones wait in the kernel's backlog.
+    `tls` ends TLS for its connections, None: they are plain.
+    """
+
+    def __init__(
+        self, name: str, sock: socket.socket, server: StreamServer, table: ConnectionTable,
+        loop: asyncio.AbstractEventLoop, log: logging.Logger, *,
+        balance: Balance | None = None, limit: int = 0, total: int = 0,
+        tls: Terminator | None = None,
+    ) -> None:
+        self.name = name
+        self.sock = sock
+        self.server = server
+        self.table = table
+        self.loop = loop
+        self.log = log
+        self.balance = balance
+        self.limit = limit
+        self.total = total
+        self.tls = tls
+        self.open = 0
+        self.accepted = 0
+        self.refused = 0
+        self.banned = 0
+        self.failed = 0
+        self._reading = False
+        self._stopped = True
+        self._rests = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._attaching: set[asyncio.Future[Any]] = set()
+        self._last_line = self._last_failure = -_LINE_EVERY
+        # Connections inherit it from the callback that accepts them.
+        self._context = contextvars.copy_context()
+        self._context.run(SERVER.set, name)
+        self._family, self._type, self._proto = sock.family, sock.type, sock.proto
+        self.local = sock.getsockname()
+
+    def start(self) -> None:
+        """Begin, or go on, accepting."""
+        self._stopped = False
+        self._read()
+
+    def stop(self) -> None:
+        """Stop accepting; what waits in the backlog is left to whoever shares the socket."""
+        self._stopped = True
+        self._unread()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def sweep(self) -> None:
+        """Take what waits in the backlog although accepting has stopped.
+
+        For a socket that nobody will accept on any more: what is left there is reset.
+        """
+        while True:
+            try:
+                descriptor, peer = accept_descriptor(self.sock)
+            except OSError:
+                return  # empty, or no descriptor left: nothing more can be done for them
+            self._take(descriptor, peer)
+
+    def is_attaching(self) -> bool:
+        """Whether accepted connections are on their way to their protocol."""
+        return bool(self._attaching)
+
+    async def wait_attached(self) -> None:
+        """Wait until every accepted connection has its protocol, or failed to get one."""
+        while self._attaching:
+            await asyncio.wait(self._attaching)
+
+    def _read(self) -> None:
+        if not self._stopped and not self._reading:
+            self._reading = True
+            self._context.run(self.loop.add_reader, self.sock.fileno(), self._readable)
+
+    def _unread(self) -> None:
+        if self._reading:
+            self._reading = False
+            self.loop.remove_reader(self.sock.fileno())
+
+    def _rest(self, delay: float) -> None:
+        self._unread()
+        self._timer = self.loop.call_later(delay, self._wake)
+
+    def _wake(self) -> None:
+        self._timer = None
+        if self._rests:
+            # Without epoll in between: the connection may be somebody else's by now.
+            self._readable()
+            if self._timer is None:
+                self._read()
+        else:
+            self._read()
+
+    def _readable(self) -> None:
+        balance = self.balance
+        for _ in range(_BATCH):
+            if self.limit and self.open >= self.limit:
+                self._unread()
+                return  # closed() reads on
+            if self.total and len(self.table) >= self.total:
+                self._rest(_FULL_REST)
+                return
+            if balance is not None and self._rests < _PATIENCE and balance.is_over():
+                self._rests += 1
+                self._rest(_REST)
+                return
+            try:
+                descriptor, peer = accept_descriptor(self.sock)
+            except (BlockingIOError, InterruptedError):
+                self._rests = 0
+                return
+            except OSError as error:
+                if error.errno in _EXHAUSTED:
+                    self._exhausted(error)
+                    return
+                if error.errno in (errno.EBADF, errno.EINVAL):
+                    self.stop()
+                    raise
+                continue  # ECONNABORTED and the network errors of accept(2): that one is gone
+            self._rests = 0
+            self._take(descriptor, peer)
+
+    def _exhausted(self, error: OSError) -> None:
+        self.refused += 1
+        now = time.monotonic()
+        if now - self._last_line >= _LINE_EVERY:
+            self._last_line = now
+            self.log.error(
+                "server %r cannot accept: %s; trying again every %g s (%d times so far)",
+                self.name, error.strerror, _EXHAUSTED_REST, self.refused,
+            )
+        self._rests = 0
+        self._rest(_EXHAUSTED_REST)
+
+    def _take(self, descriptor: int, peer: Any) -> None:
+        bans = self.table.bans
+        if bans and bans.refuses(peer):
+            self.banned += 1
+            os.close(descriptor)
+            return
+        sock = TrackedSocket(self._family, self._type, self._proto, fileno=descriptor)
+        sock.conn, sock.family, sock.type = None, self._family, self._type
+        sock.setblocking(False)
+        conn = self.table.add(
+            sock, self.name, self.server.protocol, peer, self.local, self._closed
+        )
+        sock.conn = conn
+        self.open += 1
+        self.accepted += 1
+        if self.tls is None:
+            connecting = self.loop.connect_accepted_socket(lambda: self.server.stream(conn), sock)
+        else:
+            connecting = self.tls.connect(self.loop, sock, conn, self._ready)
+        self._attach(conn, sock, connecting)
+
+    def _closed(self) -> None:
+        self.open -= 1
+        if self.limit and self.open < self.limit and self._timer is None:
+            self._read()
+
+    def _attach(
+        self, conn: Connection, sock: socket.socket, connecting: Coroutine[Any, None, Any],
+        waited: asyncio.Future[Any] | None = None,
+    ) -> None:
+        """Go on with `connecting` until it waits for a future, and again once that is done.
+
+        By hand, because it waits exactly once: a task costs more than all the rest here.
+        """
+        if waited is not None:
+            self._attaching.discard(waited)
+            conn.waiting = None
+        try:
+            future: asyncio.Future[Any] = connecting.send(None)
+        except StopIteration as done:
+            if self.tls is None:
+                conn.transport = done.value[0]
+            else:
+                self.tls.watch(self.loop, conn)
+        except asyncio.CancelledError:
+            return  # conn.close() gave it up, and the loop has closed the socket
+        except Exception as error:
+            if self.tls is not None:
+                self._handshake_failed(conn, error)
+                return
+            self._log_factory(conn)
+            sock.close()
+        else:
+            self._attaching.add(future)
+            conn.waiting = future
+            future.add_done_callback(partial(self._attach, conn, sock, connecting))
+
+    def _log_factory(self, conn: Connection) -> None:
+        """A factory of the user's that raises costs this connection only."""
+        self.log.exception("server %r: no protocol for the connection of %s", self.name, conn.peer)
+
+    def _ready(self, conn: Connection) -> asyncio.BaseProtocol:
+        """The protocol of a connection whose handshake is over."""
+        try:
+            return self.server.stream(conn)
+        except Exception:
+            self._log_factory(conn)
+            conn.close()
+            return asyncio.Protocol()
+
+    def _handshake_failed(self, conn: Connection, error: Exception) -> None:
+        self.failed += 1
+        now = time.monotonic()
+        if now - self._last_failure >= _LINE_EVERY:
+            self._last_failure = now
+            self.log.debug("server %r: TLS handshake of %s failed: %s (%d so far)", self.name,
+                           conn.peer, error or type(error).__name__, self.failed)

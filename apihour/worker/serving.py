@@ -1,0 +1,310 @@
+"""One server of a worker on its listeners: start, accept, drain, stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Mapping, Sequence, Set
+from typing import TYPE_CHECKING, Any, cast
+
+from apihour.config.rootlog import SERVER
+from apihour.errors import ConfigurationError, HookError
+from apihour.plugins import Server, ServerContext, StreamServer, is_shell
+from apihour.worker.accept import Acceptor, Balance
+
+if TYPE_CHECKING:
+    from apihour.bind.addresses import Address
+    from apihour.bind.listeners import Listener
+    from apihour.worker.connections import ConnectionTable
+    from apihour.worker.tls import Terminator
+
+__all__ = ["AncestorServer", "Serving", "examine", "refuse_lost_tls"]
+
+_LEFT_ALONE = 1.0  # seconds for which a slot without a worker is left alone: one is coming
+
+
+class Serving:
+    """A server, the listeners it was given, and how its connections are doing."""
+
+    def __init__(self, name: str, server: Server, listeners: Sequence[Listener]) -> None:
+        self.name = name
+        self.server = server
+        self.protocol = server.protocol
+        self.listeners = list(listeners)
+        self.addresses = [listener.url for listener in listeners]
+        self.acceptors: list[Acceptor] = []
+        self._datagrams: list[asyncio.DatagramTransport] = []
+        self._vacated: list[Listener] = []  # what is taken for good, once its slot is
+        self._taking: set[asyncio.Task[None]] = set()
+        self._foreign: list[tuple[int, Acceptor]] = []
+        self._vacant: dict[int, float] = {}
+        self.started = False
+        self._slot = 0
+        self.numbers: dict[str, Any] = {}
+        refuse_lost_tls(name, server, {str(one): one.address for one in listeners})
+
+    @property
+    def is_datagram(self) -> bool:
+        """Whether it takes datagrams."""
+        return any(listener.address.kind == "datagram" for listener in self.listeners)
+
+    @property
+    def is_shell(self) -> bool:
+        """Whether the console process serves it: the worker must leave its listeners alone."""
+        return is_shell(self.server)
+
+    @property
+    def accepted(self) -> int:
+        return sum(acceptor.accepted for acceptor in self.acceptors)
+
+    @property
+    def refused(self) -> int:
+        return sum(acceptor.refused + acceptor.banned for acceptor in self.acceptors)
+
+    def statistics(self) -> dict[str, Any]:
+        """The figures of its plugin, and ours of its handshakes."""
+        numbers = dict(self.server.statistics())
+        if any(acceptor.tls is not None for acceptor in self.acceptors):
+            numbers["handshakes_failed"] = sum(acceptor.failed for acceptor in self.acceptors)
+        return numbers
+
+    async def start(self, context: ServerContext) -> None:
+        """Get the server ready; nothing is accepted yet.
+
+        Raises HookError naming the server and what its plugin said.
+        """
+        self.started = True  # a start that fails half-way is stopped as well
+        try:
+            await self.server.start(context)
+        except Exception as error:
+            raise _cannot_start(self.name, self.server, error) from error
+
+    async def accept(
+        self, table: ConnectionTable, loop: asyncio.AbstractEventLoop, log: logging.Logger,
+        balance: Balance | None, worker_limit: int, slot: int,
+        terminators: Mapping[Listener, Terminator],
+    ) -> None:
+        """Open the gates: from here on connections and datagrams arrive.
+
+        Of ``?reuse_port`` sockets those of `slot`, the worker's own, are served. At
+        `worker_limit` open connections of all servers nothing more is accepted (0: no limit).
+        `terminators` end TLS for the listeners of ``?tls`` binds.
+        """
+        self._slot = slot
+        for listener in self.listeners:
+            own = listener.slot in (0, self._slot_for(slot, listener))
+            if listener.kind == "datagram":
+                if own:
+                    await self._receive(listener)
+                else:
+                    self._vacated.append(listener)
+            elif callable(getattr(self.server, "stream", None)):
+                tls = terminators.get(listener)
+                if tls is not None:
+                    tls.offer(getattr(self.server, "alpn", ()))
+                acceptor = Acceptor(
+                    self.name, listener.sock, cast(StreamServer, self.server), table, loop, log,
+                    balance=None if listener.slot else balance,
+                    limit=listener.address.limit or 0, total=worker_limit, tls=tls,
+                )
+                self.acceptors.append(acceptor)
+                if own:
+                    acceptor.start()
+                else:
+                    self._foreign.append((listener.slot, acceptor))
+            elif own:
+                await cast(Any, self.server).listener(listener.sock)
+            else:
+                self._vacated.append(listener)
+
+    def _slot_for(self, slot: int, listener: Listener) -> int:
+        """The slot whose socket a worker in `slot` serves of those like `listener`.
+
+        Where there are more workers than sockets, since the last reload, some share one for
+        connections. A datagram's sender finds the same worker again, so those are not shared.
+        """
+        if listener.kind == "datagram":
+            return slot
+        place = listener.address.place
+        sockets = max(x.slot for x in self.listeners if x.address.place == place)
+        return (slot - 1) % max(1, sockets) + 1
+
+    def mind_slots(self, served: Set[int], wanted: int, now: float) -> None:
+        """Accept on the sockets of slots that nobody serves; give them back later.
+
+        `served` are the slots whose worker is alive and accepts. One of the first `wanted`
+        slots gets a worker soon, and keeps its share of a burst until then; `now` in seconds.
+        Datagrams wait for it; those of the slots beyond go to one worker, for good: what it
+        has not answered yet would be lost. So do connections that a server accepts by itself.
+        """
+        for listener in list(self._vacated):
+            if listener.slot > wanted > 0 and (listener.slot - 1) % wanted + 1 == self._slot:
+                self._vacated.remove(listener)
+                taking = asyncio.ensure_future(self._take(listener))
+                self._taking.add(taking)
+                taking.add_done_callback(self._taking.discard)
+        for slot, acceptor in self._foreign:
+            if slot in served:
+                self._vacant.pop(slot, None)
+                acceptor.stop()
+            elif now - self._vacant.setdefault(slot, now) >= _LEFT_ALONE or slot > wanted:
+                acceptor.start()
+
+    async def _take(self, listener: Listener) -> None:
+        if listener.kind == "datagram":
+            await self._receive(listener)
+        else:
+            await cast(Any, self.server).listener(listener.sock)
+
+    async def _receive(self, listener: Listener) -> None:
+        # A duplicate: closing the transport must not close what the arbiter shares.
+        sock = listener.sock.dup()
+        token = SERVER.set(self.name)  # what the loop reads it by has this context
+        try:
+            transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
+                cast(Any, self.server).datagram, sock=sock
+            )
+        except Exception as error:  # the factory's: the socket is there already
+            raise _cannot_start(self.name, self.server, error) from error
+        finally:
+            SERVER.reset(token)
+        self._datagrams.append(transport)
+
+    def listens_at(self, address: Any) -> bool:
+        """Whether a connection whose own end has that socket address came in here."""
+        return any(_covers(acceptor.local, address) for acceptor in self.acceptors)
+
+    def drives(self, protocol: object) -> bool:
+        """Whether that is the protocol of one of its datagram sockets."""
+        return any(transport.get_protocol() is protocol for transport in self._datagrams)
+
+    def suspend(self, suspended: bool) -> None:
+        """Leave new connections to other workers for now, or take them again."""
+        for acceptor in self.acceptors:
+            if suspended:
+                acceptor.stop()
+            elif all(acceptor is not foreign for _, foreign in self._foreign):
+                acceptor.start()
+
+    def stop_accepting(self, last: bool = False) -> None:
+        """Close the gates and this process's copies of the listeners.
+
+        `last`: nobody accepts after this worker, so the backlog is taken along.
+        """
+        for acceptor in self.acceptors:
+            acceptor.stop()
+            if last:
+                acceptor.sweep()
+        for listener in self.listeners:
+            listener.close()  # a datagram transport has a duplicate, until it is drained
+
+    async def drain(self, deadline: float) -> None:
+        """Let the server say goodbye; `deadline` is a loop time.
+
+        A handshake under way is let finish, and what follows it is drained like the rest;
+        nobody waits for it to hear the goodbye.
+        """
+        for acceptor in self.acceptors:
+            if acceptor.tls is None:
+                await acceptor.wait_attached()
+        more = True
+        while more:
+            more = any(acceptor.is_attaching() for acceptor in self.acceptors)
+            await self.server.drain(deadline)
+            for acceptor in self.acceptors:
+                await acceptor.wait_attached()
+        for transport in self._datagrams:
+            transport.close()
+
+    async def stop(self) -> None:
+        """Close what is left of it."""
+        for transport in self._datagrams:
+            transport.close()
+        await self.server.stop()
+
+
+def refuse_lost_tls(name: str, server: Server, binds: Mapping[str, Address]) -> None:
+    """Refuse a server that would be served without the TLS its bind asks for.
+
+    Raises ConfigurationError naming the bind, a key of `binds`.
+    """
+    encrypted = [bind for bind, address in binds.items() if address.tls is not None]
+    if not encrypted:
+        return
+    if is_shell(server):
+        why = "the shell is SSH, which encrypts by itself"
+    elif not callable(getattr(server, "stream", None)):
+        why = f"a server that accepts by itself ({server.protocol}) loses TLS"
+    else:
+        return
+    raise ConfigurationError(
+        f"server {name!r}: {why}; expected its bind {encrypted[0]} without tls")
+
+
+def examine(
+    name: str, server: Server, limits: Mapping[str, int], options: Mapping[str, Any]
+) -> None:
+    """See, without starting it, that a server can do with what its context will say.
+
+    Raises HookError as its start would.
+    """
+    look = getattr(server, "examine", None)
+    if look is None:
+        return
+    try:
+        look(limits, options)
+    except Exception as error:
+        raise _cannot_start(name, server, error) from error
+
+
+def _cannot_start(name: str, server: Server, error: Exception) -> HookError:
+    reason = str(error) or repr(error)
+    return HookError(f"server {name!r} ({server.protocol}) cannot start: {reason}")
+
+
+def _covers(listener: Any, address: Any) -> bool:
+    """Whether a listener's socket address, perhaps one of all interfaces, is that of `address`."""
+    if not (isinstance(listener, tuple) and isinstance(address, tuple)):
+        return bool(listener == address)
+    return listener[1] == address[1] and listener[0] in (address[0], "0.0.0.0", "::")
+
+
+class AncestorServer:
+    """What ``async make_servers(sockets)`` returned: asyncio servers that accept by themselves."""
+
+    protocol = "asyncio"
+
+    def __init__(self, pairs: dict[Any, Any]) -> None:
+        self._pairs = pairs
+
+    async def start(self, context: ServerContext | None = None) -> None:
+        """Nothing to do: they run already."""
+
+    async def listener(self, sock: socket.socket) -> None:
+        """Nothing to do: they listen already."""
+
+    async def drain(self, deadline: float) -> None:
+        """Close the servers and give each handler its own goodbye."""
+        for server in self._pairs:
+            server.close()
+        left = max(0.0, deadline - asyncio.get_running_loop().time())
+        handlers = self._pairs.values()
+        await asyncio.gather(*(_say_goodbye(handler, left * 0.8) for handler in handlers))
+
+    async def stop(self) -> None:
+        """Close the servers."""
+        for server in self._pairs:
+            server.close()
+
+    def statistics(self) -> dict[str, Any]:
+        return {"servers": len(self._pairs)}
+
+
+async def _say_goodbye(handler: Any, seconds: float) -> None:
+    """In the words of aiohttp's handlers: of the releases before 2.0, and since."""
+    for name in ("finish_connections", "shutdown"):
+        goodbye = getattr(handler, name, None)
+        if callable(goodbye):
+            await goodbye(seconds)
+            return

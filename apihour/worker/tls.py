@@ -1,0 +1,128 @@
+"""The TLS stage of stream binds: handshakes, what they agreed on, and the end of TLS.
+
+Rules:
+
+- Certificates are read when a worker starts, before it drops its privileges: a reload takes
+  new ones, and the probe finds the bad ones first.
+- A protocol is made when its handshake is over: one that stalls or fails costs no more than
+  its own connection, and no line but a debug one.
+- Nobody is waited for who has everything and only does not answer close_notify, as RFC 5246
+  7.2.1 and RFC 8446 6.1 allow: clients with an idle connection in a pool do not look.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from fcntl import ioctl
+from termios import TIOCOUTQ
+from typing import TYPE_CHECKING, Any, cast
+
+from apihour.bind.certificates import make_context
+from apihour.ipc.private import shrink_tls_buffers
+from apihour.worker.connections import TLSFacts
+
+if TYPE_CHECKING:
+    from apihour.bind.addresses import Address
+    from apihour.bind.listeners import Listener
+    from apihour.worker.connections import Connection
+
+__all__ = ["Handshake", "Terminator", "prepare"]
+
+_BUFFER = 32768  # bytes read at once by asyncio's TLS: two records of the largest size
+_SHUTDOWN = 60.0  # seconds to take the last bytes and answer close_notify
+_SILENCE = 1.0  # seconds between two looks for those that only do not answer it
+
+
+class Handshake(asyncio.Protocol):
+    """Stands in for the protocol of a connection until its handshake is over."""
+
+    def __init__(self, conn: Connection, ready: Callable[[Any], asyncio.BaseProtocol]) -> None:
+        self._conn = conn
+        self._ready = ready
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        ask = transport.get_extra_info
+        over = ask("ssl_object")
+        conn = self._conn
+        conn.alpn = over.selected_alpn_protocol()
+        conn.tls = TLSFacts(over.version(), over.cipher()[0], conn.alpn, ask("peercert") or None)
+        # A cast: uvloop's transports do not derive from asyncio's.
+        conn.transport = cast(asyncio.Transport, transport)
+        conn.state = "open"
+        protocol = self._ready(conn)
+        conn.transport.set_protocol(protocol)
+        protocol.connection_made(transport)
+
+
+class Terminator:
+    """Ends TLS for the connections of a listener."""
+
+    def __init__(self, context: ssl.SSLContext, timeout: float) -> None:
+        self.context = context
+        self.timeout = timeout
+        self._watched: set[Connection] = set()
+        self._silent: set[Connection] = set()
+
+    def offer(self, protocols: Sequence[str]) -> None:
+        """Offer these by ALPN (RFC 7301), the names as IANA registers them."""
+        if protocols:
+            self.context.set_alpn_protocols(list(protocols))
+
+    def connect(
+        self, loop: asyncio.AbstractEventLoop, sock: socket.socket, conn: Connection,
+        ready: Callable[[Any], asyncio.BaseProtocol],
+    ) -> Coroutine[Any, None, Any]:
+        """Do the handshake; `ready` makes the protocol of a connection that has it behind it.
+
+        Raises OSError (of which ssl.SSLError is one) when it fails or times out.
+        """
+        conn.state = "handshake"
+        return loop.connect_accepted_socket(
+            lambda: Handshake(conn, ready), sock, ssl=self.context,
+            ssl_handshake_timeout=self.timeout, ssl_shutdown_timeout=_SHUTDOWN,
+        )
+
+    def watch(self, loop: asyncio.AbstractEventLoop, conn: Connection) -> None:
+        """See to it that the connection ends in time once it is closing."""
+        if not self._watched:
+            loop.call_later(_SILENCE, self._end_silence, loop)
+        self._watched.add(conn)
+
+    def _end_silence(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._watched = {conn for conn in self._watched if conn.sock.fileno() >= 0}
+        before, self._silent = self._silent, set(filter(_has_all, self._watched))
+        for conn in self._silent & before:
+            assert conn.transport is not None
+            conn.transport.abort()
+        if self._watched:
+            loop.call_later(_SILENCE, self._end_silence, loop)
+
+
+def _has_all(conn: Connection) -> bool:
+    """Whether a closing connection's peer has taken everything: only its goodbye is missing."""
+    transport = conn.transport
+    if transport is None or not transport.is_closing() or transport.get_write_buffer_size():
+        return False
+    try:
+        return ioctl(conn.sock.fileno(), TIOCOUTQ, bytes(4)) == bytes(4)  # tcp(7), unix(7)
+    except (OSError, ValueError):
+        return False  # the system does not say, or the socket is gone
+
+
+def prepare(cfg: Any, listeners: Iterable[Listener]) -> dict[Listener, Terminator]:
+    """The terminator of each listener of a ``?tls`` bind. Raises ConfigurationError."""
+    terminators: dict[Listener, Terminator] = {}
+    made: dict[tuple[str, Address], Terminator] = {}
+    for listener in listeners:
+        address = listener.address
+        if address.tls is not None:
+            key = listener.name, address
+            if key not in made:
+                made[key] = Terminator(make_context(cfg, *key), cfg.tls_handshake_timeout)
+            terminators[listener] = made[key]
+    if made:
+        shrink_tls_buffers(_BUFFER)
+    return terminators

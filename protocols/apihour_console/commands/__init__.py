@@ -1,0 +1,1 @@
+"""The commands that the console carries out, a module for each subject."""

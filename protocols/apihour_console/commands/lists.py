@@ -1,0 +1,128 @@
+"""Lists of what goes on, counted where asked, and ends for what they show.
+
+Rules: ``--filter`` chooses first, from the rows of the list; what is chosen is counted in
+groups, kicked or cancelled. What was chosen and is gone by then is left out.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from apihour.ops.commands.serving import Closed, ConnectionRow
+from apihour.ops.commands.tasks import TaskRow
+from apihour.ops.model import Catalogue, CommandFailed, ConnectionId, TaskId
+from apihour_console.fleet.groups import ConnectionGroup, TaskGroup, group_connections, group_tasks
+from apihour_console.shell.calls import Missing, chosen
+from apihour_console.shell.context import ConsoleContext
+
+__all__ = ["commands", "selected"]
+
+commands = Catalogue()
+Rows = list[dict[str, Any]]
+
+
+@commands.command(collects="console", grouped=ConnectionGroup)
+async def conns(
+    context: ConsoleContext,
+    *, by: Annotated[Literal["peer", "route", "server", "state", "worker"] | None,
+                     "count them, peers without their ports"] = None,
+) -> list[ConnectionRow]:
+    """Open connections of every protocol, what they do and since when.
+
+    The state is the protocol's word. Of HTTP: open (nothing came yet), head or body (the
+    client owes the rest), request (an answer is being made), write (the client does not read
+    it), idle, websocket. request_age is how long the request under way has taken so far.
+    """
+    rows = await context.ask("conns")
+    return group_connections(chosen(context.call, rows), by) if by else rows  # type: ignore[return-value]
+
+
+@commands.command(collects="console", grouped=TaskGroup)
+async def tasks(
+    context: ConsoleContext, *, tree: Annotated[bool, "under the task that awaits them"] = False,
+    all_: Annotated[bool, "those that apihour itself lives by too"] = False,
+    by: Annotated[Literal["where", "coroutine", "name", "state", "worker"] | None,
+                  "count them"] = None,
+) -> list[TaskRow]:
+    """Tasks of the application, how old they are, and the line each waits at.
+
+    asyncio keeps no time with a task: an age counts from the first look, and there is one
+    every five seconds while tasks are fewer than a thousand.
+    """
+    rows = await context.ask("tasks", tree=tree, all_=all_)
+    return group_tasks(chosen(context.call, rows), by) if by else rows  # type: ignore[return-value]
+
+
+@commands.command(role="operator", collects="console", selects="conns", deadline=5.0)
+async def kick(context: ConsoleContext, connection: ConnectionId | None = None) -> list[Closed]:
+    """Close a connection at once, or all that --filter chooses: kick --filter peer=10.0.0.7.
+
+    Args:
+        connection: its id, as conns shows it
+    """
+    if connection is not None:
+        worker = connection.rpartition("-")[0]
+        return await _one(context, "kick", worker, connection)  # type: ignore[return-value]
+    rows = await selected(context, "conns", "a connection's id")
+    return await _each(context, "kick", rows)  # type: ignore[return-value]
+
+
+@commands.command(role="operator", collects="console", selects="tasks", deadline=5.0)
+async def cancel(context: ConsoleContext, task: TaskId | None = None) -> list[TaskRow]:
+    """Cancel a task of the application, or all that --filter chooses.
+
+    Those the worker itself lives by are refused.
+
+    Args:
+        task: its id, as tasks shows it
+    """
+    if task is not None:
+        worker, colon, _ = task.rpartition(":")
+        if not colon:
+            raise CommandFailed(
+                f"cancel: task {task!r:.80}: expected an id such as 1.2:17", "usage")
+        return await _one(context, "cancel", worker, task)  # type: ignore[return-value]
+    rows = await selected(context, "tasks", "a task's id")
+    return await _each(context, "cancel", rows)  # type: ignore[return-value]
+
+
+async def selected(context: ConsoleContext, command: str, expected: str) -> Rows:
+    """The rows of `command` that the call's filters choose. Raises CommandFailed without any."""
+    if not context.call.filters:
+        raise CommandFailed(f"{context.call.command.name}: expected {expected}, or --filter to "
+                            f"choose among the rows of {command}", "usage")
+    return chosen(context.call, await context.ask(command))
+
+
+async def _one(context: ConsoleContext, command: str, worker: str, label: str) -> Rows:
+    if context.call.filters:
+        raise CommandFailed(f"{command}: {label!r} and --filter; expected one of them", "usage")
+    found = await context.fleet.collect(
+        command, _arguments(command, [label]), context.identity.role, context.fleet.choose(worker),
+        2.0)
+    if found.failures:
+        raise found.failures[0][1]
+    context.missing += found.missing
+    return found.rows
+
+
+async def _each(context: ConsoleContext, command: str, rows: Rows) -> Rows:
+    """Carry out `command` on the rows, in the worker of each, all of a worker at once."""
+    by_worker: dict[str, list[str]] = {}
+    for row in rows:
+        by_worker.setdefault(row["worker"], []).append(row["id"])
+    done: Rows = []
+    for one in context.workers():
+        labels = by_worker.get(one.row.worker)
+        if labels:
+            found = await context.fleet.collect(
+                command, _arguments(command, labels), context.identity.role, [one], 2.0)
+            done += found.rows
+            context.missing += found.missing
+            context.missing += [Missing(name, str(error)) for name, error in found.failures
+                                if error.kind != "gone"]
+    return done
+
+
+def _arguments(command: str, labels: list[str]) -> dict[str, Any]:
+    return {"connections" if command == "kick" else "tasks": labels}

@@ -1,0 +1,1 @@
+"""Ways in: SSH, the local socket, HTTP for probes, a worker of one's own."""

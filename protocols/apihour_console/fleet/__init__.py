@@ -1,0 +1,1 @@
+"""All workers of a daemon: who they are, how they do, and asking them."""

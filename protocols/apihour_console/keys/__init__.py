@@ -1,0 +1,1 @@
+"""The keys directory: host key, authorised keys, and the command that edits them."""

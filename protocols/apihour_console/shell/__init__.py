@@ -1,0 +1,1 @@
+"""One session: a line read, a command run, its rows printed, its audit entry."""

@@ -1,0 +1,100 @@
+"""What a command of the console is given: the fleet, the call and who calls."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from apihour.ipc.runtime import Runtime
+from apihour.ops.model import Catalogue, CommandFailed, Role
+from apihour_console.fleet.census import Census, Seen
+from apihour_console.fleet.link import Link
+from apihour_console.fleet.rates import Rates
+from apihour_console.fleet.trouble import Recent
+from apihour_console.shell.calls import Call, Identity, Missing, Result
+
+if TYPE_CHECKING:
+    from apihour_console.fleet.metrics import Meter
+
+__all__ = ["Collected", "ConsoleContext", "FleetView", "Provider"]
+
+Provider = Callable[["ConsoleContext"], Any]
+"""Carries out a command that the shell itself knows most of (``sessions``, ``audit``)."""
+
+
+@dataclass
+class Collected:
+    """What the workers asked gave: rows, who did not answer, who refused or failed."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    missing: list[Missing] = field(default_factory=list)
+    failures: list[tuple[str, CommandFailed]] = field(default_factory=list)
+
+
+class FleetView(Protocol):
+    """What commands of the console see of the fleet."""
+
+    runtime: Runtime
+    census: Census
+    rates: Rates
+    recent: Recent
+    disks: Mapping[str, str]
+    meter: Meter
+    providers: dict[str, Provider]
+    dumping: dict[int, asyncio.Lock]
+    refused_bans: Callable[[], Mapping[str, int]]
+
+    @property
+    def catalogue(self) -> Catalogue: ...
+    def choose(self, selector: str = "all") -> list[Seen]: ...
+    async def ask(
+        self, worker: Seen, command: str, arguments: Mapping[str, Any], role: Role,
+        deadline: float,
+    ) -> list[dict[str, Any]]: ...
+    async def collect(
+        self, command: str, arguments: Mapping[str, Any], role: Role, workers: Sequence[Seen],
+        deadline: float,
+    ) -> Collected: ...
+    async def execute(self, call: Call, identity: Identity) -> Result: ...
+    def follow(self, call: Call, role: Role) -> AsyncGenerator[dict[str, Any], None]: ...
+
+
+@dataclass
+class ConsoleContext:
+    """First argument of the commands that the console carries out."""
+
+    fleet: FleetView
+    call: Call
+    identity: Identity
+    missing: list[Missing] = field(default_factory=list)
+    hints: list[str] = field(default_factory=list)
+
+    def workers(self) -> list[Seen]:
+        """The workers the call is about. Raises CommandFailed when it names none there is."""
+        return self.fleet.choose(self.call.worker)
+
+    async def ask(
+        self, command: str, deadline: float = 1.8, workers: Sequence[Seen] | None = None,
+        **arguments: Any,
+    ) -> list[dict[str, Any]]:
+        """The rows of an agents' command; who does not answer is noted in ``missing``."""
+        chosen = self.workers() if workers is None else workers
+        found = await self.fleet.collect(command, arguments, self.identity.role, chosen, deadline)
+        self.missing += found.missing
+        self.missing += [Missing(worker, str(error)) for worker, error in found.failures]
+        return found.rows
+
+    async def arbiter(
+        self, command: str, deadline: float, **arguments: Any
+    ) -> list[dict[str, Any]]:
+        """The rows of a command of the arbiter. Raises CommandFailed."""
+        link = Link(self.fleet.runtime.arbiter_socket)
+        try:
+            return await link.call(command, arguments, self.identity.role, deadline)
+        except TimeoutError:
+            raise CommandFailed(f"{command}: the arbiter gave no answer in {deadline:.0f} s",
+                                "timeout") from None
+        finally:
+            link.close()

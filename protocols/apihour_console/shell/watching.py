@@ -1,0 +1,128 @@
+"""``watch``: a command again and again; on a screen each look replaces the one before.
+
+Rules:
+
+- Where there is a screen it is the alternate one, and nothing of it stays; only the last look
+  does, when the count of looks ended it. Elsewhere the looks follow each other.
+- What does not fit is counted, never scrolled.
+- Only commands that look may be repeated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shlex
+import time
+from typing import TYPE_CHECKING
+
+from apihour.errors import UsageError
+from apihour.ops.model import Role
+from apihour_console.shell.calls import Call, Result, parse_call
+from apihour_console.text.pages import screen_lines
+from apihour_console.text.render import clean, csv_text, json_line, paint
+from apihour_console.text.silence import SilenceBreaker
+from apihour_console.text.terminal import ENTER_SCREEN, LEAVE_SCREEN
+
+if TYPE_CHECKING:
+    from apihour_console.shell.runner import Runner
+
+__all__ = ["watch"]
+
+_SHORTEST = 0.2  # seconds between two looks
+
+
+async def watch(runner: Runner, call: Call) -> int:
+    """Carry out a call of ``watch``. Raises UsageError for a command that does something."""
+    words = call.arguments.get("command") or ["workers"]
+    formats = ["--json"] * call.json + ["--csv"] * call.csv
+    inner = parse_call([*words, *formats], runner.fleet.catalogue)
+    runner.identity.check(inner.command)
+    if inner.command.role > Role.OBSERVER or inner.follows or inner.command.streams:
+        raise UsageError(
+            f"watch {inner.command.name}: expected a command that only looks at something"
+        )
+    interval = max(_SHORTEST, float(call.arguments.get("interval") or 2.0))
+    look = _Watch(runner, inner, interval)
+    if runner.sink.height is not None and not inner.json and not inner.csv:
+        return await look.on_a_screen(call.limit)
+    async with SilenceBreaker(runner.sink, inner) as sink:
+        return await look.one_below_the_other(call.limit, sink)
+
+
+class _Watch:
+    """One ``watch`` under way."""
+
+    def __init__(self, runner: Runner, inner: Call, interval: float) -> None:
+        self._runner = runner
+        self._inner = inner
+        self._interval = interval
+
+    async def _execute(self) -> Result:
+        return await self._runner.fleet.execute(self._inner, self._runner.identity)
+
+    async def one_below_the_other(self, left: int | None, sink: SilenceBreaker) -> int:
+        """Look `left` times, or until cancelled."""
+        first = True
+        while left is None or left > 0:
+            result = await self._execute()
+            await sink.out(self._plain(result, first))
+            if result.error:
+                await self._runner.complain(result.error, result.detail)
+                return result.status
+            for line in _missing(result):
+                await self._runner.complain(line)
+            first, left = False, None if left is None else left - 1
+            if left != 0:
+                await asyncio.sleep(self._interval)
+        return 0
+
+    def _plain(self, result: Result, first: bool) -> str:
+        inner = self._inner
+        if inner.json:
+            return "".join(json_line(row) + "\n" for row in result.rows)
+        if inner.csv:
+            return csv_text(result.columns, result.rows, first)
+        text = self._runner.render(inner, result)
+        return text if first else "\n" + text
+
+    async def on_a_screen(self, left: int | None) -> int:
+        """The same, each look in place of the one before."""
+        result = Result()
+        await self._runner.sink.draw(ENTER_SCREEN)
+        try:
+            while left is None or left > 0:
+                result = await self._execute()
+                if result.error:
+                    break
+                await self._runner.sink.draw(self._screen(result))
+                left = None if left is None else left - 1
+                if left != 0:
+                    await asyncio.sleep(self._interval)
+        finally:
+            with contextlib.suppress(ConnectionError):  # nobody is there to miss the screen
+                await self._runner.sink.draw(LEAVE_SCREEN)
+        return await self._runner.show(self._inner, result)
+
+    def _screen(self, result: Result) -> str:
+        """One look, painted over what is there without erasing it first."""
+        width, height = self._runner.sink.width or 80, self._runner.sink.height or 24
+        moment = time.strftime("%H:%M:%S")
+        words = clean(shlex.join(self._inner.words))
+        title = f"every {self._interval:g} s: {words}  {moment}  (Ctrl-C ends it)"[:width]
+        text = self._runner.render(self._inner, result)
+        below = [*_missing(result), *map(clean, result.hints)]
+        lines = screen_lines("\n".join([text.rstrip("\n"), *below]), width)
+        room = height - 1
+        if len(lines) > room:
+            more = len(lines) - room + 1
+            lines[room - 1 :] = [f"({more} more lines: --limit or a higher terminal)"[:width]]
+        if self._runner.sink.colour:
+            title = paint(title, "dim")
+        *above, last = [title, *lines]
+        return "\x1b[H" + "".join(f"\x1b[2K{line}\n" for line in above) + f"\x1b[J{last}"
+
+
+def _missing(result: Result) -> list[str]:
+    missing = [f"worker {one.worker}: {one.reason}" for one in result.missing]
+    return [clean(line) for line in missing]

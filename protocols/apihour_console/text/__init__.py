@@ -1,0 +1,1 @@
+"""What a terminal shows: tables, pages, line editing; knows no command."""

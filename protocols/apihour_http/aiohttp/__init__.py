@@ -1,0 +1,1 @@
+"""The full lane: an unmodified aiohttp application behind our connection."""

@@ -1,0 +1,350 @@
+"""The full lane: an unmodified aiohttp application behind the connection's parser.
+
+Rules:
+
+- The application sees aiohttp's own request, payload and transport; only the parsing,
+  the timeouts, the drain and the access log are the lane's.
+- A body is streamed as it comes, and reading stops while the handler does not keep up.
+- Start-up and clean-up are aiohttp's own runner's, signals and contexts included.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from time import time
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
+from multidict import CIMultiDict, CIMultiDictProxy, istr
+from yarl import URL
+
+from apihour_http.aiohttp.private import (
+    EMPTY_PAYLOAD,
+    DeflateBuffer,
+    Hosted,
+    RawRequestMessage,
+    RequestPayloadError,
+    StreamReader,
+    check_options,
+    handler_options,
+    subapplications,
+)
+from apihour_http.answers import CONTAINER
+from apihour_http.errors import BadRequest, HTTPError
+
+if TYPE_CHECKING:
+    import logging
+
+    from apihour_http.access import AccessLog
+    from apihour_http.connection.answers import Lane
+
+__all__ = ["AppHost", "Exchange"]
+
+# Header spellings and targets remembered at most, and the longest target: a peer that
+# invents new ones gains nothing.
+_REMEMBERED = 512
+_LONGEST = 256
+# Bytes of a body kept for a handler that does not read, as in aiohttp.
+_READ_LIMIT = 65536
+# The rest of a body (bytes) that is read for nobody, so that its connection stays open.
+_DISCARDED = 1 << 20
+_METHODS = {name.encode(): name for name in hdrs.METH_ALL}
+_ENCODINGS = frozenset({"gzip", "deflate", "br", "zstd"})
+# Seconds a handler has to end when the server stops: its connection is gone already.
+_SHUTDOWN = 0.1
+
+
+class Exchange:
+    """One request of the full lane: its message, and what becomes of it."""
+
+    __slots__ = ("answered", "arrived", "failure", "hosted", "is_complete", "keep", "lane",
+                 "message", "payload", "websocket")
+    has_body = False
+    left = 0
+
+    def __init__(
+        self, hosted: Connected, message: Any, payload: Any, arrived: float, keep: bool,
+    ) -> None:
+        self.hosted = hosted
+        self.lane = hosted.lane
+        self.message = message
+        self.payload = payload
+        self.arrived = arrived
+        self.keep = keep
+        self.answered = self.is_complete = False
+        self.websocket = False
+        self.failure: HTTPError | None = None
+
+    def complete(self) -> None:
+        """The message has ended."""
+        self.is_complete = True
+
+    def fail(self, error: HTTPError) -> None:
+        """The message is broken: the connection closes after it."""
+        self.keep = False
+        self.failure = error
+
+    def feed(self, piece: bytes) -> None:
+        """Hand a piece of the body to the handler; here there is none."""
+
+    def pump(self) -> None:
+        """Move what is held into the payload; here there is none."""
+
+    def is_too_long_to_discard(self, continued: bool) -> bool:
+        """Whether to close after an answer that comes now; here nothing is left to come."""
+        return False
+
+    def abandon(self) -> None:
+        """Its handler has answered: what is still to come is for nobody."""
+        self.answered = True
+
+    def named(self) -> tuple[str, str]:
+        """Method and target."""
+        return self.message.method, self.message.path
+
+    def log(self, log: AccessLog, status: int, size: int, now: float) -> None:
+        """Enter the exchange into the access log."""
+        message = self.message
+        headers = message.headers
+        log.add((
+            time(), self.lane.remote(), message.method, message.path,
+            f"HTTP/{message.version.major}.{message.version.minor}", status, size,
+            now - self.arrived, headers.get("Referer"), headers.get("User-Agent"),
+        ))
+
+
+class Upload(Exchange):
+    """An exchange whose body is on its way."""
+
+    __slots__ = ("_backlog", "_ended", "_more", "_sink", "left")
+    has_body = True
+
+    def __init__(
+        self, hosted: Connected, message: Any, payload: Any, arrived: float, keep: bool,
+        length: int,
+    ) -> None:
+        # As Exchange does: one call less in every request with a body.
+        self.hosted = hosted
+        self.lane = hosted.lane
+        self.message = message
+        self.payload = payload
+        self.arrived = arrived
+        self.keep = keep
+        self.answered = self.is_complete = self.websocket = False
+        self.failure = None
+        self.left = length  # below 0 of a chunked body, which does not say
+        self._sink = payload
+        self._backlog: deque[bytes] = deque()
+        self._more = False
+        self._ended = False
+
+    def decompress(self, encoding: str) -> None:
+        """Decode the body on its way. Raises BadRequest for an encoding not installed."""
+        try:
+            self._sink = DeflateBuffer(self.payload, encoding)
+        except Exception as error:
+            raise BadRequest(f"Content-Encoding {encoding}: not supported", 415) from error
+
+    def feed(self, piece: bytes) -> None:
+        """Hand a piece of the body to the handler."""
+        sink = self._sink
+        self.left -= len(piece)
+        if sink is None or not piece:
+            return
+        if sink is self.payload and not self._backlog and not self.hosted._reading_paused:
+            sink.feed_data(piece)  # keeps all of it, and there is nothing to decode
+        else:
+            self._backlog.append(piece)
+            self.pump()
+
+    def pump(self) -> None:
+        """Move what is held into the payload, until that is full."""
+        sink = self._sink
+        if sink is None:
+            return
+        try:
+            while (self._more or self._backlog) and not self.hosted._reading_paused:
+                piece = b"" if self._more else self._backlog.popleft()
+                self._more = bool(sink.feed_data(piece, len(piece)))
+            if self._ended and not self._more and not self._backlog:
+                self._sink = None
+                sink.feed_eof()
+        except Exception as error:
+            self._fail(BadRequest(str(error)))
+
+    def complete(self) -> None:
+        """The message has ended."""
+        self.is_complete = True
+        self._ended = True
+        sink = self._sink
+        if sink is self.payload and not self._backlog:
+            self._sink = None
+            sink.feed_eof()
+        else:
+            self.pump()
+
+    def is_too_long_to_discard(self, continued: bool) -> bool:
+        """Whether to close after an answer that comes now, for what of the body is to come.
+
+        Said with the answer (RFC 9112 9.6). A client that waits for a 100 Continue may send
+        its body after another answer, or leave it (RFC 9110 10.1.1): its next request could
+        be taken for that body.
+        """
+        if self.is_complete:
+            return False
+        return not 0 <= self.left <= _DISCARDED or (
+            not continued and "Expect" in self.message.headers)
+
+    def abandon(self) -> None:
+        """Its handler has answered: what is still to come is for nobody."""
+        self.answered = True
+        self._sink = None
+        self._backlog.clear()
+        self._more = False
+        self.hosted.resume_reading()
+
+    def fail(self, error: HTTPError) -> None:
+        """The message is broken: whoever reads it is told."""
+        self._fail(error)
+
+    def _fail(self, error: HTTPError) -> None:
+        super().fail(error)
+        self._sink = None
+        self._backlog.clear()
+        self._more = False
+        self.payload.set_exception(RequestPayloadError(str(error)))
+
+
+class Connected(Hosted):
+    """A :class:`Hosted` that makes exchanges out of parsed heads."""
+
+    __slots__ = ("_fields", "_headers", "_raw", "host")
+    host: AppHost
+    _headers: CIMultiDictProxy[str]
+    _raw: tuple[tuple[bytes, bytes], ...]
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._fields: list[tuple[bytes, bytes]] | None = None
+
+    def exchange(
+        self, method: bytes, target: bytes, fields: list[tuple[bytes, bytes]], keep: bool,
+        modern: bool, length: int, upgrade: bool, arrived: float,
+    ) -> Exchange:
+        """Build aiohttp's message and payload; `length` is -1 for a chunked body."""
+        host = self.host
+        if fields is not self._fields:
+            self._fields = fields
+            self._raw = tuple(fields)
+            self._headers = CIMultiDictProxy(CIMultiDict(host.decode(fields)))
+        headers = self._headers
+        path, url = host.urls.get(target) or host.parse(target)
+        encoding = headers.get("Content-Encoding", "").lower() if length else None
+        if encoding not in _ENCODINGS:
+            encoding = None
+        message = RawRequestMessage(
+            _METHODS.get(method) or method.decode(), path,
+            HttpVersion11 if modern else HttpVersion10, headers, self._raw, not keep, encoding,
+            upgrade, length < 0, url,
+        )
+        if length:
+            payload = StreamReader(self, host.read_limit, loop=self._loop)
+            upload = Upload(self, message, payload, arrived, keep, length)
+            if encoding is not None and host.decompresses:
+                upload.decompress(encoding)
+            return upload
+        exchange = Exchange(self, message, EMPTY_PAYLOAD, arrived, keep)
+        if upgrade:
+            exchange.websocket = headers.get("Upgrade", "").lower() == "websocket"
+        return exchange
+
+    def repeat(self, message: Any, arrived: float) -> Exchange:
+        """The exchange of a request that says what `message` said; it has no body."""
+        exchange = Exchange(self, message, EMPTY_PAYLOAD, arrived, not message.should_close)
+        exchange.is_complete = True
+        return exchange
+
+
+class AppHost:
+    """Runs one application in this loop and connects lanes to it."""
+
+    def __init__(self, app: web.Application | web.Server) -> None:
+        self._app = app
+        self._names: dict[bytes, str] = {}
+        self.urls: dict[bytes, tuple[str, URL]] = {}
+        self._runner: web.AppRunner | None = None
+        self._manager: web.Server | None = None
+        self._options: dict[str, Any] = {}
+        self.read_limit = _READ_LIMIT
+        self.decompresses = True
+
+    async def start(self, container: Any, logger: logging.Logger, debug: bool) -> None:
+        """Run the start-up signals and contexts; the application is frozen after it.
+
+        Raises ValueError for an option of its connections that would have no effect.
+        """
+        app = self._app
+        check_options(app)
+        if isinstance(app, web.Server):
+            self._manager = app
+        else:
+            for application in subapplications(app):
+                if not application.frozen:
+                    application[CONTAINER] = container
+            options: dict[str, Any] = {"logger": logger}
+            if debug:
+                options["debug"] = True
+            self._runner = web.AppRunner(
+                app, access_log=None, shutdown_timeout=_SHUTDOWN, **options)
+            await self._runner.setup()
+            self._manager = self._runner.server
+        assert self._manager is not None
+        self._options = handler_options(self._manager)
+        self.read_limit = self._options.get("read_bufsize", _READ_LIMIT)
+        self.decompresses = self._options.get("auto_decompress", True)
+        if debug:
+            self._options["debug"] = True
+
+    async def stop(self) -> None:
+        """Run the shutdown and clean-up signals; connections are gone by now."""
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            await runner.cleanup()
+
+    def connect(self, lane: Lane) -> Connected:
+        """Make aiohttp's side of a connection."""
+        assert self._manager is not None
+        connected = Connected(self._manager, lane, self._options)
+        connected.host = self
+        return connected
+
+    def parse(self, target: bytes) -> tuple[str, URL]:
+        """The text and the URL of a target that has been checked; remembered in ``urls``."""
+        path = target.decode()
+        if target.startswith(b"/"):
+            plain, _, fragment = path.partition("#")
+            plain, _, query = plain.partition("?")
+            url = URL.build(path=plain, query_string=query, fragment=fragment, encoded=True)
+        else:
+            authority, mark, query = path.partition("?")
+            if authority.count("/") == 2:  # an empty path is / (RFC 9110 4.2.3)
+                authority += "/"
+            url = URL(authority + mark + query, encoded=True)
+        if len(target) <= _LONGEST:
+            if len(self.urls) >= _REMEMBERED:
+                self.urls.clear()
+            self.urls[target] = path, url
+        return path, url
+
+    def decode(self, fields: list[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
+        """The header fields as aiohttp's parser gives them."""
+        names = self._names
+        pairs = []
+        for name, value in fields:
+            key = names.get(name)
+            if key is None:
+                if len(names) >= _REMEMBERED:
+                    names.clear()
+                key = names[name] = istr(name.decode("ascii"))
+            pairs.append((key, value.rstrip(b" \t").decode("utf-8", "surrogateescape")))
+        return pairs

@@ -1,0 +1,1 @@
+"""One connection: bytes and deadlines, heads and bodies, the order of its answers."""

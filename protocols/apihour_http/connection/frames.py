@@ -1,0 +1,60 @@
+"""What follows an upgrade, handed on with a budget per turn of the loop.
+
+Rules:
+
+- A large read is cut: the smallest frames of WebSocket come forty thousand to a read, and
+  whoever sends them must not hold up the others.
+- How much is handed on in a turn follows the time that the turns take, the handler's part of
+  them included: bulk data goes fast, messages that each cost something go slowly.
+- While something is left over nothing more is read, and order is kept.
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from apihour_http.connection.bytes import Wire
+
+__all__ = ["SLICE", "feed", "go_on"]
+
+# Bytes handed on at a stretch, at first and at most: 700 empty frames of a client.
+SLICE = 4096
+_SMALLEST = 128
+# Seconds that one turn may take on account of one connection.
+_BUDGET = 0.002
+
+
+def feed(lane: Wire, data: bytes, reason: int, size: int = SLICE) -> None:
+    """Hand `data` to the lane's WebSocket after what is left over of earlier calls.
+
+    In slices of `size` bytes. What does not fit into this turn is kept in ``lane.tail``, and
+    reading paused for `reason`.
+    """
+    left = memoryview(lane.tail + data)
+    start = monotonic()
+    while left and lane.can_take_frames():
+        lane.hosted.data_received(bytes(left[:size]))
+        left = left[size:]
+        if size < SLICE or monotonic() - start > _BUDGET:
+            break
+    if lane.transport is None:
+        return
+    lane.tail = bytes(left)
+    if not left:
+        lane.resume(reason)
+        return
+    lane.pause(reason)
+    if lane.can_take_frames():
+        lane.loop.call_soon(go_on, lane, reason, size, start)
+
+
+def go_on(lane: Wire, reason: int, size: int = SLICE, since: float = 0.0) -> None:
+    """Hand on what is left over, in a turn of its own; the last one began at `since`."""
+    if not lane.tail or lane.transport is None:
+        return
+    if since:
+        is_slow = monotonic() - since > 2 * _BUDGET
+        size = max(_SMALLEST, size // 2) if is_slow else min(SLICE, size * 2)
+    feed(lane, b"", reason, size)

@@ -1,0 +1,1 @@
+"""Which endpoint answers what, and what it is given: routes, validation, OpenAPI."""

@@ -1,0 +1,237 @@
+"""Endpoints that name what they want: arguments decoded and checked from their annotations.
+
+Rules, for every parameter after the request:
+
+- named like a path parameter: its value, as the annotation says;
+- annotated with a msgspec Struct or a dataclass: decoded from the JSON body, or from the
+  query when the parameter is called ``query``;
+- annotated with something made of these (``Item | None``, ``list[Item]``): from the body;
+- anything else annotated: one parameter of the query, with the default it declares.
+
+A value that does not fit is answered 422 with the path of the fault (RFC 9110 15.5.21).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib
+import inspect
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from apihour_http.errors import HTTPError, RouteError
+
+if TYPE_CHECKING:
+    from apihour_http.request import Request
+    from apihour_http.routing.routes import Endpoint
+
+__all__ = ["Parameter", "Plan", "plan"]
+
+# What nearly every client writes: told without making the header mapping.
+_USUAL = frozenset({b"application/json", b"application/json; charset=utf-8"})
+_JSON_TYPES = ("application/json", "application/octet-stream")
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One argument of an endpoint: where it comes from (path, query, fields or body)."""
+
+    name: str
+    source: str
+    kind: Any
+    default: Any = inspect.Parameter.empty
+
+    @property
+    def required(self) -> bool:
+        """Whether a request without it is refused."""
+        return self.default is inspect.Parameter.empty
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the arguments of one endpoint are made, and what it says it returns."""
+
+    parameters: tuple[Parameter, ...]
+    returns: Any
+
+    def wrap(self, function: Callable[..., Any]) -> Callable[[Request], Any]:
+        """Return a callable of the request alone, which returns what `function` returns.
+
+        Of an async `function` that is its coroutine: a second one around it would cost.
+        """
+        readers = [(p.name, _READERS[p.source](p)) for p in self.parameters]
+        if len(readers) == 1:
+            only, read_only = readers[0]
+
+            @functools.wraps(function)
+            def call_with_one(request: Request) -> Any:
+                return function(request, **{only: read_only(request)})
+
+            return call_with_one
+
+        @functools.wraps(function)
+        def call(request: Request) -> Any:
+            return function(request, **{name: read(request) for name, read in readers})
+
+        return call
+
+
+def is_model(kind: Any) -> bool:
+    """Whether `kind` is a msgspec Struct or a dataclass (msgspec is not imported for it)."""
+    return isinstance(kind, type) and (
+        dataclasses.is_dataclass(kind) or hasattr(kind, "__struct_fields__"))
+
+
+def _holds_model(kind: Any) -> bool:
+    """Whether a value of `kind` is a model, or may have one within."""
+    return (
+        is_model(kind) or is_model(typing.get_origin(kind))
+        or any(map(_holds_model, typing.get_args(kind))))
+
+
+def plan(endpoint: Endpoint) -> Plan | None:
+    """The plan of an endpoint, None when it only takes the request.
+
+    Raises RouteError for a parameter without annotation, ImportError naming the extra
+    when msgspec is missing.
+    """
+    function = endpoint.function
+    try:
+        signature = inspect.signature(function)
+        hints = typing.get_type_hints(function)
+    except (TypeError, ValueError, NameError):
+        return None
+    first, *names = signature.parameters or [""]
+    if is_model(hints.get(first)):
+        raise RouteError(
+            f"route {endpoint.method} {endpoint.path}: {endpoint.name}: expected the request "
+            f"before {first!r}, as its first parameter")
+    if not names:
+        return None
+    in_path = {name for name, _ in endpoint.parameters()}
+    parameters = []
+    for name in names:
+        declared = signature.parameters[name]
+        if declared.kind in (declared.VAR_POSITIONAL, declared.VAR_KEYWORD):
+            continue
+        if name not in hints and name not in in_path:
+            if declared.default is not declared.empty:
+                continue
+            raise RouteError(
+                f"route {endpoint.method} {endpoint.path}: parameter {name!r} of "
+                f"{endpoint.name}: expected an annotation, or a path with {{{name}}}")
+        kind = hints.get(name, Any)
+        source = "path" if name in in_path else "query"
+        if source == "query" and _holds_model(kind):
+            source = "fields" if name == "query" and is_model(kind) else "body"
+        parameters.append(Parameter(name, source, kind, declared.default))
+    if parameters:
+        msgspec()
+    return Plan(tuple(parameters), hints.get("return"))
+
+
+def msgspec() -> Any:
+    """The msgspec module. Raises ImportError naming the extra."""
+    try:
+        return importlib.import_module("msgspec")
+    except ImportError as error:
+        raise ImportError(
+            "endpoints with annotated parameters need msgspec: pip install apihour[validation]"
+        ) from error
+
+
+def _fault(error: Exception, where: str) -> HTTPError:
+    """422 with the path that msgspec's message names (``... - at `$.items[0].price```)."""
+    message, _, path = str(error).partition(" - at `")
+    return HTTPError(
+        422, f"{where}: {message}",
+        errors=[{"path": path.rstrip("`") or "$", "in": where, "message": message}])
+
+
+def _read_path(parameter: Parameter) -> Callable[[Request], Any]:
+    convert, invalid = msgspec().convert, msgspec().ValidationError
+
+    def read(request: Request) -> Any:
+        try:
+            return convert(request.match_info[parameter.name], parameter.kind, strict=False)
+        except invalid as error:
+            raise _fault(error, f"path.{parameter.name}") from None
+
+    return read
+
+
+def _read_query(parameter: Parameter) -> Callable[[Request], Any]:
+    convert, invalid = msgspec().convert, msgspec().ValidationError
+    many = typing.get_origin(parameter.kind) in (list, set, tuple, frozenset)
+
+    def read(request: Request) -> Any:
+        values = request.query.getall(parameter.name, None)
+        if values is None:
+            if parameter.required:
+                raise HTTPError(
+                    422, f"query.{parameter.name}: missing",
+                    errors=[{"path": "$", "in": f"query.{parameter.name}", "message": "missing"}])
+            return parameter.default
+        try:
+            return convert(values if many else values[-1], parameter.kind, strict=False)
+        except invalid as error:
+            raise _fault(error, f"query.{parameter.name}") from None
+
+    return read
+
+
+def _read_fields(parameter: Parameter) -> Callable[[Request], Any]:
+    convert, invalid = msgspec().convert, msgspec().ValidationError
+    hints = typing.get_type_hints(parameter.kind)
+    lists = {
+        name for name, kind in hints.items()
+        if typing.get_origin(kind) in (list, set, tuple, frozenset)
+    }
+
+    def read(request: Request) -> Any:
+        query = request.query
+        data = {
+            name: query.getall(name) if name in lists else query.getall(name)[-1]
+            for name in set(query)
+        }
+        try:
+            return convert(data, parameter.kind, strict=False)
+        except invalid as error:
+            raise _fault(error, "query") from None
+
+    return read
+
+
+def _read_body(parameter: Parameter) -> Callable[[Request], Any]:
+    library = msgspec()
+    decode = library.json.Decoder(parameter.kind).decode
+
+    def read(request: Request) -> Any:
+        if not request.body and not parameter.required:
+            return parameter.default
+        for name, value in request.head.fields:
+            if len(name) == 12 and name.lower() == b"content-type":
+                is_usual = value in _USUAL
+                break
+        else:
+            is_usual = False
+        if not is_usual:
+            kind = request.content_type
+            if kind not in _JSON_TYPES and not kind.endswith("+json"):
+                raise HTTPError(415, f"{kind}: expected application/json")
+        try:
+            return decode(request.body)
+        except library.ValidationError as error:
+            raise _fault(error, "body") from None
+        except library.DecodeError as error:
+            raise HTTPError(400, f"the body is not JSON: {error}") from None
+
+    return read
+
+
+_READERS: dict[str, Callable[[Parameter], Callable[[Request], Any]]] = {
+    "path": _read_path, "query": _read_query, "fields": _read_fields, "body": _read_body,
+}

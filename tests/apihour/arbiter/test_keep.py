@@ -1,0 +1,382 @@
+"""The number, the wear and the deadlines of workers."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from apihour.arbiter import keep
+from apihour.arbiter.keep import WorkerKeeper, cpu_seconds, resident_bytes
+from apihour.config.settings import WorkerCount
+from apihour.errors import HookError
+from apihour.ipc.scoreboard import Fleet, State
+from tests.apihour.fake_arbiter import Clock, FakeArbiter
+
+
+class House:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
+        self.clock = Clock()
+        self.kills: list[tuple[int, int]] = []
+        monkeypatch.setattr(keep, "time", self.clock)
+        monkeypatch.setattr(keep.os, "kill", lambda pid, sig: self.kills.append((pid, sig)))
+        monkeypatch.setattr(keep.faults, "dump_stack", lambda runtime, pid: f"stack of {pid}")
+        self.arbiter = FakeArbiter(self.clock, **options)
+        self.keeper = WorkerKeeper(self.arbiter)  # type: ignore[arg-type]
+
+    def turn(self, seconds: float = 0.0, beat: bool = True) -> None:
+        self.clock.now += seconds
+        if beat:
+            for worker in self.arbiter.workers:
+                worker.row.heartbeat = self.clock.now
+        self.keeper.keep()
+        self.keeper.enforce()
+
+    def up(self) -> list[Any]:
+        """All wanted workers, ready."""
+        self.turn()
+        for worker in self.arbiter.ready():
+            self.keeper.on_ready(worker)
+        return list(self.arbiter.workers)
+
+    def lose(self, worker: Any) -> float:
+        self.arbiter.workers.remove(worker)
+        return self.keeper.on_lost(worker)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.arbiter, name)
+
+
+@pytest.fixture
+def make(monkeypatch: pytest.MonkeyPatch) -> Any:
+    # enforce() of the real arbiter ends what retires too slowly; the fake has none.
+    monkeypatch.setattr(FakeArbiter, "kill_retiring", lambda self: None, raising=False)
+    return lambda **options: House(monkeypatch, **options)
+
+
+def test_spawns_what_is_missing_and_retires_what_is_too_many(make: Any) -> None:
+    house = make(workers=3)
+    house.turn()
+    house.turn()
+    assert house.names() == ["1.1", "2.1", "3.1"]
+    house.arbiter.num_workers = 1
+    house.turn()
+    assert (house.names(), house.retired) == (["1.1"], ["2.1", "3.1"])
+
+
+@pytest.mark.parametrize("state", ["stopping", "reloading"])
+def test_leaves_the_number_alone_while_stopping_or_reloading(make: Any, state: str) -> None:
+    house = make()
+    house.arbiter.stopping = state == "stopping"
+    # One that has begun to replace: which of the two belongs into a slot, it knows best.
+    reload = SimpleNamespace(has_replaced=True) if state == "reloading" else None
+    house.arbiter.changes.reload = reload
+    house.turn()
+    assert house.names() == []
+
+
+@pytest.mark.parametrize("state", ["lingering", "reloading"])
+def test_the_dead_are_replaced_as_long_as_the_old_serve(make: Any, state: str) -> None:
+    house = make(workers=2)
+    first, _ = house.up()
+    house.clock.now += 60
+    house.lose(first)
+    house.arbiter.stopping = house.arbiter.lingering = state == "lingering"
+    if state == "reloading":
+        house.arbiter.changes.reload = SimpleNamespace(has_replaced=False)
+        house.arbiter.spawn(3, 2, [], house.arbiter.cfg)  # of the new generation
+    house.turn()
+    assert house.names()[:2] == ["1.1", "2.1"]
+    assert house.retired == []
+
+
+def test_a_hook_that_fails_is_tried_later_and_later(make: Any) -> None:
+    house = make(workers=1)
+    house.arbiter.spawn_error = HookError("hook pre_fork failed: c.py:1: ...")
+    house.turn()
+    assert house.names() == []
+    assert "hook pre_fork failed" in house.arbiter.log.lines[-1]
+    house.arbiter.spawn_error = None
+    house.turn()
+    assert house.names() == []
+    house.turn(0.2)
+    assert house.names() == ["1.1"]
+
+
+def test_one_that_was_told_to_go_goes_even_when_it_answers_again(make: Any) -> None:
+    house = make(workers=1, timeout=10)
+    (worker,) = house.up()
+    house.turn(5.1, beat=False)
+    house.turn(5.0, beat=False)
+    house.turn(0.5)
+    assert house.kills == [(worker.pid, signal.SIGABRT)]
+    house.turn(0.6)
+    assert house.kills[-1] == (worker.pid, signal.SIGKILL)
+
+
+def test_workers_of_another_generation_do_not_count(make: Any) -> None:
+    house = make(workers=1)
+    house.up()
+    house.arbiter.generation = 2
+    house.turn()
+    assert house.names() == ["1.1", "1.2"]
+
+
+def test_the_first_death_of_a_serving_worker_is_replaced_at_once(make: Any) -> None:
+    house = make()
+    first, _ = house.up()
+    house.clock.now += 60
+    assert house.lose(first) == 0.0
+    house.turn()
+    assert house.names() == ["1.1", "2.1"]
+
+
+def test_a_slot_that_keeps_failing_waits_longer_and_longer_the_others_go_on(make: Any) -> None:
+    house = make()
+    house.turn()
+    delays = []
+    for _ in range(8):
+        (failing,) = [w for w in house.arbiter.workers if w.slot == 1]
+        delays.append(house.lose(failing))
+        house.turn()
+        assert [w.slot for w in house.arbiter.workers] == [2]
+        assert house.keeper.is_waiting()
+        house.turn(delays[-1] + 0.001)
+        assert sorted(w.slot for w in house.arbiter.workers) == [1, 2]
+    assert delays == [0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 10.0, 10.0]
+
+
+def test_a_healthy_life_starts_the_count_again(make: Any) -> None:
+    house = make(workers=1)
+    for _ in range(4):
+        house.turn(20)
+        house.lose(house.arbiter.workers[0])
+    house.turn(20)
+    (worker,) = house.up()
+    house.turn(20)
+    assert house.lose(worker) == 0.0
+
+
+def test_dying_soon_after_ready_backs_off_too(make: Any) -> None:
+    house = make(workers=1)
+    delays = []
+    for _ in range(3):
+        house.turn(11)
+        (worker,) = house.up()
+        delays.append(house.lose(worker))
+    assert delays == [0.0, 0.1, 0.5]
+
+
+def test_a_reload_forgets_what_failed(make: Any) -> None:
+    house = make(workers=1)
+    house.turn()
+    house.lose(house.arbiter.workers[0])
+    house.keeper.on_new_generation()
+    assert not house.keeper.is_waiting()
+    house.turn()
+    assert len(house.arbiter.workers) == 1
+
+
+def test_out_of_processes_is_logged_and_tried_again(make: Any) -> None:
+    house = make(workers=1)
+    house.arbiter.spawn_error = OSError(errno.EAGAIN, "no more processes")
+    house.turn()
+    house.turn()
+    (line,) = house.arbiter.log.lines
+    assert line == "Worker slot 1: no new process: no more processes; next try in 0.1 s"
+    house.arbiter.spawn_error = None
+    house.turn(0.2)
+    assert house.names() == ["1.1"]
+
+
+WORN: dict[str, tuple[dict[str, Any], Any]] = {
+    "--max-requests": ({"max_requests": 100}, lambda w: setattr(w.row, "requests", 100.0)),
+    "--max-age": ({"max_age": 60.0}, lambda w: setattr(w, "spawned", w.spawned - 61)),
+    "--max-rss": ({"max_rss": 1}, lambda w: setattr(w, "pid", os.getpid())),
+}
+
+
+@pytest.mark.parametrize("why", WORN)
+def test_a_worn_worker_leaves_when_its_replacement_is_ready(make: Any, why: str) -> None:
+    options, wear = WORN[why]
+    house = make(workers=1, **options)
+    (worn,) = house.up()
+    house.turn(1.1)
+    assert house.arbiter.workers == [worn]
+    wear(worn)
+    house.turn(1.1)
+    house.turn(1.1)
+    fresh = [w for w in house.arbiter.workers if w is not worn]
+    assert len(fresh) == 1 and house.retired == []
+    assert any(why in line for line in house.arbiter.log.lines)
+    assert house.keeper.is_waiting()
+    house.arbiter.ready()
+    house.turn()
+    assert house.arbiter.workers == fresh
+    assert house.retired == [worn.name]
+
+
+def test_a_replacement_that_fails_is_tried_again_later_the_old_one_serves(make: Any) -> None:
+    house = make(workers=1, max_requests=10)
+    (worn,) = house.up()
+    worn.row.requests = 10.0
+    tries = 0
+    for _ in range(30):
+        house.turn(1.1)
+        for fresh in [w for w in house.arbiter.workers if w is not worn]:
+            tries += 1
+            house.lose(fresh)
+        assert worn in house.arbiter.workers
+    assert 3 <= tries <= 8
+
+
+def test_max_requests_have_jitter(make: Any) -> None:
+    house = make(workers=1, max_requests=100, max_requests_jitter=50)
+    dues = {house.keeper._due(house.up()[0]) for _ in range(200)}
+    assert min(dues) >= 100 and max(dues) <= 150 and len(dues) > 5
+
+
+def test_the_load_sets_the_number_within_the_range(
+    make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used = {"cpu": 0.0}
+    monkeypatch.setattr(keep, "cpu_seconds", lambda pid: used["cpu"])
+    house = make(workers=1, worker_count=WorkerCount(1, 2))
+    house.up()
+    for _ in range(5):
+        used["cpu"] += 1.0
+        house.turn(1.0)
+    assert house.arbiter.num_workers == 2
+    house.arbiter.operator_workers = 1  # the operator's word counts over the load
+    house.arbiter.num_workers = 1
+    for _ in range(5):
+        used["cpu"] += 1.0
+        house.turn(1.0)
+    assert house.arbiter.num_workers == 1
+
+
+@pytest.mark.parametrize(("silent", "workers"), [(0.0, 1), (0.3, 1), (0.6, 2)])
+def test_a_loop_that_is_late_now_counts_before_its_next_beat(
+    make: Any, monkeypatch: pytest.MonkeyPatch, silent: float, workers: int
+) -> None:
+    monkeypatch.setattr(keep, "cpu_seconds", lambda pid: 0.0)
+    house = make(workers=1, worker_count=WorkerCount(1, 2))
+    (worker,) = house.up()
+    for _ in range(5):
+        worker.row.heartbeat = house.clock.now + 1.0 - silent
+        house.turn(1.0, beat=False)
+    assert house.arbiter.num_workers == workers
+
+
+def test_one_that_is_not_ready_in_time_is_killed_after_its_stack_was_logged(make: Any) -> None:
+    house = make(workers=1, boot_timeout=10.0)
+    house.turn()
+    (worker,) = house.arbiter.workers
+    house.turn(9.9, beat=False)
+    assert (worker.failure, house.kills) == (None, [])
+    house.turn(0.2, beat=False)
+    house.turn()
+    assert worker.failure == (
+        "worker 1.1 was not ready within 10 s (--boot-timeout)", f"stack of {worker.pid}")
+    assert house.kills == [(worker.pid, signal.SIGKILL)]
+    assert f"stack of {worker.pid}" in house.arbiter.log.lines[-1]
+
+
+def test_a_blocked_start_is_reported_with_what_was_under_way_and_its_line(
+    make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dump = f'Current thread 0x7 (most recent call first):\n  File "{__file__}", line 1 in start'
+    house = make(workers=1, boot_timeout=10.0)
+    monkeypatch.setattr(keep.faults, "dump_stack", lambda runtime, pid: dump)
+    house.turn()
+    (worker,) = house.arbiter.workers
+    worker.under_way = "container app:Container: start()"
+    house.turn(10.1, beat=False)
+    assert worker.failure == (
+        "container app:Container: start() was not done within 10 s (--boot-timeout): "
+        f'{__file__}:1: """The number, the wear and the deadlines of workers."""', dump)
+
+
+def test_one_whose_loop_turns_has_time_to_say_why_itself(make: Any) -> None:
+    house = make(workers=1, boot_timeout=10.0)
+    house.turn()
+    (worker,) = house.arbiter.workers
+    house.turn(11.9)
+    assert (worker.failure, house.kills) == (None, [])
+    house.turn(0.2)
+    assert house.kills == [(worker.pid, signal.SIGKILL)]
+
+
+def test_one_that_failed_has_time_for_its_cleanup_and_no_more(make: Any) -> None:
+    house = make(workers=1)
+    house.turn()
+    (worker,) = house.arbiter.workers
+    worker.failure = "container app:Container: start() failed", ""
+    house.turn(1.0)
+    house.turn(4.9)
+    assert house.kills == []
+    house.turn(0.2)
+    house.turn(0.1)
+    assert house.kills == [(worker.pid, signal.SIGKILL)]
+    assert "has not cleaned up" in house.arbiter.log.lines[-1]
+
+
+def test_a_blocked_worker_stack_then_abort_then_kill(make: Any) -> None:
+    house = make(workers=1, timeout=10)
+    (worker,) = house.up()
+    house.turn(4.9, beat=False)
+    assert house.arbiter.log.lines == []
+    house.turn(0.2, beat=False)
+    house.turn(1.0, beat=False)
+    (line,) = house.arbiter.log.lines
+    assert line == f"Worker 1.1 (pid: {worker.pid}) is blocked for 5.1 s:\nstack of {worker.pid}"
+    assert (house.kills, worker.row.blocks) == ([], 1)
+    house.turn(4.0, beat=False)
+    assert house.kills == [(worker.pid, signal.SIGABRT)]
+    assert "WORKER TIMEOUT: 1.1" in house.arbiter.log.lines[-1]
+    assert house.counted == [Fleet.TIMEOUTS]
+    house.turn(0.5, beat=False)
+    assert len(house.kills) == 1
+    house.turn(0.6, beat=False)
+    assert house.kills[-1] == (worker.pid, signal.SIGKILL)
+
+
+def test_one_that_comes_back_is_forgiven(make: Any) -> None:
+    house = make(workers=1, timeout=10)
+    (worker,) = house.up()
+    house.turn(6.0, beat=False)
+    house.turn(0.1)
+    assert not worker.stack_logged
+    house.turn(6.0, beat=False)
+    assert worker.row.blocks == 2
+    assert house.kills == []
+
+
+def test_no_timeout_and_leaving_workers_are_let_be(make: Any) -> None:
+    house = make(workers=1, timeout=0)
+    (worker,) = house.up()
+    house.turn(1000, beat=False)
+    worker.cfg.timeout = 10
+    worker.row.state = State.EXITING
+    house.turn(1000, beat=False)
+    assert (house.kills, house.arbiter.log.lines) == ([], [])
+
+
+def test_a_retiring_worker_that_blocks_is_seen(make: Any) -> None:
+    house = make(workers=1, timeout=10)
+    (worker,) = house.up()
+    house.arbiter.workers.remove(worker)
+    house.arbiter.retiring[worker.pid] = worker
+    house.turn(11.0, beat=False)
+    assert (worker.pid, signal.SIGABRT) in house.kills
+
+
+def test_numbers_from_proc() -> None:
+    assert resident_bytes(os.getpid()) > 2**20
+    before = cpu_seconds(os.getpid())
+    assert before > 0
+    assert (resident_bytes(2**22 + 1), cpu_seconds(2**22 + 1)) == (0, 0.0)

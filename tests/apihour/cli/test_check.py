@@ -1,0 +1,258 @@
+"""``apihour check`` and ``apihour protocols``."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from apihour.cli.check import check, list_protocols
+from apihour.errors import ApihourError, ConfigurationError
+from tests.apihour.loggers import loggers
+from tests.certificates import Authority
+
+__all__ = ["loggers"]
+
+_numbers = itertools.count()
+Write = Callable[[str], str]
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loggers: None) -> Write:
+    """Write an application; returns its module's name."""
+    monkeypatch.chdir(tmp_path)
+    # The ports in here need not be free, nor this user be allowed to have them.
+    monkeypatch.setattr("apihour.bind.rehearsal.try_bind", lambda name, address: True)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+
+    def write(text: str) -> str:
+        name = f"checked_{next(_numbers)}"
+        (tmp_path / f"{name}.py").write_text("import asyncio\nimport apihour\n" + text)
+        return name
+
+    return write
+
+
+APPLICATION = """
+class Container(apihour.Container):
+    binds = {"echo": "127.0.0.1:9000", "dns": "udp://127.0.0.1:5300"}
+
+    async def make_servers(self):
+        return {"dns": asyncio.DatagramProtocol, "echo": asyncio.Protocol}
+"""
+
+
+def test_says_what_would_be_served_where(
+    write: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = write(APPLICATION)
+    assert check([f"{name}:Container", "-w", "3", "-b", "echo=:9001"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"{name}:Container: 3 workers"
+    assert [line.split() for line in lines[1:-1]] == [
+        ["dns", "udp", "udp://127.0.0.1:5300"], ["echo", "tcp", "0.0.0.0:9001"]]
+    assert lines[-1] == "not run: pre_start(), start() and what the servers do at their start"
+
+
+@pytest.mark.parametrize(("words", "lines"), [
+    ([], []),
+    (["--console", ":22", "--health", "unix:h.sock"],
+     [["--console", "ssh", "0.0.0.0:22"], ["--health", "http", "unix:h.sock"]]),
+    (["--console", ":22", "--no-console"], []),
+])
+def test_lists_what_the_daemon_opens_for_itself(
+    words: list[str], lines: list[list[str]], write: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = write(APPLICATION)
+    assert check([f"{name}:Container", "-w", "1", *words]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[0] == f"{name}:Container: 1 worker"
+    assert [line.split() for line in out[3:-1]] == lines
+
+
+def test_lists_the_default_shell_where_it_would_be_opened(
+    write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "keys").mkdir()
+    (tmp_path / "keys" / "authorized_keys").write_text("")
+    name = write(APPLICATION)
+    assert check([f"{name}:Container", "-w", "1"]) == 0
+    assert capsys.readouterr().out.splitlines()[3].split(maxsplit=2) == [
+        "--console", "ssh", "127.0.0.1:8022, where it is free"]
+    name = write("""
+from apihour_ssh import Shell
+class Container(apihour.Container):
+    binds = {"shell": ":22"}
+    def make_servers(self): return {"shell": Shell()}
+""")
+    assert check([f"{name}:Container", "-w", "1"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:-1]] == ["shell"]
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (["--health", ":1", "--no-console"], "--health ':1': the console process serves it; "
+                                         "expected no --no-console with it"),
+    (["--health", "127.0.0.1:9000"], "binds 'echo' and '--health' are both 127.0.0.1:9000; "
+                                     "expected different addresses"),
+    (["--console", ":1", "--keys", "file"], "--keys 'file': expected a directory"),
+])
+def test_refuses_what_a_start_refuses(
+    words: list[str], message: str, write: Write, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    name = write(APPLICATION)
+    with pytest.raises(ConfigurationError) as caught:
+        check([f"{name}:Container", *words])
+    assert str(caught.value) == message
+
+
+COMMAND = """
+class Container(apihour.Container):
+    binds = {"echo": "127.0.0.1:9000"}
+    def make_servers(self): return {"echo": asyncio.Protocol}
+    @apihour.command()
+    async def orders(self, *, limit: int = 5) -> str:
+        "The orders."
+"""
+HTTP = """
+import apihour_http
+class Container(apihour.Container):
+    config_of_it = {}
+    def __init__(self, config=None, worker=None, loop=None):
+        super().__init__({"servers": {"http": self.config_of_it}}, worker, loop)
+    def make_servers(self): return {"http": apihour_http.HTTPServer(apihour_http.Routes())}
+"""
+HOOK = """
+class Container(apihour.Container):
+    binds = {"echo": "127.0.0.1:9000"}
+    def make_servers(self): return {"echo": asyncio.Protocol}
+    def start(self, engines): pass
+"""
+LOOP = HOOK.replace("    def start(self, engines)",
+                    "    @classmethod\n    def make_event_loop(cls, config)")
+LISTENER = """
+class Accepts:
+    protocol = "own"
+    async def start(self, context=None): ...
+    async def listener(self, sock): ...
+    async def drain(self, deadline): ...
+    async def stop(self): ...
+    def statistics(self): return {}
+class Container(apihour.Container):
+    binds = {"echo": "127.0.0.1:9000?tls"}
+    def make_servers(self): return {"echo": Accepts()}
+"""
+
+
+@pytest.mark.parametrize(("text", "words", "message"), [
+    (COMMAND, [], "limit"),
+    (HTTP.replace("{}", "{'max_body': 'x'}"), [],
+     "server 'http' (http) cannot start: option max_body='x': expected"),
+    (HTTP.replace("{}", "{'no_such': 1}"), [],
+     "server 'http' (http) cannot start: option 'no_such': expected one of access_log"),
+    (HOOK, [], "start() cannot be called: missing a required argument: 'engines'"),
+    (LOOP, [], "make_event_loop() returned None"),
+    (APPLICATION, ["--pid", "missing/pid"], "--pid 'missing/pid': No such file or directory; "
+                                            "expected a file that can be written"),
+    (APPLICATION, ["--pid", "/dev"], "--pid '/dev': Is a directory; expected a file"),
+])
+def test_refuses_what_a_worker_refuses(
+    text: str, words: list[str], message: str, write: Write
+) -> None:
+    with pytest.raises(ApihourError) as caught:
+        check([f"{write(text)}:Container", *words])
+    assert message in str(caught.value)
+
+
+def test_a_command_is_no_matter_without_a_shell(write: Write) -> None:
+    assert check([f"{write(COMMAND)}:Container", "--no-console"]) == 0
+
+
+def test_tls_that_would_be_lost(write: Write, tmp_path: Path) -> None:
+    certificate, _ = Authority(tmp_path).issue("server")
+    with pytest.raises(ConfigurationError, match=r"accepts by itself \(own\) loses TLS; expected "
+                                                 r"its bind echo=127.0.0.1:9000\?tls"):
+        check([f"{write(LISTENER)}:Container", "--certfile", str(certificate)])
+
+
+def test_an_address_in_use_is_said(
+    write: Write, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = write(APPLICATION)
+    monkeypatch.setattr("apihour.bind.rehearsal.try_bind",
+                        lambda name, address: address.port != 9000)
+    assert check([f"{name}:Container"]) == 0
+    assert "127.0.0.1:9000 (in use now)" in capsys.readouterr().out
+
+
+def test_a_runtime_directory_that_cannot_be(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = write(APPLICATION)
+    monkeypatch.setenv("APIHOUR_RUNTIME_DIR", "/nowhere")
+    with pytest.raises(ConfigurationError, match="APIHOUR_RUNTIME_DIR '/nowhere'"):
+        check([f"{name}:Container"])
+
+
+def test_binds_nothing_and_starts_nothing(write: Write, tmp_path: Path) -> None:
+    name = write("""
+class Container(apihour.Container):
+    binds = {"echo": "unix:x.sock"}
+    def make_servers(self): return {"echo": asyncio.Protocol}
+    async def start(self): raise RuntimeError("must not be called")
+""")
+    assert check([f"{name}:Container"]) == 0
+    assert not (tmp_path / "x.sock").exists()
+
+
+def test_a_bare_application(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    name = write("async def app(scope, receive, send): pass\n")
+    assert check([f"{name}:app", "-w", "1"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].split() == ["http", "asgi", "127.0.0.1:8000"]
+
+
+def test_the_ancestors_form(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    name = write("""
+class Container(apihour.Container):
+    async def make_servers(self, sockets): raise RuntimeError("must not be called")
+""")
+    assert check([f"{name}:Container", "-b", "127.0.0.1:8001"]) == 0
+    assert "make_servers(sockets) on 127.0.0.1:8001" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("text", "words", "message"), [
+    ("1 / 0\n", [], "py:3: 1 / 0: ZeroDivisionError"),
+    ("class Container(apihour.Container):\n    def make_servers(self): return {'x': 3}\n", [],
+     "server 'x': no plugin accepts 3 on a stream bind; asked: "),
+    ("class Container(apihour.Container):\n    def make_servers(self): return [][0]\n", [],
+     "make_servers() failed: "),
+    ("class Container(apihour.Container):\n    def __init__(self): pass\n", [], "__init__"),
+    ("class Container(apihour.Container):\n    binds = {'a': ':1'}\n"
+     "    def make_servers(self): return {'b': asyncio.Protocol}\n", [],
+     "server 'b' has no bind and bind 'a' has no server"),
+    (APPLICATION, ["-b", "dns=:53"],
+     "server 'dns': DatagramProtocol on a stream bind; expected a bind like udp://HOST:PORT"),
+    (APPLICATION, ["-b", "dns=:53", "-b", "dns=udp://:53"], "its binds are of several kinds"),
+    (APPLICATION, ["-b", "web=:80"], "bind 'web' has no server"),
+])
+def test_the_first_fault_is_one_line(
+    write: Write, text: str, words: list[str], message: str
+) -> None:
+    name = write(text)
+    with pytest.raises(ApihourError) as caught:
+        check([f"{name}:Container", *words])
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_protocols_lists_the_plugins_and_what_they_accept(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert list_protocols() == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["asgi", "http", "ssh", "tcp", "udp"]
+    assert "aiohttp.web.Application" in lines[1]
+    assert not any("unusable" in line for line in lines)

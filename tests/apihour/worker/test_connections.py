@@ -1,0 +1,116 @@
+"""The connection table of a worker."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from apihour.worker.connections import ConnectionTable, format_peer
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = socket.create_connection(listener.getsockname())
+        server, _ = listener.accept()
+    with client, server:
+        yield server, client
+
+
+Pair = tuple[socket.socket, socket.socket]
+
+
+def test_rows_come_and_go_and_tell(pair: Pair) -> None:
+    told: list[object] = []
+    table = ConnectionTable("1.2", told.append)
+    one = table.add(pair[0], "http", "http", ("127.0.0.1", 5), left=lambda: told.append("left"))
+    two = table.add(pair[0], "echo", "tcp", "")
+    assert (len(table), table.accepted, told) == (2, 2, [1, 2])
+    assert list(table) == [one, two]
+    table.remove(one)
+    table.remove(one)
+    assert (len(table), table.accepted, told) == (1, 2, [1, 2, "left", 1])
+
+
+def test_iterating_allows_removal(pair: Pair) -> None:
+    table = ConnectionTable()
+    for _ in range(3):
+        table.add(pair[0], "x", "tcp", "")
+    for conn in table:
+        table.remove(conn)
+    assert len(table) == 0
+
+
+def test_found_by_the_name_operators_write(pair: Pair) -> None:
+    table = ConnectionTable("1.2")
+    conn = table.add(pair[0], "x", "tcp", "")
+    assert table.label(conn.id) == "1.2-1"
+    assert table.find("1.2-1") is conn
+    assert table.find("1") is conn
+    for wrong in ("1.3-1", "2", "", "x", "1.2-", "1.2-1.5"):
+        assert table.find(wrong) is None, wrong
+    assert ConnectionTable().label(7) == "7"
+
+
+def test_byte_counts_come_from_the_kernel(pair: Pair) -> None:
+    server, client = pair
+    conn = ConnectionTable().add(server, "x", "tcp", "")
+    assert conn.byte_counts() == (0, 0)
+    client.sendall(b"x" * 1000)
+    server.sendall(b"y" * 300)
+    assert len(client.recv(300, socket.MSG_WAITALL)) == 300
+    assert len(server.recv(1000, socket.MSG_WAITALL)) == 1000
+    for _ in range(1000):  # the acknowledgement of the 300 is the kernel's to send
+        if conn.byte_counts() == (1000, 300):
+            return
+    assert conn.byte_counts() == (1000, 300)
+
+
+def test_byte_counts_are_unknown_elsewhere(pair: Pair) -> None:
+    one, two = socket.socketpair()
+    with one, two:
+        assert ConnectionTable().add(one, "x", "tcp", "").byte_counts() == (-1, -1)
+    conn = ConnectionTable().add(pair[0], "x", "tcp", "")
+    pair[0].close()
+    assert conn.byte_counts() == (-1, -1)
+
+
+def test_a_record_is_what_is_known_now(pair: Pair) -> None:
+    conn = ConnectionTable("2.1").add(pair[0], "http", "http", ("::1", 9))
+    conn.state, conn.requests = "idle", 4
+    record = conn.record()
+    assert (record.id, record.server, record.protocol, record.peer) == (
+        "2.1-1", "http", "http", "[::1]:9")
+    assert (record.state, record.requests, record.bytes_in) == ("idle", 4, 0)
+    assert 0 <= record.age < 5
+
+
+async def test_close_aborts_the_transport(pair: Pair) -> None:
+    server, _client = pair
+    conn = ConnectionTable().add(server, "x", "tcp", "")
+    transport, _ = await asyncio.get_running_loop().connect_accepted_socket(
+        asyncio.Protocol, server)
+    conn.transport = transport
+    conn.close("kicked")
+    assert transport.is_closing()
+    assert conn.state == "closing: kicked"
+
+
+def test_close_before_there_is_a_transport(pair: Pair) -> None:
+    server, client = pair
+    conn = ConnectionTable().add(server, "x", "tcp", "")
+    conn.close()
+    assert client.recv(1) == b""
+    assert conn.state == "closing"
+
+
+@pytest.mark.parametrize(("address", "text"), [
+    (("127.0.0.1", 1234), "127.0.0.1:1234"),
+    (("::1", 1234, 0, 0), "[::1]:1234"),
+    ("", "unix"), (None, "unix"), ("/run/x.sock", "/run/x.sock"), (b"\0name", "@name"),
+])
+def test_peers_for_people(address: object, text: str) -> None:
+    assert format_peer(address) == text

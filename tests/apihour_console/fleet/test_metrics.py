@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from apihour.ipc.runtime import Runtime
+from apihour.ipc.scoreboard import Fleet, Scoreboard, State
+from apihour_console.fleet.census import Census, Seen
+from apihour_console.fleet.metrics import Meter, readiness, render
+from apihour_console.shell.calls import Missing
+from apihour_console.shell.context import Collected
+
+
+class Asked:
+    """A fleet of rows in a scoreboard whose agents' answers are given."""
+
+    def __init__(self, path: Path) -> None:
+        runtime = Runtime(path)
+        self.board = Scoreboard.create(str(runtime.scoreboard(os.getpid())))
+        self.board.set_fleet(Fleet.WANTED, 2)
+        self.board.set_fleet(Fleet.RELOADS, 3)
+        self.census = Census(runtime)
+        self.disks = {"the log": str(path)}
+        self.answers: dict[str, dict[str, Any] | None] = {}
+
+    def worker(self, slot: int, pid: int) -> Any:
+        row = self.board.claim(slot, 1)
+        row.pid, row.state, row.accepting = pid, State.SERVING, 1.0
+        self.answers[row.worker] = {}
+        return row
+
+    async def collect(
+        self, command: str, arguments: Any, role: Any, workers: Sequence[Seen], deadline: float
+    ) -> Collected:
+        found = Collected()
+        for one in workers:
+            name = one.row.worker
+            answer = self.answers[name]
+            if answer is None:
+                found.missing.append(Missing(name, "stuck"))
+            elif command == "servers":
+                found.rows.append({"name": "http", "protocol": "http", "address": "x",
+                                   "connections": 2, "accepted": 5, "refused": 0, "worker": name})
+            else:
+                found.rows += [{"worker": name, "server": "http", "name": key, "value": value}
+                               for key, value in answer.items()]
+        return found
+
+
+@pytest.fixture
+def asked(tmp_path: Path) -> Asked:
+    return Asked(tmp_path)
+
+
+def latency(*counts: int) -> dict[str, Any]:
+    return {"bounds": [0.1, 1.0], "counts": list(counts), "sum": float(sum(counts))}
+
+
+async def text_of(meter: Meter) -> str:
+    families, _ = await meter.collect()
+    return render(families)
+
+
+async def test_figures_are_merged_over_workers(asked: Asked) -> None:
+    first, second = asked.worker(1, os.getpid()), asked.worker(2, os.getppid())
+    first.requests, second.requests = 10, 20
+    asked.answers["1.1"] = {"requests": 10, "in_flight": 1, "latency": latency(1, 2, 3),
+                            "responses": {"2xx": 9, "5xx": 1}, "note": "text is left out"}
+    asked.answers["2.1"] = {"requests": 20, "in_flight": 2, "latency": latency(10, 0, 1)}
+    lines = (await text_of(Meter(asked))).splitlines()
+    labels = 'server="http",protocol="http"'
+    for line in (
+        "apihour_up 1", "apihour_workers_wanted 2", "apihour_reloads_total 3",
+        'apihour_workers{state="serving"} 2', 'apihour_workers{state="stuck"} 0',
+        "apihour_requests_total 30", f"apihour_server_requests_total{{{labels}}} 30",
+        f"apihour_server_in_flight{{{labels}}} 3", f"apihour_server_connections{{{labels}}} 4",
+        f'apihour_server_responses_total{{{labels},code="5xx"}} 1',
+        f'apihour_server_latency_seconds_bucket{{{labels},le="0.1"}} 11',
+        f'apihour_server_latency_seconds_bucket{{{labels},le="1"}} 13',
+        f'apihour_server_latency_seconds_bucket{{{labels},le="+Inf"}} 17',
+        f"apihour_server_latency_seconds_count{{{labels}}} 17",
+        "# TYPE apihour_server_latency_seconds histogram",
+        "# TYPE apihour_server_requests_total counter",
+        "# TYPE apihour_server_in_flight gauge",
+    ):
+        assert line in lines, line
+    assert not any("note" in line for line in lines)
+    assert len({line for line in lines if line.startswith("# TYPE")}) == len(
+        [line for line in lines if line.startswith("# TYPE")])
+
+
+async def test_the_memory_of_a_template(asked: Asked) -> None:
+    name = "apihour_template_resident_bytes"
+    assert name not in await text_of(Meter(asked))
+    asked.board.set_fleet(Fleet.TEMPLATE, os.getpid())
+    values = [line for line in (await text_of(Meter(asked))).splitlines() if line.startswith(name)]
+    assert int(values[0].split()[1]) > 2**20
+
+
+async def test_counters_never_shrink(asked: Asked) -> None:
+    first, _ = asked.worker(1, os.getpid()), asked.worker(2, os.getppid())
+    first.requests = 10
+    asked.answers["1.1"] = {"requests": 10, "in_flight": 1, "latency": latency(1, 0, 0)}
+    asked.answers["2.1"] = {"requests": 5, "in_flight": 1, "latency": latency(1, 0, 0)}
+    meter = Meter(asked)
+    await meter.collect()
+    asked.answers["2.1"] = None
+    families, missing = await meter.collect()
+    assert [one.worker for one in missing] == ["2.1"]
+    labels = '{server="http",protocol="http"}'
+    assert f"apihour_server_requests_total{labels} 15" in render(families)
+    first.clear()
+    text = await text_of(meter)
+    assert f"apihour_server_requests_total{labels} 15" in text
+    assert f"apihour_server_latency_seconds_count{labels} 2" in text
+    assert "apihour_requests_total 10" in text
+    assert f"apihour_server_in_flight{labels} 1" in text
+
+
+def test_readiness(asked: Asked) -> None:
+    assert readiness(asked.census) == (False, "none of 0 workers accepts")
+    row = asked.worker(1, os.getpid())
+    assert readiness(asked.census) == (True, "1 of 1 workers accept")
+    row.heartbeat -= 60  # busy is not unready
+    assert readiness(asked.census)[0]
+    row.accepting = 0.0
+    assert not readiness(asked.census)[0]
+    row.accepting = 1.0
+    asked.board.set_fleet(Fleet.UNREADY, 1)
+    assert readiness(asked.census) == (False, "the daemon is stopping")

@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import pytest
+
+from apihour.errors import UsageError
+from apihour.ops.model import Bytes, Catalogue, CommandName, Duration, Role, Seconds, Short, Worker
+from apihour_console.shell.calls import (
+    Call,
+    Identity,
+    Missing,
+    Result,
+    RoleError,
+    UnknownCommand,
+    apply,
+    parse_call,
+    parse_duration,
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    worker: str
+    age: Seconds
+    rss: Bytes
+    peer: str
+
+
+@pytest.fixture(scope="module")
+def catalogue() -> Catalogue:
+    made = Catalogue()
+
+    @made.command(role="operator")
+    def conns(
+        context: Any, worker: Worker | None = None,
+        *, tree: Annotated[bool, Short("t")] = False, for_: Duration = 3.0,
+        kind: Literal["tcp", "udp"] = "tcp", top: int = 3, deep: bool = True,
+    ) -> list[Row]:
+        """List connections."""
+        return []
+
+    @made.command()
+    async def logs(
+        context: Any, *, follow: Annotated[bool, Short("f")] = False,
+    ) -> AsyncIterator[Row]:
+        """Follow."""
+        yield Row("", 0.0, 0, "")
+
+    @made.command()
+    def watch(context: Any, interval: float, *command: CommandName) -> None:
+        """Repeat."""
+
+    @made.command()
+    def again(context: Any, interval: Duration = 2.0, *command: CommandName) -> None:
+        """Repeat, in a while that may be left out."""
+
+    @made.command(name="help")
+    def help_(context: Any, command: CommandName | None = None) -> None:
+        """Help."""
+
+    return made
+
+
+def read(catalogue: Catalogue, line: str) -> Call:
+    return parse_call(line.split(), catalogue)
+
+
+def test_words_become_checked_arguments(catalogue: Catalogue) -> None:
+    call = read(catalogue, "conns 1.2 -t --for=10m --kind udp --no-deep --json --limit 0")
+    assert call.arguments == {
+        "worker": "1.2", "tree": True, "for_": 600.0, "kind": "udp", "top": 3, "deep": False}
+    assert (call.worker, call.json, call.limit) == ("1.2", True, 0)
+    assert read(catalogue, "conns --worker 1,2.3").worker == "1,2.3"
+
+
+def test_defaults_and_negative_numbers(catalogue: Catalogue) -> None:
+    assert read(catalogue, "conns").arguments["for_"] == 3.0
+    assert read(catalogue, "conns --top -5").arguments["top"] == -5
+    assert read(catalogue, "watch -1").arguments == {"interval": -1.0, "command": []}
+
+
+def test_a_word_left_out_before_a_command_has_its_default(catalogue: Catalogue) -> None:
+    call = read(catalogue, "again conns --sort age")
+    assert call.arguments == {"interval": 2.0, "command": ["conns", "--sort", "age"]}
+    assert read(catalogue, "again 500ms conns").arguments["interval"] == 0.5
+
+
+def test_a_command_in_a_command_keeps_its_options(catalogue: Catalogue) -> None:
+    call = read(catalogue, "watch --json 2 conns --sort age --json")
+    assert call.arguments["command"] == ["conns", "--sort", "age", "--json"]
+    assert call.json and not call.sort
+
+
+def test_streams_follow_only_when_told(catalogue: Catalogue) -> None:
+    assert read(catalogue, "logs -f").follows
+    assert not read(catalogue, "logs").follows
+
+
+@pytest.mark.parametrize(("line", "said"), [
+    ("conns --tre", "unknown option --tre; did you mean tree"),
+    ("conns --limit x", "option --limit: 'x'; expected a number"),
+    ("conns --limit -1", "--limit"),
+    ("conns --sort foo", "no column 'foo'; expected one of worker, age"),
+    ("conns --for soon", "--for: 'soon'; expected a time"),
+    ("conns --top 1.5", "--top: '1.5'; expected a whole number"),
+    ("conns --top 9999999999999999999999", "expected a whole number"),
+    ("conns --kind udq", "did you mean udp"),
+    ("conns 1 2", "unexpected word '2'"),
+    ("conns x", "WORKER: 'x'; expected a worker"),
+    ("conns --json=1", "expected no value"),
+    ("conns --sort", "expected a value"),
+    ("conns -q", "unknown option '-q'"),
+    ("conns --filter rss>lots", "expected a number for rss"),
+    ("conns --filter foo=1", "no column 'foo'"),
+    ("watch", "INTERVAL is missing"),
+    ("watch nan conns", "expected a number"),
+])
+def test_bad_words_are_named(catalogue: Catalogue, line: str, said: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        read(catalogue, line)
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+    assert caught.value.exit_status == 2
+
+
+def test_unknown_command(catalogue: Catalogue) -> None:
+    with pytest.raises(UnknownCommand, match="did you mean conns") as caught:
+        read(catalogue, "cons")
+    assert caught.value.exit_status == 127
+    with pytest.raises(UsageError):
+        parse_call([], catalogue)
+
+
+def test_help_of_any_command(catalogue: Catalogue) -> None:
+    call = read(catalogue, "watch --help")
+    assert call.command.name == "help" and call.arguments == {"command": "watch"}
+    assert read(catalogue, "conns -h").command.name == "help"
+
+
+ROWS = [
+    {"worker": "1.10", "age": 30.0, "rss": 3 << 20, "peer": "10.0.0.1:5"},
+    {"worker": "1.9", "age": 90.0, "rss": 1 << 20, "peer": "10.0.0.2:5"},
+    {"worker": "2.1", "age": 5.0, "rss": 2 << 20, "peer": None},
+]
+
+
+@pytest.mark.parametrize(("options", "workers"), [
+    ("--sort worker", ["1.9", "1.10", "2.1"]),
+    ("--sort -age --limit 2", ["1.9", "1.10"]),
+    ("--filter age>1m", ["1.9"]),
+    ("--filter age<=30s", ["1.10", "2.1"]),
+    ("--filter rss>=2M", ["1.10", "2.1"]),
+    ("--filter worker=1.9", ["1.9"]),
+    ("--filter worker!=1.9", ["1.10", "2.1"]),
+    ("--filter ~0.0.2", ["1.9"]),
+    ("--filter rss>=2M --filter age<10", ["2.1"]),
+    ("--sort peer", ["2.1", "1.10", "1.9"]),
+    ("--limit 0", []),
+])
+def test_filter_sort_limit(catalogue: Catalogue, options: str, workers: list[str]) -> None:
+    call = read(catalogue, "conns " + options)
+    assert [row["worker"] for row in apply(call, ROWS)] == workers
+
+
+def test_result_of_a_call(catalogue: Catalogue) -> None:
+    call = read(catalogue, "conns --limit 1")
+    whole = Result.of(call, ROWS)
+    assert whole.status == 0 and len(whole.rows) == 1
+    assert [column.name for column in whole.columns] == ["worker", "age", "rss", "peer"]
+    assert Result.of(call, ROWS, [Missing("1.1", "stuck")]).status == 75
+
+
+def test_role_is_checked(catalogue: Catalogue) -> None:
+    command = read(catalogue, "conns").command
+    Identity("ann", role=Role.ADMIN).check(command)
+    with pytest.raises(RoleError, match="needs role operator; bob has role observer") as caught:
+        Identity("bob").check(command)
+    assert caught.value.exit_status == 126
+
+
+def test_durations() -> None:
+    assert [parse_duration(text) for text in ("5", "500ms", "10m", "2h", "1d")] == [
+        5, 0.5, 600, 7200, 86400]
+    for bad in ("", "5 parsecs", "-1", "1e5", "m"):
+        with pytest.raises(ValueError, match="expected"):
+            parse_duration(bad)

@@ -1,0 +1,183 @@
+"""Annotated endpoints, the OpenAPI document and its page."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from typing import Any
+
+import aiohttp
+import msgspec
+import pytest
+
+from apihour_http import HTTPServer, Request, RouteError, Routes
+
+from ..support import serving
+
+
+class Item(msgspec.Struct):
+    name: str
+    price: float
+    tags: list[str] = []
+
+
+@dataclasses.dataclass
+class Search:
+    text: str
+    limit: int = 10
+    tag: list[str] = dataclasses.field(default_factory=list)
+
+
+@dataclasses.dataclass
+class Order:
+    items: list[Item]
+
+
+def make() -> Routes:
+    routes = Routes()
+
+    @routes.post("/items", tags=["items"], status=200)
+    async def create(request: Request, item: Item) -> Item:
+        """Create an item.
+
+        It is kept for ever.
+        """
+        return item
+
+    @routes.post("/orders")
+    def order(request: Request, order: Order) -> dict[str, int]:
+        return {"count": len(order.items)}
+
+    @routes.get("/search")
+    def search(request: Request, query: Search) -> Any:
+        return query
+
+    @routes.get("/items/{number}")
+    async def one(request: Request, number: int, verbose: bool = False) -> Any:
+        return {"number": number, "verbose": verbose}
+
+    @routes.get("/plain/{number:int}")
+    def plain(request: Request) -> Any:
+        return {}
+
+    return routes
+
+
+async def test_arguments_are_decoded_and_checked() -> None:
+    async with serving(make()) as served, aiohttp.ClientSession(served.url) as session:
+        async def ask(method: str, path: str, **more: Any) -> tuple[int, Any]:
+            async with session.request(method, path, **more) as answer:
+                return answer.status, await answer.json(content_type=None)
+
+        item = {"name": "a", "price": 1.5, "tags": ["x"]}
+        assert await ask("POST", "/items", json=item) == (200, item)
+        status, problem = await ask("POST", "/items", json={**item, "tags": ["x", 3]})
+        assert status == 422
+        assert problem["errors"] == [
+            {"path": "$.tags[1]", "in": "body", "message": "Expected `str`, got `int`"}]
+        status, problem = await ask("POST", "/orders", json={"items": [item, {"name": "b"}]})
+        assert status == 422 and problem["errors"][0]["path"] == "$.items[1]"
+        assert await ask("POST", "/orders", json={"items": [item]}) == (200, {"count": 1})
+        assert (await ask("POST", "/items", data=b"{"))[0] == 400
+        assert (await ask("POST", "/items", data="x", headers={"Content-Type": "text/csv"}))[0] \
+            == 415
+        assert await ask("GET", "/search?text=a&limit=3&tag=x&tag=y") == (
+            200, {"text": "a", "limit": 3, "tag": ["x", "y"]})
+        status, problem = await ask("GET", "/search?text=a&limit=x")
+        assert status == 422 and problem["errors"][0]["path"] == "$.limit"
+        assert await ask("GET", "/items/7?verbose=true") == (200, {"number": 7, "verbose": True})
+        assert (await ask("GET", "/items/7?verbose=perhaps"))[0] == 422
+        status, problem = await ask("GET", "/items/x")
+        assert status == 422 and problem["errors"][0]["in"] == "path.number"
+
+
+async def test_the_document_and_its_page() -> None:
+    async with (
+        serving(make(), title="Shop <1>") as served,
+        aiohttp.ClientSession(served.url) as session,
+    ):
+        async with session.get("/openapi.json") as answer:
+            found = await answer.json()
+        async with session.get("/docs") as answer:
+            page = await answer.text()
+            assert answer.content_type == "text/html"
+    assert found["openapi"] == "3.1.0" and found["info"]["title"] == "Shop <1>"
+    assert set(found["paths"]) == {
+        "/items", "/orders", "/search", "/items/{number}", "/plain/{number}"}
+    create = found["paths"]["/items"]["post"]
+    assert create["summary"] == "Create an item." and create["tags"] == ["items"]
+    assert create["description"] == "It is kept for ever."
+    assert create["requestBody"]["content"]["application/json"]["schema"] == {
+        "$ref": "#/components/schemas/Item"}
+    assert "422" in create["responses"]
+    parameters = found["paths"]["/items/{number}"]["get"]["parameters"]
+    assert [(p["name"], p["in"], p["required"]) for p in parameters] == [
+        ("number", "path", True), ("verbose", "query", False)]
+    assert set(found["components"]["schemas"]) >= {"Item", "Order"}
+    assert "Shop &lt;1&gt;" in page and "http://" not in page and "https://" not in page
+    assert "<script" not in page
+
+
+async def test_what_is_made_of_models_is_the_body() -> None:
+    routes = Routes()
+
+    @routes.post("/perhaps")
+    def perhaps(request: Request, item: Item | None = None) -> Any:
+        return item.name if item else "none"
+
+    @routes.post("/several")
+    def several(request: Request, items: list[Item]) -> str:
+        return ",".join(item.name for item in items)
+
+    @routes.get("/named")
+    def named(request: Request, name: str | None = None, tags: list[str] = []) -> Any:  # noqa: B006
+        return {"name": name, "tags": tags}
+
+    item = {"name": "a", "price": 1}
+    async with serving(routes) as served, aiohttp.ClientSession(served.url) as session:
+        async def ask(method: str, path: str, **more: Any) -> tuple[int, str]:
+            async with session.request(method, path, **more) as answer:
+                return answer.status, await answer.text()
+
+        assert await ask("POST", "/perhaps", json=item) == (200, "a")
+        assert await ask("POST", "/perhaps") == (200, "none")
+        assert (await ask("POST", "/perhaps", json={"name": 1}))[0] == 422
+        assert await ask("POST", "/several", json=[item, {**item, "name": "b"}]) == (200, "a,b")
+        status, problem = await ask("POST", "/several", json=[item, {"name": "b"}])
+        assert status == 422 and '"$[1]"' in problem
+        assert await ask("GET", "/named?name=x&tags=y") == (200, '{"name":"x","tags":["y"]}')
+        async with session.get("/openapi.json") as answer:
+            paths = (await answer.json())["paths"]
+    assert [paths[path]["post"]["requestBody"]["required"] for path in ("/perhaps", "/several")] \
+        == [False, True]
+    several_body = paths["/several"]["post"]["requestBody"]["content"]["application/json"]
+    assert several_body["schema"] == {
+        "type": "array", "items": {"$ref": "#/components/schemas/Item"}}
+    assert "parameters" not in paths["/perhaps"]["post"]
+
+
+async def test_the_document_is_an_option() -> None:
+    plain = Routes()
+    plain.get("/")(lambda request: {})
+    for routes, option, status in ((plain, None, 404), (plain, True, 200), (make(), False, 404)):
+        async with (
+            serving(routes, openapi=option) as served,
+            aiohttp.ClientSession(served.url) as session,session.get("/openapi.json") as answer
+        ):
+            assert answer.status == status
+
+
+async def test_what_cannot_be_decoded_is_refused_at_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    routes = Routes()
+
+    @routes.get("/x")
+    def bare(request: Request, what) -> None:  # type: ignore[no-untyped-def]
+        return None
+
+    with pytest.raises(RouteError, match=r"parameter 'what' of .*bare: expected an annotation"):
+        await HTTPServer(routes).start()
+    monkeypatch.setitem(sys.modules, "msgspec", None)
+    with pytest.raises(ImportError, match=r"pip install apihour\[validation\]"):
+        await HTTPServer(make()).start()

@@ -78,6 +78,7 @@ class HTTPServer:
         self.counters = Statistics()
         self.meter: Meter | None = None
         self.draining = False
+        self.closes = False  # whether an answer with nothing behind it is the last
         self.drain_since = 0.0
         self.drain_linger = 0.0
         self._ticker: asyncio.TimerHandle | None = None
@@ -107,7 +108,8 @@ class HTTPServer:
         probe = options.dumps({"ü": 1})
         # Whether a dict may go the short way: the encoder's text has as many characters as
         # bytes, whatever the data, and no answer needs to say that it is the last.
-        self.quick = isinstance(probe, str) and probe.isascii()
+        self.closes = self.draining or not self.keepalive
+        self.quick = isinstance(probe, str) and probe.isascii() and not self.closes
         self.slow = options.slow_endpoint
         self._start_log(context)
         self._freeze()
@@ -189,7 +191,7 @@ class HTTPServer:
         Silent connections are granted ``linger`` seconds, less when `deadline` (a time of
         ``loop.time()``) comes first; WebSockets get 1001.
         """
-        self.draining = True
+        self.draining = self.closes = True
         self.quick = False
         self.drain_since = monotonic()
         left = deadline - self.loop.time()
@@ -207,7 +209,7 @@ class HTTPServer:
 
     async def stop(self) -> None:
         """Close what is left, at once, and clean the application up."""
-        self.draining = True
+        self.draining = self.closes = True
         self.quick = False
         for lane in list(self.lanes):
             lane.abort()

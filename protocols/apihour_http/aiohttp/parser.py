@@ -17,8 +17,8 @@ import asyncio
 import functools
 from typing import Any
 
-from apihour_http.aiohttp.private import HttpRequestParser
-from apihour_http.connection.pieces import Pieces, trailers
+from apihour_http.aiohttp.private import EMPTY_PAYLOAD, HttpRequestParser
+from apihour_http.connection.pieces import EMPTY_LINE, Pieces, trailers
 
 __all__ = ["CallbackError", "EventParser", "ParseError", "UpgradeError"]
 
@@ -83,9 +83,13 @@ class EventParser:
 
     def feed_data(self, data: bytes) -> None:
         """Parse `data`. Raises ParseError, CallbackError or UpgradeError."""
-        done = 0
-        while done < len(data):
-            piece = self._pieces.next(data, done)
+        pieces, size, done = self._pieces, len(data), 0
+        while done < size:
+            end = data.find(EMPTY_LINE, done) + 4 if pieces.is_fresh else 0
+            if end < 4:
+                piece = pieces.next(data, done)
+            else:  # a head as a whole, the usual case
+                piece = data if end - done == size else data[done:end]
             try:
                 self._feed(piece)
             except UpgradeError as error:
@@ -118,6 +122,8 @@ class EventParser:
                 if self._payload is None and data and rest:
                     self._under_way(data)
                 return
+            if not self._message.upgrade:
+                return  # the piece has ended with its message
             rest = b""
 
     def _under_way(self, data: bytes) -> None:
@@ -130,8 +136,9 @@ class EventParser:
 
     def _head(self) -> None:
         message, protocol = self._message, self._protocol
-        self.line, self._line_has_ended = 0, False
-        self._pieces.begin(message.chunked, message.headers.get("Content-Length", ""))
+        if self._payload is not EMPTY_PAYLOAD or not self._pieces.is_fresh:
+            self.line, self._line_has_ended = 0, False
+            self._pieces.begin(message.chunked, message.headers.get("Content-Length", ""))
         try:
             protocol.on_url(message.path.encode("utf-8", "surrogateescape"))
             for name, value in message.raw_headers:

@@ -158,7 +158,7 @@ class Hosted(RequestHandler):
         self._task_handler = task
         self.running = exchange
         self.answering = StreamWriter(self, self._loop)
-        if self.lane.server.draining or not exchange.is_complete:
+        if self.lane.server.closes or not exchange.is_complete:
             self.announce_close()
         request: Any = None
         response: web.StreamResponse | None = None
@@ -209,7 +209,7 @@ class Hosted(RequestHandler):
         original = writer.write_headers
 
         def write_headers(status_line: str, headers: Any) -> Any:
-            is_last = lane.server.draining and lane.is_last()
+            is_last = lane.server.closes and lane.is_last()
             # Nothing but a 100 Continue is written before the head.
             if not is_last and exchange.is_too_long_to_discard(writer.buffer_size > 0):
                 is_last = True

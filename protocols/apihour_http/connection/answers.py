@@ -182,7 +182,7 @@ class Lane(Intake):
         if self.transport is None:
             return
         head = request.head
-        last = not head.keep or (server.draining and self.is_last())
+        last = not head.keep or (server.closes and self.is_last())
         connection = ""
         if last:
             connection = "Connection: close\r\n"
@@ -328,7 +328,7 @@ class Lane(Intake):
         else:
             if exchange.websocket and self.detour == UPGRADING:
                 self._upgrade_declined()
-            if server.draining:
+            if server.closes:
                 # Its head was sent before the drain began: the client knows of nothing.
                 self.arm(server.drain_linger)
             if not self.starting:

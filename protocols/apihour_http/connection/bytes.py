@@ -144,7 +144,7 @@ class Wire(asyncio.Protocol):
         now = self.idle_since = monotonic()
         server = self.server
         server.lanes.add(self)
-        delay = server.drain_linger if server.draining else server.keepalive
+        delay = server.drain_linger if server.draining else self._silence()
         self.timer_at = now + delay
         if delay > _SOON:
             server.newcomers.add(self)
@@ -345,7 +345,7 @@ class Wire(asyncio.Protocol):
             if self.transport is None:
                 return
             when = now + _DISCARD_SECONDS
-        delay = min(_LOOK, self.server.keepalive) if when == float("inf") else when - now
+        delay = min(_LOOK, self.server.keepalive or _LOOK) if when == float("inf") else when - now
         # uvloop's clock has milliseconds: never come back a hair too early.
         delay += 0.001
         self.timer_at = now + delay
@@ -373,11 +373,16 @@ class Wire(asyncio.Protocol):
             return float("inf"), None
         if self.urls or self.head_bytes:
             return self.head_since + options.header_timeout, self._too_slow
-        quiet = self.idle_since + self.server.keepalive
+        quiet = self.idle_since + self._silence()
         if self.server.draining:
             since = max(self.idle_since, self.server.drain_since)
             quiet = min(quiet, since + self.server.drain_linger)
         return quiet, self.close
+
+    def _silence(self) -> float:
+        """Seconds of silence until the end; without keep-alive, a first request is waited for."""
+        keepalive = self.server.keepalive
+        return keepalive if keepalive or self.conn.requests else self.server.options.header_timeout
 
     def _too_slow(self) -> None:
         self.server.counters.timeouts += 1

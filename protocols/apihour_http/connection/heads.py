@@ -300,8 +300,6 @@ class Intake(Wire):
     ) -> None:
         length = self._begin_body(fields, seen, modern) if seen & _SPECIAL else 0
         upgrade = bool(seen & UPGRADE) and modern and self.parser.should_upgrade()
-        if upgrade and length and _asks_for_websocket(fields):
-            raise BadRequest("a WebSocket is not asked for with a body")
         self.large = False
         if self.hosted is None:
             self.hosted = self.server.app_host.connect(self)
@@ -416,12 +414,6 @@ class Intake(Wire):
             self.log(refused, status, size, now)
         else:
             refused.log(log, status, size, now)
-
-
-def _asks_for_websocket(fields: list[tuple[bytes, bytes]]) -> bool:
-    return any(
-        name.lower() == b"upgrade" and value.strip(b" \t").lower() == b"websocket"
-        for name, value in fields)
 
 
 def _check_version(version: str) -> bool:

@@ -13,9 +13,9 @@ import re
 
 from apihour_http.errors import BadRequest
 
-__all__ = ["Pieces", "trailers"]
+__all__ = ["EMPTY_LINE", "Pieces", "trailers"]
 
-_EMPTY_LINE = b"\r\n\r\n"
+EMPTY_LINE = b"\r\n\r\n"
 # RFC 9112 7.1: the last chunk's line; a trailer's name is a token, which has no semicolon.
 _LAST_CHUNK = re.compile(rb"0+[ \t]*(?:;.*)?")
 # Bytes kept of the end of a chunked body: its trailers must fit in.
@@ -25,9 +25,11 @@ _KEPT = 16384
 class Pieces:
     """Cuts what a connection reads into pieces that end no later than a message does."""
 
-    __slots__ = ("_is_chunked", "_last", "_left")
+    __slots__ = ("_is_chunked", "_last", "_left", "is_fresh")
 
     def __init__(self) -> None:
+        self.is_fresh = True
+        """Whether nothing is under way: the next piece is a head, from its first byte on."""
         self._is_chunked = False
         self._left = 0  # bytes of a sized body
         self._last = b""  # the end of what came before, an empty line may lie across
@@ -37,19 +39,21 @@ class Pieces:
         self._is_chunked = is_chunked
         self._left = int(length) if length.isdigit() and not is_chunked else 0
         self._last = b""
+        self.is_fresh = not is_chunked and not self._left
 
     def next(self, data: bytes, start: int) -> bytes:
         """The piece of `data` that begins at `start`."""
+        self.is_fresh = False
         if self._left:
             piece = data[start:start + self._left]
             self._left -= len(piece)
             return piece
         before = self._last[-3:]
-        found = (before + data[start:start + 4]).find(_EMPTY_LINE) if before else -1
+        found = (before + data[start:start + 4]).find(EMPTY_LINE) if before else -1
         if found >= 0:
             end = start + found + 4 - len(before)
         else:
-            found = data.find(_EMPTY_LINE, start)
+            found = data.find(EMPTY_LINE, start)
             end = found + 4 if found >= 0 else len(data)
         piece = data[start:end]
         self._last = (self._last + piece)[-_KEPT if self._is_chunked else -3:]
@@ -67,7 +71,7 @@ def trailers(end: bytes) -> list[tuple[bytes, bytes]]:
     Raises BadRequest when they are longer than what is kept.
     """
     found: list[tuple[bytes, bytes]] = []
-    for line in reversed(end.removesuffix(_EMPTY_LINE).split(b"\r\n")):
+    for line in reversed(end.removesuffix(EMPTY_LINE).split(b"\r\n")):
         if _LAST_CHUNK.fullmatch(line):
             return found[::-1]
         name, _, value = line.partition(b":")

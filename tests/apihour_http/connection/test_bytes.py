@@ -71,6 +71,21 @@ async def test_silence_closes_without_a_word(lane: str) -> None:
 
 
 @LANES
+async def test_without_keep_alive_the_first_request_is_waited_for(lane: str) -> None:
+    async with serving(**everything(lane), keepalive=0, header_timeout=0.5) as served:
+        peer, silent = await served.connect(), await served.connect()
+        await wait_until(lambda: len(served.server.lanes) == 2)
+        await asyncio.sleep(0.05)  # its end would come in the next turn
+        peer.send(get() * 2)
+        assert "connection" not in (await peer.answer()).headers
+        assert (await peer.answer()).headers["connection"] == "close"
+        assert await peer.rest(5) == b""
+        assert await silent.rest(30) == b""
+        peer.close()
+        silent.close()
+
+
+@LANES
 @pytest.mark.parametrize("chunked", [True, False])
 async def test_a_body_beyond_the_limit_is_not_read_on(lane: str, chunked: bool) -> None:
     sent = 0

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from ..support import get, serving
 from ..test_corpus import everything
@@ -97,11 +98,38 @@ async def test_the_body_is_held_to_the_limits(lane: str, parser: str) -> None:
         peer.close()
 
 
+@LANES
 @PARSERS
-async def test_a_websocket_is_not_asked_for_with_a_body(parser: str) -> None:
+async def test_a_websocket_asked_for_with_a_body_is_an_upgrade_to_ignore(
+    lane: str, parser: str
+) -> None:
     head = b"GET /ws HTTP/1.1\r\nHost: t\r\nConnection: Upgrade\r\nUpgrade: WebSocket\r\n"
-    async with serving(**everything("app"), parser=parser) as served:
-        assert b" 400 " in await served.ask(head + SIZED)
+    async with serving(**everything(lane), parser=parser) as served:
+        peer = await served.connect()
+        peer.send(head + SIZED + get("/after"))
+        assert (await peer.answer(PATIENCE)).body.replace(b" ", b"") == b'{"length":5}'
+        assert (await peer.answer(PATIENCE)).body.replace(b" ", b"") == b'{"length":0}'
+        peer.close()
+
+
+@PARSERS
+async def test_no_handler_can_accept_it(parser: str) -> None:
+    app = web.Application()
+
+    async def accept(request: web.Request) -> web.WebSocketResponse:
+        websocket = web.WebSocketResponse()
+        await websocket.prepare(request)
+        return websocket
+
+    app.router.add_get("/ws", accept)
+    head = get("/ws", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13",
+               "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==")[:-2]
+    async with serving(None, app, parser=parser) as served:
+        peer = await served.connect()
+        peer.send(head + SIZED)
+        assert (await peer.answer(PATIENCE)).status == 400  # of aiohttp
+        assert not served.server.statistics()["websockets"]
+        peer.close()
 
 
 @LANES

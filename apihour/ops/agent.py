@@ -28,6 +28,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from apihour.ipc import faults
+from apihour.ipc.scoreboard import State
 from apihour.ipc.wire import FrameError, Framer, encode
 from apihour.ops.blocking import BlockingLog
 from apihour.ops.commands import built_in
@@ -109,6 +110,7 @@ class Agent:
         self.memory: dict[tuple[str, int], int] = {}
         self.tasks = TaskBook()
         self.watch = LoopWatch(worker)
+        self.watch.is_starting = lambda: worker.row.state == State.STARTING
         self._blocking = BlockingLog(getattr(worker.log, "error_log", logging.getLogger()))
         self.ring = LogRing()
         self.selector = selectors.DefaultSelector()

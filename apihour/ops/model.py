@@ -52,6 +52,7 @@ __all__ = [
     "Seconds",
     "ServerName",
     "Short",
+    "Stack",
     "TaskId",
     "Worker",
     "command",
@@ -141,6 +142,8 @@ Duration = Annotated[float, Kind("duration")]
 Seconds = Annotated[float, Kind("seconds")]
 Bytes = Annotated[int, Kind("bytes")]
 Percent = Annotated[float, Kind("percent")]
+Stack = Annotated[str, Kind("stack")]
+"""Lines ``FILE:LINE FUNCTION``, innermost first; a table shows the application's own."""
 Address = Annotated[str, Kind("address")]
 """A column of peers: a filter may leave the port away, or name a network."""
 

@@ -46,12 +46,16 @@ class Place:
 
 @dataclass(frozen=True)
 class Block:
-    """One time the loop did not answer; `at` is a time of day, `seconds` how long."""
+    """One time the loop did not answer; `at` is a time of day, `seconds` how long.
+
+    `at_start`: the application was not up yet, and imported, say.
+    """
 
     at: float
     seconds: float
     where: str
     stack: tuple[str, ...]
+    at_start: bool = False
 
 
 def frames_of(frame: FrameType | None) -> Iterator[FrameType]:
@@ -120,6 +124,8 @@ class LoopWatch:
         self._answered = 0.0
         self._next = 0.0
         self._stack: list[Place] = []
+        self.is_starting: Callable[[], bool] = lambda: False
+        self._at_start = False
 
     def _answer(self) -> None:
         """Run in the loop."""
@@ -147,6 +153,7 @@ class LoopWatch:
         if not self._stack:
             self._since = max(self._answered, self.worker.beat)  # it turned then, for sure
             self._stack = places(self.frame())
+            self._at_start = self.is_starting()
         self._next = now + (self.EAGER if self.followers else self.threshold)
         return self._next
 
@@ -169,7 +176,8 @@ class LoopWatch:
         seconds = self._answered - self._since
         place = place_of(self._stack)
         lines = tuple(f"{p.file}:{p.line} {p.function}" for p in self._stack[:40])
-        self.blocks.append(Block(time.time() - seconds, seconds, str(place or ""), lines))
+        self.blocks.append(Block(time.time() - seconds, seconds, str(place or ""), lines,
+                                 self._at_start))
         self.seen += 1
         self._stack = []
         if self.on_block is not None:

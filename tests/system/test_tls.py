@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import socket
 import ssl
 import subprocess
@@ -252,3 +253,11 @@ def test_certs_names_what_each_bind_serves(daemon, authority):
         assert row["subject"] == certificate_of(daemon, authority) and row["workers"] == 2
         assert row["days_left"] > 0 and row["expires"].endswith("Z") and not row["problem"]
     assert "days_left" in ctl(daemon, "certs", "--sort", "nonsense").stderr
+    done = ctl(daemon, "health", "--json")
+    wrong = {row["name"]: row["detail"] for row in json.loads(done.stdout)
+             if row["status"].startswith("not")}
+    assert done.returncode == 1 and wrong.keys() >= {"certificate of http", "certificate of echo"}
+    assert re.search(r" 1\.0 days left; reload", wrong["certificate of http"])
+    days = [row["value"] for row in json.loads(ctl(daemon, "metrics", "--json").stdout)
+            if row["name"] == "apihour_certificate_days_left"]
+    assert len(days) == len(found) and all(0.9 < one <= 1 for one in days)

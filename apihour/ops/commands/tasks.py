@@ -21,11 +21,12 @@ from apihour.ops.model import (
     Duration,
     Seconds,
     Short,
+    Stack,
     TaskId,
     Worker,
     stamp,
 )
-from apihour.ops.stacks import Place, frames_of, place_of, places
+from apihour.ops.stacks import Block, Place, frames_of, place_of, places
 
 commands = Catalogue()
 
@@ -67,14 +68,17 @@ class TaskRow:
 
 @dataclass(frozen=True)
 class SlowRow:
-    """Something that took long; `time` is when it began."""
+    """Something that took long; `time` is when it began.
+
+    What blocks before the application is up is a ``start``: its line, without a stack.
+    """
 
     worker: str
     time: str
     kind: str
     seconds: Seconds
     where: str
-    stack: str
+    stack: Stack
 
 
 @commands.command()
@@ -242,6 +246,9 @@ def slow(
 ) -> Iterator[SlowRow | float]:
     """Times the loop was blocked, with the stack it was blocked in, and slow requests.
 
+    A table shows the application's own frames, --json all of them. What blocks before the
+    application is up (imports, say) is of the kind start, and has no stack.
+
     Blocks over a second are always seen, shorter ones by chance, and all while somebody
     follows.
     """
@@ -257,9 +264,7 @@ def slow(
             fresh = list(watch.blocks)[-(watch.seen - seen):] if watch.seen > seen else []
             seen = watch.seen
             rows = [one for one in requests if one not in told] + [
-                SlowRow(context.worker.name, stamp(one.at), "block", one.seconds, one.where,
-                        "\n".join(one.stack))
-                for one in fresh
+                _block_row(context.worker.name, one) for one in fresh
             ]
             yield from (row for row in rows if row.seconds >= over)
             if not follow:
@@ -269,6 +274,11 @@ def slow(
     finally:
         if follow:
             watch.unfollow()
+
+
+def _block_row(worker: str, one: Block) -> SlowRow:
+    kind, stack = ("start", ()) if one.at_start else ("block", one.stack)
+    return SlowRow(worker, stamp(one.at), kind, one.seconds, one.where, "\n".join(stack))
 
 
 def _slow_requests(context: AgentContext) -> Iterator[SlowRow]:

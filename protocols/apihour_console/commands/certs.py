@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from apihour.ops.model import Catalogue
+from apihour_console.fleet.trouble import HealthRow
 from apihour_console.shell.context import ConsoleContext
 
-__all__ = ["Certificate", "commands", "merged"]
+__all__ = ["Certificate", "commands", "expiring", "merged"]
 
 commands = Catalogue()
+
+_FEWEST = 14  # days left: certificates of 90 days are renewed at 30, this is two weeks late
 
 
 @dataclass(frozen=True)
@@ -53,3 +56,16 @@ def merged(rows: Iterable[Mapping[str, Any]]) -> list[Certificate]:
         for same in found.values() for one in same[:1]
     ]
     return sorted(made, key=lambda one: -1e9 if one.days_left is None else one.days_left)
+
+
+def expiring(found: Iterable[Certificate]) -> Iterator[HealthRow]:
+    """A row for each certificate; one with fewer than 14 days left is not ok."""
+    for one in found:
+        if one.days_left is None:
+            continue  # nobody can tell, and certs says why
+        detail = (f"{one.address} {one.subject}: expired at {one.expires}" if one.days_left < 0
+                  else f"{one.address} {one.subject}: {one.days_left:.1f} days left")
+        if one.days_left < _FEWEST:
+            detail += "; reload serves one that is renewed"
+        yield HealthRow(f"certificate of {one.server}",
+                        "ok" if one.days_left >= _FEWEST else "not ok", detail)

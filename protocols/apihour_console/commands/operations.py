@@ -327,14 +327,19 @@ async def health(context: ConsoleContext) -> Any:
 
     Wrong is: no worker accepts, or fewer run than wanted; a worker is stuck or stopped; of the
     last minute's requests more than one in ten, and five, got a 5xx; a log line of the last
-    minute was lost; a disk that logs, keys or the daemon's own files are on is full.
+    minute was lost; a disk that logs, keys or the daemon's own files are on is full; a certificate
+    has fewer than 14 days left.
     """
     fleet = context.fleet
     ready, reason = readiness(fleet.census)
     daemons = fleet.census.daemons()
     fleet.recent.note(time.monotonic(), fleet.census.workers(), daemons)
+    # Who does not answer has a row of its own below.
+    served = await fleet.collect("certs", {}, context.identity.role, [
+        one for one in context.workers() if not one.is_stuck and not one.is_stopped], 0.7)
     rows = [HealthRow("daemon", "ready" if ready else "not ready", reason), *troubles(
-        context.workers(), daemons, fleet.recent.lately(), disks(fleet.disks))]
+        context.workers(), daemons, fleet.recent.lately(), disks(fleet.disks)),
+        *certs.expiring(certs.merged(served.rows))]
     result = Result.of(context.call, to_rows(rows))
     wrong = any(row.status.startswith("not") for row in rows)
     return Result(result.columns, result.rows, status=FAILED if wrong else DONE)
@@ -418,7 +423,8 @@ async def reload(
     Waits until that is done; when the new code does not come up, the old workers stay, the
     reason is shown and the exit status is 1.
     """
-    return await context.arbiter("reload", 600.0, canary=canary)
+    wish = {} if canary is None else {"canary": canary}
+    return await context.arbiter("reload", 600.0, **wish)
 
 
 @commands.command(role="operator", collects="arbiter", deadline=600.0)

@@ -14,6 +14,7 @@ Rules:
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -34,6 +35,7 @@ _GAUGES = frozenset({
 })
 _COUNTED = ("accepted", "refused", "requests", "errors", "blocks", "lost_lines")
 _PLAIN = re.compile(r"[^a-zA-Z0-9_]")
+_CERTIFICATES = 60.0  # seconds between two looks at them: each costs a worker a millisecond
 _DEADLINE = 0.8  # seconds the agents have; a scraper's patience is about ten
 
 _PER_WORKER: tuple[tuple[str, str, Callable[[Seen], float]], ...] = (
@@ -45,6 +47,8 @@ _PER_WORKER: tuple[tuple[str, str, Callable[[Seen], float]], ...] = (
 )
 
 _NAMES = {"lost_lines": "arbiter_lost_lines"}  # beside the workers' counter of that name
+
+_DAY = 86400.0  # seconds
 
 Labels = tuple[tuple[str, str], ...]
 Key = tuple[str, Labels]
@@ -156,6 +160,8 @@ class Meter:
         self._fleet = fleet
         self._last: dict[int, _Figures] = {}
         self._gone = _Figures()
+        self._expiry: dict[Labels, float] = {}  # by the clock of time.monotonic()
+        self._looked = float("-inf")
 
     async def collect(self) -> tuple[list[Family], list[Missing]]:
         """All figures now, and the workers whose servers' figures are not fresh."""
@@ -170,7 +176,22 @@ class Meter:
         missing = [*found.missing, *(
             Missing(one.row.worker, "stopped by a signal") for one in seen if one.is_stopped)]
         self._note(seen, found.rows, more.rows)
+        await self._look_at_certificates(asked)
         return self._families(seen, self._fleet.census.daemons()), missing
+
+    async def _look_at_certificates(self, workers: Sequence[Seen]) -> None:
+        now = time.monotonic()
+        if now - self._looked < _CERTIFICATES:
+            return
+        found = await self._fleet.collect("certs", {}, Role.OBSERVER, workers, _DEADLINE)
+        if found.missing or found.failures:
+            return  # what was seen last stands, and the next scrape looks again
+        self._looked = now
+        self._expiry = {
+            (("server", row["server"]), ("address", row["address"]), ("subject", row["subject"])):
+            now + row["days_left"] * _DAY
+            for row in sorted(found.rows, key=lambda row: -(row["days_left"] or 0.0))
+            if row["days_left"] is not None}
 
     def _note(
         self, seen: Sequence[Seen], statistics: list[dict[str, Any]],
@@ -197,7 +218,8 @@ class Meter:
             total.add(figures, living=True)
         families: dict[str, Family] = {}
         for one in (*_daemon_figures(daemons), *_worker_figures(seen),
-                    *_disk_figures(disks(self._fleet.disks))):
+                    *_disk_figures(disks(self._fleet.disks)),
+                    *_certificate_figures(self._expiry)):
             families[one.name] = one
         for kind, values in (("counter", total.counters), ("gauge", total.gauges)):
             for (name, labels), value in sorted(values.items()):
@@ -293,6 +315,15 @@ def _disk_figures(found: Sequence[Disk]) -> Iterator[Family]:
         labels = ("of", one.what), ("path", one.path)
         free.values[labels], size.values[labels] = one.free, one.size
     yield from (free, size)
+
+
+def _certificate_figures(expiry: Mapping[Labels, float]) -> Iterator[Family]:
+    family = Family("apihour_certificate_days_left", "gauge",
+                    "Days until a certificate that is served expires")
+    now = time.monotonic()
+    family.values = {labels: round((until - now) / _DAY, 3) for labels, until in expiry.items()}
+    if expiry:
+        yield family
 
 
 def _help(name: str) -> str:

@@ -18,6 +18,7 @@ import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+from apihour.blame import is_user_code
 from apihour.ops.model import Column
 from apihour_console.text.fit import Fit, fit, reflow, short_title
 
@@ -157,7 +158,7 @@ def table(
 
     `width`: of the terminal in characters, None: no limit; what does not fit is left out and
     named in a last line, columns named in `keep` after all others.
-    A column of several lines (a stack) goes below its row, indented.
+    A column of several lines goes below its row, indented; of a stack the application's frames.
     """
     if not columns:
         return ""
@@ -231,14 +232,25 @@ class RowPrinter:
         return _line(values, widths, self._right, self._colour)
 
 
-def _block_columns(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    names = [column.name for column in columns if column.type in ("str", "any")]
-    return [name for name in names
-            if any(isinstance(v := row.get(name), str) and "\n" in v for row in rows)]
+def _block_columns(
+    columns: Sequence[Column], rows: Sequence[Mapping[str, Any]]
+) -> dict[str, str]:
+    """Names and types of the columns that go below."""
+    found = {one.name: one.type for one in columns if one.type in ("str", "any", "stack")}
+    return {name: kind for name, kind in found.items() if kind == "stack" or any(
+        isinstance(v := row.get(name), str) and "\n" in v for row in rows)}
 
 
-def _block_lines(row: Mapping[str, Any], blocks: Sequence[str]) -> list[str]:
+def _own_frames(stack: str) -> str:
+    """The application's frames of a stack; all of one that has none."""
+    own = [line for line in stack.split("\n") if is_user_code(line)]
+    return "\n".join(own) or stack
+
+
+def _block_lines(row: Mapping[str, Any], blocks: Mapping[str, str]) -> list[str]:
     texts = [str(row.get(name) or "") for name in blocks]
+    texts = [_own_frames(text) if kind == "stack" else text
+             for text, kind in zip(texts, blocks.values(), strict=True)]
     return ["    " + line for text in texts for line in clean(text).rstrip().split("\n") if line]
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from apihour.ipc.faults import STACK_SIGNAL, stack_path
+from apihour.ipc.scoreboard import State
 from apihour.ipc.wire import encode
 from apihour.ops.commands.tasks import of_worker
 from apihour.ops.model import command
@@ -215,6 +216,18 @@ def test_blocks_are_remembered_and_followed(agent) -> None:
     wait_for(lambda: not watching.watch.followers)
     kinds = [one["kind"] for one in caller.call("slow")]
     assert kinds == ["request echo", "block"]
+
+
+def test_a_block_before_the_application_is_up_is_a_line_without_a_stack(agent) -> None:
+    worker, watching, caller = agent
+    wait_for(lambda: watching.watch.base is not None)
+    worker.row.state = State.STARTING
+    caller.send("slow", arguments={"follow": True})
+    wait_for(lambda: watching.watch.followers)
+    worker.call(sleep_in_the_loop, threading.Event())
+    (row,) = caller.receive()["item"]
+    assert (row["kind"], row["stack"]) == ("start", "")
+    assert "sleep_in_the_loop" in row["where"]
 
 
 def test_idle_loop_is_called_idle(agent) -> None:

@@ -26,6 +26,7 @@ class Asked:
         self.census = Census(runtime)
         self.disks = {"the log": str(path)}
         self.answers: dict[str, dict[str, Any] | None] = {}
+        self.certificates: list[dict[str, Any]] = []
 
     def worker(self, slot: int, pid: int) -> Any:
         row = self.board.claim(slot, 1)
@@ -42,6 +43,8 @@ class Asked:
             answer = self.answers[name]
             if answer is None:
                 found.missing.append(Missing(name, "stuck"))
+            elif command == "certs":
+                found.rows += self.certificates
             elif command == "servers":
                 found.rows.append({"name": "http", "protocol": "http", "address": "x",
                                    "connections": 2, "accepted": 5, "refused": 0, "worker": name})
@@ -132,3 +135,20 @@ def test_readiness(asked: Asked) -> None:
     row.accepting = 1.0
     asked.board.set_fleet(Fleet.UNREADY, 1)
     assert readiness(asked.census) == (False, "the daemon is stopping")
+
+
+async def test_days_left_of_certificates_are_asked_for_once_a_minute(asked: Asked) -> None:
+    asked.worker(1, os.getpid())
+
+    def days(left: float | None) -> dict[str, Any]:
+        return {"server": "http", "address": "x:443", "subject": "a.test", "days_left": left}
+
+    # Before and after a renewal: the worse counts.
+    asked.certificates = [days(10.0), days(9.0), days(None)]
+    meter = Meter(asked)
+    for _ in range(2):
+        (line,) = [line for line in render((await meter.collect())[0]).splitlines()
+                   if line.startswith("apihour_certificate_days_left")]
+        assert line == ('apihour_certificate_days_left{server="http",address="x:443",'
+                        'subject="a.test"} 9')
+        asked.certificates = [days(400.0)]

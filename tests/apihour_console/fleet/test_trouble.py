@@ -9,6 +9,7 @@ import pytest
 
 from apihour.ipc.runtime import Runtime
 from apihour.ipc.scoreboard import Fleet, Row, Scoreboard, State
+from apihour_console.commands.certs import Certificate, expiring
 from apihour_console.fleet.census import Census
 from apihour_console.fleet.trouble import Disk, Lately, Recent, disks, troubles
 
@@ -102,3 +103,14 @@ def test_disks_that_are_full_or_not_there(house: House, tmp_path: Path) -> None:
     assert house.wrong([Disk("x", "/x", 100, 10_000)]) == {}
     full = Disk("the log", "/var", 99_999, 10_000_000)
     assert house.wrong([full]) == {"disk of the log": "/var: 0 MB free of 10 MB"}
+
+
+@pytest.mark.parametrize(("left", "status", "said"), [
+    (14.0, "ok", "14.0 days left"), (13.9, "not ok", "13.9 days left; reload"),
+    (-1.0, "not ok", "expired at then; reload")])
+def test_a_certificate_that_expires_soon(left: float, status: str, said: str) -> None:
+    (row,) = expiring([
+        Certificate("http", "x:443", "a.test", left, "then", "ca", "a.test", 2, "SHA256:x", ""),
+        Certificate("http", "y:443", "", None, "", "", "", 2, "", "cannot be told")])
+    assert (row.name, row.status) == ("certificate of http", status)
+    assert row.detail.startswith(f"x:443 a.test: {said}")

@@ -110,3 +110,14 @@ def test_a_thousand_rows_take_milliseconds() -> None:
         table(COLUMNS, rows, 80, True)
         best = min(best, time.perf_counter() - started)
     assert best < 0.05
+
+
+def test_of_a_stack_a_table_shows_the_applications_frames_and_json_all() -> None:
+    lines = [f"{json.__file__}:3 loads", "/srv/app/orders.py:7 load",
+             "/v/site-packages/aiohttp/web.py:1 run", "/srv/app/app.py:9 index"]
+    rows = [{"where": "orders.py:7 load", "stack": "\n".join(lines)},
+            {"where": "", "stack": lines[0]}, {"where": "app.py:1 <module>", "stack": ""}]
+    columns = [Column("where"), Column("stack", "stack")]
+    assert table(columns, rows).splitlines() == [
+        "WHERE", "orders.py:7 load", "    /srv/app/orders.py:7 load", "    /srv/app/app.py:9 index",
+        "", f"    {lines[0]}", "app.py:1 <module>"]

@@ -8,44 +8,43 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from apihour.plugins import Kind, Plugin
+from collections.abc import Callable, Iterable
+from typing import Any
 
 __all__ = ["hint"]
+
+Accepts = Callable[[object, Any], bool]
 
 _SERVER = ("start", "drain", "stop", "statistics", "protocol")  # see apihour.plugins.Server
 
 
-def hint(obj: object, kind: Kind | None, plugins: Iterable[Plugin]) -> str:
+def hint(obj: object, kind: str | None, accepts: Accepts) -> str:
     """``WHAT; expected WHAT`` for a mistake that is known, else empty.
 
-    `kind` is that of the bind, None where there is none yet.
+    `kind` is that of the bind, ``stream`` or ``datagram``, None where there is none yet;
+    `accepts` tells of an object and a kind whether a plugin would serve it.
     """
-    asked = list(plugins)
-    kinds: tuple[Kind, ...] = ("stream", "datagram") if kind is None else (kind,)
+    kinds = ("stream", "datagram") if kind is None else (kind,)
     if _is_wsgi(obj):
         return ("a WSGI application; expected ASGI: a2wsgi.WSGIMiddleware(app) or "
                 "asgiref.wsgi.WsgiToAsgi(app) makes it one, or serve it with gunicorn")
     if isinstance(obj, type):
-        if _is_server_class(obj) or _accepted(_Instance(obj), kinds, asked):
+        if _is_server_class(obj) or _accepted(_Instance(obj), kinds, accepts):
             return f"the class {obj.__name__}; expected an instance: {obj.__name__}(...)"
-    elif isinstance(obj, asyncio.BaseProtocol) or _accepted(type(obj), kinds, asked):
+    elif isinstance(obj, asyncio.BaseProtocol) or _accepted(type(obj), kinds, accepts):
         name = type(obj).__name__
         return (f"one instance of {name}, and each connection needs its own; expected the class: "
                 f"{name}, or a function that makes one")
     for other in ("stream", "datagram"):
-        if kind is not None and other != kind and _accepted(obj, (other,), asked):
+        if kind is not None and other != kind and _accepted(obj, (other,), accepts):
             wanted = "like udp://HOST:PORT" if other == "datagram" else "without udp://"
             return f"{_name(obj)} on a {kind} bind; expected a bind {wanted}"
     return ""
 
 
-def _accepted(obj: object, kinds: Iterable[Any], plugins: Iterable[Plugin]) -> bool:
+def _accepted(obj: object, kinds: Iterable[str], accepts: Accepts) -> bool:
     try:
-        return any(plugin.accepts(obj, kind) for plugin in plugins for kind in kinds)
+        return any(accepts(obj, kind) for kind in kinds)
     except Exception:  # an object that stands for another may lack what a plugin looks at
         return False
 

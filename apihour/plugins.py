@@ -198,6 +198,10 @@ class Registry:
     def __iter__(self) -> Any:
         return iter([self._plugins[name] for name in sorted(self._plugins)])
 
+    def accepts(self, obj: object, kind: Kind) -> bool:
+        """Whether any plugin would serve `obj` on a bind of that kind."""
+        return any(plugin.accepts(obj, kind) for plugin in self)
+
     def adapt(self, obj: object, kind: Kind, name: str = "?") -> Server:
         """Return the server for `obj`, the entry `name` of ``make_servers()``.
 
@@ -210,7 +214,7 @@ class Registry:
         if len(takers) > 1:
             names = " and ".join(repr(plugin.name) for plugin in takers)
             raise AdaptError(f"server {name!r}: {obj!r} is accepted by {names}; expected one")
-        if not takers and (known := hint(obj, kind, self)):
+        if not takers and (known := hint(obj, kind, self.accepts)):
             raise AdaptError(f"server {name!r}: {known}")
         if not takers:
             asked = "; ".join(

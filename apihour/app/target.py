@@ -19,19 +19,12 @@ from typing import Any, get_args
 from apihour.app.container import Container
 from apihour.app.forks import in_one_process
 from apihour.blame import blame
+from apihour.config.naming import split_target
 from apihour.errors import TargetError
 from apihour.mistakes import hint
 from apihour.plugins import Kind, Registry, is_server
 
-__all__ = ["load_target", "split_target"]
-
-
-def split_target(target: str) -> tuple[str, str]:
-    """Split ``module:name``; the name defaults to ``Container``. Raises TargetError."""
-    module, separator, name = target.partition(":")
-    if not module or (separator and not name) or module.endswith(".py") or "/" in module:
-        raise TargetError(f"target {target!r}: expected module:Container, like hello:Container")
-    return module, name or "Container"
+__all__ = ["load_target"]
 
 
 def load_target(target: str, factory: bool = False) -> type[Container]:
@@ -71,13 +64,12 @@ def _refuse_no_application(target: str, found: object) -> None:
     if registry.unusable:
         return  # one of those may be what serves it; adapting it says why they cannot
     kinds: tuple[Kind, ...] = get_args(Kind)
-    if any(is_server(found, kind) or any(plugin.accepts(found, kind) for plugin in registry)
-           for kind in kinds):
+    if any(is_server(found, kind) or registry.accepts(found, kind) for kind in kinds):
         return
     if isinstance(found, Container):
         name = type(found).__name__
         raise TargetError(f"target {target!r}: an instance of {name}; expected the class: {name}")
-    if known := hint(found, None, registry):
+    if known := hint(found, None, registry.accepts):
         raise TargetError(f"target {target!r}: {known}")
     what = f"an object of type {type(found).__name__}"
     if isinstance(found, type):

@@ -43,8 +43,8 @@ from apihour.arbiter.template import TemplateProbe, Templates
 from apihour.arbiter.upgrade import Inheritance, write_pidfile
 from apihour.bind.addresses import Address
 from apihour.bind.listeners import Listener, systemd_sockets
-from apihour.bind.rehearsal import see_pidfile
 from apihour.bind.sockets import discard, open_binds, open_extras
+from apihour.config.files import see_pidfile
 from apihour.config.log import lost_lines
 from apihour.errors import ApihourError, ConfigurationError
 from apihour.ipc import prctl

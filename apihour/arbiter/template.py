@@ -34,6 +34,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from apihour.app.examine import examine
 from apihour.arbiter.priority import yield_for_good
 from apihour.arbiter.probe import Probe
 from apihour.bind.addresses import parse_address
@@ -78,12 +79,12 @@ class TemplateProbe(Probe):
             ours.close()
             _forget_environment(arbiter)
 
-        def examine() -> dict[str, list[str]] | None:
+        def look() -> dict[str, list[str]] | None:
             def configured() -> None:
                 if yields and not arbiter.app.cfg.template:
                     yield_for_good()
 
-            binds: dict[str, list[str]] | None = arbiter.app.examine(configured)
+            binds: dict[str, list[str]] | None = examine(arbiter.app, configured)
             if arbiter.app.cfg.template:
                 _refuse_elsewhere()
                 theirs.send(json.dumps({"threads": threading.active_count()}).encode())
@@ -97,7 +98,7 @@ class TemplateProbe(Probe):
                     arbiter.log.exception("Exception in the template")
 
         try:
-            super().__init__(examine, in_child, afterwards)
+            super().__init__(look, in_child, afterwards)
         except OSError:
             ours.close()
             theirs.close()

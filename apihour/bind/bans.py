@@ -25,7 +25,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from apihour.worker.connections import host_of
+from apihour.bind.peers import host_of
 
 __all__ = ["MOST", "Ban", "BanBook", "Bans", "Network", "parse_network", "read_bans"]
 

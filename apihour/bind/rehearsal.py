@@ -1,22 +1,16 @@
-"""What a start would meet outside of the application, looked at without starting.
+"""Whether a start would get its places, looked at without starting.
 
 Rule: nothing is made, and nothing that serves is disturbed.
 """
 
 from __future__ import annotations
 
-import errno
-import os
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from apihour.bind.addresses import Address
 from apihour.bind.listeners import try_bind
-from apihour.config.owner import see_owner
-from apihour.errors import ConfigurationError
-from apihour.ipc.runtime import base_directory
 
-__all__ = ["busy_places", "see_files", "see_pidfile"]
+__all__ = ["busy_places"]
 
 
 def busy_places(binds: Mapping[str, Iterable[Address]]) -> set[Address]:
@@ -26,30 +20,3 @@ def busy_places(binds: Mapping[str, Iterable[Address]]) -> set[Address]:
     """
     return {address for name, addresses in binds.items() for address in addresses
             if not try_bind(name, address)}
-
-
-def see_files(cfg: Any) -> None:
-    """Refuse an owner, a pid file or a runtime directory that could not be had.
-
-    Raises ConfigurationError with one line, as a start does.
-    """
-    base_directory(cfg.uid)
-    see_owner(cfg)
-    see_pidfile(cfg)
-
-
-def see_pidfile(cfg: Any) -> None:
-    """Refuse a pid file that could not be written. Raises ConfigurationError with one line."""
-    if cfg.pidfile is None:
-        return
-    directory = os.path.dirname(cfg.pidfile) or "."
-    problem = 0
-    if os.path.isdir(cfg.pidfile):
-        problem = errno.EISDIR
-    elif not os.path.isdir(directory):
-        problem = errno.ENOENT
-    elif not os.access(directory, os.W_OK | os.X_OK):
-        problem = errno.EACCES
-    if problem:
-        raise ConfigurationError(f"--pid {cfg.pidfile!r}: {os.strerror(problem)}; "
-                                 "expected a file that can be written")

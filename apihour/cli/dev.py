@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from apihour.cli.run import run
 from apihour.config.reader import HostApplication
 from apihour.errors import ApihourError
 
@@ -65,7 +66,7 @@ def serve(arguments: Sequence[str]) -> int:
     What a developer wants to see of it is the application's own lines.
     """
     try:
-        HostApplication(arguments, "apihour dev").run()
+        run(arguments, "apihour dev")
     except ApihourError as error:
         print(f"{error.detail}apihour: error: {error}", file=sys.stderr)
         return error.exit_status

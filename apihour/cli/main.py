@@ -86,9 +86,9 @@ def _mind_web_concurrency() -> None:
 
 def _run(words: list[str]) -> int:
     _mind_web_concurrency()
-    from apihour.config.reader import HostApplication
+    from apihour.cli.run import run
 
-    HostApplication(words).run()
+    run(words)
     return 0
 
 

@@ -7,19 +7,18 @@ import importlib.util
 import os
 import runpy
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from gunicorn import util
 from gunicorn.app.base import Application
 from gunicorn.config import get_default_config_file
 
-from apihour.app.target import load_target, split_target
 from apihour.bind.addresses import Address
-from apihour.bind.binds import class_binds, resolve_binds
-from apihour.bind.certificates import verify
+from apihour.bind.binds import resolve_binds
 from apihour.blame import blame
 from apihour.config.misspelt import find_misspelt
+from apihour.config.naming import daemon_name, split_target
 from apihour.config.settings import HostConfig
 from apihour.config.tree import ConfigTree, environment_binds
 from apihour.errors import ApihourError, ConfigurationError, UsageError
@@ -98,7 +97,7 @@ class HostApplication(Application):  # type: ignore[misc]
                 cfg.set("chdir", source.chdir)
                 source.chdir = cfg.chdir  # absolute: it is set again when the directory is new
         self._enter_directory(cfg)
-        name = module.rpartition(".")[2] if module.startswith("examples.") else module.split(".")[0]
+        name = daemon_name(module)
         tree = ConfigTree.find(
             name, _last(env_args.config_dir, args.config_dir),
             bool(args.auto_config or env_args.auto_config),
@@ -194,23 +193,6 @@ class HostApplication(Application):  # type: ignore[misc]
         """The configuration a container gets, read anew in each worker."""
         return self.tree.load() if self.tree is not None else {}
 
-    def examine(self, configured: Callable[[], None] | None = None) -> dict[str, list[str]] | None:
-        """Read the configuration, import the target, return its binds: the probe's work.
-
-        `configured` is called in between.
-        """
-        self.do_load_config()
-        if configured is not None:
-            configured()
-        os.environ.update(self.cfg.env)  # as the workers will have it
-        logger_class = self.cfg.logger_class
-        logger_class(self.cfg)
-        cls = load_target(self.target, self.cfg.factory)
-        self.container_config()
-        declared = class_binds(cls, cls.binds)
-        verify(self.cfg, self.resolve(declared))
-        return declared
-
     def resolve(self, declared: dict[str, list[str]] | None) -> dict[str, list[Address]]:
         """The binds after every override. Raises ConfigurationError."""
         return resolve_binds(declared, self.bind_levels)
@@ -243,17 +225,6 @@ class HostApplication(Application):  # type: ignore[misc]
         except BaseException:
             self.cfg = before
             raise
-
-    def run(self) -> None:
-        """Become the daemon; returns never (the arbiter exits the process)."""
-        from apihour.arbiter.arbiter import HostArbiter
-
-        if self.cfg.print_config:
-            print(self.cfg)
-            sys.exit(0)
-        if self.cfg.daemon:
-            util.daemonize(self.cfg.enable_stdio_inheritance)
-        HostArbiter(self).run()
 
 
 def _without_console(cfg: HostConfig, *later: Any) -> list[str]:

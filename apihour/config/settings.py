@@ -24,9 +24,9 @@ from typing import Any, Literal, NoReturn
 from gunicorn.config import KNOWN_SETTINGS, Config, Setting
 from gunicorn.errors import ConfigError
 
+from apihour.bind.certificates import CIPHERS
 from apihour.config.helptext import explain
 from apihour.config.values import (
-    CIPHERS,
     WorkerCount,
     explained,
     seconds,

@@ -18,7 +18,6 @@ from apihour.bind.addresses import parse_address, parse_bind
 from apihour.errors import AddressError
 
 __all__ = [
-    "CIPHERS",
     "WorkerCount",
     "explained",
     "seconds",
@@ -36,7 +35,6 @@ __all__ = [
     "validate_workers",
 ]
 
-CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"  # of TLS 1.2; those of 1.3 are all of this kind
 _LONGEST = 365 * 24 * 3600  # seconds; what the system calls take ends somewhere
 _LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 

@@ -19,10 +19,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from apihour.bind.peers import format_peer
 from apihour.ops.activity import activity_of
 
-__all__ = ["Connection", "ConnectionRecord", "ConnectionTable", "TLSFacts", "format_peer",
-           "host_of"]
+__all__ = ["Connection", "ConnectionRecord", "ConnectionTable", "TLSFacts"]
 
 # struct tcp_info of linux/tcp.h: tcpi_bytes_acked and tcpi_bytes_received stand at 120.
 _TCP_INFO_BYTES = struct.Struct("=120xQQ")
@@ -206,22 +206,3 @@ class ConnectionTable:
         if (worker and worker != self.worker) or not number.isdigit():
             return None
         return self._rows.get(int(number))
-
-
-def format_peer(address: Any) -> str:
-    """A peer's address for people: ``127.0.0.1:1234``, ``[::1]:1234``, ``unix`` or ``@name``."""
-    if isinstance(address, tuple) and len(address) >= 2:
-        host, port = address[0], address[1]
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    if isinstance(address, bytes):
-        address = "@" + address.lstrip(b"\0").decode("ascii", "replace")
-    # A client chooses the name of its own unix socket.
-    return "".join(c if c.isprintable() else "?" for c in str(address)) if address else "unix"
-
-
-def host_of(peer: str) -> str:
-    """A peer without its port and brackets: ``[::1]:80`` is ``::1``, ``unix`` is itself."""
-    if peer.startswith("["):
-        return peer[1:].partition("]")[0]
-    host, colon, port = peer.rpartition(":")
-    return host if colon and port.isdigit() and ":" not in host else peer

@@ -21,10 +21,10 @@ from collections.abc import Iterator, Mapping
 from types import FrameType, TracebackType
 from typing import Any, Protocol, TextIO
 
+from apihour.bind.peers import format_peer
 from apihour.blame import blame
 from apihour.config.rootlog import SERVER
 from apihour.ipc.private import context_of
-from apihour.worker.connections import format_peer
 
 __all__ = ["CrashLog"]
 

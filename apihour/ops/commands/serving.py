@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from apihour.bind.peers import format_peer
 from apihour.bind.served import served_certificate
 from apihour.ops.commands.context import AgentContext
 from apihour.ops.model import Address, Bytes, Catalogue, CommandFailed, ConnectionId, Seconds, stamp
 from apihour.ops.stacks import place_of, places
-from apihour.worker.connections import format_peer
 
 commands = Catalogue()
 

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from apihour.bind.bans import Network, parse_network, read_bans
+from apihour.bind.peers import host_of
 from apihour.ops.model import Catalogue, CommandFailed, Duration, Seconds, to_rows
-from apihour.worker.connections import host_of
 from apihour_console.shell.calls import Identity
 from apihour_console.shell.context import ConsoleContext
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import asyncssh
 
-from apihour.worker.connections import format_peer
+from apihour.bind.peers import format_peer
 from apihour_console.keys.authorized import AuthorizedKey, AuthorizedKeys
 from apihour_console.text.render import clean
 from apihour_ssh.admission import Admission, Ticket

@@ -25,8 +25,8 @@ from typing import Any
 
 import asyncssh
 
+from apihour.bind.peers import format_peer
 from apihour.ops.model import Role
-from apihour.worker.connections import format_peer
 from apihour_console.faces.connection import ConsoleConnection, ConsoleServer
 from apihour_console.keys.authorized import AuthorizedKeys
 from apihour_console.keys.directory import KeyDirectory, KeysError

@@ -19,9 +19,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from apihour.bind.peers import host_of
 from apihour.errors import UsageError
 from apihour.ops.model import Column
-from apihour.worker.connections import host_of
 
 __all__ = ["TRUTH", "UNITS", "Filter", "natural", "parse_filter", "quantity"]
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from apihour.bind.peers import host_of
 from apihour.ops.model import Bytes, Seconds
-from apihour.worker.connections import host_of
 
 __all__ = ["ConnectionGroup", "TaskGroup", "group_connections", "group_tasks"]
 

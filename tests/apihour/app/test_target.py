@@ -12,7 +12,7 @@ import pytest
 
 from apihour.app.container import Container
 from apihour.app.hooks import call_hook
-from apihour.app.target import load_target, split_target
+from apihour.app.target import load_target
 from apihour.blame import blame, blame_frames, user_traceback
 from apihour.errors import ApihourError, TargetError
 from apihour.plugins import Registry
@@ -42,17 +42,6 @@ def refusal(target: str) -> str:
     assert "\n" not in message
     assert repr(target) in message
     return message
-
-
-def test_splits_with_a_default() -> None:
-    assert split_target("a.b:c") == ("a.b", "c")
-    assert split_target("a") == ("a", "Container")
-
-
-@pytest.mark.parametrize("target", ["", ":x", "a:", "a.py", "a/b:C", "a.py:C"])
-def test_refuses_what_is_no_target(target: str) -> None:
-    with pytest.raises(TargetError, match="expected module:Container"):
-        split_target(target)
 
 
 def test_a_container(write: Write) -> None:

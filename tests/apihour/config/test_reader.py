@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from apihour.app.examine import examine
+from apihour.cli.run import run
 from apihour.config.reader import HostApplication
 from apihour.errors import ApihourError, ConfigurationError, UsageError
 from tests.apihour.loggers import loggers
@@ -233,15 +235,14 @@ def test_examine_reports_the_binds_of_the_class(directory: Path, loggers: None) 
     )
     app = HostApplication(["examined_app:Container"])
     try:
-        assert app.examine() == {"http": [":1"], "echo": ["unix:@x", ":2"]}
+        assert examine(app) == {"http": [":1"], "echo": ["unix:@x", ":2"]}
     finally:
         sys.modules.pop("examined_app", None)
 
 
 def test_print_config_prints_and_leaves(capsys: pytest.CaptureFixture[str]) -> None:
-    app = HostApplication(["hello:Container", "--print-config", "--timeout", "9"])
     with pytest.raises(SystemExit) as caught:
-        app.run()
+        run(["hello:Container", "--print-config", "--timeout", "9"])
     assert caught.value.code == 0
     assert "timeout" in capsys.readouterr().out
 

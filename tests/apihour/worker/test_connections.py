@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from apihour.worker.connections import ConnectionTable, format_peer
+from apihour.worker.connections import ConnectionTable
 
 
 @pytest.fixture
@@ -105,12 +105,3 @@ def test_close_before_there_is_a_transport(pair: Pair) -> None:
     conn.close()
     assert client.recv(1) == b""
     assert conn.state == "closing"
-
-
-@pytest.mark.parametrize(("address", "text"), [
-    (("127.0.0.1", 1234), "127.0.0.1:1234"),
-    (("::1", 1234, 0, 0), "[::1]:1234"),
-    ("", "unix"), (None, "unix"), ("/run/x.sock", "/run/x.sock"), (b"\0name", "@name"),
-])
-def test_peers_for_people(address: object, text: str) -> None:
-    assert format_peer(address) == text

@@ -19,7 +19,7 @@ from apihour.bind.addresses import parse_address
 from apihour.bind.listeners import open_listeners
 from apihour.worker import crashes
 from apihour.worker.accept import Acceptor
-from apihour.worker.connections import ConnectionTable, format_peer
+from apihour.worker.connections import ConnectionTable
 from apihour.worker.crashes import CrashLog, show_warning
 from apihour.worker.serving import Serving
 from apihour_tcp import TCPServer, UDPServer
@@ -208,12 +208,6 @@ def test_kinds_of_failure_are_bounded() -> None:
         log.in_loop(cast(asyncio.AbstractEventLoop, None), {"message": f"number {number}"})
     assert len(log._kinds) <= 200
     assert time.monotonic() - began < 10
-
-
-def test_a_clients_name_of_its_socket_is_harmless() -> None:
-    assert format_peer("/tmp/a\n[2026] [INFO] lie") == "/tmp/a?[2026] [INFO] lie"
-    assert format_peer(b"\0\x1b[31mred") == "@?[31mred"
-    assert format_peer("") == "unix"
 
 
 def test_an_acceptor_of_all_interfaces_is_known_by_its_port() -> None:

@@ -8,7 +8,6 @@ import pytest
 
 from apihour.errors import UsageError
 from apihour.ops.model import Column
-from apihour.worker.connections import host_of
 from apihour_console.fleet.filters import parse_filter
 
 COLUMNS = (Column("peer", "address"), Column("age", "seconds"), Column("size", "bytes"),
@@ -71,11 +70,3 @@ def test_columns_that_are_not_declared_take_any_name() -> None:
     assert not parse_filter("any=1", ()).matches({})
     for text in ("any>1", "any<1", "any~1"):
         assert not parse_filter(text, ()).matches({"any": None} if "~" not in text else {})
-
-
-@pytest.mark.parametrize(("peer", "host"), [
-    ("127.0.0.1:80", "127.0.0.1"), ("[::1]:80", "::1"), ("unix", "unix"), ("@name", "@name"),
-    ("::1", "::1"), ("10.0.0.1", "10.0.0.1"), ("", ""), ("a:b", "a:b"),
-])
-def test_host_of(peer: str, host: str) -> None:
-    assert host_of(peer) == host

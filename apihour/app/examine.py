@@ -1,0 +1,38 @@
+"""What a child finds out about an application that the arbiter must not import.
+
+Rule: whoever calls this ends soon, or becomes what workers are forked from.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from apihour.app.target import load_target
+from apihour.bind.binds import class_binds
+from apihour.bind.certificates import verify
+
+__all__ = ["examine"]
+
+
+def examine(
+    application: Any, configured: Callable[[], None] | None = None
+) -> dict[str, list[str]] | None:
+    """Read the configuration anew, import the target, return the binds it declares.
+
+    `configured` is called in between. Raises ApihourError with one line, also for binds that
+    could not be opened for their names or certificates.
+    """
+    application.reload()
+    if configured is not None:
+        configured()
+    cfg = application.cfg
+    os.environ.update(cfg.env)  # as the workers will have it
+    logger_class = cfg.logger_class
+    logger_class(cfg)
+    cls = load_target(application.target, cfg.factory)
+    application.container_config()
+    declared = class_binds(cls, cls.binds)
+    verify(cfg, application.resolve(declared))
+    return declared

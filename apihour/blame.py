@@ -76,11 +76,13 @@ def _from_the_users(frames: list[traceback.FrameSummary]) -> list[traceback.Fram
 
 
 _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+# Not of sysconfig: asking it costs a third of a megabyte in every worker.
 _STDLIB = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
 _OURS = (_HERE, os.path.join(os.path.dirname(os.path.dirname(_HERE)), "protocols") + os.sep)
+_INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
 
 
 def is_user_code(path: str) -> bool:
-    """Whether a file lies outside the standard library, site-packages and this package."""
+    """Whether a file lies outside the standard library, site-packages and this distribution."""
     foreign = path.startswith((*_OURS, _STDLIB, "<")) or path.endswith((".pyx", ".pxd"))
-    return not foreign and f"{os.sep}site-packages{os.sep}" not in path
+    return not foreign and not any(one in path for one in _INSTALLED)

@@ -21,13 +21,12 @@ from dataclasses import dataclass
 from types import CodeType, FrameType
 from typing import Protocol
 
+from apihour.blame import is_user_code
+
 __all__ = ["SILENT", "Block", "LoopWatch", "Place", "fold", "frames_of", "place_of", "places"]
 
 _MACHINERY = frozenset({asyncio.base_events.__file__, asyncio.runners.__file__,
                         asyncio.events.__file__, selectors.__file__})
-# Not of sysconfig: asking it costs a third of a megabyte in every worker.
-_LIBRARIES = (os.path.dirname(os.__file__) + os.sep, os.path.dirname(__file__) + os.sep, "<frozen ")
-_INSTALLED = ("/site-packages/", "/dist-packages/")
 SILENT = 1.0  # seconds without a heartbeat; one comes every quarter of a second
 _DEEP = 200  # frames of one stack that are looked at; recursion goes deeper for nothing
 
@@ -80,11 +79,9 @@ def places(frame: FrameType | None, base: FrameType | None = None) -> list[Place
 
 
 def place_of(stack: list[Place]) -> Place | None:
-    """The place to name in one line: the innermost that is not a library's, else the innermost."""
-    for place in stack:
-        if not place.file.startswith(_LIBRARIES) and not any(p in place.file for p in _INSTALLED):
-            return place
-    return stack[0] if stack else None
+    """The place to name in one line: the user's innermost, else the innermost."""
+    innermost = stack[0] if stack else None
+    return next((place for place in stack if is_user_code(place.file)), innermost)
 
 
 def fold(frame: FrameType | None) -> tuple[CodeType, ...]:

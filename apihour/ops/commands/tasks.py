@@ -7,6 +7,7 @@ waits for which is written nowhere else than in the callbacks of the one waited 
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -32,7 +33,7 @@ commands = Catalogue()
 
 _PAUSE = 50  # tasks looked at between two pauses; one takes some microseconds
 _AWAITED = 100  # coroutines in one another that are followed
-_BASE = "/apihour/worker.py"
+_WORKER = f"{os.sep}apihour{os.sep}worker{os.sep}"  # in paths of whichever release it is
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ def stack(
 def of_worker(stack: list[Place]) -> list[Place]:
     """A stack without what is below the worker's ``run()``: the past of the arbiter."""
     for number, one in enumerate(stack, 1):
-        if one.function.rpartition(".")[2] == "run" and one.file.endswith(_BASE):
+        if one.function.rpartition(".")[2] == "run" and _WORKER in one.file:
             return stack[:number]
     return stack
 
@@ -224,11 +225,11 @@ def cancel(context: AgentContext, *tasks: TaskId) -> list[TaskRow]:
     if len(tasks) == 1:
         return [_cancel(context, tasks[0], _find(context, tasks[0]))]
     found = [(label, task) for label in tasks if (task := _lookup(context, label)) is not None]
-    return [_cancel(context, label, task) for label, task in found if not _is_the_workers(task)]
+    return [_cancel(context, label, task) for label, task in found if not is_the_workers(task)]
 
 
 def _cancel(context: AgentContext, label: str, task: asyncio.Task[Any]) -> TaskRow:
-    if _is_the_workers(task):
+    if is_the_workers(task):
         raise CommandFailed(
             f"task {label!r}: the worker itself lives by it; to end the worker: "
             f"restart {context.worker.name}")
@@ -325,11 +326,11 @@ def awaiters(future: asyncio.Future[Any], deep: int = 3) -> Iterator[asyncio.Tas
                     yield from awaiters(cell.cell_contents, deep - 1)
 
 
-def _is_the_workers(task: asyncio.Task[Any]) -> bool:
+def is_the_workers(task: asyncio.Task[Any]) -> bool:
     """Whether it is the worker's main task, or an event that waits for its end."""
     if _file_of(task) == asyncio.locks.__file__:
-        return any(_file_of(one).endswith(_BASE) for one in awaiters(task))
-    return _file_of(task).endswith(_BASE)
+        return any(_WORKER in _file_of(one) for one in awaiters(task))
+    return _WORKER in _file_of(task)
 
 
 def _file_of(task: asyncio.Task[Any]) -> str:

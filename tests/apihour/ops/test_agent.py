@@ -16,9 +16,10 @@ import pytest
 from apihour.ipc.faults import STACK_SIGNAL, stack_path
 from apihour.ipc.scoreboard import State
 from apihour.ipc.wire import encode
-from apihour.ops.commands.tasks import of_worker
+from apihour.ops.commands.tasks import is_the_workers, of_worker
 from apihour.ops.model import command
 from apihour.ops.stacks import Place
+from apihour.worker.process import HostWorker
 from tests.apihour.fakes import Caller, FakeWorker, running_agent, wait_for
 
 
@@ -237,10 +238,19 @@ def test_idle_loop_is_called_idle(agent) -> None:
 
 
 def test_a_stack_ends_at_the_worker(agent) -> None:
-    below = [Place("/x/apihour/worker.py", 9, "HostWorker.run"), Place("/x/cli.py", 3, "main")]
-    above = [Place("/x/site.py", 1, "run"), Place("/x/apihour/targets.py", 2, "load_target")]
+    run = HostWorker.run.__code__
+    below = [Place(run.co_filename, 9, run.co_qualname), Place("/x/cli.py", 3, "main")]
+    above = [Place("/x/site.py", 1, "run"), Place("/x/apihour/app/target.py", 2, "load_target")]
     assert of_worker([*above, *below]) == [*above, below[0]]
     assert of_worker(above) == above
+
+
+async def test_the_workers_main_task_is_known_for_what_it_is(agent) -> None:
+    coroutine = HostWorker._live(None, object, {})  # fails at once: there is no worker
+    task, other = asyncio.ensure_future(coroutine), asyncio.ensure_future(asyncio.sleep(0))
+    assert is_the_workers(task) and not is_the_workers(other)
+    await asyncio.wait({task, other})
+    assert isinstance(task.exception(), AttributeError)
 
 
 def test_a_loop_that_has_not_turned_yet_is_starting(agent) -> None:

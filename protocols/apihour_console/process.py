@@ -3,7 +3,8 @@
 Rules:
 
 - It is exec'd with one environment variable, ``APIHOUR_CONSOLE`` (JSON, see
-  :class:`Settings`), and inherits every network socket; it opens only its unix socket.
+  :class:`apihour_console.settings.Settings`), and inherits every network socket; it opens
+  only its unix socket.
 - It imports no application code and outlives the arbiter that started it: told to go
   (SIGTERM) it stops accepting and ends with its last session. When no arbiter of the daemon
   is left it ends within ``graceful_timeout``, asked or not.
@@ -15,15 +16,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import math
 import os
 import signal
 import socket
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
 
 from apihour.errors import ConfigurationError
 from apihour.ipc.runtime import Runtime
@@ -33,69 +30,15 @@ from apihour_console.faces.local import LocalServer
 from apihour_console.faces.network import NetworkShell
 from apihour_console.fleet.fleet import Fleet
 from apihour_console.log import ConsoleLog
+from apihour_console.settings import VARIABLE, Settings
 from apihour_console.shell.audit import AuditLog
 from apihour_console.shell.providers import audit_provider, deeds_provider, no_sessions
-from apihour_ssh.limits import Limits
 
-__all__ = ["VARIABLE", "Console", "Settings", "main"]
+__all__ = ["Console", "main"]
 
-VARIABLE = "APIHOUR_CONSOLE"
 READY = b"READY\n"
 _ORPHAN_CHECK = 1.0  # seconds between looks for a living arbiter
 _MOST_LOOKS = 10  # until what vanished from the runtime directory will not come back
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What ``APIHOUR_CONSOLE`` says. Times in seconds; unknown keys are an error.
-
-    `fds` maps ``ssh`` and ``health`` to inherited listening sockets. `terminal`: the daemon
-    was started from one. `errorlog`: a file to log to, ``-`` for stderr; `accesslog`: the
-    workers'. `options`:
-    ``idle_timeout``, ``login_timeout``, ``state`` (where history and the audit log go; the
-    keys directory by default), ``python`` (whether the Python prompt may be used), ``home``
-    and ``limits`` (fields of :class:`Limits`).
-    """
-
-    runtime: str
-    keys: str
-    listen: tuple[str, ...] = ()
-    explicit: bool = False
-    fds: Mapping[str, Any] = field(default_factory=dict)
-    health: Mapping[str, Any] | None = None
-    terminal: bool = False
-    strict: bool = False
-    loglevel: str = "info"
-    errorlog: str = "-"
-    accesslog: str = "-"
-    name: str = "apihour"
-    ready_fd: int | None = None
-    graceful_timeout: float = 30.0
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-    @classmethod
-    def from_json(cls, text: str) -> Settings:
-        """Read the variable. Raises ConfigurationError naming what is wrong with it."""
-        try:
-            values = json.loads(text)
-        except ValueError as error:
-            raise ConfigurationError(f"{VARIABLE}: {error}; expected a JSON object") from error
-        if not isinstance(values, dict):
-            raise ConfigurationError(f"{VARIABLE}: expected a JSON object")
-        unknown = sorted(values.keys() - {one.name for one in fields(cls)})
-        missing = sorted({"runtime", "keys"} - values.keys())
-        if unknown or missing:
-            raise ConfigurationError(f"{VARIABLE}: unknown {unknown}, missing {missing}")
-        listen = values.get("listen") or ()
-        values["listen"] = (listen,) if isinstance(listen, str) else tuple(listen)
-        return cls(**values)
-
-    def limits(self) -> Limits:
-        """The limits of logins. Raises ConfigurationError on a name that is none."""
-        try:
-            return Limits(**self.options.get("limits", {}))
-        except (TypeError, ValueError) as error:
-            raise ConfigurationError(f"{VARIABLE}: limits: {error}") from error
 
 
 class Console:

@@ -19,7 +19,7 @@ import pytest
 
 from apihour.ipc.runtime import Runtime
 from apihour.ipc.scoreboard import Scoreboard, State
-from apihour_console.process import Settings
+from apihour_console.settings import Settings
 from tests.apihour_console.support import Typist, run, ssh_command, wait_until
 
 

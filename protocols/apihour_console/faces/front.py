@@ -10,10 +10,10 @@ import pwd
 import socket
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from apihour.bind.bans import Bans
 from apihour.version import __version__
+from apihour_console.faces.host import ShellHost
 from apihour_console.faces.ssh import ServerSettings, ShellServer
 from apihour_console.fleet.fleet import Fleet
 from apihour_console.keys.directory import KeyDirectory, Prepared, prepare
@@ -21,14 +21,11 @@ from apihour_console.shell.audit import AuditLog
 from apihour_console.shell.calls import Identity
 from apihour_console.shell.providers import sessions_provider
 
-if TYPE_CHECKING:
-    from apihour_console.process import Console
-
 __all__ = ["start"]
 
 
 def start(
-    console: Console, fleet: Fleet, audit: AuditLog, sockets: Sequence[socket.socket]
+    console: ShellHost, fleet: Fleet, audit: AuditLog, sockets: Sequence[socket.socket]
 ) -> ShellServer:
     """Serve the shell on those listening sockets; whatever keeps it off is said in the log.
 
@@ -60,7 +57,7 @@ def start(
 
 
 def _prepare(
-    console: Console, keys: KeyDirectory, sockets: Sequence[socket.socket]
+    console: ShellHost, keys: KeyDirectory, sockets: Sequence[socket.socket]
 ) -> Prepared:
     """Get the keys ready, and say what the operator must know."""
     logger = console.logger
@@ -81,7 +78,7 @@ def _prepare(
     return prepared
 
 
-def _home(console: Console) -> Path | None:
+def _home(console: ShellHost) -> Path | None:
     given = console.settings.options.get("home")
     if given:
         return Path(given)

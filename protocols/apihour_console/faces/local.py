@@ -25,7 +25,7 @@ from apihour.ipc.wire import FrameError, Framer, encode
 from apihour.ops.model import Role
 from apihour_console.shell.audit import AuditLog
 from apihour_console.shell.calls import FAILED, Identity
-from apihour_console.shell.runner import CANCELLED, FleetLike, Leave, Runner
+from apihour_console.shell.runner import CANCELLED, FleetLike, LeaveShell, Runner
 
 __all__ = ["LocalServer", "main"]
 
@@ -201,7 +201,7 @@ class _Client:
         status = FAILED
         try:
             status = await runner.run(words)
-        except Leave:
+        except LeaveShell:
             status = 0
         except asyncio.CancelledError:
             status = CANCELLED
@@ -213,7 +213,7 @@ class _Client:
 
 
 async def _leave(call: Any) -> int:
-    raise Leave
+    raise LeaveShell
 
 
 def _are_words(words: Any) -> bool:

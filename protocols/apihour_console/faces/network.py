@@ -20,12 +20,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from apihour.errors import ConfigurationError
+from apihour_console.faces.host import ShellHost
 from apihour_console.fleet.fleet import Fleet
 from apihour_console.shell.audit import AuditLog
 
 if TYPE_CHECKING:
     from apihour_console.faces.ssh import ShellServer
-    from apihour_console.process import Console
 
 __all__ = ["NetworkShell", "load"]
 
@@ -37,7 +37,7 @@ class NetworkShell:
     """``start()``, then ``drain()`` and ``stop()``; in between it may be off."""
 
     def __init__(
-        self, console: Console, fleet: Fleet, audit: AuditLog, sockets: Sequence[socket.socket],
+        self, console: ShellHost, fleet: Fleet, audit: AuditLog, sockets: Sequence[socket.socket],
         module: str = "apihour_console.faces.front",
     ) -> None:
         self._console = console

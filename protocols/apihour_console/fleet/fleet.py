@@ -28,6 +28,7 @@ from apihour.ops.jobs import place_arguments
 from apihour.ops.model import Catalogue, Command, CommandFailed, Role, to_rows
 from apihour_console.commands import operations
 from apihour_console.fleet.census import Census, Seen
+from apihour_console.fleet.collected import Collected
 from apihour_console.fleet.link import Link, Unreachable
 from apihour_console.fleet.metrics import Meter
 from apihour_console.fleet.rates import Rates
@@ -42,7 +43,7 @@ from apihour_console.shell.calls import (
     Missing,
     Result,
 )
-from apihour_console.shell.context import Collected, ConsoleContext, Provider
+from apihour_console.shell.context import ConsoleContext, Provider
 
 __all__ = ["Fleet"]
 

@@ -17,15 +17,13 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from apihour.ops.model import Role
 from apihour_console.fleet.census import Census, Daemon, Seen
+from apihour_console.fleet.collected import Collected
 from apihour_console.fleet.trouble import Disk, disks
 from apihour_console.shell.calls import Missing
-
-if TYPE_CHECKING:
-    from apihour_console.shell.context import Collected
 
 __all__ = ["Family", "Meter", "MetricRow", "readiness", "render"]
 

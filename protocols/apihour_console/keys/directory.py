@@ -25,7 +25,7 @@ import asyncssh
 from apihour_console.keys.authorized import AuthorizedKeys, parse_authorized_keys
 from apihour_ssh.files import PrivateFileError, check_directory, check_trusted
 
-__all__ = ["KeyDirectory", "KeysError", "Prepared", "main", "prepare", "write_file"]
+__all__ = ["KeyDirectory", "KeysError", "Prepared", "prepare", "write_file"]
 
 ADMIN_KEY = "admin_ed25519"
 AUTHORIZED = "authorized_keys"
@@ -239,10 +239,3 @@ def _write(path: Path, data: bytes, *, replace: bool, mode: int = 0o600) -> None
 
 def _reason(error: Exception) -> str:
     return (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
-
-
-def main(argv: Sequence[str]) -> int:
-    """``apihour keys ...``; see :mod:`apihour_console.keys.command`."""
-    from apihour_console.keys.command import run
-
-    return run(argv)

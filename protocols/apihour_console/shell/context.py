@@ -5,32 +5,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from apihour.ipc.runtime import Runtime
 from apihour.ops.model import Catalogue, CommandFailed, Role
 from apihour_console.fleet.census import Census, Seen
+from apihour_console.fleet.collected import Collected
 from apihour_console.fleet.link import Link
+from apihour_console.fleet.metrics import Meter
 from apihour_console.fleet.rates import Rates
 from apihour_console.fleet.trouble import Recent
 from apihour_console.shell.calls import Call, Identity, Missing, Result
 
-if TYPE_CHECKING:
-    from apihour_console.fleet.metrics import Meter
-
-__all__ = ["Collected", "ConsoleContext", "FleetView", "Provider"]
+__all__ = ["ConsoleContext", "FleetView", "Provider"]
 
 Provider = Callable[["ConsoleContext"], Any]
 """Carries out a command that the shell itself knows most of (``sessions``, ``audit``)."""
-
-
-@dataclass
-class Collected:
-    """What the workers asked gave: rows, who did not answer, who refused or failed."""
-
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    missing: list[Missing] = field(default_factory=list)
-    failures: list[tuple[str, CommandFailed]] = field(default_factory=list)
 
 
 class FleetView(Protocol):

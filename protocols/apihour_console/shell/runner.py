@@ -36,34 +36,11 @@ from apihour_console.text.render import (
     table,
 )
 from apihour_console.text.silence import SilenceBreaker
+from apihour_console.text.sink import Sink
 
-__all__ = ["CANCELLED", "FleetLike", "Front", "Leave", "Runner", "Sink", "split_words"]
+__all__ = ["CANCELLED", "FleetLike", "Front", "LeaveShell", "Runner", "split_words"]
 
 CANCELLED = 130  # as shells report a command ended by SIGINT
-
-
-class Sink(Protocol):
-    """Where output goes. ``width`` is None where it is not a terminal, ``height`` (in lines)
-    where it has no screen to paint on.
-
-    ``leaves_unnoticed``: only writing tells that whoever reads has gone away.
-    """
-
-    width: int | None
-    colour: bool
-    leaves_unnoticed: bool
-
-    @property
-    def height(self) -> int | None: ...
-
-    async def out(self, text: str) -> None:
-        """Print rows; returns when the reader has taken enough. ConnectionError: gone."""
-
-    async def draw(self, text: str) -> None:
-        """Print what was made for this screen: ``out``, but never a page at a time."""
-
-    async def err(self, text: str) -> None:
-        """Print for the operator's eyes: errors, missing workers."""
 
 
 class FleetLike(Protocol):
@@ -82,7 +59,7 @@ Front = Callable[[Call], Awaitable[int]]
 """A command that a session carries out itself (``top``, ``python``, ``exit``)."""
 
 
-class Leave(Exception):
+class LeaveShell(Exception):
     """The operator typed ``exit``."""
 
 
@@ -125,7 +102,7 @@ class Runner:
         except ApihourError as error:
             status, outcome = error.exit_status, hidden(clean(str(error)))[:200]
             await self.complain(str(error), getattr(error, "detail", ""))
-        except Leave:
+        except LeaveShell:
             status, outcome = 0, "ok"
             raise
         except (asyncio.CancelledError, ConnectionError):

@@ -22,11 +22,12 @@ from apihour_console.shell.calls import Call, Identity
 from apihour_console.shell.completion import Candidate, complete
 from apihour_console.shell.history import LineHistory, history_path
 from apihour_console.shell.repl import Repl, wants_more
-from apihour_console.shell.runner import CANCELLED, FleetLike, Leave, Runner, Sink
+from apihour_console.shell.runner import CANCELLED, FleetLike, LeaveShell, Runner
 from apihour_console.text.fit import reflow
 from apihour_console.text.pager import page
 from apihour_console.text.plain import PlainEditor
 from apihour_console.text.render import paint
+from apihour_console.text.sink import Sink
 from apihour_console.text.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ class Shell:
         """Run one line; Ctrl-C gives status 130."""
         try:
             return await self._guard(self.runner.run_line(line))
-        except Leave:
+        except LeaveShell:
             return 0
 
     async def _guard(self, work: Coroutine[Any, Any, int]) -> int:
@@ -180,7 +181,7 @@ class Shell:
     # Commands of the shell itself.
 
     async def _exit(self, call: Call) -> int:
-        raise Leave
+        raise LeaveShell
 
     async def _clear(self, call: Call) -> int:
         """Erase the screen and what was scrolled off it (ECMA-48 ED, xterm's 3 J)."""
@@ -258,7 +259,7 @@ class Shell:
             for line in text.splitlines():
                 try:
                     status = await self._guard(self.runner.run_line(line))
-                except Leave:
+                except LeaveShell:
                     return 0
                 if status == CANCELLED:
                     terminal.write("^C\n")

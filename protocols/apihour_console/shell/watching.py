@@ -14,25 +14,44 @@ import asyncio
 import contextlib
 import shlex
 import time
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from apihour.errors import UsageError
-from apihour.ops.model import Role
-from apihour_console.shell.calls import Call, Result, parse_call
+from apihour.ops.model import Catalogue, Role
+from apihour_console.shell.calls import Call, Identity, Result, parse_call
 from apihour_console.text.pages import screen_lines
 from apihour_console.text.render import clean, csv_text, json_line, paint
 from apihour_console.text.silence import SilenceBreaker
+from apihour_console.text.sink import Sink
 from apihour_console.text.terminal import ENTER_SCREEN, LEAVE_SCREEN
-
-if TYPE_CHECKING:
-    from apihour_console.shell.runner import Runner
 
 __all__ = ["watch"]
 
 _SHORTEST = 0.2  # seconds between two looks
 
 
-async def watch(runner: Runner, call: Call) -> int:
+class LookedAt(Protocol):
+    """The fleet, as far as a look needs it."""
+
+    @property
+    def catalogue(self) -> Catalogue: ...
+    async def execute(self, call: Call, identity: Identity) -> Result: ...
+
+
+class Looker(Protocol):
+    """Who carries out and prints: the runner of the session."""
+
+    sink: Sink
+    identity: Identity
+
+    @property
+    def fleet(self) -> LookedAt: ...
+    def render(self, call: Call, result: Result) -> str: ...
+    async def show(self, call: Call, result: Result) -> int: ...
+    async def complain(self, line: str, detail: str = "") -> None: ...
+
+
+async def watch(runner: Looker, call: Call) -> int:
     """Carry out a call of ``watch``. Raises UsageError for a command that does something."""
     words = call.arguments.get("command") or ["workers"]
     formats = ["--json"] * call.json + ["--csv"] * call.csv
@@ -53,7 +72,7 @@ async def watch(runner: Runner, call: Call) -> int:
 class _Watch:
     """One ``watch`` under way."""
 
-    def __init__(self, runner: Runner, inner: Call, interval: float) -> None:
+    def __init__(self, runner: Looker, inner: Call, interval: float) -> None:
         self._runner = runner
         self._inner = inner
         self._interval = interval

@@ -17,11 +17,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from apihour_console.shell.calls import Call
-    from apihour_console.shell.runner import Sink
+from apihour_console.text.sink import Sink
 
 __all__ = ["SilenceBreaker"]
 
@@ -29,10 +27,19 @@ _FIRST = 0.25  # seconds; each silence after it is twice as long as the one befo
 _LONGEST = 60.0
 
 
+class Format(Protocol):
+    """What a call wants to have printed; text when neither."""
+
+    @property
+    def json(self) -> bool: ...
+    @property
+    def csv(self) -> bool: ...
+
+
 class SilenceBreaker:
     """Prints the rows of one call to `sink`; ``async with`` breaks the silences between them."""
 
-    def __init__(self, sink: Sink, call: Call) -> None:
+    def __init__(self, sink: Sink, call: Format) -> None:
         self._sink = sink
         self._nothing = " " if call.json else "\n" if call.csv else "\r"
         self._printing = asyncio.Lock()

@@ -346,7 +346,7 @@ async def test_arbiter_commands(fleet: Fleet) -> None:
     assert failed.detail == "Traceback"
     assert drained.rows == [{"worker": "1.1", "state": "suspended"}]
     assert asked == [
-        ("reload", {"canary": None}, "admin"), ("drain", {"worker": "1.1", "yes": False}, "admin"),
+        ("reload", {}, "admin"), ("drain", {"worker": "1.1", "yes": False}, "admin"),
         ("scale", {"workers": 3}, "admin"), ("signal", {"name": "HUP"}, "admin"),
         ("signal", {"worker": "2.1", "name": "KILL"}, "admin"),
     ]

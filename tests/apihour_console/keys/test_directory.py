@@ -10,7 +10,8 @@ from pathlib import Path
 import asyncssh
 import pytest
 
-from apihour_console.keys.directory import KeyDirectory, KeysError, main, prepare
+from apihour_console.keys.command import main
+from apihour_console.keys.directory import KeyDirectory, KeysError, prepare
 
 
 @pytest.fixture

@@ -38,7 +38,7 @@ class Sdist(sdist):
     By suffix, not by whole directories: a checkout in use has private keys in it.
     """
 
-    SUFFIXES = ("py", "rst", "ini", "yaml", "html", "json", "lua", "sh", "txt", "typed")
+    SUFFIXES = ("py", "rst", "ini", "yaml", "svg", "html", "json", "lua", "sh", "txt", "typed")
     DIRECTORIES = ("tests", "examples", "docs", "benchmarks", "apihour", PROTOCOLS)
     FILES = ("Makefile", "CHANGELOG.rst", ".gitignore", ".ci/*", "keys/README.rst",
              "keys/.gitignore")

@@ -20,7 +20,7 @@ _HEAD = """\
 Options
 =======
 
-.. This file is made by docs/make_options.py; edit apihour/settings.py instead.
+.. This file is made by docs/make_options.py; edit apihour/config/settings.py instead.
 
 Every option can be given on the command line (``apihour module:Container --timeout 10``), in
 ``GUNICORN_CMD_ARGS``, and in a configuration file: Python assignments by the option's name

@@ -135,7 +135,7 @@ def test_the_source_archive_can_be_built_and_tested(source: set[str]) -> None:
     for needed in ("setup.py", "setup.cfg", "README.rst", "LICENSE", "Makefile", ".ci/run",
                    ".ci/ruff.toml", "keys/README.rst", "tests/test_packaging.py",
                    "tests/apihour/__init__.py", "protocols/apihour_tcp/py.typed",
-                   "examples/all_in_one.py"):
+                   "examples/all_in_one.py", "docs/rooms.svg"):
         assert needed in source, needed
     listed = subprocess.run(["git", "ls-files", "*.py"], cwd=ROOT, capture_output=True, text=True)
     assert set(listed.stdout.split()) <= source

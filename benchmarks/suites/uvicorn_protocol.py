@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import os
 import sys
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -106,8 +107,7 @@ class Connection:
         return self.lane.hosted.running.scope
 
     def shutdown(self) -> None:
-        self.server._http.draining = True
-        self.server._http.drain_linger = 0.0
+        self.server._http.now.drain(monotonic(), 0.0)
         self.lane.drain()
         self.lane._look()
 

@@ -14,17 +14,12 @@ from __future__ import annotations
 
 import asyncio
 from time import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from apihour_asgi.head import BODILESS, CLOSE, Declared, declare, status_line
-
-if TYPE_CHECKING:
-    from apihour_asgi.connected import Connected
+from apihour_asgi.sides import ConnectionSide, Message
 
 __all__ = ["DONE", "SENDING", "STARTED", "WAITING", "Answer", "ClientGone"]
-
-Message = tuple[bytes, bytes, list[tuple[bytes, bytes]], bool]
-"""What a head says: method, target, fields, and whether it speaks HTTP/1.1."""
 
 # No start yet; a start that waits for its body; the head is out; trailers are due; complete.
 WAITING, STARTED, SENDING, TRAILERS, DONE = range(5)
@@ -51,7 +46,7 @@ class Answer:
     kinds = ("http.response.start", "http.response.body", "http.response.trailers")
     """What the messages of an answer are called."""
 
-    def __init__(self, hosted: Connected, message: Message, scope: dict[str, Any],
+    def __init__(self, hosted: ConnectionSide, message: Message, scope: dict[str, Any],
                  arrived: float, keep: bool, modern: bool) -> None:
         self.hosted = hosted
         self.lane = hosted.lane
@@ -194,7 +189,7 @@ class Answer:
         """The end of the head: whether the connection stays (RFC 9112 9.3, 9.6)."""
         lane = self.lane
         if self.keep and (self.declared.close or self.is_too_long_to_discard()
-                          or (lane.server.draining and lane.is_last())):
+                          or (lane.closes() and lane.is_last())):
             self.keep = False
         if not self.keep:
             return CLOSE + b"\r\n"

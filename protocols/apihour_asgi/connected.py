@@ -10,15 +10,12 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import unquote
 
-from apihour_asgi.answer import Message
 from apihour_asgi.exchange import Exchange
+from apihour_asgi.sides import ApplicationSide, Message
 from apihour_asgi.websocket import asked_for
-
-if TYPE_CHECKING:
-    from apihour_asgi.host import ASGIHost
 
 __all__ = ["Connected"]
 
@@ -36,7 +33,7 @@ class Connected:
     __slots__ = ("_client", "_event", "_fields", "_headers", "_is_tls", "_named", "_server",
                  "host", "lane", "running")
 
-    def __init__(self, host: ASGIHost, lane: Any) -> None:
+    def __init__(self, host: ApplicationSide, lane: Any) -> None:
         self.host = host
         self.lane = lane
         self.running: Any = None

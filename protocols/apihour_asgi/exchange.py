@@ -13,12 +13,10 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from apihour_asgi.answer import DONE, SENDING, Answer, ClientGone, Message
-
-if TYPE_CHECKING:
-    from apihour_asgi.connected import Connected
+from apihour_asgi.answer import DONE, SENDING, Answer, ClientGone
+from apihour_asgi.sides import ConnectionSide, Message
 
 __all__ = ["Exchange", "run"]
 
@@ -34,7 +32,7 @@ class Exchange(Answer):
 
     __slots__ = ("_ended", "_expects", "_kept", "_parts", "_told")
 
-    def __init__(self, hosted: Connected, message: Message, scope: dict[str, Any],
+    def __init__(self, hosted: ConnectionSide, message: Message, scope: dict[str, Any],
                  arrived: float, keep: bool, modern: bool) -> None:
         super().__init__(hosted, message, scope, arrived, keep, modern)
         self._parts: list[bytes] = []

@@ -13,15 +13,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from apihour_asgi.answer import DONE, WAITING, Answer, ClientGone, Message
+from apihour_asgi.answer import DONE, WAITING, Answer, ClientGone
 from apihour_asgi.exchange import run
 from apihour_asgi.handshake import WebSockets, shake_hands
 from apihour_asgi.head import declare
-
-if TYPE_CHECKING:
-    from apihour_asgi.connected import Connected
+from apihour_asgi.sides import ConnectionSide, Message
 
 __all__ = ["WebSocket", "asked_for"]
 
@@ -37,7 +35,7 @@ _ABNORMAL = 1006
 _NO_STATUS = 1005
 
 
-def asked_for(hosted: Connected, message: Message, scope: dict[str, Any], arrived: float,
+def asked_for(hosted: ConnectionSide, message: Message, scope: dict[str, Any], arrived: float,
               is_tls: bool, options: WebSockets) -> WebSocket:
     """The exchange of a request for a WebSocket."""
     subprotocols = [
@@ -60,7 +58,7 @@ class WebSocket(Answer):
 
     kinds = ("websocket.http.response.start", "websocket.http.response.body", "")
 
-    def __init__(self, hosted: Connected, message: Message, scope: dict[str, Any],
+    def __init__(self, hosted: ConnectionSide, message: Message, scope: dict[str, Any],
                  arrived: float, options: WebSockets) -> None:
         # Whatever else it is answered, the connection was meant for a WebSocket.
         super().__init__(hosted, message, scope, arrived, keep=False, modern=True)
@@ -349,5 +347,5 @@ class WebSocket(Answer):
         self.lane.upgraded()
         if self._options.ping_interval is not None:
             self._beat = self.lane.loop.call_later(self._options.ping_interval, self._ping)
-        if self.lane.server.draining:
+        if self.lane.is_draining():
             self.goodbye()

@@ -17,9 +17,8 @@ from apihour_http.request import Head, Request
 
 if TYPE_CHECKING:
     from apihour_http.connection.bytes import Wire
-    from apihour_http.routing.routes import Endpoint
 
-__all__ = ["activity", "route_of"]
+__all__ = ["activity"]
 
 
 def activity(lane: Wire) -> dict[str, Any]:
@@ -68,15 +67,10 @@ def _told(state: str, request: Any) -> dict[str, Any]:
     since = getattr(request, "arrived", None)
     head = request.head if isinstance(request, Request) else request
     if isinstance(head, Head):
-        path, route = head.target.decode("ascii", "replace"), route_of(head.endpoint)
+        path, route = head.target.decode("ascii", "replace"), head.endpoint.route()
     else:
         path, route = request.named()[1], _hosted_route(request)
     return {"state": state, "path": path.partition("?")[0], "route": route, "since": since}
-
-
-def route_of(endpoint: Endpoint) -> str:
-    """What an endpoint is called: ``GET /users/{id}``; nothing where none was declared."""
-    return "" if endpoint.method == "*" else f"{endpoint.method} {endpoint.path}"
 
 
 def _hosted_route(exchange: Any) -> str:

@@ -4,20 +4,76 @@ Rules:
 
 - A host is recognised by its shape (:class:`Host`), so that a package can serve its kind of
   application over these connections without importing this one, and without being imported.
-- ``aiohttp_lane`` is the host of aiohttp's applications; ``apihour_asgi`` has that of ASGI's.
-- A connection (``lane``) runs one exchange at a time, in the order received, and hears of its
+- ``aiohttp.lane`` is the host of aiohttp's applications; ``apihour_asgi`` has that of ASGI's.
+- A connection (:class:`Lane`) runs one exchange at a time, in the order received, and hears of its
   answer by ``lane.hosted_done(exchange, status, size)``.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Protocol, runtime_checkable
 
-__all__ = ["Connected", "Exchange", "Host"]
+__all__ = ["Connected", "Exchange", "Host", "Lane"]
 
 Fields = list[tuple[bytes, bytes]]
+
+
+class Lane(Protocol):
+    """One connection, as the application's side of it sees it."""
+
+    loop: asyncio.AbstractEventLoop
+    conn: Any
+    """The host's row for it."""
+    transport: asyncio.Transport | None
+    """None once the client is gone."""
+    write: Callable[[bytes], None]
+    current: Any
+    """The exchange that is being answered."""
+    write_paused: bool
+    """Whether the client does not read."""
+    paused: int
+    """Not 0 while nothing is read."""
+
+    def keepalive(self) -> float:
+        """Seconds of silence after which an idle connection is closed."""
+
+    def closes(self) -> bool:
+        """Whether an answer with nothing behind it is the last, and should say so."""
+
+    def is_draining(self) -> bool:
+        """Whether the server says goodbye."""
+
+    def is_last(self) -> bool:
+        """Whether nothing waits behind the request that is being answered."""
+
+    def remote(self) -> str | None:
+        """The peer's address without its port; None for a unix socket."""
+
+    def hosted_done(self, exchange: Any, status: int, size: int) -> None:
+        """The exchange has its answer; its ``keep`` says what comes next."""
+
+    def upgraded(self) -> None:
+        """A WebSocket was accepted: bytes go to :meth:`Connected.data_received` from now on."""
+
+    def send_continue(self) -> None:
+        """Ask for the body that an Expect announced (RFC 9110 10.1.1)."""
+
+    def pause_payload(self) -> None:
+        """The application does not keep up with the body."""
+
+    def resume_payload(self) -> None:
+        """The application wants more of the body."""
+
+    def close(self) -> None:
+        """Close once everything written is on its way."""
+
+    def close_discarding(self, left: int = 0) -> None:
+        """Close, but read on for a moment, so that the last answer is not lost."""
+
+    def abort(self) -> None:
+        """Drop the connection, with whatever was not sent."""
 
 
 class Exchange(Protocol):

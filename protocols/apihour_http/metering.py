@@ -21,11 +21,11 @@ from dataclasses import dataclass, field
 from time import monotonic, thread_time
 from typing import TYPE_CHECKING, Any
 
-from apihour_http.activity import route_of
 from apihour_http.errors import HTTPError
 
 if TYPE_CHECKING:
     from apihour_http.routing.routes import Endpoint
+    from apihour_http.service import Now
 
 __all__ = ["GROWTH", "Meter", "Stepped"]
 
@@ -104,10 +104,10 @@ class Stepped(Coroutine[Any, Any, Any]):
 
 
 class Meter:
-    """Measures the routes of one server; `endpoints` are all that it calls."""
+    """Measures the routes of one server; `endpoints` are all that it calls, `now` tells them."""
 
-    def __init__(self, server: Any, endpoints: Iterable[Endpoint]) -> None:
-        self._server = server
+    def __init__(self, now: Now, endpoints: Iterable[Endpoint]) -> None:
+        self._now = now
         self._endpoints = list(endpoints)
         self._measures: list[dict[str, Figures]] = []
         self._hosted: dict[int, Stepped] = {}
@@ -131,7 +131,7 @@ class Meter:
         ]
 
     def _begin(self) -> None:
-        self._server.meter = self
+        self._now.meter = self
         for endpoint in self._endpoints:
             if endpoint.measured == 0:
                 endpoint.unmeasured = endpoint.call
@@ -139,7 +139,7 @@ class Meter:
             endpoint.measured += 1
 
     def _end(self) -> None:
-        self._server.meter = None
+        self._now.meter = None
         self._hosted.clear()
         for endpoint in self._endpoints:
             endpoint.measured -= 1
@@ -188,13 +188,13 @@ class Meter:
 
 def _measured(endpoint: Endpoint) -> Any:
     """The call of an endpoint, told to the meter of the server that a request came by."""
-    call, route = endpoint.call, route_of(endpoint)
+    call, route = endpoint.call, endpoint.route()
 
     if endpoint.inline:
 
         @functools.wraps(call)
         def inline(request: Any) -> Any:
-            meter = request.lane.server.meter
+            meter = request.lane.service.now.meter
             if meter is None:
                 return call(request)
             meter.begun(route)
@@ -213,7 +213,7 @@ def _measured(endpoint: Endpoint) -> Any:
 
     @functools.wraps(call)
     async def later(request: Any) -> Any:
-        meter = request.lane.server.meter
+        meter = request.lane.service.now.meter
         if meter is None:
             return await call(request)
         meter.begun(route)

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import re
 from http.cookies import CookieError, SimpleCookie
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import parse_qsl, unquote
 
 from apihour_http.errors import HTTPError
 from apihour_http.mapping import Headers, Multi
 
 if TYPE_CHECKING:
-    from apihour_http.connection.heads import Intake as Lane
     from apihour_http.routing.routes import Endpoint
 
 __all__ = ["Head", "Request"]
@@ -25,6 +24,19 @@ __all__ = ["Head", "Request"]
 _CHARSET = re.compile(r"charset=\"?([A-Za-z0-9_.:-]+)", re.IGNORECASE)
 # Form fields of one body at most: parsing them must not cost more than receiving them.
 _MAX_FIELDS = 1000
+
+
+class Origin(Protocol):
+    """The connection that a request came by."""
+
+    service: Any  # apihour_http.service.Service
+    transport: Any
+
+    def flush(self) -> None:
+        """Write what is held."""
+
+    def remote(self) -> str | None:
+        """The peer's address without its port."""
 
 
 class Head:
@@ -57,7 +69,7 @@ class Request:
         "match_info",
     )
     # All set by the connection, as those of the head.
-    lane: Lane
+    lane: Origin
     head: Head
     match_info: dict[str, Any]
     body: bytes
@@ -167,7 +179,7 @@ class Request:
     @property
     def container(self) -> Any:
         """The worker's container, or None."""
-        return self.lane.server.container
+        return self.lane.service.container
 
     @property
     def transport(self) -> Any:
@@ -217,7 +229,7 @@ class Request:
 
     async def json(self, *, loads: Any = None) -> Any:
         """The body, decoded from JSON. Raises HTTPError 400 when it is none."""
-        decode = loads or self.lane.server.options.loads
+        decode = loads or self.lane.service.options.loads
         try:
             return decode(await self.text())
         except (ValueError, RecursionError) as error:

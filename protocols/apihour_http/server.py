@@ -5,45 +5,42 @@ Rules:
 - It satisfies the host's shape of a server without importing the host, and serves as well
   from ``loop.create_server(server, ...)``: it is a protocol factory.
 - Routes are frozen by ``start()``; what they do not claim goes to the application.
+- Its connections have what ``start()`` decided (``service.py``), and never the server.
 - ``stop()`` works after a partial start.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import logging
 import socket
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from apihour_http.access import AccessLog
-from apihour_http.connection.answers import Lane
-from apihour_http.connection.bytes import Wire
+from apihour_http.connection.answers import HTTPConnection
 from apihour_http.connection.heads import LARGE, REPEATABLE
-from apihour_http.errors import BadRequest, HTTPError
+from apihour_http.connection.opened import Opened
 from apihour_http.head import HeadChecker
 from apihour_http.hosting import Host
 from apihour_http.options import Options
 from apihour_http.parser import choose
-from apihour_http.response import Renderer, Response
-from apihour_http.routing.outcome import with_status
-from apihour_http.routing.routes import Endpoint, Match, Methods, Router, Routes, allowed
-from apihour_http.routing.validation import Plan, plan
+from apihour_http.response import Renderer
+from apihour_http.routing.routes import Routes
+from apihour_http.routing.table import Table, prepare
+from apihour_http.service import Now, Service
 from apihour_http.statistics import Statistics
+from apihour_http.threads import Threads
 
 if TYPE_CHECKING:
     from apihour_http.metering import Meter
-    from apihour_http.request import Request
 
 __all__ = ["HTTPServer"]
 
 # The host's names of its --limit-request-* options, and ours.
 _LIMITS = {"line": "max_line", "fields": "max_fields", "field_size": "max_field"}
 _KEEPALIVE = 75.0
-_NO_ROUTE: Match = ({}, {})
 
 
 class HTTPServer:
@@ -59,6 +56,9 @@ class HTTPServer:
     alpn = ("http/1.1",)
     takes_options = True  # those of the host's configuration file
 
+    service: Service
+    """What :meth:`start` decided."""
+
     def __init__(
         self, routes: Routes | None = None, app: Any = None, **options: Any
     ) -> None:
@@ -69,55 +69,57 @@ class HTTPServer:
         self.options = Options().updated(options)
         self.routes = routes
         self.app = app
-        self.app_host: Any = None
-        self.container: Any = None
-        self.lanes: set[Wire] = set()
-        self.newcomers: set[Wire] = set()
-        self.log: AccessLog | None = None
-        self.logger = logging.getLogger("apihour_http")
-        self.counters = Statistics()
-        self.meter: Meter | None = None
-        self.draining = False
-        self.closes = False  # whether an answer with nothing behind it is the last
-        self.drain_since = 0.0
-        self.drain_linger = 0.0
+        self.now = Now()
+        self._app_host: Any = None
+        self._log: AccessLog | None = None
+        self._counters = Statistics()
+        self._opened = Opened(logging.getLogger("apihour_http"))
+        self._meter: Meter | None = None
         self._ticker: asyncio.TimerHandle | None = None
-        self._gone: asyncio.Future[None] | None = None
-        self._pool: ThreadPoolExecutor | None = None
-        self._goodbyes: set[asyncio.Task[Any]] = set()
-        self._waiting_threads = 0
+        self.threads: Threads | None = None
 
     # -- lifecycle
 
     async def start(self, context: Any = None) -> None:
         """Freeze the routes and start the application. Raises what its start-up raises."""
-        self.loop = asyncio.get_running_loop()
-        self.container = getattr(context, "container", None)
-        self.logger = getattr(context, "logger", None) or self.logger
+        container = getattr(context, "container", None)
+        logger = getattr(context, "logger", None) or logging.getLogger("apihour_http")
         self.options = options = self._told(getattr(context, "limits", None) or {},
                                             getattr(context, "options", None) or {})
-        self._set_times(context)
-        self.binding = choose(options.parser)
-        self.checker = HeadChecker(options.max_line, options.max_field, options.max_fields)
-        self.check_head = self.checker.check
-        self.large = min(LARGE, options.max_field)
-        # Bytes of the longest read that a connection remembers, to know it again.
-        self.repeatable = min(REPEATABLE, self.large) if self.binding.tells_begin else 0
-        self.renderer = Renderer(options.dumps)
-        self.dumps: Any = options.dumps
-        probe = options.dumps({"ü": 1})
-        # Whether a dict may go the short way: the encoder's text has as many characters as
-        # bytes, whatever the data, and no answer needs to say that it is the last.
-        self.closes = self.draining or not self.keepalive
-        self.quick = isinstance(probe, str) and probe.isascii() and not self.closes
-        self.slow = options.slow_endpoint
-        self._start_log(context)
-        self._freeze()
+        self._opened = Opened(logger)
+        self._log = self._start_log(context)
+        threads = self.threads = Threads(options.threads, options.thread_backlog)
+        checker = HeadChecker(options.max_line, options.max_field, options.max_fields)
+        table = Table(prepare(self.routes, options, threads.wrap), checker,
+                      self.routes is not None, self.app is not None)
         if self.app is not None:
-            self.app_host = _host_of(self.app)
-            await self.app_host.start(
-                self.container, self.logger, bool(getattr(context, "debug", False)))
+            self._app_host = _host_of(self.app)
+        self.service = self._decide(context, container, logger, checker, table)
+        if self._app_host is not None:
+            await self._app_host.start(
+                container, logger, bool(getattr(context, "debug", False)))
         self._tick()
+
+    def _decide(
+        self, context: Any, container: Any, logger: logging.Logger, checker: HeadChecker,
+        table: Table,
+    ) -> Service:
+        options = self.options
+        binding = choose(options.parser)
+        large = min(LARGE, options.max_field)
+        probe = options.dumps({"ü": 1})
+        keepalive, linger = _times(options, context)
+        self.now.closes = self.now.draining or not keepalive
+        self.now.quick = isinstance(probe, str) and probe.isascii() and not self.now.closes
+        return Service(
+            loop=asyncio.get_running_loop(), container=container, logger=logger, log=self._log,
+            options=options, keepalive=keepalive, linger=linger, slow=options.slow_endpoint,
+            binding=binding, checker=checker, check_head=checker.check, large=large,
+            repeatable=min(REPEATABLE, large) if binding.tells_begin else 0,
+            renderer=Renderer(options.dumps), dumps=options.dumps, table=table,
+            plain=table.plain, known=table.known, app_host=self._app_host,
+            counters=self._counters, opened=self._opened, now=self.now,
+        )
 
     def examine(self, limits: Mapping[str, int], options: Mapping[str, Any]) -> None:
         """See whether :meth:`start` would take these of its context. Raises what it would."""
@@ -128,62 +130,24 @@ class HTTPServer:
         return self.options.updated(
             {_LIMITS[key]: value for key, value in limits.items()}).updated(options)
 
-    def _set_times(self, context: Any) -> None:
-        options = self.options
-        keepalive = options.keepalive
-        if keepalive is None:
-            keepalive = getattr(context, "keepalive", _KEEPALIVE)
-        linger = options.linger
-        if linger is None:
-            linger = getattr(context, "linger", keepalive)
-        self.keepalive: float = keepalive
-        self.linger: float = linger
-
-    def _start_log(self, context: Any) -> None:
+    def _start_log(self, context: Any) -> AccessLog | None:
         style = self.options.access_log
         logger = getattr(context, "access_log", None)
         wanted = getattr(context, "access_log_format", "")
         if logger is not None and style == "off":
             style = wanted if wanted in ("common", "json") else "combined"
         if style == "off":
-            return
-        self.log = AccessLog(style, logger or logging.getLogger("apihour_http.access"))
-        self.log.start(self.loop)
-
-    def _freeze(self) -> None:
-        """Decide how each endpoint is called, and build the tree."""
-        endpoints = list(self.routes) if self.routes is not None else []
-        plans: dict[Endpoint, Plan | None] = {}
-        for endpoint in endpoints:
-            found = plans[endpoint] = plan(endpoint)
-            call = endpoint.function if found is None else found.wrap(endpoint.function)
-            endpoint.call = self._in_thread(call) if endpoint.blocking else call
-            status = int(endpoint.options.get("status", 200))
-            if status != 200:
-                endpoint.call = with_status(endpoint.call, status, endpoint.inline)
-        options = self.options
-        wanted = options.openapi
-        if wanted or (wanted is None and any(plans.values())):
-            from apihour_http.routing.openapi import add_to
-
-            endpoints += add_to(endpoints, plans, options.title, options.version)
-        self._router = Router(endpoints)
-        self._meter: Meter | None = None
-        self._endpoints = endpoints
-        self.plain = self._router.plain
-        self.known = self._router.known
-        # What is at "*" (RFC 9110 9.3.7); OPTIONS of one path is not that of the server.
-        self._everywhere: Methods = {} if self.app is not None else {
-            e.method.encode(): e for e in endpoints if e.method != "OPTIONS"}
-        self._missing = Endpoint("*", "*", _not_found, False, {})
+            return None
+        log = AccessLog(style, logger or logging.getLogger("apihour_http.access"))
+        log.start(asyncio.get_running_loop())
+        return log
 
     def _tick(self) -> None:
-        self.renderer.tick()
-        self.json_head = self.renderer.json_head
-        for lane in self.newcomers:
-            lane.set_timer()
-        self.newcomers.clear()
-        self._ticker = self.loop.call_later(1.0, self._tick)
+        service = self.service
+        service.renderer.tick()
+        self.now.json_head = service.renderer.json_head
+        service.opened.tick()
+        self._ticker = service.loop.call_later(1.0, self._tick)
 
     async def drain(self, deadline: float) -> None:
         """Answer with ``Connection: close`` from now on; return when no connection is left.
@@ -191,52 +155,41 @@ class HTTPServer:
         Silent connections are granted ``linger`` seconds, less when `deadline` (a time of
         ``loop.time()``) comes first; WebSockets get 1001.
         """
-        self.draining = self.closes = True
-        self.quick = False
-        self.drain_since = monotonic()
-        left = deadline - self.loop.time()
-        self.drain_linger = max(0.0, min(self.linger, left - min(0.25, left / 4)))
-        for lane in list(self.lanes):
+        service = self.service
+        left = deadline - service.loop.time()
+        self.now.drain(monotonic(), max(0.0, min(service.linger, left - min(0.25, left / 4))))
+        for lane in list(service.opened.all):
             lane.drain()
-        if self.lanes:
-            self._gone = self.loop.create_future()
-            try:
-                await self._gone
-            finally:
-                self._gone = None
-        if self.log is not None:
-            self.log.flush()
+        await service.opened.wait_gone()
+        if service.log is not None:
+            service.log.flush()
 
     async def stop(self) -> None:
         """Close what is left, at once, and clean the application up."""
-        self.draining = self.closes = True
-        self.quick = False
-        for lane in list(self.lanes):
-            lane.abort()
-        if self.lanes:
-            # connection_lost comes in the next turn of the loop.
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
-        for task in self._goodbyes:
-            task.cancel()
+        self.now.end()
+        await self._opened.abort()
         if self._ticker is not None:
             self._ticker.cancel()
             self._ticker = None
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
-            self._pool = None
+        if self.threads is not None:
+            self.threads.shutdown()
         try:
-            if self.app_host is not None:
-                await self.app_host.stop()
+            if self._app_host is not None:
+                await self._app_host.stop()
         finally:
-            if self.log is not None:
-                self.log.stop()
+            if self._log is not None:
+                self._log.stop()
 
     # -- connections
 
-    def stream(self, conn: Any = None) -> Lane:
+    @property
+    def connections(self) -> set[Any]:
+        """Those that are open."""
+        return self._opened.all
+
+    def stream(self, conn: Any = None) -> HTTPConnection:
         """Return the protocol of one new connection; `conn` is the host's row for it."""
-        return Lane(self, conn)
+        return HTTPConnection(self.service, conn)
 
     __call__ = stream
 
@@ -249,86 +202,13 @@ class HTTPServer:
         `options` are those of ``loop.create_server``.
         """
         await self.start()
+        loop = asyncio.get_running_loop()
         options.setdefault("backlog", 2048)
         if sock is not None:
-            return await self.loop.create_server(self.stream, sock=sock, **options)
-        return await self.loop.create_server(self.stream, host, port, **options)
+            return await loop.create_server(self.stream, sock=sock, **options)
+        return await loop.create_server(self.stream, host, port, **options)
 
-    def lost(self, lane: Wire) -> None:
-        """A connection is gone."""
-        self.lanes.discard(lane)
-        self.newcomers.discard(lane)
-        if self._gone is not None and not self.lanes and not self._gone.done():
-            self._gone.set_result(None)
-
-    def keep_goodbye(self, task: asyncio.Task[Any]) -> None:
-        """Hold a task that closes a WebSocket until it is done."""
-        self._goodbyes.add(task)
-        task.add_done_callback(self._said_goodbye)
-
-    def _said_goodbye(self, task: asyncio.Task[Any]) -> None:
-        self._goodbyes.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            self.logger.warning("closing a WebSocket failed", exc_info=task.exception())
-
-    # -- answers
-
-    def resolve(self, method: bytes, target: bytes) -> Match:
-        """What is declared at `target`, judged first; nothing when no route claims it."""
-        if len(target) > self.options.max_line:
-            raise BadRequest("the request target is too long", 414)
-        target = self.checker.check_target(method, target)
-        if self.routes is None:
-            return _NO_ROUTE
-        return (self._everywhere, {}) if target == b"*" else self._router.resolve(target)
-
-    def stand_in(self, method: bytes, methods: Methods) -> Endpoint | None:
-        """The endpoint for what no route claims; None when it is the application's."""
-        if method == b"HEAD" and b"GET" in methods:
-            return methods[b"GET"]
-        if self.app_host is not None:
-            return None
-        if not methods:
-            return self._missing
-        allow = allowed(methods)
-        if method == b"OPTIONS":
-            return Endpoint("*", "*", lambda request: Response(204, {"Allow": allow}), False, {})
-        return Endpoint("*", "*", _not_allowed(allow), False, {})
-
-    def failed(self, request: Request, error: Exception) -> HTTPError:
-        """What to answer when an endpoint raised `error`; logs what is not an HTTPError."""
-        if isinstance(error, HTTPError):
-            return error
-        self.logger.error(
-            "%s failed on %s %s", request.head.endpoint.name, request.method,
-            ascii(request.path_qs), exc_info=error,
-        )
-        return HTTPError(500)
-
-    def warn_slow(self, request: Request, seconds: float) -> None:
-        """Name an inline endpoint that has blocked the loop."""
-        self.logger.warning(
-            "%s blocked the loop for %.0f ms: declare it async, or with blocking=True",
-            request.head.endpoint.name, seconds * 1000,
-        )
-
-    def _in_thread(self, function: Any) -> Any:
-        """Wrap a blocking endpoint: it runs in the pool, with the context of its task."""
-
-        async def call(request: Request) -> Any:
-            if self._waiting_threads >= self.options.threads + self.options.thread_backlog:
-                raise HTTPError(503, "too many blocking requests", headers={"Retry-After": "1"})
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(self.options.threads, "apihour_http")
-            self._waiting_threads += 1
-            try:
-                context = contextvars.copy_context()
-                return await self.loop.run_in_executor(
-                    self._pool, context.run, function, request)
-            finally:
-                self._waiting_threads -= 1
-
-        return call
+    # -- for those who look
 
     async def measure(self, seconds: float) -> list[dict[str, Any]]:
         """Measure each route for `seconds`; costs nothing before and after.
@@ -340,17 +220,29 @@ class HTTPServer:
         if self._meter is None:
             from apihour_http.metering import Meter
 
-            self._meter = Meter(self, self._endpoints)
+            self._meter = Meter(self.now, self.service.table.endpoints)
         return await self._meter.measure(seconds)
 
     def statistics(self) -> dict[str, Any]:
         """Counters since start, JSON-able; latencies in seconds."""
-        record = self.counters.record()
-        record["connections"] = len(self.lanes)
-        record["in_flight"] = sum(lane.in_flight() for lane in self.lanes)
-        record["websockets"] = sum(lane.is_websocket() for lane in self.lanes)
-        record["draining"] = len(self.lanes) if self.draining else 0
+        record = self._counters.record()
+        lanes = self._opened.all
+        record["connections"] = len(lanes)
+        record["in_flight"] = sum(lane.in_flight() for lane in lanes)
+        record["websockets"] = sum(lane.is_websocket() for lane in lanes)
+        record["draining"] = len(lanes) if self.now.draining else 0
         return record
+
+
+def _times(options: Options, context: Any) -> tuple[float, float]:
+    """``keepalive`` and ``linger``: the options, else the host's, else the defaults; seconds."""
+    keepalive = options.keepalive
+    if keepalive is None:
+        keepalive = getattr(context, "keepalive", _KEEPALIVE)
+    linger = options.linger
+    if linger is None:
+        linger = getattr(context, "linger", keepalive)
+    return keepalive, linger
 
 
 def _host_of(app: Any) -> Any:
@@ -360,14 +252,3 @@ def _host_of(app: Any) -> Any:
     from apihour_http.aiohttp.lane import AppHost
 
     return AppHost(app)
-
-
-def _not_found(request: Request) -> Any:
-    raise HTTPError(404)
-
-
-def _not_allowed(allow: str) -> Any:
-    def answer(request: Request) -> Any:
-        raise HTTPError(405, headers={"Allow": allow})
-
-    return answer

@@ -322,7 +322,7 @@ async def test_routes_and_paths_for_those_who_look():
         peer = await at.connect()
         peer.send(get("/users/7?token=secret"))
         await asyncio.wait_for(begun.wait(), PATIENCE)
-        (lane,) = at.server._http.lanes
+        (lane,) = at.server._http.connections
         told = lane.activity()
         assert (told["state"], told["path"], told["route"]) == (
             "request", "/users/7", "GET /users/{id}")

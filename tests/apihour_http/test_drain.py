@@ -150,7 +150,7 @@ async def test_under_load_nothing_is_lost(lane: str) -> None:
                     break
                 await asyncio.sleep(0.002)
             peer.close()
-            if served.server.draining:
+            if served.server.now.draining:
                 return
 
     async with serving(**slow(lane, asyncio.Event()), linger=1.0) as served:
@@ -198,9 +198,9 @@ async def test_times_come_from_the_host() -> None:
     async with serving(
         Routes(), context=context(keepalive=12.0, linger=3.0)
     ) as served:
-        assert (served.server.keepalive, served.server.linger) == (12.0, 3.0)
+        assert (served.server.service.keepalive, served.server.service.linger) == (12.0, 3.0)
     async with serving(Routes(), keepalive=7.0) as served:
-        assert (served.server.keepalive, served.server.linger) == (7.0, 7.0)
+        assert (served.server.service.keepalive, served.server.service.linger) == (7.0, 7.0)
 
 
 async def test_stop_closes_what_is_left_and_cleans_up() -> None:

@@ -51,12 +51,12 @@ async def test_the_answers_come(path: str, count: int) -> None:
         peer.writer.write_eof()
         if count == 1:  # of more, the end is met when the last is answered
             await wait_until(
-                lambda: any(lane.is_at_end() for lane in served.server.lanes), PATIENCE)
+                lambda: any(lane.is_at_end() for lane in served.server.connections), PATIENCE)
         gate.set()
         for _ in range(count):
             assert (await peer.answer(PATIENCE)).body == b"answer"
         assert await peer.rest(PATIENCE) == b""
-        await wait_until(lambda: not served.server.lanes, PATIENCE)
+        await wait_until(lambda: not served.server.connections, PATIENCE)
         peer.close()
 
 
@@ -71,12 +71,12 @@ async def test_a_message_cut_short_is_not_answered_those_before_it_are(path: str
             peer.send(get(path) + rest)
             peer.writer.write_eof()
             await wait_until(
-                lambda: any(lane.is_at_end() for lane in served.server.lanes), PATIENCE)
+                lambda: any(lane.is_at_end() for lane in served.server.connections), PATIENCE)
             gate.set()
             assert (await peer.answer(PATIENCE)).body == b"answer"
             assert await peer.rest(PATIENCE) == b""
             peer.close()
-        await wait_until(lambda: not served.server.lanes, PATIENCE)
+        await wait_until(lambda: not served.server.connections, PATIENCE)
 
 
 async def test_a_handler_that_waits_for_a_body_is_told_that_it_will_not_come() -> None:
@@ -86,7 +86,7 @@ async def test_a_handler_that_waits_for_a_body_is_told_that_it_will_not_come() -
         peer.send(b"POST /hosted HTTP/1.1\r\nHost: t\r\nContent-Length: 9\r\n\r\nabc")
         peer.writer.write_eof()
         assert await peer.rest(PATIENCE) == b""
-        await wait_until(lambda: not served.server.lanes, PATIENCE)
+        await wait_until(lambda: not served.server.connections, PATIENCE)
         peer.close()
     assert fates == []
 
@@ -107,7 +107,7 @@ async def test_who_asks_for_cancellation_gets_it() -> None:
     async with serving(**what) as served:
         peer = await served.connect()
         peer.send(get("/hosted"))
-        await wait_until(lambda: any(lane.current for lane in served.server.lanes), PATIENCE)
+        await wait_until(lambda: any(lane.current for lane in served.server.connections), PATIENCE)
         await asyncio.sleep(0)
         peer.writer.write_eof()
         await wait_until(lambda: fates, PATIENCE)

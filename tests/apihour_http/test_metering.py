@@ -140,11 +140,11 @@ def test_nothing_is_left_behind_whoever_measures_when() -> None:
         await house.get("/plain")
         assert [row["requests"] for row in await first] == [1]
         await house.get("/plain")
-        assert house.server.meter is not None
+        assert house.server.now.meter is not None
         second.cancel()
         with pytest.raises(asyncio.CancelledError):
             await second
-        assert house.server.meter is None
+        assert house.server.now.meter is None
         assert {one: one.call for one in routes} == before
 
     run(main, routes)

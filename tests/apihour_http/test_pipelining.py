@@ -52,7 +52,7 @@ def numbers(first: int, last: int) -> bytes:
 
 async def writes(served: Served) -> list[bytes]:
     """What the only connection writes from now on, a piece a write."""
-    (lane,) = served.server.lanes
+    (lane,) = served.server.connections
     written: list[bytes] = []
 
     class Watched:
@@ -82,7 +82,7 @@ async def test_answers_come_in_order_and_share_writes() -> None:
         assert [(await peer.answer()).body for _ in range(40)] == [
             b'{"number":%d}' % number for number in range(40)]
         assert len(written) < 10
-        (lane,) = served.server.lanes
+        (lane,) = served.server.connections
         assert lane.flusher is None
         peer.close()
 
@@ -135,8 +135,8 @@ async def test_a_client_that_does_not_read_costs_no_memory() -> None:
     async with serving(routes) as served:
         peer = await served.connect()
         peer.send(get("/big") * 300)
-        await wait_until(lambda: served.server.lanes)
-        (lane,) = served.server.lanes
+        await wait_until(lambda: served.server.connections)
+        (lane,) = served.server.connections
         await wait_until(lambda: lane.write_paused)
         assert lane.transport is not None
         assert lane.transport.get_write_buffer_size() < 500_000
@@ -150,10 +150,10 @@ async def test_a_client_that_leaves_takes_what_was_held_with_it() -> None:
     async with serving(routes) as served:
         peer = await served.connect()
         peer.send(numbers(0, 200))
-        await wait_until(lambda: served.server.lanes)
-        (lane,) = served.server.lanes
+        await wait_until(lambda: served.server.connections)
+        (lane,) = served.server.connections
         peer.writer.transport.abort()
-        await wait_until(lambda: not served.server.lanes)
+        await wait_until(lambda: not served.server.connections)
         assert lane.flusher is None
         assert (await served.ask(get("/n/1", "Connection: close"))).endswith(b'{"number":1}')
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -58,7 +59,7 @@ async def answers(reads: list[bytes], remember: bool, hosted: bool, turns: bool)
     server = HTTPServer(None, app) if hosted else HTTPServer(routes)
     await server.start()
     if not remember:
-        server.repeatable = 0
+        server.service = replace(server.service, repeatable=0)
     lane, wire = server.stream(), Recorder()
     lane.connection_made(wire)  # type: ignore[arg-type]
     for data in reads:
@@ -107,7 +108,7 @@ async def test_a_repeated_read_is_not_parsed_again() -> None:
         peer = await served.connect()
         peer.send(get("/x"))
         assert (await peer.answer()).body == b'{"name":"x"}'
-        [lane] = served.server.lanes
+        [lane] = served.server.connections
         fed: list[bytes] = []
         feed = lane.feed
         lane.feed = lambda data: (fed.append(data), feed(data))  # type: ignore[attr-defined]

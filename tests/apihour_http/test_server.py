@@ -195,7 +195,7 @@ async def test_websocket_beside_routes(parser: str) -> None:
             await ws.send_str("one")
             assert await ws.receive_str() == "ONE"
             assert served.server.statistics()["websockets"] == 1
-        await wait_until(lambda: not served.server.lanes)
+        await wait_until(lambda: not served.server.connections)
 
 
 async def test_container_reaches_both_lanes() -> None:
@@ -286,7 +286,7 @@ async def test_blocking_endpoints_leave_the_loop_free() -> None:
     async with serving(routes, threads=1, thread_backlog=0) as served:
         first, second = await served.connect(), await served.connect()
         first.send(get("/wait"))
-        await wait_until(lambda: served.server._waiting_threads)
+        await wait_until(lambda: served.server.threads.waiting)
         second.send(get("/wait"))
         refused = await second.answer()
         assert refused.status == 503 and refused.headers["retry-after"] == "1"

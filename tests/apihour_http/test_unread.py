@@ -54,7 +54,7 @@ async def test_the_next_request_on_the_connection_is_answered(parser: str, size:
             assert answer.body == b"ignored" and "connection" not in answer.headers
             peer.send(b"x" * size + get("/ignore"))
             assert (await peer.answer(PATIENCE)).body == b"ignored"
-        assert len(served.server.lanes) == 1
+        assert len(served.server.connections) == 1
         peer.close()
 
 
@@ -79,7 +79,7 @@ async def test_more_than_is_worth_it_is_announced_and_read_all_the_same(parser: 
             peer.send(b"x" * MIB)
             await asyncio.wait_for(peer.writer.drain(), PATIENCE)
         peer.close()
-        await wait_until(lambda: not served.server.lanes, PATIENCE)
+        await wait_until(lambda: not served.server.connections, PATIENCE)
 
 
 @PARSERS
@@ -117,7 +117,7 @@ async def test_input_without_end_is_cut() -> None:
                 sent += MIB
                 await asyncio.wait_for(peer.writer.drain(), PATIENCE)
         peer.close()
-        await wait_until(lambda: not served.server.lanes, PATIENCE)
+        await wait_until(lambda: not served.server.connections, PATIENCE)
 
 
 @PARSERS

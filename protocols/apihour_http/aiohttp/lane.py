@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     import logging
 
     from apihour_http.access import AccessLog
-    from apihour_http.connection.answers import Lane
+    from apihour_http.hosting import Lane
 
 __all__ = ["AppHost", "Exchange"]
 

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from aiohttp import EofStream, WebSocketError, WSMsgType, web
 from aiohttp.http import StreamWriter
@@ -34,9 +34,11 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.tcp_helpers import tcp_keepalive
 from aiohttp.web_protocol import PayloadAccessError, RequestHandler, RequestPayloadError
 
+from apihour_http.hosting import Exchange
+
 if TYPE_CHECKING:
-    from apihour_http.aiohttp.lane import Exchange
-    from apihour_http.connection.answers import Lane
+    from apihour_http.errors import HTTPError
+    from apihour_http.hosting import Lane
 
 __all__ = [
     "EMPTY_PAYLOAD", "DeflateBuffer", "Hosted", "HttpRequestParser", "RawRequestMessage",
@@ -104,6 +106,19 @@ def route_of(request: Any) -> str:
     return f"{route.method} {resource.canonical}"
 
 
+class Served(Exchange, Protocol):
+    """An exchange as :class:`Hosted` runs it."""
+
+    payload: Any
+    failure: HTTPError | None
+
+    def pump(self) -> None:
+        """Move what is held into the payload."""
+
+    def is_too_long_to_discard(self, continued: bool) -> bool:
+        """Whether to close after an answer that comes now."""
+
+
 class Hosted(RequestHandler):
     """aiohttp's connection object, fed with parsed messages by a lane.
 
@@ -115,10 +130,10 @@ class Hosted(RequestHandler):
     def __init__(self, manager: web.Server, lane: Lane, options: dict[str, Any]) -> None:
         super().__init__(
             manager, loop=lane.loop, access_log=None,  # type: ignore[arg-type]
-            keepalive_timeout=lane.server.keepalive, **options,
+            keepalive_timeout=lane.keepalive(), **options,
         )
         self.lane = lane
-        self.running: Exchange | None = None
+        self.running: Served | None = None
         self.websocket: web.WebSocketResponse | None = None
         self.answering: StreamWriter | None = None
         self.parting: asyncio.Task[bool] | None = None
@@ -146,7 +161,7 @@ class Hosted(RequestHandler):
         return (manager is not None and manager.handler_cancellation) or not getattr(
             self.lane.current, "is_complete", True)
 
-    async def serve(self, exchange: Exchange) -> None:
+    async def serve(self, exchange: Served) -> None:
         """Run the handler for one message and send its answer, as the task of that request."""
         manager, factory, handler = self._manager, self._request_factory, self._request_handler
         if manager is None or factory is None or handler is None:
@@ -158,7 +173,7 @@ class Hosted(RequestHandler):
         self._task_handler = task
         self.running = exchange
         self.answering = StreamWriter(self, self._loop)
-        if self.lane.server.closes or not exchange.is_complete:
+        if self.lane.closes() or not exchange.is_complete:
             self.announce_close()
         request: Any = None
         response: web.StreamResponse | None = None
@@ -186,7 +201,7 @@ class Hosted(RequestHandler):
             self._finish(exchange, response, reset)
 
     def _finish(
-        self, exchange: Exchange, response: web.StreamResponse | None, reset: bool
+        self, exchange: Served, response: web.StreamResponse | None, reset: bool
     ) -> None:
         """Tell the lane what became of the exchange."""
         if response is None or reset or self._force_close:
@@ -209,7 +224,7 @@ class Hosted(RequestHandler):
         original = writer.write_headers
 
         def write_headers(status_line: str, headers: Any) -> Any:
-            is_last = lane.server.closes and lane.is_last()
+            is_last = lane.closes() and lane.is_last()
             # Nothing but a 100 Continue is written before the head.
             if not is_last and exchange.is_too_long_to_discard(writer.buffer_size > 0):
                 is_last = True

@@ -33,7 +33,7 @@ from apihour_http.connection.bytes import (
 from apihour_http.connection.heads import Intake
 from apihour_http.request import Head, Request
 
-__all__ = ["Lane"]
+__all__ = ["HTTPConnection"]
 
 # What a slice costs of the budget of a turn: one-byte chunks make it a millisecond.
 _SLICE_COST = 8
@@ -51,7 +51,7 @@ else:
     _task = asyncio.Task
 
 
-class Lane(Intake):
+class HTTPConnection(Intake):
     """One HTTP/1 connection of an :class:`apihour_http.HTTPServer`."""
 
     __slots__ = ()
@@ -63,10 +63,10 @@ class Lane(Intake):
             if self.detour:
                 self.take_detour(data)
                 return
-            alone = self.ready and len(self.between) and len(data) <= self.server.repeatable
+            alone = self.ready and len(self.between) and len(data) <= self.service.repeatable
             self.repeated, self.latest = b"", None
             self.arrived = self.began = monotonic()
-            if len(data) > self.server.large or data[0] < 33:
+            if len(data) > self.service.large or data[0] < 33:
                 data = self.inspect(data)
             try:
                 self.feed(data)
@@ -109,7 +109,7 @@ class Lane(Intake):
             try:
                 result = endpoint.call(request)
             except Exception as error:
-                result = self.server.failed(request, error)
+                result = self.service.failed(request, error)
             self._answer(request, result)
             return
         task = _task(self._run(request), loop=self.loop, name=endpoint.name)
@@ -124,7 +124,7 @@ class Lane(Intake):
             self.abort()
             raise
         except Exception as error:
-            result = self.server.failed(request, error)
+            result = self.service.failed(request, error)
         queue = self.queue
         if queue and self.flusher is None and type(queue[0]) is Request and not (
             queue[0].head.endpoint.inline or self.transport is None
@@ -147,11 +147,11 @@ class Lane(Intake):
             self.ready = not self.write_paused and not self.detour
 
     def _answer(self, request: Request, result: Any) -> None:
-        server = self.server
+        service = self.service
         kind = type(result)
-        if kind is dict and request.head.plain and server.quick:
+        if kind is dict and request.head.plain and service.now.quick:
             try:
-                text = server.dumps(result)
+                text = service.dumps(result)
             except Exception:
                 # The general way tries harder, and says what is wrong.
                 self._answer_any(request, result)
@@ -159,64 +159,64 @@ class Lane(Intake):
             if self.transport is None:
                 return
             size = len(text)
-            self.write(f"{server.json_head}{size}\r\n\r\n{text}".encode())
+            self.write(f"{service.now.json_head}{size}\r\n\r\n{text}".encode())
             now = self.idle_since = monotonic()
             seconds = now - request.arrived
-            counters = server.counters
+            counters = service.counters
             counters.seconds += seconds
             if seconds < _FAST:
                 counters.counts[0] += 1
             else:
                 counters.count(seconds)
-                if seconds > server.slow:
+                if seconds > service.slow:
                     self._check_slow(request, now)
             self.conn.state = "idle"
-            if server.log is not None:
+            if service.log is not None:
                 self.log(request, 200, size, now)
             return
         self._answer_any(request, result)
 
     def _answer_any(self, request: Request, result: Any) -> None:
         """The general case: any type, any version, HEAD, last on its connection."""
-        server = self.server
+        service = self.service
         if self.transport is None:
             return
         head = request.head
-        last = not head.keep or (server.closes and self.is_last())
+        last = not head.keep or (service.now.closes and self.is_last())
         connection = ""
         if last:
             connection = "Connection: close\r\n"
         elif not head.modern:
             connection = "Connection: keep-alive\r\n"
         head_only = head.method == b"HEAD"
-        render = server.renderer.render
+        render = service.renderer.render
         try:
             status, size, data, rest = render(result, connection, head_only)
         except Exception as error:
             status, size, data, rest = render(
-                server.failed(request, error), connection, head_only)
+                service.failed(request, error), connection, head_only)
         self.write(data)
         if rest:
             self.write(rest)
         now = self.idle_since = monotonic()
         seconds = now - request.arrived
-        server.counters.answered(status, seconds)
-        if seconds > server.slow:
+        service.counters.answered(status, seconds)
+        if seconds > service.slow:
             self._check_slow(request, now)
         self.conn.state = "idle"
-        if server.log is not None:
+        if service.log is not None:
             self.log(request, status, 0 if head_only else size, now)
         if last:
             self.close()
 
     def _check_slow(self, request: Request, now: float) -> None:
-        self.server.counters.note_slow(request.method, request.path_qs, now - request.arrived)
-        if request.head.endpoint.inline and now - self.began > self.server.slow:
-            self.server.warn_slow(request, now - self.began)
+        self.service.counters.note_slow(request.method, request.path_qs, now - request.arrived)
+        if request.head.endpoint.inline and now - self.began > self.service.slow:
+            self.service.warn_slow(request, now - self.began)
 
     def log(self, request: Request, status: int, size: int, now: float) -> None:
         """Enter the request into the access log."""
-        assert self.server.log is not None
+        assert self.service.log is not None
         referer = agent = None
         for name, value in request.head.fields:
             length = len(name)
@@ -224,7 +224,7 @@ class Lane(Intake):
                 referer = value.decode("latin-1")
             elif length == 10 and name.lower() == b"user-agent":
                 agent = value.decode("latin-1")
-        self.server.log.add((
+        self.service.log.add((
             time(), self.remote(), request.method, request.path_qs,
             "HTTP/1.1" if request.head.modern else "HTTP/1.0", status, size,
             now - request.arrived, referer, agent,
@@ -233,7 +233,7 @@ class Lane(Intake):
     # -- order
 
     def advance(self) -> None:
-        budget = self.server.options.budget
+        budget = self.service.options.budget
         while self.transport is not None and self._can_go_on():
             if self.transport.is_closing():
                 self.queue.clear()
@@ -296,24 +296,24 @@ class Lane(Intake):
         # goes on with what comes next.
         self.starting = True
         serving = exchange.hosted.serve(exchange)
-        if self.server.meter is not None:
-            serving = self.server.meter.hosted(exchange, serving)
+        if self.service.now.meter is not None:
+            serving = self.service.now.meter.hosted(exchange, serving)
         _task(serving, loop=self.loop, name="http")
         self.starting = False
 
     def hosted_done(self, exchange: Any, status: int, size: int) -> None:
         """The application's handler has answered; `exchange.keep` says what comes next."""
         now = self.idle_since = monotonic()
-        server = self.server
+        service = self.service
         seconds = now - exchange.arrived
-        server.counters.answered(status, seconds)
-        if server.meter is not None and self.detour != UPGRADED:
-            server.meter.hosted_done(exchange, status, seconds)
-        if seconds > server.slow and self.detour != UPGRADED:
+        service.counters.answered(status, seconds)
+        if service.now.meter is not None and self.detour != UPGRADED:
+            service.now.meter.hosted_done(exchange, status, seconds)
+        if seconds > service.slow and self.detour != UPGRADED:
             method, target = exchange.named()
-            server.counters.note_slow(method, target, seconds)
-        if server.log is not None:
-            exchange.log(server.log, status, size, now)
+            service.counters.note_slow(method, target, seconds)
+        if service.log is not None:
+            exchange.log(service.log, status, size, now)
         self.current = None
         if self.transport is None:
             return
@@ -328,9 +328,9 @@ class Lane(Intake):
         else:
             if exchange.websocket and self.detour == UPGRADING:
                 self._upgrade_declined()
-            if server.closes:
+            if service.now.closes:
                 # Its head was sent before the drain began: the client knows of nothing.
-                self.arm(server.drain_linger)
+                self.arm(service.now.drain_linger)
             if not self.starting:
                 self._next()
 
@@ -345,7 +345,7 @@ class Lane(Intake):
         self.body_since = self.idle_since
         self.body_bytes = 0
         exchange.abandon()
-        self.arm(self.server.options.body_timeout)
+        self.arm(self.service.options.body_timeout)
         self._next()
 
     def _upgrade_declined(self) -> None:

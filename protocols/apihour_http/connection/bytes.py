@@ -23,7 +23,7 @@ from apihour_http.connection import frames
 from apihour_http.errors import BadRequest, HTTPError
 
 if TYPE_CHECKING:
-    from apihour_http.server import HTTPServer
+    from apihour_http.service import Service
 
 __all__ = ["DISCARD", "HELD", "HTTP", "UPGRADED", "UPGRADING", "Wire"]
 
@@ -69,14 +69,14 @@ class Wire(asyncio.Protocol):
         "head_bytes", "head_since", "held", "hosted", "idle_since", "large", "last_fields",
         "last_seen", "latest", "loop", "on_body", "on_message_begin", "on_url", "outbox",
         "outbox_bytes", "parser", "parts", "paused", "peer", "pending", "queue", "ready",
-        "refusal", "refused", "repeated", "server", "set_aside", "sized", "sized_fields",
+        "refusal", "refused", "repeated", "service", "set_aside", "sized", "sized_fields",
         "starting", "tail", "timer", "timer_at", "transport", "unseen", "urls", "write",
         "write_mark", "write_paused",
     )
 
-    def __init__(self, server: HTTPServer, conn: Any = None) -> None:
-        self.server = server
-        self.loop = server.loop
+    def __init__(self, service: Service, conn: Any = None) -> None:
+        self.service = service
+        self.loop = service.loop
         self.conn = conn if conn is not None else Row()
         self.transport: asyncio.Transport | None = None
         self.urls: list[bytes] = []
@@ -96,7 +96,7 @@ class Wire(asyncio.Protocol):
         # The last read, when it was one whole request without a body, and what its head said.
         self.repeated = b""
         self.latest: Any = None
-        self.parser = server.binding.make(self)
+        self.parser = service.binding.make(self)
         self.feed = self.parser.feed_data
         self.queue: deque[Any] = deque()
         self.current: Any = None
@@ -142,17 +142,17 @@ class Wire(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)
         self.write: Callable[[bytes], None] = self.transport.write
         now = self.idle_since = monotonic()
-        server = self.server
-        server.lanes.add(self)
-        delay = server.drain_linger if server.draining else self._silence()
+        service = self.service
+        service.opened.all.add(self)
+        delay = service.now.drain_linger if service.now.draining else self._silence()
         self.timer_at = now + delay
         if delay > _SOON:
-            server.newcomers.add(self)
+            service.opened.newcomers.add(self)
         else:
             self.timer = self.loop.call_later(delay, self._look)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.server.lost(self)
+        self.service.opened.lost(self)
         if self.timer is not None:
             self.timer.cancel()
         if self.flusher is not None:
@@ -171,13 +171,13 @@ class Wire(asyncio.Protocol):
             self.hosted.connection_lost(exc)
             # It refers to this lane: without the cycle both are freed here, not by the collector.
             self.hosted = None
-        elif current is not None and self.server.options.cancel_on_disconnect:
+        elif current is not None and self.service.options.cancel_on_disconnect:
             current.cancel()
 
     def eof_received(self) -> bool:
         """Let the answers to complete requests out before closing."""
         transport = self.transport
-        if self.detour >= UPGRADING or self.server.options.cancel_on_disconnect:
+        if self.detour >= UPGRADING or self.service.options.cancel_on_disconnect:
             return False
         if transport is None or not transport.can_write_eof():
             return False
@@ -201,7 +201,7 @@ class Wire(asyncio.Protocol):
         self.write_paused = True
         self.ready = False
         self._mark_writing()
-        self.arm(self.server.options.write_timeout)
+        self.arm(self.service.options.write_timeout)
         self.pause(WRITE)
         if self.hosted is not None:
             self.hosted.pause_writing()
@@ -345,7 +345,7 @@ class Wire(asyncio.Protocol):
             if self.transport is None:
                 return
             when = now + _DISCARD_SECONDS
-        delay = min(_LOOK, self.server.keepalive or _LOOK) if when == float("inf") else when - now
+        delay = min(_LOOK, self.service.keepalive or _LOOK) if when == float("inf") else when - now
         # uvloop's clock has milliseconds: never come back a hair too early.
         delay += 0.001
         self.timer_at = now + delay
@@ -353,7 +353,7 @@ class Wire(asyncio.Protocol):
 
     def _deadline(self, now: float) -> tuple[float, Any]:
         """When the present state has lasted too long, and what to do then."""
-        options = self.server.options
+        options = self.service.options
         assert self.transport is not None
         if self.transport.is_closing() or self.write_paused:
             since, size = self.write_mark
@@ -374,18 +374,19 @@ class Wire(asyncio.Protocol):
         if self.urls or self.head_bytes:
             return self.head_since + options.header_timeout, self._too_slow
         quiet = self.idle_since + self._silence()
-        if self.server.draining:
-            since = max(self.idle_since, self.server.drain_since)
-            quiet = min(quiet, since + self.server.drain_linger)
+        if self.service.now.draining:
+            since = max(self.idle_since, self.service.now.drain_since)
+            quiet = min(quiet, since + self.service.now.drain_linger)
         return quiet, self.close
 
     def _silence(self) -> float:
         """Seconds of silence until the end; without keep-alive, a first request is waited for."""
-        keepalive = self.server.keepalive
-        return keepalive if keepalive or self.conn.requests else self.server.options.header_timeout
+        keepalive = self.service.keepalive
+        return (keepalive if keepalive or self.conn.requests
+                else self.service.options.header_timeout)
 
     def _too_slow(self) -> None:
-        self.server.counters.timeouts += 1
+        self.service.counters.timeouts += 1
         self.refuse(BadRequest("the request took too long to arrive", 408))
 
     # -- closing
@@ -396,11 +397,11 @@ class Wire(asyncio.Protocol):
         if self.detour == UPGRADED:
             task = self.hosted.goodbye()
             if task is not None:
-                self.server.keep_goodbye(task)
+                self.service.opened.keep_goodbye(task)
             return
         if self.hosted is not None:
             self.hosted.announce_close()
-        self.arm(self.server.drain_linger)
+        self.arm(self.service.now.drain_linger)
 
     def close(self) -> None:
         """Close once everything written is on its way."""
@@ -409,7 +410,7 @@ class Wire(asyncio.Protocol):
         if self.transport is not None and not self.transport.is_closing():
             self.flush()
             self.transport.close()
-            self.arm(self.server.options.write_timeout)
+            self.arm(self.service.options.write_timeout)
 
     def discard_up_to(self, length: int) -> None:
         """Discard that much before the end: what a body still has, when that is bearable."""
@@ -446,6 +447,18 @@ class Wire(asyncio.Protocol):
         from apihour_http.activity import activity
 
         return activity(self)
+
+    def keepalive(self) -> float:
+        """Seconds of silence after which an idle connection is closed."""
+        return self.service.keepalive
+
+    def closes(self) -> bool:
+        """Whether an answer with nothing behind it is the last."""
+        return self.service.now.closes
+
+    def is_draining(self) -> bool:
+        """Whether the server says goodbye."""
+        return self.service.now.draining
 
     def is_last(self) -> bool:
         """Whether nothing waits behind the request that is being answered."""

@@ -11,11 +11,9 @@ Rules:
 
 from __future__ import annotations
 
+import asyncio
 from time import monotonic
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from apihour_http.connection.bytes import Wire
+from typing import Any, Protocol
 
 __all__ = ["SLICE", "feed", "go_on"]
 
@@ -26,7 +24,26 @@ _SMALLEST = 128
 _BUDGET = 0.002
 
 
-def feed(lane: Wire, data: bytes, reason: int, size: int = SLICE) -> None:
+class Upgraded(Protocol):
+    """A connection whose bytes are its handler's."""
+
+    loop: asyncio.AbstractEventLoop
+    transport: Any
+    hosted: Any
+    tail: bytes
+    """What is left over."""
+
+    def can_take_frames(self) -> bool:
+        """Whether the application keeps up, and is there."""
+
+    def pause(self, reason: int) -> None:
+        """Stop reading for `reason`."""
+
+    def resume(self, reason: int) -> None:
+        """Read on, unless there is another reason not to."""
+
+
+def feed(lane: Upgraded, data: bytes, reason: int, size: int = SLICE) -> None:
     """Hand `data` to the lane's WebSocket after what is left over of earlier calls.
 
     In slices of `size` bytes. What does not fit into this turn is kept in ``lane.tail``, and
@@ -50,7 +67,7 @@ def feed(lane: Wire, data: bytes, reason: int, size: int = SLICE) -> None:
         lane.loop.call_soon(go_on, lane, reason, size, start)
 
 
-def go_on(lane: Wire, reason: int, size: int = SLICE, since: float = 0.0) -> None:
+def go_on(lane: Upgraded, reason: int, size: int = SLICE, since: float = 0.0) -> None:
     """Hand on what is left over, in a turn of its own; the last one began at `since`."""
     if not lane.tail or lane.transport is None:
         return

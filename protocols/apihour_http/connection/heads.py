@@ -63,14 +63,14 @@ class Intake(Wire):
         fields = self.fields
         self.fields = []
         self.head_bytes = 0
-        server = self.server
+        service = self.service
         parser = self.parser
         if fields == self.last_fields:
             # Clients send the same header again and again: judged once.
             seen = self.last_seen
             fields = self.last_fields
         else:
-            seen = self.last_seen = server.check_head(fields, self.large)
+            seen = self.last_seen = service.check_head(fields, self.large)
             self.last_fields = fields
         method = parser.get_method()
         keep = parser.should_keep_alive()
@@ -79,16 +79,16 @@ class Intake(Wire):
             modern = _check_version(parser.get_http_version())
         if modern and not seen & HOST:
             raise BadRequest("HTTP/1.1 needs a Host header")
-        methods = server.plain.get(target)
+        methods = service.plain.get(target)
         values: dict[str, Any] = {}
         if methods is None:
-            found = server.known.get(target)
+            found = service.known.get(target)
             if found is None:
-                found = server.resolve(method, target)
+                found = service.table.resolve(method, target)
             methods, values = found
         endpoint = methods.get(method)
-        if endpoint is None and (methods or server.app_host is None):
-            endpoint = server.stand_in(method, methods)
+        if endpoint is None and (methods or service.app_host is None):
+            endpoint = service.table.stand_in(method, methods)
         if endpoint is None:
             self._begin_hosted(method, target, fields, seen, keep, modern)
             return
@@ -120,7 +120,7 @@ class Intake(Wire):
         pending = self.pending
         if self.fields:
             fields, self.fields = self.fields, []
-            self.server.checker.check_trailers(fields)
+            self.service.checker.check_trailers(fields)
         self.pending = None
         if type(pending) is not Request:
             self._complete_hosted(pending)
@@ -170,7 +170,7 @@ class Intake(Wire):
         Returns what may be parsed now; the rest is held.
         """
         between = not self.urls and self.pending is None and not self.head_bytes
-        known = self.server.binding.tells_begin or not self.conn.requests
+        known = self.service.binding.tells_begin or not self.conn.requests
         if between and known and data.startswith(_EMPTY_LINES):
             # RFC 9112 2.2 forgives one empty line before a request; llhttp skips any number.
             self.refuse(BadRequest("more than one empty line before a request"))
@@ -186,13 +186,13 @@ class Intake(Wire):
         """Handle what the parser raised: an upgrade, a refusal, a malformed message."""
         if self.transport is None:
             return
-        binding = self.server.binding
+        binding = self.service.binding
         if isinstance(error, binding.upgrade):
             self._upgrade_requested(data[error.args[0]:])
         elif isinstance(error, binding.callback):
             cause = error.__context__
             if not isinstance(cause, HTTPError):
-                self.server.logger.error("HTTP parser callback failed", exc_info=cause)
+                self.service.logger.error("HTTP parser callback failed", exc_info=cause)
                 cause = HTTPError(500)
             self.refuse(cause)
         elif _BAD_VERSION in str(error):
@@ -202,7 +202,7 @@ class Intake(Wire):
 
     def incomplete(self, size: int) -> None:
         """A message is under way after `size` more bytes: mind its size and its pace."""
-        options = self.server.options
+        options = self.service.options
         self.large = True
         if self.pending is not None:
             if self.claimed is not None:
@@ -247,7 +247,7 @@ class Intake(Wire):
             if not modern:
                 raise BadRequest("Transfer-Encoding in HTTP/1.0")
             length = -1
-        if is_direct and length > self.server.options.max_body:
+        if is_direct and length > self.service.options.max_body:
             self.discard_up_to(length)
             raise self._too_large()
         self.body_since = self.arrived
@@ -274,7 +274,7 @@ class Intake(Wire):
             pending.feed(piece)
             return
         self.expecting = False
-        if self.body_bytes > self.server.options.max_body:
+        if self.body_bytes > self.service.options.max_body:
             raise self._too_large()
         self.parts.append(piece)
 
@@ -285,12 +285,12 @@ class Intake(Wire):
             self._deliver(self.pending)
             return
         self.unseen += size
-        options = self.server.options
+        options = self.service.options
         if self.unseen > options.max_head or len(self.fields) > options.max_fields:
             raise BadRequest("too much that is no body within it", 431)
 
     def _too_large(self) -> BadRequest:
-        return BadRequest(f"a body over {self.server.options.max_body} bytes", 413)
+        return BadRequest(f"a body over {self.service.options.max_body} bytes", 413)
 
     # -- for the application
 
@@ -302,7 +302,7 @@ class Intake(Wire):
         upgrade = bool(seen & UPGRADE) and modern and self.parser.should_upgrade()
         self.large = False
         if self.hosted is None:
-            self.hosted = self.server.app_host.connect(self)
+            self.hosted = self.service.app_host.connect(self)
         self.pending = exchange = self.hosted.exchange(
             method, target, fields, keep, modern, length, upgrade and not length, self.arrived,
         )
@@ -321,7 +321,7 @@ class Intake(Wire):
 
     def _ignore_upgrade(self, length: int) -> None:
         """A body that comes with an Upgrade is HTTP's (RFC 9110 7.8), see ignored_upgrade."""
-        if not self.server.binding.reads_on:
+        if not self.service.binding.reads_on:
             self.set_aside = self.pending, length
             self.pending = None
 
@@ -370,7 +370,7 @@ class Intake(Wire):
         self.chunks.clear()
         self.held = b""
         self.claimed = None
-        self.server.counters.refused += 1
+        self.service.counters.refused += 1
         pending, self.pending = self.pending, None
         if pending is not None and type(pending) is not Request:
             pending.fail(error)
@@ -397,12 +397,12 @@ class Intake(Wire):
         if error is None or self.transport is None or self.transport.is_closing():
             return
         if error.detail or not isinstance(error, BadRequest):
-            status, size, data, _ = self.server.renderer.render(
+            status, size, data, _ = self.service.renderer.render(
                 error, "Connection: close\r\n", False)
             self.write(data)
-            self.server.counters.classes[status // 100] += 1
-            if self.server.log is not None:
-                self._log_refusal(refused, status, size, self.server.log)
+            self.service.counters.classes[status // 100] += 1
+            if self.service.log is not None:
+                self._log_refusal(refused, status, size, self.service.log)
         self.close_discarding()
 
     def _log_refusal(self, refused: Any, status: int, size: int, log: AccessLog) -> None:

@@ -10,10 +10,7 @@ Rules:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from apihour_http.connection.heads import Intake
+from typing import Any
 
 __all__ = ["parse_on"]
 
@@ -23,7 +20,7 @@ _HEAD = b"POST / HTTP/1.1\r\nHost: _\r\n%s\r\n\r\n"
 class _Continued:
     """The callbacks of a parser whose first head is ours; all else is the connection's."""
 
-    def __init__(self, lane: Intake) -> None:
+    def __init__(self, lane: Any) -> None:
         self._lane = lane
         self._is_ours = True
         self.on_body = lane.on_body
@@ -48,9 +45,9 @@ class _Continued:
             self._lane.on_headers_complete()
 
 
-def parse_on(lane: Intake, length: int) -> None:
+def parse_on(lane: Any, length: int) -> None:
     """Give `lane` a parser that expects a body of `length` bytes, chunked when below 0."""
     framing = b"Content-Length: %d" % length if length >= 0 else b"Transfer-Encoding: chunked"
-    lane.parser = lane.server.binding.make(_Continued(lane))
+    lane.parser = lane.service.binding.make(_Continued(lane))
     lane.feed = lane.parser.feed_data
     lane.feed(_HEAD % framing)

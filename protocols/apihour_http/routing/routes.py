@@ -82,6 +82,10 @@ class Endpoint:
         """The names and converters of the path's parameters, in order."""
         return [part for part in parse_path(self.path) if not isinstance(part, str)]
 
+    def route(self) -> str:
+        """What it is called: ``GET /users/{id}``; nothing where none was declared."""
+        return "" if self.method == "*" else f"{self.method} {self.path}"
+
     def __repr__(self) -> str:
         return f"<Endpoint {self.method} {self.path} {self.name}>"
 

@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 
 from apihour_http import Request, Response, Routes
-from apihour_http.connection.answers import Lane
+from apihour_http.connection.answers import HTTPConnection
 
 from ..support import get, serving, wait_until
 from ..test_corpus import everything
@@ -74,7 +74,7 @@ async def test_silence_closes_without_a_word(lane: str) -> None:
 async def test_without_keep_alive_the_first_request_is_waited_for(lane: str) -> None:
     async with serving(**everything(lane), keepalive=0, header_timeout=0.5) as served:
         peer, silent = await served.connect(), await served.connect()
-        await wait_until(lambda: len(served.server.lanes) == 2)
+        await wait_until(lambda: len(served.server.connections) == 2)
         await asyncio.sleep(0.05)  # its end would come in the next turn
         peer.send(get() * 2)
         assert "connection" not in (await peer.answer()).headers
@@ -150,7 +150,7 @@ async def test_a_client_that_never_reads_stops_being_served(lane: str) -> None:
                     sent += 200
         except TimeoutError:
             pass
-        wire = next(iter(served.server.lanes))
+        wire = next(iter(served.server.connections))
         transport = wire.transport
         assert transport is not None
         # The kernel's buffers take some megabytes; ours holds no more than its high water
@@ -159,7 +159,7 @@ async def test_a_client_that_never_reads_stops_being_served(lane: str) -> None:
         assert len(wire.queue) < 700 and len(wire.held) <= 262144
         assert served_requests < sent
         # Nothing is taken for half a second: it is cut off.
-        await wait_until(lambda: not served.server.lanes)
+        await wait_until(lambda: not served.server.connections)
         peer.close()
 
 
@@ -286,7 +286,7 @@ async def test_access_log_in_every_format(caplog: pytest.LogCaptureFixture) -> N
                 async with serving(**everything(lane), access_log=style) as served:
                     raw = get("/x?a=%22", "Connection: close")
                     if style == "combined":
-                        served.server.log.add(  # type: ignore[union-attr]
+                        served.server.service.log.add(  # type: ignore[union-attr]
                             (0.0, "127.0.0.1", "GET", "/x?a=%22", "HTTP/1.1", 200, 12, 0.1,
                              None, 'me"\x1b'))
                     assert b"200" in await served.ask(raw)
@@ -331,8 +331,8 @@ async def test_refusals_are_in_the_access_log(
             for data, expected in requests.items():
                 caplog.clear()
                 raw = await served.ask(data)
-                assert served.server.log is not None
-                served.server.log.flush()
+                assert served.server.service.log is not None
+                served.server.service.log.flush()
                 status, _, body = raw.partition(b" ")[2].partition(b" ")
                 size = len(body.partition(b"\r\n\r\n")[2])
                 assert [line[:len(expected)] for line in lines(caplog)] == [expected], data
@@ -340,7 +340,7 @@ async def test_refusals_are_in_the_access_log(
 
 
 def lanes_in_memory() -> list[Any]:
-    return [found for found in gc.get_objects() if type(found) is Lane]
+    return [found for found in gc.get_objects() if type(found) is HTTPConnection]
 
 
 @LANES
@@ -362,7 +362,7 @@ async def test_a_connection_that_is_gone_waits_for_no_garbage_collector(lane: st
     try:
         async with serving(**what) as served:
             await served.ask(get("/", "Connection: close"))
-            await wait_until(lambda: not served.server.lanes)
+            await wait_until(lambda: not served.server.connections)
             await wait_until(lambda: len(lanes_in_memory()) <= before)
     finally:
         gc.enable()

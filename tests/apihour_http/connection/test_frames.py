@@ -127,7 +127,7 @@ async def test_frames_come_in_order_while_the_handler_does_not_keep_up() -> None
                 await websocket.send_str("x" * size)
 
         sender = asyncio.create_task(send())
-        lane = next(iter(served.server.lanes))
+        lane = next(iter(served.server.connections))
         await wait_until(lambda: lane.paused, PATIENCE)
         assert len(lane.tail) < 1 << 20
         gate.set()
@@ -146,11 +146,11 @@ async def test_a_client_that_leaves_amid_its_frames() -> None:
         peer.send(UPGRADE)
         await peer.answer(PATIENCE)
         peer.send(frame(TEXT) + frame(CONTINUATION) * 100_000)
-        lane = next(iter(served.server.lanes))
+        lane = next(iter(served.server.connections))
         for _ in range(1000):  # every turn is looked at: it is over in milliseconds
             if lane.tail:
                 break
             await asyncio.sleep(0)
         assert lane.tail
         peer.writer.transport.abort()
-        await wait_until(lambda: not served.server.lanes, PATIENCE)
+        await wait_until(lambda: not served.server.connections, PATIENCE)

@@ -1,0 +1,106 @@
+"""What a server's start decided, as its connections have it: they never see the server.
+
+Rules:
+
+- A :class:`Service` is built once, by ``HTTPServer.start()``, and never changes.
+- What changes while it serves is in its :class:`Now`, which the server alone writes (and a
+  meter, while somebody measures).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from apihour_http.access import AccessLog
+from apihour_http.connection.opened import Opened
+from apihour_http.errors import HTTPError
+from apihour_http.head import HeadChecker
+from apihour_http.options import Options
+from apihour_http.parser import Binding
+from apihour_http.response import Renderer
+from apihour_http.routing.routes import Match, Methods
+from apihour_http.routing.table import Table
+from apihour_http.statistics import Statistics
+
+__all__ = ["Now", "Service"]
+
+
+class Now:
+    """What changes while a server serves."""
+
+    __slots__ = ("closes", "drain_linger", "drain_since", "draining", "json_head", "meter", "quick")
+
+    def __init__(self, quick: bool = False) -> None:
+        self.closes = False  # whether an answer with nothing behind it is the last
+        # Whether a dict may go the short way: the encoder's text has as many characters as
+        # bytes, whatever the data, and no answer needs to say that it is the last.
+        self.quick = quick
+        self.json_head = ""  # up to the length, with the Date of this second
+        self.draining = False
+        self.drain_since = 0.0
+        self.drain_linger = 0.0
+        self.meter: Any = None
+
+    def end(self) -> None:
+        """Nothing stays open from now on."""
+        self.draining = self.closes = True
+        self.quick = False
+
+    def drain(self, since: float, linger: float) -> None:
+        """Every answer says that it is the last from now on; `linger` is seconds of silence."""
+        self.end()
+        self.drain_since = since
+        self.drain_linger = linger
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Service:
+    """What the connections of one server have in common; times in seconds, sizes in bytes."""
+
+    loop: asyncio.AbstractEventLoop
+    container: Any
+    logger: logging.Logger
+    log: AccessLog | None
+    options: Options
+    keepalive: float
+    linger: float
+    slow: float
+    """An inline endpoint that blocks the loop longer is named."""
+    binding: Binding
+    checker: HeadChecker
+    check_head: Callable[[list[tuple[bytes, bytes]], bool], int]
+    large: int
+    """Longer reads are looked at: they may exceed a limit."""
+    repeatable: int
+    """The longest read that a connection remembers, to know it again."""
+    renderer: Renderer
+    dumps: Callable[[Any], Any]
+    table: Table
+    plain: dict[bytes, Methods]
+    known: dict[bytes, Match]
+    app_host: Any
+    """What runs the application (:class:`apihour_http.hosting.Host`), or None."""
+    counters: Statistics
+    opened: Opened
+    now: Now
+
+    def failed(self, request: Any, error: Exception) -> HTTPError:
+        """What to answer when an endpoint raised `error`; logs what is not an HTTPError."""
+        if isinstance(error, HTTPError):
+            return error
+        self.logger.error(
+            "%s failed on %s %s", request.head.endpoint.name, request.method,
+            ascii(request.path_qs), exc_info=error,
+        )
+        return HTTPError(500)
+
+    def warn_slow(self, request: Any, seconds: float) -> None:
+        """Name an inline endpoint that has blocked the loop."""
+        self.logger.warning(
+            "%s blocked the loop for %.0f ms: declare it async, or with blocking=True",
+            request.head.endpoint.name, seconds * 1000,
+        )

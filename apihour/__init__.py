@@ -20,7 +20,7 @@ from apihour.errors import (
     TargetError,
     UsageError,
 )
-from apihour.ops.model import command
+from apihour.ops.catalogue import command
 from apihour.plugins import Plugin, Registry, Server, ServerContext
 from apihour.version import __version__
 

@@ -18,8 +18,8 @@ from apihour.config.reader import HostApplication
 from apihour.config.tree import server_options
 from apihour.config.values import WorkerCount
 from apihour.errors import ApihourError, ConfigurationError
+from apihour.ops.catalogue import Catalogue
 from apihour.ops.commands import built_in
-from apihour.ops.model import Catalogue
 from apihour.plugins import Registry, is_shell
 from apihour.worker.serving import examine, refuse_lost_tls
 from apihour.worker.single import see_singles

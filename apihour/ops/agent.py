@@ -31,11 +31,12 @@ from apihour.ipc import faults
 from apihour.ipc.scoreboard import State
 from apihour.ipc.wire import FrameError, Framer, encode
 from apihour.ops.blocking import BlockingLog
+from apihour.ops.catalogue import Catalogue
 from apihour.ops.commands import built_in
 from apihour.ops.commands.context import AgentContext, WorkerView
 from apihour.ops.jobs import Job, LoopJob, check_arguments, failure, place_arguments, steps_of
 from apihour.ops.logring import LogRing
-from apihour.ops.model import Catalogue, CommandFailed, Role
+from apihour.ops.model import CommandFailed, Role
 from apihour.ops.stacks import LoopWatch, place_of, places
 from apihour.ops.taskbook import TaskBook
 

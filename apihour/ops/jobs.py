@@ -13,7 +13,8 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping
 from typing import Any, Protocol
 
 from apihour.excerpt import DETAIL, LINE, excerpt
-from apihour.ops.model import Command, CommandFailed, to_rows
+from apihour.ops.model import Command, CommandFailed
+from apihour.ops.rows import to_rows
 
 __all__ = ["Job", "LoopJob", "check_arguments", "failure", "place_arguments", "steps_of"]
 

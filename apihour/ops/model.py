@@ -1,72 +1,40 @@
-"""The operations catalogue: one typed function per command, everything else derived from it.
+"""What is known of a command wherever it runs: its words, its columns, its role.
 
-Rules:
-
-- The function's first parameter is its context (agent, console, container). Its other
-  positional parameters are the words after the command, its keyword-only ones are
-  ``--options``; annotations give types and choices, the docstring gives the help.
-- The return annotation gives the columns: ``list[Row]`` or ``Iterator[Row | float]`` with
-  a dataclass ``Row`` (a float yielded in the agent is a pause in seconds); an
-  ``AsyncIterator[Row]`` is a command that streams.
-- Registration validates fully, then stores. A name is taken once.
-- A :class:`Command` is data: it travels as a record, so the console knows an application's
-  commands without importing the application.
-
-Calls of commands (words in, rows out, exit statuses) are ``apihour_console.shell.calls``.
+A :class:`Command` is data: it travels as a record, so the console knows an application's
+commands without importing the application. It is read off a function (:mod:`apihour.ops.derive`)
+and kept in a catalogue (:mod:`apihour.ops.catalogue`). Calls of commands (words in, rows out,
+exit statuses) are ``apihour_console.shell.calls``.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import enum
-import inspect
 import re
 import textwrap
-import time
-import types
 import typing
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, Literal
 
 from apihour.errors import ApihourError, ConfigurationError
+from apihour.ops.annotations import COLUMN_TYPES, PARAMETER_TYPES
 
 __all__ = [
     "GLOBAL_OPTIONS",
-    "Address",
-    "Bytes",
-    "Catalogue",
     "Collects",
     "Column",
     "Command",
     "CommandFailed",
-    "CommandName",
-    "ConnectionId",
-    "Duration",
-    "Kind",
-    "LoggerName",
     "Parameter",
-    "Percent",
     "Role",
     "Scope",
-    "Seconds",
-    "ServerName",
-    "Short",
-    "Stack",
-    "TaskId",
-    "Worker",
-    "command",
-    "stamp",
-    "to_rows",
+    "validate",
 ]
 
 Collects = Literal["agent", "loop", "arbiter", "console"]
 Scope = Literal["all", "one", "first"]
-F = TypeVar("F", bound=Callable[..., Any])
-
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
-_MARK = "__apihour_command__"
-
 GLOBAL_OPTIONS: Mapping[str, str] = {
     "json": "an array of objects (one object per line when streaming)",
     "csv": "comma separated values with a header line",
@@ -113,47 +81,6 @@ class Role(enum.IntEnum):
         except KeyError:
             names = ", ".join(str(role) for role in cls)
             raise ValueError(f"role {text!r}: expected one of {names}") from None
-
-
-@dataclass(frozen=True)
-class Kind:
-    """Annotation: what a parameter names, or the unit of a column."""
-
-    name: str
-
-
-@dataclass(frozen=True)
-class Short:
-    """Annotation: the one-letter form of an option, without its dash."""
-
-    letter: str
-
-
-Worker = Annotated[str, Kind("worker")]
-ConnectionId = Annotated[str, Kind("connection")]
-LoggerName = Annotated[str, Kind("logger")]
-ServerName = Annotated[str, Kind("server")]
-TaskId = Annotated[str, Kind("task")]
-CommandName = Annotated[str, Kind("command")]
-Secret = Annotated[str, Kind("secret")]
-"""A parameter that nobody else shall read: masked in the audit log and in ``sessions``."""
-Duration = Annotated[float, Kind("duration")]
-"""A parameter in seconds, written ``90``, ``500ms``, ``10m``, ``2h``."""
-Seconds = Annotated[float, Kind("seconds")]
-Bytes = Annotated[int, Kind("bytes")]
-Percent = Annotated[float, Kind("percent")]
-Stack = Annotated[str, Kind("stack")]
-"""Lines ``FILE:LINE FUNCTION``, innermost first; a table shows the application's own."""
-Address = Annotated[str, Kind("address")]
-"""A column of peers: a filter may leave the port away, or name a network."""
-
-COLUMN_TYPES = frozenset(
-    ("str", "int", "float", "bool", "seconds", "bytes", "percent", "address", "any")
-)
-PARAMETER_TYPES = frozenset(
-    ("str", "int", "float", "bool", "choice", "worker", "connection", "logger", "server", "task",
-     "command", "duration", "secret")
-)
 
 
 @dataclass(frozen=True)
@@ -303,126 +230,6 @@ class Command:
         return found
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A command and what carries it out; no function: it is carried out elsewhere."""
-
-    command: Command
-    function: Callable[..., Any] | None = None
-
-
-class Catalogue:
-    """Commands by name."""
-
-    def __init__(self) -> None:
-        self._entries: dict[str, Entry] = {}
-
-    def command(self, name: str = "", **declared: Any) -> Callable[[F], F]:
-        """Decorator: register the function as a command.
-
-        `declared` are fields of :class:`Command` (``role`` also by name, ``grouped`` as a
-        dataclass, ``collects``, ``scope``, ``deadline``, ``extends``...). Raises
-        ConfigurationError when the function cannot be a command.
-        """
-
-        def register(function: F) -> F:
-            self.add(derive(function, name, **declared), function)
-            return function
-
-        return register
-
-    def add(self, command: Command, function: Callable[..., Any] | None = None) -> None:
-        """Add one command. Raises ConfigurationError when its name is taken."""
-        validate(command)
-        if command.name in self._entries:
-            raise ConfigurationError(f"command {command.name!r}: the name is taken")
-        self._entries[command.name] = Entry(command, function)
-
-    def update(self, other: Catalogue, replace: bool = False) -> None:
-        """Add all commands of another; none when a name is taken and may not be replaced."""
-        taken = sorted(self._entries.keys() & other._entries.keys())
-        if taken and not replace:
-            raise ConfigurationError(f"commands {', '.join(taken)}: the names are taken")
-        self._entries.update(other._entries)
-
-    @classmethod
-    def of(cls, owner: object) -> Catalogue:
-        """The commands that the class of `owner` (a container) declares with :func:`command`."""
-        catalogue = cls()
-        for name in dir(type(owner)):
-            declared = getattr(inspect.getattr_static(type(owner), name), _MARK, None)
-            if declared is not None:
-                method = getattr(owner, name)
-                given = {"collects": "loop", "application": True, **declared}
-                catalogue.add(derive(method, bound=True, **given), method)
-        return catalogue
-
-    def entry(self, name: str) -> Entry | None:
-        """The entry of that name, or None."""
-        return self._entries.get(name)
-
-    def get(self, name: str) -> Command | None:
-        """The command of that name, or None."""
-        found = self._entries.get(name)
-        return found.command if found else None
-
-    def __iter__(self) -> Iterator[Command]:
-        return iter([self._entries[name].command for name in sorted(self._entries)])
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._entries
-
-    def __len__(self) -> int:
-        return len(self._entries)
-
-
-def command(
-    name: str = "", *, role: str | Role = Role.OPERATOR, scope: Scope = "one",
-    deadline: float = 10.0,
-) -> Callable[[F], F]:
-    """Decorator for methods of a container: an application's own command of the shell.
-
-    It runs in the worker's loop, on `scope`: any ``one`` worker, ``all``, or all with the
-    ``first`` answer taken. `deadline`: seconds.
-    """
-    declared = {"name": name, "role": role, "scope": scope, "deadline": deadline}
-
-    def mark(function: F) -> F:
-        setattr(function, _MARK, declared)
-        return function
-
-    return mark
-
-
-def derive(
-    function: Callable[..., Any], name: str = "", *, bound: bool = False, **declared: Any
-) -> Command:
-    """Read a command off a function. Raises ConfigurationError naming what cannot be one."""
-    name = name or function.__name__.rstrip("_").replace("_", "-")
-    try:
-        hints = typing.get_type_hints(function, include_extras=True)
-    except NameError as error:
-        raise ConfigurationError(f"command {name!r}: annotation: {error}") from error
-    given = list(inspect.signature(function).parameters.values())
-    summary, description, helps = read_docstring(inspect.getdoc(function) or "")
-    parameters = tuple(
-        _parameter(name, one, hints.get(one.name, str), helps.get(one.name, ""))
-        for one in (given if bound else given[1:])
-    )
-    columns, streams = _columns(hints.get("return"))
-    if "grouped" in declared:
-        declared["grouped"], _ = _columns(declared["grouped"])
-    streams = declared.pop("streams", streams)
-    if "role" in declared and not isinstance(declared["role"], Role):
-        declared["role"] = Role.parse(declared["role"])
-    found = Command(
-        name, summary, description, parameters=parameters, columns=columns, streams=streams,
-        **declared,
-    )
-    validate(found)
-    return found
-
-
 def validate(command: Command) -> None:
     """Raise ConfigurationError naming the part of `command` that is wrong."""
 
@@ -446,105 +253,3 @@ def validate(command: Command) -> None:
         seen.add(one.option)
     if any(column.type not in COLUMN_TYPES for column in command.columns):
         refuse(f"a column is not of {', '.join(sorted(COLUMN_TYPES))}")
-
-
-def read_docstring(text: str) -> tuple[str, str, dict[str, str]]:
-    """Split a docstring in its first line, its body, and ``name: help`` lines under ``Args:``."""
-    lines = text.splitlines()
-    summary = lines[0].strip().rstrip(".") if lines else ""
-    body: list[str] = []
-    helps: dict[str, str] = {}
-    inside = False
-    for line in lines[1:]:
-        if line.strip() in ("Args:", "Arguments:"):
-            inside = True
-        elif inside and line.startswith(" ") and ":" in line:
-            key, _, value = line.strip().partition(":")
-            helps[key.strip("`")] = value.strip()
-        else:
-            inside = inside and not line.strip()
-            body.append(line)
-    return summary, "\n".join(body).strip(), helps
-
-
-def stamp(seconds: float) -> str:
-    """A time of day in a row: UTC, RFC 3339, to the millisecond."""
-    whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
-    return f"{whole}.{int(seconds % 1 * 1000):03}Z"
-
-
-def to_rows(value: Any) -> list[dict[str, Any]]:
-    """Rows from what a command function returned: dataclasses, mappings or plain values.
-
-    Dataclasses are taken as they are, not copied to their depths: rows are flat, and many.
-    """
-    if value is None:
-        return []
-    if isinstance(value, list | tuple):
-        return [row for one in value for row in to_rows(one)]
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return [{name: getattr(value, name) for name in value.__dataclass_fields__}]
-    return [dict(value) if isinstance(value, Mapping) else {"value": value}]
-
-
-def _parameter(command: str, given: inspect.Parameter, hint: Any, help: str) -> Parameter:
-    if given.kind is inspect.Parameter.VAR_KEYWORD:
-        raise ConfigurationError(f"command {command!r}: **{given.name} cannot be typed in a shell")
-    base, notes = _unwrap(hint)
-    kind = next((note.name for note in notes if isinstance(note, Kind)), "")
-    choices: tuple[str, ...] = ()
-    if typing.get_origin(base) is Literal:
-        kind, choices = "choice", tuple(str(value) for value in typing.get_args(base))
-    elif not kind:
-        kind = {str: "str", int: "int", float: "float", bool: "bool"}.get(base, "")
-    if kind not in PARAMETER_TYPES:
-        raise ConfigurationError(
-            f"command {command!r}: parameter {given.name!r} has type {hint!r}; "
-            "expected str, int, float, bool, a Literal or a type of apihour.ops"
-        )
-    variadic = given.kind is inspect.Parameter.VAR_POSITIONAL
-    absent = given.default is inspect.Parameter.empty
-    return Parameter(
-        name=given.name, type=kind, choices=choices, variadic=variadic,
-        default=None if absent else given.default, required=absent and not variadic,
-        positional=given.kind is not inspect.Parameter.KEYWORD_ONLY,
-        help=next((note for note in notes if isinstance(note, str)), help),
-        short=next((note.letter for note in notes if isinstance(note, Short)), ""),
-    )
-
-
-def _columns(hint: Any) -> tuple[tuple[Column, ...], bool]:
-    base, _ = _unwrap(hint)
-    streams = typing.get_origin(base) is AsyncIterator
-    if streams or typing.get_origin(base) in (list, Iterator):
-        base = typing.get_args(base)[0]
-    if typing.get_origin(base) in (typing.Union, types.UnionType):
-        base = typing.get_args(base)[0]
-    if not dataclasses.is_dataclass(base):
-        return (), streams
-    hints = typing.get_type_hints(base, include_extras=True)
-    return tuple(_column(f.name, hints[f.name]) for f in dataclasses.fields(base)), streams
-
-
-def _column(name: str, hint: Any) -> Column:
-    base, notes = _unwrap(hint)
-    plain = {str: "str", int: "int", float: "float", bool: "bool"}.get(base, "any")
-    kind = next((note.name for note in notes if isinstance(note, Kind)), plain)
-    return Column(name, kind if kind in COLUMN_TYPES else plain)
-
-
-def _unwrap(hint: Any) -> tuple[Any, list[Any]]:
-    """Take ``Annotated`` and ``| None`` off a type; return it and the notes found."""
-    notes: list[Any] = []
-    while True:
-        origin = typing.get_origin(hint)
-        if origin is Annotated:
-            hint, *found = typing.get_args(hint)
-            notes += found
-        elif origin in (typing.Union, types.UnionType):
-            kept = [one for one in typing.get_args(hint) if one is not type(None)]
-            if len(kept) != 1:
-                return hint, notes
-            hint = kept[0]
-        else:
-            return hint, notes

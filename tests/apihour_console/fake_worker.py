@@ -18,7 +18,7 @@ from typing import Any
 
 from apihour.ipc.runtime import Runtime
 from apihour.ops.agent import Agent
-from apihour.ops.model import command
+from apihour.ops.catalogue import command
 from tests.apihour.fakes import FakeWorker
 
 

@@ -20,7 +20,9 @@ from typing import Any
 
 import asyncssh
 
-from apihour.ops.model import Catalogue, Command, CommandFailed, Parameter, Role, Seconds, Worker
+from apihour.ops.annotations import Seconds, Worker
+from apihour.ops.catalogue import Catalogue
+from apihour.ops.model import Command, CommandFailed, Parameter, Role
 from apihour_console.faces.ssh import ServerSettings, ShellServer
 from apihour_console.keys.directory import KeyDirectory
 from apihour_console.shell.audit import AuditLog

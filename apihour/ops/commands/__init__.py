@@ -1,13 +1,13 @@
 """The commands a worker carries out, in its agent thread or in its loop.
 
 Each module holds one catalogue; a command is one typed function in it (see
-:mod:`apihour.ops.model`). What only reads and merges lives with the console instead.
+:mod:`apihour.ops.catalogue`). What only reads and merges lives with the console instead.
 """
 
 from __future__ import annotations
 
-from apihour.ops.commands import process, profile, python, routes, serving, tasks
-from apihour.ops.model import Catalogue
+from apihour.ops.catalogue import Catalogue
+from apihour.ops.commands import process, profile, python, routes, servers, tasks
 
 __all__ = ["built_in"]
 
@@ -15,6 +15,6 @@ __all__ = ["built_in"]
 def built_in() -> Catalogue:
     """A new catalogue of everything that every worker can do."""
     catalogue = Catalogue()
-    for module in (serving, tasks, routes, profile, process, python):
+    for module in (servers, tasks, routes, profile, process, python):
         catalogue.update(module.commands)
     return catalogue

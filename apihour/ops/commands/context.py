@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from apihour.ipc.runtime import Runtime
+from apihour.ops.catalogue import Catalogue
 from apihour.ops.logring import LogRing
-from apihour.ops.model import Catalogue, Role
+from apihour.ops.model import Role
 from apihour.ops.sampler import CpuSampler
 from apihour.ops.stacks import LoopWatch
 from apihour.ops.taskbook import TaskBook

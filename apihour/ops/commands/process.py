@@ -10,18 +10,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from apihour.masking import MASK, is_secret, mask_url
+from apihour.ops.annotations import Bytes, Duration, LoggerName, Short, Worker
+from apihour.ops.catalogue import Catalogue
 from apihour.ops.commands.context import AgentContext
-from apihour.ops.model import (
-    Bytes,
-    Catalogue,
-    CommandFailed,
-    Duration,
-    LoggerName,
-    Role,
-    Short,
-    Worker,
-    stamp,
-)
+from apihour.ops.model import CommandFailed, Role
+from apihour.ops.rows import stamp
 
 if TYPE_CHECKING:
     from tracemalloc import Snapshot

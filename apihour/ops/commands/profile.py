@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from types import CodeType
 from typing import Annotated, Literal
 
+from apihour.ops.annotations import Duration, Short
+from apihour.ops.catalogue import Catalogue
 from apihour.ops.commands.context import AgentContext
-from apihour.ops.model import Catalogue, CommandFailed, Duration, Short
+from apihour.ops.model import CommandFailed
 from apihour.ops.stacks import fold, frames_of
 
 commands = Catalogue()

@@ -20,8 +20,10 @@ from dataclasses import dataclass
 from types import CodeType
 from typing import Annotated, Any
 
+from apihour.ops.annotations import Worker
+from apihour.ops.catalogue import Catalogue
 from apihour.ops.commands.context import AgentContext
-from apihour.ops.model import Catalogue, CommandFailed, Worker
+from apihour.ops.model import CommandFailed
 
 commands = Catalogue()
 

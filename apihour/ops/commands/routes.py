@@ -11,8 +11,9 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any
 
+from apihour.ops.annotations import Duration
+from apihour.ops.catalogue import Catalogue
 from apihour.ops.commands.context import AgentContext
-from apihour.ops.model import Catalogue, Duration
 
 commands = Catalogue()
 

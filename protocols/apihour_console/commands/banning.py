@@ -19,7 +19,10 @@ from typing import Annotated, Any
 
 from apihour.bind.bans import Network, parse_network, read_bans
 from apihour.bind.peers import host_of
-from apihour.ops.model import Catalogue, CommandFailed, Duration, Seconds, to_rows
+from apihour.ops.annotations import Duration, Seconds
+from apihour.ops.catalogue import Catalogue
+from apihour.ops.model import CommandFailed
+from apihour.ops.rows import to_rows
 from apihour_console.shell.calls import Identity
 from apihour_console.shell.context import ConsoleContext
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from apihour.ops.model import Catalogue
+from apihour.ops.catalogue import Catalogue
 from apihour_console.fleet.trouble import HealthRow
 from apihour_console.shell.context import ConsoleContext
 
@@ -33,7 +33,7 @@ class Certificate:
     problem: str
 
 
-@commands.command(collects="console")
+@commands.command(collects="console", merges=True)
 async def certs(context: ConsoleContext) -> list[Certificate]:
     """Certificates that the TLS binds serve, the one that expires first on top.
 

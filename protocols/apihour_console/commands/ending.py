@@ -8,7 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from apihour.ops.model import Catalogue, CommandFailed, Duration, Seconds, Worker
+from apihour.ops.annotations import Duration, Seconds, Worker
+from apihour.ops.catalogue import Catalogue
+from apihour.ops.model import CommandFailed
 from apihour_console.shell.context import ConsoleContext
 
 __all__ = ["commands"]

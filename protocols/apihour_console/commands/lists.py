@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from apihour.ops.commands.serving import Closed, ConnectionRow
+from apihour.ops.annotations import ConnectionId, TaskId
+from apihour.ops.catalogue import Catalogue
+from apihour.ops.commands.servers import Closed, ConnectionRow
 from apihour.ops.commands.tasks import TaskRow
-from apihour.ops.model import Catalogue, CommandFailed, ConnectionId, TaskId
+from apihour.ops.model import CommandFailed
 from apihour_console.fleet.groups import ConnectionGroup, TaskGroup, group_connections, group_tasks
 from apihour_console.shell.calls import Missing, chosen
 from apihour_console.shell.context import ConsoleContext
@@ -21,7 +23,7 @@ commands = Catalogue()
 Rows = list[dict[str, Any]]
 
 
-@commands.command(collects="console", grouped=ConnectionGroup)
+@commands.command(collects="console", grouped=ConnectionGroup, merges=True)
 async def conns(
     context: ConsoleContext,
     *, by: Annotated[Literal["peer", "route", "server", "state", "worker"] | None,
@@ -37,7 +39,7 @@ async def conns(
     return group_connections(chosen(context.call, rows), by) if by else rows  # type: ignore[return-value]
 
 
-@commands.command(collects="console", grouped=TaskGroup)
+@commands.command(collects="console", grouped=TaskGroup, merges=True)
 async def tasks(
     context: ConsoleContext, *, tree: Annotated[bool, "under the task that awaits them"] = False,
     all_: Annotated[bool, "those that apihour itself lives by too"] = False,
@@ -53,7 +55,7 @@ async def tasks(
     return group_tasks(chosen(context.call, rows), by) if by else rows  # type: ignore[return-value]
 
 
-@commands.command(role="operator", collects="console", selects="conns", deadline=5.0)
+@commands.command(role="operator", collects="console", selects="conns", deadline=5.0, merges=True)
 async def kick(context: ConsoleContext, connection: ConnectionId | None = None) -> list[Closed]:
     """Close a connection at once, or all that --filter chooses: kick --filter peer=10.0.0.7.
 
@@ -67,7 +69,7 @@ async def kick(context: ConsoleContext, connection: ConnectionId | None = None) 
     return await _each(context, "kick", rows)  # type: ignore[return-value]
 
 
-@commands.command(role="operator", collects="console", selects="tasks", deadline=5.0)
+@commands.command(role="operator", collects="console", selects="tasks", deadline=5.0, merges=True)
 async def cancel(context: ConsoleContext, task: TaskId | None = None) -> list[TaskRow]:
     """Cancel a task of the application, or all that --filter chooses.
 

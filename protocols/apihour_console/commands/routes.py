@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from apihour.ops.model import Catalogue, CommandFailed, Duration, Percent, Seconds, Short
+from apihour.ops.annotations import Duration, Percent, Seconds, Short
+from apihour.ops.catalogue import Catalogue
+from apihour.ops.model import CommandFailed
 from apihour_console.shell.context import ConsoleContext
 
 __all__ = ["Route", "commands", "merged"]
@@ -32,7 +34,7 @@ class Route:
     requests: int
 
 
-@commands.command(collects="console", extends="seconds", deadline=3.0)
+@commands.command(collects="console", extends="seconds", deadline=3.0, merges=True)
 async def routes(
     context: ConsoleContext, *, seconds: Annotated[Duration, Short("s"), "how long"] = 2.0,
 ) -> list[Route]:

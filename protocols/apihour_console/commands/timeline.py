@@ -16,8 +16,11 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+from apihour.ops.annotations import LoggerName, Short
+from apihour.ops.catalogue import Catalogue
 from apihour.ops.commands.process import Level, LogRow
-from apihour.ops.model import Catalogue, CommandFailed, LoggerName, Role, Short, stamp
+from apihour.ops.model import CommandFailed, Role
+from apihour.ops.rows import stamp
 from apihour_console.fleet.link import Unreachable
 from apihour_console.shell.audit import AuditRecord
 from apihour_console.shell.context import ConsoleContext
@@ -62,7 +65,7 @@ class _ArbiterLog:
         return rows
 
 
-@commands.command(streams=True, collects="console")
+@commands.command(streams=True, collects="console", merges=True)
 async def logs(
     context: ConsoleContext, *, follow: Annotated[bool, Short("f"), "go on as they come"] = False,
     lines: Annotated[int, Short("n"), "of the past, per worker"] = 50,

@@ -14,7 +14,7 @@ from pathlib import Path
 from apihour.ipc.holds import is_locked
 from apihour.ipc.runtime import Runtime
 from apihour.ipc.scoreboard import Fleet, RowRecord, Scoreboard
-from apihour.ops.model import Bytes, Percent, Seconds
+from apihour.ops.annotations import Bytes, Percent, Seconds
 from apihour.ops.stacks import SILENT
 
 __all__ = ["Census", "Daemon", "Process", "Seen", "WorkerRow"]

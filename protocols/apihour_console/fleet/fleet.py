@@ -23,9 +23,11 @@ from typing import Any
 
 from apihour.errors import ApihourError, ConfigurationError
 from apihour.ipc.runtime import Runtime
+from apihour.ops.catalogue import Catalogue
 from apihour.ops.commands import built_in
 from apihour.ops.jobs import place_arguments
-from apihour.ops.model import Catalogue, Command, CommandFailed, Role, to_rows
+from apihour.ops.model import Command, CommandFailed, Role
+from apihour.ops.rows import to_rows
 from apihour_console.commands import operations
 from apihour_console.fleet.census import Census, Seen
 from apihour_console.fleet.collected import Collected
@@ -73,7 +75,7 @@ class Fleet:
         self.refused_bans: Callable[[], Mapping[str, int]] = dict
         self.dumping: dict[int, asyncio.Lock] = collections.defaultdict(asyncio.Lock)
         self._built_in = built_in()
-        self._built_in.update(operations.commands, replace=True)
+        self._built_in.update(operations.commands)
         self._catalogue = self._visible(())
         self._known: frozenset[int] = frozenset()
         self._links: dict[int, Link] = {}

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from apihour.bind.peers import host_of
-from apihour.ops.model import Bytes, Seconds
+from apihour.ops.annotations import Bytes, Seconds
 
 __all__ = ["ConnectionGroup", "TaskGroup", "group_connections", "group_tasks"]
 

@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from apihour.errors import ApihourError, UsageError
-from apihour.ops.model import GLOBAL_OPTIONS, Catalogue, Column, Command, Parameter, Role
+from apihour.ops.catalogue import Catalogue
+from apihour.ops.model import GLOBAL_OPTIONS, Column, Command, Parameter, Role
 from apihour_console.fleet.filters import TRUTH, UNITS, Filter, natural, parse_filter, quantity
 
 __all__ = [

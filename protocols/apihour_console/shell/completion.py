@@ -14,7 +14,8 @@ import shlex
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
-from apihour.ops.model import GLOBAL_OPTIONS, Catalogue, Column, Command, Parameter, Role
+from apihour.ops.catalogue import Catalogue
+from apihour.ops.model import GLOBAL_OPTIONS, Column, Command, Parameter, Role
 
 __all__ = ["Candidate", "complete"]
 

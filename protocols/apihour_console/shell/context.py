@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from apihour.ipc.runtime import Runtime
-from apihour.ops.model import Catalogue, CommandFailed, Role
+from apihour.ops.catalogue import Catalogue
+from apihour.ops.model import CommandFailed, Role
 from apihour_console.fleet.census import Census, Seen
 from apihour_console.fleet.collected import Collected
 from apihour_console.fleet.link import Link

@@ -2,7 +2,7 @@
 
 Rules:
 
-- The values of parameters that a command declares as secret (``apihour.ops.model.Secret``) are
+- The values of parameters that a command declares as secret (``apihour.ops.Secret``) are
   masked wherever they stand; so is all that sounds like a secret (:mod:`apihour.masking`).
 - A line that cannot be read, of a command with secrets, shows the command's name alone.
 """
@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 from apihour.errors import ApihourError
 from apihour.masking import MASK, mask_text, mask_words
-from apihour.ops.model import Catalogue, Command
+from apihour.ops.catalogue import Catalogue
+from apihour.ops.model import Command
 from apihour_console.shell.calls import parse_call
 
 __all__ = ["hide_secrets"]

@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from apihour.ops.model import CommandFailed, Seconds
+from apihour.ops.annotations import Seconds
+from apihour.ops.model import CommandFailed
 from apihour_console.shell.audit import AuditLog, AuditRecord
 
 if TYPE_CHECKING:

@@ -18,7 +18,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from typing import Any, Protocol
 
 from apihour.errors import ApihourError, UsageError
-from apihour.ops.model import Catalogue, Column
+from apihour.ops.catalogue import Catalogue
+from apihour.ops.model import Column
 from apihour_console.shell.audit import AuditLog
 from apihour_console.shell.calls import FAILED, Call, Identity, Result, apply, parse_call
 from apihour_console.shell.hidden import hide_secrets

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from xml.sax.saxutils import escape, quoteattr
 
-from apihour.ops.model import Percent
+from apihour.ops.annotations import Percent
 
 __all__ = ["IDLE", "HotSpot", "flame_graph", "hot_spots"]
 

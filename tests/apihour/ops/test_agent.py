@@ -16,8 +16,8 @@ import pytest
 from apihour.ipc.faults import STACK_SIGNAL, stack_path
 from apihour.ipc.scoreboard import State
 from apihour.ipc.wire import encode
+from apihour.ops.catalogue import command
 from apihour.ops.commands.tasks import is_the_workers, of_worker
-from apihour.ops.model import command
 from apihour.ops.stacks import Place
 from apihour.worker.process import HostWorker
 from tests.apihour.fakes import Caller, FakeWorker, running_agent, wait_for

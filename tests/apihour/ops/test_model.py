@@ -8,19 +8,10 @@ from typing import Annotated, Any, Literal
 import pytest
 
 from apihour.errors import ConfigurationError
-from apihour.ops.model import (
-    Bytes,
-    Catalogue,
-    Column,
-    Command,
-    Duration,
-    Role,
-    Seconds,
-    Short,
-    Worker,
-    command,
-    to_rows,
-)
+from apihour.ops.annotations import Bytes, Duration, Seconds, Short, Worker
+from apihour.ops.catalogue import Catalogue, command
+from apihour.ops.model import Column, Command, Role
+from apihour.ops.rows import to_rows
 
 
 @dataclass(frozen=True)
@@ -105,7 +96,7 @@ def test_a_wrong_record_is_refused(change: dict[str, Any]) -> None:
 def test_a_name_is_taken_once_and_nothing_is_half_added() -> None:
     catalogue = make()
     other = make()
-    with pytest.raises(ConfigurationError, match="conns, logs, sampled"):
+    with pytest.raises(ConfigurationError, match=r"conns .*, logs .*, sampled "):
         catalogue.update(other)
     fresh = Catalogue()
 
@@ -117,10 +108,23 @@ def test_a_name_is_taken_once_and_nothing_is_half_added() -> None:
     def extra(context: Any) -> None:
         """New."""
 
-    with pytest.raises(ConfigurationError, match="conns"):
+    with pytest.raises(ConfigurationError) as refused:
         catalogue.update(fresh)
     assert "extra" not in catalogue
-    catalogue.update(fresh, replace=True)
+    both = [f"{__name__}.{entry.function.__qualname__}"
+            for one in (fresh, catalogue) if (entry := one.entry("conns")) and entry.function]
+    assert f"conns ({both[0]} and {both[1]}): the names are taken" in str(refused.value)
+    assert "merges=True" in str(refused.value)
+
+
+def test_a_command_that_says_so_goes_before_another() -> None:
+    catalogue, fresh = make(), Catalogue()
+
+    @fresh.command(merges=True)
+    def conns(context: Any) -> None:
+        """Another."""
+
+    catalogue.update(fresh)
     assert catalogue.get("conns").summary == "Another"  # type: ignore[union-attr]
 
 

@@ -7,7 +7,9 @@ from typing import Annotated, Any, Literal
 import pytest
 
 from apihour.errors import UsageError
-from apihour.ops.model import Bytes, Catalogue, CommandName, Duration, Role, Seconds, Short, Worker
+from apihour.ops.annotations import Bytes, CommandName, Duration, Seconds, Short, Worker
+from apihour.ops.catalogue import Catalogue
+from apihour.ops.model import Role
 from apihour_console.shell.calls import (
     Call,
     Identity,

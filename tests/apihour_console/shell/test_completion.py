@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from apihour.ops.model import Catalogue, Role
+from apihour.ops.catalogue import Catalogue
+from apihour.ops.model import Role
 from apihour_console.commands import operations
 from apihour_console.shell.completion import complete
 from tests.apihour_console.support import FakeFleet

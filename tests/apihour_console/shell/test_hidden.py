@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from apihour.masking import MASK
-from apihour.ops.model import Catalogue, Secret
+from apihour.ops.annotations import Secret
+from apihour.ops.catalogue import Catalogue
 from apihour_console.shell.hidden import hide_secrets
 
 catalogue = Catalogue()

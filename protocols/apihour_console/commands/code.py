@@ -1,0 +1,75 @@
+"""The commands that look into running code, and run some: profile, python."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Annotated, Any, Literal
+
+from apihour.ops.annotations import Duration, Short, Worker
+from apihour.ops.catalogue import Catalogue
+from apihour.ops.commands.profile import check_bounds
+from apihour.ops.model import Column, CommandFailed
+from apihour_console.shell.calls import DONE, FAILED, PARTIAL, Result
+from apihour_console.shell.context import ConsoleContext
+from apihour_console.text.flame import HotSpot, flame_graph, hot_spots
+
+__all__ = ["commands"]
+
+commands = Catalogue()
+
+
+@commands.command(role="operator", collects="console", extends="seconds", merges=True)
+async def profile(
+    context: ConsoleContext, what: Literal["cpu", "wall"] = "cpu", worker: Worker | None = None,
+    *, seconds: Annotated[Duration, Short("s"), "how long"] = 10.0,
+    interval: Annotated[Duration, "between two looks"] = 0.01,
+    flame: Annotated[bool, "a flame graph as SVG"] = False,
+) -> list[HotSpot]:
+    """Where the workers' loops spend their CPU time.
+
+    Looked at by the CPU time that they use; `wall` looks by the clock, from beside them, and
+    finds what a loop waits in as well.
+
+    Args:
+        what: CPU time, or time of day
+        worker: one worker only
+    """
+    check_bounds(seconds, interval)
+    rows = await context.ask(
+        "profile", seconds + 3.0, what=what, seconds=seconds, interval=interval,
+    )
+    counts: Counter[str] = Counter()
+    for row in rows:
+        counts[row["stack"]] += row["samples"]
+    if flame:
+        title = f"{seconds:g} s ({what}), workers {context.call.worker}"
+        status = PARTIAL if context.missing else DONE
+        return Result(  # type: ignore[return-value]
+            text=flame_graph(counts, title), missing=context.missing, status=status)
+    return hot_spots(counts)
+
+
+@commands.command(role="admin", collects="console", deadline=3600.0, merges=True)
+async def python(
+    context: ConsoleContext, worker: Worker, source: str = "",
+    *, session: Annotated[str, "names are kept under this name"] = "",
+    complete: Annotated[bool, "list what the source may go on with"] = False,
+) -> Any:
+    """Evaluate Python in the loop of a worker; `container` is there, and so is await.
+
+    Args:
+        worker: where
+        source: what; without it, in a terminal, line by line
+    """
+    if not source:
+        raise CommandFailed("python: SOURCE is missing; a prompt needs a terminal", "usage")
+    arguments = {"worker": worker, "source": source, "session": session, "complete": complete}
+    found = await context.fleet.collect(
+        "python", arguments, context.identity.role, context.workers(), 3600.0)
+    if found.failures:
+        raise found.failures[0][1]
+    text = "".join(row["output"] for row in found.rows)
+    wrong = any(row["failed"] or row["more"] for row in found.rows)
+    status = FAILED if wrong else PARTIAL if found.missing else DONE
+    columns = tuple(Column(name) for name in (found.rows[0] if found.rows else ()))
+    return Result(columns, found.rows, found.missing, status, text=text)

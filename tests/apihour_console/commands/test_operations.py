@@ -1,0 +1,45 @@
+"""The console's commands beside the agents': one of the same name says that it merges."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from apihour.errors import ConfigurationError
+from apihour.ipc.runtime import Runtime
+from apihour.ops.catalogue import Catalogue
+from apihour.ops.commands import built_in
+from apihour_console.commands import operations
+from apihour_console.fleet.fleet import Fleet
+
+
+def entries(catalogue: Catalogue) -> dict[str, Any]:
+    return {one.name: catalogue.entry(one.name) for one in catalogue}
+
+
+def test_those_that_merge_and_no_others_have_a_namesake_in_the_agents() -> None:
+    ours, theirs = entries(operations.commands), entries(built_in())
+    merging = {name for name, entry in ours.items() if entry.merges}
+    assert merging == ours.keys() & theirs.keys()
+    assert {"stack", "conns", "logs"} <= merging
+
+
+def test_a_namesake_that_does_not_say_so_is_refused_at_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands = Catalogue()
+    commands.update(operations.commands)
+    # `statistics` is one of the agents'
+
+    @commands.command(collects="console")
+    def statistics(context: Any) -> None:
+        """The same name, by accident."""
+
+    monkeypatch.setattr(operations, "commands", commands)
+    with pytest.raises(ConfigurationError) as refused:
+        Fleet(Runtime(tmp_path), logging.getLogger("test"))
+    assert f"{__name__}." in str(refused.value)
+    assert "apihour.ops.commands" in str(refused.value)

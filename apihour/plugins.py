@@ -22,9 +22,13 @@ from typing import Any, Literal, Protocol, cast, runtime_checkable
 from apihour.errors import AdaptError, PluginError
 from apihour.mistakes import hint
 
-__all__ = ["GROUP", "Connection", "Kind", "Plugin", "Registry", "Server", "ServerContext"]
+__all__ = [
+    "GROUP", "Connection", "Kind", "Plugin", "Registry", "Server",
+    "ServerContext", "ShellPlugin",
+]
 
 GROUP = "apihour.protocols"
+SHELL = "ssh"  # the entry point whose servers the console serves as the shell
 Kind = Literal["stream", "datagram"]
 
 
@@ -136,6 +140,33 @@ class Plugin(Protocol):
 
     def adapt(self, obj: Any, kind: Kind) -> Server:
         """Turn `obj` into a server. Raises ImportError naming the extra when one is missing."""
+
+
+class ShellPlugin(Plugin, Protocol):
+    """The plugin whose servers may be the daemon's shell: it knows the files of ``--keys``."""
+
+    def check_keys(self, directory: str, uid: int) -> None:
+        """Raise ValueError, one line, when a console of user `uid` could not use what is there.
+
+        Called in the arbiter, before anything is opened: it reads files, and no more.
+        """
+
+    def has_keys(self, directory: str) -> bool:
+        """Whether anybody could log in; else only a start from a terminal opens the shell."""
+
+
+def shell_plugin() -> ShellPlugin | None:
+    """The plugin of the console's shell, None when it is not installed; no other is loaded.
+
+    Raises PluginError when it cannot be loaded.
+    """
+    for entry in entry_points(group=GROUP, name=SHELL):
+        try:
+            return cast(ShellPlugin, entry.load())
+        except Exception as error:
+            raise PluginError(f"plugin {SHELL!r}: {entry.value} cannot be loaded: {error!r}"
+                              ) from error
+    return None
 
 
 def is_server(obj: object, kind: Kind) -> bool:

@@ -8,8 +8,6 @@ gets another name has the same socket under both until the old workers are gone.
 from __future__ import annotations
 
 import os
-import shlex
-import stat
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -18,6 +16,7 @@ from typing import Any
 from apihour.bind.addresses import Address, parse_address
 from apihour.bind.listeners import Listener, open_listeners
 from apihour.errors import AddressError, BindError, ConfigurationError
+from apihour.plugins import shell_plugin
 
 __all__ = [
     "DEFAULT_CONSOLE", "discard", "may_open_shell", "open_binds",
@@ -25,9 +24,6 @@ __all__ = [
 ]
 
 DEFAULT_CONSOLE = "127.0.0.1:8022"
-# What the console reads at its start, and what must be in it.
-_KEY_FILES = {"ssh_host_ed25519_key": b"PRIVATE KEY-----", "authorized_keys": b""}
-_LONGEST_KEY = 65536
 
 Wanted = tuple[str, Address, int]
 
@@ -156,48 +152,21 @@ def open_extras(cfg: Any, have: Mapping[str, Listener]) -> dict[str, Listener]:
 def see_keys(directory: str, uid: int | None = None) -> None:
     """Refuse a shell that was asked for, when the keys there cannot be read or trusted.
 
-    `uid`: the user the console will run as; by default the one that asks.
+    `uid`: the user the console will run as; by default the one that asks. Raises
+    ConfigurationError with one line.
     """
-    if os.path.lexists(directory) and not os.path.isdir(directory):
-        raise ConfigurationError(f"--keys {directory!r}: expected a directory")
-    for path in (directory, os.path.join(directory, "authorized_keys")):
-        _see_writers(directory, path, os.geteuid() if uid is None else uid)
-    for name, mark in _KEY_FILES.items():
-        path = os.path.join(directory, name)
-        try:
-            with open(path, "rb") as file:
-                text, facts = file.read(_LONGEST_KEY), os.fstat(file.fileno())
-        except FileNotFoundError:
-            continue  # it is made, or said how to make it
-        except OSError as error:
-            raise ConfigurationError(f"--keys {directory!r}: {path}: {error.strerror}; "
-                                     "expected a file that can be read") from error
-        if mark not in text:
-            raise ConfigurationError(
-                f"--keys {directory!r}: {path}: expected a private key in PEM format")
-        if mark and facts.st_uid == os.geteuid() and facts.st_mode & 0o077:  # as sshd(8) does
-            raise ConfigurationError(
-                f"--keys {directory!r}: {path}: mode {facts.st_mode & 0o777:04o} lets others read "
-                f"a private key; expected 0600: chmod 600 {shlex.quote(path)}")
-
-
-def _see_writers(directory: str, path: str, uid: int) -> None:
-    """Refuse what another user owns or may write, as sshd(8) does with StrictModes."""
+    plugin = shell_plugin()
+    if plugin is None:
+        return
     try:
-        facts = os.stat(path)
-    except OSError:
-        return  # what cannot be read is said by who reads it
-    quoted, mode = shlex.quote(path), facts.st_mode & 0o7777
-    if facts.st_uid not in (0, uid):
-        raise ConfigurationError(f"--keys {directory!r}: {path}: is owned by uid {facts.st_uid}; "
-                                 f"expected {uid} or root: chown {uid} {quoted}")
-    # In a directory with the sticky bit nobody replaces another's file.
-    if mode & 0o022 and not (stat.S_ISDIR(facts.st_mode) and mode & stat.S_ISVTX):
-        raise ConfigurationError(f"--keys {directory!r}: {path}: mode {mode:04o} lets others "
-                                 f"write to it; expected {mode & ~0o022:04o}: chmod go-w {quoted}")
+        plugin.check_keys(directory, os.geteuid() if uid is None else uid)
+    except ValueError as error:
+        raise ConfigurationError(f"--keys {directory!r}: {error}") from error
 
 
 def may_open_shell(cfg: Any) -> bool:
     """Without a terminal and without authorised keys the network shell stays off."""
-    keys = os.path.join(cfg.keys, "authorized_keys")
-    return (sys.stderr.isatty() and sys.stdin.isatty()) or os.path.exists(keys)
+    if sys.stderr.isatty() and sys.stdin.isatty():
+        return True
+    plugin = shell_plugin()
+    return plugin is not None and plugin.has_keys(cfg.keys)

@@ -16,7 +16,10 @@ import shlex
 import stat
 from pathlib import Path
 
-__all__ = ["PrivateFileError", "check_directory", "check_trusted", "open_private", "read_tail"]
+__all__ = [
+    "PrivateFileError", "check_directory", "check_trusted", "check_writers", "open_private",
+    "read_tail",
+]
 
 
 class PrivateFileError(ValueError):
@@ -25,16 +28,21 @@ class PrivateFileError(ValueError):
 
 def check_trusted(path: Path, facts: os.stat_result) -> None:
     """Raise PrivateFileError unless only root and this user can have written `path`."""
-    quoted = shlex.quote(str(path))
     if facts.st_uid not in (0, os.geteuid()):
         raise PrivateFileError(
             f"{path}: is owned by {_user(facts.st_uid)}; expected {_user(os.geteuid())} or root: "
-            f"chown {_user(os.geteuid())} {quoted}")
+            f"chown {_user(os.geteuid())} {shlex.quote(str(path))}")
+    check_writers(path, facts)
+
+
+def check_writers(path: Path, facts: os.stat_result) -> None:
+    """Raise PrivateFileError when others than the owner of `path` may write to it."""
     sticky = stat.S_ISDIR(facts.st_mode) and facts.st_mode & stat.S_ISVTX
     if facts.st_mode & 0o022 and not sticky:
         raise PrivateFileError(
             f"{path}: mode {stat.S_IMODE(facts.st_mode):04o} lets others write to it; "
-            f"expected {stat.S_IMODE(facts.st_mode) & ~0o022:04o}: chmod go-w {quoted}")
+            f"expected {stat.S_IMODE(facts.st_mode) & ~0o022:04o}: "
+            f"chmod go-w {shlex.quote(str(path))}")
 
 
 def check_directory(path: Path) -> None:

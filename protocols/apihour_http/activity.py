@@ -10,18 +10,15 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from apihour_http.connection.bytes import DISCARD, UPGRADED
+from apihour_http.connection.states import DISCARDING, UPGRADED
 from apihour_http.request import Head, Request
-
-if TYPE_CHECKING:
-    from apihour_http.connection.bytes import Wire
 
 __all__ = ["activity"]
 
 
-def activity(lane: Wire) -> dict[str, Any]:
+def activity(lane: Any) -> dict[str, Any]:
     """State, path, route and begin of what `lane` does.
 
     States: ``open`` (nothing came yet), ``head`` or ``body`` (the client owes the rest of it),
@@ -30,7 +27,7 @@ def activity(lane: Wire) -> dict[str, Any]:
     """
     current, pending = lane.current, lane.pending
     request = _request_of(current)
-    if lane.detour == UPGRADED:
+    if lane.state is UPGRADED:
         return _told("websocket", request)
     if current is not None:
         owes = pending is not None and pending is current
@@ -43,7 +40,7 @@ def activity(lane: Wire) -> dict[str, Any]:
         return {**_told("request", _inline(lane)), "since": lane.arrived}
     if lane.write_paused:
         return {"state": "write"}
-    if lane.detour == DISCARD:
+    if lane.state is DISCARDING:
         return {"state": "closing"}
     return {"state": "idle" if lane.conn.requests else "open"}
 
@@ -56,7 +53,7 @@ def _request_of(current: Any) -> Any:
     return frame.f_locals.get("request") if frame is not None else None
 
 
-def _inline(lane: Wire) -> Any:
+def _inline(lane: Any) -> Any:
     """What a plain function answers: the last that was parsed, if nothing waits behind it."""
     return lane.latest if not (lane.queue or lane.held) else None
 

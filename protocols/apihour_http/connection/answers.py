@@ -22,15 +22,12 @@ from time import monotonic, time
 from typing import Any
 
 from apihour_http.connection.bytes import (
-    HELD,
-    HTTP,
     PAYLOAD,
     QUEUE,
     UPGRADE_TAIL,
-    UPGRADED,
-    UPGRADING,
 )
 from apihour_http.connection.heads import Intake
+from apihour_http.connection.states import HOLDING, PARSING, UPGRADED, UPGRADING
 from apihour_http.request import Head, Request
 
 __all__ = ["HTTPConnection"]
@@ -60,8 +57,8 @@ class HTTPConnection(Intake):
         if data == self.repeated and self.ready:
             self._repeat()
         else:
-            if self.detour:
-                self.take_detour(data)
+            if not self.state.parses:
+                self.take_elsewhere(data)
                 return
             alone = self.ready and len(self.between) and len(data) <= self.service.repeatable
             self.repeated, self.latest = b"", None
@@ -79,7 +76,7 @@ class HTTPConnection(Intake):
         if self.queue or self.held:
             self.advance()
         elif self.current is None:
-            self.ready = not self.write_paused and not self.detour
+            self.ready = self.state.starts and not self.write_paused
 
     def _repeat(self) -> None:
         """Take the same request once more: to the same bytes the parser says the same."""
@@ -137,14 +134,14 @@ class HTTPConnection(Intake):
             if queue or self.held or self.refusal is not None or self.expecting:
                 self.advance()
             else:
-                self.ready = not self.write_paused and not self.detour
+                self.ready = self.state.starts and not self.write_paused
 
     def _next(self) -> None:
         """Go on after an answer that did not come at once."""
         if self.queue or self.held or self.refusal is not None or self.expecting:
             self.advance()
         else:
-            self.ready = not self.write_paused and not self.detour
+            self.ready = self.state.starts and not self.write_paused
 
     def _answer(self, request: Request, result: Any) -> None:
         service = self.service
@@ -272,15 +269,15 @@ class HTTPConnection(Intake):
         """Set what depends on the state after a turn: reading, readiness, 100 Continue."""
         if self.expecting and self.current is None and not self.queue:
             self.send_continue()
-        if self.held and self.detour == HTTP:
-            self.set_detour(HELD)
+        if self.held and self.state is PARSING:
+            self.become(HOLDING)
         if self.held or (self.queue and self.pending is None):
             self.pause(QUEUE)
         else:
             self.resume(QUEUE)
         self.ready = (
             self.current is None and not self.queue and not self.held and not self.write_paused
-            and not self.detour
+            and self.state.starts
         )
 
     # -- the application's handlers
@@ -307,9 +304,9 @@ class HTTPConnection(Intake):
         service = self.service
         seconds = now - exchange.arrived
         service.counters.answered(status, seconds)
-        if service.now.meter is not None and self.detour != UPGRADED:
+        if service.now.meter is not None and self.state is not UPGRADED:
             service.now.meter.hosted_done(exchange, status, seconds)
-        if seconds > service.slow and self.detour != UPGRADED:
+        if seconds > service.slow and self.state is not UPGRADED:
             method, target = exchange.named()
             service.counters.note_slow(method, target, seconds)
         if service.log is not None:
@@ -317,7 +314,7 @@ class HTTPConnection(Intake):
         self.current = None
         if self.transport is None:
             return
-        if self.detour == UPGRADED:
+        if self.state is UPGRADED:
             self.transport.close()
             return
         self.conn.state = "idle"
@@ -326,7 +323,7 @@ class HTTPConnection(Intake):
         elif not exchange.keep:
             self.close()
         else:
-            if exchange.websocket and self.detour == UPGRADING:
+            if exchange.websocket and self.state is UPGRADING:
                 self._upgrade_declined()
             if service.now.closes:
                 # Its head was sent before the drain began: the client knows of nothing.
@@ -350,14 +347,14 @@ class HTTPConnection(Intake):
 
     def _upgrade_declined(self) -> None:
         tail, self.tail = self.tail, b""
-        self.set_detour(HTTP)
+        self.become(PARSING)
         self.resume(UPGRADE_TAIL)
         self.held = tail + self.held
 
     def upgraded(self) -> None:
         """The handler accepted its WebSocket: bytes go there from now on."""
         self.conn.state = "websocket"
-        self.detour = UPGRADED
+        self.become(UPGRADED)
         tail, self.tail = self.tail, b""
         self.resume(UPGRADE_TAIL)
         self.feed_frames(tail)

@@ -19,16 +19,24 @@ from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
+from apihour_http.activity import activity
 from apihour_http.connection import frames
+from apihour_http.connection.states import (
+    CLOSED,
+    DISCARDING,
+    HOLDING,
+    PARSING,
+    UPGRADED,
+    UPGRADING,
+    State,
+)
 from apihour_http.errors import BadRequest, HTTPError
 
 if TYPE_CHECKING:
     from apihour_http.service import Service
 
-__all__ = ["DISCARD", "HELD", "HTTP", "UPGRADED", "UPGRADING", "Wire"]
+__all__ = ["Wire"]
 
-# Where incoming bytes go when they do not go straight to the parser (which is HTTP).
-HTTP, HELD, UPGRADING, UPGRADED, DISCARD = range(5)
 # Reasons to stop reading.
 QUEUE, PAYLOAD, WRITE, UPGRADE_TAIL = 1, 2, 4, 8
 # After the last answer: seconds of silence and seconds in all until the end, and bytes that
@@ -65,12 +73,12 @@ class Wire(asyncio.Protocol):
 
     __slots__ = (
         "arrived", "began", "between", "body_bytes", "body_since", "chunks", "claimed", "conn",
-        "current", "detour", "discardable", "expecting", "feed", "fields", "flusher",
+        "current", "discardable", "expecting", "feed", "fields", "flusher",
         "head_bytes", "head_since", "held", "hosted", "idle_since", "large", "last_fields",
         "last_seen", "latest", "loop", "on_body", "on_message_begin", "on_url", "outbox",
         "outbox_bytes", "parser", "parts", "paused", "peer", "pending", "queue", "ready",
         "refusal", "refused", "repeated", "service", "set_aside", "sized", "sized_fields",
-        "starting", "tail", "timer", "timer_at", "transport", "unseen", "urls", "write",
+        "starting", "state", "tail", "timer", "timer_at", "transport", "unseen", "urls", "write",
         "write_mark", "write_paused",
     )
 
@@ -109,7 +117,7 @@ class Wire(asyncio.Protocol):
         self.tail = b""
         self.refusal: HTTPError | None = None
         self.refused: Any = None  # the request of that refusal, when it is known
-        self.detour = HTTP
+        self.state = PARSING
         self.ready = True
         self.large = False
         self.expecting = False
@@ -161,8 +169,7 @@ class Wire(asyncio.Protocol):
             self.outbox.clear()
         self.transport = None
         self.parser = self.feed = None
-        self.detour = DISCARD
-        self.ready = False
+        self.become(CLOSED)
         self.queue.clear()
         self.held = self.tail = b""
         self.pending = self.refused = None
@@ -177,7 +184,7 @@ class Wire(asyncio.Protocol):
     def eof_received(self) -> bool:
         """Let the answers to complete requests out before closing."""
         transport = self.transport
-        if self.detour >= UPGRADING or self.service.options.cancel_on_disconnect:
+        if not self.state.half_closes or self.service.options.cancel_on_disconnect:
             return False
         if transport is None or not transport.can_write_eof():
             return False
@@ -190,7 +197,7 @@ class Wire(asyncio.Protocol):
             return False
         # Nothing is said, the connection closes after the answers.
         self.refusal = self.refusal or _END
-        self.set_detour(DISCARD)
+        self.become(DISCARDING)
         return True
 
     def is_at_end(self) -> bool:
@@ -249,19 +256,18 @@ class Wire(asyncio.Protocol):
 
     # -- bytes that must not go to the parser now
 
-    def set_detour(self, detour: int) -> None:
-        """Send what comes elsewhere; a connection that discards goes on discarding."""
-        if self.detour != DISCARD:
-            self.detour = detour
+    def become(self, state: State) -> None:
+        """Move to `state`, see the table; whether a request may start is then told anew."""
+        self.state = self.state.after(state)
         self.ready = False
 
-    def take_detour(self, data: bytes) -> None:
+    def take_elsewhere(self, data: bytes) -> None:
         """Take bytes that must not go to the parser now."""
-        if self.detour == UPGRADED:
+        if self.state is UPGRADED:
             self.feed_frames(data)
-        elif self.detour == HELD:
+        elif self.state is HOLDING:
             self.held += data
-        elif self.detour == UPGRADING:
+        elif self.state is UPGRADING:
             self.tail += data
             if len(self.tail) > _TAIL:
                 self.pause(UPGRADE_TAIL)
@@ -309,7 +315,7 @@ class Wire(asyncio.Protocol):
             self.resume(PAYLOAD)
             if self.held:
                 self.advance()
-            elif self.detour == UPGRADED:
+            elif self.state is UPGRADED:
                 frames.go_on(self, UPGRADE_TAIL)
 
     # -- time
@@ -361,10 +367,10 @@ class Wire(asyncio.Protocol):
                 self._mark_writing()
                 since = now
             return since + options.write_timeout, self.abort
-        if self.detour == DISCARD and self.refusal is None and self.current is None:
+        if self.state is DISCARDING and self.refusal is None and self.current is None:
             return min(self.idle_since + _DISCARD_SECONDS,
                        self.body_since + _DISCARD_IN_ALL), self.abort
-        if self.detour in (UPGRADING, UPGRADED):
+        if not self.state.times:
             return float("inf"), None
         if self.pending is not None and not self.paused:
             allowance = self.body_bytes / options.body_rate if options.body_rate else 0.0
@@ -394,7 +400,7 @@ class Wire(asyncio.Protocol):
     def drain(self) -> None:
         """Say goodbye: the next answer is the last; a WebSocket gets 1001."""
         self.flush()
-        if self.detour == UPGRADED:
+        if self.state is UPGRADED:
             task = self.hosted.goodbye()
             if task is not None:
                 self.service.opened.keep_goodbye(task)
@@ -405,8 +411,7 @@ class Wire(asyncio.Protocol):
 
     def close(self) -> None:
         """Close once everything written is on its way."""
-        self.detour = DISCARD
-        self.ready = False
+        self.become(DISCARDING)
         if self.transport is not None and not self.transport.is_closing():
             self.flush()
             self.transport.close()
@@ -426,8 +431,7 @@ class Wire(asyncio.Protocol):
         if transport is None or transport.is_closing():
             return
         self.flush()
-        self.detour = DISCARD
-        self.ready = False
+        self.become(DISCARDING)
         if transport.can_write_eof():  # TLS cannot: there, "Connection: close" has to do
             transport.write_eof()
         self.discard_up_to(left)
@@ -444,8 +448,6 @@ class Wire(asyncio.Protocol):
 
     def activity(self) -> dict[str, Any]:
         """What the connection is doing: see :mod:`apihour_http.activity`."""
-        from apihour_http.activity import activity
-
         return activity(self)
 
     def keepalive(self) -> float:
@@ -466,11 +468,11 @@ class Wire(asyncio.Protocol):
 
     def in_flight(self) -> int:
         """Requests being answered or waiting."""
-        return len(self.queue) + (self.current is not None and self.detour != UPGRADED)
+        return len(self.queue) + (self.current is not None and self.state is not UPGRADED)
 
     def is_websocket(self) -> bool:
         """Whether the connection is a WebSocket now."""
-        return self.detour == UPGRADED
+        return self.state is UPGRADED
 
     def remote(self) -> str | None:
         """The peer's address without its port; None for a unix socket."""

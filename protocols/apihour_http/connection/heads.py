@@ -13,8 +13,9 @@ from __future__ import annotations
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any
 
-from apihour_http.connection.bytes import DISCARD, HELD, HTTP, UPGRADED, UPGRADING, Wire
+from apihour_http.connection.bytes import Wire
 from apihour_http.connection.ignored_upgrade import parse_on
+from apihour_http.connection.states import DISCARDING, HOLDING, PARSING, UPGRADED, UPGRADING
 from apihour_http.errors import BadRequest, HTTPError
 from apihour_http.head import (
     BODY,
@@ -154,8 +155,8 @@ class Intake(Wire):
     def feed_held(self) -> None:
         """Parse the next slice of what is held."""
         data, self.held = self.held[:SLICE], self.held[SLICE:]
-        if not self.held and self.detour == HELD:
-            self.set_detour(HTTP)
+        if not self.held and self.state is HOLDING:
+            self.become(PARSING)
         self.ready = False
         try:
             self.feed(data)
@@ -178,7 +179,7 @@ class Intake(Wire):
         self.large = True
         if len(data) > SLICE:
             self.held = data[SLICE:] + self.held
-            self.set_detour(HELD)
+            self.become(HOLDING)
             data = data[:SLICE]
         return data
 
@@ -345,7 +346,7 @@ class Intake(Wire):
 
     def _upgrade_requested(self, tail: bytes) -> None:
         """The last message asked for another protocol; `tail` follows it."""
-        if self.detour == UPGRADED:
+        if self.state is UPGRADED:
             # Its handler has accepted it already (an eager task, 3.12).
             self.feed_frames(tail)
             return
@@ -357,7 +358,7 @@ class Intake(Wire):
         asked = self.queue[-1] if self.queue else self.current
         if asked is not None and getattr(asked, "websocket", False):
             self.tail = tail
-            self.set_detour(UPGRADING)
+            self.become(UPGRADING)
         elif tail:
             # Another upgrade is ignored (RFC 9110 7.8), what follows is HTTP/1.1.
             self.held = tail + self.held
@@ -382,7 +383,7 @@ class Intake(Wire):
             elif pending.answered:
                 error = BadRequest("")
         self.refusal, self.refused = error, pending
-        self.set_detour(DISCARD)
+        self.become(DISCARDING)
         if self.current is None and not self.queue:
             self.send_refusal()
 

@@ -13,8 +13,8 @@ from apihour.bind.binds import class_binds, match_servers, one_kind, refuse_doub
 from apihour.bind.certificates import verify
 from apihour.bind.rehearsal import busy_places
 from apihour.bind.sockets import DEFAULT_CONSOLE, may_open_shell, see_keys, wanted_extras
+from apihour.config.application import HostApplication
 from apihour.config.files import see_files
-from apihour.config.reader import HostApplication
 from apihour.config.tree import server_options
 from apihour.config.values import WorkerCount
 from apihour.errors import ApihourError, ConfigurationError

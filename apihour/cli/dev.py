@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from apihour.cli.run import run
-from apihour.config.reader import HostApplication
+from apihour.config.application import HostApplication
 from apihour.errors import ApihourError
 
 try:

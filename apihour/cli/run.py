@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from gunicorn import util
 
 from apihour.arbiter.arbiter import HostArbiter
-from apihour.config.reader import HostApplication
+from apihour.config.application import HostApplication
 
 __all__ = ["run"]
 

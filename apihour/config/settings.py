@@ -285,6 +285,7 @@ class HostConfig(Config):  # type: ignore[misc]
 
     def __init__(self, usage: str | None = None, prog: str | None = None) -> None:
         super().__init__(usage, prog)
+        self.is_frozen = False
         for cls in GUNICORN_SETTINGS:
             verdict = TABLE.get(cls.name)
             if verdict is not None and verdict.status == "refused":
@@ -305,6 +306,10 @@ class HostConfig(Config):  # type: ignore[misc]
         self.settings["logger_class"].set("apihour.config.log.HostLogger")
         self.settings["ciphers"].default = CIPHERS
         self.settings["ciphers"].set(CIPHERS)
+
+    def freeze(self) -> None:
+        """Nothing is set any more: it is whole."""
+        self.is_frozen = True
 
     @property
     def address(self) -> tuple[()]:
@@ -362,7 +367,13 @@ class HostConfig(Config):  # type: ignore[misc]
         return min(float(wanted), float(self.settings["graceful_timeout"].get()))
 
     def set(self, name: str, value: Any) -> None:
-        """Set one setting. Raises ValueError naming it, its value and what was expected."""
+        """Set one setting. Raises ValueError naming it, its value and what was expected.
+
+        Raises TypeError once the configuration is whole, see :meth:`freeze`.
+        """
+        if self.is_frozen:
+            raise TypeError(f"setting {name}: {value!r}; expected it where the configuration is "
+                            "read from: what is in force does not change")
         try:
             super().set(name, value)
         except (TypeError, ValueError, ConfigError) as error:

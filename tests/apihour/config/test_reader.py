@@ -12,7 +12,7 @@ import pytest
 
 from apihour.app.examine import examine
 from apihour.cli.run import run
-from apihour.config.reader import HostApplication
+from apihour.config.application import HostApplication
 from apihour.errors import ApihourError, ConfigurationError, UsageError
 from tests.apihour.loggers import loggers
 
@@ -210,8 +210,10 @@ def test_a_relative_chdir_is_the_same_after_a_reload(directory: Path) -> None:
 
 def test_a_failed_read_leaves_the_directory_alone(directory: Path) -> None:
     (directory / "inner").mkdir()
-    app = HostApplication(["hello:Container", "--chdir", "inner"])
-    app.arguments += ["--workers", "none"]
+    (directory / "conf.py").write_text("")
+    conf = str(directory / "conf.py")
+    app = HostApplication(["hello:Container", "--chdir", "inner", "-c", conf])
+    (directory / "conf.py").write_text("workers = 'none'\n")
     with pytest.raises(ConfigurationError):
         app.reload()
     assert Path.cwd() == directory / "inner"

@@ -11,7 +11,7 @@ import pytest
 from gunicorn import config as gunicorn_config
 
 from apihour.config import settings
-from apihour.config.reader import HostApplication
+from apihour.config.application import HostApplication
 from apihour.config.settings import GUNICORN_SETTINGS, OWN, TABLE, HostConfig, WorkerCount
 from apihour.errors import ConfigurationError, UsageError
 
@@ -383,5 +383,5 @@ def test_a_later_no_console_takes_health_back(
     assert app.cfg.health == health
     assert bool(app.notes) == (health is None)
     if app.notes:
-        assert app.notes == [
-            "health 127.0.0.1:1: off, the console process serves it (--no-console)"]
+        assert app.notes == (
+            "health 127.0.0.1:1: off, the console process serves it (--no-console)",)

@@ -1,0 +1,61 @@
+"""The configuration of a daemon as one value: read whole, in force whole, or not at all.
+
+Rules:
+
+- It is made by :meth:`apihour.config.reader.Reader.read` only, and nothing of it changes then:
+  what is to be different is read anew.
+- Relative paths mean what they say in :attr:`Configuration.directory` only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from apihour.bind.addresses import Address
+from apihour.bind.binds import resolve_binds
+from apihour.config.settings import HostConfig
+from apihour.config.tree import ConfigTree
+
+__all__ = ["Configuration"]
+
+
+@dataclass(frozen=True, eq=False)
+class Configuration:
+    """One reading of every source.
+
+    ``bind_levels`` are the binds of each source that had some, the most important last;
+    ``directory`` and ``paths`` are the working directory and ``sys.path`` of a process that
+    it is in force in; ``release`` is what a rollback has entered in place of ``--chdir``, else
+    empty; ``notes`` are lines for whoever starts the daemon.
+    """
+
+    cfg: HostConfig
+    target: str
+    tree: ConfigTree | None
+    bind_levels: tuple[tuple[str, ...], ...]
+    directory: str
+    paths: tuple[str, ...]
+    release: str = ""
+    notes: tuple[str, ...] = ()
+
+    def _replace(self, **changes: Any) -> Configuration:
+        return replace(self, **changes)
+
+    def container_config(self) -> dict[str, Any]:
+        """What a container gets, from files that are read now. Raises ConfigurationError."""
+        return self.tree.load() if self.tree is not None else {}
+
+    def resolve(self, declared: Mapping[str, Sequence[str]] | None) -> dict[str, list[Address]]:
+        """The binds after every override. Raises ConfigurationError."""
+        return resolve_binds(declared, self.bind_levels)
+
+    def enter(self) -> None:
+        """Let this process be where it is in force."""
+        with contextlib.suppress(FileNotFoundError):  # removed: we stay in what is left of it
+            os.chdir(self.directory)
+        sys.path[:] = self.paths

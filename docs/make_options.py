@@ -14,13 +14,15 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any
 
-from apihour.config.settings import GUNICORN_SETTINGS, OWN, TABLE, HostConfig
+from apihour.config.own import GUNICORN_SETTINGS, OWN
+from apihour.config.settings import HostConfig
+from apihour.config.verdicts import TABLE
 
 _HEAD = """\
 Options
 =======
 
-.. This file is made by docs/make_options.py; edit apihour/config/settings.py instead.
+.. This file is made by docs/make_options.py; edit apihour/config/own.py or verdicts.py instead.
 
 Every option can be given on the command line (``apihour module:Container --timeout 10``), in
 ``GUNICORN_CMD_ARGS``, and in a configuration file: Python assignments by the option's name

@@ -43,33 +43,7 @@ def open_binds(
         for name, addresses in binds.items() for address in addresses
         for slot in _slots(address, slots, have)
     ]
-    kept: dict[Wanted, Listener] = {}
-    renamed: dict[Wanted, Listener] = {}
-    missing: list[Wanted] = []
-    stay = {(name, address.place) for name, address, _ in wanted}
-    for key in wanted:
-        name, address, slot = key
-        # Port 0 is another place for each name.
-        is_one = bool(address.port) or address.family not in ("tcp", "udp")
-        held = [x for x in have if x.address.place == address.place
-                and (is_one or x.name == name)]
-        if held and held[0].address.reuse_port != address.reuse_port:
-            raise BindError(f"bind {name}={address}: reuse_port cannot be switched on a socket "
-                            "in use; restart instead")
-        if held and (held[0].address.tls is None) != (address.tls is None):
-            # Old and new workers accept on it side by side, and clients speak one or the other.
-            raise BindError(f"bind {name}={address}: tls cannot be switched on a socket in use; "
-                            "restart instead")
-        same = [x for x in held if x.name == name and x.slot == slot and x not in kept.values()]
-        other = [x for x in held if x.slot == slot and (x.name, address.place) not in stay]
-        if same:
-            kept[key] = same[0]
-        elif other and other[0] not in renamed.values():
-            renamed[key] = other[0]
-        elif held and slot and not address.port:
-            missing.append((name, replace(address, port=held[0].getsockname()[1]), slot))
-        else:
-            missing.append(key)
+    kept, renamed, missing = _match(wanted, have)
     try:
         opened = open_listeners(missing, cfg.backlog, named, cfg.umask, (cfg.uid, cfg.gid))
     except BindError as error:
@@ -83,6 +57,47 @@ def open_binds(
     for (_, address, _), listener in zip(wanted, everything, strict=True):
         listener.address = address
     return everything, opened
+
+
+def _match(
+    wanted: Sequence[Wanted], have: Sequence[Listener]
+) -> tuple[dict[Wanted, Listener], dict[Wanted, Listener], list[Wanted]]:
+    """What each wanted one is served by: itself as it is, one of another name, or nothing yet.
+
+    Raises BindError for what cannot be changed on a socket in use.
+    """
+    kept: dict[Wanted, Listener] = {}
+    renamed: dict[Wanted, Listener] = {}
+    missing: list[Wanted] = []
+    stay = {(name, address.place) for name, address, _ in wanted}
+    for key in wanted:
+        name, address, slot = key
+        # Port 0 is another place for each name.
+        is_one = bool(address.port) or address.family not in ("tcp", "udp")
+        held = [x for x in have if x.address.place == address.place
+                and (is_one or x.name == name)]
+        _refuse_switches(name, address, held)
+        same = [x for x in held if x.name == name and x.slot == slot and x not in kept.values()]
+        other = [x for x in held if x.slot == slot and (x.name, address.place) not in stay]
+        if same:
+            kept[key] = same[0]
+        elif other and other[0] not in renamed.values():
+            renamed[key] = other[0]
+        elif held and slot and not address.port:
+            missing.append((name, replace(address, port=held[0].getsockname()[1]), slot))
+        else:
+            missing.append(key)
+    return kept, renamed, missing
+
+
+def _refuse_switches(name: str, address: Address, held: Sequence[Listener]) -> None:
+    if held and held[0].address.reuse_port != address.reuse_port:
+        raise BindError(f"bind {name}={address}: reuse_port cannot be switched on a socket "
+                        "in use; restart instead")
+    if held and (held[0].address.tls is None) != (address.tls is None):
+        # Old and new workers accept on it side by side, and clients speak one or the other.
+        raise BindError(f"bind {name}={address}: tls cannot be switched on a socket in use; "
+                        "restart instead")
 
 
 def _slots(address: Address, slots: int, have: Iterable[Listener]) -> range:

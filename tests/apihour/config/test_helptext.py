@@ -7,7 +7,9 @@ import re
 import pytest
 
 from apihour.config.helptext import plain
-from apihour.config.settings import OWN, TABLE, HostConfig
+from apihour.config.own import OWN
+from apihour.config.settings import HostConfig
+from apihour.config.verdicts import TABLE
 
 
 def text() -> str:

@@ -10,9 +10,12 @@ from typing import Any
 import pytest
 from gunicorn import config as gunicorn_config
 
-from apihour.config import settings
 from apihour.config.application import HostApplication
-from apihour.config.settings import GUNICORN_SETTINGS, OWN, TABLE, HostConfig, WorkerCount
+from apihour.config.cpus import available_cpus
+from apihour.config.own import GUNICORN_SETTINGS, OWN
+from apihour.config.settings import HostConfig
+from apihour.config.values import WorkerCount
+from apihour.config.verdicts import HONOURED, REFUSED, REPLACED, TABLE
 from apihour.errors import ConfigurationError, UsageError
 
 SETTINGS = {cls.name: cls for cls in GUNICORN_SETTINGS}
@@ -70,7 +73,7 @@ def test_the_table_holds_every_setting_of_gunicorn() -> None:
 
 
 def test_no_setting_stands_in_the_table_twice() -> None:
-    lists = [settings._HONOURED, list(settings._REPLACED), list(settings._REFUSED)]
+    lists = [HONOURED, list(REPLACED), list(REFUSED)]
     counts = Counter(name for names in lists for name in names)
     assert [name for name, count in counts.items() if count > 1] == []
 
@@ -199,44 +202,10 @@ def test_gunicorn_never_opens_a_socket_of_its_own() -> None:
 
 
 def test_workers_default_to_the_cpus_of_this_process() -> None:
-    cpus = settings.available_cpus()
+    cpus = available_cpus()
     assert 1 <= cpus <= len(os.sched_getaffinity(0))
     assert HostConfig().worker_count == WorkerCount(cpus, cpus)
     assert HostConfig().workers == cpus
-
-
-def test_affinity_is_respected() -> None:
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(before)})
-    try:
-        assert settings.available_cpus() == 1
-    finally:
-        os.sched_setaffinity(0, before)
-
-
-@pytest.mark.parametrize(("files", "expected"), [
-    ({"/sys/fs/cgroup/cpu.max": "150000 100000\n"}, 2),
-    ({"/sys/fs/cgroup/cpu.max": "max 100000\n"}, 8),
-    ({"/sys/fs/cgroup/cpu.max": "10000 100000\n"}, 1),
-    ({"/sys/fs/cgroup/cpu/cpu.cfs_quota_us": "300000",
-      "/sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000"}, 3),
-    ({"/sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1",
-      "/sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000"}, 8),
-    ({"/sys/fs/cgroup/cpu.max": "rubbish"}, 8),
-    ({}, 8),
-])
-def test_a_cgroups_quota_is_respected(
-    files: dict[str, str], expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fake(path: str, **_: Any) -> Any:
-        found = tmp_path / path.replace("/", "_")
-        if path in files:
-            found.write_text(files[path])
-        return found.open()
-
-    monkeypatch.setattr(settings, "open", fake, raising=False)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
-    assert settings.available_cpus() == expected
 
 
 def test_web_concurrency(monkeypatch: pytest.MonkeyPatch) -> None:

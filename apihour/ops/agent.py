@@ -21,15 +21,16 @@ import os
 import selectors
 import signal
 import socket
-import struct
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Any
 
 from apihour.ipc import faults
+from apihour.ipc.peer_socket import PeerListener
 from apihour.ipc.scoreboard import State
-from apihour.ipc.wire import FrameError, Framer, encode
+from apihour.ipc.wire import FrameError
+from apihour.ops.agent_client import AgentClient
 from apihour.ops.blocking import BlockingLog
 from apihour.ops.catalogue import Catalogue
 from apihour.ops.commands import built_in
@@ -46,58 +47,6 @@ _LOOK = 1.0  # seconds between two looks whether its files are still there
 _SLICE = 0.001  # seconds of computing at a stretch; a 300 ms burst was felt by every client
 _CLIENTS = 32  # connections at a time; consoles keep one each
 _REQUESTS = 64  # requests under way per connection
-_BACKLOG = 1 << 20  # bytes unsent to one peer before its commands are paused
-_FRAME = 1 << 20  # bytes of a request; the longest carry source typed by an operator
-
-
-class _Client:
-    """One connection of a console."""
-
-    def __init__(self, agent: Agent, sock: socket.socket) -> None:
-        self.agent = agent
-        self.sock = sock
-        self.framer = Framer(_FRAME)
-        self.out = bytearray()
-        self.jobs: dict[Any, Job | LoopJob] = {}
-
-    @property
-    def is_full(self) -> bool:
-        return len(self.out) > _BACKLOG
-
-    def ready(self, mask: int) -> None:
-        """The selector's callback. Raises OSError, EOFError or FrameError: close it then."""
-        if mask & selectors.EVENT_READ:
-            data = self.sock.recv(65536)
-            if not data:
-                raise EOFError
-            for message in self.framer.feed(data):
-                self.agent.dispatch(self, message)
-        if mask & selectors.EVENT_WRITE:
-            self.send()
-
-    def reply(self, number: Any, **fields: Any) -> None:
-        self.out += encode({"id": number, **fields})
-        self.send()
-
-    def post(self, job: LoopJob, reply: dict[str, Any]) -> None:
-        self.agent.post(job, reply)
-
-    def in_loop(self, function: Callable[[], Any]) -> bool:
-        return self.agent.in_loop(function)
-
-    def create_task(self, main: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-        task: asyncio.Task[None] = self.agent.worker.loop.create_task(main, name=name)
-        return task
-
-    def send(self) -> None:
-        try:
-            del self.out[: self.sock.send(self.out)]
-        except BlockingIOError:
-            pass
-        except OSError:
-            self.out.clear()  # it is gone: reading says so, and then it is closed
-        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if self.out else 0)
-        self.agent.selector.modify(self.sock, events, self.ready)
 
 
 class Agent:
@@ -114,9 +63,9 @@ class Agent:
         self.watch.is_starting = lambda: worker.row.state == State.STARTING
         self._blocking = BlockingLog(getattr(worker.log, "error_log", logging.getLogger()))
         self.ring = LogRing()
-        self.selector = selectors.DefaultSelector()
+        self.selector: selectors.BaseSelector = selectors.DefaultSelector()
         self.timers: list[tuple[float, Callable[[], None]]] = []
-        self._clients: set[_Client] = set()
+        self._clients: set[AgentClient] = set()
         self._posted: collections.deque[tuple[LoopJob, dict[str, Any]]] = collections.deque()
         self._wake_in, self._wake_out = socket.socketpair()
         self._stopping = False
@@ -124,7 +73,7 @@ class Agent:
         self._orphaned = 0.0
         self._next_look = 0.0
         self._path = worker.runtime.agent_socket(worker.pid)
-        self._listener: socket.socket | None = None
+        self._listener: PeerListener | None = None
         self._stack_fd = -1
         self.later(TaskBook.EVERY, self._note_tasks)
         self._thread = threading.Thread(target=self._run, name="apihour-agent", daemon=True)
@@ -146,10 +95,9 @@ class Agent:
     def start(self) -> None:
         """Open the socket and start the thread. Raises OSError when the socket cannot be made."""
         self._stack_fd = faults.register(self.worker.runtime, self.worker.pid)
-        listener = self._listener = self._listen()
-        for sock in (listener, self._wake_out, self._wake_in):
+        self._listener = self._listen()
+        for sock in (self._wake_out, self._wake_in):
             sock.setblocking(False)
-        self.selector.register(listener, selectors.EVENT_READ, self._accept)
         self.selector.register(self._wake_out, selectors.EVENT_READ, self._woken)
         self.ring.attach(getattr(self.worker.log, "error_log", None))
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
@@ -158,17 +106,14 @@ class Agent:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
-    def _listen(self) -> socket.socket:
-        self._path.unlink(missing_ok=True)
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            listener.bind(str(self._path))
-            os.chmod(self._path, 0o600)  # no umask: that is the whole process', threads and all
-            listener.listen(16)
-        except BaseException:
-            listener.close()
-            raise
+    def _listen(self) -> PeerListener:
+        listener = PeerListener(
+            self.worker.runtime.agent_socket(self.worker.pid), _CLIENTS, refused=self._refused)
+        self.selector.register(listener.sock, selectors.EVENT_READ, self._accept)
         return listener
+
+    def _refused(self, uid: int) -> None:
+        self.worker.log.warning("agent: refused a connection of uid %d", uid)
 
     def _mend(self) -> None:
         """Listen again, and write stacks, where the runtime directory vanished and is back."""
@@ -177,19 +122,17 @@ class Agent:
             self._path.exists() and stack.exists()
         ):
             return
+        before = self._listener
         try:
-            listener = self._listen()
+            self._listener = self._listen()
+            if before is not None:
+                self.selector.unregister(before.sock)
+                before.close()
             stack_fd = faults.register(self.worker.runtime, self.worker.pid)
         except OSError:  # it goes in this moment, or is full: the next look tells
             return
         os.close(self._stack_fd)
         self._stack_fd = stack_fd
-        if self._listener is not None:
-            self.selector.unregister(self._listener)
-            self._listener.close()
-        listener.setblocking(False)
-        self._listener = listener
-        self.selector.register(listener, selectors.EVENT_READ, self._accept)
 
     def stop(self) -> None:
         """End the thread and take its files away; waits for at most a second."""
@@ -253,7 +196,7 @@ class Agent:
         try:
             key.data(mask)
         except (OSError, EOFError, FrameError) as error:
-            if not isinstance(client, _Client):
+            if not isinstance(client, AgentClient):
                 raise
             if isinstance(error, FrameError):
                 self.worker.log.warning("agent: a peer sent what is no request: %s", error)
@@ -271,22 +214,14 @@ class Agent:
 
     def _accept(self, mask: int) -> None:
         assert self._listener is not None
-        try:
-            sock, _ = self._listener.accept()
-        except OSError:  # the peer left, or descriptors are exhausted: the next one may do
+        sock = self._listener.accept(len(self._clients))
+        if sock is None:
             return
-        raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-        uid = struct.unpack("3i", raw)[1]
-        if uid not in (0, os.geteuid()) or len(self._clients) >= _CLIENTS:
-            self.worker.log.warning("agent: refused a connection of uid %d", uid)
-            sock.close()
-            return
-        sock.setblocking(False)
-        client = _Client(self, sock)
+        client = AgentClient(self, sock)
         self._clients.add(client)
         self.selector.register(sock, selectors.EVENT_READ, client.ready)
 
-    def _close(self, client: _Client) -> None:
+    def _close(self, client: AgentClient) -> None:
         self._clients.discard(client)
         for job in client.jobs.values():
             job.cancel()
@@ -377,7 +312,7 @@ class Agent:
 
     # requests
 
-    def dispatch(self, client: _Client, message: dict[str, Any]) -> None:
+    def dispatch(self, client: AgentClient, message: dict[str, Any]) -> None:
         """Begin one request, or cancel one."""
         number = message.get("id")
         if message.get("cancel"):
@@ -391,7 +326,7 @@ class Agent:
         except Exception as error:
             client.reply(number, **failure(error))
 
-    def _begin(self, client: _Client, number: Any, message: dict[str, Any]) -> Job | LoopJob:
+    def _begin(self, client: AgentClient, number: Any, message: dict[str, Any]) -> Job | LoopJob:
         if not isinstance(number, int) or number in client.jobs:
             raise CommandFailed(f"request id {number!r:.40}: expected a new integer", "usage")
         if len(client.jobs) >= _REQUESTS:

@@ -11,16 +11,14 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import pwd
-import socket
-import struct
 from pathlib import Path
 from typing import Any
 
 from apihour.errors import ConfigurationError
+from apihour.ipc.peer_socket import PeerListener, peer_uid
 from apihour.ipc.wire import FrameError, Framer, encode
 from apihour.ops.model import Role
 from apihour_console.shell.audit import AuditLog
@@ -29,9 +27,9 @@ from apihour_console.shell.runner import CANCELLED, FleetLike, LeaveShell, Runne
 
 __all__ = ["LocalServer", "main"]
 
+_CLIENTS = 64  # connections that wait to be accepted
 _MAXIMUM = 256 * 1024  # bytes of one request: a command line
 _FINISH = 2.0  # seconds that commands under way have when another console takes over
-_UCRED = struct.Struct("3i")
 
 
 class LocalServer:
@@ -46,7 +44,7 @@ class LocalServer:
         self._logger = logger
         self._server: asyncio.AbstractServer | None = None
         self._clients: set[asyncio.Task[None]] = set()
-        self._inode = 0
+        self._listener: PeerListener | None = None
         self._accepting = True
 
     async def start(self) -> None:
@@ -56,20 +54,11 @@ class LocalServer:
         """
         if not self._path.parent.is_dir():
             return
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}")
         try:
-            with contextlib.suppress(FileNotFoundError):
-                temporary.unlink()
-            sock.bind(str(temporary))
-            temporary.chmod(0o600)
-            sock.listen(64)
-            temporary.rename(self._path)
-            self._inode = self._path.stat().st_ino
+            self._listener = PeerListener(self._path, _CLIENTS)
         except OSError as error:
-            sock.close()
             raise ConfigurationError(f"control socket {self._path}: {error.strerror}") from error
-        self._server = await asyncio.start_unix_server(self._accepted, sock=sock)
+        self._server = await asyncio.start_unix_server(self._accepted, sock=self._listener.sock)
 
     async def mend(self) -> None:
         """Listen again where the runtime directory vanished and is back."""
@@ -88,9 +77,8 @@ class LocalServer:
         self._accepting = False
         if self._server is not None:
             self._server.close()
-            with contextlib.suppress(OSError):
-                if self._path.stat().st_ino == self._inode:
-                    self._path.unlink()
+        if self._listener is not None:
+            self._listener.unlink()
 
     async def finish(self) -> None:
         """Wait a moment for those there are: the answer to a reload comes with this one's end."""
@@ -124,7 +112,7 @@ class LocalServer:
 
 def _peer(sock: Any) -> Identity | None:
     """Who is at the other end; None when they may not be there."""
-    _, uid, _ = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+    uid = peer_uid(sock)
     if uid not in (0, os.geteuid()):
         return None
     try:

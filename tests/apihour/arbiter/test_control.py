@@ -14,6 +14,7 @@ import pytest
 
 from apihour.arbiter import control
 from apihour.arbiter.control import Control, Request
+from apihour.ipc import peer_socket
 from apihour.ipc.wire import Framer, encode
 
 
@@ -141,14 +142,14 @@ def test_a_large_answer_goes_out_in_turns(house: House) -> None:
 
 
 def test_so_many_at_a_time(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(control, "_CLIENTS", 2)
+    monkeypatch.setattr(house.control._listener, "clients", 2)
     house.client()
     house.client()
     assert house.client().recv(1) == b""
 
 
 def test_another_user_is_not_heard(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Control, "_peer_uid", staticmethod(lambda sock: 12345))
+    monkeypatch.setattr(peer_socket, "peer_uid", lambda sock: 12345)
     assert house.client().recv(1) == b""
     assert len(house.control.descriptors()) == 1
 
@@ -156,7 +157,7 @@ def test_another_user_is_not_heard(house: House, monkeypatch: pytest.MonkeyPatch
 def test_the_peers_uid_is_the_kernels_word() -> None:
     one, two = socket.socketpair()
     with one, two:
-        assert Control._peer_uid(one) == os.geteuid()
+        assert peer_socket.peer_uid(one) == os.geteuid()
 
 
 def test_a_second_one_takes_the_path_over(house: House) -> None:

@@ -8,15 +8,14 @@ under way, unless that has replaced workers already; told to stop, all end at on
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from apihour.arbiter.books import Books
 from apihour.arbiter.reload import Phase, Reload
+from apihour.arbiter.roles import Crew, Follower, Opener, Prober
 from apihour.arbiter.upgrade import Upgrade
 from apihour.errors import ApihourError
 from apihour.ipc.scoreboard import Fleet
-
-if TYPE_CHECKING:
-    from apihour.arbiter.arbiter import HostArbiter
 
 __all__ = ["Changes", "Leave", "Waiter"]
 
@@ -32,13 +31,25 @@ Waiter = Callable[[dict[str, Any], str], None]
 class Changes:
     """What of this kind the arbiter is doing."""
 
-    def __init__(self, arbiter: HostArbiter) -> None:
-        self.arbiter = arbiter
-        self.reload: Reload | None = None
+    def __init__(
+        self, books: Books, opener: Opener, prober: Prober, crew: Crew, follower: Follower
+    ) -> None:
+        self.books = books
+        self._parts = (opener, prober, crew, follower)
+        self._reload: Reload | None = None
         self.upgrade: Upgrade | None = None
         self._waiters: list[Waiter] = []
         self._again: list[Waiter] | None = None
         self._canary: int | None = None  # of the reload after the present one
+
+    @property
+    def reload(self) -> Reload | None:
+        """The reload under way."""
+        return self._reload
+
+    @reload.setter
+    def reload(self, reload: Reload | None) -> None:
+        self._reload = self.books.reload = reload
 
     def are_under_way(self) -> bool:
         return self.reload is not None or self.upgrade is not None
@@ -90,8 +101,8 @@ class Changes:
     def request_reload(self, waiter: Waiter | None, canary: int | None = None) -> None:
         """Begin a reload, or one more after the present one; `canary` as for Reload."""
         waiters = [waiter] if waiter is not None else []
-        if self.upgrade is not None or self.arbiter.stopping:
-            why = "the daemon stops" if self.arbiter.stopping else "an upgrade is under way"
+        if self.upgrade is not None or self.books.stopping:
+            why = "the daemon stops" if self.books.stopping else "an upgrade is under way"
             _answer(waiters, {"outcome": "failed", "error": why})
         elif self.reload is not None:
             self._again = [*(self._again or []), *waiters]
@@ -105,9 +116,9 @@ class Changes:
 
         Raises ApihourError when that is not possible.
         """
-        if self.upgrade is not None or self.arbiter.stopping:
+        if self.upgrade is not None or self.books.stopping:
             raise ApihourError(
-                "the daemon stops" if self.arbiter.stopping else "an upgrade is under way")
+                "the daemon stops" if self.books.stopping else "an upgrade is under way")
         if self.reload is not None and self.reload.release:
             raise ApihourError(f"one to {self.reload.release!r} is under way")
         if self.reload is not None and self.reload.has_replaced:
@@ -116,8 +127,8 @@ class Changes:
         if self.reload is not None:
             self._end_reload(self.reload, waiter)
             return
-        release = self.arbiter.releases.previous()
-        self.arbiter.log.info("Rolling back to %s", release)
+        release = self.books.releases.previous()
+        self.books.log.info("Rolling back to %s", release)
         # It served: nothing is to be watched before all workers run it.
         self._begin_reload([waiter], 0, release)
 
@@ -127,21 +138,22 @@ class Changes:
         reload.fail(why)
         self._advance_reload(reload)
         _answer(queued, {"outcome": "failed", "error": why})
-        waiter({**reload.outcome(), "outcome": "done", "generation": self.arbiter.generation,
-                "workers": len(self.arbiter.live_workers()), "error": "",
-                "release": self.arbiter.releases.facts()[-1]}, "")
+        waiter({**reload.outcome(), "outcome": "done", "generation": self.books.generation,
+                "workers": len(self.books.live_workers()), "error": "",
+                "release": self.books.releases.facts()[-1]}, "")
 
     def _begin_reload(
         self, waiters: list[Waiter], canary: int | None = None, release: str = ""
     ) -> None:
         try:
-            self.reload = Reload(self.arbiter, canary=canary, release=release)
+            reload = Reload(self.books, *self._parts, canary=canary, release=release)
+            reload.start()
         except OSError as error:
             why = f"no probe process: {error.strerror}"
-            self.arbiter.log.error("Reload refused: %s", why)
+            self.books.log.error("Reload refused: %s", why)
             _answer(waiters, {"outcome": "failed", "error": why})
         else:
-            self._waiters = waiters
+            self.reload, self._waiters = reload, waiters
 
     def _advance_reload(self, reload: Reload) -> None:
         reload.advance()
@@ -149,7 +161,7 @@ class Changes:
             return
         self.reload = None
         outcome = reload.outcome()
-        log, scoreboard = self.arbiter.log, self.arbiter.scoreboard
+        log, scoreboard = self.books.log, self.books.scoreboard
         if reload.phase is Phase.DONE:
             scoreboard.count_fleet(Fleet.RELOADS)
             log.info("Reload done: generation %d serves with %d workers after %.1f s",
@@ -170,32 +182,34 @@ class Changes:
 
     def request_upgrade(self, waiter: Waiter | None) -> str | None:
         """Begin a binary upgrade; returns one line when it is refused."""
-        arbiter = self.arbiter
-        if arbiter.stopping:
+        books = self.books
+        if books.stopping:
             return "the daemon stops"
-        if arbiter.pid == 1:
+        if books.pid == 1:
             return "this arbiter is PID 1: its end would end the container; deploy a new one"
         if self.upgrade is not None:
             return "an upgrade is under way already"
         if self.reload is not None:
             return "a reload is under way"
-        if arbiter.inheritance is not None and not arbiter.inheritance.is_done:
+        if books.taking_over:
             return "this arbiter is itself still taking over"
         try:
-            self.upgrade = Upgrade(arbiter, waiter)
+            upgrade = Upgrade(books, waiter)
+            upgrade.start()
         except OSError as error:
             return f"no new process: {error.strerror}"
         except ApihourError as error:
             return str(error)
+        self.upgrade = upgrade
         return None
 
     def _advance_upgrade(self, upgrade: Upgrade) -> None:
         upgrade.advance()
         if upgrade.failed is not None:
-            self.arbiter.log.error("Upgrade failed, this arbiter stays: %s", upgrade.failed)
+            self.books.log.error("Upgrade failed, this arbiter stays: %s", upgrade.failed)
             self.upgrade = None
         elif upgrade.succeeded:
-            self.arbiter.log.info("Upgrade done: arbiter %d serves, this one leaves", upgrade.pid)
+            self.books.log.info("Upgrade done: arbiter %d serves, this one leaves", upgrade.pid)
             raise Leave
 
 

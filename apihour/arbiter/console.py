@@ -13,17 +13,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from apihour.arbiter.books import Books
 from apihour.bind.addresses import parse_address
 from apihour.bind.listeners import Listener, open_listeners
 from apihour.bind.sockets import DEFAULT_CONSOLE, may_open_shell
 from apihour.errors import BindError
 from apihour.ipc.scoreboard import Fleet
 from apihour.ipc.signals import ORDERS, blocked
-
-if TYPE_CHECKING:
-    from apihour.arbiter.arbiter import HostArbiter
 
 __all__ = ["CONSOLE_MODULE", "ConsoleKeeper", "ConsoleProcess"]
 
@@ -107,8 +105,8 @@ class ConsoleProcess:
 class ConsoleKeeper:
     """The console that serves, and those that leave with their last session."""
 
-    def __init__(self, arbiter: HostArbiter) -> None:
-        self.arbiter = arbiter
+    def __init__(self, books: Books) -> None:
+        self.books = books
         self.current: ConsoleProcess | None = None
         self._old: list[ConsoleProcess] = []
 
@@ -130,22 +128,22 @@ class ConsoleKeeper:
         `report` is what a worker said when it was ready: it names the servers that are
         shells, whose listeners belong to the console.
         """
-        arbiter, cfg = self.arbiter, self.arbiter.cfg
-        if cfg.no_console or arbiter.stopping:
+        books, cfg = self.books, self.books.cfg
+        if cfg.no_console or books.stopping:
             return
         shells, options = self._shells(report)
         configuration = {
-            "runtime": str(arbiter.runtime.path), "keys": os.path.abspath(cfg.keys),
+            "runtime": str(books.runtime.path), "keys": os.path.abspath(cfg.keys),
             "listen": [listener.url for listener in shells],
             "explicit": cfg.console is not None or bool(report.get("shells")),
             "terminal": sys.stderr.isatty() and sys.stdin.isatty(),
             "strict": cfg.ssh_strict, "loglevel": cfg.loglevel,
             "errorlog": cfg.errorlog if cfg.errorlog == "-" else os.path.abspath(cfg.errorlog),
             "accesslog": "-" if cfg.accesslog in (None, "-") else os.path.abspath(cfg.accesslog),
-            "name": arbiter.proc_name, "options": options,
+            "name": books.proc_name, "options": options,
             "graceful_timeout": float(cfg.graceful_timeout),
         }
-        health = arbiter.extra_listeners.get("health")
+        health = books.extras.get("health")
         current = self.current
         if current is not None:
             if (current.configuration, current.shells, current.health) == (
@@ -158,22 +156,22 @@ class ConsoleKeeper:
         self.current = ConsoleProcess(configuration, shells, health, owner)
 
     def _shells(self, report: Mapping[str, Any]) -> tuple[list[Listener], dict[str, Any]]:
-        arbiter = self.arbiter
+        books = self.books
         declared = report.get("shells") or {}
         names = {bind for binds in declared.values() for bind in binds}
-        shells = [listener for listener in arbiter.LISTENERS if listener.name in names]
+        shells = [listener for listener in books.listeners if listener.name in names]
         options: dict[str, Any] = {}
         for server in report.get("servers", []):
             if server["name"] in declared:
                 options.update(server.get("options") or {})
-        extras = arbiter.extra_listeners
-        if "console" not in extras and not shells and may_open_shell(arbiter.cfg):
+        extras = books.extras
+        if "console" not in extras and not shells and may_open_shell(books.cfg):
             address = parse_address(DEFAULT_CONSOLE)
             try:
                 extras["console"] = open_listeners(
-                    [("@console", address, 0)], arbiter.cfg.backlog, {})[0]
+                    [("@console", address, 0)], books.cfg.backlog, {})[0]
             except BindError as error:
-                arbiter.log.warning(
+                books.log.warning(
                     "No SSH shell: %s; the local one works: apihour ctl", error)
         if "console" in extras:
             shells = [*shells, extras["console"]]
@@ -187,10 +185,10 @@ class ConsoleKeeper:
             console.on_exit()
             if console in self._old:
                 self._old.remove(console)
-            elif not self.arbiter.stopping:
-                self.arbiter.log.warning(
+            elif not self.books.stopping:
+                self.books.log.warning(
                     "Console (pid: %s) ended (%s), starting it again", pid, how)
-                self.arbiter.scoreboard.count_fleet(Fleet.CONSOLE_RESTARTS)
+                self.books.scoreboard.count_fleet(Fleet.CONSOLE_RESTARTS)
             return True
         return False
 

@@ -17,13 +17,11 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING
 
+from apihour.arbiter.books import Books
 from apihour.arbiter.control import Control
+from apihour.arbiter.presence import Presence
 from apihour.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from apihour.arbiter.arbiter import HostArbiter
 
 __all__ = ["RuntimeGuard"]
 
@@ -33,8 +31,9 @@ _LOOK_EVERY = 1.0  # seconds between two looks; one costs four calls of stat(2)
 class RuntimeGuard:
     """What one arbiter does about the directory of its daemon."""
 
-    def __init__(self, arbiter: HostArbiter) -> None:
-        self.arbiter = arbiter
+    def __init__(self, books: Books, presence: Presence) -> None:
+        self.books = books
+        self._presence = presence
         self.is_intact = True
         self._failure = ""
         self._next_look = 0.0
@@ -54,44 +53,44 @@ class RuntimeGuard:
             self._failure = ""
 
     def _mend(self) -> None:
-        arbiter = self.arbiter
-        path = str(arbiter.runtime.scoreboard(arbiter.pid))
-        if not arbiter.runtime.is_intact():
+        books = self.books
+        path = str(books.runtime.scoreboard(books.pid))
+        if not books.runtime.is_intact():
             self._mend_directory()
-        if not arbiter.scoreboard.is_at(path):
-            arbiter.scoreboard.make_again(path, self._owner)
-            for worker in [*arbiter.WORKERS.values(), *arbiter.retiring.values()]:
+        if not books.scoreboard.is_at(path):
+            books.scoreboard.make_again(path, self._owner)
+            for worker in books.all_workers():
                 if worker.channel_open:
                     worker.channel.send(command="follow", scoreboard=path)
-        if arbiter.control is not None:
-            self._mend_control(arbiter.control)
+        if self._presence.control is not None:
+            self._mend_control(self._presence.control)
 
     @property
     def _owner(self) -> tuple[int, int]:
-        return self.arbiter.cfg.uid, self.arbiter.cfg.gid
+        return self.books.cfg.uid, self.books.cfg.gid
 
     def _mend_directory(self) -> None:
         self.is_intact = False
-        arbiter = self.arbiter
-        if not arbiter.is_the_one():
-            arbiter.runtime.join()
+        books = self.books
+        if not books.is_the_one:
+            books.runtime.join()
             return
-        if arbiter.runtime.make_again(self._owner):
-            arbiter.log.error(
+        if books.runtime.make_again(self._owner):
+            books.log.error(
                 "Runtime directory %s had vanished; made it again, what container.shared held "
-                "is lost", arbiter.runtime.path)
+                "is lost", books.runtime.path)
 
     def _mend_control(self, control: Control) -> None:
-        arbiter = self.arbiter
+        books = self.books
         if not control.is_there():
             control.listen_again()
-        if not os.path.lexists(arbiter.runtime.instance_file):
-            arbiter.write_instance()
+        if not os.path.lexists(books.runtime.instance_file):
+            self._presence.write_instance()
 
     def _say_failure(self, failure: str) -> None:
         if failure != self._failure:
             self._failure = failure
-            self.arbiter.log.error(
+            self.books.log.error(
                 "Runtime directory %s has vanished and cannot be made again: %s; without it "
                 "there is no shell, no ctl and no container.shared; trying on",
-                self.arbiter.runtime.path, failure)
+                self.books.runtime.path, failure)

@@ -15,18 +15,16 @@ import random
 import signal
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from apihour.arbiter.autoscale import Autoscaler, Load
+from apihour.arbiter.books import Books
+from apihour.arbiter.record import WorkerRecord
+from apihour.arbiter.roles import Crew
 from apihour.blame import blame_frames
 from apihour.errors import ApihourError
 from apihour.ipc import faults
 from apihour.ipc.scoreboard import Fleet, State
 from apihour.worker.process import BEAT
-
-if TYPE_CHECKING:
-    from apihour.arbiter.arbiter import HostArbiter
-    from apihour.worker.process import HostWorker
 
 __all__ = ["WorkerKeeper"]
 
@@ -50,11 +48,12 @@ class _Slot:
 class WorkerKeeper:
     """What the arbiter does about its workers in every turn."""
 
-    def __init__(self, arbiter: HostArbiter) -> None:
-        self.arbiter = arbiter
+    def __init__(self, books: Books, crew: Crew) -> None:
+        self.books = books
+        self._crew = crew
         self._slots: dict[int, _Slot] = {}
         self._next_look = 0.0
-        self._replacing: dict[int, tuple[HostWorker, str]] = {}
+        self._replacing: dict[int, tuple[WorkerRecord, str]] = {}
         self._autoscaler = Autoscaler()
 
     # -- number ----------------------------------------------------------------------------
@@ -64,38 +63,38 @@ class WorkerKeeper:
 
         During a reload only the dead are replaced, until the first old worker retires.
         """
-        arbiter = self.arbiter
-        reload = arbiter.changes.reload
-        if arbiter.stopping and not arbiter.lingering:
+        books = self.books
+        reload = books.reload
+        if books.stopping and not books.lingering:
             return
         if reload is not None and reload.has_replaced:
             return
         if reload is None:
             self._look()
         now = time.monotonic()
-        own = [w for w in arbiter.live_workers() if w.generation == arbiter.generation]
+        own = [w for w in books.live_workers() if w.generation == books.generation]
         taken = {worker.slot for worker in own}
-        for slot in range(1, arbiter.num_workers + 1):
+        for slot in range(1, books.num_workers + 1):
             if slot not in taken and now >= self._slot(slot).not_before:
                 self._spawn(slot)
         if reload is not None:
             return
         for worker in own:
-            if worker.slot > arbiter.num_workers:
-                arbiter.retire(worker)
+            if worker.slot > books.num_workers:
+                self._crew.retire(worker)
         self._finish_replacements()
 
-    def _spawn(self, slot: int) -> HostWorker | None:
+    def _spawn(self, slot: int) -> WorkerRecord | None:
         """Fork into a slot; out of processes or descriptors, try again later."""
-        arbiter = self.arbiter
+        books = self.books
         try:
-            return arbiter.spawn(slot, arbiter.generation, arbiter.LISTENERS, arbiter.cfg)
+            return self._crew.spawn(slot, books.generation, books.listeners, books.cfg)
         except (OSError, ApihourError) as error:
             state = self._slot(slot)
             state.failures += 1
             delay = _BACKOFF[min(state.failures, len(_BACKOFF) - 1)]
             state.not_before = time.monotonic() + delay
-            arbiter.log.error("Worker slot %d: no new process: %s; next try in %.1f s",
+            books.log.error("Worker slot %d: no new process: %s; next try in %.1f s",
                               slot, getattr(error, "strerror", None) or error, delay)
             return None
 
@@ -107,7 +106,7 @@ class WorkerKeeper:
     def _slot(self, number: int) -> _Slot:
         return self._slots.setdefault(number, _Slot())
 
-    def on_lost(self, worker: HostWorker) -> float:
+    def on_lost(self, worker: WorkerRecord) -> float:
         """A worker ended by itself; returns seconds until its slot is filled again."""
         slot = self._slot(worker.slot)
         now = time.monotonic()
@@ -119,7 +118,7 @@ class WorkerKeeper:
         slot.not_before = now + delay
         return delay
 
-    def on_ready(self, worker: HostWorker) -> None:
+    def on_ready(self, worker: WorkerRecord) -> None:
         """A worker serves."""
         worker.due = self._due(worker)
 
@@ -130,7 +129,7 @@ class WorkerKeeper:
 
     # -- wear ------------------------------------------------------------------------------
 
-    def _due(self, worker: HostWorker) -> int:
+    def _due(self, worker: WorkerRecord) -> int:
         """Requests after which this worker is replaced, its own jitter included; 0: never."""
         cfg = worker.cfg
         if not cfg.max_requests:
@@ -143,26 +142,26 @@ class WorkerKeeper:
         if now < self._next_look:
             return
         self._next_look = now + _LOOK_EVERY
-        arbiter = self.arbiter
-        workers = [w for w in arbiter.live_workers() if w.ready]
+        books = self.books
+        workers = [w for w in books.live_workers() if w.ready]
         for worker in workers:
             if self._replacing:
                 break  # one at a time: all at once would double memory and import load
             reason = self._worn(worker, now)
             if reason:
                 self._replace(worker, reason)
-        count = arbiter.cfg.worker_count
-        if count.minimum != count.maximum and arbiter.operator_workers is None and workers:
+        count = books.cfg.worker_count
+        if count.minimum != count.maximum and books.operator_workers is None and workers:
             # A loop that is late now says so only at its next beat.
             loads = [Load(w.pid, cpu_seconds(w.pid),
                           max(w.row.lag, now - w.row.heartbeat - BEAT)) for w in workers]
-            wanted = self._autoscaler.advise(now, loads, arbiter.num_workers,
+            wanted = self._autoscaler.advise(now, loads, books.num_workers,
                                              count.minimum, count.maximum)
-            if wanted != arbiter.num_workers:
-                arbiter.log.info("Load: %d workers wanted, %d before", wanted, arbiter.num_workers)
-                arbiter.num_workers = wanted
+            if wanted != books.num_workers:
+                books.log.info("Load: %d workers wanted, %d before", wanted, books.num_workers)
+                books.num_workers = wanted
 
-    def _worn(self, worker: HostWorker, now: float) -> str:
+    def _worn(self, worker: WorkerRecord, now: float) -> str:
         cfg = worker.cfg
         if worker.due and worker.row.requests >= worker.due:
             return f"it has served {worker.row.requests:g} requests (--max-requests)"
@@ -172,7 +171,7 @@ class WorkerKeeper:
             return f"it holds {rss / 2**20:.0f} MiB (--max-rss {cfg.max_rss / 2**20:.0f} MiB)"
         return ""
 
-    def replace(self, worker: HostWorker, reason: str) -> HostWorker | None:
+    def replace(self, worker: WorkerRecord, reason: str) -> WorkerRecord | None:
         """Replace a worker because an operator wants it; returns the new one, if there is one.
 
         A slot that is left alone for a while after failures is tried now.
@@ -184,33 +183,33 @@ class WorkerKeeper:
             under_way = self._replacing.get(worker.slot)
         return under_way[0] if under_way is not None else None
 
-    def _replace(self, worker: HostWorker, reason: str) -> None:
+    def _replace(self, worker: WorkerRecord, reason: str) -> None:
         """Start a second worker in the slot; the first retires when that one is ready."""
-        arbiter = self.arbiter
+        books = self.books
         if time.monotonic() < self._slot(worker.slot).not_before:
             return  # the last replacement failed; this one serves on meanwhile
-        arbiter.log.info("Replacing worker %s (pid: %s): %s", worker.name, worker.pid, reason)
+        books.log.info("Replacing worker %s (pid: %s): %s", worker.name, worker.pid, reason)
         fresh = self._spawn(worker.slot)
         if fresh is not None:
             self._replacing[worker.slot] = (fresh, reason)
 
     def _finish_replacements(self) -> None:
         for slot, (fresh, _) in list(self._replacing.items()):
-            living = self.arbiter.live_workers()
+            living = self.books.live_workers()
             if fresh not in living:
                 del self._replacing[slot]
             elif fresh.ready:
                 del self._replacing[slot]
                 for worker in living:
                     if worker.slot == slot and worker is not fresh:
-                        self.arbiter.retire(worker)
+                        self._crew.retire(worker)
 
     # -- deadlines -------------------------------------------------------------------------
 
     def enforce(self) -> None:
         """Boot timeout, heartbeat timeout, drain deadline."""
         now = time.monotonic()
-        for worker in self.arbiter.live_workers():
+        for worker in self.books.live_workers():
             if worker.ready:
                 self._check_heartbeat(worker, now)
             elif worker.failure is not None:
@@ -219,35 +218,35 @@ class WorkerKeeper:
                 late > _OWN_WORDS or now - worker.row.heartbeat > _SILENT
             ):
                 self._end_boot(worker)
-        for worker in self.arbiter.retiring.values():
+        for worker in self.books.retiring.values():
             if worker.ready:
                 self._check_heartbeat(worker, now)
-        self.arbiter.kill_retiring()
+        self._crew.kill_retiring()
 
-    def _end_boot(self, worker: HostWorker) -> None:
-        stack = faults.dump_stack(self.arbiter.runtime, worker.pid)
+    def _end_boot(self, worker: WorkerRecord) -> None:
+        stack = faults.dump_stack(self.books.runtime, worker.pid)
         what = f"{worker.under_way} was not done" if worker.under_way else (
             f"worker {worker.name} was not ready")
         message = f"{what} within {worker.cfg.boot_timeout:g} s (--boot-timeout)"
-        self.arbiter.log.error("Worker %s (pid: %s): %s, killing it:\n%s", worker.name,
+        self.books.log.error("Worker %s (pid: %s): %s, killing it:\n%s", worker.name,
                                worker.pid, message, stack)
         place = blame_frames(faults.dump_frames(stack))
         worker.failure = f"{message}: {place}" if place else message, stack
         os.kill(worker.pid, signal.SIGKILL)
 
-    def _end_undo(self, worker: HostWorker, now: float) -> None:
+    def _end_undo(self, worker: WorkerRecord, now: float) -> None:
         """One that said why it will not serve must not hang in its cleanup."""
         if not worker.kill_at:
             worker.kill_at = now + _UNDO_TIME
         elif now >= worker.kill_at:
             worker.kill_at = now + _UNDO_TIME
-            self.arbiter.log.error(
+            self.books.log.error(
                 "Worker %s (pid: %s) has not cleaned up %g s after its failed start, killing it:"
                 "\n%s", worker.name, worker.pid, _UNDO_TIME,
-                faults.dump_stack(self.arbiter.runtime, worker.pid))
+                faults.dump_stack(self.books.runtime, worker.pid))
             os.kill(worker.pid, signal.SIGKILL)
 
-    def _check_heartbeat(self, worker: HostWorker, now: float) -> None:
+    def _check_heartbeat(self, worker: WorkerRecord, now: float) -> None:
         timeout = worker.cfg.timeout
         silent = now - worker.row.heartbeat
         if worker.aborted_at:
@@ -260,18 +259,18 @@ class WorkerKeeper:
         if silent <= timeout / 2:
             worker.stack_logged = False
             return
-        log = self.arbiter.log
+        log = self.books.log
         if not worker.stack_logged:
             worker.stack_logged = True
             worker.row.blocks += 1
             log.warning("Worker %s (pid: %s) is blocked for %.1f s:\n%s", worker.name, worker.pid,
-                        silent, faults.dump_stack(self.arbiter.runtime, worker.pid))
+                        silent, faults.dump_stack(self.books.runtime, worker.pid))
         if silent <= timeout:
             return
         worker.aborted_at = now
         log.critical("WORKER TIMEOUT: %s (pid: %s) is blocked for %.1f s (--timeout %g)",
                      worker.name, worker.pid, silent, timeout)
-        self.arbiter.scoreboard.count_fleet(Fleet.TIMEOUTS)
+        self.books.scoreboard.count_fleet(Fleet.TIMEOUTS)
         os.kill(worker.pid, signal.SIGABRT)
 
 

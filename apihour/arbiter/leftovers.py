@@ -15,13 +15,10 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from apihour.arbiter.books import Books
 from apihour.ipc.holds import is_locked
 from apihour.ipc.scoreboard import Scoreboard
-
-if TYPE_CHECKING:
-    from apihour.arbiter.arbiter import HostArbiter
 
 __all__ = ["Leftovers"]
 
@@ -32,20 +29,20 @@ _YOUNG = 5.0  # seconds for which a file may be without a holder, a worker witho
 class Leftovers:
     """What one arbiter does about them."""
 
-    def __init__(self, arbiter: HostArbiter) -> None:
-        self.arbiter = arbiter
+    def __init__(self, books: Books) -> None:
+        self.books = books
         self._next_look = 0.0
 
     def look(self) -> None:
         """Every few seconds: remove what is nobody's."""
         now = time.monotonic()
-        if now < self._next_look or not self.arbiter.is_the_one():
+        if now < self._next_look or not self.books.is_the_one:
             return
         self._next_look = now + _LOOK_EVERY
         workers: set[int] = set()
-        for pid, path in self.arbiter.runtime.scoreboards():
+        for pid, path in self.books.runtime.scoreboards():
             heard, last = _workers(path)
-            if (pid == self.arbiter.pid or now - last < _YOUNG or is_locked(path)
+            if (pid == self.books.pid or now - last < _YOUNG or is_locked(path)
                     or not _is_old(path)):
                 workers |= heard
             else:
@@ -55,7 +52,7 @@ class Leftovers:
                 path.unlink(missing_ok=True)
 
     def _workers_files(self) -> Iterator[tuple[int, Path]]:
-        for path in self.arbiter.runtime.path.glob("worker.*.*"):
+        for path in self.books.runtime.path.glob("worker.*.*"):
             pid = path.name.split(".")[1]
             if pid.isdigit():
                 yield int(pid), path

@@ -44,22 +44,32 @@ class Probe:
         self, examine: Callable[[], dict[str, list[str]] | None], in_child: Callable[[], None],
         afterwards: Callable[[], None] | None = None,
     ) -> None:
-        """Fork; the child calls `in_child` to shed what it inherited, then `examine`.
+        """The child calls `in_child` to shed what it inherited, then `examine`.
 
         After a good report it calls `afterwards`, whose end is the child's end.
         """
+        self._body = (examine, in_child, afterwards)
+        self._data = bytearray()
+        self.pid = 0
+        self.report: ProbeReport | None = None
+
+    def start(self) -> None:
+        """Fork it. Raises OSError when the system has no room for a process."""
         reading, writing = os.pipe()
         sys.stdout.flush()
         sys.stderr.flush()
-        self.pid = os.fork()
+        try:
+            self.pid = os.fork()
+        except OSError:
+            os.close(reading)
+            os.close(writing)
+            raise
         if self.pid == 0:
             os.close(reading)
-            _report(writing, examine, in_child, afterwards)
+            _report(writing, *self._body)
         os.close(writing)
         os.set_blocking(reading, False)
         self._fd = reading
-        self._data = bytearray()
-        self.report: ProbeReport | None = None
 
     def fileno(self) -> int:
         return self._fd

@@ -2,7 +2,8 @@
 
 Rules:
 
-- The arbiter calls :meth:`Reload.advance` in every turn; nothing here waits.
+- The way of a SIGHUP is this class from top to bottom: :meth:`Reload.start`, then in every turn
+  of the arbiter :meth:`Reload.advance` through the phases, then the commit. Nothing waits.
 - Until the commit nothing of the old is touched: new configuration, new listeners and new
   workers stand beside it. A failure takes the new away and leaves the old as it was.
 - With ``--surge N`` at most N workers more than wanted live at a time, so old ones retire
@@ -13,22 +14,22 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import os
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from apihour.arbiter.books import Books
+from apihour.arbiter.opening import log_binds
+from apihour.arbiter.probe import ProbeReport
+from apihour.arbiter.record import WorkerRecord
+from apihour.arbiter.roles import Crew, Follower, Importing, Opener, Prober
 from apihour.bind.binds import Binds, is_default
+from apihour.bind.listeners import Listener
 from apihour.bind.sockets import discard
+from apihour.config.reader import AppState
 from apihour.errors import ApihourError, ConfigurationError
-from apihour.ipc.scoreboard import worker_name
-
-if TYPE_CHECKING:
-    from apihour.arbiter.arbiter import HostArbiter
-    from apihour.arbiter.probe import ProbeReport
-    from apihour.arbiter.template import TemplateProbe
-    from apihour.bind.listeners import Listener
-    from apihour.config.reader import AppState
-    from apihour.worker.process import HostWorker
+from apihour.ipc.scoreboard import Fleet, worker_name
 
 __all__ = ["Phase", "Reload"]
 
@@ -50,19 +51,23 @@ class Reload:
     """One reload, from the request to its outcome."""
 
     def __init__(
-        self, arbiter: HostArbiter, *, canary: int | None = None, release: str = ""
+        self, books: Books, opener: Opener, prober: Prober, crew: Crew, follower: Follower, *,
+        canary: int | None = None, release: str = "",
     ) -> None:
         """`canary` replaces the option of that name; `release` is a directory to go back to."""
-        self.arbiter = arbiter
-        self.generation = arbiter.generation + 1
+        self.books = books
+        self._opener = opener
+        self._prober = prober
+        self._crew = crew
+        self._follower = follower
+        self.generation = books.generation + 1
         self.began = time.monotonic()
         self.phase = Phase.PROBING
         self.error = ""
         self.detail = ""
         self.release = release
         self._canary = canary
-        with self._entering():
-            self.probe: TemplateProbe | None = arbiter.start_probe()
+        self.probe: Importing | None = None
         self.cfg: Any = None
         self.listeners: list[Listener] = []
         self.extras: dict[str, Listener] = {}
@@ -81,9 +86,9 @@ class Reload:
         return self._surging
 
     @property
-    def workers(self) -> list[HostWorker]:
+    def workers(self) -> list[WorkerRecord]:
         """The new generation's workers that live now."""
-        return [w for w in self.arbiter.live_workers() if w.generation == self.generation]
+        return [w for w in self.books.live_workers() if w.generation == self.generation]
 
     def outcome(self) -> dict[str, Any]:
         """One record for whoever asked."""
@@ -93,6 +98,11 @@ class Reload:
             "workers": len(self.workers), "error": self.error,
             **({"release": self.release} if self.release else {}),
         }
+
+    def start(self) -> None:
+        """Fork the child that imports the new code. Raises OSError."""
+        with self._entering():
+            self.probe = self._prober.start_probe()
 
     def advance(self) -> None:
         """Go as far as is possible now."""
@@ -114,28 +124,28 @@ class Reload:
         self.error, self.detail = error, detail
         if self.probe is not None:
             self._end_probe()
-        self.arbiter.templates.drop(self.generation)
+        self._prober.drop(self.generation)
         self._take_away()
-        held = [*self.arbiter.LISTENERS, *self.arbiter.extra_listeners.values()]
+        held = self.books.all_listeners()
         new = [*self.listeners, *self.extras.values()]
         discard([listener for listener in new if listener not in held], held)
 
     def _take_away(self) -> None:
         """Retire the new workers, but for those that serve where old ones have retired."""
         new = self.workers
-        slots = {w.slot for w in self.arbiter.live_workers() if w not in new}
+        slots = {w.slot for w in self.books.live_workers() if w not in new}
         for worker in new:
             if self._surging and worker.ready and worker.slot not in slots:
-                worker.generation = self.arbiter.generation
-                worker.row.generation = self.arbiter.generation
+                worker.generation = self.books.generation
+                worker.row.generation = self.books.generation
                 worker.name = worker_name(worker.slot, worker.generation)
             else:
-                self.arbiter.retire(worker)
+                self._crew.retire(worker)
 
     @contextlib.contextmanager
     def _entering(self) -> Iterator[None]:
         """What reads the configuration in here does it where this reload's code is."""
-        app = self.arbiter.app
+        app = self.books.app
         before, app.release = app.release, self.release
         try:
             yield
@@ -155,12 +165,12 @@ class Reload:
             return
         report = self.probe.poll()
         if report is None:
-            if time.monotonic() - self.began > self.arbiter.cfg.boot_timeout:
+            if time.monotonic() - self.began > self.books.cfg.boot_timeout:
                 self.fail(
-                    f"the application did not import within {self.arbiter.cfg.boot_timeout:g} s"
+                    f"the application did not import within {self.books.cfg.boot_timeout:g} s"
                 )
             return
-        self.arbiter.templates.settle(self.generation, self.probe)
+        self._prober.settle(self.generation, self.probe)
         self.probe.close()
         self.probe = None
         if report.error:
@@ -174,16 +184,16 @@ class Reload:
         The arbiter goes back to its old directory and paths: what replaces an old worker
         meanwhile, or after a refusal, is of the old kind.
         """
-        app = self.arbiter.app
+        app = self.books.app
         before = app.state()
         app.release = self.release
         try:
-            self.cfg = self.arbiter.read_config()
-            wanted = self.arbiter.app_binds(report.binds)
+            self.cfg = self._opener.read_config()
+            wanted = self._opener.app_binds(report.binds)
             self._refuse_lost_binds(report, wanted)
-            held = self.arbiter.extra_listeners
-            self.listeners, _ = self.arbiter.open_binds(wanted, self.cfg, self.arbiter.LISTENERS)
-            self.extras = self.arbiter.open_extras(self.cfg, held)
+            held = self.books.extras
+            self.listeners, _ = self._opener.open_binds(wanted, self.cfg, self.books.listeners)
+            self.extras = self._opener.open_extras(self.cfg, held)
             self.app_state = app.state()._replace(cfg=self.cfg)
         finally:
             app.restore(before)
@@ -191,9 +201,9 @@ class Reload:
 
     def _refuse_lost_binds(self, report: ProbeReport, wanted: Binds) -> None:
         """The default is for a first start: nobody moves a daemon there by leaving binds out."""
-        held = list(dict.fromkeys(str(x) for x in self.arbiter.LISTENERS))
-        if not is_default(report.binds, self.arbiter.app.bind_levels) or {
-            (x.name, x.address.place) for x in self.arbiter.LISTENERS
+        held = list(dict.fromkeys(str(x) for x in self.books.listeners))
+        if not is_default(report.binds, self.books.app.bind_levels) or {
+            (x.name, x.address.place) for x in self.books.listeners
         } <= {(name, x.place) for name, addresses in wanted.items() for x in addresses}:
             return
         raise ConfigurationError(
@@ -202,49 +212,47 @@ class Reload:
             "container that serves nothing")
 
     def _start(self) -> None:
-        arbiter, cfg = self.arbiter, self.cfg
-        wanted = arbiter.wanted_workers(cfg)
+        books, cfg = self.books, self.cfg
+        wanted = books.wanted_workers(cfg)
         for worker in self.workers:
             if worker.slot > wanted:
-                arbiter.retire(worker)  # fewer are wanted since it was started
-        workers = self.workers
-        ready = [worker for worker in workers if worker.ready]
+                self._crew.retire(worker)  # fewer are wanted since it was started
+        ready = [worker for worker in self.workers if worker.ready]
         asked = cfg.canary if self._canary is None else self._canary
         canaries = min(asked, wanted) if self._canary_until == 0.0 else 0
-        target = canaries or wanted
         if canaries and len(ready) >= canaries:
             self.phase = Phase.WATCHING
             self._canary_until = time.monotonic() + cfg.canary_time
-            arbiter.log.info("Reload: %d canary workers ready, watching them for %g s",
-                             len(ready), cfg.canary_time)
+            books.log.info("Reload: %d canary workers ready, watching them for %g s",
+                           len(ready), cfg.canary_time)
             return
         if cfg.surge and not canaries:
             self._replace_as_ready(ready, wanted)
         if len(ready) >= wanted:
             self._commit()
-            return
+        else:
+            self._spawn_missing(canaries or wanted, wanted)
+
+    def _spawn_missing(self, target: int, wanted: int) -> None:
+        """Start new workers up to `target`, and to the surge, in the slots that have none."""
+        cfg, workers = self.cfg, self.workers
         taken = {worker.slot for worker in workers}
         room = target - len(workers)
         if cfg.surge:
-            room = min(room, wanted + cfg.surge - len(arbiter.live_workers()))
-        for slot in range(1, wanted + 1):
-            if room <= 0:
-                break
-            if slot in taken:
-                continue
-            try:
-                arbiter.spawn(slot, self.generation, self.listeners, cfg)
-            except OSError as error:
-                self.fail(f"no new worker: {error.strerror}")
-                return
-            room -= 1
+            room = min(room, wanted + cfg.surge - len(self.books.live_workers()))
+        free = [slot for slot in range(1, wanted + 1) if slot not in taken]
+        try:
+            for slot in free[: max(0, room)]:
+                self._crew.spawn(slot, self.generation, self.listeners, cfg, self.app_state)
+        except OSError as error:
+            self.fail(f"no new worker: {error.strerror}")
 
-    def _replace_as_ready(self, ready: list[HostWorker], wanted: int) -> None:
+    def _replace_as_ready(self, ready: list[WorkerRecord], wanted: int) -> None:
         """Retire one old worker for each new one beyond the surge."""
-        old = [w for w in self.arbiter.live_workers() if w.generation != self.generation]
+        old = [w for w in self.books.live_workers() if w.generation != self.generation]
         old.sort(key=lambda worker: worker.slot)
         while old and len(old) + len(ready) > wanted:
-            self.arbiter.retire(old.pop(0))
+            self._crew.retire(old.pop(0))
             self._surging = True
 
     def _watch(self) -> None:
@@ -261,13 +269,46 @@ class Reload:
         elif over:
             self.phase = Phase.STARTING
 
-    def on_worker_lost(self, worker: HostWorker, message: str, detail: str) -> None:
+    def on_worker_lost(self, worker: WorkerRecord, message: str, detail: str) -> None:
         """A new worker died or could not start."""
         self._losses += 1
         if self._surging and worker.failure is None and self._losses <= _MOST_LOSSES:
             return  # replaced like any other: the code has proven itself
         self.fail(message, detail)
 
+    # -- the commit ------------------------------------------------------------------------
+
     def _commit(self) -> None:
+        """Its configuration, listeners and workers are now the ones."""
         self.phase = Phase.DONE
-        self.arbiter.adopt(self)
+        books = self.books
+        old = [w for w in books.live_workers() if w.generation != self.generation]
+        self._put_in_force()
+        before = books.all_listeners()
+        books.listeners, books.extras = self.listeners, self.extras
+        now = books.all_listeners()
+        log_binds(books.log, before, now)
+        discard([listener for listener in before if listener not in now], now)
+        for listener in books.listeners:
+            listener.apply(books.cfg.backlog)
+        for worker in old:
+            self._crew.retire(worker)
+        self._follower.follow()
+        books.hooks.attempt(books.log, books.cfg, "on_reload")
+
+    def _put_in_force(self) -> None:
+        """The new generation's number, directory and configuration."""
+        books = self.books
+        for key in books.cfg.env:
+            if key in books.cfg.env_orig:
+                os.environ[key] = books.cfg.env_orig[key]
+            else:
+                os.environ.pop(key, None)
+        books.generation = self.generation
+        books.scoreboard.set_fleet(Fleet.GENERATION, self.generation)
+        assert self.app_state is not None
+        books.app.restore(self.app_state)
+        if self.release:
+            books.releases.leave()
+        books.releases.note(self.app_state.directory)
+        self._follower.configure()

@@ -8,15 +8,17 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from apihour.arbiter.books import Books
+from apihour.arbiter.changes import Changes
+from apihour.arbiter.children import Children
 from apihour.arbiter.control import Request
+from apihour.arbiter.record import WorkerRecord
+from apihour.arbiter.restarts import Restarts
 from apihour.bind.bans import BanBook, parse_network
 from apihour.errors import ApihourError
-
-if TYPE_CHECKING:
-    from apihour.arbiter.arbiter import HostArbiter
-    from apihour.worker.process import HostWorker
+from apihour.ops.logring import LogRing
 
 __all__ = ["ArbiterCommands"]
 
@@ -31,8 +33,17 @@ _NAME = 200  # characters of an operator's name that are kept
 class ArbiterCommands:
     """The commands by name; each takes a request and answers it, at once or later."""
 
-    def __init__(self, arbiter: HostArbiter) -> None:
-        self.arbiter = arbiter
+    def __init__(
+        self, books: Books, children: Children, changes: Changes, restarts: Restarts,
+        ring: LogRing, order: Callable[[int], None],
+    ) -> None:
+        """`order` gives the arbiter a signal, as if it had been sent."""
+        self.books = books
+        self._children = children
+        self._changes = changes
+        self._restarts = restarts
+        self._ring = ring
+        self._order = order
         self._commands: dict[str, tuple[str, Callable[[Request], None]]] = {
             "reload": ("operator", self._reload),
             "rollback": ("operator", self._rollback),
@@ -61,7 +72,7 @@ class ArbiterCommands:
                          f"yours is {request.role}", "role")
             return
         if role != "observer":  # looking is nothing to tell of
-            self.arbiter.log.info("Command: %s %s", request.command,
+            self.books.log.info("Command: %s %s", request.command,
                                   " ".join(f"{k}={v!r}" for k, v in request.arguments.items()))
         carry_out(request)
 
@@ -71,16 +82,16 @@ class ArbiterCommands:
             request.fail(f"reload --canary {canary!r}: expected a number of workers, to "
                          f"{_MOST_WORKERS}", "usage")
             return
-        self.arbiter.changes.request_reload(_waiter(request), canary)
+        self._changes.request_reload(_waiter(request), canary)
 
     def _rollback(self, request: Request) -> None:
         try:
-            self.arbiter.changes.request_rollback(_waiter(request))
+            self._changes.request_rollback(_waiter(request))
         except ApihourError as error:
             request.fail(f"rollback refused: {error}")
 
     def _upgrade(self, request: Request) -> None:
-        error = self.arbiter.changes.request_upgrade(_waiter(request))
+        error = self._changes.request_upgrade(_waiter(request))
         if error:
             request.fail(f"upgrade refused: {error}")
 
@@ -93,15 +104,15 @@ class ArbiterCommands:
         if not 1 <= count <= _MOST_WORKERS:
             request.fail(f"scale {given!r}: expected a number from 1 to {_MOST_WORKERS}", "usage")
             return
-        before = self.arbiter.num_workers
-        self.arbiter.scale(count)
+        before = self.books.num_workers
+        self.books.scale(count)
         request.answer([{"workers": count, "before": before}])
 
     def _drain(self, request: Request) -> None:
         workers = self._workers(request)
         if workers is None:
             return
-        accepting = [w for w in self.arbiter.live_workers() if w.ready and not w.suspended]
+        accepting = [w for w in self.books.live_workers() if w.ready and not w.suspended]
         left = [worker for worker in accepting if worker not in workers]
         if accepting and not left:
             names = ", ".join(worker.name for worker in workers)
@@ -109,7 +120,7 @@ class ArbiterCommands:
                 request.fail(f"drain {names}: no other worker accepts connections, new ones would "
                              "wait until undrain; expected --yes with it")
                 return
-            self.arbiter.log.warning("Worker %s is drained: no worker accepts connections now",
+            self.books.log.warning("Worker %s is drained: no worker accepts connections now",
                                      names)
         self._tell(request, workers, True)
 
@@ -119,7 +130,7 @@ class ArbiterCommands:
             self._tell(request, workers, False)
 
     @staticmethod
-    def _tell(request: Request, workers: list[HostWorker], suspended: bool) -> None:
+    def _tell(request: Request, workers: list[WorkerRecord], suspended: bool) -> None:
         for worker in workers:
             worker.suspended = suspended  # its row says so later: two operators, one turn
             worker.channel.send(command="suspend" if suspended else "resume")
@@ -134,7 +145,7 @@ class ArbiterCommands:
         if len(workers) > 1:
             request.fail("restart: expected one worker; reload replaces all of them", "usage")
             return
-        self.arbiter.restarts.begin(
+        self._restarts.begin(
             workers[0], float(within) if within is not None else None, request)
 
     def _signal(self, request: Request) -> None:
@@ -148,15 +159,15 @@ class ArbiterCommands:
         number = signal.Signals[f"SIG{name}"]
         if not target:
             request.answer([{"process": "arbiter", "signal": name}])
-            self.arbiter.signal(number, None)
+            self._order(number)
             return
         workers = self._workers(request)
         if workers is not None:
             rows = [{"process": worker.name, "signal": name} for worker in workers]
             for worker in workers:
-                self.arbiter.kill_worker(worker.pid, number)
+                self._children.tell(worker.pid, number)
             if name in _ENDING:
-                self.arbiter.restarts.tell(workers, rows, request)
+                self._restarts.tell(workers, rows, request)
             else:
                 request.answer(rows)
 
@@ -184,12 +195,12 @@ class ArbiterCommands:
         request.answer([{"network": ban.network, "left": ban.left} for ban in gone])
 
     def _book(self) -> BanBook:
-        arbiter = self.arbiter
-        return BanBook(arbiter.runtime.bans, (arbiter.cfg.uid, arbiter.cfg.gid))
+        books = self.books
+        return BanBook(books.runtime.bans, (books.cfg.uid, books.cfg.gid))
 
     def _records(self, request: Request) -> None:
         """The arbiter's own log after a number; all there is for who knows another arbiter."""
-        given, pid = request.arguments, self.arbiter.pid
+        given, pid = request.arguments, self.books.pid
         try:
             after = int(given.get("after", 0)) if given.get("pid") == pid else 0
             level = int(given.get("level", 0))
@@ -198,11 +209,11 @@ class ArbiterCommands:
             return
         request.answer([
             {"pid": pid, **asdict(one)}
-            for one in self.arbiter.ring.latest(after, level, str(given.get("logger") or ""))])
+            for one in self._ring.latest(after, level, str(given.get("logger") or ""))])
 
-    def _workers(self, request: Request) -> list[HostWorker] | None:
+    def _workers(self, request: Request) -> list[WorkerRecord] | None:
         target = str(request.arguments.get("worker") or "all")
-        living = self.arbiter.live_workers()
+        living = self.books.live_workers()
         found = [w for w in living if target in ("all", w.name, str(w.pid), str(w.slot))]
         if not found:
             request.fail(f"worker {target!r}: expected one of "

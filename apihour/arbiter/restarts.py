@@ -15,14 +15,13 @@ from __future__ import annotations
 import signal
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from apihour.arbiter.books import Books
+from apihour.arbiter.control import Request
+from apihour.arbiter.record import WorkerRecord
+from apihour.arbiter.roles import Keeper, Retirer
 from apihour.ipc import faults
-
-if TYPE_CHECKING:
-    from apihour.arbiter.arbiter import HostArbiter
-    from apihour.arbiter.control import Request
-    from apihour.worker.process import HostWorker
 
 __all__ = ["Restarts"]
 
@@ -38,14 +37,14 @@ class _Wait:
     end of the old worker's drain, once it began, `within` its length in seconds.
     """
 
-    old: list[HostWorker]
+    old: list[WorkerRecord]
     rows: list[dict[str, Any]]
     requests: list[Request]
     began: float
     until: float
     is_restart: bool = False
     within: float = 0.0
-    fresh: HostWorker | None = None
+    fresh: WorkerRecord | None = None
     deadline: float = 0.0
     outcome: str = "drained"
 
@@ -53,22 +52,24 @@ class _Wait:
 class Restarts:
     """What the arbiter owes an answer about, advanced in every turn."""
 
-    def __init__(self, arbiter: HostArbiter) -> None:
-        self.arbiter = arbiter
+    def __init__(self, books: Books, keeper: Keeper, retirer: Retirer) -> None:
+        self.books = books
+        self._keeper = keeper
+        self._retirer = retirer
         self._waiting: list[_Wait] = []
 
-    def begin(self, worker: HostWorker, within: float | None, request: Request) -> None:
+    def begin(self, worker: WorkerRecord, within: float | None, request: Request) -> None:
         """Replace a worker; it may drain for `within` seconds (None: its graceful timeout)."""
         for one in self._waiting:
             if one.is_restart and worker in one.old:
                 one.requests.append(request)
                 return
-        arbiter = self.arbiter
-        if arbiter.changes.reload is not None:
+        books = self.books
+        if books.reload is not None:
             request.fail(f"restart {worker.name}: a reload is under way, which replaces every "
                          "worker; expected none")
             return
-        fresh = arbiter.keeper.replace(worker, f"restart asked for by {request.role}")
+        fresh = self._keeper.replace(worker, f"restart asked for by {request.role}")
         if fresh is None:
             request.fail(f"restart {worker.name}: no new process can be started now; "
                          "the log says why")
@@ -80,7 +81,7 @@ class Restarts:
             now + worker.cfg.boot_timeout + within + _MARGIN, True, within, fresh))
 
     def tell(
-        self, workers: list[HostWorker], rows: list[dict[str, Any]], request: Request
+        self, workers: list[WorkerRecord], rows: list[dict[str, Any]], request: Request
     ) -> None:
         """Answer `rows`, one for each of the workers that were ended, once others serve."""
         now = time.monotonic()
@@ -94,7 +95,7 @@ class Restarts:
                 self._waiting.remove(one)
 
     def _is_over(self, one: _Wait) -> bool:
-        living = self.arbiter.live_workers()
+        living = self.books.live_workers()
         if one.is_restart:
             self._end_old(one, one.old[0])
             if self._has_failed(one, living):
@@ -113,7 +114,7 @@ class Restarts:
                              f"{time.monotonic() - one.began:.0f} s; the log says why")
         return True
 
-    def _has_failed(self, one: _Wait, living: list[HostWorker]) -> bool:
+    def _has_failed(self, one: _Wait, living: list[WorkerRecord]) -> bool:
         """Whether the replacement is gone while the old worker is still there; says so then."""
         old, fresh = one.old[0], one.fresh
         if fresh is None or fresh in living or old not in living or fresh.ready:
@@ -125,9 +126,9 @@ class Restarts:
                          fresh.failure[1] if fresh.failure else "")
         return True
 
-    def _end_old(self, one: _Wait, old: HostWorker) -> None:
+    def _end_old(self, one: _Wait, old: WorkerRecord) -> None:
         """Once it retires: its own deadline, or its end at once when it cannot drain."""
-        if one.outcome == "killed" or old.pid not in self.arbiter.retiring:
+        if one.outcome == "killed" or old.pid not in self.books.retiring:
             return
         now = time.monotonic()
         if not one.deadline:
@@ -135,25 +136,25 @@ class Restarts:
         if old.row.heartbeat >= one.began or now - old.row.heartbeat < _BLOCKED:
             return
         one.outcome = "killed"
-        self.arbiter.log.warning(
+        self.books.log.warning(
             "Worker %s (pid: %s) is blocked for %.1f s and cannot drain, killing it:\n%s", old.name,
-            old.pid, now - old.row.heartbeat, faults.dump_stack(self.arbiter.runtime, old.pid))
-        self.arbiter.children.send(old, signal.SIGKILL)
+            old.pid, now - old.row.heartbeat, faults.dump_stack(self.books.runtime, old.pid))
+        self._retirer.send(old, signal.SIGKILL)
 
-    def _is_replaced(self, one: _Wait, old: HostWorker) -> bool:
-        arbiter = self.arbiter
-        if old in arbiter.live_workers() or (one.is_restart and old.pid in arbiter.retiring):
+    def _is_replaced(self, one: _Wait, old: WorkerRecord) -> bool:
+        books = self.books
+        if old in books.live_workers() or (one.is_restart and old.pid in books.retiring):
             return False
         return self._successor(old) is not None or not self._is_wanted(old)
 
-    def _is_wanted(self, old: HostWorker) -> bool:
-        return old.slot <= self.arbiter.num_workers and not self.arbiter.stopping
+    def _is_wanted(self, old: WorkerRecord) -> bool:
+        return old.slot <= self.books.num_workers and not self.books.stopping
 
-    def _successor(self, old: HostWorker) -> HostWorker | None:
-        return next((worker for worker in self.arbiter.live_workers()
+    def _successor(self, old: WorkerRecord) -> WorkerRecord | None:
+        return next((worker for worker in self.books.live_workers()
                      if worker.slot == old.slot and worker is not old and worker.ready), None)
 
-    def _row(self, one: _Wait, row: dict[str, Any], old: HostWorker) -> dict[str, Any]:
+    def _row(self, one: _Wait, row: dict[str, Any], old: WorkerRecord) -> dict[str, Any]:
         found = self._successor(old)
         row = {**row, "replaced_by": found.name if found else "none is wanted",
                "new_pid": found.pid if found else None}

@@ -10,101 +10,105 @@ from __future__ import annotations
 
 import signal
 import time
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
+from apihour.arbiter.books import Books
+from apihour.arbiter.changes import Changes
 from apihour.arbiter.children import KILL_MARGIN
+from apihour.arbiter.console import ConsoleKeeper
+from apihour.arbiter.keep import WorkerKeeper
+from apihour.arbiter.loop import BUSY, IDLE
+from apihour.arbiter.presence import Presence
+from apihour.arbiter.roles import Retirer, Turns
+from apihour.arbiter.template import Templates
 from apihour.ipc.scoreboard import Fleet
 
-if TYPE_CHECKING:
-    from apihour.arbiter.arbiter import HostArbiter
+__all__ = ["Shutdown"]
 
-__all__ = ["BUSY", "IDLE", "Shutdown"]
-
-IDLE = 1.0  # seconds of a turn with nothing under way
-BUSY = 0.05  # seconds of a turn while something with a deadline is under way
 _NOW = {signal.SIGINT, signal.SIGQUIT}  # to leave at once
 
 
+@dataclass(eq=False, repr=False)
 class Shutdown:
     """One arbiter's stop."""
 
-    def __init__(self, arbiter: HostArbiter) -> None:
-        self.arbiter = arbiter
-        self.handed_over = arbiter.changes.has_handed_over()
+    books: Books
+    turns: Turns
+    changes: Changes
+    templates: Templates
+    retirer: Retirer
+    keeper: WorkerKeeper
+    consoles: ConsoleKeeper
+    presence: Presence
 
     def run(self, graceful: bool) -> None:
         """Wait for every worker, and for the console; returns when all are gone."""
-        arbiter = self.arbiter
-        arbiter.changes.abandon()
-        arbiter.templates.end()
-        if not self.handed_over:
-            arbiter.scoreboard.set_fleet(Fleet.UNREADY, 1)
-            if graceful and arbiter.ever_ready:
+        books = self.books
+        handed_over = self.changes.has_handed_over()
+        self.changes.abandon()
+        self.templates.end()
+        if not handed_over:
+            books.scoreboard.set_fleet(Fleet.UNREADY, 1)
+            if graceful and books.ever_ready:
                 graceful = self._linger()
-        owns = not self.handed_over and arbiter.is_the_one()
-        listeners = [*arbiter.LISTENERS, *arbiter.extra_listeners.values()]
-        arbiter.LISTENERS = []
-        arbiter.extra_listeners = {}
-        for worker in list(arbiter.WORKERS.values()):
-            arbiter.retire(worker, signal.SIGTERM if graceful else signal.SIGQUIT)
+        owns = not handed_over and books.is_the_one
+        listeners = books.all_listeners()
+        books.listeners, books.extras = [], {}
+        for worker in books.live_workers():
+            self.retirer.retire(worker, signal.SIGTERM if graceful else signal.SIGQUIT)
         for listener in listeners:
             listener.close()
-            if owns and not arbiter.systemd:
+            if owns and not books.systemd:
                 listener.unlink()
-        arbiter.consoles.signal(signal.SIGTERM)
+        self.consoles.signal(signal.SIGTERM)
         self._wait_for_workers(graceful)
-        if not self.handed_over:  # else it leaves with its last session
+        if not handed_over:  # else it leaves with its last session
             self._wait_for_consoles()
-        if arbiter.control is not None:
-            arbiter.control.close()
-        arbiter.runtime.scoreboard(arbiter.pid).unlink(missing_ok=True)
-        if owns:
-            arbiter.runtime.remove()
+        self.presence.end(owns)
 
     def _linger(self) -> bool:
         """Load balancers see it unready first; go on serving for ``--drain-delay``.
 
         Returns whether to drain after it; told to leave at once, it is over at once.
         """
-        arbiter = self.arbiter
-        until = time.monotonic() + arbiter.cfg.drain_delay
-        arbiter.lingering = True
+        until = time.monotonic() + self.books.cfg.drain_delay
+        self.books.lingering = True
         try:
             while (left := until - time.monotonic()) > 0:
-                if _NOW & set(arbiter.wait_for_signals(min(left, IDLE))):
+                if _NOW & set(self.turns.wait(min(left, IDLE))):
                     return False
-                arbiter.reap_workers()
-                arbiter.keeper.keep()
-                arbiter.murder_workers()
+                self.turns.reap()
+                self.keeper.keep()
+                self.turns.enforce()
         finally:
-            arbiter.lingering = False
+            self.books.lingering = False
         return True
 
     def _wait_for_workers(self, graceful: bool) -> None:
-        arbiter = self.arbiter
-        limit = time.monotonic() + (float(arbiter.cfg.graceful_timeout) if graceful else 0.0)
+        books = self.books
+        limit = time.monotonic() + (float(books.cfg.graceful_timeout) if graceful else 0.0)
         limit += KILL_MARGIN
-        while arbiter.retiring:
-            if _NOW & set(arbiter.wait_for_signals(BUSY)) and graceful:
+        while books.retiring:
+            if _NOW & set(self.turns.wait(BUSY)) and graceful:
                 graceful = False
-                arbiter.log.info("Quick shutdown requested")
+                books.log.info("Quick shutdown requested")
                 limit = min(limit, time.monotonic() + KILL_MARGIN)
                 self._send(signal.SIGQUIT)
-            arbiter.reap_workers()
-            arbiter.kill_retiring()
+            self.turns.reap()
+            self.retirer.kill_retiring()
             if time.monotonic() > limit:
                 self._send(signal.SIGKILL)
                 limit = time.monotonic() + 1.0
 
     def _send(self, sig: int) -> None:
-        for worker in self.arbiter.retiring.values():
-            self.arbiter.children.send(worker, sig)
+        for worker in self.books.retiring.values():
+            self.retirer.send(worker, sig)
 
     def _wait_for_consoles(self) -> None:
         limit = time.monotonic() + KILL_MARGIN
-        while self.arbiter.consoles.pids():
-            self.arbiter.wait_for_signals(BUSY)
-            self.arbiter.reap_workers()
+        while self.consoles.pids():
+            self.turns.wait(BUSY)
+            self.turns.reap()
             if time.monotonic() > limit:
-                self.arbiter.consoles.signal(signal.SIGKILL)
+                self.consoles.signal(signal.SIGKILL)
                 limit = time.monotonic() + 1.0

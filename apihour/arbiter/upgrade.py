@@ -19,20 +19,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, MutableMapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gunicorn.pidfile import Pidfile
 
+from apihour.arbiter.books import Books
 from apihour.bind.addresses import parse_address
 from apihour.bind.listeners import Listener
-from apihour.blame import blame
-from apihour.errors import HookError
 from apihour.excerpt import DETAIL, LINE, excerpt
 from apihour.ipc.channel import Channel
 from apihour.ipc.signals import ORDERS, blocked
-
-if TYPE_CHECKING:
-    from apihour.arbiter.arbiter import HostArbiter
 
 __all__ = ["VARIABLE", "Inheritance", "Upgrade"]
 
@@ -43,33 +39,25 @@ class Upgrade:
     """The old arbiter's side."""
 
     def __init__(
-        self, arbiter: HostArbiter, waiter: Callable[[dict[str, Any], str], None] | None
+        self, books: Books, waiter: Callable[[dict[str, Any], str], None] | None
     ) -> None:
-        self.arbiter = arbiter
+        self.books = books
         self.began = time.monotonic()
         self.succeeded = False
         self.failed: str | None = None
         self._waiter = waiter
-        try:
-            arbiter.cfg.pre_exec(arbiter)
-        except Exception as error:
-            raise HookError(f"hook pre_exec failed: {blame(error)}") from error
+        self.is_open = False
+
+    def start(self) -> None:
+        """Start the new arbiter. Raises OSError, and HookError when pre_exec failed."""
+        books = self.books
+        books.hooks.demand(books.cfg, "pre_exec")
         self._channel, theirs = Channel.pair()
         self.is_open = True
-        listeners = [*arbiter.LISTENERS, *arbiter.extra_listeners.values()]
-        facts = {
-            "runtime": str(arbiter.runtime.path), "channel": theirs.fileno(),
-            "systemd": arbiter.systemd, "arbiter": arbiter.pid,
-            "operator_workers": arbiter.operator_workers, "workers": arbiter.num_workers,
-            "generation": arbiter.generation, "releases": arbiter.releases.facts(),
-            "listeners": [
-                {"name": x.name, "address": str(x.address), "fd": x.fileno(),
-                 "owns_path": x.owns_path, "slot": x.slot}
-                for x in listeners
-            ],
-        }
-        arbiter.log.info("Upgrade: starting a new arbiter")
-        environment = {**arbiter.cfg.env_orig, VARIABLE: json.dumps(facts)}
+        listeners = books.all_listeners()
+        books.log.info("Upgrade: starting a new arbiter")
+        environment = {
+            **books.cfg.env_orig, VARIABLE: json.dumps(self._facts(theirs.fileno(), listeners))}
         for key in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):
             environment.pop(key, None)
         with blocked(ORDERS):  # it lets them through when it can obey them
@@ -77,10 +65,25 @@ class Upgrade:
                 # As it was started: after ``-m apihour`` argv alone would put this package's
                 # own directory on the path of imports.
                 [sys.executable, *sys.orig_argv[1:]], env=environment,
-                cwd=arbiter.app.directory,
+                cwd=books.app.directory,
                 pass_fds=[theirs.fileno(), *(listener.fileno() for listener in listeners)],
             )
         theirs.close()
+
+    def _facts(self, channel: int, listeners: list[Listener]) -> dict[str, Any]:
+        """What the new one inherits."""
+        books = self.books
+        return {
+            "runtime": str(books.runtime.path), "channel": channel,
+            "systemd": books.systemd, "arbiter": books.pid,
+            "operator_workers": books.operator_workers, "workers": books.num_workers,
+            "generation": books.generation, "releases": books.releases.facts(),
+            "listeners": [
+                {"name": x.name, "address": str(x.address), "fd": x.fileno(),
+                 "owns_path": x.owns_path, "slot": x.slot}
+                for x in listeners
+            ],
+        }
 
     @property
     def pid(self) -> int:
@@ -105,10 +108,10 @@ class Upgrade:
                 return
         if messages is None:
             self._fail("the new arbiter ended before it served")
-        elif time.monotonic() - self.began > 2 * self.arbiter.cfg.boot_timeout:
+        elif time.monotonic() - self.began > 2 * self.books.cfg.boot_timeout:
             os.kill(self.pid, signal.SIGTERM)
             self._fail(f"the new arbiter did not serve within "
-                       f"{2 * self.arbiter.cfg.boot_timeout:g} s")
+                       f"{2 * self.books.cfg.boot_timeout:g} s")
 
     def on_exit(self, status: int) -> None:
         """The arbiter reaped the new one."""
@@ -177,13 +180,14 @@ class Inheritance:
     def listeners(self) -> list[Listener]:
         return list(self._listeners)
 
-    def report(self, arbiter: HostArbiter) -> None:
+    def report(self, books: Books, take_over: Callable[[], None]) -> None:
         """Take over once every wanted worker is ready."""
-        ready = [worker for worker in arbiter.live_workers() if worker.ready]
-        if self.is_done or len(ready) < arbiter.num_workers:
+        ready = [worker for worker in books.live_workers() if worker.ready]
+        if self.is_done or len(ready) < books.num_workers:
             return
         self.is_done = True
-        arbiter.take_over()
+        books.taking_over = False
+        take_over()
         self._channel.send(event="serving")
         self._channel.close()
 

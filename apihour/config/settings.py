@@ -150,13 +150,11 @@ class HostConfig(Config):  # type: ignore[misc]
 
     @property
     def worker_class_str(self) -> str:
-        return "apihour.worker.process.HostWorker"
+        return "apihour"
 
     @property
-    def worker_class(self) -> Any:
-        from apihour.worker.process import HostWorker
-
-        return HostWorker
+    def worker_class(self) -> None:
+        """gunicorn's arbiter asks for it; ours knows its worker."""
 
     @property
     def worker_linger(self) -> float:

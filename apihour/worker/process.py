@@ -19,7 +19,7 @@ import time
 import traceback
 from collections.abc import Awaitable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gunicorn import util
 from gunicorn.workers.base import Worker
@@ -36,24 +36,20 @@ from apihour.config.tree import server_options
 from apihour.errors import ApihourError, HookError, one_line
 from apihour.excerpt import DETAIL, LINE, excerpt
 from apihour.ipc import faults
-from apihour.ipc.channel import Channel
 from apihour.ipc.prctl import PR_SET_PDEATHSIG, prctl
 from apihour.ipc.private import set_process_title
-from apihour.ipc.runtime import Runtime
-from apihour.ipc.scoreboard import Fleet, Row, Scoreboard, State
+from apihour.ipc.scoreboard import Fleet, Row, State
 from apihour.ipc.signals import ORDERS, STOPS, handle_in_loop, ignore, let_through
 from apihour.ops.sampler import CpuSampler
 from apihour.plugins import Registry, ServerContext
 from apihour.worker.accept import Balance
+from apihour.worker.assignment import Assignment
 from apihour.worker.connections import ConnectionTable
 from apihour.worker.crashes import CrashLog
 from apihour.worker.serving import AncestorServer, Serving
 from apihour.worker.single import Singles, see_singles
 from apihour.worker.tls import Terminator
 from apihour.worker.tls import prepare as prepare_tls
-
-if TYPE_CHECKING:
-    from apihour.config.reader import AppState
 
 __all__ = ["BEAT", "BLOCKED", "BOOT_FAILED", "HostWorker"]
 
@@ -70,49 +66,29 @@ _FOREIGN_AGE = 1.0  # seconds without a heartbeat after which a worker does not 
 class HostWorker(Worker):  # type: ignore[misc]
     """gunicorn's worker, with an event loop and a container in it."""
 
-    # What the arbiter sets between construction and fork.
-    row: Row
-    scoreboard: Scoreboard
-    runtime: Runtime
-    channel: Channel
-    slot = 0
-    generation = 0
-    with_agent = True
-
-    # The arbiter's books about it; nothing of the child reads them.
-    ready = False
-    channel_open = True
-    suspended = False
-    spawned = 0.0
-    kill_at = 0.0
-    told = int(signal.SIGTERM)
-    due = 0
-    stack_logged = False
-    aborted_at = 0.0
-    under_way = ""
-    failure: tuple[str, str] | None = None
-    app_state: AppState | None = None
-    report: dict[str, Any]
-
-    def __init__(
-        self, age: int, ppid: int, sockets: list[Listener], app: Any, timeout: float, cfg: Any,
-        log: Any,
-    ) -> None:
+    def __init__(self, given: Assignment, app: Any, cfg: Any, log: Any) -> None:
         # Not gunicorn's own __init__: it makes a temporary file for heartbeats, which are
         # in the scoreboard here.
-        self.age = age
+        self.age = given.age
         self.pid: Any = "[booting]"
-        self.ppid = ppid
-        self.sockets = sockets
+        self.ppid = given.ppid
+        self.sockets = given.sockets
+        self.slot = given.slot
+        self.generation = given.generation
+        self.channel = given.channel
+        self.row = given.row
+        self.name = given.row.worker
+        self.scoreboard = given.scoreboard
+        self.runtime = given.runtime
         self.app = app
-        self.timeout = timeout
+        self.timeout = cfg.timeout / 2.0
         self.cfg = cfg
         self.log = log
+        self.under_way = ""
         self.booted = False
         self.aborted = False
         self.alive = True
         self.nr = 0
-        self.name = ""
         self.container: Any = None
         self.loop: Any = None
         self.servers: dict[str, Serving] = {}
@@ -204,7 +180,7 @@ class HostWorker(Worker):  # type: ignore[misc]
         self._told_early = True
 
     def _make_agent(self) -> Any:
-        if not self.with_agent:
+        if self.cfg.no_console:
             faults.register(self.runtime, self.pid)
             return None
         agent = importlib.import_module("apihour.ops.agent").Agent(self)

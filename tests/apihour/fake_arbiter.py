@@ -1,4 +1,4 @@
-"""An arbiter that forks nothing: books, a clock, and a list of what it was told to do."""
+"""An arbiter that forks nothing: real books, a clock, and what it was told to do."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 from unittest.mock import Mock
 
+from apihour.arbiter.books import Books
 from apihour.arbiter.probe import ProbeReport
+from apihour.arbiter.record import WorkerRecord
+from apihour.arbiter.releases import Releases
 from apihour.config.settings import WorkerCount
 from apihour.ipc.scoreboard import State
 
@@ -69,6 +72,7 @@ class FakeApp:
 class FakeState(NamedTuple):
     word: str
     cfg: Any = None
+    directory: str = "/1"
 
 
 class FakeListener:
@@ -83,44 +87,41 @@ class FakeListener:
     def unlink(self) -> None:
         self.did.append("unlink")
 
+    def apply(self, backlog: int) -> None:
+        self.did.append(f"apply {backlog}")
+
 
 def make_cfg(**options: Any) -> Any:
-    """A configuration with everything off."""
+    """A configuration with everything off, and as many workers as are wanted."""
+    count = options.get("workers", 2)
     values: dict[str, Any] = {
         "boot_timeout": 10.0, "canary": 0, "canary_time": 5.0, "canary_errors": 0.05,
-        "surge": 0, "workers": 2, "worker_count": WorkerCount(2, 2), "max_requests": 0,
+        "surge": 0, "workers": 2, "worker_count": WorkerCount(count, count), "max_requests": 0,
         "max_requests_jitter": 0, "max_age": 0.0, "max_rss": 0, "timeout": 30,
-        "graceful_timeout": 30,
+        "graceful_timeout": 30, "env": {}, "env_orig": {}, "backlog": 16,
     }
     assert options.keys() <= values.keys()
     return SimpleNamespace(**{**values, **options})
 
 
 class FakeArbiter:
-    """What the keeper, a reload and the commands see of the real one."""
+    """Real books, and what their users ask for: workers, probes, configuration, sockets."""
 
     def __init__(self, clock: Clock, workers: int = 2, **options: Any) -> None:
         self.clock = clock
         self.log = FakeLog()
-        self.generation = 1
-        self.num_workers = workers
-        self.operator_workers: int | None = None
-        self.stopping = self.lingering = False
-        self.app = FakeApp()
-        self.changes: Any = SimpleNamespace(reload=None)
-        self.cfg = make_cfg(workers=workers, **options)
-        self.fresh_cfg: Any = self.cfg
-        self.LISTENERS: list[Any] = [FakeListener("http")]
-        self.extra_listeners: dict[str, Any] = {}
-        self.retiring: dict[int, Any] = {}
-        self.runtime = SimpleNamespace()
-        self.scoreboard = SimpleNamespace(count_fleet=lambda counter: self.counted.append(counter))
-        self.templates = Mock()
-        self.templates.settle.return_value = False  # no process is kept after its probe
         self.counted: list[Any] = []
-        self.workers: list[Any] = []
+        self.books = Books(Mock())
+        self.books.log, self.books.app = self.log, FakeApp()
+        self.books.cfg = self.fresh_cfg = make_cfg(workers=workers, **options)
+        self.books.num_workers = workers
+        self.books.listeners = [FakeListener("http")]  # type: ignore[list-item]
+        self.books.runtime = SimpleNamespace()  # type: ignore[assignment]
+        self.books.scoreboard = SimpleNamespace(  # type: ignore[assignment]
+            count_fleet=self.counted.append, set_fleet=lambda field, value: None)
+        self.books.releases = Releases("/1", ["/"])
         self.retired: list[str] = []
-        self.adopted: Any = None
+        self.followed: list[str] = []
         self.probe = FakeProbe()
         self.binds_error: Exception | None = None
         self.extras_error: Exception | None = None
@@ -128,38 +129,53 @@ class FakeArbiter:
         self.signals: list[tuple[Any, Any]] = []
         self._pids = iter(range(5001, 9999))
 
-    # -- what is asked of it -----------------------------------------------------------------
+    @property
+    def workers(self) -> list[Any]:
+        return self.books.live_workers()
 
-    def live_workers(self) -> list[Any]:
-        return list(self.workers)
+    # -- Crew ------------------------------------------------------------------------------
 
-    def spawn(self, slot: int, generation: int, listeners: list[Any], cfg: Any) -> Any:
+    def spawn(
+        self, slot: int, generation: int, listeners: list[Any], cfg: Any, app_state: Any = None
+    ) -> Any:
         if self.spawn_error is not None:
             raise self.spawn_error
-        worker = SimpleNamespace(
-            slot=slot, generation=generation, name=f"{slot}.{generation}", pid=next(self._pids),
-            listeners=listeners, cfg=cfg, ready=False, spawned=self.clock.now, due=0,
-            failure=None, kill_at=0.0, under_way="", stack_logged=False, aborted_at=0.0,
-            suspended=False, sent=[],
-            row=SimpleNamespace(
-                generation=generation, requests=0.0, errors=0.0, lag=0.0,
-                heartbeat=self.clock.now, state=State.STARTING, blocks=0.0),
-        )
-        worker.channel = SimpleNamespace(send=lambda **message: worker.sent.append(message))
-        self.workers.append(worker)
+        row: Any = SimpleNamespace(
+            worker=f"{slot}.{generation}", generation=generation, requests=0.0, errors=0.0,
+            lag=0.0, heartbeat=self.clock.now, state=State.STARTING, blocks=0.0)
+        worker: Any = WorkerRecord(
+            age=0, ppid=1, sockets=listeners, app=None, cfg=cfg, log=None, slot=slot,
+            generation=generation, row=row, channel=Mock(), app_state=app_state,
+            spawned=self.clock.now, pid=next(self._pids))
+        self.books.workers[worker.pid] = worker
         return worker
 
     def retire(self, worker: Any, sig: int = 15) -> None:
-        self.workers.remove(worker)
+        self.remove(worker)
         self.retired.append(worker.name)
 
-    def start_probe(self) -> FakeProbe:
+    def send(self, worker: Any, sig: int) -> None:
+        self.signals.append((worker.pid, sig))
+
+    def tell(self, pid: int, sig: int) -> None:
+        self.signals.append((pid, sig))
+
+    def kill_retiring(self) -> None: ...
+
+    # -- Prober, Opener and Follower ---------------------------------------------------------
+
+    def start_probe(self) -> Any:
         return self.probe
+
+    def settle(self, generation: int, probe: Any) -> bool:
+        return False  # no process is kept after its probe
+
+    def drop(self, generation: int) -> None: ...
 
     def read_config(self) -> Any:
         if isinstance(self.fresh_cfg, Exception):
             raise self.fresh_cfg
-        self.app.word = "new"
+        self.books.app.word = "new"
         return self.fresh_cfg
 
     def app_binds(self, declared: Any) -> Any:
@@ -167,40 +183,35 @@ class FakeArbiter:
             raise self.binds_error
         return declared
 
-    def open_binds(self, binds: Any, cfg: Any, have: Any) -> tuple[list[Any], list[Any]]:
+    def open_binds(
+        self, binds: Any, cfg: Any, have: Any, named: Any = None
+    ) -> tuple[list[Any], list[Any]]:
         opened = [FakeListener(name) for name in binds if name != "http"]
-        return [*self.LISTENERS, *opened], opened
+        return [*have, *opened], opened
 
-    def open_extras(self, cfg: Any, held: dict[str, Any]) -> dict[str, Any]:
+    def open_extras(self, cfg: Any, have: Any) -> dict[str, Any]:
         if self.extras_error is not None:
             raise self.extras_error
-        return dict(held)
+        return dict(have)
 
-    def wanted_workers(self, cfg: Any) -> int:
-        return self.operator_workers or int(cfg.workers)
+    def configure(self) -> None:
+        self.followed.append("configured")
 
-    def adopt(self, reload: Any) -> None:
-        self.adopted = reload
-        self.generation = reload.generation
-        self.app.restore(reload.app_state)
-
-    def signal(self, sig: Any, frame: Any) -> None:
-        self.signals.append(("arbiter", sig))
-
-    def kill_worker(self, pid: int, sig: Any) -> None:
-        self.signals.append((pid, sig))
-
-    def scale(self, count: int) -> None:
-        self.operator_workers = self.num_workers = count
+    def follow(self) -> None:
+        self.followed.append("followed")
 
     # -- what the test makes happen ----------------------------------------------------------
 
+    def remove(self, worker: Any) -> None:
+        """It is gone from the books."""
+        (pid,) = [pid for pid, each in self.books.workers.items() if each is worker]
+        del self.books.workers[pid]
+
     def ready(self, only: Callable[[Any], bool] = lambda worker: True) -> list[Any]:
         """Let the workers come up; returns those that are ready now."""
-        for worker in self.workers:
-            if only(worker):
-                worker.ready = True
-                worker.row.state = State.SERVING
+        for worker in filter(only, self.workers):
+            worker.ready = True
+            worker.row.state = State.SERVING
         return [worker for worker in self.workers if worker.ready]
 
     def names(self) -> list[str]:

@@ -9,7 +9,6 @@ import pytest
 
 from apihour.arbiter import changes as module
 from apihour.arbiter.changes import Changes, Leave
-from apihour.arbiter.releases import Releases
 from apihour.arbiter.reload import Phase
 from apihour.errors import ApihourError
 from apihour.ipc.scoreboard import Fleet
@@ -19,13 +18,19 @@ from tests.apihour.fake_arbiter import Clock, FakeArbiter
 class FakeReload:
     """Over when the test says so."""
 
-    def __init__(self, arbiter: Any, *, canary: int | None = None, release: str = "") -> None:
+    made: list[Any]
+
+    def __init__(
+        self, books: Any, *parts: Any, canary: int | None = None, release: str = ""
+    ) -> None:
         self.canary, self.release, self.has_replaced = canary, release, False
         self.generation = 2
         self.phase = Phase.STARTING
         self.error = self.detail = ""
         self.probe = None
-        arbiter.made.append(self)
+        self.made.append(self)
+
+    def start(self) -> None: ...
 
     @property
     def is_over(self) -> bool:
@@ -43,13 +48,17 @@ class FakeReload:
 class FakeUpgrade:
     """Decided when the test says so."""
 
-    def __init__(self, arbiter: Any, waiter: Any) -> None:
+    made: list[Any]
+
+    def __init__(self, books: Any, waiter: Any) -> None:
         self.pid = 77
         self.succeeded = False
         self.failed: str | None = None
         self.is_open = True
         self.did: list[Any] = []
-        arbiter.made.append(self)
+        self.made.append(self)
+
+    def start(self) -> None: ...
 
     def advance(self) -> None: ...
 
@@ -70,17 +79,18 @@ class Arbiter(FakeArbiter):
     def __init__(self) -> None:
         super().__init__(Clock())
         self.made: list[Any] = []
-        self.pid = 4242
-        self.inheritance: Any = None
-        self.changes = Changes(self)  # type: ignore[arg-type]
-        self.releases = Releases("/1", ["/"])
+        self.books.pid = 4242
+        self.changes = Changes(self.books, *[self] * 4)
 
 
 @pytest.fixture
 def arbiter(monkeypatch: pytest.MonkeyPatch) -> Arbiter:
     monkeypatch.setattr(module, "Reload", FakeReload)
     monkeypatch.setattr(module, "Upgrade", FakeUpgrade)
-    return Arbiter()
+    made = Arbiter()
+    monkeypatch.setattr(FakeReload, "made", made.made, raising=False)
+    monkeypatch.setattr(FakeUpgrade, "made", made.made, raising=False)
+    return made
 
 
 class Waiting:
@@ -146,14 +156,14 @@ def test_an_upgrade_and_a_reload_exclude_each_other(arbiter: Arbiter) -> None:
 
 
 def test_an_upgrade_is_refused_as_pid_1(arbiter: Arbiter) -> None:
-    arbiter.pid = 1
+    arbiter.books.pid = 1
     refusal = arbiter.changes.request_upgrade(None)
     assert refusal is not None and "PID 1" in refusal
     assert arbiter.made == []
 
 
 def test_an_upgrade_is_refused_while_taking_over(arbiter: Arbiter) -> None:
-    arbiter.inheritance = type("Inheritance", (), {"is_done": False})
+    arbiter.books.taking_over = True
     refusal = arbiter.changes.request_upgrade(None)
     assert refusal is not None and "taking over" in refusal
 
@@ -180,7 +190,7 @@ def test_told_to_stop_everybody_hears(arbiter: Arbiter) -> None:
     first, second = Waiting(), Waiting()
     arbiter.changes.request_reload(first)
     arbiter.changes.request_reload(second)
-    arbiter.stopping = True
+    arbiter.books.stopping = True
     arbiter.changes.abandon()
     assert [waiting.heard[0][0]["error"] for waiting in (first, second)] == ["the daemon stops"] * 2
     late = Waiting()
@@ -243,7 +253,7 @@ def test_a_rollback_ends_the_reload_under_way_and_those_that_wait(arbiter: Arbit
     arbiter.changes.request_reload(lambda *outcome: told.update(first=outcome[0]))
     arbiter.changes.request_reload(lambda *outcome: told.update(second=outcome[0]))
     arbiter.changes.request_rollback(lambda *outcome: told.update(back=outcome[0]))
-    assert arbiter.changes.reload is None and len(arbiter.made) == 1
+    assert arbiter.books.reload is None and len(arbiter.made) == 1
     assert told["first"]["error"] == told["second"]["error"] == "ended by a rollback"
     assert (told["back"]["outcome"], told["back"]["release"]) == ("done", "/1")
 

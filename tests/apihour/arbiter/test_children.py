@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
+from apihour.arbiter.books import Books
 from apihour.arbiter.children import Children
 from apihour.errors import ApihourError
 from apihour.ipc.channel import Channel
@@ -16,8 +16,9 @@ from apihour.ipc.scoreboard import ROWS, Scoreboard, ScoreboardFullError, State
 
 
 def spawn(board: Scoreboard) -> None:
-    arbiter: Any = SimpleNamespace(scoreboard=board)
-    Children(arbiter).spawn(1, 1, [], None)
+    books = Books(Mock())
+    books.scoreboard = board
+    Children(books, Mock(), Mock()).spawn(1, 1, [], None)
 
 
 def test_a_full_scoreboard_is_one_line_and_leaks_no_channel(tmp_path: Path) -> None:

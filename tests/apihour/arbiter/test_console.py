@@ -55,12 +55,12 @@ class House:
         monkeypatch.setattr(module.subprocess, "Popen", Started)
         monkeypatch.setattr(module.os, "kill", lambda pid, sig: self.kills.append((pid, sig)))
         self.arbiter: Any = FakeArbiter(self.clock)
-        self.arbiter.runtime = SimpleNamespace(path=tmp_path)
-        self.arbiter.proc_name = "hello"
-        self.arbiter.LISTENERS = [opened("http"), opened("ssh")]
-        self.arbiter.cfg = HostConfig()
-        self.arbiter.cfg.set("keys", str(tmp_path / "keys"))
-        self.keeper = ConsoleKeeper(self.arbiter)
+        self.arbiter.books.runtime = SimpleNamespace(path=tmp_path)
+        self.arbiter.books.proc_name = "hello"
+        self.arbiter.books.listeners = [opened("http"), opened("ssh")]
+        self.arbiter.books.cfg = HostConfig()
+        self.arbiter.books.cfg.set("keys", str(tmp_path / "keys"))
+        self.keeper = ConsoleKeeper(self.arbiter.books)
 
     def turn(self, seconds: float = 0.0) -> None:
         self.clock.now += seconds
@@ -70,7 +70,7 @@ class House:
         return self.keeper.on_exit(process.pid, how)
 
     def close(self) -> None:
-        for listener in [*self.arbiter.LISTENERS, *self.arbiter.extra_listeners.values()]:
+        for listener in [*self.arbiter.books.listeners, *self.arbiter.books.extras.values()]:
             listener.close()
 
 
@@ -93,7 +93,7 @@ def test_it_is_execed_with_its_own_listeners_only(house: House) -> None:
     house.keeper.manage(SHELL)
     house.turn()
     (started,) = house.started
-    ssh = house.arbiter.LISTENERS[1]
+    ssh = house.arbiter.books.listeners[1]
     assert started.args[1:] == ["-P", "-m", "apihour_console"]
     assert started.options["pass_fds"] == [ssh.fileno()]
     assert started.options["stdin"] == subprocess.DEVNULL
@@ -107,7 +107,7 @@ def test_it_is_execed_with_its_own_listeners_only(house: House) -> None:
 
 
 def test_it_logs_where_the_arbiter_does(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    house.arbiter.cfg.set("errorlog", "error.log")
+    house.arbiter.books.cfg.set("errorlog", "error.log")
     house.keeper.manage(PLAIN)
     masks: list[set[int]] = []
 
@@ -124,7 +124,7 @@ def test_it_logs_where_the_arbiter_does(house: House, monkeypatch: pytest.Monkey
 
 
 def test_health_is_handed_over(house: House) -> None:
-    health = house.arbiter.extra_listeners["health"] = opened("@health")
+    health = house.arbiter.books.extras["health"] = opened("@health")
     house.keeper.manage(PLAIN)
     house.turn()
     assert house.started[0].configuration["health"] == {"fd": health.fileno()}
@@ -150,7 +150,7 @@ def test_the_default_port_taken_is_a_warning(
     (tmp_path / "keys").mkdir()
     (tmp_path / "keys" / "authorized_keys").write_text("")
     monkeypatch.setattr(
-        module, "DEFAULT_CONSOLE", f"127.0.0.1:{house.arbiter.LISTENERS[0].getsockname()[1]}")
+        module, "DEFAULT_CONSOLE", f"127.0.0.1:{house.arbiter.books.listeners[0].getsockname()[1]}")
     house.keeper.manage(PLAIN)
     house.turn()
     (line,) = house.arbiter.log.lines
@@ -160,8 +160,8 @@ def test_the_default_port_taken_is_a_warning(
 
 @pytest.mark.parametrize("state", ["no_console", "stopping"])
 def test_switched_off_there_is_none(house: House, state: str) -> None:
-    house.arbiter.cfg.set("no_console", state == "no_console")
-    house.arbiter.stopping = state == "stopping"
+    house.arbiter.books.cfg.set("no_console", state == "no_console")
+    house.arbiter.books.stopping = state == "stopping"
     house.keeper.manage(SHELL)
     house.turn()
     assert house.started == []
@@ -209,7 +209,7 @@ def test_the_same_again_changes_nothing(house: House) -> None:
 def test_when_what_it_serves_changed_a_new_one_takes_over(house: House) -> None:
     house.keeper.manage(SHELL)
     house.turn()
-    house.arbiter.cfg.set("loglevel", "debug")
+    house.arbiter.books.cfg.set("loglevel", "debug")
     house.keeper.manage(SHELL)
     house.turn()
     old, new = house.started

@@ -26,7 +26,7 @@ class House:
         monkeypatch.setattr(keep.os, "kill", lambda pid, sig: self.kills.append((pid, sig)))
         monkeypatch.setattr(keep.faults, "dump_stack", lambda runtime, pid: f"stack of {pid}")
         self.arbiter = FakeArbiter(self.clock, **options)
-        self.keeper = WorkerKeeper(self.arbiter)  # type: ignore[arg-type]
+        self.keeper = WorkerKeeper(self.arbiter.books, self.arbiter)
 
     def turn(self, seconds: float = 0.0, beat: bool = True) -> None:
         self.clock.now += seconds
@@ -44,7 +44,7 @@ class House:
         return list(self.arbiter.workers)
 
     def lose(self, worker: Any) -> float:
-        self.arbiter.workers.remove(worker)
+        self.arbiter.remove(worker)
         return self.keeper.on_lost(worker)
 
     def __getattr__(self, name: str) -> Any:
@@ -53,8 +53,6 @@ class House:
 
 @pytest.fixture
 def make(monkeypatch: pytest.MonkeyPatch) -> Any:
-    # enforce() of the real arbiter ends what retires too slowly; the fake has none.
-    monkeypatch.setattr(FakeArbiter, "kill_retiring", lambda self: None, raising=False)
     return lambda **options: House(monkeypatch, **options)
 
 
@@ -63,7 +61,7 @@ def test_spawns_what_is_missing_and_retires_what_is_too_many(make: Any) -> None:
     house.turn()
     house.turn()
     assert house.names() == ["1.1", "2.1", "3.1"]
-    house.arbiter.num_workers = 1
+    house.arbiter.books.num_workers = 1
     house.turn()
     assert (house.names(), house.retired) == (["1.1"], ["2.1", "3.1"])
 
@@ -71,10 +69,10 @@ def test_spawns_what_is_missing_and_retires_what_is_too_many(make: Any) -> None:
 @pytest.mark.parametrize("state", ["stopping", "reloading"])
 def test_leaves_the_number_alone_while_stopping_or_reloading(make: Any, state: str) -> None:
     house = make()
-    house.arbiter.stopping = state == "stopping"
+    house.arbiter.books.stopping = state == "stopping"
     # One that has begun to replace: which of the two belongs into a slot, it knows best.
     reload = SimpleNamespace(has_replaced=True) if state == "reloading" else None
-    house.arbiter.changes.reload = reload
+    house.arbiter.books.reload = reload
     house.turn()
     assert house.names() == []
 
@@ -85,10 +83,10 @@ def test_the_dead_are_replaced_as_long_as_the_old_serve(make: Any, state: str) -
     first, _ = house.up()
     house.clock.now += 60
     house.lose(first)
-    house.arbiter.stopping = house.arbiter.lingering = state == "lingering"
+    house.arbiter.books.stopping = house.arbiter.books.lingering = state == "lingering"
     if state == "reloading":
-        house.arbiter.changes.reload = SimpleNamespace(has_replaced=False)
-        house.arbiter.spawn(3, 2, [], house.arbiter.cfg)  # of the new generation
+        house.arbiter.books.reload = SimpleNamespace(has_replaced=False)
+        house.arbiter.spawn(3, 2, [], house.arbiter.books.cfg)  # of the new generation
     house.turn()
     assert house.names()[:2] == ["1.1", "2.1"]
     assert house.retired == []
@@ -121,7 +119,7 @@ def test_one_that_was_told_to_go_goes_even_when_it_answers_again(make: Any) -> N
 def test_workers_of_another_generation_do_not_count(make: Any) -> None:
     house = make(workers=1)
     house.up()
-    house.arbiter.generation = 2
+    house.arbiter.books.generation = 2
     house.turn()
     assert house.names() == ["1.1", "1.2"]
 
@@ -250,13 +248,13 @@ def test_the_load_sets_the_number_within_the_range(
     for _ in range(5):
         used["cpu"] += 1.0
         house.turn(1.0)
-    assert house.arbiter.num_workers == 2
-    house.arbiter.operator_workers = 1  # the operator's word counts over the load
-    house.arbiter.num_workers = 1
+    assert house.arbiter.books.num_workers == 2
+    house.arbiter.books.operator_workers = 1  # the operator's word counts over the load
+    house.arbiter.books.num_workers = 1
     for _ in range(5):
         used["cpu"] += 1.0
         house.turn(1.0)
-    assert house.arbiter.num_workers == 1
+    assert house.arbiter.books.num_workers == 1
 
 
 @pytest.mark.parametrize(("silent", "workers"), [(0.0, 1), (0.3, 1), (0.6, 2)])
@@ -269,7 +267,7 @@ def test_a_loop_that_is_late_now_counts_before_its_next_beat(
     for _ in range(5):
         worker.row.heartbeat = house.clock.now + 1.0 - silent
         house.turn(1.0, beat=False)
-    assert house.arbiter.num_workers == workers
+    assert house.arbiter.books.num_workers == workers
 
 
 def test_one_that_is_not_ready_in_time_is_killed_after_its_stack_was_logged(make: Any) -> None:
@@ -369,8 +367,8 @@ def test_no_timeout_and_leaving_workers_are_let_be(make: Any) -> None:
 def test_a_retiring_worker_that_blocks_is_seen(make: Any) -> None:
     house = make(workers=1, timeout=10)
     (worker,) = house.up()
-    house.arbiter.workers.remove(worker)
-    house.arbiter.retiring[worker.pid] = worker
+    house.arbiter.remove(worker)
+    house.arbiter.books.retiring[worker.pid] = worker
     house.turn(11.0, beat=False)
     assert (worker.pid, signal.SIGABRT) in house.kills
 

@@ -22,6 +22,7 @@ def nothing() -> None:
 
 def probed(examine: Examine, in_child: Callable[[], None] = nothing) -> ProbeReport:
     probe = Probe(examine, in_child)
+    probe.start()
     try:
         return probe.wait(20.0)
     finally:
@@ -85,6 +86,7 @@ def test_polling_never_blocks_and_its_descriptor_wakes() -> None:
         return {}
 
     probe = Probe(examine, nothing)
+    probe.start()
     try:
         began = time.monotonic()
         assert probe.poll() is None
@@ -107,6 +109,7 @@ def test_one_that_hangs_is_ended() -> None:
         return {}
 
     probe = Probe(examine, nothing)
+    probe.start()
     report = probe.wait(0.05)
     probe.close()
     assert report.error == "the application did not import within 0.05 s"

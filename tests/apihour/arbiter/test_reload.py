@@ -21,12 +21,13 @@ class House:
         self.clock = Clock()
         self.arbiter = FakeArbiter(self.clock, workers)
         for slot in range(1, workers + 1):
-            self.arbiter.spawn(slot, 1, self.arbiter.LISTENERS, self.arbiter.cfg)
+            self.arbiter.spawn(slot, 1, self.arbiter.books.listeners, self.arbiter.books.cfg)
         self.arbiter.ready()
         self.arbiter.fresh_cfg = make_cfg(workers=workers, **options)
 
     def begin(self, **binds: list[str]) -> Reload:
-        self.reload = Reload(self.arbiter)  # type: ignore[arg-type]
+        self.reload = Reload(self.arbiter.books, *[self.arbiter] * 4)
+        self.reload.start()
         self.reload.advance()
         self.binds = {"http": [":1"], **binds}
         return self.reload
@@ -42,7 +43,7 @@ class House:
 
     def lose(self, slot: int, failure: tuple[str, str] | None = None) -> None:
         (worker,) = [w for w in self.reload.workers if w.slot == slot]
-        self.arbiter.workers.remove(worker)
+        self.arbiter.remove(worker)
         worker.failure = failure
         self.reload.on_worker_lost(worker, *(failure or ("it ended", "")))  # type: ignore[arg-type]
 
@@ -54,9 +55,10 @@ class House:
 
     def unharmed(self) -> bool:
         """Whether the old generation stands as if nothing had happened."""
-        (http,) = self.arbiter.LISTENERS
-        return (self.old(), self.new(), http.did, self.arbiter.adopted, self.arbiter.generation
-                ) == ([1, 2], [], [], None, 1)
+        (http,) = self.arbiter.books.listeners
+        books = self.arbiter.books
+        did = (self.old(), self.new(), http.did, self.arbiter.followed)
+        return did == ([1, 2], [], [], []) and books.generation == 1
 
 
 @pytest.fixture
@@ -77,10 +79,10 @@ def test_probe_start_prove_and_only_then_commit(house: Any) -> None:
     assert (reload.phase, h.old(), h.new()) == (Phase.STARTING, [1, 2], [1, 2])
     assert h.arbiter.probe.closed
     h.ready(1)
-    assert (h.arbiter.adopted, h.old()) == (None, [1, 2])
+    assert (h.arbiter.followed, h.old()) == ([], [1, 2])
     h.clock.now += 1.5
     h.ready(2)
-    assert h.arbiter.adopted is reload
+    assert h.arbiter.followed == ["configured", "followed"]
     assert reload.is_over
     assert reload.outcome() == {
         "outcome": "done", "generation": 2, "seconds": 1.5, "workers": 2, "error": ""}
@@ -92,13 +94,13 @@ def test_new_workers_get_the_new_configuration_and_listeners(house: Any) -> None
     h.imported()
     for worker in h.reload.workers:
         assert worker.cfg is h.arbiter.fresh_cfg
-        assert [listener.name for listener in worker.listeners] == ["http", "echo"]
-    assert [listener.name for listener in h.arbiter.LISTENERS] == ["http"]
+        assert [listener.name for listener in worker.sockets] == ["http", "echo"]
+    assert [listener.name for listener in h.arbiter.books.listeners] == ["http"]
 
 
 def test_the_operators_number_of_workers_counts(house: Any) -> None:
     h = house()
-    h.arbiter.operator_workers = 3
+    h.arbiter.books.operator_workers = 3
     h.begin()
     h.imported()
     assert h.new() == [1, 2, 3]
@@ -296,12 +298,12 @@ def test_the_arbiter_is_of_the_old_kind_until_the_commit(house: Any) -> None:
     h = house()
     h.begin()
     h.imported()
-    assert h.arbiter.app.word == "old"
+    assert h.arbiter.books.app.word == "old"
     assert h.reload.app_state.word == "new"
     h.ready()
     h.reload.advance()
     assert h.reload.phase is Phase.DONE
-    assert h.arbiter.app.word == "new"
+    assert h.arbiter.books.app.word == "new"
 
 
 def test_a_hook_that_fails_refuses_the_reload(house: Any) -> None:
@@ -326,7 +328,7 @@ def test_a_canary_that_dies_fails_the_reload(house: Any) -> None:
 def test_listeners_it_did_not_open_are_never_closed(house: Any) -> None:
     h = house()
     health = FakeListener("health")
-    h.arbiter.extra_listeners = {"health": health}
+    h.arbiter.books.extras = {"health": health}
     h.begin()
     h.imported()
     assert h.reload.extras == {"health": health}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import signal
-from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -35,16 +35,13 @@ class House:
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
         self.arbiter = FakeArbiter(clock)
-        self.old, _ = (self.arbiter.spawn(slot, 1, [], self.arbiter.cfg) for slot in (1, 2))
+        self.old, _ = (self.arbiter.spawn(slot, 1, [], self.arbiter.books.cfg) for slot in (1, 2))
         self.arbiter.ready()
-        self.arbiter.keeper = SimpleNamespace(replace=self._replace)
-        self.arbiter.children = SimpleNamespace(
-            send=lambda worker, sig: self.arbiter.signals.append((worker.pid, sig)))
-        self.restarts = Restarts(self.arbiter)  # type: ignore[arg-type]
+        self.restarts = Restarts(self.arbiter.books, self, self.arbiter)
 
-    def _replace(self, worker: Any, reason: str) -> Any:
+    def replace(self, worker: Any, reason: str) -> Any:
         try:
-            return self.arbiter.spawn(worker.slot, 1, [], self.arbiter.cfg)
+            return self.arbiter.spawn(worker.slot, 1, [], self.arbiter.books.cfg)
         except OSError:
             return None
 
@@ -59,12 +56,12 @@ class House:
         fresh = self.arbiter.workers[-1]
         self.arbiter.ready()
         self.arbiter.retire(self.old)
-        self.arbiter.retiring[self.old.pid] = self.old
+        self.arbiter.books.retiring[self.old.pid] = self.old
         self.restarts.advance()
         return fresh
 
     def gone(self) -> None:
-        self.arbiter.retiring.clear()
+        self.arbiter.books.retiring.clear()
         self.restarts.advance()
 
     def tick(self, seconds: float) -> None:
@@ -137,7 +134,8 @@ def test_two_operators_get_one_restart_and_both_its_outcome(house: House) -> Non
 
 def test_a_replacement_that_does_not_come_up_leaves_the_old_one(house: House) -> None:
     asked = house.begin()
-    fresh = house.arbiter.workers.pop()
+    fresh = house.arbiter.workers[-1]
+    house.arbiter.remove(fresh)
     fresh.failure = ("hello.py:3: it is broken", "Traceback")
     house.restarts.advance()
     assert "hello.py:3: it is broken" in asked.error and "serves on" in asked.error
@@ -147,7 +145,7 @@ def test_a_replacement_that_does_not_come_up_leaves_the_old_one(house: House) ->
 def test_no_process_and_no_restart_during_a_reload(house: House) -> None:
     house.arbiter.spawn_error = OSError("no process")
     assert "no new process can be started" in house.begin().error
-    house.arbiter.changes = SimpleNamespace(reload=object())
+    house.arbiter.books.reload = Mock()
     assert "a reload is under way" in house.begin().error
 
 
@@ -155,8 +153,8 @@ def test_a_reload_that_comes_meanwhile_replaces_it_too(house: House) -> None:
     asked = house.begin()
     for worker in list(house.arbiter.workers):
         house.arbiter.retire(worker)
-        house.arbiter.retiring[worker.pid] = worker
-    new = house.arbiter.spawn(1, 2, [], house.arbiter.cfg)
+        house.arbiter.books.retiring[worker.pid] = worker
+    new = house.arbiter.spawn(1, 2, [], house.arbiter.books.cfg)
     house.arbiter.ready()
     house.restarts.advance()
     assert asked.rows is None
@@ -176,8 +174,8 @@ def test_whoever_ends_a_worker_is_told_what_came(house: House) -> None:
     house.restarts.tell([house.old], [{"process": "1.1"}], asked)  # type: ignore[arg-type, list-item]
     house.restarts.advance()
     assert asked.rows is None
-    house.arbiter.workers.remove(house.old)
-    fresh = house.arbiter.spawn(1, 1, [], house.arbiter.cfg)
+    house.arbiter.remove(house.old)
+    fresh = house.arbiter.spawn(1, 1, [], house.arbiter.books.cfg)
     house.restarts.advance()
     assert asked.rows is None
     house.arbiter.ready()
@@ -187,8 +185,8 @@ def test_whoever_ends_a_worker_is_told_what_came(house: House) -> None:
 
 def test_one_too_many_is_not_replaced(house: House) -> None:
     asked = Asked()
-    house.arbiter.num_workers = 0
+    house.arbiter.books.num_workers = 0
     house.restarts.tell([house.old], [{"process": "1.1"}], asked)  # type: ignore[arg-type, list-item]
-    house.arbiter.workers.remove(house.old)
+    house.arbiter.remove(house.old)
     house.restarts.advance()
     assert asked.rows == [{"process": "1.1", "replaced_by": "none is wanted", "new_pid": None}]

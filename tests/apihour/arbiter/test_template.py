@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from apihour.arbiter import template
+from apihour.arbiter import template, template_probe, template_process
 from apihour.bind.addresses import parse_address
 from apihour.bind.listeners import Listener
 from apihour.errors import ConfigurationError
@@ -49,7 +49,7 @@ def answer(theirs: socket.socket, value: int) -> tuple[threading.Thread, list[ob
     seen: list[object] = []
 
     def work() -> None:
-        order = template._receive(theirs)
+        order = template_process._receive(theirs)
         assert order is not None
         facts, fds = order
         theirs.send(PID.pack(value))
@@ -88,7 +88,7 @@ def test_received_descriptors_are_close_on_exec(
     ours, theirs = line
     reading, writing = os.pipe()
     template._Template(1, ours)._send({}, [reading, channel.fileno()], [])
-    order = template._receive(theirs)
+    order = template_process._receive(theirs)
     assert order is not None
     assert [os.get_inheritable(fd) for fd in order[1]] == [False, False]
     for fd in (reading, writing, *order[1]):
@@ -114,7 +114,7 @@ def test_silence_ends_in_time_and_what_was_forked_is_not_let_go(
     ours, theirs = line
     with pytest.raises(template._SilentError, match="did not answer"):
         template._Template(1, ours).fork({}, channel, [])
-    order = template._receive(theirs)
+    order = template_process._receive(theirs)
     assert order is not None
     assert os.read(order[1][0], 1) == b""
     for fd in order[1]:
@@ -133,7 +133,7 @@ def test_a_template_that_is_gone_is_silent(
 def test_the_arbiters_end_ends_the_template(line: tuple[socket.socket, socket.socket]) -> None:
     ours, theirs = line
     ours.close()
-    assert template._receive(theirs) is None
+    assert template_process._receive(theirs) is None
 
 
 def test_a_grandchild_runs_and_its_pid_is_told() -> None:
@@ -145,7 +145,7 @@ def test_a_grandchild_runs_and_its_pid_is_told() -> None:
         os.read(end_reading, 1)
         os._exit(0)
 
-    pid = template._fork_twice(run)
+    pid = template_process._fork_twice(run)
     seen, parent = json.loads(os.read(reading, 100))
     assert seen == pid
     assert parent != os.getpid()
@@ -161,10 +161,10 @@ def test_a_fork_that_fails_is_minus_its_errno(monkeypatch: pytest.MonkeyPatch) -
         raise OSError(errno.ENOMEM, "no memory")
 
     monkeypatch.setattr(os, "fork", fork)
-    assert template._fork_twice(lambda: None) == -errno.ENOMEM
+    assert template_process._fork_twice(lambda: None) == -errno.ENOMEM
 
 
 def test_elsewhere_it_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.platform", "darwin")
     with pytest.raises(ConfigurationError, match="--template: refused on 'darwin'"):
-        template._refuse_elsewhere()
+        template_probe.refuse_elsewhere()

@@ -13,9 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
+from apihour.arbiter.books import Books
 from apihour.arbiter.releases import Releases
 from apihour.arbiter.upgrade import VARIABLE, Inheritance, Upgrade, write_pidfile
 from apihour.bind.addresses import parse_address
@@ -29,8 +31,7 @@ from apihour.arbiter.upgrade import Inheritance, VARIABLE
 
 inheritance = Inheritance.from_environment(os.environ)
 assert VARIABLE not in os.environ and "LISTEN_FDS" not in os.environ
-arbiter = SimpleNamespace(
-    num_workers=1, take_over=lambda: None, live_workers=lambda: [SimpleNamespace(ready=True)])
+books = SimpleNamespace(num_workers=1, live_workers=lambda: [SimpleNamespace(ready=True)])
 what = sys.argv[1]
 if what == "serves":
     with open(sys.argv[2], "w") as file:
@@ -42,7 +43,7 @@ if what == "serves":
             "runtime": inheritance.runtime, "systemd": inheritance.systemd,
             "directory": os.getcwd(), "secret": os.environ.get("FROM_RAW_ENV"),
         }, file)
-    inheritance.report(arbiter)
+    inheritance.report(books, lambda: None)
 elif what == "fails":
     inheritance.fail("bind http: no", "Traceback")
 elif what == "hangs":
@@ -65,21 +66,21 @@ class House:
             [("http", parse_address("127.0.0.1:0"), 0),
              ("x", parse_address(f"unix:{directory}/x.sock?mode=600"), 0)], 16, {})
         environment = {**os.environ, "LISTEN_FDS": "1", "LISTEN_PID": "1"}
-        self.arbiter: Any = SimpleNamespace(
-            LISTENERS=self.listeners[:1], extra_listeners={"console": self.listeners[1]},
-            runtime=SimpleNamespace(path="/run/somewhere"), systemd=True, pid=os.getpid(),
-            operator_workers=3, num_workers=3, generation=7, log=FakeLog(),
-            releases=Releases("/r"),
-            app=SimpleNamespace(directory=str(self.directory)),
-            cfg=SimpleNamespace(env_orig=environment, pre_exec=lambda arbiter: None,
-                                boot_timeout=30.0),
-        )
+        self.books = books = Books(Mock())
+        books.listeners, books.extras = self.listeners[:1], {"console": self.listeners[1]}
+        books.runtime = SimpleNamespace(path="/run/somewhere")  # type: ignore[assignment]
+        books.systemd, books.pid, books.log = True, os.getpid(), FakeLog()
+        books.generation, books.releases = 7, Releases("/r")
+        books.scale(3)
+        books.app = SimpleNamespace(directory=str(self.directory))
+        books.cfg = SimpleNamespace(env_orig=environment, boot_timeout=30.0)
         self.upgrade: Upgrade | None = None
 
     def start(self, what: str) -> Upgrade:
         self.monkeypatch.setattr(
             sys, "orig_argv", [sys.executable, str(self.script), what, str(self.report)])
-        self.upgrade = Upgrade(self.arbiter, lambda *answer: self.answers.append(answer))
+        self.upgrade = Upgrade(self.books, lambda *answer: self.answers.append(answer))
+        self.upgrade.start()
         return self.upgrade
 
     def turn_until_over(self) -> None:
@@ -156,7 +157,7 @@ def test_its_exit_may_be_seen_before_its_word(house: House) -> None:
 
 def test_one_that_does_not_serve_in_time_is_ended(house: House) -> None:
     upgrade = house.start("hangs")
-    house.arbiter.cfg.boot_timeout = 0.0
+    house.books.cfg.boot_timeout = 0.0
     upgrade.advance()
     assert upgrade.failed == "the new arbiter did not serve within 0 s"
     assert os.waitstatus_to_exitcode(os.waitpid(upgrade.pid, 0)[1]) == -signal.SIGTERM
@@ -184,14 +185,13 @@ def test_it_takes_over_once_and_only_with_every_worker_ready() -> None:
     inheritance = Inheritance(facts)
     taken: list[str] = []
     workers = [SimpleNamespace(ready=True), SimpleNamespace(ready=False)]
-    arbiter: Any = SimpleNamespace(
-        num_workers=2, take_over=lambda: taken.append("over"), live_workers=lambda: workers)
-    inheritance.report(arbiter)
+    books: Any = SimpleNamespace(num_workers=2, live_workers=lambda: workers, taking_over=True)
+    inheritance.report(books, lambda: taken.append("over"))
     assert taken == []
     workers[1].ready = True
-    inheritance.report(arbiter)
-    inheritance.report(arbiter)
-    assert taken == ["over"]
+    inheritance.report(books, lambda: taken.append("over"))
+    inheritance.report(books, lambda: taken.append("over"))
+    assert taken == ["over"] and not books.taking_over
     inheritance.fail("too late to fail")
     ours.settimeout(5)
     assert b"serving" in ours.recv(1000)

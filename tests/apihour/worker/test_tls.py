@@ -380,10 +380,11 @@ def test_files_are_read_before_privileges_are_dropped(
     cfg.set("certfile", str(authority.directory / "server.pem"))
     with socket.create_server(("127.0.0.1", 0)) as sock:
         listener = Listener("x", parse_address("127.0.0.1:0?tls"), sock, False)
-        worker = HostWorker(
-            1, 1, [listener], None, 30.0, cfg, SimpleNamespace(error_log=log))
-        worker.row = SimpleNamespace(worker="1.1", pid=0, heartbeat=0.0)  # type: ignore[assignment]
-        worker.runtime = Runtime(authority.directory)
+        given: Any = SimpleNamespace(
+            age=1, ppid=1, sockets=[listener], slot=1, generation=1, channel=None,
+            row=SimpleNamespace(worker="1.1", pid=0, heartbeat=0.0), scoreboard=None,
+            runtime=Runtime(authority.directory))
+        worker = HostWorker(given, None, cfg, SimpleNamespace(error_log=log))
         with pytest.raises(Dropped):
             worker.init_process()
         assert list(worker._terminators) == [listener]

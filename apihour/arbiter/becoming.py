@@ -1,0 +1,67 @@
+"""The child's side of a fork: from what the arbiter was to a worker; never returns."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from apihour.arbiter.books import Books
+from apihour.config.reader import AppState
+from apihour.errors import HookError
+from apihour.worker.assignment import Assignment
+from apihour.worker.process import HostWorker
+
+__all__ = ["become_worker"]
+
+
+def become_worker(
+    books: Books, given: Assignment, cfg: Any, shed: Callable[[], None],
+    app_state: AppState | None = None, marks: dict[str, Any] | None = None,
+) -> NoReturn:
+    """Let go of what is the arbiter's alone, which `shed` does, and live as a worker.
+
+    `app_state` is what a reload has read; `marks` are put on the worker, for hooks.
+    """
+    status = 1
+    try:
+        worker = HostWorker(given, books.app, cfg, books.log)
+        worker.__dict__.update(marks or {})
+        status = _live(books, worker, shed, app_state)
+        try:
+            books.hooks.call(cfg, "worker_exit", worker)
+        except BaseException:
+            books.log.exception("hook worker_exit failed")
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:  # whatever happens: nothing of the arbiter's is run here
+        os._exit(status)
+
+
+def _live(
+    books: Books, worker: HostWorker, shed: Callable[[], None], app_state: AppState | None
+) -> int:
+    """The worker's life; returns its exit status."""
+    try:
+        shed()
+        if app_state is not None:
+            books.app.restore(app_state)
+        for listener in books.listeners:
+            # One that this reload gives up would go on taking connections in here.
+            if listener not in worker.sockets:
+                listener.close()
+        if worker.cfg is not books.cfg:
+            worker.log.setup(worker.cfg)
+        books.log.debug("Booting worker %s with pid: %s", worker.name, os.getpid())
+        books.hooks.demand(worker.cfg, "post_fork", worker)
+        worker.init_process()
+    except SystemExit as error:
+        return error.code if isinstance(error.code, int) else 1
+    except HookError as error:
+        worker.report_failure(error)
+        return worker.exit_code
+    except BaseException:
+        books.log.exception("Exception in worker process")
+        return 1
+    return 0

@@ -1,0 +1,117 @@
+"""The arbiter's books: all of its state that more than one part of it reads or writes.
+
+Rules:
+
+- They decide nothing and wait for nothing; who acts is given them, and the narrow roles of
+  :mod:`apihour.arbiter.roles` that it needs, never the arbiter.
+- A worker is in ``workers`` or in ``retiring``, never in both.
+- gunicorn's own names (``WORKERS``, ``LISTENERS``, ``num_workers``, ``cfg``) are properties
+  of the arbiter over these.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from apihour.arbiter.hooks import Hooks
+from apihour.arbiter.record import WorkerRecord
+from apihour.arbiter.releases import Releases
+from apihour.arbiter.roles import Replacing
+from apihour.bind.listeners import Listener
+from apihour.ipc.runtime import Runtime
+from apihour.ipc.scoreboard import Scoreboard
+
+__all__ = ["Books"]
+
+
+@dataclass(eq=False, repr=False)
+class Books:
+    """What one arbiter knows.
+
+    `extras` are the console's and health's own listeners; `probes` the pids of children that
+    are no workers; `operator_workers` is the number an operator has asked for, if any;
+    `reload` the one under way. `taking_over` is true from an upgrade's start until every
+    wanted worker is ready. `lingering` is the part of a stop in which workers still serve.
+    """
+
+    hooks: Hooks
+    app: Any = None
+    cfg: Any = None
+    log: Any = None
+    pid: int = 0
+    proc_name: str = ""
+    generation: int = 1
+    releases: Releases = field(init=False)
+    runtime: Runtime = field(init=False)
+    scoreboard: Scoreboard = field(init=False)
+
+    operator_workers: int | None = None
+    workers: dict[int, WorkerRecord] = field(default_factory=dict)
+    retiring: dict[int, WorkerRecord] = field(default_factory=dict)
+    worker_age: int = 0
+    probes: set[int] = field(default_factory=set)
+    listeners: list[Listener] = field(default_factory=list)
+    extras: dict[str, Listener] = field(default_factory=dict)
+    reload: Replacing | None = None
+
+    systemd: bool = False
+    taking_over: bool = False
+    came_up: bool = False
+    ever_ready: bool = False
+    stopping: bool = False
+    lingering: bool = False
+    boot_error: tuple[str, str] | None = None
+    _num_workers: Any = None
+
+    @property
+    def num_workers(self) -> Any:
+        """How many workers are wanted now; None until the first configuration is in force."""
+        return self._num_workers
+
+    @num_workers.setter
+    def num_workers(self, count: int) -> None:
+        before, self._num_workers = self._num_workers, count
+        self.hooks.call(self.cfg, "nworkers_changed", count, before)
+
+    def scale(self, count: int) -> None:
+        """The operator's own number of workers."""
+        self.operator_workers = count
+        self.num_workers = count
+
+    @property
+    def is_the_one(self) -> bool:
+        """Whether this arbiter owns the daemon; one still taking over does not."""
+        return not self.taking_over
+
+    def wanted_workers(self, cfg: Any) -> int:
+        """How many workers there should be: the operator's word counts over the file's.
+
+        Within a range it is what the load has asked for so far.
+        """
+        count = cfg.worker_count
+        wanted = self.operator_workers or min(max(self.num_workers, count.minimum), count.maximum)
+        return int(wanted)
+
+    def live_workers(self) -> list[WorkerRecord]:
+        """The workers on the books, of any generation; those that retire are not."""
+        return list(self.workers.values())
+
+    def all_workers(self) -> list[WorkerRecord]:
+        """Those that retire, too."""
+        return [*self.workers.values(), *self.retiring.values()]
+
+    def all_listeners(self) -> list[Listener]:
+        return [*self.listeners, *self.extras.values()]
+
+    def is_replacing(self) -> bool:
+        """Whether what starts now adds nothing that is missing: enough serve without it."""
+        if self.taking_over:
+            return True
+        ready = sum(worker.ready for worker in self.live_workers())
+        return bool(ready >= self.num_workers)
+
+    @property
+    def has_runtime(self) -> bool:
+        """Whether the runtime directory is there yet; the first probe is forked before."""
+        return hasattr(self, "scoreboard")

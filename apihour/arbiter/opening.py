@@ -1,0 +1,61 @@
+"""Reading the configuration and opening sockets for it; nothing of it is in force yet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from apihour.arbiter.books import Books
+from apihour.bind.addresses import Address
+from apihour.bind.listeners import Listener
+from apihour.bind.sockets import open_binds, open_extras
+
+__all__ = ["Opening", "log_binds"]
+
+
+class Opening:
+    """The application's configuration, anew, and what it asks to be opened."""
+
+    def __init__(self, books: Books) -> None:
+        self.books = books
+
+    def read_config(self) -> Any:
+        """Read the configuration anew and return it; the current one stays in force.
+
+        Raises ApihourError with one line when it cannot be read.
+        """
+        app = self.books.app
+        before = app.cfg
+        app.reload()
+        fresh, app.cfg = app.cfg, before
+        fresh.env_orig = before.env_orig  # not what `before` has put there
+        return fresh
+
+    def app_binds(self, declared: dict[str, list[str]] | None) -> dict[str, list[Address]]:
+        """The binds after every override. Raises ConfigurationError."""
+        binds: dict[str, list[Address]] = self.books.app.resolve(declared)
+        return binds
+
+    def open_binds(
+        self, binds: dict[str, list[Address]], cfg: Any, have: list[Listener],
+        named: Mapping[str, list[Any]] | None = None,
+    ) -> tuple[list[Listener], list[Listener]]:
+        """Listeners for `binds`, those of `have` kept; returns (all, newly opened ones)."""
+        slots = max(self.books.wanted_workers(cfg), cfg.worker_count.maximum)
+        return open_binds(binds, cfg, slots, have, named or {})
+
+    @staticmethod
+    def open_extras(cfg: Any, have: Mapping[str, Listener]) -> dict[str, Listener]:
+        """The console's and health's own listeners under `cfg`, those of `have` kept."""
+        return open_extras(cfg, have)
+
+
+def log_binds(log: Any, before: Iterable[Listener], now: Iterable[Listener]) -> None:
+    """Say which binds have been closed and opened; the slots of one are one."""
+    old, new = ({str(x): None for x in those} for those in (before, now))
+    for place in old:
+        if place not in new:
+            log.info("No longer listening at: %s", place)
+    for place in new:
+        if place not in old:
+            log.info("Listening at: %s", place)

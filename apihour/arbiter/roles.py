@@ -1,0 +1,154 @@
+"""What the arbiter's parts need of one another: a few narrow protocols.
+
+Each is what one part can do for another; who does it is decided where all are put together.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from apihour.arbiter.probe import ProbeReport
+from apihour.arbiter.record import WorkerRecord
+from apihour.bind.addresses import Address
+from apihour.bind.listeners import Listener
+from apihour.config.reader import AppState
+from apihour.ipc.channel import Channel
+
+__all__ = [
+    "Crew", "Follower", "Forker", "Importing", "Keeper", "Opener", "Prober", "Replacing",
+    "Retirer", "Spawner", "Turns",
+]
+
+_RETIRE = int(signal.SIGTERM)
+
+
+class Spawner(Protocol):
+    """Who starts workers."""
+
+    def spawn(
+        self, slot: int, generation: int, listeners: list[Listener], cfg: Any,
+        app_state: AppState | None = None,
+    ) -> WorkerRecord:
+        """Fork one worker into a slot; `app_state` is what a reload has read for it.
+
+        Raises OSError or ScoreboardFullError when there is no room for it, HookError when
+        pre_fork failed.
+        """
+
+
+class Retirer(Protocol):
+    """Who ends workers."""
+
+    def retire(self, worker: WorkerRecord, sig: int = _RETIRE) -> None:
+        """Take a worker off the books and follow it to its own deadline."""
+
+    def send(self, worker: WorkerRecord, sig: int) -> None:
+        """Send a signal, if it lives."""
+
+    def kill_retiring(self) -> None:
+        """End the retiring workers that are past their deadline."""
+
+
+class Crew(Spawner, Retirer, Protocol):
+    """Who starts workers and ends them."""
+
+
+class Forker(Protocol):
+    """A way to fork a worker."""
+
+    def fork(self, record: WorkerRecord, channel: Channel) -> int:
+        """Fork its process, with its end of the channel; returns the pid.
+
+        0 when there is no worker of this generation to be had this way. Raises OSError when
+        the system has no room for a process.
+        """
+
+
+class Importing(Protocol):
+    """A child that imports the application: never blocks, see apihour.arbiter.probe."""
+
+    def fileno(self) -> int: ...
+
+    def poll(self) -> ProbeReport | None: ...
+
+    def kill(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Prober(Protocol):
+    """Who imports the application, and may keep the child that did as a template."""
+
+    def start_probe(self) -> Importing:
+        """Fork the child that imports the application. Raises OSError."""
+
+    def settle(self, generation: int, probe: Any) -> bool:
+        """After its report: whether the probe stays, as the template of `generation`."""
+
+    def drop(self, generation: int) -> None:
+        """End the template of a generation, if there is one."""
+
+
+class Opener(Protocol):
+    """Who reads configuration and opens sockets; nothing of it is in force yet."""
+
+    def read_config(self) -> Any:
+        """Read the configuration anew; the current one stays in force. Raises ApihourError."""
+
+    def app_binds(self, declared: dict[str, list[str]] | None) -> dict[str, list[Address]]:
+        """The binds after every override. Raises ConfigurationError."""
+
+    def open_binds(
+        self, binds: dict[str, list[Address]], cfg: Any, have: list[Listener],
+        named: Mapping[str, list[Any]] | None = None,
+    ) -> tuple[list[Listener], list[Listener]]:
+        """Listeners for `binds`, those of `have` kept; returns (all, newly opened ones)."""
+
+    def open_extras(self, cfg: Any, have: Mapping[str, Listener]) -> dict[str, Listener]:
+        """The console's and health's own listeners under `cfg`, those of `have` kept."""
+
+
+class Follower(Protocol):
+    """What stands round the workers and follows a reload."""
+
+    def configure(self) -> None:
+        """The application's configuration is in force now: take it over, logging too."""
+
+    def follow(self) -> None:
+        """Another generation serves."""
+
+
+class Replacing(Protocol):
+    """A reload under way, as the rest of the arbiter sees it."""
+
+    @property
+    def generation(self) -> int: ...
+
+    @property
+    def has_replaced(self) -> bool:
+        """Whether old workers have retired already, for new ones in their place."""
+
+    def on_worker_lost(self, worker: WorkerRecord, message: str, detail: str) -> None:
+        """A new worker died or could not start."""
+
+
+class Keeper(Protocol):
+    """Who replaces workers."""
+
+    def replace(self, worker: WorkerRecord, reason: str) -> WorkerRecord | None:
+        """Replace a worker because an operator wants it; returns the new one, if any."""
+
+
+class Turns(Protocol):
+    """The arbiter's loop, for who must wait in it."""
+
+    def wait(self, timeout: float | None = None) -> list[int]:
+        """Poll everything once; return the signals that came meanwhile."""
+
+    def reap(self) -> None:
+        """Collect every child that has ended."""
+
+    def enforce(self) -> None:
+        """Enforce every deadline: booting, heartbeat, drain."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from apihour.arbiter.books import Books
-from apihour.config.reader import AppState
+from apihour.config.record import Configuration
 from apihour.errors import HookError
 from apihour.worker.assignment import Assignment
 from apihour.worker.process import HostWorker
@@ -18,7 +18,7 @@ __all__ = ["become_worker"]
 
 def become_worker(
     books: Books, given: Assignment, cfg: Any, shed: Callable[[], None],
-    app_state: AppState | None = None, marks: dict[str, Any] | None = None,
+    app_state: Configuration | None = None, marks: dict[str, Any] | None = None,
 ) -> NoReturn:
     """Let go of what is the arbiter's alone, which `shed` does, and live as a worker.
 
@@ -40,7 +40,7 @@ def become_worker(
 
 
 def _live(
-    books: Books, worker: HostWorker, shed: Callable[[], None], app_state: AppState | None
+    books: Books, worker: HostWorker, shed: Callable[[], None], app_state: Configuration | None
 ) -> int:
     """The worker's life; returns its exit status."""
     try:

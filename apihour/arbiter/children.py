@@ -16,7 +16,7 @@ from apihour.arbiter.priority import Priority
 from apihour.arbiter.record import WorkerRecord
 from apihour.arbiter.roles import Forker
 from apihour.bind.listeners import Listener
-from apihour.config.reader import AppState
+from apihour.config.record import Configuration
 from apihour.ipc.channel import Channel
 
 __all__ = ["KILL_MARGIN", "Children"]
@@ -35,7 +35,7 @@ class Children:
 
     def spawn(
         self, slot: int, generation: int, listeners: list[Listener], cfg: Any,
-        app_state: AppState | None = None,
+        app_state: Configuration | None = None,
     ) -> WorkerRecord:
         """Fork one worker into a slot; see :class:`apihour.arbiter.roles.Spawner`."""
         books = self.books

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from apihour.bind.listeners import Listener
-from apihour.config.reader import AppState
+from apihour.config.record import Configuration
 from apihour.ipc.channel import Channel
 from apihour.ipc.runtime import Runtime
 from apihour.ipc.scoreboard import Row, Scoreboard
@@ -39,7 +39,7 @@ class WorkerRecord:
     generation: int
     row: Row
     channel: Channel
-    app_state: AppState | None = None
+    app_state: Configuration | None = None
     spawned: float = 0.0
     pid: Any = "[booting]"
     name: str = ""

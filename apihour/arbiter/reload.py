@@ -27,7 +27,7 @@ from apihour.arbiter.roles import Crew, Follower, Importing, Opener, Prober
 from apihour.bind.binds import Binds, is_default
 from apihour.bind.listeners import Listener
 from apihour.bind.sockets import discard
-from apihour.config.reader import AppState
+from apihour.config.record import Configuration
 from apihour.errors import ApihourError, ConfigurationError
 from apihour.ipc.scoreboard import Fleet, worker_name
 
@@ -71,7 +71,7 @@ class Reload:
         self.cfg: Any = None
         self.listeners: list[Listener] = []
         self.extras: dict[str, Listener] = {}
-        self.app_state: AppState | None = None
+        self.app_state: Configuration | None = None
         self._canary_until = 0.0
         self._surging = False
         self._losses = 0

@@ -13,7 +13,7 @@ from apihour.arbiter.probe import ProbeReport
 from apihour.arbiter.record import WorkerRecord
 from apihour.bind.addresses import Address
 from apihour.bind.listeners import Listener
-from apihour.config.reader import AppState
+from apihour.config.record import Configuration
 from apihour.ipc.channel import Channel
 
 __all__ = [
@@ -29,7 +29,7 @@ class Spawner(Protocol):
 
     def spawn(
         self, slot: int, generation: int, listeners: list[Listener], cfg: Any,
-        app_state: AppState | None = None,
+        app_state: Configuration | None = None,
     ) -> WorkerRecord:
         """Fork one worker into a slot; `app_state` is what a reload has read for it.
 

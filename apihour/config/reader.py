@@ -25,9 +25,7 @@ from apihour.config.source import apply_source
 from apihour.config.tree import ConfigTree, environment_binds
 from apihour.errors import ApihourError, ConfigurationError, UsageError
 
-__all__ = ["AppState", "Reader"]
-
-AppState = Configuration
+__all__ = ["Reader"]
 
 
 class Reader:

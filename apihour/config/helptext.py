@@ -10,6 +10,8 @@ import re
 from collections.abc import Mapping, Set
 from typing import Any
 
+from apihour.ipc.private import options_of
+
 __all__ = ["explain", "plain"]
 
 _ROLE = re.compile(r":\w+:`([^`<]*?)\s*(?:<[^>]*>)?`")
@@ -38,7 +40,7 @@ _OWN_WORDS = {
 def explain(parser: argparse.ArgumentParser, settings: Mapping[str, Any],
             refused: Set[str]) -> None:
     """Give the options of `parser` the help of their settings; none to `refused` ones."""
-    for action in parser._actions:
+    for action in options_of(parser):
         setting = settings.get(action.dest)
         if action.dest in refused:
             action.help = argparse.SUPPRESS

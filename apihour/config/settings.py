@@ -36,6 +36,7 @@ from apihour.config.values import (
 )
 from apihour.config.verdicts import REFUSED, TABLE
 from apihour.errors import ApihourError, ConfigurationError, UsageError
+from apihour.ipc.private import options_of
 from apihour.version import __version__
 
 __all__ = ["HostConfig"]
@@ -182,7 +183,7 @@ class HostConfig(Config):  # type: ignore[misc]
         """The argument parser: gunicorn's options and ours. Raises UsageError."""
         parser = super().parser()
         parser.error = _usage
-        for action in parser._actions:
+        for action in options_of(parser):
             if action.dest == "version":
                 action.version = f"apihour {__version__}"
             elif action.type is not None:

@@ -1,15 +1,20 @@
 """Names that gunicorn and the standard library keep private and the core needs.
 
-Each stands here with the reason, and ``tests/apihour/test_private.py`` fails clearly when a
+Each stands here with the reason, and ``tests/apihour/ipc/test_private.py`` fails clearly when a
 release moves one.
 """
 
 from __future__ import annotations
 
+import argparse
+import asyncio
 import contextvars
+import logging
 import socket
 from asyncio.sslproto import SSLProtocol
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from io import TextIOWrapper
+from typing import TYPE_CHECKING, Any
 
 from gunicorn.util import _setproctitle as set_process_title
 
@@ -17,8 +22,8 @@ if TYPE_CHECKING:
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import Process
 
-__all__ = ["accept_descriptor", "context_of", "pool_processes", "set_process_title",
-           "shrink_tls_buffers"]
+__all__ = ["accept_descriptor", "awaiters", "context_of", "opened_again", "options_of",
+           "pool_processes", "set_process_title", "shrink_tls_buffers"]
 
 
 def accept_descriptor(sock: socket.socket) -> tuple[int, object]:
@@ -57,3 +62,37 @@ def pool_processes(pool: ProcessPoolExecutor) -> list[Process]:
     3.14 has ``terminate_workers()``.
     """
     return list((pool._processes or {}).values())  # none once it is shut down
+
+
+def awaiters(future: asyncio.Future[Any], deep: int = 3) -> Iterator[asyncio.Task[Any]]:
+    """The tasks that wait for `future`: directly, in a TaskGroup, by gather() or wait().
+
+    Which task waits for which is written nowhere else than in the callbacks of the one waited
+    for; only Python 3.14 has ``asyncio.future_add_to_awaited_by()``.
+    """
+    for entry in getattr(future, "_callbacks", None) or ():
+        callback = entry[0] if isinstance(entry, tuple) else entry
+        owner = getattr(callback, "__self__", None)
+        parent = getattr(owner, "_parent_task", None)
+        if isinstance(owner, asyncio.Task):
+            yield owner
+        elif isinstance(parent, asyncio.Task):
+            yield parent
+        elif deep:
+            for cell in getattr(callback, "__closure__", None) or ():
+                if isinstance(cell.cell_contents, asyncio.Future):
+                    yield from awaiters(cell.cell_contents, deep - 1)
+
+
+def options_of(parser: argparse.ArgumentParser) -> list[Any]:
+    """The options of a parser that gunicorn has filled: it keeps no other list of them."""
+    return parser._actions
+
+
+def opened_again(handler: logging.FileHandler) -> TextIOWrapper:
+    """The file of a handler, opened anew as the handler would: what it writes to stays open.
+
+    Raises OSError. ``close()`` and the next record would lose the old file when the new one
+    cannot be opened.
+    """
+    return handler._open()

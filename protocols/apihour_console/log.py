@@ -15,6 +15,7 @@ import os
 import sys
 
 from apihour.config.log import LostLines
+from apihour.ipc.private import opened_again
 
 __all__ = ["ConsoleLog"]
 
@@ -52,7 +53,7 @@ class ConsoleLog:
         if handler is None:
             return
         try:
-            fresh = handler._open()  # as gunicorn reopens its own
+            fresh = opened_again(handler)  # as gunicorn reopens its own
         except OSError as error:
             self.logger.error(
                 "log file %s: %s; the old one is kept", handler.baseFilename, error.strerror)

@@ -18,7 +18,8 @@ peer behind a PROXY header); ``_channels``, ``_username`` (read: is anything ope
 ``_process_eow_at_openssh_dot_com_request`` of a channel (handlers are found by such names);
 ``_send_disconnect``, ``_force_close`` (the documented ``disconnect`` closes the channels first,
 and OpenSSH's client then leaves before it reads the reason); ``get_kex_algs`` of
-``asyncssh.kex`` (what this build can do); ``process_packet`` of a channel (idleness).
+``asyncssh.kex`` (what this build can do); ``process_packet`` of a channel (idleness);
+``_key_id`` and ``_serial`` of a certificate (there is no public way to what it is called).
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ from apihour_ssh.authorized import AuthorizedKeysFile, is_expired
 from apihour_ssh.limits import Limits
 from apihour_ssh.parting import Parting
 
-__all__ = ["Host", "HostedConnection", "available_kex", "with_exit_status"]
+__all__ = ["Host", "HostedConnection", "available_kex", "certificate_names", "with_exit_status"]
 
 
 _RTT = 68  # bytes before tcpi_rtt in Linux's struct tcp_info
@@ -282,6 +283,11 @@ def available_kex(names: tuple[str, ...]) -> tuple[str, ...]:
             "asyncssh and cryptography packages"
         )
     return found
+
+
+def certificate_names(certificate: Any) -> tuple[str, int]:
+    """Key id and serial of an OpenSSH certificate (PROTOCOL.certkeys)."""
+    return str(certificate._key_id), int(certificate._serial)
 
 
 def with_exit_status(factory: Any) -> Any:

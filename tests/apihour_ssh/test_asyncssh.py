@@ -8,7 +8,12 @@ import asyncssh
 import pytest
 from asyncssh.kex import get_kex_algs
 
-from apihour_ssh._asyncssh import HostedConnection, _round_trip, available_kex
+from apihour_ssh._asyncssh import (
+    HostedConnection,
+    _round_trip,
+    available_kex,
+    certificate_names,
+)
 from apihour_ssh.hardening import COMPATIBLE, STRICT, options
 
 OURS = ("host", "row", "address", "logged_in_at", "sessions_opened", "touched", "parting",
@@ -69,6 +74,13 @@ def test_round_trip_of_a_connection():
     one, two = socket.socketpair()
     with one, two:
         assert _round_trip(one) == 0.0
+
+
+def test_names_of_a_certificate():
+    key = asyncssh.generate_private_key("ssh-ed25519")
+    certificate = key.generate_user_certificate(key, "ann's", serial=7, principals=["ann"])
+    assert certificate_names(certificate) == ("ann's", 7)
+    assert callable(asyncssh.SSHServerConnection._validate_openssh_certificate)
 
 
 def test_algorithms():

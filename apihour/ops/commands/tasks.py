@@ -1,8 +1,4 @@
-"""Commands about what a worker is doing: stacks, tasks, blocks of its loop.
-
-Private names of asyncio that are needed are used in :func:`awaiters` only: which task
-waits for which is written nowhere else than in the callbacks of the one waited for.
-"""
+"""Commands about what a worker is doing: stacks, tasks, blocks of its loop."""
 
 from __future__ import annotations
 
@@ -14,6 +10,7 @@ from dataclasses import dataclass, replace
 from types import FrameType
 from typing import Annotated, Any
 
+from apihour.ipc.private import awaiters
 from apihour.ops.annotations import Duration, Seconds, Short, Stack, TaskId, Worker
 from apihour.ops.catalogue import Catalogue
 from apihour.ops.commands.context import AgentContext
@@ -301,22 +298,6 @@ def task_frames(task: asyncio.Task[Any]) -> Iterator[FrameType]:
             return
         yield frame
         coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "gi_yieldfrom", None)
-
-
-def awaiters(future: asyncio.Future[Any], deep: int = 3) -> Iterator[asyncio.Task[Any]]:
-    """The tasks that wait for `future`: directly, in a TaskGroup, by gather() or wait()."""
-    for entry in getattr(future, "_callbacks", None) or ():
-        callback = entry[0] if isinstance(entry, tuple) else entry
-        owner = getattr(callback, "__self__", None)
-        parent = getattr(owner, "_parent_task", None)
-        if isinstance(owner, asyncio.Task):
-            yield owner
-        elif isinstance(parent, asyncio.Task):
-            yield parent
-        elif deep:
-            for cell in getattr(callback, "__closure__", None) or ():
-                if isinstance(cell.cell_contents, asyncio.Future):
-                    yield from awaiters(cell.cell_contents, deep - 1)
 
 
 def is_the_workers(task: asyncio.Task[Any]) -> bool:

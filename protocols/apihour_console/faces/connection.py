@@ -23,6 +23,7 @@ import asyncssh
 from apihour.bind.peers import format_peer
 from apihour_console.keys.authorized import AuthorizedKey, AuthorizedKeys
 from apihour_console.text.render import clean
+from apihour_ssh._asyncssh import certificate_names
 from apihour_ssh.admission import Admission, Ticket
 
 __all__ = ["ConsoleChannel", "ConsoleConnection", "ConsoleServer"]
@@ -93,16 +94,14 @@ class ConsoleConnection(asyncssh.SSHServerConnection):
         return valid
 
     async def _validate_openssh_certificate(self, username: str, cert: Any) -> Any:
-        """As asyncssh does it; what it is called is kept for the audit log.
-
-        ``_key_id`` and ``_serial``: asyncssh has no public way to a certificate's names.
-        """
-        named = f"{clean(cert._key_id)[:100]!r} serial {cert._serial}"
+        """As asyncssh does it; what it is called is kept for the audit log."""
+        key_id, serial = certificate_names(cert)
+        named = f"{clean(key_id)[:100]!r} serial {serial}"
         self._offered = f"{cert.key.get_fingerprint()} certificate {named}"
         key = await super()._validate_openssh_certificate(username, cert)
         if key is not None:
             self.certificate = named
-            self.key_id = clean(cert._key_id)[:64]
+            self.key_id = clean(key_id)[:64]
         return key
 
     async def send_userauth_success(self) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextvars
 import inspect
+import logging
 import os
 import socket
 import ssl
@@ -12,6 +14,7 @@ import subprocess
 from asyncio.sslproto import SSLProtocol
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from pathlib import Path
 
 import pytest
 from gunicorn.arbiter import Arbiter
@@ -21,7 +24,10 @@ from gunicorn.workers.base import Worker
 from apihour.arbiter.arbiter import HostArbiter
 from apihour.ipc.private import (
     accept_descriptor,
+    awaiters,
     context_of,
+    opened_again,
+    options_of,
     pool_processes,
     set_process_title,
     shrink_tls_buffers,
@@ -51,6 +57,49 @@ async def test_the_context_of_a_handle() -> None:
     context = context_of(asyncio.get_running_loop().call_later(0, lambda: None))
     assert context is not None and context[variable] == 5
     assert context_of(None) is None
+
+
+async def test_who_waits_for_whom() -> None:
+    end = asyncio.get_running_loop().create_future()
+
+    async def wait() -> None:
+        await end
+
+    async def in_a_group() -> None:
+        async with asyncio.TaskGroup() as group:
+            tasks["grouped"] = group.create_task(wait())
+
+    async def gathering() -> None:
+        await asyncio.gather(tasks["plain"])
+
+    async def waiting() -> None:
+        await asyncio.wait({tasks["plain"]})
+
+    tasks = {"plain": asyncio.create_task(wait())}
+    above = {one.__name__: asyncio.create_task(one()) for one in (in_a_group, gathering, waiting)}
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert set(awaiters(end)) == {tasks["plain"], tasks["grouped"]}
+    assert set(awaiters(tasks["grouped"])) == {above["in_a_group"]}
+    assert above["gathering"] in set(awaiters(tasks["plain"]))
+    end.set_result(None)
+    await asyncio.gather(*above.values())
+
+
+def test_the_options_of_a_parser() -> None:
+    parser = argparse.ArgumentParser(add_help=False)
+    made = parser.add_argument("--size")
+    assert options_of(parser) == [made]
+
+
+def test_a_log_file_is_opened_again(tmp_path: Path) -> None:
+    handler = logging.FileHandler(tmp_path / "log", encoding="utf-8")
+    (tmp_path / "log").rename(tmp_path / "old")
+    with opened_again(handler) as fresh:
+        fresh.write("new")
+        assert not handler.stream.closed
+    assert (tmp_path / "log").read_text() == "new"
+    handler.close()
 
 
 def test_the_processes_of_a_pool() -> None:

@@ -17,7 +17,7 @@ import contextlib
 import inspect
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -30,11 +30,14 @@ from apihour.ops.model import Command, CommandFailed, Role
 from apihour.ops.rows import to_rows
 from apihour_console.commands import operations
 from apihour_console.fleet.census import Census, Seen
+from apihour_console.fleet.choice import fitness, target
 from apihour_console.fleet.collected import Collected
 from apihour_console.fleet.link import Link, Unreachable
 from apihour_console.fleet.metrics import Meter
+from apihour_console.fleet.pumps import Pumps
 from apihour_console.fleet.rates import Rates
 from apihour_console.fleet.trouble import Recent
+from apihour_console.fleet.values import Values
 from apihour_console.shell.calls import (
     FAILED,
     FORBIDDEN,
@@ -51,8 +54,6 @@ __all__ = ["Fleet"]
 
 _LOOK = 1.0  # seconds between looks for new workers
 _PATIENCE = 1.8  # seconds a worker has to show that it hears, before it is waited for longer
-_VALUES = 1.0  # seconds that values for completion are kept
-_PENDING = 1000  # rows of a stream not taken yet, over all workers
 _STATUS = {"role": FORBIDDEN, "usage": USAGE, "unknown": UNKNOWN}
 STOPPED = "stopped by a signal: a stopped process cannot answer"
 
@@ -79,7 +80,7 @@ class Fleet:
         self._catalogue = self._visible(())
         self._known: frozenset[int] = frozenset()
         self._links: dict[int, Link] = {}
-        self._values: dict[str, tuple[float, list[str]]] = {}
+        self._values = Values(self)
         self._watching: asyncio.Task[None] | None = None
 
     @property
@@ -210,7 +211,7 @@ class Fleet:
 
     async def _fan_out(self, call: Call, identity: Identity) -> Collected:
         command = call.command
-        workers = self.choose(_target(call))
+        workers = self.choose(target(call))
         if not workers:
             raise CommandFailed(f"{command.name}: no worker runs")
         ask = (command.name, call.arguments, identity.role)
@@ -226,7 +227,7 @@ class Fleet:
         """The answer of one worker: a healthy one before others, the next when it is silent."""
         found = Collected()
         until = time.monotonic() + call.time_allowed
-        for worker in sorted(workers, key=_fitness):
+        for worker in sorted(workers, key=fitness):
             left = until - time.monotonic()
             if left <= 0:
                 break
@@ -286,7 +287,7 @@ class Fleet:
 
     async def follow(self, call: Call, role: Role) -> AsyncGenerator[dict[str, Any], None]:
         """The rows of the workers alone, as they come."""
-        pumps = _Pumps(self, call, role)
+        pumps = Pumps(self, call, role)
         try:
             async for row in pumps.rows():
                 yield row
@@ -335,107 +336,4 @@ class Fleet:
 
     async def values(self, kind: str) -> list[str]:
         """What a word of that type may be now: worker, connection, task, server, logger..."""
-        at, values = self._values.get(kind, (0.0, []))
-        if time.monotonic() - at > _VALUES:
-            values = await self._ask_values(kind)
-            self._values[kind] = (time.monotonic(), values)
-        return values
-
-    async def _ask_values(self, kind: str) -> list[str]:
-        if kind == "command":
-            return [one.name for one in self.catalogue]
-        workers = self.choose()
-        if kind == "worker":
-            names = [one.row.worker for one in workers]
-            return [*dict.fromkeys(str(one.row.slot) for one in workers), *names, "all"]
-        asked = {"connection": ("conns", "id"), "task": ("tasks", "id"),
-                 "server": ("servers", "name"), "logger": ("log", "logger")}.get(kind)
-        if asked is None:
-            return []
-        if kind in ("server", "logger"):  # the same in all of them
-            workers = sorted(workers, key=_fitness)[:1]
-        found = await self.collect(asked[0], {}, Role.OBSERVER, workers, 0.5)
-        return sorted({str(row[asked[1]]) for row in found.rows})
-
-
-class _Pumps:
-    """The streams of all workers as one; workers that come later are joined."""
-
-    def __init__(self, fleet: Fleet, call: Call, role: Role) -> None:
-        self.fleet = fleet
-        self.call = call
-        self.role = role
-        self.queue: asyncio.Queue[dict[str, Any] | CommandFailed] = asyncio.Queue(_PENDING)
-        self.tasks: dict[int, asyncio.Task[None]] = {}
-
-    async def rows(self) -> AsyncIterator[dict[str, Any]]:
-        self.join(self.fleet.choose(_target(self.call)))
-        looked = time.monotonic()
-        while True:
-            row: dict[str, Any] | CommandFailed | None = None
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_LOOK):
-                    row = await self.queue.get()
-            if row is None and not self.call.follows and self._is_over():
-                return
-            if time.monotonic() - looked >= _LOOK:
-                self.join_new()
-                looked = time.monotonic()
-            if isinstance(row, CommandFailed):
-                raise row
-            if row is not None:
-                yield row
-
-    def _is_over(self) -> bool:
-        return all(task.done() for task in self.tasks.values())
-
-    def join_new(self) -> None:
-        if self.call.command.scope != "all":
-            return
-        with contextlib.suppress(CommandFailed):  # those it named are gone: others may come
-            self.join(self.fleet.choose(_target(self.call)), late=True)
-
-    def join(self, workers: Sequence[Seen], late: bool = False) -> None:
-        """Begin the streams of those workers; all the past of one that came `late` is new."""
-        arguments = dict(self.call.arguments)
-        if late and "lines" in arguments:
-            arguments["lines"] = _PENDING
-        if self.call.command.scope != "all":
-            workers = sorted(workers, key=_fitness)[:1]
-        for one in workers:
-            if one.row.pid not in self.tasks and not one.is_stopped:
-                self.tasks[one.row.pid] = asyncio.create_task(self.pump(one, arguments))
-
-    async def pump(self, worker: Seen, arguments: Mapping[str, Any]) -> None:
-        link = Link(self.fleet.runtime.agent_socket(worker.row.pid))
-        stream = link.stream(self.call.command.name, arguments, self.role)
-        try:
-            async for row in stream:
-                await self.queue.put(row)
-        except Unreachable:
-            if self.call.command.scope != "all":
-                await self.queue.put(CommandFailed(f"worker {worker.row.worker}: it is gone"))
-        except CommandFailed as error:
-            await self.queue.put(error)
-
-    async def close(self) -> None:
-        for task in self.tasks.values():
-            task.cancel()
-        await asyncio.gather(*self.tasks.values(), return_exceptions=True)
-
-
-def _fitness(worker: Seen) -> tuple[bool, bool, int]:
-    """Orders workers by how likely they answer, the newest generation first."""
-    return (worker.is_stopped or worker.is_stuck, worker.row.state != "serving",
-            -worker.row.generation)
-
-
-def _target(call: Call) -> str:
-    """The selector of a call: a connection or a task says by itself which worker it is in."""
-    for one in call.command.parameters:
-        value = call.arguments.get(one.name)
-        if isinstance(value, str) and one.type == "connection":
-            return value.rpartition("-")[0] or call.worker
-        if isinstance(value, str) and one.type == "task" and ":" in value:
-            return value.partition(":")[0]
-    return call.worker
+        return await self._values.of(kind)

@@ -153,36 +153,30 @@ class Top:
             for key in keys:
                 bindings.add(key)(run)
 
-        def leave() -> None:
-            self._application.exit()
-
-        def set_opened(opened: bool) -> Callable[[], None]:
-            def change() -> None:
-                self._opened = opened
-                self._detail = []
-
-            return change
-
-        def toggle_help() -> None:
-            self._helping = not self._helping
-
-        def close() -> None:
-            if self._helping:
-                self._helping = False
-            else:
-                set_opened(False)()
-
-        def reverse() -> None:
-            self.model.reverse = not self.model.reverse
-
-        bind(leave, "q", "c-c", "c-d")
+        bind(lambda: self._application.exit(), "q", "c-c", "c-d")
         bind(lambda: self.model.move(-1), "up", "k")
         bind(lambda: self.model.move(1), "down", "j")
         bind(self.model.switch, "tab")
         bind(lambda: self.model.sort_by(-1), "<", "left")
         bind(lambda: self.model.sort_by(1), ">", "right")
-        bind(reverse, "r")
-        bind(set_opened(True), "enter")
-        bind(close, "escape")
-        bind(toggle_help, "?", "h")
+        bind(self._reverse, "r")
+        bind(lambda: self._set_opened(True), "enter")
+        bind(self._close, "escape")
+        bind(self._toggle_help, "?", "h")
         return bindings
+
+    def _reverse(self) -> None:
+        self.model.reverse = not self.model.reverse
+
+    def _set_opened(self, opened: bool) -> None:
+        self._opened = opened
+        self._detail = []
+
+    def _toggle_help(self) -> None:
+        self._helping = not self._helping
+
+    def _close(self) -> None:
+        if self._helping:
+            self._helping = False
+        else:
+            self._set_opened(False)

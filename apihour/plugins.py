@@ -23,13 +23,19 @@ from apihour.errors import AdaptError, PluginError
 from apihour.mistakes import hint
 
 __all__ = [
-    "GROUP", "Connection", "Kind", "Plugin", "Registry", "Server",
-    "ServerContext", "ShellPlugin",
+    "GROUP",
+    "Connection",
+    "Plugin",
+    "Registry",
+    "Server",
+    "ServerContext",
+    "ShellPlugin",
+    "SocketKind",
 ]
 
 GROUP = "apihour.protocols"
 SHELL = "ssh"  # the entry point whose servers the console serves as the shell
-Kind = Literal["stream", "datagram"]
+SocketKind = Literal["stream", "datagram"]
 
 
 @dataclass(frozen=True)
@@ -135,10 +141,10 @@ class Plugin(Protocol):
     describes: str
     """What it accepts, for people: ``aiohttp.web.Application, apihour_http.HTTPServer``."""
 
-    def accepts(self, obj: object, kind: Kind) -> bool:
+    def accepts(self, obj: object, kind: SocketKind) -> bool:
         """Whether `obj` can be served by this plugin on a bind of that kind; never raises."""
 
-    def adapt(self, obj: Any, kind: Kind) -> Server:
+    def adapt(self, obj: Any, kind: SocketKind) -> Server:
         """Turn `obj` into a server. Raises ImportError naming the extra when one is missing."""
 
 
@@ -169,7 +175,7 @@ def shell_plugin() -> ShellPlugin | None:
     return None
 
 
-def is_server(obj: object, kind: Kind) -> bool:
+def is_server(obj: object, kind: SocketKind) -> bool:
     """Whether `obj` has the shape of :class:`Server` for that kind of bind already."""
     if isinstance(obj, type) or not isinstance(obj, Server):
         return False
@@ -229,11 +235,11 @@ class Registry:
     def __iter__(self) -> Any:
         return iter([self._plugins[name] for name in sorted(self._plugins)])
 
-    def accepts(self, obj: object, kind: Kind) -> bool:
+    def accepts(self, obj: object, kind: SocketKind) -> bool:
         """Whether any plugin would serve `obj` on a bind of that kind."""
         return any(plugin.accepts(obj, kind) for plugin in self)
 
-    def adapt(self, obj: object, kind: Kind, name: str = "?") -> Server:
+    def adapt(self, obj: object, kind: SocketKind, name: str = "?") -> Server:
         """Return the server for `obj`, the entry `name` of ``make_servers()``.
 
         Raises AdaptError naming the object and the plugins asked, when none or several

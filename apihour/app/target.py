@@ -22,7 +22,7 @@ from apihour.blame import blame
 from apihour.config.naming import split_target
 from apihour.errors import TargetError
 from apihour.mistakes import hint
-from apihour.plugins import Kind, Registry, is_server
+from apihour.plugins import Registry, SocketKind, is_server
 
 __all__ = ["load_target"]
 
@@ -63,7 +63,7 @@ def _refuse_no_application(target: str, found: object) -> None:
     registry = Registry.from_entry_points()
     if registry.unusable:
         return  # one of those may be what serves it; adapting it says why they cannot
-    kinds: tuple[Kind, ...] = get_args(Kind)
+    kinds: tuple[SocketKind, ...] = get_args(SocketKind)
     if any(is_server(found, kind) or registry.accepts(found, kind) for kind in kinds):
         return
     if isinstance(found, Container):
@@ -89,7 +89,7 @@ def _refuse_any_function(target: str, found: Any) -> None:
     if not is_function or _makes_protocols(found):
         return
     registry = Registry.from_entry_points()
-    kinds: tuple[Kind, ...] = get_args(Kind)
+    kinds: tuple[SocketKind, ...] = get_args(SocketKind)
     takers = [(plugin, kind) for kind in kinds for plugin in registry
               if plugin.accepts(found, kind)]
     by_shape = [taker for taker, kind in takers if taker.accepts(_makes_anything, kind)]

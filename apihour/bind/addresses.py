@@ -23,7 +23,7 @@ from typing import Literal, TypedDict
 from urllib.parse import parse_qsl, quote
 
 from apihour.errors import AddressError
-from apihour.plugins import Kind
+from apihour.plugins import SocketKind
 
 __all__ = ["Address", "is_name", "parse_address", "parse_bind"]
 
@@ -64,7 +64,7 @@ class Address:
     key: str | None = None
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> SocketKind:
         """What kind of server the address wants; ``fd`` and ``systemd`` ones are looked at."""
         return "datagram" if self.family == "udp" else "stream"
 

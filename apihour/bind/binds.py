@@ -15,7 +15,7 @@ from typing import Any
 
 from apihour.bind.addresses import Address, is_name, parse_address, parse_bind
 from apihour.errors import AddressError, ConfigurationError
-from apihour.plugins import Kind
+from apihour.plugins import SocketKind
 
 __all__ = [
     "DEFAULT", "Binds", "class_binds", "is_default", "is_positional", "match_servers", "one_kind",
@@ -149,7 +149,7 @@ def match_servers(made: Any, binds: Sequence[str]) -> list[tuple[str, Any, list[
     return pairs
 
 
-def one_kind(name: str, kinds: Iterable[Kind]) -> Kind:
+def one_kind(name: str, kinds: Iterable[SocketKind]) -> SocketKind:
     """The kind that all binds of a server share. Raises ConfigurationError naming it."""
     found = sorted(set(kinds))
     if len(found) != 1:

@@ -21,7 +21,7 @@ from typing import Any
 
 from apihour.bind.addresses import Address
 from apihour.errors import BindError
-from apihour.plugins import Kind
+from apihour.plugins import SocketKind
 
 __all__ = ["Listener", "open_listeners", "systemd_sockets", "try_bind"]
 
@@ -51,7 +51,7 @@ class Listener:
             return None  # somebody removed the socket file of one that we inherited
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> SocketKind:
         """Whether it takes connections or datagrams."""
         return "datagram" if self.sock.type == socket.SOCK_DGRAM else "stream"
 

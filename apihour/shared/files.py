@@ -38,7 +38,7 @@ from zlib import crc32
 from apihour.errors import SharedError
 from apihour.ipc.reserve import reserve
 
-__all__ = ["BUCKETS", "FileStore", "Head"]
+__all__ = ["BUCKETS", "FileStore", "RecordHead"]
 
 BUCKETS = 256  # a look at one bucket stays under a millisecond with 30,000 keys
 _SLOTS = 1024  # processes that have the store open at the same time
@@ -56,7 +56,7 @@ def _now() -> int:
     return time.monotonic_ns() // 1_000_000
 
 
-class Head(NamedTuple):
+class RecordHead(NamedTuple):
     """One key at one moment; `revision` of an absent one is the floor of its bucket."""
 
     place: bytes  # the key's directory
@@ -157,7 +157,7 @@ class FileStore:
 
     # Reading
 
-    def read(self, key: bytes) -> Head:
+    def read(self, key: bytes) -> RecordHead:
         """The head of `key` as it is now."""
         bucket = bucket_of(key)
         while True:
@@ -167,10 +167,10 @@ class FileStore:
                 return self._look(place)
             except FileNotFoundError:
                 if os.path.exists(base):
-                    return Head(place, revision=int(base.rpartition(b"/")[2]))
+                    return RecordHead(place, revision=int(base.rpartition(b"/")[2]))
                 del self._places[bucket]
 
-    def value(self, head: Head) -> bytes | None:
+    def value(self, head: RecordHead) -> bytes | None:
         """The value of a live head; None when another revision has taken its place."""
         if head.kind == _VALUE:
             return urlsafe_b64decode(head.payload)
@@ -189,7 +189,7 @@ class FileStore:
                 if self._places.pop(bucket, None) is None:
                     raise
 
-    def scan(self, bucket: int) -> list[Head]:
+    def scan(self, bucket: int) -> list[RecordHead]:
         """The heads in one bucket, dead ones included; for as long as that takes."""
         return [self.read(key) for key in self.keys(bucket)]
 
@@ -203,7 +203,7 @@ class FileStore:
 
     # Writing
 
-    def swap(self, old: Head, value: bytes | None, expires: int = 0) -> int:
+    def swap(self, old: RecordHead, value: bytes | None, expires: int = 0) -> int:
         """Put `value` (None: a deletion) in place of `old`; return its revision.
 
         Returns 0, having changed nothing, when `old` is not the present head any more.
@@ -268,15 +268,15 @@ class FileStore:
             _move(fresh, home)
         return base
 
-    def _look(self, place: bytes) -> Head:
+    def _look(self, place: bytes) -> RecordHead:
         names = os.listdir(place)
         if not names:
-            return Head(place, revision=int(place.rsplit(b"/", 2)[1]))
+            return RecordHead(place, revision=int(place.rsplit(b"/", 2)[1]))
         # A listing that meets a rename may show both names: the later one counts.
         return max((_parse(place, name) for name in names), key=lambda head: head.revision)
 
     def _commit(
-        self, old: Head, revision: int, expires: int, kind: bytes, payload: bytes
+        self, old: RecordHead, revision: int, expires: int, kind: bytes, payload: bytes
     ) -> int:
         name = b"%d.%d.%b%b" % (revision, expires, kind, payload)
         if old.name:
@@ -286,7 +286,7 @@ class FileStore:
                 return 0
         elif not self._create(old.place, name):
             return 0
-        cost = Head(old.place, name, revision, expires, kind, payload).cost
+        cost = RecordHead(old.place, name, revision, expires, kind, payload).cost
         self._account(bucket_of(old.key), cost - old.cost)
         if old.blob:
             self._unlink_blob(old)
@@ -327,7 +327,7 @@ class FileStore:
                 raise
             os.close(fd)
 
-    def _forget(self, bucket: int, dead: list[Head]) -> None:
+    def _forget(self, bucket: int, dead: list[RecordHead]) -> None:
         base = self._place(bucket)
         home, _, floor = base.rpartition(b"/")
         raised = b"%b/%d" % (home, max(int(floor), *(head.revision for head in dead)))
@@ -352,7 +352,7 @@ class FileStore:
         except FileNotFoundError:
             return set()
 
-    def _unlink_blob(self, head: Head) -> None:
+    def _unlink_blob(self, head: RecordHead) -> None:
         with contextlib.suppress(FileNotFoundError):  # a sweeper saw that it is superseded
             os.unlink(self._blob_path(bucket_of(head.key), head.blob))
 
@@ -400,9 +400,9 @@ def _boot_id() -> bytes:
         return b"0"
 
 
-def _parse(place: bytes, name: bytes) -> Head:
+def _parse(place: bytes, name: bytes) -> RecordHead:
     revision, expires, rest = name.split(b".", 2)
-    return Head(place, name, int(revision), int(expires), rest[:1], rest[1:])
+    return RecordHead(place, name, int(revision), int(expires), rest[:1], rest[1:])
 
 
 def _lock(fd: int) -> bool:

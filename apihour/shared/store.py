@@ -33,7 +33,7 @@ from apihour.shared.backend import (
     SharedStatistics,
     Update,
 )
-from apihour.shared.files import BUCKETS, FileStore, Head, cost_of
+from apihour.shared.files import BUCKETS, FileStore, RecordHead, cost_of
 
 __all__ = ["Change", "CompareAndSet", "Entry", "Shared", "SharedBackend", "SharedStatistics"]
 
@@ -102,21 +102,21 @@ class Shared(CompareAndSet):
         ttl: float | None = None,
     ) -> int:
         """See :meth:`SharedBackend.put`."""
-        def decide(head: Head) -> bytes:
+        def decide(head: RecordHead) -> bytes:
             _check_revision(key, head, expected_revision)
             return value
         return await self._write(key, decide, ttl)
 
     async def delete(self, key: str, expected_revision: int | None = None) -> bool:
         """See :meth:`SharedBackend.delete`."""
-        def decide(head: Head) -> None:
+        def decide(head: RecordHead) -> None:
             _check_revision(key, head, expected_revision)
         return bool(await self._write(key, decide, None))
 
     async def update(self, key: str, change: Update, ttl: float | None = None) -> Entry:
         """See :meth:`SharedBackend.update`."""
         value = b""
-        def decide(head: Head) -> bytes:
+        def decide(head: RecordHead) -> bytes:
             nonlocal value
             value = change(self._value(head) if head.alive else None)
             return value
@@ -168,7 +168,7 @@ class Shared(CompareAndSet):
                     return
             await asyncio.sleep(POLL)
 
-    async def _heads(self, bucket: int, prefix: bytes, pace: _Pace) -> list[Head]:
+    async def _heads(self, bucket: int, prefix: bytes, pace: _Pace) -> list[RecordHead]:
         with self._errors:
             keys = self._store().keys(bucket, prefix)
         heads = []
@@ -179,7 +179,7 @@ class Shared(CompareAndSet):
         return heads
 
     async def _write(
-        self, key: str, decide: Callable[[Head], bytes | None], ttl: float | None
+        self, key: str, decide: Callable[[RecordHead], bytes | None], ttl: float | None
     ) -> int:
         """Swap the head for what `decide` makes of it, until that wins; 0: nothing to delete."""
         name, expires, attempts = _encode(key), _expiry(key, ttl), Attempts(key, self.deadline)
@@ -204,14 +204,14 @@ class Shared(CompareAndSet):
                 return revision
             await attempts.failed()
 
-    def _value(self, head: Head) -> bytes:
+    def _value(self, head: RecordHead) -> bytes:
         with self._errors:
             value = self._store().value(head)
         if value is None:
             raise _MovedOnError
         return value
 
-    def _fits(self, key: str, head: Head, value: bytes) -> bool:
+    def _fits(self, key: str, head: RecordHead, value: bytes) -> bool:
         if not isinstance(value, bytes):
             raise SharedError(f"shared key {key!r}: value {value!r:.40}, expected bytes")
         if len(value) > VALUE_LIMIT:
@@ -316,7 +316,7 @@ class _Watch:
             or now >= self._expiries[bucket]
         ]
 
-    def news(self, bucket: int, heads: list[Head]) -> list[bytes]:
+    def news(self, bucket: int, heads: list[RecordHead]) -> list[bytes]:
         """The keys in one bucket, now with those heads, of which there is something to tell."""
         told = self._told[bucket]
         live = {head.key: head for head in heads if head.alive}
@@ -359,7 +359,7 @@ def _by_key(entry: Entry) -> str:
     return entry.key
 
 
-def _check_revision(key: str, head: Head, expected: int | None) -> None:
+def _check_revision(key: str, head: RecordHead, expected: int | None) -> None:
     actual = head.revision if head.alive else 0
     if expected is not None and expected != actual:
         raise RevisionError(key, expected, actual)

@@ -18,7 +18,7 @@ from collections import deque
 from json.encoder import encode_basestring_ascii as quoted
 from typing import Any, NamedTuple
 
-__all__ = ["AccessLog", "Entry"]
+__all__ = ["AccessEntry", "AccessLog"]
 
 # Seconds between two batches; what a killed worker loses at most.
 _INTERVAL = 0.1
@@ -31,7 +31,7 @@ _APACHE = "%d/%b/%Y:%H:%M:%S +0000"
 _ISO = "%Y-%m-%dT%H:%M:%SZ"
 
 
-class Entry(NamedTuple):
+class AccessEntry(NamedTuple):
     """One answered request; `seconds` from its arrival to its answer, `when` wall clock."""
 
     when: float
@@ -82,7 +82,7 @@ class AccessLog:
         if not entries:
             return
         lines = [
-            self._format(Entry(*entries.popleft()))
+            self._format(AccessEntry(*entries.popleft()))
             for _ in range(min(_BATCH, len(entries)))
         ]
         self._logger.info("%s", "\n".join(lines))
@@ -102,7 +102,7 @@ def _time(second: int, form: str) -> str:
     return time.strftime(form, time.gmtime(second))
 
 
-def common(entry: Entry) -> str:
+def common(entry: AccessEntry) -> str:
     """Apache's common log format."""
     return (
         f'{entry.remote or "-"} - - [{_time(int(entry.when), _APACHE)}] "{entry.method} '
@@ -110,12 +110,12 @@ def common(entry: Entry) -> str:
     )
 
 
-def combined(entry: Entry) -> str:
+def combined(entry: AccessEntry) -> str:
     """Apache's combined log format: common, then referer and user agent."""
     return f'{common(entry)} "{_clean(entry.referer)}" "{_clean(entry.agent)}"'
 
 
-def as_json(entry: Entry) -> str:
+def as_json(entry: AccessEntry) -> str:
     """One JSON object a line; ``seconds`` rounded to microseconds, ``time`` in UTC."""
     # Written out: json.dumps() of a dict takes twice as long, and the keys never change.
     when, remote, method, target, version, status, size, seconds, referer, agent = entry

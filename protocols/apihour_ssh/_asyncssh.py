@@ -43,13 +43,14 @@ from apihour_ssh.authorized import AuthorizedKeysFile, is_expired
 from apihour_ssh.limits import Limits
 from apihour_ssh.parting import Parting
 
-__all__ = ["Host", "HostedConnection", "available_kex", "certificate_names", "with_exit_status"]
+__all__ = ["ConnectionHost", "HostedConnection", "available_kex", "certificate_names",
+           "with_exit_status"]
 
 
 _RTT = 68  # bytes before tcpi_rtt in Linux's struct tcp_info
 
 
-class Host(Protocol):
+class ConnectionHost(Protocol):
     """What a connection needs of the server it belongs to."""
 
     limits: Limits
@@ -75,7 +76,7 @@ class HostedConnection(asyncssh.SSHServerConnection):
     """One SSH connection that holds `ticket`; `row` is the core's row for it, or None."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, host: Host, ticket: Ticket, row: Any = None
+        self, loop: asyncio.AbstractEventLoop, host: ConnectionHost, ticket: Ticket, row: Any = None
     ) -> None:
         super().__init__(loop, host.options)
         self.host = host

@@ -35,7 +35,7 @@ _output: contextvars.ContextVar[io.StringIO] = contextvars.ContextVar("apihour_p
 
 
 @dataclass(frozen=True)
-class Answer:
+class Evaluation:
     """What a piece of source gave. `more`: it is not complete yet, another line is expected."""
 
     worker: str
@@ -80,7 +80,7 @@ async def python(
     context: AgentContext, worker: Worker, source: str = "",
     *, session: Annotated[str, "names are kept under this name"] = "",
     complete: Annotated[bool, "list what the source may go on with"] = False,
-) -> list[Answer]:
+) -> list[Evaluation]:
     """Evaluate Python in the loop of a worker; `container` is there, and so is await.
 
     Args:
@@ -91,7 +91,7 @@ async def python(
         raise CommandFailed("python: off here; start the daemon with --shell-python", "role")
     names = _session(context, session)
     if complete:
-        return [Answer(context.worker.name, "", completions=_complete(source, names))]
+        return [Evaluation(context.worker.name, "", completions=_complete(source, names))]
     import codeop
 
     compiler = codeop.CommandCompiler()
@@ -99,9 +99,9 @@ async def python(
     try:
         code = compiler(source, "<shell>", "single")
     except (SyntaxError, ValueError, OverflowError):
-        return [Answer(context.worker.name, _problem(), failed=True)]
+        return [Evaluation(context.worker.name, _problem(), failed=True)]
     if code is None:
-        return [Answer(context.worker.name, "", more=True)]
+        return [Evaluation(context.worker.name, "", more=True)]
     return [await _evaluate(context.worker.name, code, names)]
 
 
@@ -119,7 +119,7 @@ def _session(context: AgentContext, name: str) -> dict[str, Any]:
     return names
 
 
-async def _evaluate(worker: str, code: CodeType, names: dict[str, Any]) -> Answer:
+async def _evaluate(worker: str, code: CodeType, names: dict[str, Any]) -> Evaluation:
     buffer, failed = io.StringIO(), False
     token = _output.set(buffer)
     if not isinstance(sys.stdout, _Output):
@@ -135,7 +135,7 @@ async def _evaluate(worker: str, code: CodeType, names: dict[str, Any]) -> Answe
         failed = True
     finally:
         _output.reset(token)
-    return Answer(worker, buffer.getvalue(), failed)
+    return Evaluation(worker, buffer.getvalue(), failed)
 
 
 def _problem() -> str:

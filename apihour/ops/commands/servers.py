@@ -82,7 +82,7 @@ class StatisticRow:
 
 
 @dataclass(frozen=True)
-class Closed:
+class ClosedRow:
     """A connection that was closed."""
 
     id: str
@@ -208,7 +208,7 @@ def refused_bans(context: AgentContext) -> list[BanCount]:
 
 
 @commands.command(name="heed-bans", role="operator", collects="loop", hidden=True)
-def heed_bans(context: AgentContext) -> list[Closed]:
+def heed_bans(context: AgentContext) -> list[ClosedRow]:
     """Learn the bans now, and close the connections that fall under one; no shell's own."""
     bans = context.worker.connections.bans
     if bans is None:
@@ -220,11 +220,11 @@ def heed_bans(context: AgentContext) -> list[Closed]:
               if conn.server not in shells and bans.find(conn.peer_address)]
     for conn in banned:
         conn.close("banned")
-    return [Closed(conn.table.label(conn.id), conn.peer, conn.server) for conn in banned]
+    return [ClosedRow(conn.table.label(conn.id), conn.peer, conn.server) for conn in banned]
 
 
 @commands.command(role="operator", collects="loop")
-def kick(context: AgentContext, *connections: ConnectionId) -> list[Closed]:
+def kick(context: AgentContext, *connections: ConnectionId) -> list[ClosedRow]:
     """Close connections at once; of several, those that are gone by now are left out.
 
     Args:
@@ -233,9 +233,9 @@ def kick(context: AgentContext, *connections: ConnectionId) -> list[Closed]:
     found = [(one, context.worker.connections.find(one)) for one in connections]
     if len(found) == 1 and found[0][1] is None:
         raise CommandFailed(f"connection {connections[0]!r:.80}: there is none of that id", "gone")
-    closed: list[Closed] = []
+    closed: list[ClosedRow] = []
     for label, conn in found:
         if conn is not None:
             conn.close("kicked")
-            closed.append(Closed(label, conn.peer, conn.server))
+            closed.append(ClosedRow(label, conn.peer, conn.server))
     return closed

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from apihour.ops.annotations import ConnectionId, TaskId
 from apihour.ops.catalogue import Catalogue
-from apihour.ops.commands.servers import Closed, ConnectionRow
+from apihour.ops.commands.servers import ClosedRow, ConnectionRow
 from apihour.ops.commands.tasks import TaskRow
 from apihour.ops.model import CommandFailed
 from apihour_console.fleet.groups import ConnectionGroup, TaskGroup, group_connections, group_tasks
@@ -56,7 +56,7 @@ async def tasks(
 
 
 @commands.command(role="operator", collects="console", selects="conns", deadline=5.0, merges=True)
-async def kick(context: ConsoleContext, connection: ConnectionId | None = None) -> list[Closed]:
+async def kick(context: ConsoleContext, connection: ConnectionId | None = None) -> list[ClosedRow]:
     """Close a connection at once, or all that --filter chooses: kick --filter peer=10.0.0.7.
 
     Args:

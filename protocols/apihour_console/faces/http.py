@@ -15,7 +15,7 @@ import socket
 from http import HTTPStatus
 
 from apihour_console.fleet.census import Census
-from apihour_console.fleet.metrics import Meter, readiness, render
+from apihour_console.fleet.metrics import FleetMeter, readiness, render
 
 __all__ = ["HealthServer"]
 
@@ -29,7 +29,7 @@ _METRICS = "text/plain; version=0.0.4; charset=utf-8"
 class HealthServer:
     """Serves one listening socket; ``start(sock)``, ``stop()``."""
 
-    def __init__(self, census: Census, meter: Meter, logger: logging.Logger) -> None:
+    def __init__(self, census: Census, meter: FleetMeter, logger: logging.Logger) -> None:
         self._census = census
         self._meter = meter
         self._logger = logger

@@ -17,7 +17,7 @@ from apihour.ipc.scoreboard import Fleet, RowRecord, Scoreboard
 from apihour.ops.annotations import Bytes, Percent, Seconds
 from apihour.ops.stacks import SILENT
 
-__all__ = ["Census", "Daemon", "Process", "Seen", "WorkerRow"]
+__all__ = ["Census", "DaemonSeen", "Process", "Seen", "WorkerRow"]
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _TICK = os.sysconf("SC_CLK_TCK")
@@ -77,7 +77,7 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Daemon:
+class DaemonSeen:
     """The daemon as a whole, from the scoreboard of one arbiter; times in seconds."""
 
     arbiter: int
@@ -189,10 +189,10 @@ class Census:
         self._cpu[process.pid] = (now, process.cpu, share)
         return share
 
-    def daemons(self) -> list[Daemon]:
+    def daemons(self) -> list[DaemonSeen]:
         """The counters of every arbiter there is or was, oldest first."""
         return [
-            Daemon(
+            DaemonSeen(
                 arbiter=arbiter, alive=is_locked(self.runtime.scoreboard(arbiter)),
                 wanted=int(board.fleet(Fleet.WANTED)),
                 generation=int(board.fleet(Fleet.GENERATION)),

@@ -33,7 +33,7 @@ from apihour_console.fleet.census import Census, Seen
 from apihour_console.fleet.choice import fitness, target
 from apihour_console.fleet.collected import Collected
 from apihour_console.fleet.link import Link, Unreachable
-from apihour_console.fleet.metrics import Meter
+from apihour_console.fleet.metrics import FleetMeter
 from apihour_console.fleet.pumps import Pumps
 from apihour_console.fleet.rates import Rates
 from apihour_console.fleet.trouble import Recent
@@ -71,7 +71,7 @@ class Fleet:
         self.rates = Rates()
         self.recent = Recent()
         self.disks: Mapping[str, str] = dict(disks or {})
-        self.meter = Meter(self)
+        self.meter = FleetMeter(self)
         self.providers: dict[str, Provider] = {}
         self.refused_bans: Callable[[], Mapping[str, int]] = dict
         self.dumping: dict[int, asyncio.Lock] = collections.defaultdict(asyncio.Lock)

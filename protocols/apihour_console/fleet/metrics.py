@@ -20,12 +20,12 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from apihour.ops.model import Role
-from apihour_console.fleet.census import Census, Daemon, Seen
+from apihour_console.fleet.census import Census, DaemonSeen, Seen
 from apihour_console.fleet.collected import Collected
 from apihour_console.fleet.trouble import Disk, disks
 from apihour_console.shell.calls import Missing
 
-__all__ = ["Family", "Meter", "MetricRow", "readiness", "render"]
+__all__ = ["Family", "FleetMeter", "MetricRow", "readiness", "render"]
 
 _GAUGES = frozenset({
     "connections", "in_flight", "websockets", "draining", "sockets", "tasks", "servers", "open",
@@ -151,7 +151,7 @@ class _Asker(Protocol):
     ) -> Collected: ...
 
 
-class Meter:
+class FleetMeter:
     """Collects figures; remembers those of workers that left."""
 
     def __init__(self, fleet: _Asker) -> None:
@@ -209,7 +209,7 @@ class Meter:
                 figures.counters[f"apihour_{counted}_total", ()] = getattr(one.row, counted)
             self._last[one.row.pid] = figures
 
-    def _families(self, seen: Sequence[Seen], daemons: Sequence[Daemon]) -> list[Family]:
+    def _families(self, seen: Sequence[Seen], daemons: Sequence[DaemonSeen]) -> list[Family]:
         total = _Figures()
         total.add(self._gone, living=False)
         for figures in self._last.values():
@@ -263,7 +263,7 @@ def _plain(figures: _Figures, name: str, labels: Labels, value: Any) -> None:
         figures.counters.setdefault((f"{key}_total", labels), value)
 
 
-def _daemon_figures(daemons: Sequence[Daemon]) -> Iterator[Family]:
+def _daemon_figures(daemons: Sequence[DaemonSeen]) -> Iterator[Family]:
     latest = [one for one in daemons if one.alive][-1:]
 
     def family(name: str, type: str, help: str, value: float) -> Family:

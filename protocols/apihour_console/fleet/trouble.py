@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
 
-from apihour_console.fleet.census import Daemon, Seen, state_of
+from apihour_console.fleet.census import DaemonSeen, Seen, state_of
 
 __all__ = ["Disk", "HealthRow", "Lately", "Recent", "disks", "troubles"]
 
@@ -65,7 +65,7 @@ class Recent:
         self._grown = Lately()
         self._noted: deque[tuple[float, Lately]] = deque([(float("-inf"), Lately())])
 
-    def note(self, now: float, seen: Iterable[Seen], daemons: Iterable[Daemon]) -> None:
+    def note(self, now: float, seen: Iterable[Seen], daemons: Iterable[DaemonSeen]) -> None:
         """Take the counters at `now` (seconds); what was counted before the first look is old."""
         counted = {one.row.pid: Lately(one.row.requests, one.row.errors, one.row.lost_lines)
                    for one in seen}
@@ -106,7 +106,7 @@ def disks(paths: Mapping[str, str]) -> list[Disk]:
 
 
 def troubles(
-    seen: Sequence[Seen], daemons: Sequence[Daemon], lately: Lately, found: Sequence[Disk],
+    seen: Sequence[Seen], daemons: Sequence[DaemonSeen], lately: Lately, found: Sequence[Disk],
 ) -> Iterator[HealthRow]:
     """A row for each worker and for all that may go wrong beside them."""
     for one in seen:

@@ -13,7 +13,7 @@ from apihour.ops.model import CommandFailed, Role
 from apihour_console.fleet.census import Census, Seen
 from apihour_console.fleet.collected import Collected
 from apihour_console.fleet.link import Link
-from apihour_console.fleet.metrics import Meter
+from apihour_console.fleet.metrics import FleetMeter
 from apihour_console.fleet.rates import Rates
 from apihour_console.fleet.trouble import Recent
 from apihour_console.shell.calls import Call, Identity, Missing, Result
@@ -32,7 +32,7 @@ class FleetView(Protocol):
     rates: Rates
     recent: Recent
     disks: Mapping[str, str]
-    meter: Meter
+    meter: FleetMeter
     providers: dict[str, Provider]
     dumping: dict[int, asyncio.Lock]
     refused_bans: Callable[[], Mapping[str, int]]

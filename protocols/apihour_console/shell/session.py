@@ -21,7 +21,7 @@ from typing import Any
 import asyncssh
 
 from apihour_console.shell.runner import CANCELLED
-from apihour_console.shell.shell import Shell, ShellContext
+from apihour_console.shell.shell import CommandShell, ShellContext
 from apihour_console.text.terminal import Terminal
 
 __all__ = ["Session"]
@@ -34,7 +34,7 @@ HINT = "apihour: no command and no terminal; try: ssh host help, or ssh -t host\
 
 
 class Session(asyncssh.SSHServerSession[bytes]):
-    """asyncssh's callbacks on one side, a :class:`Shell` on the other."""
+    """asyncssh's callbacks on one side, a :class:`CommandShell` on the other."""
 
     def __init__(
         self, context: ShellContext, logger: logging.Logger, ended: Callable[[Session], None]
@@ -44,7 +44,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         self.logger = logger
         self.started = time.monotonic()
         self.number = next(_numbers)
-        self.shell: Shell | None = None
+        self.shell: CommandShell | None = None
         self._ended = ended
         self._channel: Any = None
         self._pty: tuple[str, tuple[int, int]] | None = None
@@ -204,14 +204,14 @@ class Session(asyncssh.SSHServerSession[bytes]):
                 self._channel.exit(min(status, 255))
 
     async def _serve(self) -> int:
-        self.shell = Shell(self.context, self, self.terminal)
+        self.shell = CommandShell(self.context, self, self.terminal)
         if self._command is not None:
             return await self.shell.run_command(self._command)
         if self.terminal is not None:
             return await self.shell.interact()
         return await self._run_script(self.shell)
 
-    async def _run_script(self, shell: Shell) -> int:
+    async def _run_script(self, shell: CommandShell) -> int:
         """Run the lines of stdin as they come; the status is the last one's."""
         status: int | None = None
         while line := await self._stdin.readline():

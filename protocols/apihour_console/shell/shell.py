@@ -33,7 +33,7 @@ from apihour_console.text.terminal import Terminal
 if TYPE_CHECKING:
     from apihour_console.shell.editor import LineEditor
 
-__all__ = ["Shell", "ShellContext"]
+__all__ = ["CommandShell", "ShellContext"]
 
 CompleteFunction = Callable[[str], AsyncGenerator[Candidate, None]]
 
@@ -93,7 +93,7 @@ class _PagedSink:
         await self._below.err(text)
 
 
-class Shell:
+class CommandShell:
     """Runs commands for one session; `terminal` is None where there is none."""
 
     def __init__(self, context: ShellContext, sink: Sink, terminal: Terminal | None) -> None:

@@ -16,7 +16,7 @@ import codecs
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-__all__ = ["ENTER_SCREEN", "LEAVE_SCREEN", "Channel", "Terminal"]
+__all__ = ["ENTER_SCREEN", "LEAVE_SCREEN", "Terminal", "TerminalChannel"]
 
 # The alternate screen of xterm(1): what was there before is there again when it is left.
 ENTER_SCREEN, LEAVE_SCREEN = "\x1b[?1049h\x1b[H\x1b[2J", "\x1b[?1049l"
@@ -27,7 +27,7 @@ _INTERRUPT = "\x03"
 _PLAIN_TERMINALS = ("", "dumb", "unknown")
 
 
-class Channel(Protocol):
+class TerminalChannel(Protocol):
     """What a terminal needs of the connection below it; asyncssh's channels have it."""
 
     def write(self, data: bytes) -> None: ...
@@ -41,7 +41,7 @@ class Terminal:
     """The operator's terminal: its size and abilities, and who gets what they type."""
 
     def __init__(
-        self, channel: Channel, kind: str = "", size: tuple[int, int] = (0, 0),
+        self, channel: TerminalChannel, kind: str = "", size: tuple[int, int] = (0, 0),
         environment: Mapping[str, str] | None = None,
     ) -> None:
         environment = environment or {}

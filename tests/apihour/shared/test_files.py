@@ -12,7 +12,7 @@ import pytest
 
 from apihour.errors import SharedError
 from apihour.shared import files as shared_files
-from apihour.shared.files import BUCKETS, FileStore, Head, bucket_of, cost_of
+from apihour.shared.files import BUCKETS, FileStore, RecordHead, bucket_of, cost_of
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def sweep(store: FileStore) -> None:
             pass
 
 
-def heads(store: FileStore) -> list[Head]:
+def heads(store: FileStore) -> list[RecordHead]:
     return [head for bucket in range(BUCKETS) for head in store.scan(bucket)]
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from apihour.ipc.scoreboard import Fleet
 from apihour_console.faces.http import HealthServer
-from apihour_console.fleet.metrics import Meter
+from apihour_console.fleet.metrics import FleetMeter
 from tests.apihour_console.fleet.test_metrics import Asked
 
 
@@ -24,7 +24,7 @@ def asked(tmp_path: Path) -> Asked:
 async def address(asked: Asked) -> AsyncIterator[tuple[str, int]]:
     asked.worker(1, os.getpid())
     sock = socket.create_server(("127.0.0.1", 0))
-    server = HealthServer(asked.census, Meter(asked), logging.getLogger("health"))
+    server = HealthServer(asked.census, FleetMeter(asked), logging.getLogger("health"))
     await server.start(sock)
     yield sock.getsockname()
     await server.stop()

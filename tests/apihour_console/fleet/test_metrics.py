@@ -11,7 +11,7 @@ from apihour.ipc.runtime import Runtime
 from apihour.ipc.scoreboard import Fleet, Scoreboard, State
 from apihour_console.fleet.census import Census, Seen
 from apihour_console.fleet.collected import Collected
-from apihour_console.fleet.metrics import Meter, readiness, render
+from apihour_console.fleet.metrics import FleetMeter, readiness, render
 from apihour_console.shell.calls import Missing
 
 
@@ -63,7 +63,7 @@ def latency(*counts: int) -> dict[str, Any]:
     return {"bounds": [0.1, 1.0], "counts": list(counts), "sum": float(sum(counts))}
 
 
-async def text_of(meter: Meter) -> str:
+async def text_of(meter: FleetMeter) -> str:
     families, _ = await meter.collect()
     return render(families)
 
@@ -74,7 +74,7 @@ async def test_figures_are_merged_over_workers(asked: Asked) -> None:
     asked.answers["1.1"] = {"requests": 10, "in_flight": 1, "latency": latency(1, 2, 3),
                             "responses": {"2xx": 9, "5xx": 1}, "note": "text is left out"}
     asked.answers["2.1"] = {"requests": 20, "in_flight": 2, "latency": latency(10, 0, 1)}
-    lines = (await text_of(Meter(asked))).splitlines()
+    lines = (await text_of(FleetMeter(asked))).splitlines()
     labels = 'server="http",protocol="http"'
     for line in (
         "apihour_up 1", "apihour_workers_wanted 2", "apihour_reloads_total 3",
@@ -98,9 +98,10 @@ async def test_figures_are_merged_over_workers(asked: Asked) -> None:
 
 async def test_the_memory_of_a_template(asked: Asked) -> None:
     name = "apihour_template_resident_bytes"
-    assert name not in await text_of(Meter(asked))
+    assert name not in await text_of(FleetMeter(asked))
     asked.board.set_fleet(Fleet.TEMPLATE, os.getpid())
-    values = [line for line in (await text_of(Meter(asked))).splitlines() if line.startswith(name)]
+    lines = (await text_of(FleetMeter(asked))).splitlines()
+    values = [line for line in lines if line.startswith(name)]
     assert int(values[0].split()[1]) > 2**20
 
 
@@ -109,7 +110,7 @@ async def test_counters_never_shrink(asked: Asked) -> None:
     first.requests = 10
     asked.answers["1.1"] = {"requests": 10, "in_flight": 1, "latency": latency(1, 0, 0)}
     asked.answers["2.1"] = {"requests": 5, "in_flight": 1, "latency": latency(1, 0, 0)}
-    meter = Meter(asked)
+    meter = FleetMeter(asked)
     await meter.collect()
     asked.answers["2.1"] = None
     families, missing = await meter.collect()
@@ -145,7 +146,7 @@ async def test_days_left_of_certificates_are_asked_for_once_a_minute(asked: Aske
 
     # Before and after a renewal: the worse counts.
     asked.certificates = [days(10.0), days(9.0), days(None)]
-    meter = Meter(asked)
+    meter = FleetMeter(asked)
     for _ in range(2):
         (line,) = [line for line in render((await meter.collect())[0]).splitlines()
                    if line.startswith("apihour_certificate_days_left")]

@@ -19,7 +19,7 @@ pytestmark = needs_ssh
 CATALOGUE = set(
     "top workers servers conns tasks where stack log logs drain undrain reload upgrade scale "
     "kick cancel metrics config slow profile mem gc python health version env sessions audit "
-    "signal watch help exit clear".split()
+    "signal watch help exit clear ban bans unban restart rollback events routes certs".split()
 )
 
 
@@ -97,8 +97,8 @@ def test_json_is_an_array_of_objects_and_csv_has_a_header(shell):
 def test_rows_are_chosen_sorted_and_cut(shell):
     assert [row["worker"] for row in shell.rows("workers", "--sort", "-worker")] == ["2.1", "1.1"]
     assert len(shell.rows("workers", "--limit", "1")) == 1
-    assert [row["worker"] for row in shell.rows("tasks", "--worker", "2", "--limit", "3")] == [
-        "2.1"] * 3
+    assert [row["worker"] for row in shell.rows("tasks", "--all", "--worker", "2", "--limit", "3")
+            ] == ["2.1"] * 3
     names = [row["name"] for row in shell.rows("tasks", "--filter", "name=the-child")]
     assert names == ["the-child"] * 2
     fat = shell.rows("workers", "--filter", "rss>1M", "--filter", "state=serving")
@@ -124,7 +124,7 @@ def test_rows_are_chosen_sorted_and_cut(shell):
     (["sessions", "--kick", "999999"], "admin", 1, "session 999999: there is none of that id"),
     (["log", "root", "debug"], "observer", 126, "needs role operator"),
     (["wrokers"], "observer", 127, "no such command; did you mean workers?"),
-    (["; reboot"], "admin", 127, "no such command"),
+    (["; reboot"], "admin", 2, "one command a line here"),
 ])
 def test_exit_statuses(shell, words, role, status, message):
     done = shell.ssh(" ".join(quoted([word]) for word in words), role=role)
@@ -267,7 +267,7 @@ def test_nothing_of_what_is_printed_controls_the_terminal(shell):
         assert "[31mred" in done.stdout  # the text is there, what made it a command is not
         assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", done.stdout)
     done = shell.ssh("'\x1b]0;title\x07\x1b[2J'")
-    assert done.returncode == 127 and "\x1b" not in done.stderr and "\x07" not in done.stderr
+    assert done.returncode != 0 and "\x1b" not in done.stderr and "\x07" not in done.stderr
 
 
 def test_secrets_are_masked(shell):

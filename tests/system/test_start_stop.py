@@ -72,7 +72,14 @@ def test_storm_of_ttin_and_ttou_leaves_nobody_behind(apihour_daemon, system_apps
             time.sleep(0.01)
             daemon.signal(signal.SIGTTOU)
             time.sleep(0.01)
-        daemon.wait(lambda: len(daemon.workers()) == len(daemon.workers("serving")) <= 3, "calm")
+        def is_calm(most):
+            return len(daemon.workers()) == len(daemon.workers("serving")) <= most
+
+        # On a busy machine one signal may stand for two of its kind: some more may be wanted.
+        daemon.wait(lambda: is_calm(40), "calm")
+        while len(daemon.workers()) > 2:
+            daemon.signal(signal.SIGTTOU)
+            daemon.wait(lambda most=len(daemon.workers()) - 1: is_calm(most), "one fewer")
         load.wait_answers(10)
     assert not load.report.lost, load.report
     assert "did not leave in time" not in daemon.log

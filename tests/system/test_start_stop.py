@@ -1,5 +1,6 @@
 """From the command to the exit status, and every signal of gunicorn's list."""
 
+import functools
 import os
 import signal
 import subprocess
@@ -78,8 +79,9 @@ def test_storm_of_ttin_and_ttou_leaves_nobody_behind(apihour_daemon, system_apps
         # On a busy machine one signal may stand for two of its kind: some more may be wanted.
         daemon.wait(lambda: is_calm(40), "calm")
         while len(daemon.workers()) > 2:
+            fewer = len(daemon.workers()) - 1
             daemon.signal(signal.SIGTTOU)
-            daemon.wait(lambda most=len(daemon.workers()) - 1: is_calm(most), "one fewer")
+            daemon.wait(functools.partial(is_calm, fewer), "one fewer")
         load.wait_answers(10)
     assert not load.report.lost, load.report
     assert "did not leave in time" not in daemon.log

@@ -28,7 +28,7 @@ CORE = tuple(f"apihour.{name}" for name in (
     CONTRACT))
 PLUGINS = ("apihour_http", "apihour_asgi", "apihour_ssh", "apihour_tcp")
 CONSOLE = tuple(f"apihour_console.{name}" for name in (
-    "process", "faces", "shell", "commands", "fleet", "keys", "text"))
+    "process", "faces", "commands", "shell", "fleet", "calls", "keys", "text"))
 _PROCESS = CONSOLE[0]  # the modules at the root of the console
 _FIRST_LINES = {
     f"apihour.{CONTRACT}": "What all may use: errors, the contract of plugins, whose fault.",

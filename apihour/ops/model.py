@@ -3,7 +3,7 @@
 A :class:`Command` is data: it travels as a record, so the console knows an application's
 commands without importing the application. It is read off a function (:mod:`apihour.ops.derive`)
 and kept in a catalogue (:mod:`apihour.ops.catalogue`). Calls of commands (words in, rows out,
-exit statuses) are ``apihour_console.shell.calls``.
+exit statuses) are ``apihour_console.calls.call``.
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ from pathlib import Path
 from apihour.errors import ConfigurationError
 from apihour.ipc.runtime import Runtime
 from apihour.ipc.signals import ORDERS, handle_in_loop, ignore, let_through
+from apihour_console.commands import operations
 from apihour_console.faces.http import HealthServer
 from apihour_console.faces.local import LocalServer
 from apihour_console.faces.network import NetworkShell
@@ -64,7 +65,7 @@ class Console:
         ignore(set(ORDERS) - {signal.SIGUSR1})  # those are the arbiter's to obey
         handle_in_loop(loop, signal.SIGUSR1, self.log.reopen)
         let_through(ORDERS)  # blocked for the start, during which they would end this process
-        fleet = Fleet(self.runtime, self.logger, self._disks())
+        fleet = Fleet(self.runtime, self.logger, operations.commands, self._disks())
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(fleet.close)
             if self.settings.health is not None:  # first of all: nothing else may keep it silent

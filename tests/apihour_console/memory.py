@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from apihour.ops.model import Role
+from apihour_console.calls.call import Identity
 from apihour_console.shell.audit import AuditLog
-from apihour_console.shell.calls import Identity
 from apihour_console.shell.session import Session
 from apihour_console.shell.shell import ShellContext
 from tests.apihour_console.support import plain

@@ -23,10 +23,10 @@ import asyncssh
 from apihour.ops.annotations import Seconds, Worker
 from apihour.ops.catalogue import Catalogue
 from apihour.ops.model import Command, CommandFailed, Parameter, Role
+from apihour_console.calls.call import Call, Identity, Missing, Result
 from apihour_console.faces.ssh import ServerSettings, ShellServer
 from apihour_console.keys.directory import KeyDirectory
 from apihour_console.shell.audit import AuditLog
-from apihour_console.shell.calls import Call, Identity, Missing, Result
 
 LOGGER = logging.getLogger("tests.console")
 SSH = shutil.which("ssh")

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from apihour.ops.model import Role
+from apihour_console.calls.call import Call, Identity, Result
 from apihour_console.shell.audit import AuditLog
-from apihour_console.shell.calls import Call, Identity, Result
 from tests.apihour_console.memory import LOGGER, Operator
 from tests.apihour_console.support import PythonFleet, wait_until
 

@@ -14,8 +14,8 @@ from apihour.ops.annotations import CommandName, Duration
 from apihour.ops.catalogue import Catalogue
 from apihour.ops.model import Command, CommandFailed, Role
 from apihour.version import __version__
-from apihour_console.shell.calls import Result, parse_call
-from apihour_console.shell.context import ConsoleContext
+from apihour_console.calls.call import Result, parse_call
+from apihour_console.fleet.context import ConsoleContext
 
 __all__ = ["commands"]
 

@@ -23,8 +23,8 @@ from apihour.ops.annotations import Duration, Seconds
 from apihour.ops.catalogue import Catalogue
 from apihour.ops.model import CommandFailed
 from apihour.ops.rows import to_rows
-from apihour_console.shell.calls import Identity
-from apihour_console.shell.context import ConsoleContext
+from apihour_console.calls.call import Identity
+from apihour_console.fleet.context import ConsoleContext
 
 __all__ = ["commands"]
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from apihour.ops.catalogue import Catalogue
+from apihour_console.fleet.context import ConsoleContext
 from apihour_console.fleet.trouble import HealthRow
-from apihour_console.shell.context import ConsoleContext
 
 __all__ = ["Certificate", "commands", "expiring", "merged"]
 

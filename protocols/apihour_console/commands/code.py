@@ -9,8 +9,8 @@ from apihour.ops.annotations import Duration, Short, Worker
 from apihour.ops.catalogue import Catalogue
 from apihour.ops.commands.profile import check_bounds
 from apihour.ops.model import Column, CommandFailed
-from apihour_console.shell.calls import DONE, FAILED, PARTIAL, Result
-from apihour_console.shell.context import ConsoleContext
+from apihour_console.calls.call import DONE, FAILED, PARTIAL, Result
+from apihour_console.fleet.context import ConsoleContext
 from apihour_console.text.flame import HotSpot, flame_graph, hot_spots
 
 __all__ = ["commands"]

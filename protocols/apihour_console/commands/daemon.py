@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from apihour.ops.catalogue import Catalogue
-from apihour_console.shell.context import ConsoleContext
+from apihour_console.fleet.context import ConsoleContext
 
 __all__ = ["commands"]
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from apihour.ops.annotations import Duration, Seconds, Worker
 from apihour.ops.catalogue import Catalogue
 from apihour.ops.model import CommandFailed
-from apihour_console.shell.context import ConsoleContext
+from apihour_console.fleet.context import ConsoleContext
 
 __all__ = ["commands"]
 

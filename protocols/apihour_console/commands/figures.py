@@ -11,12 +11,12 @@ from typing import Any
 from apihour.ops.annotations import Bytes, Percent, Seconds
 from apihour.ops.catalogue import Catalogue
 from apihour.ops.rows import to_rows
+from apihour_console.calls.call import DONE, FAILED, Result
 from apihour_console.commands import certs
 from apihour_console.fleet.census import Seen, state_of
+from apihour_console.fleet.context import ConsoleContext
 from apihour_console.fleet.metrics import MetricRow, readiness
 from apihour_console.fleet.trouble import HealthRow, disks, troubles
-from apihour_console.shell.calls import DONE, FAILED, Result
-from apihour_console.shell.context import ConsoleContext
 
 __all__ = ["commands"]
 

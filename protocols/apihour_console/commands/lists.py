@@ -13,9 +13,9 @@ from apihour.ops.catalogue import Catalogue
 from apihour.ops.commands.servers import ClosedRow, ConnectionRow
 from apihour.ops.commands.tasks import TaskRow
 from apihour.ops.model import CommandFailed
+from apihour_console.calls.call import Missing, chosen
+from apihour_console.fleet.context import ConsoleContext
 from apihour_console.fleet.groups import ConnectionGroup, TaskGroup, group_connections, group_tasks
-from apihour_console.shell.calls import Missing, chosen
-from apihour_console.shell.context import ConsoleContext
 
 __all__ = ["commands", "selected"]
 

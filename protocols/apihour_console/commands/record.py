@@ -11,8 +11,8 @@ from apihour.ops.annotations import Short
 from apihour.ops.catalogue import Catalogue
 from apihour.ops.model import CommandFailed, Role
 from apihour.ops.rows import to_rows
+from apihour_console.fleet.context import ConsoleContext
 from apihour_console.shell.audit import AuditRecord
-from apihour_console.shell.context import ConsoleContext
 from apihour_console.shell.providers import SessionRow
 
 __all__ = ["commands"]

@@ -21,9 +21,9 @@ from apihour.ops.catalogue import Catalogue
 from apihour.ops.commands.process import Level, LogRow
 from apihour.ops.model import CommandFailed, Role
 from apihour.ops.rows import stamp
+from apihour_console.fleet.context import ConsoleContext
 from apihour_console.fleet.link import Unreachable
 from apihour_console.shell.audit import AuditRecord
-from apihour_console.shell.context import ConsoleContext
 
 __all__ = ["commands"]
 

@@ -13,10 +13,10 @@ from apihour.ops.catalogue import Catalogue
 from apihour.ops.commands.tasks import of_worker, stack_rows
 from apihour.ops.model import CommandFailed
 from apihour.ops.rows import to_rows
+from apihour_console.calls.call import Missing
 from apihour_console.fleet.census import Seen, WorkerRow
+from apihour_console.fleet.context import ConsoleContext
 from apihour_console.fleet.dump import dump
-from apihour_console.shell.calls import Missing
-from apihour_console.shell.context import ConsoleContext
 
 __all__ = ["commands"]
 

@@ -13,12 +13,12 @@ from pathlib import Path
 
 from apihour.bind.bans import Bans
 from apihour.version import __version__
+from apihour_console.calls.call import Identity
 from apihour_console.faces.host import ShellHost
 from apihour_console.faces.ssh import ServerSettings, ShellServer
 from apihour_console.fleet.fleet import Fleet
 from apihour_console.keys.directory import KeyDirectory, Prepared, prepare
 from apihour_console.shell.audit import AuditLog
-from apihour_console.shell.calls import Identity
 from apihour_console.shell.providers import sessions_provider
 
 __all__ = ["start"]

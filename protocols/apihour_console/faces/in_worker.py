@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from apihour.ipc.runtime import Runtime
+from apihour_console.calls.call import Identity
+from apihour_console.commands import operations
 from apihour_console.faces.ssh import ServerSettings, ShellServer
 from apihour_console.fleet.fleet import Fleet
 from apihour_console.keys.directory import KeyDirectory, prepare
 from apihour_console.shell.audit import AuditLog
-from apihour_console.shell.calls import Identity
 from apihour_console.shell.providers import audit_provider, deeds_provider, sessions_provider
 from apihour_ssh.arrival import Arrival
 from apihour_ssh.limits import Limits
@@ -47,7 +48,8 @@ class WorkerShell:
         worker = context.container.worker
         self._context = context
         self._options = options
-        self._fleet = Fleet(Runtime(worker.runtime.path), context.logger)
+        self._fleet = Fleet(
+            Runtime(worker.runtime.path), context.logger, operations.commands)
         self._keys = KeyDirectory(options.get("keys") or os.path.abspath(worker.cfg.keys))
         self._started = False
         limits = options.get("limits")

@@ -21,8 +21,8 @@ from apihour.errors import ConfigurationError
 from apihour.ipc.peer_socket import PeerListener, peer_uid
 from apihour.ipc.wire import FrameError, Framer, encode
 from apihour.ops.model import Role
+from apihour_console.calls.call import FAILED, Identity
 from apihour_console.shell.audit import AuditLog
-from apihour_console.shell.calls import FAILED, Identity
 from apihour_console.shell.runner import CANCELLED, FleetLike, LeaveShell, Runner
 
 __all__ = ["LocalServer", "main"]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from apihour_console.calls.call import Call
 from apihour_console.fleet.census import Seen
-from apihour_console.shell.calls import Call
 
 __all__ = ["fitness", "target"]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from apihour.ops.model import CommandFailed
-from apihour_console.shell.calls import Missing
+from apihour_console.calls.call import Missing
 
 __all__ = ["Collected"]
 

@@ -28,17 +28,7 @@ from apihour.ops.commands import built_in
 from apihour.ops.jobs import place_arguments
 from apihour.ops.model import Command, CommandFailed, Role
 from apihour.ops.rows import to_rows
-from apihour_console.commands import operations
-from apihour_console.fleet.census import Census, Seen
-from apihour_console.fleet.choice import fitness, target
-from apihour_console.fleet.collected import Collected
-from apihour_console.fleet.link import Link, Unreachable
-from apihour_console.fleet.metrics import FleetMeter
-from apihour_console.fleet.pumps import Pumps
-from apihour_console.fleet.rates import Rates
-from apihour_console.fleet.trouble import Recent
-from apihour_console.fleet.values import Values
-from apihour_console.shell.calls import (
+from apihour_console.calls.call import (
     FAILED,
     FORBIDDEN,
     UNKNOWN,
@@ -48,7 +38,16 @@ from apihour_console.shell.calls import (
     Missing,
     Result,
 )
-from apihour_console.shell.context import ConsoleContext, Provider
+from apihour_console.fleet.census import Census, Seen
+from apihour_console.fleet.choice import fitness, target
+from apihour_console.fleet.collected import Collected
+from apihour_console.fleet.context import ConsoleContext, Provider
+from apihour_console.fleet.link import Link, Unreachable
+from apihour_console.fleet.metrics import FleetMeter
+from apihour_console.fleet.pumps import Pumps
+from apihour_console.fleet.rates import Rates
+from apihour_console.fleet.trouble import Recent
+from apihour_console.fleet.values import Values
 
 __all__ = ["Fleet"]
 
@@ -62,9 +61,13 @@ class Fleet:
     """All workers of one daemon; ``start()`` before use, ``close()`` after it."""
 
     def __init__(
-        self, runtime: Runtime, logger: logging.Logger, disks: Mapping[str, str] | None = None,
+        self, runtime: Runtime, logger: logging.Logger, commands: Catalogue,
+        disks: Mapping[str, str] | None = None,
     ) -> None:
-        """`disks`: paths whose file systems matter, by what they are for."""
+        """`commands`: what the console carries out beside the agents; `disks`: paths whose file
+        systems matter, by what they are for. Raises ConfigurationError for a command that has
+        the name of an agents' one and does not say that it merges its rows.
+        """
         self.runtime = runtime
         self.logger = logger
         self.census = Census(runtime)
@@ -75,8 +78,9 @@ class Fleet:
         self.providers: dict[str, Provider] = {}
         self.refused_bans: Callable[[], Mapping[str, int]] = dict
         self.dumping: dict[int, asyncio.Lock] = collections.defaultdict(asyncio.Lock)
+        self._own = commands
         self._built_in = built_in()
-        self._built_in.update(operations.commands)
+        self._built_in.update(commands)
         self._catalogue = self._visible(())
         self._known: frozenset[int] = frozenset()
         self._links: dict[int, Link] = {}
@@ -189,10 +193,10 @@ class Fleet:
                                                f"{type(error).__name__}: {error}")
 
     def _is_ours(self, command: Command) -> bool:
-        return not command.application and command.name in operations.commands
+        return not command.application and command.name in self._own
 
     def _call(self, context: ConsoleContext) -> Any:
-        entry = operations.commands.entry(context.call.command.name)
+        entry = self._own.entry(context.call.command.name)
         if entry is None or entry.function is None:
             raise CommandFailed(f"{context.call.command.name}: not known here", "unknown")
         positional, options = place_arguments(context.call.command, context.call.arguments)

@@ -20,10 +20,10 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from apihour.ops.model import Role
+from apihour_console.calls.call import Missing
 from apihour_console.fleet.census import Census, DaemonSeen, Seen
 from apihour_console.fleet.collected import Collected
 from apihour_console.fleet.trouble import Disk, disks
-from apihour_console.shell.calls import Missing
 
 __all__ = ["Family", "FleetMeter", "MetricRow", "readiness", "render"]
 

@@ -10,10 +10,10 @@ from typing import Any, Protocol
 
 from apihour.ipc.runtime import Runtime
 from apihour.ops.model import CommandFailed, Role
+from apihour_console.calls.call import Call
 from apihour_console.fleet.census import Seen
 from apihour_console.fleet.choice import fitness, target
 from apihour_console.fleet.link import Link, Unreachable
-from apihour_console.shell.calls import Call
 
 __all__ = ["Pumps"]
 

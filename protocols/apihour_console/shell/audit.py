@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from apihour.masking import mask_text
-from apihour_console.shell.calls import Identity
+from apihour_console.calls.call import Identity
 from apihour_ssh.files import PrivateFileError, check_directory, open_private, read_tail
 
 __all__ = ["AuditLog", "AuditRecord"]

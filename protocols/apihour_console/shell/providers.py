@@ -6,17 +6,16 @@ These are given to the fleet as ``sessions`` and ``audit``.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from apihour.ops.annotations import Seconds
 from apihour.ops.model import CommandFailed
 from apihour_console.shell.audit import AuditLog, AuditRecord
 
 if TYPE_CHECKING:
-    from apihour_console.faces.ssh import ShellServer
-    from apihour_console.shell.context import ConsoleContext
+    from apihour_console.fleet.context import ConsoleContext
     from apihour_console.shell.session import Session
 
 __all__ = ["SessionRow", "audit_provider", "deeds_provider", "no_sessions", "sessions_provider"]
@@ -38,7 +37,14 @@ class SessionRow:
     fingerprint: str
 
 
-def sessions_provider(server: ShellServer) -> Callable[[ConsoleContext], list[SessionRow]]:
+class SessionKeeper(Protocol):
+    """Who has the sessions: :class:`apihour_console.faces.ssh.ShellServer`."""
+
+    def sessions(self) -> Iterable[Session]: ...
+    def end_session(self, session: Session, why: str) -> None: ...
+
+
+def sessions_provider(server: SessionKeeper) -> Callable[[ConsoleContext], list[SessionRow]]:
     """The command ``sessions`` of that server; with ``--kick`` its row is that which ended."""
 
     def sessions(context: ConsoleContext) -> list[SessionRow]:

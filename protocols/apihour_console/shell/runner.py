@@ -20,8 +20,8 @@ from typing import Any, Protocol
 from apihour.errors import ApihourError, UsageError
 from apihour.ops.catalogue import Catalogue
 from apihour.ops.model import Column
+from apihour_console.calls.call import FAILED, Call, Identity, Result, apply, parse_call
 from apihour_console.shell.audit import AuditLog
-from apihour_console.shell.calls import FAILED, Call, Identity, Result, apply, parse_call
 from apihour_console.shell.hidden import hide_secrets
 from apihour_console.shell.hints import refuse_other_shells
 from apihour_console.shell.watching import watch

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from apihour_console.calls.call import Call, Identity
 from apihour_console.shell.audit import AuditLog
-from apihour_console.shell.calls import Call, Identity
 from apihour_console.shell.completion import Candidate, complete
 from apihour_console.shell.history import LineHistory, history_path
 from apihour_console.shell.repl import Repl, wants_more

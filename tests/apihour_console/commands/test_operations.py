@@ -28,18 +28,16 @@ def test_those_that_merge_and_no_others_have_a_namesake_in_the_agents() -> None:
 
 
 def test_a_namesake_that_does_not_say_so_is_refused_at_start(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path
 ) -> None:
     commands = Catalogue()
     commands.update(operations.commands)
-    # `statistics` is one of the agents'
 
     @commands.command(collects="console")
     def statistics(context: Any) -> None:
         """The same name, by accident."""
 
-    monkeypatch.setattr(operations, "commands", commands)
     with pytest.raises(ConfigurationError) as refused:
-        Fleet(Runtime(tmp_path), logging.getLogger("test"))
+        Fleet(Runtime(tmp_path), logging.getLogger("test"), commands)
     assert f"{__name__}." in str(refused.value)
     assert "apihour.ops.commands" in str(refused.value)

@@ -19,8 +19,9 @@ from apihour.ipc.scoreboard import Fleet as Counter
 from apihour.ipc.scoreboard import Scoreboard, State
 from apihour.ipc.wire import Framer, encode
 from apihour.ops.model import Role
+from apihour_console.calls.call import FORBIDDEN, PARTIAL, USAGE, Identity, Result, parse_call
+from apihour_console.commands import operations
 from apihour_console.fleet.fleet import Fleet
-from apihour_console.shell.calls import FORBIDDEN, PARTIAL, USAGE, Identity, Result, parse_call
 
 ADMIN = Identity("ann", role=Role.ADMIN)
 OBSERVER = Identity("bob", role=Role.OBSERVER)
@@ -82,7 +83,7 @@ def workers(tmp_path: Path) -> Iterator[Workers]:
 
 @pytest.fixture
 async def fleet(workers: Workers) -> AsyncIterator[Fleet]:
-    fleet = Fleet(workers.runtime, logging.getLogger("fleet"))
+    fleet = Fleet(workers.runtime, logging.getLogger("fleet"), operations.commands)
     await fleet.start()
     yield fleet
     await fleet.close()

@@ -9,10 +9,10 @@ import pytest
 
 from apihour.ipc.runtime import Runtime
 from apihour.ipc.scoreboard import Fleet, Scoreboard, State
+from apihour_console.calls.call import Missing
 from apihour_console.fleet.census import Census, Seen
 from apihour_console.fleet.collected import Collected
 from apihour_console.fleet.metrics import FleetMeter, readiness, render
-from apihour_console.shell.calls import Missing
 
 
 class Asked:

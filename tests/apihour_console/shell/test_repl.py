@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from apihour.ops.model import Role
+from apihour_console.calls.call import Identity
 from apihour_console.shell.audit import AuditLog
-from apihour_console.shell.calls import Identity
 from apihour_console.shell.repl import Repl, blocks, wants_more
 from apihour_console.shell.runner import Runner
 from tests.apihour_console.support import PythonFleet

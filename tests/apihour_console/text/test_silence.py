@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from apihour_console.shell.calls import Call
+from apihour_console.calls.call import Call
 from apihour_console.text import silence
 from apihour_console.text.silence import SilenceBreaker
 from tests.apihour_console.support import make_catalogue, wait_until

@@ -10,13 +10,13 @@ from typing import Any, Protocol
 from apihour.ipc.runtime import Runtime
 from apihour.ops.catalogue import Catalogue
 from apihour.ops.model import CommandFailed, Role
+from apihour_console.calls.call import Call, Identity, Missing, Result
 from apihour_console.fleet.census import Census, Seen
 from apihour_console.fleet.collected import Collected
 from apihour_console.fleet.link import Link
 from apihour_console.fleet.metrics import FleetMeter
 from apihour_console.fleet.rates import Rates
 from apihour_console.fleet.trouble import Recent
-from apihour_console.shell.calls import Call, Identity, Missing, Result
 
 __all__ = ["ConsoleContext", "FleetView", "Provider"]
 

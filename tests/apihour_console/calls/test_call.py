@@ -10,7 +10,7 @@ from apihour.errors import UsageError
 from apihour.ops.annotations import Bytes, CommandName, Duration, Seconds, Short, Worker
 from apihour.ops.catalogue import Catalogue
 from apihour.ops.model import Role
-from apihour_console.shell.calls import (
+from apihour_console.calls.call import (
     Call,
     Identity,
     Missing,

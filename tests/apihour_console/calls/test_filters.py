@@ -8,7 +8,7 @@ import pytest
 
 from apihour.errors import UsageError
 from apihour.ops.model import Column
-from apihour_console.fleet.filters import parse_filter
+from apihour_console.calls.filters import parse_filter
 
 COLUMNS = (Column("peer", "address"), Column("age", "seconds"), Column("size", "bytes"),
            Column("own", "bool"), Column("state", "str"), Column("value", "any"))

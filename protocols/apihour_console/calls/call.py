@@ -19,7 +19,7 @@ from typing import Any
 from apihour.errors import ApihourError, UsageError
 from apihour.ops.catalogue import Catalogue
 from apihour.ops.model import GLOBAL_OPTIONS, Column, Command, Parameter, Role
-from apihour_console.fleet.filters import TRUTH, UNITS, Filter, natural, parse_filter, quantity
+from apihour_console.calls.filters import TRUTH, UNITS, Filter, natural, parse_filter, quantity
 
 __all__ = [
     "DONE",

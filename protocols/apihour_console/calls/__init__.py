@@ -1,0 +1,1 @@
+"""One line typed at the shell: its words checked, its rows filtered, its exit status."""

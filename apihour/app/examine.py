@@ -7,24 +7,26 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any
 
 from apihour.app.target import load_target
 from apihour.bind.binds import class_binds
 from apihour.bind.certificates import verify
+from apihour.config.application import HostApplication
 
 __all__ = ["examine"]
 
 
 def examine(
-    application: Any, configured: Callable[[], None] | None = None
+    application: HostApplication, configured: Callable[[], None] | None = None,
+    release: str | None = None,
 ) -> dict[str, list[str]] | None:
     """Read the configuration anew, import the target, return the binds it declares.
 
-    `configured` is called in between. Raises ApihourError with one line, also for binds that
+    `configured` is called in between; `release` is the directory to do it in, by default that of
+    what is in force. Raises ApihourError with one line, also for binds that
     could not be opened for their names or certificates.
     """
-    application.reload()
+    application.reload(release)
     if configured is not None:
         configured()
     cfg = application.cfg

@@ -46,7 +46,7 @@ def _live(
     try:
         shed()
         if app_state is not None:
-            books.app.restore(app_state)
+            books.app.use(app_state)
         for listener in books.listeners:
             # One that this reload gives up would go on taking connections in here.
             if listener not in worker.sockets:

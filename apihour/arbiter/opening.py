@@ -9,6 +9,7 @@ from apihour.arbiter.books import Books
 from apihour.bind.addresses import Address
 from apihour.bind.listeners import Listener
 from apihour.bind.sockets import open_binds, open_extras
+from apihour.config.record import Configuration
 
 __all__ = ["Opening", "log_binds"]
 
@@ -19,22 +20,13 @@ class Opening:
     def __init__(self, books: Books) -> None:
         self.books = books
 
-    def read_config(self) -> Any:
-        """Read the configuration anew and return it; the current one stays in force.
+    def read(self, release: str) -> Configuration:
+        """Read the configuration anew, in the directory `release` when that is not empty.
 
-        Raises ApihourError with one line when it cannot be read.
+        The current one stays in force. Raises ApihourError with one line.
         """
-        app = self.books.app
-        before = app.cfg
-        app.reload()
-        fresh, app.cfg = app.cfg, before
-        fresh.env_orig = before.env_orig  # not what `before` has put there
-        return fresh
-
-    def app_binds(self, declared: dict[str, list[str]] | None) -> dict[str, list[Address]]:
-        """The binds after every override. Raises ConfigurationError."""
-        binds: dict[str, list[Address]] = self.books.app.resolve(declared)
-        return binds
+        found: Configuration = self.books.app.read(release)
+        return found
 
     def open_binds(
         self, binds: dict[str, list[Address]], cfg: Any, have: list[Listener],

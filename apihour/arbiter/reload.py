@@ -12,11 +12,9 @@ Rules:
 
 from __future__ import annotations
 
-import contextlib
 import enum
 import os
 import time
-from collections.abc import Iterator
 from typing import Any
 
 from apihour.arbiter.books import Books
@@ -101,8 +99,7 @@ class Reload:
 
     def start(self) -> None:
         """Fork the child that imports the new code. Raises OSError."""
-        with self._entering():
-            self.probe = self._prober.start_probe()
+        self.probe = self._prober.start_probe(self.release)
 
     def advance(self) -> None:
         """Go as far as is possible now."""
@@ -142,16 +139,6 @@ class Reload:
             else:
                 self._crew.retire(worker)
 
-    @contextlib.contextmanager
-    def _entering(self) -> Iterator[None]:
-        """What reads the configuration in here does it where this reload's code is."""
-        app = self.books.app
-        before, app.release = app.release, self.release
-        try:
-            yield
-        finally:
-            app.release = before
-
     # -- phases ----------------------------------------------------------------------------
 
     def _end_probe(self) -> None:
@@ -181,28 +168,22 @@ class Reload:
     def _prepare(self, report: ProbeReport) -> None:
         """New configuration and new listeners, beside the old ones.
 
-        The arbiter goes back to its old directory and paths: what replaces an old worker
-        meanwhile, or after a refusal, is of the old kind.
+        The old configuration is in force: what replaces an old worker meanwhile, or after a
+        refusal, is of the old kind.
         """
-        app = self.books.app
-        before = app.state()
-        app.release = self.release
-        try:
-            self.cfg = self._opener.read_config()
-            wanted = self._opener.app_binds(report.binds)
-            self._refuse_lost_binds(report, wanted)
-            held = self.books.extras
-            self.listeners, _ = self._opener.open_binds(wanted, self.cfg, self.books.listeners)
-            self.extras = self._opener.open_extras(self.cfg, held)
-            self.app_state = app.state()._replace(cfg=self.cfg)
-        finally:
-            app.restore(before)
+        fresh = self._opener.read(self.release)
+        wanted = fresh.resolve(report.binds)
+        self._refuse_lost_binds(is_default(report.binds, fresh.bind_levels), wanted)
+        with fresh.entered():
+            self.listeners, _ = self._opener.open_binds(wanted, fresh.cfg, self.books.listeners)
+            self.extras = self._opener.open_extras(fresh.cfg, self.books.extras)
+        self.app_state, self.cfg = fresh, fresh.cfg
         self.phase = Phase.STARTING
 
-    def _refuse_lost_binds(self, report: ProbeReport, wanted: Binds) -> None:
+    def _refuse_lost_binds(self, is_default: bool, wanted: Binds) -> None:
         """The default is for a first start: nobody moves a daemon there by leaving binds out."""
         held = list(dict.fromkeys(str(x) for x in self.books.listeners))
-        if not is_default(report.binds, self.books.app.bind_levels) or {
+        if not is_default or {
             (x.name, x.address.place) for x in self.books.listeners
         } <= {(name, x.place) for name, addresses in wanted.items() for x in addresses}:
             return
@@ -307,7 +288,7 @@ class Reload:
         books.generation = self.generation
         books.scoreboard.set_fleet(Fleet.GENERATION, self.generation)
         assert self.app_state is not None
-        books.app.restore(self.app_state)
+        books.app.use(self.app_state)
         if self.release:
             books.releases.leave()
         books.releases.note(self.app_state.directory)

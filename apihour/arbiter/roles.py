@@ -81,8 +81,8 @@ class Importing(Protocol):
 class Prober(Protocol):
     """Who imports the application, and may keep the child that did as a template."""
 
-    def start_probe(self) -> Importing:
-        """Fork the child that imports the application. Raises OSError."""
+    def start_probe(self, release: str | None = None) -> Importing:
+        """Fork the child that imports the application, in `release` if given. Raises OSError."""
 
     def settle(self, generation: int, probe: Any) -> bool:
         """After its report: whether the probe stays, as the template of `generation`."""
@@ -94,11 +94,11 @@ class Prober(Protocol):
 class Opener(Protocol):
     """Who reads configuration and opens sockets; nothing of it is in force yet."""
 
-    def read_config(self) -> Any:
-        """Read the configuration anew; the current one stays in force. Raises ApihourError."""
+    def read(self, release: str) -> Configuration:
+        """Read the configuration anew, in the directory `release` when that is not empty.
 
-    def app_binds(self, declared: dict[str, list[str]] | None) -> dict[str, list[Address]]:
-        """The binds after every override. Raises ConfigurationError."""
+        The current one stays in force. Raises ApihourError.
+        """
 
     def open_binds(
         self, binds: dict[str, list[Address]], cfg: Any, have: list[Listener],

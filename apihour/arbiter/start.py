@@ -81,7 +81,8 @@ class Start:
         probe.close()
         if report.error:
             raise with_detail(report.error, report.detail)
-        return self.opening.app_binds(report.binds)
+        binds: dict[str, list[Address]] = self.books.app.resolve(report.binds)
+        return binds
 
     def _reap(self, pid: int) -> None:
         try:

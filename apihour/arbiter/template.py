@@ -120,9 +120,9 @@ class Templates:
         """The processes that are templates now."""
         return [template.pid for template in self._living.values()]
 
-    def start_probe(self) -> TemplateProbe:
+    def start_probe(self, release: str | None = None) -> TemplateProbe:
         """Fork the child that imports the application. Raises OSError."""
-        probe = TemplateProbe(self.books, self._priority, self._shed)
+        probe = TemplateProbe(self.books, self._priority, self._shed, release)
         probe.start()
         self.books.probes.add(probe.pid)
         return probe

@@ -25,11 +25,16 @@ __all__ = ["TemplateProbe", "refuse_elsewhere"]
 class TemplateProbe(Probe):
     """A probe that stays as the template, if the configuration it has read says so."""
 
-    def __init__(self, books: Books, priority: Priority, shed: Callable[[], None]) -> None:
+    def __init__(
+        self, books: Books, priority: Priority, shed: Callable[[], None],
+        release: str | None = None,
+    ) -> None:
+        """`release` is the directory of the code, by default that of what is in force."""
         super().__init__(self._examine, self._begin, self._stay)
         self.books = books
         self._priority = priority
         self._shed = shed
+        self._release = release
         self._yields = books.is_replacing()
         self._line: socket.socket | None = None
         self._theirs: socket.socket | None = None
@@ -62,7 +67,7 @@ class TemplateProbe(Probe):
 
     def _examine(self) -> dict[str, list[str]] | None:
         app = self.books.app
-        binds: dict[str, list[str]] | None = examine(app, self._on_configured)
+        binds: dict[str, list[str]] | None = examine(app, self._on_configured, self._release)
         if app.cfg.template:
             refuse_elsewhere()
             assert self._theirs is not None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from apihour.bind.addresses import Address
@@ -20,7 +19,6 @@ class HostApplication:
     """One daemon: the sources of its configuration, and the one reading that is in force.
 
     What is in force is swapped whole, by :meth:`use`, and this process is where it wants to be.
-    ``release`` is what the next reading enters in place of ``--chdir``, when a rollback says so.
     """
 
     def __init__(self, arguments: Sequence[str], prog: str = "apihour") -> None:
@@ -43,29 +41,19 @@ class HostApplication:
     def use(self, configuration: Configuration) -> None:
         """Let another reading be in force, and this process be where that wants to be."""
         self._configuration = configuration
-        self.release = configuration.release
         configuration.enter()
 
-    def reload(self) -> None:
-        """Read the configuration anew, and use it; an ApihourError changes nothing."""
-        self.use(self.read(self.release))
+    def reload(self, release: str | None = None) -> None:
+        """Read the configuration anew, and use it; an ApihourError changes nothing.
+
+        `release` is as for :meth:`read`; None stays where the present one is.
+        """
+        self.use(self.read(self._configuration.release if release is None else release))
 
     @property
     def cfg(self) -> HostConfig:
         """The settings in force, as gunicorn calls them."""
         return self._configuration.cfg
-
-    @cfg.setter
-    def cfg(self, cfg: HostConfig) -> None:
-        self._configuration = replace(self._configuration, cfg=cfg)
-
-    def state(self) -> Configuration:
-        """What is in force."""
-        return self._configuration
-
-    def restore(self, state: Configuration) -> None:
-        """The same as :meth:`use`."""
-        self.use(state)
 
     @property
     def target(self) -> str:

@@ -9,17 +9,16 @@ Rules:
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from gunicorn import util
 from gunicorn.config import get_default_config_file
 
 from apihour.config.naming import daemon_name, split_target
-from apihour.config.record import Configuration
+from apihour.config.record import Configuration, as_it_was
 from apihour.config.settings import HostConfig
 from apihour.config.source import apply_source
 from apihour.config.tree import ConfigTree, environment_binds
@@ -46,7 +45,7 @@ class Reader:
 
         Raises ApihourError with one line, SystemExit for ``--help`` and ``--version``.
         """
-        with _as_it_was():
+        with as_it_was():
             try:
                 return self._read(release)
             except ApihourError:
@@ -88,20 +87,6 @@ class Reader:
                 "directory that stays: a link to the release that is current, say"
             ) from error
         sys.path[:] = self._paths  # those of another release would be before this one's
-
-
-@contextlib.contextmanager
-def _as_it_was() -> Iterator[None]:
-    """Put directory and ``sys.path`` of this process back at the end."""
-    # By descriptor: a deploy may have removed the directory that this process is in. To
-    # enter it again needs no right to read it.
-    before, paths = os.open(".", getattr(os, "O_PATH", os.O_RDONLY)), list(sys.path)
-    try:
-        yield
-    finally:
-        os.fchdir(before)
-        os.close(before)
-        sys.path[:] = paths
 
 
 def _only_target(words: Sequence[str]) -> str:

@@ -12,8 +12,8 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from apihour.bind.addresses import Address
@@ -21,7 +21,7 @@ from apihour.bind.binds import resolve_binds
 from apihour.config.settings import HostConfig
 from apihour.config.tree import ConfigTree
 
-__all__ = ["Configuration"]
+__all__ = ["Configuration", "as_it_was"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,9 +43,6 @@ class Configuration:
     release: str = ""
     notes: tuple[str, ...] = ()
 
-    def _replace(self, **changes: Any) -> Configuration:
-        return replace(self, **changes)
-
     def container_config(self) -> dict[str, Any]:
         """What a container gets, from files that are read now. Raises ConfigurationError."""
         return self.tree.load() if self.tree is not None else {}
@@ -59,3 +56,24 @@ class Configuration:
         with contextlib.suppress(FileNotFoundError):  # removed: we stay in what is left of it
             os.chdir(self.directory)
         sys.path[:] = self.paths
+
+    @contextlib.contextmanager
+    def entered(self) -> Iterator[None]:
+        """Let this process be there for a while, so that relative paths mean what they say."""
+        with as_it_was():
+            self.enter()
+            yield
+
+
+@contextlib.contextmanager
+def as_it_was() -> Iterator[None]:
+    """Put directory and ``sys.path`` of this process back at the end."""
+    # By descriptor: a deploy may have removed the directory that this process is in. To
+    # enter it again needs no right to read it.
+    before, paths = os.open(".", getattr(os, "O_PATH", os.O_RDONLY)), list(sys.path)
+    try:
+        yield
+    finally:
+        os.fchdir(before)
+        os.close(before)
+        sys.path[:] = paths

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
 from unittest.mock import Mock
 
 from apihour.arbiter.books import Books
 from apihour.arbiter.probe import ProbeReport
 from apihour.arbiter.record import WorkerRecord
 from apihour.arbiter.releases import Releases
-from apihour.config.settings import WorkerCount
+from apihour.config.values import WorkerCount
 from apihour.ipc.scoreboard import State
 
 
@@ -55,24 +57,30 @@ class FakeProbe:
 
 
 class FakeApp:
-    """An application whose state is one word."""
+    """An application whose configuration is one word."""
 
     def __init__(self) -> None:
         self.word = "old"
-        self.bind_levels: list[list[str]] = []
-        self.release = ""
 
-    def state(self) -> Any:
-        return FakeState(self.word)
-
-    def restore(self, state: Any) -> None:
-        self.word = state.word
+    def use(self, configuration: FakeConfiguration) -> None:
+        self.word = configuration.word
 
 
-class FakeState(NamedTuple):
+@dataclass(frozen=True)
+class FakeConfiguration:
     word: str
-    cfg: Any = None
+    cfg: Any
+    refusal: Exception | None = None
     directory: str = "/1"
+    bind_levels: tuple[Any, ...] = ()
+
+    def resolve(self, declared: Any) -> Any:
+        if self.refusal is not None:
+            raise self.refusal
+        return declared
+
+    def entered(self) -> Any:
+        return contextlib.nullcontext()
 
 
 class FakeListener:
@@ -164,7 +172,7 @@ class FakeArbiter:
 
     # -- Prober, Opener and Follower ---------------------------------------------------------
 
-    def start_probe(self) -> Any:
+    def start_probe(self, release: str | None = None) -> Any:
         return self.probe
 
     def settle(self, generation: int, probe: Any) -> bool:
@@ -172,16 +180,10 @@ class FakeArbiter:
 
     def drop(self, generation: int) -> None: ...
 
-    def read_config(self) -> Any:
+    def read(self, release: str) -> Any:
         if isinstance(self.fresh_cfg, Exception):
             raise self.fresh_cfg
-        self.books.app.word = "new"
-        return self.fresh_cfg
-
-    def app_binds(self, declared: Any) -> Any:
-        if self.binds_error is not None:
-            raise self.binds_error
-        return declared
+        return FakeConfiguration("new", self.fresh_cfg, self.binds_error)
 
     def open_binds(
         self, binds: Any, cfg: Any, have: Any, named: Any = None

@@ -12,7 +12,7 @@ import pytest
 
 from apihour.arbiter import keep
 from apihour.arbiter.keep import WorkerKeeper, cpu_seconds, resident_bytes
-from apihour.config.settings import WorkerCount
+from apihour.config.values import WorkerCount
 from apihour.errors import HookError
 from apihour.ipc.scoreboard import Fleet, State
 from tests.apihour.fake_arbiter import Clock, FakeArbiter

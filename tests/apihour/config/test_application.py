@@ -119,3 +119,15 @@ def test_another_release_is_entered_by_its_reading_only(directory: Path) -> None
     app.use(there)
     app.reload()  # stays there
     assert os.getcwd() == str(release)
+
+
+def test_a_configuration_is_entered_for_a_while(directory: Path) -> None:
+    (directory / "inner").mkdir()
+    (directory / "conf.py").write_text("")
+    app = HostApplication(["hello:Container", "-c", str(directory / "conf.py")])
+    before = in_force(app)
+    (directory / "conf.py").write_text(f"chdir = {str(directory / 'inner')!r}\n")
+    with pytest.raises(RuntimeError), app.read().entered():
+        assert os.getcwd() == sys.path[0] == str(directory / "inner")
+        raise RuntimeError
+    assert in_force(app) == before

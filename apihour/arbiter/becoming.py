@@ -35,6 +35,8 @@ def become_worker(
             books.log.exception("hook worker_exit failed")
         sys.stdout.flush()
         sys.stderr.flush()
+    except BaseException:
+        books.log.exception("Exception in worker process")
     finally:  # whatever happens: nothing of the arbiter's is run here
         os._exit(status)
 

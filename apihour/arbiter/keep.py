@@ -24,7 +24,7 @@ from apihour.blame import blame_frames
 from apihour.errors import ApihourError
 from apihour.ipc import faults
 from apihour.ipc.scoreboard import Fleet, State
-from apihour.worker.process import BEAT
+from apihour.worker.pulse import BEAT
 
 __all__ = ["WorkerKeeper"]
 

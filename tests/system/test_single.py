@@ -171,7 +171,8 @@ def test_exclusive_moves_only_when_the_last_connection_is_gone(start):
     lines = held.makefile()
     assert int(lines.readline()) == old
     assert daemon.reload().ok
-    daemon.wait_log("Reload done")
+    # Until then the old one may take in another.
+    daemon.wait(lambda: old in {worker.pid for worker in daemon.workers("draining")}, "its drain")
     with daemon.connect("broker", 20) as waiting:
         waiting.settimeout(0.7)
         with pytest.raises(TimeoutError):

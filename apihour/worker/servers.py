@@ -1,0 +1,171 @@
+"""The servers of one worker: made, started, accepting, and those that one worker alone has.
+
+Rule: accepting comes last, and a shell's connections are the console's to accept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Protocol
+
+from apihour.bind.binds import match_servers, one_kind
+from apihour.bind.listeners import Listener
+from apihour.config.tree import server_options
+from apihour.ipc.runtime import Runtime
+from apihour.ipc.scoreboard import Fleet, Row, Scoreboard
+from apihour.plugins import Registry, ServerContext
+from apihour.worker.accept import Balance
+from apihour.worker.connections import ConnectionTable
+from apihour.worker.serving import AncestorServer, Serving
+from apihour.worker.single import Singles, see_singles
+from apihour.worker.tls import Terminator
+
+__all__ = ["Host", "ServerSet"]
+
+
+class Host(Protocol):
+    """What the parts of a worker see of it."""
+
+    name: str
+    slot: int
+    cfg: Any
+    log: Any
+    loop: Any
+    container: Any
+    sockets: list[Listener]
+    connections: ConnectionTable
+    row: Row
+    runtime: Runtime
+    scoreboard: Scoreboard
+
+
+class ServerSet:
+    """All of them by name, in `all`; `once` are those of one worker at a time."""
+
+    def __init__(
+        self, host: Host, terminators: dict[Listener, Terminator], begin: Callable[[str], None]
+    ) -> None:
+        """`begin` tells the arbiter what is under way from now on."""
+        self.all: dict[str, Serving] = {}
+        self.once: dict[str, bool] = {}
+        self._host = host
+        self._terminators = terminators
+        self._begin = begin
+        self._options: dict[str, dict[str, Any]] = {}
+        self._singles: Singles
+
+    def own(self) -> list[Serving]:
+        """Those this process accepts for."""
+        return [serving for serving in self.all.values() if not serving.is_shell]
+
+    def common(self) -> list[Serving]:
+        """Those that every worker has."""
+        return [serving for serving in self.own() if serving.name not in self.once]
+
+    def shells(self) -> list[Serving]:
+        """Those that the console accepts for."""
+        return [serving for serving in self.all.values() if serving.is_shell]
+
+    # -- made ------------------------------------------------------------------------------
+
+    def adopt(self, made: Any) -> None:
+        """Pair the user's servers with the listeners, and adapt each."""
+        registry = Registry.from_entry_points()
+        container = self._host.container
+        by_bind: dict[str, list[Listener]] = {}
+        for listener in self._host.sockets:
+            by_bind.setdefault(listener.name, []).append(listener)
+        for name, served, binds in match_servers(made, list(by_bind)):
+            listeners = [listener for bind in binds for listener in by_bind[bind]]
+            kind = one_kind(name, (listener.kind for listener in listeners))
+            self.all[name] = Serving(name, registry.adapt(served, kind, name), listeners)
+        self._options = {
+            name: server_options(container.config, name, self.all, serving.server)
+            for name, serving in self.all.items()
+        }
+        container.servers = {name: serving.server for name, serving in self.all.items()}
+
+    def adopt_ancestor(self, pairs: Any) -> None:
+        """API-Hour's ``make_servers(sockets)`` has made asyncio servers by itself."""
+        sockets = self._host.sockets
+        for listener in sockets:
+            # asyncio's create_server(sock=...) listens again, with a backlog of its own.
+            listener.listen(self._host.cfg.backlog)
+        name = sockets[0].name if sockets else "asyncio"
+        self.all[name] = Serving(name, AncestorServer(dict(pairs or {})), sockets)
+        self._host.container.servers = dict(pairs or {})
+
+    def see_singles(self, retiring: asyncio.Event, with_servers: bool = True) -> None:
+        """Learn which servers and jobs only one worker has, of the generation that serves."""
+        host = self._host
+        self.once = see_singles(host.container, {
+            name: [listener.address for listener in serving.listeners]
+            for name, serving in (self.all.items() if with_servers else ())})
+        self._singles = Singles(
+            host.runtime.path / "single", host.name, host.log.error_log,
+            # Of the generation that serves, or a newer one.
+            lambda: not retiring.is_set()
+            and host.row.generation >= host.scoreboard.fleet(Fleet.GENERATION),
+            retiring.set)
+
+    # -- started ---------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Start those that every worker has."""
+        for serving in self.common():
+            self._begin(f"server {serving.name!r} ({serving.protocol}): its start")
+            await serving.start(self._context(serving.name))
+
+    async def accept(self, balance: Balance) -> None:
+        """Accept for those that every worker has."""
+        for serving in self.common():
+            self._begin(f"server {serving.name!r} ({serving.protocol}): its accepting")
+            await self._accept(serving, balance)
+
+    async def _accept(self, serving: Serving, balance: Balance | None) -> None:
+        host = self._host
+        await serving.accept(
+            host.connections, host.loop, host.log.error_log, balance,
+            host.cfg.worker_connections, host.slot, self._terminators,
+        )
+
+    def _context(self, name: str) -> ServerContext:
+        host, cfg = self._host, self._host.cfg
+        return ServerContext(
+            name=name, container=host.container, loop=host.loop, logger=host.log.error_log,
+            keepalive=cfg.keepalive, linger=cfg.worker_linger,
+            graceful_timeout=float(cfg.graceful_timeout),
+            access_log=host.log.access_log if cfg.accesslog else None,
+            access_log_format=cfg.access_log_format, debug=cfg.debug,
+            limits=cfg.request_limits, options=self._options[name],
+        )
+
+    def suspend(self, suspended: bool) -> None:
+        """Stop accepting for now, or go on; what is connected stays connected."""
+        for serving in self.common():  # nobody else accepts for the others
+            serving.suspend(suspended)
+
+    # -- those that one worker has ---------------------------------------------------------
+
+    def watch_singles(self) -> None:
+        """From now on this worker may become the one."""
+        for name in self.once:
+            server = self.all.get(name)
+            self._singles.watch(name, getattr(self._host.container, name) if server is None
+                                else partial(self._begin_single, server))
+
+    async def _begin_single(self, serving: Serving) -> None:
+        """This worker is the only one for that server now."""
+        await serving.start(self._context(serving.name))
+        await self._accept(serving, None)
+
+    async def end_single(self, name: str, over: bool) -> None:
+        """Leave a server, or a job, to another worker, if what there is of it here is `over`."""
+        if await self._singles.end(name) and over:
+            self._singles.release(name)
+
+    def release_single(self, name: str) -> None:
+        """Another worker may have it."""
+        self._singles.release(name)

@@ -1,6 +1,6 @@
 """Supervising the console process: what it is given, when it is started again.
 
-The core knows only its module name: the process is exec'd, so nothing of the arbiter's
+Its module is found by an entry point: the process is exec'd, so nothing of the arbiter's
 state is in it, and it holds no listener but those handed to it here.
 """
 
@@ -20,12 +20,12 @@ from apihour.bind.addresses import parse_address
 from apihour.bind.listeners import Listener, open_listeners
 from apihour.bind.sockets import DEFAULT_CONSOLE, may_open_shell
 from apihour.errors import BindError
+from apihour.installed import console_module
 from apihour.ipc.scoreboard import Fleet
 from apihour.ipc.signals import ORDERS, blocked
 
-__all__ = ["CONSOLE_MODULE", "ConsoleKeeper", "ConsoleProcess"]
+__all__ = ["ConsoleKeeper", "ConsoleProcess"]
 
-CONSOLE_MODULE = "apihour_console"
 _BACKOFF = (0.05, 0.2, 1.0, 5.0)  # seconds before the next start, by failures in a row
 _HEALTHY = 10.0  # seconds of life after which a death counts as the first again
 
@@ -73,7 +73,7 @@ class ConsoleProcess:
         try:
             with blocked(ORDERS):  # it lets them through when it can obey them
                 self.process = subprocess.Popen(
-                    [sys.executable, "-P", "-m", CONSOLE_MODULE], pass_fds=fds, env=environment,
+                    [sys.executable, "-P", "-m", console_module()], pass_fds=fds, env=environment,
                     stdin=subprocess.DEVNULL, start_new_session=True, **identity,
                 )
         except OSError:

@@ -16,6 +16,7 @@ from typing import Any
 from apihour.bind.addresses import Address, parse_address
 from apihour.bind.listeners import Listener, open_listeners
 from apihour.errors import AddressError, BindError, ConfigurationError
+from apihour.installed import console_module
 from apihour.plugins import shell_plugin
 
 __all__ = [
@@ -129,11 +130,13 @@ def _explain(error: BindError, missing: Sequence[Wanted], have: Sequence[Listene
 def wanted_extras(cfg: Any) -> dict[str, Address]:
     """The addresses that the options give the console and health; no default is in it.
 
-    Raises ConfigurationError with one line for what a start would refuse.
+    Raises ConfigurationError or PluginError with one line for what a start would refuse.
     """
     if cfg.no_console and cfg.health:
         raise ConfigurationError(f"--health {cfg.health!r}: the console process serves it; "
                                  "expected no --no-console with it")
+    if not cfg.no_console:
+        console_module()
     wanted: dict[str, Address] = {}
     for name in () if cfg.no_console else ("console", "health"):
         text = getattr(cfg, name)

@@ -7,13 +7,13 @@ value that is refused; 130 interrupted. ``ctl`` has those of the shell's command
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 
 from apihour.errors import ApihourError, ConfigurationError, UsageError
+from apihour.installed import command_names, find_command
 from apihour.version import __version__
 
 __all__ = ["main"]
@@ -59,13 +59,12 @@ def _dispatch(words: list[str]) -> int:
     if words[0] in ("-v", "--version", "version"):
         print(f"apihour {__version__}")
         return 0
-    command = _COMMANDS.get(words[0])
+    command = _find(words[0])
     if command is not None:
         return command(words[1:])
     if not words[0].startswith("-") and ":" not in words[0] and _is_alone(words):
-        raise UsageError(
-            f"{words[0]!r}: expected module:Container or one of {', '.join(sorted(_COMMANDS))}"
-        )
+        known = sorted({*_COMMANDS, *command_names()})
+        raise UsageError(f"{words[0]!r}: expected module:Container or one of {', '.join(known)}")
     return _run(words)
 
 
@@ -115,25 +114,11 @@ def _protocols(words: list[str]) -> int:
     return list_protocols()
 
 
-def _elsewhere(module: str) -> Callable[[list[str]], int]:
-    """A command that lives with the console; core knows its name only."""
-
-    def command(words: list[str]) -> int:
-        main: Callable[[list[str]], int] = importlib.import_module(module).main
-        return main(words)
-
-    return command
-
-
-def _upgrade(words: list[str]) -> int:
-    """``ctl upgrade``; which daemon is meant may stand behind the command here."""
-    which = 0
-    if words and words[0].startswith("--instance"):
-        which = 1 if "=" in words[0] else 2
-    command = ["upgrade"] if len(words) >= which else []  # else a name is missing, which it says
-    client = importlib.import_module("apihour_console.faces.local_client")
-    status: int = client.run([*words[:which], *command, *words[which:]], "upgrade")
-    return status
+def _find(word: str) -> Callable[[list[str]], int] | None:
+    """The command of that name: one of those here, or one that a package brings."""
+    if word.startswith("-") or ":" in word:
+        return None
+    return _COMMANDS.get(word) or find_command(word)
 
 
 _COMMANDS: dict[str, Callable[[list[str]], int]] = {
@@ -141,7 +126,4 @@ _COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "check": _check,
     "dev": _dev,
     "protocols": _protocols,
-    "ctl": _elsewhere("apihour_console.faces.local"),
-    "keys": _elsewhere("apihour_console.keys.command"),
-    "upgrade": _upgrade,
 }

@@ -5,16 +5,16 @@ Rules:
 - In a worker it serves nothing by itself: the core sees ``is_shell`` and hands the listener
   to the console process, which never calls :meth:`Shell.stream`.
 - With ``in_worker=True`` the console's catalogue is served from the worker's own loop. What
-  does so lives in ``apihour_console`` and is imported, by name, when the server starts: a
-  plugin imports no other plugin.
+  does so is found by its entry point when the server starts: a plugin imports no other
+  plugin, and knows none by name.
 """
 
 from __future__ import annotations
 
 import asyncio
-import importlib
 from collections.abc import Mapping
 from dataclasses import asdict, fields
+from importlib.metadata import entry_points
 from typing import Any
 
 from apihour_ssh.limits import Limits
@@ -22,7 +22,7 @@ from apihour_ssh.limits import Limits
 __all__ = ["Shell"]
 
 # make_server(context, options) -> a server of stream connections (apihour.plugins.Server)
-_IN_WORKER = "apihour_console.faces.in_worker"
+_GROUP, _IN_WORKER = "apihour.console", "in_worker"
 
 _OPTIONS = frozenset(
     ("keys", "strict", "idle_timeout", "login_timeout", "limits", "state", "home")
@@ -68,8 +68,7 @@ class Shell:
         if context is None:
             raise RuntimeError(f"{self!r}: the console looks into apihour's workers; "
                                "outside of one, expected an SSHServer")
-        make_server = importlib.import_module(_IN_WORKER).make_server
-        self._served = make_server(context, self.options)
+        self._served = _console()(context, self.options)
         await self._served.start(context)
 
     def stream(self, conn: Any = None) -> asyncio.BaseProtocol:
@@ -96,6 +95,13 @@ class Shell:
             return {}
         facts: Mapping[str, Any] = self._served.statistics()
         return facts
+
+
+def _console() -> Any:
+    for entry in entry_points(group=_GROUP, name=_IN_WORKER):
+        return entry.load()
+    raise ImportError(f"Shell(in_worker=True): expected an entry point {_IN_WORKER!r} of the group "
+                      f"{_GROUP!r}; install apihour anew")
 
 
 def _limits(given: Any) -> dict[str, Any]:

@@ -100,7 +100,7 @@ class Process:
             await self.process.wait()
 
 
-_CTL = "import sys; from apihour_console.faces.local import main; sys.exit(main(sys.argv[1:]))"
+_CTL = "import sys; from apihour_console.faces.local_client import run; sys.exit(run(sys.argv[1:]))"
 
 
 @pytest.fixture

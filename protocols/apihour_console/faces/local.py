@@ -25,7 +25,7 @@ from apihour_console.calls.call import FAILED, Identity
 from apihour_console.shell.audit import AuditLog
 from apihour_console.shell.runner import CANCELLED, FleetLike, LeaveShell, Runner
 
-__all__ = ["LocalServer", "main"]
+__all__ = ["LocalServer"]
 
 _CLIENTS = 64  # connections that wait to be accepted
 _MAXIMUM = 256 * 1024  # bytes of one request: a command line
@@ -206,10 +206,3 @@ async def _leave(call: Any) -> int:
 
 def _are_words(words: Any) -> bool:
     return isinstance(words, list) and all(isinstance(word, str) for word in words)
-
-
-def main(argv: list[str]) -> int:
-    """``apihour ctl ...``; see :mod:`apihour_console.faces.local_client`."""
-    from apihour_console.faces.local_client import run
-
-    return run(argv)

@@ -25,7 +25,7 @@ from apihour.ipc.runtime import Runtime
 from apihour.ipc.wire import Framer, encode
 from apihour_console.shell.runner import CANCELLED
 
-__all__ = ["find_instance", "run"]
+__all__ = ["find_instance", "run", "upgrade"]
 
 USAGE = "usage: apihour ctl [--instance NAME] COMMAND [ARGUMENTS]; try: apihour ctl help"
 _CONNECT = 5.0  # seconds; a console starts in well under one
@@ -44,6 +44,15 @@ def run(argv: Sequence[str], typed: str = "ctl") -> int:
     except ApihourError as error:
         print(f"apihour {typed}: {error}", file=sys.stderr)
         return error.exit_status
+
+
+def upgrade(argv: Sequence[str]) -> int:
+    """``apihour upgrade``: ``ctl upgrade``; which daemon is meant may stand behind it here."""
+    words, which = list(argv), 0
+    if words and words[0].startswith("--instance"):
+        which = 1 if "=" in words[0] else 2
+    command = ["upgrade"] if len(words) >= which else []  # else a name is missing, which it says
+    return run([*words[:which], *command, *words[which:]], "upgrade")
 
 
 def _parse(argv: list[str]) -> tuple[str, list[str]]:

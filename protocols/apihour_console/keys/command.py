@@ -18,7 +18,7 @@ from pathlib import Path
 from apihour_console.keys.authorized import ROLES, AuthorizedKey, parse_authorized_keys
 from apihour_console.keys.directory import KeyDirectory, KeysError
 
-__all__ = ["main", "run"]
+__all__ = ["run"]
 
 
 def run(argv: Sequence[str]) -> int:
@@ -167,6 +167,3 @@ def _rotate_host(directory: KeyDirectory, options: argparse.Namespace) -> int:
     key = directory.make_host_key()
     print(f"made {directory.host_key}, {key.get_fingerprint()}; clients must accept it anew")
     return 0
-
-
-main = run

@@ -10,7 +10,7 @@ from pathlib import Path
 import asyncssh
 import pytest
 
-from apihour_console.keys.command import main
+from apihour_console.keys.command import run as main
 from apihour_console.keys.directory import KeyDirectory, KeysError, prepare
 
 

@@ -44,6 +44,7 @@ lint: $(VENV)/.installed-test
 	$(BIN)/ruff check --config .ci/ruff.toml .
 	$(BIN)/mypy --strict
 	$(BIN)/lint-imports .ci/importlinter.ini --no-cache --no-logo
+	$(BIN)/python .ci/sizes
 
 clean:
 	rm -rf .venv .venv-3.* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

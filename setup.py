@@ -40,7 +40,8 @@ class Sdist(sdist):
 
     SUFFIXES = ("py", "rst", "ini", "yaml", "svg", "html", "json", "lua", "sh", "txt", "typed")
     DIRECTORIES = ("tests", "examples", "docs", "benchmarks", "apihour", PROTOCOLS)
-    FILES = ("Makefile", "CHANGELOG.rst", ".gitignore", ".ci/*", "keys/README.rst",
+    FILES = ("Makefile", "CHANGELOG.rst", "CONTRIBUTING.rst", "SECURITY.rst",
+             ".gitignore", ".ci/*", "keys/README.rst",
              "keys/.gitignore")
 
     def make_distribution(self) -> None:

@@ -31,6 +31,18 @@ EXPORTS = {
     "apihour_tcp": ["TCPServer", "UDPServer"],
 }
 
+KEPT = {
+    "apihour.ops": [
+        "GLOBAL_OPTIONS", "Address", "Bytes", "Catalogue", "Collects", "Column", "Command",
+        "CommandFailed", "CommandName", "ConnectionId", "Duration", "Kind", "LoggerName",
+        "Parameter", "Percent", "Role", "Scope", "Seconds", "Secret", "ServerName", "Short",
+        "TaskId", "Worker", "command", "stamp", "to_rows",
+    ],
+    "apihour.shared": [
+        "Change", "CompareAndSet", "Entry", "Shared", "SharedBackend", "SharedStatistics",
+    ],
+}
+
 STAND_ALONE = [name for name in EXPORTS if name.startswith("apihour_")]
 HEAVY = ["aiohttp", "asyncssh", "ujson", "aiodns", "uvicorn", "uvloop", "yaml", "prompt_toolkit",
          "msgspec", "httptools"]
@@ -48,6 +60,14 @@ def test_the_public_names(name: str) -> None:
     module = importlib.import_module(name)
     assert sorted(module.__all__) == sorted(EXPORTS[name])
     for each in module.__all__:
+        assert getattr(module, each) is not None, each
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_the_names_that_documents_import_from_a_room(name: str) -> None:
+    module = importlib.import_module(name)
+    assert sorted(module.__all__) == sorted(KEPT[name])
+    for each in KEPT[name]:
         assert getattr(module, each) is not None, each
 
 

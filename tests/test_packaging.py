@@ -135,7 +135,8 @@ def test_the_source_archive_can_be_built_and_tested(source: set[str]) -> None:
     for needed in ("setup.py", "setup.cfg", "README.rst", "LICENSE", "Makefile", ".ci/run",
                    ".ci/ruff.toml", "keys/README.rst", "tests/test_packaging.py",
                    "tests/apihour/__init__.py", "protocols/apihour_tcp/py.typed",
-                   "examples/all_in_one.py", "docs/rooms.svg"):
+                   "examples/all_in_one.py", "docs/rooms.svg", "CONTRIBUTING.rst", "SECURITY.rst",
+                   ".ci/sizes"):
         assert needed in source, needed
     listed = subprocess.run(["git", "ls-files", "*.py"], cwd=ROOT, capture_output=True, text=True)
     assert set(listed.stdout.split()) <= source
@@ -156,7 +157,8 @@ def test_the_top_level_is_the_agreed_one() -> None:
         pytest.skip("needs a git checkout")
     assert {name.split("/")[0] for name in listed.stdout.splitlines()} <= {
         "apihour", "protocols", "examples", "tests", "keys", "setup.cfg", "setup.py",
-        "README.rst", "LICENSE", "CHANGELOG.rst", "Makefile", ".ci", "docs", "benchmarks",
+        "README.rst", "LICENSE", "CHANGELOG.rst", "CONTRIBUTING.rst", "SECURITY.rst",
+        "Makefile", ".ci", "docs", "benchmarks",
         ".gitignore",
     }
 

@@ -42,7 +42,7 @@ HONOURED = (
 REPLACED = {
     "logger_class": "default apihour.config.log.HostLogger, which survives a full disk",
     "worker_connections": "default 0, no limit; binds may have a limit each: ADDRESS?limit=N",
-    "bind": "takes name=address as well, and the addresses of apihour.addresses",
+    "bind": "takes name=address as well, and the addresses of apihour.bind.addresses",
     "workers": "default: one per CPU this process may use; MIN..MAX follows the load",
     "keepalive": "default 75 s: clients reuse connections for that long",
     "certfile": "binds ask for TLS one by one: ADDRESS?tls, or ADDRESS?tls=FILE&key=FILE",

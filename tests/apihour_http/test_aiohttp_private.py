@@ -11,7 +11,7 @@ from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http_parser import DeflateBuffer, HttpRequestParser, RawRequestMessage
 from aiohttp.web_protocol import RequestHandler
 
-WHERE = f"aiohttp {aiohttp.__version__} moved it: see apihour_http/_aiohttp.py"
+WHERE = f"aiohttp {aiohttp.__version__} moved it: see apihour_http/aiohttp/private.py"
 
 
 @pytest.mark.parametrize("name", [

@@ -13,7 +13,7 @@ import pytest
 from apihour.ipc.runtime import Runtime
 from apihour.testing.processes import is_running
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 # An arbiter that forks one worker, tells its pid and waits.
 ARBITER = """

@@ -203,6 +203,20 @@ async def test_without_prompt_toolkit_lines_are_still_read(
     assert await typist.ended() == 0
 
 
+async def test_what_is_typed_ahead_of_python_is_pythons(shells: Shells, typist: Typist) -> None:
+    """A pasted block must not become commands when its prompt comes up late."""
+    shells.server.fleet = PythonFleet()
+    await log_in(shells, typist)
+    await typist.type("python 1\r1 + 41\rversion\r\x04version\r")
+    await typist.expect("apihour 1.0\n")
+    await typist.type("\x04")
+    assert await typist.ended() == 0
+    told = shells.server.audit.recent()
+    assert [one.command for one in told if one.event == "python"] == ["1 + 41", "version"]
+    commands = [one.command for one in told if one.event == "command"]
+    assert [one for one in commands if not one.startswith("python")] == ["version"]
+
+
 async def test_the_python_prompt(shells: Shells, typist: Typist) -> None:
     shells.server.fleet = fleet = PythonFleet()
     await log_in(shells, typist)

@@ -197,6 +197,10 @@ class LineEditor:
         """Forget what was typed while a command ran."""
         self.input.drop_typeahead()
 
+    def take_over(self, other: LineEditor) -> None:
+        """What was typed ahead for `other` on the same terminal is for this one."""
+        self.input.take_over(other.input)
+
     def take_interrupt(self) -> bool:
         """Whether Ctrl-C was typed ahead."""
         return self.input.take_interrupt()

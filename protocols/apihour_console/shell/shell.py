@@ -60,6 +60,7 @@ class Editor(Protocol):
     def close(self) -> None: ...
     def drop_typeahead(self) -> None: ...
     def take_interrupt(self) -> bool: ...
+    def take_over(self, other: Any) -> None: ...
 
 
 class _PagedSink:
@@ -215,15 +216,21 @@ class CommandShell:
         repl = Repl(self.runner, worker, self._names)
         editor = self._make_editor(terminal, self.history("python"), repl.complete, wants_more)
         shell_editor, self.editor = self.editor, editor
+        if shell_editor is not None:
+            editor.take_over(shell_editor)
+        status = -1
 
         async def ask(prompt: str) -> str:
             terminal.interrupted = None
             return await editor.read_line(prompt)
 
         try:
-            return await repl.loop(ask, self._guard, terminal.write)
+            status = await repl.loop(ask, self._guard, terminal.write)
+            return status
         finally:
             self.editor = shell_editor
+            if shell_editor is not None and status == 0:
+                shell_editor.take_over(editor)  # typed after the end; else it was Python's
             if shell_editor is not None and terminal.closed:
                 shell_editor.close()
 

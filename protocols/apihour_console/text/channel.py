@@ -156,6 +156,11 @@ class ChannelInput(Input):
         self._presses.clear()
         clear_typeahead(self)
 
+    def take_over(self, other: ChannelInput) -> None:
+        """What was typed ahead for `other` is for whoever reads here."""
+        self._presses[:0] = get_typeahead(other) + other._presses
+        other._presses.clear()
+
     def take_interrupt(self) -> bool:
         """Whether Ctrl-C was typed ahead; it and what was typed before it are dropped."""
         presses = get_typeahead(self) + self._presses

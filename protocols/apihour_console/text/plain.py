@@ -68,6 +68,12 @@ class PlainEditor:
         del line[len(line) - count :]
         self._terminal.write("\b \b" * count)
 
+    def take_over(self, other: PlainEditor) -> None:
+        """What was typed ahead for `other` on the same terminal is for this one."""
+        self._keys[:0] = other._keys
+        other._keys.clear()
+        self._came.set()
+
     def _received(self, text: str) -> None:
         self._strokes.feed(text)
         self._came.set()

@@ -208,6 +208,7 @@ class Bans:
 
     def refuses_now(self, peer: Any) -> bool:
         """The same, for those that have no heartbeat to look again by."""
-        if time.monotonic() - self._looked > self.FRESH:
+        is_stale = time.monotonic() - self._looked > self.FRESH
+        if is_stale or self.find(peer) is not None:  # a ban that was ended holds no longer
             self.look()
         return self.refuses(peer)

@@ -79,9 +79,13 @@ def places(frame: FrameType | None, base: FrameType | None = None) -> list[Place
 
 
 def place_of(stack: list[Place]) -> Place | None:
-    """The place to name in one line: the user's innermost, else the innermost."""
+    """The place to name in one line: the user's innermost, else the innermost.
+
+    What was typed into the shell's Python (``<shell>``) is the user's as well.
+    """
     innermost = stack[0] if stack else None
-    return next((place for place in stack if is_user_code(place.file)), innermost)
+    return next((place for place in stack
+                 if is_user_code(place.file) or place.file == "<shell>"), innermost)
 
 
 def fold(frame: FrameType | None) -> tuple[CodeType, ...]:

@@ -217,6 +217,32 @@ async def test_what_is_typed_ahead_of_python_is_pythons(shells: Shells, typist: 
     assert [one for one in commands if not one.startswith("python")] == ["version"]
 
 
+async def test_what_is_pasted_behind_python_never_runs_as_a_command(
+    shells: Shells, typist: Typist
+) -> None:
+    shells.server.fleet = PythonFleet()
+    await log_in(shells, typist)
+    await typist.type("\x1b[200~python 1\r1 + 41\rversion\x1b[201~\r")
+    await typist.expect("paste them at its prompt.*>>>")
+    await typist.type("\x04")
+    await typist.expect("apihour>")
+    await typist.type("numbers\r")
+    await typist.expect(r"4 +line")
+    assert "version" not in [one.command for one in shells.server.audit.recent()]
+
+
+async def test_what_was_typed_for_a_python_that_does_not_start_is_dropped(
+    shells: Shells, typist: Typist
+) -> None:
+    shells.server.fleet = PythonFleet()
+    await log_in(shells, typist, "observer")
+    await typist.type("python 1\r1 + 41\rversion\r")
+    await typist.expect("needs role admin.*apihour>")
+    await typist.type("numbers\r")
+    await typist.expect(r"4 +line")
+    assert "version" not in [one.command for one in shells.server.audit.recent()]
+
+
 async def test_the_python_prompt(shells: Shells, typist: Typist) -> None:
     shells.server.fleet = fleet = PythonFleet()
     await log_in(shells, typist)

@@ -263,13 +263,21 @@ class CommandShell:
                 continue
             except EOFError:
                 return 0
-            for line in text.splitlines():
+            for number, line in enumerate(lines := text.splitlines(), 1):
+                opens = _opens_python(line)
+                if opens and lines[number:]:
+                    terminal.write(f"{line.strip()}: the lines pasted behind it are Python's, "
+                                   "not commands: dropped; paste them at its prompt\n")
                 try:
                     status = await self._guard(self.runner.run_line(line))
                 except LeaveShell:
                     return 0
                 if status == CANCELLED:
                     terminal.write("^C\n")
+                if opens and status:  # it did not start: what was typed ahead was for it
+                    editor.drop_typeahead()
+                    terminal.drop_backlog()
+                if opens or status == CANCELLED:
                     break
 
     def _make_editor(
@@ -314,3 +322,9 @@ class CommandShell:
                 return list(await self.context.fleet.values(kind))
         except TimeoutError:
             return []
+
+
+def _opens_python(line: str) -> bool:
+    """Whether a line asks for Python's prompt: what follows is not for the shell."""
+    words = line.split()
+    return words[:1] == ["python"] and len(words) <= 2

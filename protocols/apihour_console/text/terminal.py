@@ -73,7 +73,7 @@ class Terminal:
         text = self._decoder.decode(data)
         if self.interrupted is not None and _INTERRUPT in text:
             _, _, text = text.rpartition(_INTERRUPT)  # as a tty does: what was typed is flushed
-            self._drop_backlog()
+            self.drop_backlog()
             self.interrupted()
         if not text:
             return
@@ -115,11 +115,12 @@ class Terminal:
         text = "".join(self._backlog)
         if _INTERRUPT not in text:
             return False
-        self._drop_backlog()
+        self.drop_backlog()
         self.detach(text.rpartition(_INTERRUPT)[2])
         return True
 
-    def _drop_backlog(self) -> None:
+    def drop_backlog(self) -> None:
+        """Forget what was typed while nobody read."""
         self._backlog.clear()
         self._waiting = 0
         if self._paused:

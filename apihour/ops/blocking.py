@@ -1,7 +1,7 @@
 """Telling the developer of a loop that was blocked: which line, for how long.
 
-Rules: a worker that serves is meant, an import may block; a line that blocks again and again
-is told once a minute.
+Rules: a worker that serves is meant; an import and a start may block, nobody waits for them. A
+line that blocks again and again is told once a minute.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ class BlockingLog:
 
     def tell(self, worker: str, block: Block) -> None:
         """Log one block, if it was long and its place was not told of a moment ago."""
+        if block.at_start:
+            return  # nothing is served yet
         frames = [frame for line in block.stack[::-1] if (frame := _frame(line))]
         if block.seconds < _LONG or not any(is_user_code(path) for path, _ in frames):
             return

@@ -75,7 +75,9 @@ class CrashLog:
         if isinstance(task, asyncio.Task):
             about.append(f"task {task.get_name()!r} of {_name_of(task.get_coro())}")
         what = str(context.get("message") or "")
-        if error is None or isinstance(task, asyncio.Future):
+        if error is not None and context.get("request"):
+            about.append(what)  # a plugin's: the endpoint and the request that it failed on
+        elif error is None or isinstance(task, asyncio.Future):
             about.append(f"{what or 'a failure without an exception'}{_others(context)}")
         self._tell(about, error)
 
@@ -111,6 +113,14 @@ class CrashLog:
                 return name
         return ""
 
+    def flush(self) -> None:
+        """Say how many of each kind were not told yet, and forget the kinds."""
+        for kind, (_, seen) in self._kinds.items():
+            if (untold := int(seen) - _FULL) > 0:
+                parts = [f"Worker {self._worker.name}", *filter(None, kind)]
+                self._log.error("%s", f"{': '.join(parts)}: ({untold} more of it)")
+        self._kinds.clear()
+
     # -- saying it -------------------------------------------------------------------------
 
     def _tell(self, about: list[str], error: BaseException | None) -> None:
@@ -129,7 +139,7 @@ class CrashLog:
         """How many of that kind were not told before this one; None: it is one more of them."""
         now = time.monotonic()
         if kind not in self._kinds and len(self._kinds) >= _KINDS:
-            self._kinds.clear()
+            self.flush()
         seen = self._kinds.setdefault(kind, [now, 0.0])
         untold = 0
         if now - seen[0] > _PERIOD:

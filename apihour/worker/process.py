@@ -203,8 +203,11 @@ class HostWorker(Worker):  # type: ignore[misc]
                 signal.signal(sig, self._exit_soon)
             self.loop.run_until_complete(self._live(container_class, config))
         finally:  # also when a signal ends it before the loop runs
-            if self.loop is not None:
-                self._finish_loop()
+            try:
+                if self.loop is not None:
+                    self._finish_loop()
+            finally:
+                self._crashes.flush()
 
     def _finish_loop(self) -> None:
         tasks = asyncio.all_tasks(self.loop)

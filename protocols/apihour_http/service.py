@@ -92,10 +92,12 @@ class Service:
         """What to answer when an endpoint raised `error`; logs what is not an HTTPError."""
         if isinstance(error, HTTPError):
             return error
-        self.logger.error(
-            "%s failed on %s %s", request.head.endpoint.name, request.method,
-            ascii(request.path_qs), exc_info=error,
-        )
+        named = f"{request.head.endpoint.name} failed on {request.method}"
+        # The host's handler knows the worker, the server and the peer, and counts repeats.
+        self.loop.call_exception_handler({
+            "message": f"{named} {request.path_qs!a}", "exception": error,
+            "transport": request.lane.transport, "request": named,
+        })
         return HTTPError(500)
 
     def warn_slow(self, request: Any, seconds: float) -> None:

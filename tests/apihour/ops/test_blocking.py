@@ -33,6 +33,14 @@ def test_a_long_one_names_the_users_line(caplog: pytest.LogCaptureFixture) -> No
         f"worker, at {__file__}:3: ")
 
 
+def test_a_block_before_the_worker_serves_is_not_told(caplog: pytest.LogCaptureFixture) -> None:
+    log = BlockingLog(logging.getLogger("test.blocking"))
+    log.tell("1.1", Block(0.0, 2.0, "", STACK, at_start=True))
+    assert not caplog.records
+    log.tell("1.1", block(2.0))  # nor does it count as told
+    assert len(caplog.records) == 1
+
+
 def test_the_same_line_is_told_once_a_minute(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

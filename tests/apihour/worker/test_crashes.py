@@ -17,11 +17,13 @@ import pytest
 
 from apihour.bind.addresses import parse_address
 from apihour.bind.listeners import open_listeners
+from apihour.plugins import ServerContext
 from apihour.worker import crashes
 from apihour.worker.accept import Acceptor
 from apihour.worker.connections import ConnectionTable
 from apihour.worker.crashes import CrashLog, show_warning
 from apihour.worker.serving import Serving
+from apihour_http import HTTPServer, Routes
 from apihour_tcp import TCPServer, UDPServer
 from tests.apihour_tcp.minicore import until
 
@@ -199,6 +201,47 @@ def test_the_same_again_and_again_is_counted(
     now[0] += 11
     fail(1001)
     assert caplog.records[-1].getMessage().endswith("(995 more of it in the last 10 s)")
+
+
+def test_what_was_only_counted_is_told_at_the_end(caplog: pytest.LogCaptureFixture) -> None:
+    _, log = make()
+    for _ in range(8):
+        log.in_loop(cast(asyncio.AbstractEventLoop, None), {"message": "again"})
+    log.in_loop(cast(asyncio.AbstractEventLoop, None), {"message": "once"})
+    assert len(caplog.records) == 6
+    log.flush()
+    log.flush()
+    assert [record.getMessage() for record in caplog.records[6:]] == [
+        "Worker 1.1: again: (3 more of it)"]
+
+
+async def test_an_endpoint_is_told_with_server_peer_request_and_line(
+    caplog: pytest.LogCaptureFixture
+) -> None:
+    routes = Routes()
+
+    @routes.get("/err")
+    async def err(request: Any) -> None:
+        raise RuntimeError("in err")
+
+    worker, log = make()
+    loop = asyncio.get_running_loop()
+    log.install_in_loop(loop)
+    server: Any = HTTPServer(routes)
+    context = ServerContext("srv", None, loop, logging.getLogger("test.crashes"))
+    await server.start(context)
+    listener = await accept(worker, server, "127.0.0.1:0")
+    reader, writer = await asyncio.open_connection(*listener.getsockname())
+    mine = writer.get_extra_info("sockname")[1]
+    writer.write(b"GET /err HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert b" 500 " in await reader.readline()
+    (record,) = caplog.records
+    assert record.getMessage().startswith(f"Worker 1.1: server 'srv': 127.0.0.1:{mine}: ")
+    assert f"err failed on GET '/err': {__file__}:" in record.getMessage()
+    assert record.getMessage().endswith("RuntimeError: in err")
+    writer.close()
+    await worker.servers["srv"].stop()
+    await until(lambda: not len(worker.connections))
 
 
 def test_kinds_of_failure_are_bounded() -> None:

@@ -109,7 +109,7 @@ class Connection:
     def shutdown(self) -> None:
         self.server._http.now.drain(monotonic(), 0.0)
         self.lane.drain()
-        self.lane._look()
+        self.lane.deadlines.look()
 
 
 def start(config: Any, state: Any = None) -> Any:

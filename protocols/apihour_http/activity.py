@@ -25,7 +25,8 @@ def activity(lane: Any) -> dict[str, Any]:
     ``request`` (an answer is being made), ``write`` (the client does not read it), ``idle``,
     ``websocket``, ``closing``.
     """
-    current, pending = lane.current, lane.pending
+    intake = lane.intake
+    current, pending = lane.answers.current, intake.pending
     request = _request_of(current)
     if lane.state is UPGRADED:
         return _told("websocket", request)
@@ -34,10 +35,10 @@ def activity(lane: Any) -> dict[str, Any]:
         return _told("write" if lane.write_paused else "body" if owes else "request", request)
     if pending is not None:
         return _told("body", pending)
-    if lane.urls or lane.head_bytes:
-        return {"state": "head", "since": lane.head_since or lane.arrived}
+    if intake.urls or intake.head_bytes:
+        return {"state": "head", "since": intake.head_since or intake.arrived}
     if lane.conn.state == "request":  # a plain function runs, and the loop with it
-        return {**_told("request", _inline(lane)), "since": lane.arrived}
+        return {**_told("request", _inline(lane)), "since": intake.arrived}
     if lane.write_paused:
         return {"state": "write"}
     if lane.state is DISCARDING:
@@ -55,7 +56,7 @@ def _request_of(current: Any) -> Any:
 
 def _inline(lane: Any) -> Any:
     """What a plain function answers: the last that was parsed, if nothing waits behind it."""
-    return lane.latest if not (lane.queue or lane.held) else None
+    return lane.intake.latest if not (lane.answers.queue or lane.intake.held) else None
 
 
 def _told(state: str, request: Any) -> dict[str, Any]:

@@ -188,29 +188,32 @@ class Meter:
 
 def _measured(endpoint: Endpoint) -> Any:
     """The call of an endpoint, told to the meter of the server that a request came by."""
-    call, route = endpoint.call, endpoint.route()
+    measured = _measured_inline if endpoint.inline else _measured_later
+    return measured(endpoint.call, endpoint.route())
 
-    if endpoint.inline:
 
-        @functools.wraps(call)
-        def inline(request: Any) -> Any:
-            meter = request.lane.service.now.meter
-            if meter is None:
-                return call(request)
-            meter.begun(route)
-            before, status = thread_time(), 500
-            try:
-                result = call(request)
-                status = _status_of(result)
-                return result
-            except HTTPError as error:
-                status = error.status
-                raise
-            finally:
-                meter.ended(route, monotonic() - request.arrived, thread_time() - before, status)
+def _measured_inline(call: Any, route: str) -> Any:
+    @functools.wraps(call)
+    def inline(request: Any) -> Any:
+        meter = request.lane.service.now.meter
+        if meter is None:
+            return call(request)
+        meter.begun(route)
+        before, status = thread_time(), 500
+        try:
+            result = call(request)
+            status = _status_of(result)
+            return result
+        except HTTPError as error:
+            status = error.status
+            raise
+        finally:
+            meter.ended(route, monotonic() - request.arrived, thread_time() - before, status)
 
-        return inline
+    return inline
 
+
+def _measured_later(call: Any, route: str) -> Any:
     @functools.wraps(call)
     async def later(request: Any) -> Any:
         meter = request.lane.service.now.meter

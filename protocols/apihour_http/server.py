@@ -19,7 +19,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from apihour_http.access import AccessLog
-from apihour_http.connection.answers import HTTPConnection
+from apihour_http.connection.connection import HTTPConnection
 from apihour_http.connection.heads import LARGE, REPEATABLE
 from apihour_http.connection.opened import Opened
 from apihour_http.head import HeadChecker

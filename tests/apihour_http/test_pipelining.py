@@ -83,7 +83,7 @@ async def test_answers_come_in_order_and_share_writes() -> None:
             b'{"number":%d}' % number for number in range(40)]
         assert len(written) < 10
         (lane,) = served.server.connections
-        assert lane.flusher is None
+        assert lane.outbox is None
         peer.close()
 
 
@@ -154,7 +154,7 @@ async def test_a_client_that_leaves_takes_what_was_held_with_it() -> None:
         (lane,) = served.server.connections
         peer.writer.transport.abort()
         await wait_until(lambda: not served.server.connections)
-        assert lane.flusher is None
+        assert lane.outbox is None
         assert (await served.ask(get("/n/1", "Connection: close"))).endswith(b'{"number":1}')
 
 

@@ -110,8 +110,8 @@ async def test_a_repeated_read_is_not_parsed_again() -> None:
         assert (await peer.answer()).body == b'{"name":"x"}'
         [lane] = served.server.connections
         fed: list[bytes] = []
-        feed = lane.feed
-        lane.feed = lambda data: (fed.append(data), feed(data))  # type: ignore[attr-defined]
+        feed = lane.intake.feed
+        lane.intake.feed = lambda data: (fed.append(data), feed(data))  # type: ignore[attr-defined]
         for target in ("/x", "/x", "/y", "/y", "/x"):
             peer.send(get(target))
             assert (await peer.answer()).body == b'{"name":"%s"}' % target[1:].encode()

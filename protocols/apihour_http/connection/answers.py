@@ -1,4 +1,4 @@
-"""The connection seen from its endpoints: running them, answering, and the order of it.
+"""The order of a connection's answers: what runs, what waits, and what comes next.
 
 Rules:
 
@@ -6,31 +6,26 @@ Rules:
 - A direct endpoint starts when its message is complete; the application's handler starts
   when the head is complete, its body is streamed.
 - An idle connection's complete request is dispatched straight from ``data_received``.
-- A read that repeats the one before it, byte for byte, is not parsed again: when that was one
-  whole request without a body, and the parser stands before a message, it would decide
-  the same. (Pollers, probes and their like send the same request over and over.)
-- While pipelined requests wait, answers are collected and leave in one write; a turn of the
-  loop that begins no request sends them, so a slow endpoint holds back nothing.
 - After a budget of pipelined answers the other connections get their turn.
+- After ``end()`` there is no connection: what still runs finds ``lane.transport`` None.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
-from time import monotonic, time
+from collections import deque
+from time import monotonic
 from typing import Any
 
-from apihour_http.connection.bytes import (
-    PAYLOAD,
-    QUEUE,
-    UPGRADE_TAIL,
-)
-from apihour_http.connection.heads import Intake
+from apihour_http.connection.direct import answer_any, check_slow, log_request
+from apihour_http.connection.reading import PAYLOAD, QUEUE, UPGRADE_TAIL
+from apihour_http.connection.refusals import send_refusal
 from apihour_http.connection.states import HOLDING, PARSING, UPGRADED, UPGRADING
+from apihour_http.errors import HTTPError
 from apihour_http.request import Head, Request
 
-__all__ = ["HTTPConnection"]
+__all__ = ["Answers"]
 
 # What a slice costs of the budget of a turn: one-byte chunks make it a millisecond.
 _SLICE_COST = 8
@@ -48,116 +43,126 @@ else:
     _task = asyncio.Task
 
 
-class HTTPConnection(Intake):
-    """One HTTP/1 connection of an :class:`apihour_http.HTTPServer`."""
+class Answers:
+    """What one connection answers, in the order in which it was asked."""
 
-    __slots__ = ()
+    __slots__ = ("began", "current", "lane", "queue", "ready", "refusal", "refused", "starting")
 
-    def data_received(self, data: bytes) -> None:
-        if data == self.repeated and self.ready:
-            self._repeat()
-        else:
-            if not self.state.parses:
-                self.take_elsewhere(data)
-                return
-            alone = self.ready and len(self.between) and len(data) <= self.service.repeatable
-            self.repeated, self.latest = b"", None
-            self.arrived = self.began = monotonic()
-            if len(data) > self.service.large or data[0] < 33:
-                data = self.inspect(data)
-            try:
-                self.feed(data)
-            except Exception as error:
-                self.parser_stopped(error, data)
-            if self.urls or self.pending is not None:
-                self.incomplete(len(data))
-            elif alone and self.latest is not None and self.between and not self.queue:
-                self.repeated = data
-        if self.queue or self.held:
-            self.advance()
-        elif self.current is None:
-            self.ready = self.state.starts and not self.write_paused
+    def __init__(self, lane: Any) -> None:
+        self.lane = lane
+        self.queue: deque[Any] = deque()
+        self.current: Any = None
+        # Whether a request may start the moment it is read: see the table of states.
+        self.ready = True
+        self.starting = False
+        self.refusal: HTTPError | None = None
+        self.refused: Any = None  # the request of that refusal, when it is known
+        self.began = 0.0
 
-    def _repeat(self) -> None:
+    def end(self) -> Any:
+        """The connection is gone; what still runs is returned."""
+        self.queue.clear()
+        self.refused = None
+        current = self.current
+        if current is None:
+            self.lane = None
+        elif isinstance(current, asyncio.Task):
+            current.add_done_callback(self._release)
+        return current
+
+    def _release(self, task: asyncio.Task[None]) -> None:
+        """What ran when the connection was lost is done: without a cycle all is freed."""
+        self.lane = None
+
+    # -- direct endpoints
+
+    def repeat(self) -> None:
         """Take the same request once more: to the same bytes the parser says the same."""
         self.ready = False
-        self.arrived = self.began = monotonic()
-        head = self.latest
+        lane = self.lane
+        intake = lane.intake
+        arrived = intake.arrived = self.began = monotonic()
+        head = intake.latest
         if type(head) is Head:
             request = _new(Request)
-            request.lane = self
+            request.lane = lane
             request.head = head
             values = head.match_info
             request.match_info = values.copy() if values else {}
             request.body = b""
-            request.arrived = self.arrived
+            request.arrived = arrived
             self.start(request)
         else:
-            self.start_hosted(self.hosted.repeat(head, self.arrived))
-
-    # -- direct endpoints
+            self.start_hosted(lane.hosted.repeat(head, arrived))
 
     def start(self, request: Request) -> None:
+        """Run a direct endpoint."""
         endpoint = request.head.endpoint
-        conn = self.conn
+        lane = self.lane
+        conn = lane.conn
         conn.requests += 1
         conn.state = "request"
         if endpoint.inline:
             try:
                 result = endpoint.call(request)
             except Exception as error:
-                result = self.service.failed(request, error)
+                result = lane.service.failed(request, error)
             self._answer(request, result)
             return
-        task = _task(self._run(request), loop=self.loop, name=endpoint.name)
+        task = _task(self._run(request), loop=lane.loop, name=endpoint.name)
         if not (_EAGER and task.done()):
             self.current = task
 
     async def _run(self, request: Request) -> None:
         """The body of the task of one endpoint."""
+        lane = self.lane
         try:
             result = await request.head.endpoint.call(request)
         except asyncio.CancelledError:
-            self.abort()
+            lane.abort()
             raise
         except Exception as error:
-            result = self.service.failed(request, error)
+            result = lane.service.failed(request, error)
         queue = self.queue
-        if queue and self.flusher is None and type(queue[0]) is Request and not (
-            queue[0].head.endpoint.inline or self.transport is None
+        if queue and lane.outbox is None and type(queue[0]) is Request and not (
+            queue[0].head.endpoint.inline or lane.transport is None
         ):
-            self.hold_answers()
+            lane.hold_answers()
         self._answer(request, result)
         if self.current is not None:
-            # As _next(): a call less in every request.
             self.current = None
-            if queue or self.held or self.refusal is not None or self.expecting:
+            # As _next(): a call less in every request.
+            intake = lane.intake
+            if queue or intake.held or self.refusal is not None or intake.expecting:
                 self.advance()
             else:
-                self.ready = self.state.starts and not self.write_paused
+                self.ready = lane.state.starts and not lane.write_paused
 
     def _next(self) -> None:
         """Go on after an answer that did not come at once."""
-        if self.queue or self.held or self.refusal is not None or self.expecting:
+        lane = self.lane
+        intake = lane.intake
+        if self.queue or intake.held or self.refusal is not None or intake.expecting:
             self.advance()
         else:
-            self.ready = self.state.starts and not self.write_paused
+            self.ready = lane.state.starts and not lane.write_paused
 
     def _answer(self, request: Request, result: Any) -> None:
-        service = self.service
+        lane = self.lane
+        service = lane.service
         kind = type(result)
         if kind is dict and request.head.plain and service.now.quick:
             try:
                 text = service.dumps(result)
             except Exception:
                 # The general way tries harder, and says what is wrong.
-                self._answer_any(request, result)
+                answer_any(lane, request, result)
                 return
-            if self.transport is None:
+            if lane.transport is None:
                 return
             size = len(text)
-            self.write(f"{service.now.json_head}{size}\r\n\r\n{text}".encode())
-            now = self.idle_since = monotonic()
+            lane.write(f"{service.now.json_head}{size}\r\n\r\n{text}".encode())
+            now = lane.idle_since = monotonic()
             seconds = now - request.arrived
             counters = service.counters
             counters.seconds += seconds
@@ -166,79 +171,30 @@ class HTTPConnection(Intake):
             else:
                 counters.count(seconds)
                 if seconds > service.slow:
-                    self._check_slow(request, now)
-            self.conn.state = "idle"
+                    check_slow(lane, request, now)
+            lane.conn.state = "idle"
             if service.log is not None:
-                self.log(request, 200, size, now)
+                log_request(lane, request, 200, size, now)
             return
-        self._answer_any(request, result)
-
-    def _answer_any(self, request: Request, result: Any) -> None:
-        """The general case: any type, any version, HEAD, last on its connection."""
-        service = self.service
-        if self.transport is None:
-            return
-        head = request.head
-        last = not head.keep or (service.now.closes and self.is_last())
-        connection = ""
-        if last:
-            connection = "Connection: close\r\n"
-        elif not head.modern:
-            connection = "Connection: keep-alive\r\n"
-        head_only = head.method == b"HEAD"
-        render = service.renderer.render
-        try:
-            status, size, data, rest = render(result, connection, head_only)
-        except Exception as error:
-            status, size, data, rest = render(
-                service.failed(request, error), connection, head_only)
-        self.write(data)
-        if rest:
-            self.write(rest)
-        now = self.idle_since = monotonic()
-        seconds = now - request.arrived
-        service.counters.answered(status, seconds)
-        if seconds > service.slow:
-            self._check_slow(request, now)
-        self.conn.state = "idle"
-        if service.log is not None:
-            self.log(request, status, 0 if head_only else size, now)
-        if last:
-            self.close()
-
-    def _check_slow(self, request: Request, now: float) -> None:
-        self.service.counters.note_slow(request.method, request.path_qs, now - request.arrived)
-        if request.head.endpoint.inline and now - self.began > self.service.slow:
-            self.service.warn_slow(request, now - self.began)
-
-    def log(self, request: Request, status: int, size: int, now: float) -> None:
-        """Enter the request into the access log."""
-        assert self.service.log is not None
-        referer = agent = None
-        for name, value in request.head.fields:
-            length = len(name)
-            if length == 7 and name.lower() == b"referer":
-                referer = value.decode("latin-1")
-            elif length == 10 and name.lower() == b"user-agent":
-                agent = value.decode("latin-1")
-        self.service.log.add((
-            time(), self.remote(), request.method, request.path_qs,
-            "HTTP/1.1" if request.head.modern else "HTTP/1.0", status, size,
-            now - request.arrived, referer, agent,
-        ))
+        answer_any(lane, request, result)
 
     # -- order
 
     def advance(self) -> None:
-        budget = self.service.options.budget
-        while self.transport is not None and self._can_go_on():
-            if self.transport.is_closing():
+        """Start what waits."""
+        lane = self.lane
+        if lane is None:
+            return
+        intake = lane.intake
+        budget = lane.service.options.budget
+        while lane.transport is not None and self._can_go_on():
+            if lane.transport.is_closing():
                 self.queue.clear()
-                self.held = b""
+                intake.held = b""
                 return
             if budget <= 0:
-                self.pause(QUEUE)
-                self.loop.call_soon(self.advance)
+                lane.reading.pause(QUEUE)
+                lane.loop.call_soon(self.advance)
                 return
             if self.queue and self.current is None:
                 budget -= 1
@@ -249,43 +205,50 @@ class HTTPConnection(Intake):
                 else:
                     self.start_hosted(item)
             elif self.refusal is not None:
-                self.send_refusal()
+                send_refusal(lane)
                 return
             else:
                 budget -= _SLICE_COST
-                self.feed_held()
+                intake.feed_held()
         self._settle()
 
     def _can_go_on(self) -> bool:
         """Whether something waits that nothing before it holds up."""
+        lane = self.lane
+        held = lane.intake.held
         if self.current is None:
-            if self.write_paused:
+            if lane.write_paused:
                 return False
-            return bool(self.queue or self.held or self.refusal is not None)
+            return bool(self.queue or held or self.refusal is not None)
         # The running handler waits for the body that is held.
-        return bool(self.held) and self.pending is self.current and not self.paused & PAYLOAD
+        return (bool(held) and lane.intake.pending is self.current
+                and not lane.reading.paused & PAYLOAD)
 
     def _settle(self) -> None:
         """Set what depends on the state after a turn: reading, readiness, 100 Continue."""
-        if self.expecting and self.current is None and not self.queue:
-            self.send_continue()
-        if self.held and self.state is PARSING:
-            self.become(HOLDING)
-        if self.held or (self.queue and self.pending is None):
-            self.pause(QUEUE)
+        lane = self.lane
+        intake = lane.intake
+        if intake.expecting and self.current is None and not self.queue:
+            intake.send_continue()
+        if intake.held and lane.state is PARSING:
+            lane.become(HOLDING)
+        if intake.held or (self.queue and intake.pending is None):
+            lane.reading.pause(QUEUE)
         else:
-            self.resume(QUEUE)
+            lane.reading.resume(QUEUE)
         self.ready = (
-            self.current is None and not self.queue and not self.held and not self.write_paused
-            and self.state.starts
+            self.current is None and not self.queue and not intake.held
+            and not lane.write_paused and lane.state.starts
         )
 
     # -- the application's handlers
 
     def start_hosted(self, exchange: Any) -> None:
-        if self.flusher is not None:
-            self.flush()
-        conn = self.conn
+        """Run the application's handler."""
+        lane = self.lane
+        if lane.outbox is not None:
+            lane.flush()
+        conn = lane.conn
         conn.requests += 1
         conn.state = "request"
         self.current = exchange
@@ -293,68 +256,65 @@ class HTTPConnection(Intake):
         # goes on with what comes next.
         self.starting = True
         serving = exchange.hosted.serve(exchange)
-        if self.service.now.meter is not None:
-            serving = self.service.now.meter.hosted(exchange, serving)
-        _task(serving, loop=self.loop, name="http")
+        meter = lane.service.now.meter
+        if meter is not None:
+            serving = meter.hosted(exchange, serving)
+        _task(serving, loop=lane.loop, name="http")
         self.starting = False
 
     def hosted_done(self, exchange: Any, status: int, size: int) -> None:
         """The application's handler has answered; `exchange.keep` says what comes next."""
-        now = self.idle_since = monotonic()
-        service = self.service
+        lane = self.lane
+        now = lane.idle_since = monotonic()
+        service = lane.service
         seconds = now - exchange.arrived
         service.counters.answered(status, seconds)
-        if service.now.meter is not None and self.state is not UPGRADED:
+        if service.now.meter is not None and lane.state is not UPGRADED:
             service.now.meter.hosted_done(exchange, status, seconds)
-        if seconds > service.slow and self.state is not UPGRADED:
+        if seconds > service.slow and lane.state is not UPGRADED:
             method, target = exchange.named()
             service.counters.note_slow(method, target, seconds)
         if service.log is not None:
             exchange.log(service.log, status, size, now)
         self.current = None
-        if self.transport is None:
+        if lane.transport is None:
+            self.lane = None
             return
-        if self.state is UPGRADED:
-            self.transport.close()
+        if lane.state is UPGRADED:
+            lane.transport.close()
             return
-        self.conn.state = "idle"
+        lane.conn.state = "idle"
         if not exchange.is_complete:
             self._answered_early(exchange)
         elif not exchange.keep:
-            self.close()
+            lane.close()
         else:
-            if exchange.websocket and self.state is UPGRADING:
-                self._upgrade_declined()
-            if service.now.closes:
-                # Its head was sent before the drain began: the client knows of nothing.
-                self.arm(service.now.drain_linger)
-            if not self.starting:
-                self._next()
+            self._stay(exchange)
+
+    def _stay(self, exchange: Any) -> None:
+        """The connection goes on after `exchange`."""
+        lane = self.lane
+        if exchange.websocket and lane.state is UPGRADING:
+            tail, lane.tail = lane.tail, b""
+            lane.become(PARSING)
+            lane.reading.resume(UPGRADE_TAIL)
+            lane.intake.held = tail + lane.intake.held
+        if lane.service.now.closes:
+            # Its head was sent before the drain began: the client knows of nothing.
+            lane.deadlines.arm(lane.service.now.drain_linger)
+        if not self.starting:
+            self._next()
 
     def _answered_early(self, exchange: Any) -> None:
         """Its body is still on its way: read on, for the next request or for the client.
 
         As :meth:`announce_close` had it said with the answer (RFC 9112 9.3).
         """
+        lane = self.lane
         if not exchange.keep:
-            self.close_discarding(exchange.left)
+            lane.close_discarding(exchange.left)
             return
-        self.body_since = self.idle_since
-        self.body_bytes = 0
+        lane.intake.measure_body(lane.idle_since)
         exchange.abandon()
-        self.arm(self.service.options.body_timeout)
+        lane.deadlines.arm(lane.service.options.body_timeout)
         self._next()
-
-    def _upgrade_declined(self) -> None:
-        tail, self.tail = self.tail, b""
-        self.become(PARSING)
-        self.resume(UPGRADE_TAIL)
-        self.held = tail + self.held
-
-    def upgraded(self) -> None:
-        """The handler accepted its WebSocket: bytes go there from now on."""
-        self.conn.state = "websocket"
-        self.become(UPGRADED)
-        tail, self.tail = self.tail, b""
-        self.resume(UPGRADE_TAIL)
-        self.feed_frames(tail)

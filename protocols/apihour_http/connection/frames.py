@@ -15,6 +15,8 @@ import asyncio
 from time import monotonic
 from typing import Any, Protocol
 
+from apihour_http.connection.reading import Reading
+
 __all__ = ["SLICE", "feed", "go_on"]
 
 # Bytes handed on at a stretch, at first and at most: 700 empty frames of a client.
@@ -30,17 +32,12 @@ class Upgraded(Protocol):
     loop: asyncio.AbstractEventLoop
     transport: Any
     hosted: Any
+    reading: Reading
     tail: bytes
     """What is left over."""
 
     def can_take_frames(self) -> bool:
         """Whether the application keeps up, and is there."""
-
-    def pause(self, reason: int) -> None:
-        """Stop reading for `reason`."""
-
-    def resume(self, reason: int) -> None:
-        """Read on, unless there is another reason not to."""
 
 
 def feed(lane: Upgraded, data: bytes, reason: int, size: int = SLICE) -> None:
@@ -60,9 +57,9 @@ def feed(lane: Upgraded, data: bytes, reason: int, size: int = SLICE) -> None:
         return
     lane.tail = bytes(left)
     if not left:
-        lane.resume(reason)
+        lane.reading.resume(reason)
         return
-    lane.pause(reason)
+    lane.reading.pause(reason)
     if lane.can_take_frames():
         lane.loop.call_soon(go_on, lane, reason, size, start)
 

@@ -18,36 +18,36 @@ _HEAD = b"POST / HTTP/1.1\r\nHost: _\r\n%s\r\n\r\n"
 
 
 class _Continued:
-    """The callbacks of a parser whose first head is ours; all else is the connection's."""
+    """The callbacks of a parser whose first head is ours; all else is the intake's."""
 
-    def __init__(self, lane: Any) -> None:
-        self._lane = lane
+    def __init__(self, intake: Any) -> None:
+        self._intake = intake
         self._is_ours = True
-        self.on_body = lane.on_body
-        self.on_message_begin = lane.on_message_begin
-        self.on_message_complete = lane.on_message_complete
+        self.on_body = intake.on_body
+        self.on_message_begin = intake.on_message_begin
+        self.on_message_complete = intake.on_message_complete
 
     def on_url(self, url: bytes) -> None:
         """A part of a target."""
         if not self._is_ours:
-            self._lane.on_url(url)
+            self._intake.on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header field, or a trailer."""
         if not self._is_ours:
-            self._lane.on_header(name, value)
+            self._intake.on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """The end of a head: ours, or that of a later request."""
         if self._is_ours:
             self._is_ours = False
         else:
-            self._lane.on_headers_complete()
+            self._intake.on_headers_complete()
 
 
-def parse_on(lane: Any, length: int) -> None:
-    """Give `lane` a parser that expects a body of `length` bytes, chunked when below 0."""
+def parse_on(intake: Any, length: int) -> None:
+    """Give `intake` a parser that expects a body of `length` bytes, chunked when below 0."""
     framing = b"Content-Length: %d" % length if length >= 0 else b"Transfer-Encoding: chunked"
-    lane.parser = lane.service.binding.make(_Continued(lane))
-    lane.feed = lane.parser.feed_data
-    lane.feed(_HEAD % framing)
+    intake.parser = intake.service.binding.make(_Continued(intake))
+    intake.feed = intake.parser.feed_data
+    intake.feed(_HEAD % framing)

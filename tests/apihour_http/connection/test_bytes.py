@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 
 from apihour_http import Request, Response, Routes
-from apihour_http.connection.answers import HTTPConnection
+from apihour_http.connection.connection import HTTPConnection
 
 from ..support import get, serving, wait_until
 from ..test_corpus import everything
@@ -156,7 +156,7 @@ async def test_a_client_that_never_reads_stops_being_served(lane: str) -> None:
         # The kernel's buffers take some megabytes; ours holds no more than its high water
         # and one answer, and a slice of requests.
         assert transport.get_write_buffer_size() < 200_000
-        assert len(wire.queue) < 700 and len(wire.held) <= 262144
+        assert len(wire.answers.queue) < 700 and len(wire.intake.held) <= 262144
         assert served_requests < sent
         # Nothing is taken for half a second: it is cut off.
         await wait_until(lambda: not served.server.connections)

@@ -30,6 +30,7 @@ CHUNKED = (b"POST / HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n"
            b"3\r\nabc\r\n0\r\n\r\n")
 ASKS = b"GET / HTTP/1.1\r\nHost: t\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
 SOCKET = ASKS.replace(b"h2c", b"websocket")
+LAST = b"GET / HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n"
 BROKEN = b"GET / HTTP/9.9\r\nHost: t\r\n\r\n"
 
 
@@ -65,8 +66,9 @@ def test_the_table_that_is_read_is_the_one_that_is_meant() -> None:
 
 def follows(lane: Any) -> bool:
     """The rule of the table, in full."""
-    return bool(lane.state.starts and lane.current is None and not lane.queue and not lane.held
-                and not lane.write_paused)
+    answers = lane.answers
+    return bool(lane.state.starts and answers.current is None and not answers.queue
+                and not lane.intake.held and not lane.write_paused)
 
 
 @pytest.mark.parametrize("kind", ["direct", "app", "asgi"])
@@ -78,7 +80,7 @@ async def test_ready_follows_from_the_state(kind: str, seed: int) -> None:
     await server.start()
     met = set()
     try:
-        for last in (get(), BROKEN, SOCKET):
+        for last in (get(), BROKEN, SOCKET, LAST):
             lane: Any = server.stream()
             lane.connection_made(Recorder())
             data = b"".join(chance.choices(messages, k=12)) + last
@@ -86,13 +88,43 @@ async def test_ready_follows_from_the_state(kind: str, seed: int) -> None:
                 size = chance.choice((1, 20, 100, 2000, 40_000))
                 lane.data_received(data[:size])
                 data = data[size:]
-                assert lane.ready == follows(lane), lane.state
+                assert lane.answers.ready == follows(lane), lane.state
                 met.add(lane.state)
                 if chance.random() < 0.7:
                     await asyncio.sleep(0)
-                    assert not lane.ready or follows(lane), lane.state
+                    assert not lane.answers.ready or follows(lane), lane.state
+                if chance.random() < 0.2:
+                    lane.pause_writing()
+                    assert not lane.answers.ready
+                    await asyncio.sleep(0)
+                    lane.resume_writing()
+                    assert not lane.answers.ready or follows(lane), lane.state
+            async with asyncio.timeout(30):
+                while lane.in_flight() or lane.intake.held:
+                    await asyncio.sleep(0)
+                    assert not lane.answers.ready or follows(lane), lane.state
             lane.connection_lost(None)
-            assert (lane.ready, lane.state) == (False, CLOSED)
+            assert (lane.answers.ready, lane.state) == (False, CLOSED)
     finally:
         await server.stop()
     assert PARSING in met and (DISCARDING in met or HOLDING in met)
+
+
+async def test_nothing_starts_while_the_client_does_not_read() -> None:
+    # The application's handlers wait for the client themselves.
+    server = HTTPServer(**everything("direct"))
+    await server.start()
+    try:
+        lane: Any = server.stream()
+        lane.connection_made(Recorder())
+        lane.data_received(get())
+        lane.pause_writing()
+        async with asyncio.timeout(30):
+            while lane.in_flight():  # noqa: ASYNC110
+                await asyncio.sleep(0)
+        assert not lane.answers.ready
+        lane.resume_writing()
+        assert lane.answers.ready and follows(lane)
+        lane.connection_lost(None)
+    finally:
+        await server.stop()

@@ -1,0 +1,68 @@
+"""The answers of direct endpoints that are not the usual ones, and their lines in the log."""
+
+from __future__ import annotations
+
+from time import monotonic, time
+from typing import Any
+
+from apihour_http.request import Request
+
+__all__ = ["answer_any", "check_slow", "log_request"]
+
+
+def answer_any(lane: Any, request: Request, result: Any) -> None:
+    """The general case: any type, any version, HEAD, last on its connection."""
+    service = lane.service
+    if lane.transport is None:
+        return
+    head = request.head
+    last = not head.keep or (service.now.closes and lane.is_last())
+    connection = ""
+    if last:
+        connection = "Connection: close\r\n"
+    elif not head.modern:
+        connection = "Connection: keep-alive\r\n"
+    head_only = head.method == b"HEAD"
+    render = service.renderer.render
+    try:
+        status, size, data, rest = render(result, connection, head_only)
+    except Exception as error:
+        status, size, data, rest = render(service.failed(request, error), connection, head_only)
+    lane.write(data)
+    if rest:
+        lane.write(rest)
+    now = lane.idle_since = monotonic()
+    seconds = now - request.arrived
+    service.counters.answered(status, seconds)
+    if seconds > service.slow:
+        check_slow(lane, request, now)
+    lane.conn.state = "idle"
+    if service.log is not None:
+        log_request(lane, request, status, 0 if head_only else size, now)
+    if last:
+        lane.close()
+
+
+def check_slow(lane: Any, request: Request, now: float) -> None:
+    """Note a request that took long, and name an endpoint that blocked the loop."""
+    service = lane.service
+    service.counters.note_slow(request.method, request.path_qs, now - request.arrived)
+    began = lane.answers.began
+    if request.head.endpoint.inline and now - began > service.slow:
+        service.warn_slow(request, now - began)
+
+
+def log_request(lane: Any, request: Request, status: int, size: int, now: float) -> None:
+    """Enter the request into the access log."""
+    referer = agent = None
+    for name, value in request.head.fields:
+        length = len(name)
+        if length == 7 and name.lower() == b"referer":
+            referer = value.decode("latin-1")
+        elif length == 10 and name.lower() == b"user-agent":
+            agent = value.decode("latin-1")
+    lane.service.log.add((
+        time(), lane.remote(), request.method, request.path_qs,
+        "HTTP/1.1" if request.head.modern else "HTTP/1.0", status, size,
+        now - request.arrived, referer, agent,
+    ))

@@ -19,8 +19,8 @@ Rules:
     ├── arbiter.sock                control socket of the arbiter
     ├── console.sock                local control socket of the console (``apihour ctl``)
     ├── worker.PID.sock             agent of each worker
-    ├── bans.json                   who is refused; see apihour.bans
-    ├── scoreboard.PID              one per arbiter, locked by it; see apihour.scoreboard
+    ├── bans.json                   who is refused; see apihour.bind.bans
+    ├── scoreboard.PID              one per arbiter, locked by it; see apihour.ipc.scoreboard
     └── shared/                     the embedded store behind ``container.shared``
 """
 

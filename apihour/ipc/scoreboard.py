@@ -5,7 +5,7 @@ Rules:
 - A row has one writer: the arbiter claims and frees it, its worker fills it.
 - Every field is one aligned 64-bit float, so a reader never sees half of a value.
 - Its memory is reserved when it is made: no writer of a row ever finds the disk full.
-- Its arbiter holds its lock (apihour.holds), and nobody else: it says that the arbiter lives.
+- Its arbiter holds its lock (apihour.ipc.holds), and nobody else: it says that the arbiter lives.
 - Readers (the accept loop, the arbiter, the console) take no lock and tolerate a worker
   that is stopped: its heartbeat simply grows old.
 """

@@ -32,70 +32,27 @@ import shutil
 import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from pathlib import Path
-from typing import NamedTuple
-from zlib import crc32
 
 from apihour.errors import SharedError
 from apihour.ipc.reserve import reserve
+from apihour.shared.records import (
+    BUCKETS,
+    DELETED,
+    INLINE,
+    POINTER,
+    VALUE,
+    RecordHead,
+    bucket_of,
+    clock,
+    parse,
+)
 
-__all__ = ["BUCKETS", "FileStore", "RecordHead"]
+__all__ = ["FileStore"]
 
-BUCKETS = 256  # a look at one bucket stays under a millisecond with 30,000 keys
 _SLOTS = 1024  # processes that have the store open at the same time
-_INLINE = 150  # bytes that fit a file name of 255 as base64, beside revision and expiry
-_ENTRY = 2048  # what a key costs the kernel: two inodes and their names
-_BLOB = 1024  # what a blob costs beside its pages
-_PAGE = 4096
 _FEW = 20  # entries forgotten at a stretch: 0.3 ms
 _GRACE = 10_000  # milliseconds a dead entry is kept: no rename(2) takes that long
 _LEFTOVER = 60.0  # seconds after which a prepared directory was left by a killed process
-_VALUE, _POINTER, _DELETED = b"v", b"b", b"d"
-
-
-def _now() -> int:
-    return time.monotonic_ns() // 1_000_000
-
-
-class RecordHead(NamedTuple):
-    """One key at one moment; `revision` of an absent one is the floor of its bucket."""
-
-    place: bytes  # the key's directory
-    name: bytes = b""  # of the file in it; empty: there is none
-    revision: int = 0
-    expires: int = 0  # milliseconds of the monotonic clock; 0: never; a deletion's own time
-    kind: bytes = _DELETED
-    payload: bytes = b""
-
-    @property
-    def alive(self) -> bool:
-        return self.kind != _DELETED and (not self.expires or self.expires > _now())
-
-    @property
-    def key(self) -> bytes:
-        return self.place.rpartition(b"/")[2]
-
-    @property
-    def blob(self) -> bytes:
-        return self.payload.partition(b".")[0] if self.kind == _POINTER else b""
-
-    @property
-    def cost(self) -> int:
-        """Bytes of memory it occupies, as accounted."""
-        if not self.name:
-            return 0
-        if self.kind != _POINTER:
-            return _ENTRY
-        size = int(self.payload.partition(b".")[2])
-        return _ENTRY + _BLOB + -(-size // _PAGE) * _PAGE
-
-
-def bucket_of(key: bytes) -> int:
-    return crc32(key) % BUCKETS
-
-
-def cost_of(size: int) -> int:
-    """Bytes of memory an entry with a value of `size` bytes will occupy."""
-    return _ENTRY if size <= _INLINE else _ENTRY + _BLOB + -(-size // _PAGE) * _PAGE
 
 
 class FileStore:
@@ -172,7 +129,7 @@ class FileStore:
 
     def value(self, head: RecordHead) -> bytes | None:
         """The value of a live head; None when another revision has taken its place."""
-        if head.kind == _VALUE:
+        if head.kind == VALUE:
             return urlsafe_b64decode(head.payload)
         try:
             with open(self._blob_path(bucket_of(head.key), head.blob), "rb", buffering=0) as file:
@@ -210,13 +167,13 @@ class FileStore:
         """
         revision = old.revision + 1
         if value is None:
-            return self._commit(old, revision, _now(), _DELETED, b"")
-        if len(value) <= _INLINE:
-            return self._commit(old, revision, expires, _VALUE, urlsafe_b64encode(value))
+            return self._commit(old, revision, clock(), DELETED, b"")
+        if len(value) <= INLINE:
+            return self._commit(old, revision, expires, VALUE, urlsafe_b64encode(value))
         name, fd = self._write_blob(bucket_of(old.key), value)
         done = 0
         try:
-            done = self._commit(old, revision, expires, _POINTER, b"%b.%d" % (name, len(value)))
+            done = self._commit(old, revision, expires, POINTER, b"%b.%d" % (name, len(value)))
         finally:
             if not done:
                 os.unlink(self._blob_path(bucket_of(old.key), name))
@@ -226,7 +183,7 @@ class FileStore:
     def sweep(self, bucket: int) -> bool:
         """Free what is dead in one bucket, a few entries at a time; whether there is more."""
         heads = self.scan(bucket)
-        now = _now() - _GRACE
+        now = clock() - _GRACE
         dead = [h for h in heads if not h.name or (0 < h.expires < now)]
         if dead:
             self._forget(bucket, dead[:_FEW])
@@ -273,7 +230,7 @@ class FileStore:
         if not names:
             return RecordHead(place, revision=int(place.rsplit(b"/", 2)[1]))
         # A listing that meets a rename may show both names: the later one counts.
-        return max((_parse(place, name) for name in names), key=lambda head: head.revision)
+        return max((parse(place, name) for name in names), key=lambda head: head.revision)
 
     def _commit(
         self, old: RecordHead, revision: int, expires: int, kind: bytes, payload: bytes
@@ -398,11 +355,6 @@ def _boot_id() -> bytes:
         return Path("/proc/sys/kernel/random/boot_id").read_bytes()[:8]
     except FileNotFoundError:  # not Linux
         return b"0"
-
-
-def _parse(place: bytes, name: bytes) -> RecordHead:
-    revision, expires, rest = name.split(b".", 2)
-    return RecordHead(place, name, int(revision), int(expires), rest[:1], rest[1:])
 
 
 def _lock(fd: int) -> bool:

@@ -33,7 +33,8 @@ from apihour.shared.backend import (
     SharedStatistics,
     Update,
 )
-from apihour.shared.files import BUCKETS, FileStore, RecordHead, cost_of
+from apihour.shared.files import FileStore
+from apihour.shared.records import BUCKETS, RecordHead, cost_of
 
 __all__ = ["Change", "CompareAndSet", "Entry", "Shared", "SharedBackend", "SharedStatistics"]
 

@@ -31,7 +31,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 
-from apihour.testing.clients import CLIENTS, Client, Closed, Fate, Refused
+from apihour.testing.clients import CLIENTS
+from apihour.testing.raw import Client, Closed, Fate, Refused
 
 __all__ = ["Failure", "Load", "Report"]
 

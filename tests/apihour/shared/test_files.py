@@ -12,7 +12,9 @@ import pytest
 
 from apihour.errors import SharedError
 from apihour.shared import files as shared_files
-from apihour.shared.files import BUCKETS, FileStore, RecordHead, bucket_of, cost_of
+from apihour.shared import records
+from apihour.shared.files import FileStore
+from apihour.shared.records import BUCKETS, RecordHead, bucket_of, clock, cost_of
 
 
 @pytest.fixture
@@ -37,8 +39,9 @@ def opened(path: Path) -> Iterator[Callable[[], FileStore]]:
 def later(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Let `seconds` pass."""
     def move(seconds: float) -> None:
-        now = shared_files._now() + int(seconds * 1000)
-        monkeypatch.setattr(shared_files, "_now", lambda: now)
+        now = clock() + int(seconds * 1000)
+        for module in (shared_files, records):
+            monkeypatch.setattr(module, "clock", lambda: now)
     return move
 
 
@@ -78,7 +81,7 @@ def test_dead_entries_are_forgotten(
     store = opened()
     for number in range(20):
         key = b"key%d" % number
-        store.swap(store.read(key), b"x" * (number * 50), shared_files._now() + number % 2)
+        store.swap(store.read(key), b"x" * (number * 50), clock() + number % 2)
     for number in range(0, 20, 4):
         store.swap(store.read(b"key%d" % number), None)
     store.swap(store.read(b"kept"), b"x" * 1000)

@@ -20,7 +20,7 @@ import pytest
 
 from apihour.errors import SharedError, SharedFullError
 from apihour.shared import store as module
-from apihour.shared.files import BUCKETS
+from apihour.shared.records import BUCKETS
 from apihour.shared.store import Change, Shared, _encode
 from tests.contracts.shared_contract import take
 

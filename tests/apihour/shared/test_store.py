@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from apihour.errors import SharedBusyError, SharedError, SharedFullError
-from apihour.shared.files import BUCKETS, cost_of
+from apihour.shared.records import BUCKETS, cost_of
 from apihour.shared.store import CompareAndSet, Entry, Shared
 from tests.contracts.shared_contract import SharedContract, take
 

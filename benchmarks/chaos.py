@@ -37,7 +37,7 @@ from pathlib import Path
 from _bench import HERE, arguments, table
 from chaos_load import Clients, Killed, peers_of
 
-from apihour.ipc.scoreboard import Fleet, Scoreboard
+from apihour.ipc.scoreboard import Figure, Scoreboard
 from apihour.testing import Daemon
 from apihour.testing.processes import is_running
 
@@ -96,7 +96,7 @@ class Chaos:
 
     def send(self, sig: signal.Signals, group: bool = False) -> None:
         """To the arbiter, or to all; more workers than the machine can run are not asked for."""
-        if sig is signal.SIGTTIN and self.fleet(Fleet.WANTED) >= MOST_WORKERS:
+        if sig is signal.SIGTTIN and self.figure(Figure.WANTED) >= MOST_WORKERS:
             sig = signal.SIGTTOU
         if group:
             assert self.daemon.process is not None
@@ -199,7 +199,7 @@ class Chaos:
     def is_at_rest(self) -> bool:
         workers = self.daemon.workers()
         return (
-            len(workers) == len(self.daemon.workers("serving")) == self.fleet(Fleet.WANTED)
+            len(workers) == len(self.daemon.workers("serving")) == self.figure(Figure.WANTED)
             and len({worker.generation for worker in workers}) == 1
             and len(self.daemon.runtime.scoreboards()) == 1
             and self.daemon.runtime.console_socket.exists()
@@ -214,18 +214,19 @@ class Chaos:
         except AssertionError as error:
             shown = [f"{pid} {self.kind_of(pid)}" for pid in sorted(self.daemon.processes())]
             raise AssertionError(f"no rest: workers {self.daemon.workers()}, "
-                                 f"wanted {self.fleet(Fleet.WANTED)}, processes {shown}") from error
+                                 f"wanted {self.figure(Figure.WANTED)}, "
+                                 f"processes {shown}") from error
 
     def expected_processes(self, workers: int) -> int:
         return 2 + workers + ("template" in self.mode)
 
     # -- looking ---------------------------------------------------------------------------------
 
-    def fleet(self, counter: Fleet) -> float:
+    def figure(self, which: Figure) -> float:
         with contextlib.suppress(OSError, LookupError, ValueError):
             board = Scoreboard.open(str(self.daemon.runtime.scoreboard(self.daemon.pid)))
             try:
-                return board.fleet(counter)
+                return board.figure(which)
             finally:
                 board.close()
         return 0.0
@@ -234,7 +235,7 @@ class Chaos:
         """What a process of the daemon is."""
         if pid == self.daemon.pid:
             return "arbiter"
-        if pid == self.fleet(Fleet.TEMPLATE):
+        if pid == self.figure(Figure.TEMPLATE):
             return "template"
         states = {worker.pid: worker.state for worker in self.daemon.workers()}
         if pid in states:

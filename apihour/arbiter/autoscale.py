@@ -12,11 +12,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["Autoscaler", "Load"]
+__all__ = ["Autoscaler", "WorkerLoad"]
 
 
 @dataclass(frozen=True)
-class Load:
+class WorkerLoad:
     """One worker at one look: CPU seconds used since its start, loop lag in seconds."""
 
     pid: int
@@ -42,7 +42,7 @@ class Autoscaler:
         self._idle_since: float | None = None
 
     def advise(
-        self, now: float, loads: Sequence[Load], current: int, minimum: int, maximum: int
+        self, now: float, loads: Sequence[WorkerLoad], current: int, minimum: int, maximum: int
     ) -> int:
         """Return the number wanted now; `now` in seconds, once a second or so."""
         elapsed = now - self._last

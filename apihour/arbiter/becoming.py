@@ -18,17 +18,17 @@ __all__ = ["become_worker"]
 
 def become_worker(
     books: Books, given: Assignment, cfg: Any, shed: Callable[[], None],
-    app_state: Configuration | None = None, marks: dict[str, Any] | None = None,
+    configuration: Configuration | None = None, marks: dict[str, Any] | None = None,
 ) -> NoReturn:
     """Let go of what is the arbiter's alone, which `shed` does, and live as a worker.
 
-    `app_state` is what a reload has read; `marks` are put on the worker, for hooks.
+    `configuration` is what a reload has read; `marks` are put on the worker, for hooks.
     """
     status = 1
     try:
         worker = HostWorker(given, books.app, cfg, books.log)
         worker.__dict__.update(marks or {})
-        status = _live(books, worker, shed, app_state)
+        status = _live(books, worker, shed, configuration)
         try:
             books.hooks.call(cfg, "worker_exit", worker)
         except BaseException:
@@ -42,13 +42,13 @@ def become_worker(
 
 
 def _live(
-    books: Books, worker: HostWorker, shed: Callable[[], None], app_state: Configuration | None
+    books: Books, worker: HostWorker, shed: Callable[[], None], configuration: Configuration | None
 ) -> int:
     """The worker's life; returns its exit status."""
     try:
         shed()
-        if app_state is not None:
-            books.app.use(app_state)
+        if configuration is not None:
+            books.app.use(configuration)
         for listener in books.listeners:
             # One that this reload gives up would go on taking connections in here.
             if listener not in worker.sockets:

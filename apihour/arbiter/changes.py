@@ -15,7 +15,7 @@ from apihour.arbiter.reload import Phase, Reload
 from apihour.arbiter.roles import Crew, Follower, Opener, Prober
 from apihour.arbiter.upgrade import Upgrade
 from apihour.errors import ApihourError
-from apihour.ipc.scoreboard import Fleet
+from apihour.ipc.scoreboard import Figure
 
 __all__ = ["Changes", "Leave", "Waiter"]
 
@@ -163,11 +163,11 @@ class Changes:
         outcome = reload.outcome()
         log, scoreboard = self.books.log, self.books.scoreboard
         if reload.phase is Phase.DONE:
-            scoreboard.count_fleet(Fleet.RELOADS)
+            scoreboard.count_figure(Figure.RELOADS)
             log.info("Reload done: generation %d serves with %d workers after %.1f s",
                      reload.generation, outcome["workers"], outcome["seconds"])
         else:
-            scoreboard.count_fleet(Fleet.RELOADS_FAILED)
+            scoreboard.count_figure(Figure.RELOADS_FAILED)
             log.error("Reload refused, the old workers stay: %s", reload.error)
             if reload.detail:
                 log.error("%s", reload.detail.rstrip())

@@ -35,7 +35,7 @@ class Children:
 
     def spawn(
         self, slot: int, generation: int, listeners: list[Listener], cfg: Any,
-        app_state: Configuration | None = None,
+        configuration: Configuration | None = None,
     ) -> WorkerRecord:
         """Fork one worker into a slot; see :class:`apihour.arbiter.roles.Spawner`."""
         books = self.books
@@ -49,7 +49,7 @@ class Children:
         worker = WorkerRecord(
             age=books.worker_age, ppid=books.pid, sockets=listeners, app=books.app, cfg=cfg,
             log=books.log, slot=slot, generation=generation, row=row, channel=ours,
-            app_state=app_state, spawned=time.monotonic(),
+            configuration=configuration, spawned=time.monotonic(),
         )
         try:
             books.hooks.demand(cfg, "pre_fork", worker)

@@ -21,7 +21,7 @@ from apihour.bind.listeners import Listener, open_listeners
 from apihour.bind.sockets import DEFAULT_CONSOLE, may_open_shell
 from apihour.errors import BindError
 from apihour.installed import console_module
-from apihour.ipc.scoreboard import Fleet
+from apihour.ipc.scoreboard import Figure
 from apihour.ipc.signals import ORDERS, blocked
 
 __all__ = ["ConsoleKeeper", "ConsoleProcess"]
@@ -188,7 +188,7 @@ class ConsoleKeeper:
             elif not self.books.stopping:
                 self.books.log.warning(
                     "Console (pid: %s) ended (%s), starting it again", pid, how)
-                self.books.scoreboard.count_fleet(Fleet.CONSOLE_RESTARTS)
+                self.books.scoreboard.count_figure(Figure.CONSOLE_RESTARTS)
             return True
         return False
 

@@ -19,7 +19,7 @@ from apihour.excerpt import DETAIL, LINE, excerpt
 from apihour.ipc.peer_socket import PeerConnection, PeerListener
 from apihour.ipc.wire import FrameError
 
-__all__ = ["Control", "Request"]
+__all__ = ["Control", "ControlRequest"]
 
 _CLIENTS = 32  # connections at a time; operators are few
 _UNSENT = 4 * 1024 * 1024  # bytes a client may leave unread before it is dropped
@@ -27,7 +27,7 @@ _REQUEST = 65536  # bytes of the largest request
 
 
 @dataclass
-class Request:
+class ControlRequest:
     """One request; answer it once, now or later."""
 
     client: _Client
@@ -73,8 +73,9 @@ class _Client(PeerConnection):
 class Control:
     """The listening socket and its clients."""
 
-    def __init__(self, path: str, owner: tuple[int, int], on_request: Callable[[Request], None],
-                 ) -> None:
+    def __init__(
+        self, path: str, owner: tuple[int, int], on_request: Callable[[ControlRequest], None]
+    ) -> None:
         self.path = path
         self._owner = owner
         self._on_request = on_request
@@ -125,7 +126,7 @@ class Control:
             return
         for message in messages:
             arguments = message.get("arguments")
-            self._on_request(Request(
+            self._on_request(ControlRequest(
                 client, message.get("id"), str(message.get("command")),
                 arguments if isinstance(arguments, dict) else {}, str(message.get("role")),
             ))

@@ -45,7 +45,7 @@ class PlainForker:
             record.channel.close()
 
         given = record.assignment(channel, books.scoreboard, books.runtime)
-        become_worker(books, given, record.cfg, shed, record.app_state, record.marks())
+        become_worker(books, given, record.cfg, shed, record.configuration, record.marks())
 
 
 class FirstOf:

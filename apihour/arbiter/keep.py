@@ -16,14 +16,14 @@ import signal
 import time
 from dataclasses import dataclass
 
-from apihour.arbiter.autoscale import Autoscaler, Load
+from apihour.arbiter.autoscale import Autoscaler, WorkerLoad
 from apihour.arbiter.books import Books
 from apihour.arbiter.record import WorkerRecord
 from apihour.arbiter.roles import Crew
 from apihour.blame import blame_frames
 from apihour.errors import ApihourError
 from apihour.ipc import faults
-from apihour.ipc.scoreboard import Fleet, State
+from apihour.ipc.scoreboard import Figure, WorkerState
 from apihour.worker.pulse import BEAT
 
 __all__ = ["WorkerKeeper"]
@@ -153,7 +153,7 @@ class WorkerKeeper:
         count = books.cfg.worker_count
         if count.minimum != count.maximum and books.operator_workers is None and workers:
             # A loop that is late now says so only at its next beat.
-            loads = [Load(w.pid, cpu_seconds(w.pid),
+            loads = [WorkerLoad(w.pid, cpu_seconds(w.pid),
                           max(w.row.lag, now - w.row.heartbeat - BEAT)) for w in workers]
             wanted = self._autoscaler.advise(now, loads, books.num_workers,
                                              count.minimum, count.maximum)
@@ -254,7 +254,7 @@ class WorkerKeeper:
             if now - worker.aborted_at > _ABORT_TIME:
                 os.kill(worker.pid, signal.SIGKILL)
             return
-        if not timeout or worker.row.state == State.EXITING:
+        if not timeout or worker.row.state == WorkerState.EXITING:
             return
         if silent <= timeout / 2:
             worker.stack_logged = False
@@ -270,7 +270,7 @@ class WorkerKeeper:
         worker.aborted_at = now
         log.critical("WORKER TIMEOUT: %s (pid: %s) is blocked for %.1f s (--timeout %g)",
                      worker.name, worker.pid, silent, timeout)
-        self.books.scoreboard.count_fleet(Fleet.TIMEOUTS)
+        self.books.scoreboard.count_figure(Figure.TIMEOUTS)
         os.kill(worker.pid, signal.SIGABRT)
 
 

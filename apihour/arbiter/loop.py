@@ -31,7 +31,7 @@ from apihour.arbiter.restarts import Restarts
 from apihour.arbiter.template import Templates
 from apihour.arbiter.upgrade import Inheritance
 from apihour.config.log import lost_lines
-from apihour.ipc.scoreboard import Fleet
+from apihour.ipc.scoreboard import Figure
 from apihour.ipc.signals import STOPS
 
 __all__ = ["BUSY", "IDLE", "BootError", "Loop"]
@@ -103,8 +103,8 @@ class Loop:
         if books.boot_error is not None:
             raise BootError(*books.boot_error)
         self.changes.advance()
-        books.scoreboard.set_fleet(Fleet.WANTED, books.num_workers)
-        books.scoreboard.set_fleet(Fleet.LOST_LINES, lost_lines(books.log))
+        books.scoreboard.set_figure(Figure.WANTED, books.num_workers)
+        books.scoreboard.set_figure(Figure.LOST_LINES, lost_lines(books.log))
         self.keeper.keep()
         self.restarts.advance()
         self.templates.keep()

@@ -12,13 +12,13 @@ from collections.abc import Callable
 from gunicorn.pidfile import Pidfile
 
 from apihour.arbiter.books import Books
-from apihour.arbiter.control import Control, Request
+from apihour.arbiter.control import Control, ControlRequest
 from apihour.arbiter.upgrade import write_pidfile
 from apihour.config.files import see_pidfile
 from apihour.errors import ApihourError, ConfigurationError
 from apihour.ipc.bases import unusual
 from apihour.ipc.runtime import Runtime
-from apihour.ipc.scoreboard import Fleet, Scoreboard
+from apihour.ipc.scoreboard import Figure, Scoreboard
 from apihour.version import __version__
 
 __all__ = ["Presence"]
@@ -27,7 +27,7 @@ __all__ = ["Presence"]
 class Presence:
     """What one arbiter has of it."""
 
-    def __init__(self, books: Books, on_request: Callable[[Request], None]) -> None:
+    def __init__(self, books: Books, on_request: Callable[[ControlRequest], None]) -> None:
         self.books = books
         self.control: Control | None = None
         self.pidfile: Pidfile | None = None
@@ -50,9 +50,9 @@ class Presence:
                     books.log.warning("%s", note)
             path = str(books.runtime.scoreboard(books.pid))
             books.scoreboard = Scoreboard.create(path, self._owner)
-            books.scoreboard.set_fleet(Fleet.ARBITER, books.pid)
-            books.scoreboard.set_fleet(Fleet.STARTED, time.time())
-            books.scoreboard.set_fleet(Fleet.GENERATION, books.generation)
+            books.scoreboard.set_figure(Figure.ARBITER, books.pid)
+            books.scoreboard.set_figure(Figure.STARTED, time.time())
+            books.scoreboard.set_figure(Figure.GENERATION, books.generation)
             if inherited is None:
                 self._own()
         except OSError as error:
@@ -75,7 +75,7 @@ class Presence:
             "pid": books.pid, "target": books.app.target,
             "directory": books.app.working_directory(),
             "name": books.proc_name, "version": __version__,
-            "started": books.scoreboard.fleet(Fleet.STARTED),
+            "started": books.scoreboard.figure(Figure.STARTED),
             "console": not books.cfg.no_console,
         }
         books.runtime.write_instance(facts, self._owner)

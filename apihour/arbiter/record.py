@@ -14,7 +14,7 @@ from apihour.bind.listeners import Listener
 from apihour.config.record import Configuration
 from apihour.ipc.channel import Channel
 from apihour.ipc.runtime import Runtime
-from apihour.ipc.scoreboard import Row, Scoreboard
+from apihour.ipc.scoreboard import BoardRow, Scoreboard
 from apihour.worker.assignment import Assignment
 
 __all__ = ["WorkerRecord"]
@@ -25,7 +25,7 @@ class WorkerRecord:
     """One worker on the books, or retiring; `channel` is the arbiter's end.
 
     `spawned`, `kill_at` and `aborted_at` are times of the monotonic clock, in seconds; 0.0 is
-    never. `failure` is one line and its traceback. `app_state` is what a reload that is not
+    never. `failure` is one line and its traceback. `configuration` is what a reload that is not
     through yet has read.
     """
 
@@ -37,9 +37,9 @@ class WorkerRecord:
     log: Any
     slot: int
     generation: int
-    row: Row
+    row: BoardRow
     channel: Channel
-    app_state: Configuration | None = None
+    configuration: Configuration | None = None
     spawned: float = 0.0
     pid: Any = "[booting]"
     name: str = ""

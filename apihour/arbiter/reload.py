@@ -27,7 +27,7 @@ from apihour.bind.listeners import Listener
 from apihour.bind.sockets import discard
 from apihour.config.record import Configuration
 from apihour.errors import ApihourError, ConfigurationError
-from apihour.ipc.scoreboard import Fleet, worker_name
+from apihour.ipc.scoreboard import Figure, worker_name
 
 __all__ = ["Phase", "Reload"]
 
@@ -69,7 +69,7 @@ class Reload:
         self.cfg: Any = None
         self.listeners: list[Listener] = []
         self.extras: dict[str, Listener] = {}
-        self.app_state: Configuration | None = None
+        self.configuration: Configuration | None = None
         self._canary_until = 0.0
         self._surging = False
         self._losses = 0
@@ -177,7 +177,7 @@ class Reload:
         with fresh.entered():
             self.listeners, _ = self._opener.open_binds(wanted, fresh.cfg, self.books.listeners)
             self.extras = self._opener.open_extras(fresh.cfg, self.books.extras)
-        self.app_state, self.cfg = fresh, fresh.cfg
+        self.configuration, self.cfg = fresh, fresh.cfg
         self.phase = Phase.STARTING
 
     def _refuse_lost_binds(self, is_default: bool, wanted: Binds) -> None:
@@ -224,7 +224,7 @@ class Reload:
         free = [slot for slot in range(1, wanted + 1) if slot not in taken]
         try:
             for slot in free[: max(0, room)]:
-                self._crew.spawn(slot, self.generation, self.listeners, cfg, self.app_state)
+                self._crew.spawn(slot, self.generation, self.listeners, cfg, self.configuration)
         except OSError as error:
             self.fail(f"no new worker: {error.strerror}")
 
@@ -286,10 +286,10 @@ class Reload:
             else:
                 os.environ.pop(key, None)
         books.generation = self.generation
-        books.scoreboard.set_fleet(Fleet.GENERATION, self.generation)
-        assert self.app_state is not None
-        books.app.use(self.app_state)
+        books.scoreboard.set_figure(Figure.GENERATION, self.generation)
+        assert self.configuration is not None
+        books.app.use(self.configuration)
         if self.release:
             books.releases.leave()
-        books.releases.note(self.app_state.directory)
+        books.releases.note(self.configuration.directory)
         self._follower.configure()

@@ -21,7 +21,7 @@ from apihour.arbiter.keep import WorkerKeeper
 from apihour.arbiter.priority import Priority
 from apihour.arbiter.record import WorkerRecord
 from apihour.ipc import faults
-from apihour.ipc.scoreboard import Fleet
+from apihour.ipc.scoreboard import Figure
 
 __all__ = ["Reports", "describe"]
 
@@ -114,7 +114,7 @@ class Reports:
             # Whichever of the first workers fails, and when, it is the start that has failed.
             books.boot_error = (message, detail)
             return
-        books.scoreboard.count_fleet(Fleet.RESTARTS)
+        books.scoreboard.count_figure(Figure.RESTARTS)
         delay = self._keeper.on_lost(worker)
         if worker.ready:
             books.log.error("Worker %s (pid: %s) ended: %s; replacing it", worker.name,

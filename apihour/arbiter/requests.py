@@ -13,7 +13,7 @@ from typing import Any
 from apihour.arbiter.books import Books
 from apihour.arbiter.changes import Changes
 from apihour.arbiter.children import Children
-from apihour.arbiter.control import Request
+from apihour.arbiter.control import ControlRequest
 from apihour.arbiter.record import WorkerRecord
 from apihour.arbiter.restarts import Restarts
 from apihour.bind.bans import BanBook, parse_network
@@ -44,7 +44,7 @@ class ArbiterCommands:
         self._restarts = restarts
         self._ring = ring
         self._order = order
-        self._commands: dict[str, tuple[str, Callable[[Request], None]]] = {
+        self._commands: dict[str, tuple[str, Callable[[ControlRequest], None]]] = {
             "reload": ("operator", self._reload),
             "rollback": ("operator", self._rollback),
             "upgrade": ("admin", self._upgrade),
@@ -58,7 +58,7 @@ class ArbiterCommands:
             "records": ("observer", self._records),
         }
 
-    def dispatch(self, request: Request) -> None:
+    def dispatch(self, request: ControlRequest) -> None:
         """Carry out one request."""
         found = self._commands.get(request.command)
         if found is None:
@@ -76,7 +76,7 @@ class ArbiterCommands:
                                   " ".join(f"{k}={v!r}" for k, v in request.arguments.items()))
         carry_out(request)
 
-    def _reload(self, request: Request) -> None:
+    def _reload(self, request: ControlRequest) -> None:
         canary = request.arguments.get("canary")
         if canary is not None and not (isinstance(canary, int) and 0 <= canary <= _MOST_WORKERS):
             request.fail(f"reload --canary {canary!r}: expected a number of workers, to "
@@ -84,18 +84,18 @@ class ArbiterCommands:
             return
         self._changes.request_reload(_waiter(request), canary)
 
-    def _rollback(self, request: Request) -> None:
+    def _rollback(self, request: ControlRequest) -> None:
         try:
             self._changes.request_rollback(_waiter(request))
         except ApihourError as error:
             request.fail(f"rollback refused: {error}")
 
-    def _upgrade(self, request: Request) -> None:
+    def _upgrade(self, request: ControlRequest) -> None:
         error = self._changes.request_upgrade(_waiter(request))
         if error:
             request.fail(f"upgrade refused: {error}")
 
-    def _scale(self, request: Request) -> None:
+    def _scale(self, request: ControlRequest) -> None:
         given = request.arguments.get("workers", request.arguments.get("count"))
         try:
             count = int(str(given))
@@ -108,7 +108,7 @@ class ArbiterCommands:
         self.books.scale(count)
         request.answer([{"workers": count, "before": before}])
 
-    def _drain(self, request: Request) -> None:
+    def _drain(self, request: ControlRequest) -> None:
         workers = self._workers(request)
         if workers is None:
             return
@@ -124,20 +124,20 @@ class ArbiterCommands:
                                      names)
         self._tell(request, workers, True)
 
-    def _undrain(self, request: Request) -> None:
+    def _undrain(self, request: ControlRequest) -> None:
         workers = self._workers(request)
         if workers is not None:
             self._tell(request, workers, False)
 
     @staticmethod
-    def _tell(request: Request, workers: list[WorkerRecord], suspended: bool) -> None:
+    def _tell(request: ControlRequest, workers: list[WorkerRecord], suspended: bool) -> None:
         for worker in workers:
             worker.suspended = suspended  # its row says so later: two operators, one turn
             worker.channel.send(command="suspend" if suspended else "resume")
         state = "suspended" if suspended else "serving"
         request.answer([{"worker": worker.name, "state": state} for worker in workers])
 
-    def _restart(self, request: Request) -> None:
+    def _restart(self, request: ControlRequest) -> None:
         workers = self._workers(request)
         within = request.arguments.get("within")
         if workers is None:
@@ -148,7 +148,7 @@ class ArbiterCommands:
         self._restarts.begin(
             workers[0], float(within) if within is not None else None, request)
 
-    def _signal(self, request: Request) -> None:
+    def _signal(self, request: ControlRequest) -> None:
         name = str(request.arguments.get("name", request.arguments.get("signal", "")))
         name = name.upper().removeprefix("SIG")
         target = request.arguments.get("worker")
@@ -171,7 +171,7 @@ class ArbiterCommands:
             else:
                 request.answer(rows)
 
-    def _ban(self, request: Request) -> None:
+    def _ban(self, request: ControlRequest) -> None:
         given = request.arguments
         try:
             seconds = float(given.get("seconds", 0))
@@ -184,7 +184,7 @@ class ArbiterCommands:
             return
         request.answer([{"network": ban.network, "left": ban.left}])
 
-    def _unban(self, request: Request) -> None:
+    def _unban(self, request: ControlRequest) -> None:
         word = str(request.arguments.get("network"))
         try:
             network = None if word == "all" else parse_network(word)
@@ -198,7 +198,7 @@ class ArbiterCommands:
         books = self.books
         return BanBook(books.runtime.bans, (books.cfg.uid, books.cfg.gid))
 
-    def _records(self, request: Request) -> None:
+    def _records(self, request: ControlRequest) -> None:
         """The arbiter's own log after a number; all there is for who knows another arbiter."""
         given, pid = request.arguments, self.books.pid
         try:
@@ -211,7 +211,7 @@ class ArbiterCommands:
             {"pid": pid, **asdict(one)}
             for one in self._ring.latest(after, level, str(given.get("logger") or ""))])
 
-    def _workers(self, request: Request) -> list[WorkerRecord] | None:
+    def _workers(self, request: ControlRequest) -> list[WorkerRecord] | None:
         target = str(request.arguments.get("worker") or "all")
         living = self.books.live_workers()
         found = [w for w in living if target in ("all", w.name, str(w.pid), str(w.slot))]
@@ -222,7 +222,7 @@ class ArbiterCommands:
         return found
 
 
-def _waiter(request: Request) -> Callable[[dict[str, Any], str], None]:
+def _waiter(request: ControlRequest) -> Callable[[dict[str, Any], str], None]:
     def answer(outcome: dict[str, Any], detail: str) -> None:
         if outcome.get("outcome") == "done":
             request.answer([outcome])

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from apihour.arbiter.books import Books
-from apihour.arbiter.control import Request
+from apihour.arbiter.control import ControlRequest
 from apihour.arbiter.record import WorkerRecord
 from apihour.arbiter.roles import Keeper, Retirer
 from apihour.ipc import faults
@@ -39,7 +39,7 @@ class _Wait:
 
     old: list[WorkerRecord]
     rows: list[dict[str, Any]]
-    requests: list[Request]
+    requests: list[ControlRequest]
     began: float
     until: float
     is_restart: bool = False
@@ -58,7 +58,7 @@ class Restarts:
         self._retirer = retirer
         self._waiting: list[_Wait] = []
 
-    def begin(self, worker: WorkerRecord, within: float | None, request: Request) -> None:
+    def begin(self, worker: WorkerRecord, within: float | None, request: ControlRequest) -> None:
         """Replace a worker; it may drain for `within` seconds (None: its graceful timeout)."""
         for one in self._waiting:
             if one.is_restart and worker in one.old:
@@ -81,7 +81,7 @@ class Restarts:
             now + worker.cfg.boot_timeout + within + _MARGIN, True, within, fresh))
 
     def tell(
-        self, workers: list[WorkerRecord], rows: list[dict[str, Any]], request: Request
+        self, workers: list[WorkerRecord], rows: list[dict[str, Any]], request: ControlRequest
     ) -> None:
         """Answer `rows`, one for each of the workers that were ended, once others serve."""
         now = time.monotonic()

@@ -29,9 +29,9 @@ class Spawner(Protocol):
 
     def spawn(
         self, slot: int, generation: int, listeners: list[Listener], cfg: Any,
-        app_state: Configuration | None = None,
+        configuration: Configuration | None = None,
     ) -> WorkerRecord:
-        """Fork one worker into a slot; `app_state` is what a reload has read for it.
+        """Fork one worker into a slot; `configuration` is what a reload has read for it.
 
         Raises OSError or ScoreboardFullError when there is no room for it, HookError when
         pre_fork failed.

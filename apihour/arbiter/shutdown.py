@@ -21,7 +21,7 @@ from apihour.arbiter.loop import BUSY, IDLE
 from apihour.arbiter.presence import Presence
 from apihour.arbiter.roles import Retirer, Turns
 from apihour.arbiter.template import Templates
-from apihour.ipc.scoreboard import Fleet
+from apihour.ipc.scoreboard import Figure
 
 __all__ = ["Shutdown"]
 
@@ -48,7 +48,7 @@ class Shutdown:
         self.changes.abandon()
         self.templates.end()
         if not handed_over:
-            books.scoreboard.set_fleet(Fleet.UNREADY, 1)
+            books.scoreboard.set_figure(Figure.UNREADY, 1)
             if graceful and books.ever_ready:
                 graceful = self._linger()
         owns = not handed_over and books.is_the_one

@@ -35,7 +35,7 @@ from apihour.arbiter.template_process import PER_PACKET, PID
 from apihour.bind.listeners import Listener
 from apihour.ipc.channel import Channel
 from apihour.ipc.prctl import PR_SET_CHILD_SUBREAPER, prctl
-from apihour.ipc.scoreboard import Fleet
+from apihour.ipc.scoreboard import Figure
 
 __all__ = ["Templates"]
 
@@ -205,7 +205,7 @@ class Templates:
 
     def _publish(self) -> None:
         present = self._living.get(self.books.generation)
-        self.books.scoreboard.set_fleet(Fleet.TEMPLATE, present.pid if present else 0)
+        self.books.scoreboard.set_figure(Figure.TEMPLATE, present.pid if present else 0)
 
     def end(self) -> None:
         """The daemon stops."""

@@ -24,8 +24,16 @@ from apihour.errors import ApihourError
 from apihour.ipc.holds import is_same, make_locked
 from apihour.ipc.reserve import reserve
 
-__all__ = ["ROWS", "Fleet", "Row", "RowRecord", "Scoreboard", "ScoreboardFullError", "State",
-           "worker_name"]
+__all__ = [
+    "ROWS",
+    "BoardRow",
+    "Figure",
+    "RowRecord",
+    "Scoreboard",
+    "ScoreboardFullError",
+    "WorkerState",
+    "worker_name",
+]
 
 ROWS = 512  # generations of workers that may live side by side, retiring ones included
 _FIELDS = 32
@@ -36,7 +44,7 @@ class ScoreboardFullError(ApihourError):
     """More workers serve or drain than there are rows; when one has left, there is one."""
 
 
-class State(enum.IntEnum):
+class WorkerState(enum.IntEnum):
     """What a worker is doing."""
 
     FREE = 0
@@ -69,8 +77,8 @@ class _Field(enum.IntEnum):
     LOST_LINES = 17
 
 
-class Fleet(enum.IntEnum):
-    """Counters of the daemon as a whole, in the row before the workers'.
+class Figure(enum.IntEnum):
+    """Figures of the daemon as a whole, in the row before the workers'.
 
     ``UNREADY`` is 1 once the daemon is to stop: load balancers must send nothing more.
     ``ROWS_USED`` bounds the rows worth a look. ``TEMPLATE`` is the pid of the process that
@@ -120,16 +128,16 @@ class RowRecord:
 def _column(field: _Field) -> property:
     index = int(field)
 
-    def read(row: Row) -> float:
+    def read(row: BoardRow) -> float:
         return row.cells[row.base + index]
 
-    def write(row: Row, value: float) -> None:
+    def write(row: BoardRow, value: float) -> None:
         row.cells[row.base + index] = value
 
     return property(read, write)
 
 
-class Row:
+class BoardRow:
     """One worker's row, as attributes that read and write the shared file."""
 
     __slots__ = ("base", "cells", "index")
@@ -173,7 +181,7 @@ class Row:
         now = time.monotonic()
         return RowRecord(
             worker=self.worker, pid=int(self.pid), slot=int(self.slot),
-            generation=int(self.generation), state=State(int(self.state)).name.lower(),
+            generation=int(self.generation), state=WorkerState(int(self.state)).name.lower(),
             age=max(0.0, now - self.started), silent=max(0.0, now - self.heartbeat),
             connections=int(self.connections), accepted=int(self.accepted), lag=self.lag,
             accepting=bool(self.accepting), requests=int(self.requests),
@@ -191,7 +199,7 @@ class Scoreboard:
         self._lock = lock
         self._map = mapped
         self.cells: memoryview[float] = memoryview(self._map).cast("d")
-        self.rows = tuple(Row(self.cells, index) for index in range(ROWS))
+        self.rows = tuple(BoardRow(self.cells, index) for index in range(ROWS))
 
     @classmethod
     def create(cls, path: str, owner: tuple[int, int] | None = None) -> Scoreboard:
@@ -223,7 +231,7 @@ class Scoreboard:
         self._remap(_map(path))
         self.cells[:] = before
 
-    def follow(self, path: str, own: Row) -> None:
+    def follow(self, path: str, own: BoardRow) -> None:
         """In a worker: go on in the file that the arbiter has made; its row is right here."""
         before = self.cells[own.base : own.base + _FIELDS]
         self._remap(_map(path))
@@ -242,40 +250,40 @@ class Scoreboard:
             os.close(self._lock)
             self._lock = -1
 
-    def claim(self, slot: int, generation: int) -> Row:
+    def claim(self, slot: int, generation: int) -> BoardRow:
         """Take a free row for a new worker. Raises ScoreboardFullError when all are taken."""
         for row in self.rows:
-            if row.state == State.FREE:
+            if row.state == WorkerState.FREE:
                 row.clear()
                 row.slot, row.generation = slot, generation
                 row.started = row.heartbeat = time.monotonic()
-                row.state = State.STARTING
-                used = max(self.fleet(Fleet.ROWS_USED), row.index + 1)
-                self.set_fleet(Fleet.ROWS_USED, used)
+                row.state = WorkerState.STARTING
+                used = max(self.figure(Figure.ROWS_USED), row.index + 1)
+                self.set_figure(Figure.ROWS_USED, used)
                 return row
         raise ScoreboardFullError(
             f"all {ROWS} rows of the scoreboard are taken, by workers that serve or drain; "
             "expected a free one")
 
-    def fleet(self, counter: Fleet) -> float:
-        """One counter of the daemon as a whole."""
-        return float(self.cells[int(counter)])
+    def figure(self, which: Figure) -> float:
+        """One figure of the daemon as a whole."""
+        return float(self.cells[int(which)])
 
-    def set_fleet(self, counter: Fleet, value: float) -> None:
-        """Set one counter of the daemon; only the arbiter does."""
-        self.cells[int(counter)] = value
+    def set_figure(self, which: Figure, value: float) -> None:
+        """Set one figure of the daemon; only the arbiter does."""
+        self.cells[int(which)] = value
 
-    def count_fleet(self, counter: Fleet) -> None:
-        """Add one to a counter of the daemon; only the arbiter does."""
-        self.cells[int(counter)] += 1
+    def count_figure(self, which: Figure) -> None:
+        """Add one to a figure of the daemon; only the arbiter does."""
+        self.cells[int(which)] += 1
 
-    def used(self) -> tuple[Row, ...]:
+    def used(self) -> tuple[BoardRow, ...]:
         """The rows that have ever been claimed, the free ones among them included."""
-        return self.rows[: int(self.fleet(Fleet.ROWS_USED))]
+        return self.rows[: int(self.figure(Figure.ROWS_USED))]
 
-    def active(self) -> Iterator[Row]:
+    def active(self) -> Iterator[BoardRow]:
         """The rows that belong to a worker, by slot and generation."""
-        taken = [row for row in self.used() if row.state != State.FREE]
+        taken = [row for row in self.used() if row.state != WorkerState.FREE]
         return iter(sorted(taken, key=lambda row: (row.slot, row.generation)))
 
     def close(self) -> None:

@@ -28,7 +28,7 @@ from typing import Any
 
 from apihour.ipc import faults
 from apihour.ipc.peer_socket import PeerListener
-from apihour.ipc.scoreboard import State
+from apihour.ipc.scoreboard import WorkerState
 from apihour.ipc.wire import FrameError
 from apihour.ops.agent_client import AgentClient
 from apihour.ops.blocking import BlockingLog
@@ -60,7 +60,7 @@ class Agent:
         self.memory: dict[tuple[str, int], int] = {}
         self.tasks = TaskBook()
         self.watch = LoopWatch(worker)
-        self.watch.is_starting = lambda: worker.row.state == State.STARTING
+        self.watch.is_starting = lambda: worker.row.state == WorkerState.STARTING
         self._blocking = BlockingLog(getattr(worker.log, "error_log", logging.getLogger()))
         self.ring = LogRing()
         self.selector: selectors.BaseSelector = selectors.DefaultSelector()

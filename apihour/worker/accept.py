@@ -27,11 +27,11 @@ from typing import TYPE_CHECKING, Any
 
 from apihour.config.rootlog import SERVER
 from apihour.ipc.private import accept_descriptor
-from apihour.ipc.scoreboard import Row
+from apihour.ipc.scoreboard import BoardRow
 
 if TYPE_CHECKING:
     from apihour.plugins import StreamServer
-    from apihour.worker.connections import Connection, ConnectionTable
+    from apihour.worker.connections import AcceptedConnection, ConnectionTable
     from apihour.worker.tls import Terminator
 
 __all__ = ["Acceptor", "Balance", "TrackedSocket"]
@@ -54,7 +54,7 @@ class TrackedSocket(socket.socket):
 
     __slots__ = ("conn", "family", "type")
 
-    conn: Connection | None
+    conn: AcceptedConnection | None
     family: socket.AddressFamily
     type: socket.SocketKind
 
@@ -81,10 +81,10 @@ class Balance:
     FRESH = 0.02  # seconds for which it is not looked again which workers accept
     LAG = 0.1  # seconds of loop lag that count as overload
 
-    def __init__(self, own: Row, others: Callable[[], Iterable[Row]]) -> None:
+    def __init__(self, own: BoardRow, others: Callable[[], Iterable[BoardRow]]) -> None:
         self._own = own
         self._others = others
-        self.rows: tuple[Row, ...] = ()
+        self.rows: tuple[BoardRow, ...] = ()
         self._looked = 0.0
 
     def refresh(self) -> None:
@@ -277,7 +277,7 @@ class Acceptor:
             self._read()
 
     def _attach(
-        self, conn: Connection, sock: socket.socket, connecting: Coroutine[Any, None, Any],
+        self, conn: AcceptedConnection, sock: socket.socket, connecting: Coroutine[Any, None, Any],
         waited: asyncio.Future[Any] | None = None,
     ) -> None:
         """Go on with `connecting` until it waits for a future, and again once that is done.
@@ -307,11 +307,11 @@ class Acceptor:
             conn.waiting = future
             future.add_done_callback(partial(self._attach, conn, sock, connecting))
 
-    def _log_factory(self, conn: Connection) -> None:
+    def _log_factory(self, conn: AcceptedConnection) -> None:
         """A factory of the user's that raises costs this connection only."""
         self.log.exception("server %r: no protocol for the connection of %s", self.name, conn.peer)
 
-    def _ready(self, conn: Connection) -> asyncio.BaseProtocol:
+    def _ready(self, conn: AcceptedConnection) -> asyncio.BaseProtocol:
         """The protocol of a connection whose handshake is over."""
         try:
             return self.server.stream(conn)
@@ -320,7 +320,7 @@ class Acceptor:
             conn.close()
             return asyncio.Protocol()
 
-    def _handshake_failed(self, conn: Connection, error: Exception) -> None:
+    def _handshake_failed(self, conn: AcceptedConnection, error: Exception) -> None:
         self.failed += 1
         now = time.monotonic()
         if now - self._last_failure >= _LINE_EVERY:

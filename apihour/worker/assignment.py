@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from apihour.bind.listeners import Listener
 from apihour.ipc.channel import Channel
 from apihour.ipc.runtime import Runtime
-from apihour.ipc.scoreboard import Row, Scoreboard
+from apihour.ipc.scoreboard import BoardRow, Scoreboard
 
 __all__ = ["Assignment"]
 
@@ -22,6 +22,6 @@ class Assignment:
     generation: int
     sockets: list[Listener]
     channel: Channel
-    row: Row
+    row: BoardRow
     scoreboard: Scoreboard
     runtime: Runtime

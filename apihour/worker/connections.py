@@ -22,7 +22,7 @@ from typing import Any, Protocol
 from apihour.bind.peers import format_peer
 from apihour.ops.activity import activity_of
 
-__all__ = ["Connection", "ConnectionRecord", "ConnectionTable", "TLSFacts"]
+__all__ = ["AcceptedConnection", "ConnectionRecord", "ConnectionTable", "TLSFacts"]
 
 # struct tcp_info of linux/tcp.h: tcpi_bytes_acked and tcpi_bytes_received stand at 120.
 _TCP_INFO_BYTES = struct.Struct("=120xQQ")
@@ -61,7 +61,7 @@ class ConnectionRecord:
     """Seconds since the request under way began; None where none is."""
 
 
-class Connection:
+class AcceptedConnection:
     """One accepted connection: a row that its protocol may annotate.
 
     A protocol sets ``state`` to one of its own words (``idle``, ``request``, ``websocket``,
@@ -167,7 +167,7 @@ class ConnectionTable:
         self.accepted = 0
         self._changed = changed
         self._numbers = itertools.count(1)
-        self._rows: dict[int, Connection] = {}
+        self._rows: dict[int, AcceptedConnection] = {}
 
     def label(self, number: int) -> str:
         """The id of a connection as operators write it: ``1.2-17`` is number 17 of worker 1.2."""
@@ -176,16 +176,17 @@ class ConnectionTable:
     def add(
         self, sock: socket.socket, server: str, protocol: str, peer: Any, local: Any = None,
         left: Callable[[], None] | None = None,
-    ) -> Connection:
+    ) -> AcceptedConnection:
         """Enter one accepted socket; it leaves by :meth:`remove`, which calls `left`."""
-        conn = Connection(self, next(self._numbers), server, protocol, sock, peer, local, left)
+        conn = AcceptedConnection(
+            self, next(self._numbers), server, protocol, sock, peer, local, left)
         self._rows[conn.id] = conn
         self.accepted += 1
         if self._changed is not None:
             self._changed(len(self._rows))
         return conn
 
-    def remove(self, conn: Connection) -> None:
+    def remove(self, conn: AcceptedConnection) -> None:
         """Take one connection out; a second time does nothing."""
         if self._rows.pop(conn.id, None) is None:
             return
@@ -197,10 +198,10 @@ class ConnectionTable:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __iter__(self) -> Iterator[Connection]:
+    def __iter__(self) -> Iterator[AcceptedConnection]:
         return iter(list(self._rows.values()))
 
-    def find(self, label: str) -> Connection | None:
+    def find(self, label: str) -> AcceptedConnection | None:
         """The connection of that id, ``17`` or ``1.2-17``, or None."""
         worker, _, number = label.rpartition("-")
         if (worker and worker != self.worker) or not number.isdigit():

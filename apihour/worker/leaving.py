@@ -14,7 +14,7 @@ from collections.abc import Awaitable
 from typing import Any
 
 from apihour.app.hooks import call_hook
-from apihour.ipc.scoreboard import Fleet, State
+from apihour.ipc.scoreboard import Figure, WorkerState
 from apihour.worker.servers import Host, ServerSet
 from apihour.worker.serving import Serving
 
@@ -47,12 +47,12 @@ class Leaving:
         """Stop accepting, say goodbye, wait until the last connection is gone or the deadline."""
         host, row = self._host, self._host.row
         row.accepting = 0.0
-        row.state = State.DRAINING
+        row.state = WorkerState.DRAINING
         timeout = float(host.cfg.graceful_timeout)
         row.deadline = time.monotonic() + timeout
         row.drain_total = row.left = len(host.connections)
         quick = self.quitting.is_set()
-        last = bool(host.scoreboard.fleet(Fleet.UNREADY)) and not quick
+        last = bool(host.scoreboard.figure(Figure.UNREADY)) and not quick
         for serving in self._servers.own():
             serving.stop_accepting(last)
         if not quick:
@@ -111,7 +111,7 @@ class Leaving:
     async def leave(self) -> None:
         """Stop the servers and the container, also after a partial start."""
         host = self._host
-        host.row.state = State.EXITING
+        host.row.state = WorkerState.EXITING
         host.row.accepting = 0.0
         for name in self._servers.once:
             await self._servers.end_single(name, False)

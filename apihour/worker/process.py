@@ -32,7 +32,7 @@ from apihour.excerpt import DETAIL, LINE, excerpt
 from apihour.ipc import faults
 from apihour.ipc.prctl import PR_SET_PDEATHSIG, prctl
 from apihour.ipc.private import set_process_title
-from apihour.ipc.scoreboard import State
+from apihour.ipc.scoreboard import WorkerState
 from apihour.ipc.signals import ORDERS, STOPS, handle_in_loop, ignore, let_through
 from apihour.ops.sampler import CpuSampler
 from apihour.worker.assignment import Assignment
@@ -314,7 +314,7 @@ class HostWorker(Worker):  # type: ignore[misc]
         # The arbiter minds heartbeats from now on, and an import may have taken long.
         self.beat = self.row.heartbeat = time.monotonic()
         self.row.accepting = 1.0
-        self.row.state = State.SERVING
+        self.row.state = WorkerState.SERVING
         shells = self._servers.shells()
         for serving in shells:
             serving.stop_accepting()

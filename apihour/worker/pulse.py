@@ -7,7 +7,7 @@ from typing import Protocol
 
 from apihour.bind.bans import Bans
 from apihour.config.log import lost_lines
-from apihour.ipc.scoreboard import Fleet, Row, State
+from apihour.ipc.scoreboard import BoardRow, Figure, WorkerState
 from apihour.worker.accept import Balance
 from apihour.worker.servers import Host, ServerSet
 
@@ -46,13 +46,13 @@ class Pulse:
         self._count(row)
         self._bans.look()
         row.lost_lines = lost_lines(host.log)
-        if row.state == State.DRAINING:
+        if row.state == WorkerState.DRAINING:
             row.left = len(host.connections)
         elif host.booted and row.accepting:
             self._mind_others(now)
         self.begin()
 
-    def _count(self, row: Row) -> None:
+    def _count(self, row: BoardRow) -> None:
         requests = errors = refused = 0
         for serving in self._servers.all.values():
             # Noted for the agent, which reads them while the loop is blocked.
@@ -68,9 +68,9 @@ class Pulse:
         self.balance.refresh()
         served = {int(other.slot) for other in self.balance.rows} | {host.slot}
         for serving in self._servers.all.values():
-            serving.mind_slots(served, int(host.scoreboard.fleet(Fleet.WANTED)), now)
+            serving.mind_slots(served, int(host.scoreboard.figure(Figure.WANTED)), now)
 
-    def _neighbours(self) -> list[Row]:
+    def _neighbours(self) -> list[BoardRow]:
         """The other workers of this daemon that accept and are alive."""
         oldest, own = time.monotonic() - _FOREIGN_AGE, self._host.row
         return [

@@ -14,7 +14,7 @@ from apihour.bind.binds import match_servers, one_kind
 from apihour.bind.listeners import Listener
 from apihour.config.tree import server_options
 from apihour.ipc.runtime import Runtime
-from apihour.ipc.scoreboard import Fleet, Row, Scoreboard
+from apihour.ipc.scoreboard import BoardRow, Figure, Scoreboard
 from apihour.plugins import Registry, ServerContext
 from apihour.worker.accept import Balance
 from apihour.worker.connections import ConnectionTable
@@ -36,7 +36,7 @@ class Host(Protocol):
     container: Any
     sockets: list[Listener]
     connections: ConnectionTable
-    row: Row
+    row: BoardRow
     runtime: Runtime
     scoreboard: Scoreboard
 
@@ -107,7 +107,7 @@ class ServerSet:
             host.runtime.path / "single", host.name, host.log.error_log,
             # Of the generation that serves, or a newer one.
             lambda: not retiring.is_set()
-            and host.row.generation >= host.scoreboard.fleet(Fleet.GENERATION),
+            and host.row.generation >= host.scoreboard.figure(Figure.GENERATION),
             retiring.set)
 
     # -- started ---------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from apihour.worker.connections import TLSFacts
 if TYPE_CHECKING:
     from apihour.bind.addresses import Address
     from apihour.bind.listeners import Listener
-    from apihour.worker.connections import Connection
+    from apihour.worker.connections import AcceptedConnection
 
 __all__ = ["Handshake", "Terminator", "prepare"]
 
@@ -39,7 +39,9 @@ _SILENCE = 1.0  # seconds between two looks for those that only do not answer it
 class Handshake(asyncio.Protocol):
     """Stands in for the protocol of a connection until its handshake is over."""
 
-    def __init__(self, conn: Connection, ready: Callable[[Any], asyncio.BaseProtocol]) -> None:
+    def __init__(
+        self, conn: AcceptedConnection, ready: Callable[[Any], asyncio.BaseProtocol]
+    ) -> None:
         self._conn = conn
         self._ready = ready
 
@@ -63,8 +65,8 @@ class Terminator:
     def __init__(self, context: ssl.SSLContext, timeout: float) -> None:
         self.context = context
         self.timeout = timeout
-        self._watched: set[Connection] = set()
-        self._silent: set[Connection] = set()
+        self._watched: set[AcceptedConnection] = set()
+        self._silent: set[AcceptedConnection] = set()
 
     def offer(self, protocols: Sequence[str]) -> None:
         """Offer these by ALPN (RFC 7301), the names as IANA registers them."""
@@ -72,7 +74,7 @@ class Terminator:
             self.context.set_alpn_protocols(list(protocols))
 
     def connect(
-        self, loop: asyncio.AbstractEventLoop, sock: socket.socket, conn: Connection,
+        self, loop: asyncio.AbstractEventLoop, sock: socket.socket, conn: AcceptedConnection,
         ready: Callable[[Any], asyncio.BaseProtocol],
     ) -> Coroutine[Any, None, Any]:
         """Do the handshake; `ready` makes the protocol of a connection that has it behind it.
@@ -85,7 +87,7 @@ class Terminator:
             ssl_handshake_timeout=self.timeout, ssl_shutdown_timeout=_SHUTDOWN,
         )
 
-    def watch(self, loop: asyncio.AbstractEventLoop, conn: Connection) -> None:
+    def watch(self, loop: asyncio.AbstractEventLoop, conn: AcceptedConnection) -> None:
         """See to it that the connection ends in time once it is closing."""
         if not self._watched:
             loop.call_later(_SILENCE, self._end_silence, loop)
@@ -101,7 +103,7 @@ class Terminator:
             loop.call_later(_SILENCE, self._end_silence, loop)
 
 
-def _has_all(conn: Connection) -> bool:
+def _has_all(conn: AcceptedConnection) -> bool:
     """Whether a closing connection's peer has taken everything: only its goodbye is missing."""
     transport = conn.transport
     if transport is None or not transport.is_closing() or transport.get_write_buffer_size():

@@ -14,7 +14,7 @@ from apihour.arbiter.probe import ProbeReport
 from apihour.arbiter.record import WorkerRecord
 from apihour.arbiter.releases import Releases
 from apihour.config.values import WorkerCount
-from apihour.ipc.scoreboard import State
+from apihour.ipc.scoreboard import WorkerState
 
 
 class Clock:
@@ -126,7 +126,7 @@ class FakeArbiter:
         self.books.listeners = [FakeListener("http")]  # type: ignore[list-item]
         self.books.runtime = SimpleNamespace()  # type: ignore[assignment]
         self.books.scoreboard = SimpleNamespace(  # type: ignore[assignment]
-            count_fleet=self.counted.append, set_fleet=lambda field, value: None)
+            count_figure=self.counted.append, set_figure=lambda field, value: None)
         self.books.releases = Releases("/1", ["/"])
         self.retired: list[str] = []
         self.followed: list[str] = []
@@ -144,16 +144,16 @@ class FakeArbiter:
     # -- Crew ------------------------------------------------------------------------------
 
     def spawn(
-        self, slot: int, generation: int, listeners: list[Any], cfg: Any, app_state: Any = None
+        self, slot: int, generation: int, listeners: list[Any], cfg: Any, configuration: Any = None
     ) -> Any:
         if self.spawn_error is not None:
             raise self.spawn_error
         row: Any = SimpleNamespace(
             worker=f"{slot}.{generation}", generation=generation, requests=0.0, errors=0.0,
-            lag=0.0, heartbeat=self.clock.now, state=State.STARTING, blocks=0.0)
+            lag=0.0, heartbeat=self.clock.now, state=WorkerState.STARTING, blocks=0.0)
         worker: Any = WorkerRecord(
             age=0, ppid=1, sockets=listeners, app=None, cfg=cfg, log=None, slot=slot,
-            generation=generation, row=row, channel=Mock(), app_state=app_state,
+            generation=generation, row=row, channel=Mock(), configuration=configuration,
             spawned=self.clock.now, pid=next(self._pids))
         self.books.workers[worker.pid] = worker
         return worker
@@ -213,7 +213,7 @@ class FakeArbiter:
         """Let the workers come up; returns those that are ready now."""
         for worker in filter(only, self.workers):
             worker.ready = True
-            worker.row.state = State.SERVING
+            worker.row.state = WorkerState.SERVING
         return [worker for worker in self.workers if worker.ready]
 
     def names(self) -> list[str]:

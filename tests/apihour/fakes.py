@@ -16,7 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from apihour.ipc.runtime import Runtime
-from apihour.ipc.scoreboard import Scoreboard, State
+from apihour.ipc.scoreboard import Scoreboard, WorkerState
 from apihour.ipc.wire import Framer, encode
 from apihour.ops.agent import Agent
 from apihour.ops.sampler import CpuSampler
@@ -59,7 +59,7 @@ class FakeWorker:
             self.scoreboard = Scoreboard.open(str(path))
             self.row = self.scoreboard.claim(slot, 1)
         self.row.pid = self.pid
-        self.row.state = State.SERVING
+        self.row.state = WorkerState.SERVING
         self.row.accepting = 1.0
         self.name = self.row.worker
         self.connections = ConnectionTable(self.name)

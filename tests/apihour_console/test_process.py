@@ -18,7 +18,7 @@ import asyncssh
 import pytest
 
 from apihour.ipc.runtime import Runtime
-from apihour.ipc.scoreboard import Scoreboard, State
+from apihour.ipc.scoreboard import Scoreboard, WorkerState
 from apihour_console.settings import Settings
 from tests.apihour_console.support import Typist, run, ssh_command, wait_until
 
@@ -45,7 +45,7 @@ class Process:
         board = self.board = Scoreboard.create(str(self.runtime.scoreboard(self.arbiter)))
         for slot in (1, 2):
             row = board.claim(slot, 1)
-            row.pid, row.state, row.accepting = os.getpid(), State.SERVING, 1.0
+            row.pid, row.state, row.accepting = os.getpid(), WorkerState.SERVING, 1.0
             row.heartbeat = time.monotonic() + 3600
         sock = socket.socket()
         sock.bind(("127.0.0.1", 0))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from apihour.ipc.scoreboard import Fleet, Scoreboard
+from apihour.ipc.scoreboard import Figure, Scoreboard
 from apihour.testing import Load
 from apihour.testing.processes import is_running
 from tests.system.support import deploy, echo, get
@@ -62,7 +62,7 @@ def template(daemon):
     """The template's pid by the scoreboard, 0 for none."""
     board = Scoreboard.open(str(daemon.runtime.scoreboard(daemon.pid)))
     try:
-        return int(board.fleet(Fleet.TEMPLATE))
+        return int(board.figure(Figure.TEMPLATE))
     finally:
         board.close()
 

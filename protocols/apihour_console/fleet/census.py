@@ -13,7 +13,7 @@ from pathlib import Path
 
 from apihour.ipc.holds import is_locked
 from apihour.ipc.runtime import Runtime
-from apihour.ipc.scoreboard import Fleet, RowRecord, Scoreboard
+from apihour.ipc.scoreboard import Figure, RowRecord, Scoreboard
 from apihour.ops.annotations import Bytes, Percent, Seconds
 from apihour.ops.stacks import SILENT
 
@@ -194,17 +194,17 @@ class Census:
         return [
             DaemonSeen(
                 arbiter=arbiter, alive=is_locked(self.runtime.scoreboard(arbiter)),
-                wanted=int(board.fleet(Fleet.WANTED)),
-                generation=int(board.fleet(Fleet.GENERATION)),
-                reloads=int(board.fleet(Fleet.RELOADS)),
-                reloads_failed=int(board.fleet(Fleet.RELOADS_FAILED)),
-                restarts=int(board.fleet(Fleet.RESTARTS)),
-                timeouts=int(board.fleet(Fleet.TIMEOUTS)),
-                console_restarts=int(board.fleet(Fleet.CONSOLE_RESTARTS)),
-                unready=bool(board.fleet(Fleet.UNREADY)),
-                lost_lines=int(board.fleet(Fleet.LOST_LINES)),
-                started=board.fleet(Fleet.STARTED),
-                template=_process(int(board.fleet(Fleet.TEMPLATE))),
+                wanted=int(board.figure(Figure.WANTED)),
+                generation=int(board.figure(Figure.GENERATION)),
+                reloads=int(board.figure(Figure.RELOADS)),
+                reloads_failed=int(board.figure(Figure.RELOADS_FAILED)),
+                restarts=int(board.figure(Figure.RESTARTS)),
+                timeouts=int(board.figure(Figure.TIMEOUTS)),
+                console_restarts=int(board.figure(Figure.CONSOLE_RESTARTS)),
+                unready=bool(board.figure(Figure.UNREADY)),
+                lost_lines=int(board.figure(Figure.LOST_LINES)),
+                started=board.figure(Figure.STARTED),
+                template=_process(int(board.figure(Figure.TEMPLATE))),
             )
             for arbiter, board in self.boards().items()
         ]

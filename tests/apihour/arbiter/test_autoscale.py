@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from apihour.arbiter.autoscale import Autoscaler, Load
+from apihour.arbiter.autoscale import Autoscaler, WorkerLoad
 
 
 class Fleet:
@@ -23,15 +23,15 @@ class Fleet:
             for pid in range(1, self.count + 1):
                 self.cpu[pid] += total_cpu / self.count
             self.now += 1.0
-            loads = [Load(pid, self.cpu[pid], lag) for pid in range(1, self.count + 1)]
+            loads = [WorkerLoad(pid, self.cpu[pid], lag) for pid in range(1, self.count + 1)]
             self.count = self.scaler.advise(self.now, loads, self.count, *self.bounds)
             self.history.append(self.count)
         return self.history
 
 
 def test_the_first_look_only_keeps_the_bounds() -> None:
-    assert Autoscaler().advise(1.0, [Load(1, 50.0, 0.0)], 1, 2, 8) == 2
-    assert Autoscaler().advise(1.0, [Load(1, 50.0, 0.0)], 9, 2, 8) == 8
+    assert Autoscaler().advise(1.0, [WorkerLoad(1, 50.0, 0.0)], 1, 2, 8) == 2
+    assert Autoscaler().advise(1.0, [WorkerLoad(1, 50.0, 0.0)], 9, 2, 8) == 8
     assert Autoscaler().advise(1.0, [], 3, 2, 8) == 3
 
 
@@ -92,7 +92,7 @@ def test_a_burst_between_does_not_add_up() -> None:
 
 def test_a_replaced_worker_counts_from_its_next_look() -> None:
     scaler = Autoscaler()
-    scaler.advise(1.0, [Load(1, 500.0, 0.0)], 1, 1, 8)
+    scaler.advise(1.0, [WorkerLoad(1, 500.0, 0.0)], 1, 1, 8)
     for second in range(2, 10):
         # A new pid each second: its total since start is no load of this second.
-        assert scaler.advise(float(second), [Load(second, 500.0, 0.0)], 1, 1, 8) == 1
+        assert scaler.advise(float(second), [WorkerLoad(second, 500.0, 0.0)], 1, 1, 8) == 1

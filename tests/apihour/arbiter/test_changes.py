@@ -11,7 +11,7 @@ from apihour.arbiter import changes as module
 from apihour.arbiter.changes import Changes, Leave
 from apihour.arbiter.reload import Phase
 from apihour.errors import ApihourError
-from apihour.ipc.scoreboard import Fleet
+from apihour.ipc.scoreboard import Figure
 from tests.apihour.fake_arbiter import Clock, FakeArbiter
 
 
@@ -111,7 +111,7 @@ def test_whoever_asked_hears_of_success(arbiter: Arbiter) -> None:
     ((outcome, _),) = waiting.heard
     assert outcome["outcome"] == "done"
     assert not arbiter.changes.are_under_way()
-    assert arbiter.counted == [Fleet.RELOADS]
+    assert arbiter.counted == [Figure.RELOADS]
 
 
 def test_whoever_asked_hears_of_failure_with_the_traceback(arbiter: Arbiter) -> None:
@@ -122,7 +122,7 @@ def test_whoever_asked_hears_of_failure_with_the_traceback(arbiter: Arbiter) -> 
     ((outcome, detail),) = waiting.heard
     assert (outcome["outcome"], outcome["error"], detail) == (
         "failed", "hello.py:3: broken", "Traceback\n")
-    assert arbiter.counted == [Fleet.RELOADS_FAILED]
+    assert arbiter.counted == [Figure.RELOADS_FAILED]
     assert arbiter.log.lines == [
         "Reload refused, the old workers stay: hello.py:3: broken", "Traceback"]
 

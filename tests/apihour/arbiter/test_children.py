@@ -12,7 +12,7 @@ from apihour.arbiter.books import Books
 from apihour.arbiter.children import Children
 from apihour.errors import ApihourError
 from apihour.ipc.channel import Channel
-from apihour.ipc.scoreboard import ROWS, Scoreboard, ScoreboardFullError, State
+from apihour.ipc.scoreboard import ROWS, Scoreboard, ScoreboardFullError, WorkerState
 
 
 def spawn(board: Scoreboard) -> None:
@@ -42,4 +42,4 @@ def test_without_a_descriptor_left_its_row_is_free(
     monkeypatch.setattr(Channel, "pair", none)
     with pytest.raises(OSError, match="Too many"):
         spawn(board)
-    assert all(row.state == State.FREE for row in board.rows)
+    assert all(row.state == WorkerState.FREE for row in board.rows)

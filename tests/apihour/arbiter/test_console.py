@@ -19,7 +19,7 @@ from apihour.arbiter.console import ConsoleKeeper, ConsoleProcess
 from apihour.bind.addresses import parse_address
 from apihour.bind.listeners import Listener, open_listeners
 from apihour.config.settings import HostConfig
-from apihour.ipc.scoreboard import Fleet
+from apihour.ipc.scoreboard import Figure
 from tests.apihour.fake_arbiter import Clock, FakeArbiter
 
 
@@ -182,7 +182,7 @@ def test_it_is_started_again_later_and_later(house: House) -> None:
     assert delays[0] <= 0.5 and 4.5 <= delays[-1] <= 5.5
     assert "Console (pid: 7000) ended (exit status 1), starting it again" in (
         house.arbiter.log.lines[0])
-    assert house.arbiter.counted == [Fleet.CONSOLE_RESTARTS] * 6
+    assert house.arbiter.counted == [Figure.CONSOLE_RESTARTS] * 6
 
 
 def test_a_long_life_starts_the_count_again(house: House) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from apihour.arbiter import control
-from apihour.arbiter.control import Control, Request
+from apihour.arbiter.control import Control, ControlRequest
 from apihour.ipc import peer_socket
 from apihour.ipc.wire import Framer, encode
 
@@ -23,7 +23,7 @@ class House:
 
     def __init__(self, path: Path) -> None:
         self.path = str(path)
-        self.requests: list[Request] = []
+        self.requests: list[ControlRequest] = []
         self.control = Control(self.path, (os.geteuid(), os.getegid()), self.requests.append)
         self.clients: list[socket.socket] = []
 
@@ -162,7 +162,7 @@ def test_the_peers_uid_is_the_kernels_word() -> None:
 
 def test_a_second_one_takes_the_path_over(house: House) -> None:
     """An upgrade: the new arbiter's socket replaces the old one's, which leaves it alone."""
-    requests: list[Request] = []
+    requests: list[ControlRequest] = []
     after = Control(house.path, (os.geteuid(), os.getegid()), requests.append)
     house.control.close()
     assert os.path.exists(house.path)

@@ -14,7 +14,7 @@ from apihour.arbiter import keep
 from apihour.arbiter.keep import WorkerKeeper, cpu_seconds, resident_bytes
 from apihour.config.values import WorkerCount
 from apihour.errors import HookError
-from apihour.ipc.scoreboard import Fleet, State
+from apihour.ipc.scoreboard import Figure, WorkerState
 from tests.apihour.fake_arbiter import Clock, FakeArbiter
 
 
@@ -336,7 +336,7 @@ def test_a_blocked_worker_stack_then_abort_then_kill(make: Any) -> None:
     house.turn(4.0, beat=False)
     assert house.kills == [(worker.pid, signal.SIGABRT)]
     assert "WORKER TIMEOUT: 1.1" in house.arbiter.log.lines[-1]
-    assert house.counted == [Fleet.TIMEOUTS]
+    assert house.counted == [Figure.TIMEOUTS]
     house.turn(0.5, beat=False)
     assert len(house.kills) == 1
     house.turn(0.6, beat=False)
@@ -359,7 +359,7 @@ def test_no_timeout_and_leaving_workers_are_let_be(make: Any) -> None:
     (worker,) = house.up()
     house.turn(1000, beat=False)
     worker.cfg.timeout = 10
-    worker.row.state = State.EXITING
+    worker.row.state = WorkerState.EXITING
     house.turn(1000, beat=False)
     assert (house.kills, house.arbiter.log.lines) == ([], [])
 

@@ -299,7 +299,7 @@ def test_the_arbiter_is_of_the_old_kind_until_the_commit(house: Any) -> None:
     h.begin()
     h.imported()
     assert h.arbiter.books.app.word == "old"
-    assert h.reload.app_state.word == "new"
+    assert h.reload.configuration.word == "new"
     h.ready()
     h.reload.advance()
     assert h.reload.phase is Phase.DONE

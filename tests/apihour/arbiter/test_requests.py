@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from apihour.arbiter.control import Request
+from apihour.arbiter.control import ControlRequest
 from apihour.arbiter.requests import ArbiterCommands
 from apihour.ops.logring import LogRing
 from tests.apihour.fake_arbiter import Clock, FakeArbiter
@@ -53,7 +53,7 @@ class House:
     def do(self, command: str, role: str = "admin", **arguments: Any) -> Any:
         """The answer, or None when it comes later."""
         self.client = Client()
-        self.commands.dispatch(Request(
+        self.commands.dispatch(ControlRequest(
             self.client, 1, command, arguments, role))  # type: ignore[arg-type]
         assert len(self.client.messages) <= 1
         return self.client.messages[0] if self.client.messages else None

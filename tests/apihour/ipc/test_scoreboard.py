@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from apihour.ipc.holds import is_locked
-from apihour.ipc.scoreboard import ROWS, Fleet, Scoreboard, ScoreboardFullError, State
+from apihour.ipc.scoreboard import ROWS, Figure, Scoreboard, ScoreboardFullError, WorkerState
 
 
 @pytest.fixture
@@ -74,10 +74,10 @@ def test_a_file_that_vanished_is_made_again_and_followed(path: str) -> None:
     arbiter = Scoreboard.create(path)
     row = arbiter.claim(2, 3)
     row.pid = 42
-    arbiter.set_fleet(Fleet.WANTED, 1)
+    arbiter.set_figure(Figure.WANTED, 1)
     worker = Scoreboard.open(path)  # as the worker inherits it
     own = worker.rows[row.index]
-    own.state, own.connections = State.SERVING, 5
+    own.state, own.connections = WorkerState.SERVING, 5
     os.unlink(path)
     assert not arbiter.is_at(path)
     arbiter.make_again(path, (os.getuid(), os.getgid()))
@@ -87,7 +87,7 @@ def test_a_file_that_vanished_is_made_again_and_followed(path: str) -> None:
     assert arbiter.is_at(path) and is_locked(path)
     (seen,) = Scoreboard.open(path).active()
     assert (seen.pid, seen.connections, seen.accepted, seen.worker) == (42, 6, 100, "2.3")
-    assert Scoreboard.open(path).fleet(Fleet.WANTED) == 1
+    assert Scoreboard.open(path).figure(Figure.WANTED) == 1
     assert row.accepted == 100, "the arbiter sees it too"
 
 
@@ -95,7 +95,7 @@ def test_what_one_process_writes_another_reads(path: str) -> None:
     writer, reader = Scoreboard.create(path), Scoreboard.open(path)
     row = writer.claim(3, 7)
     row.pid, row.connections, row.accepted, row.lag = 42, 5, 100, 0.25
-    row.state = State.SERVING
+    row.state = WorkerState.SERVING
     (seen,) = list(reader.active())
     record = seen.record()
     assert (record.worker, record.pid, record.state) == ("3.7", 42, "serving")
@@ -127,11 +127,11 @@ def test_rows_are_ordered_cleared_and_limited(path: str) -> None:
 
 def test_counters_of_the_daemon(path: str) -> None:
     board = Scoreboard.create(path)
-    board.set_fleet(Fleet.WANTED, 4)
-    board.count_fleet(Fleet.RELOADS)
-    board.count_fleet(Fleet.RELOADS)
-    assert board.fleet(Fleet.WANTED) == 4
-    assert board.fleet(Fleet.RELOADS) == 2
+    board.set_figure(Figure.WANTED, 4)
+    board.count_figure(Figure.RELOADS)
+    board.count_figure(Figure.RELOADS)
+    assert board.figure(Figure.WANTED) == 4
+    assert board.figure(Figure.RELOADS) == 2
     assert not list(board.active())
 
 

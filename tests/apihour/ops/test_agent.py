@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from apihour.ipc.faults import STACK_SIGNAL, stack_path
-from apihour.ipc.scoreboard import State
+from apihour.ipc.scoreboard import WorkerState
 from apihour.ipc.wire import encode
 from apihour.ops.catalogue import command
 from apihour.ops.commands.tasks import is_the_workers, of_worker
@@ -222,7 +222,7 @@ def test_blocks_are_remembered_and_followed(agent) -> None:
 def test_a_block_before_the_application_is_up_is_a_line_without_a_stack(agent) -> None:
     worker, watching, caller = agent
     wait_for(lambda: watching.watch.base is not None)
-    worker.row.state = State.STARTING
+    worker.row.state = WorkerState.STARTING
     caller.send("slow", arguments={"follow": True})
     wait_for(lambda: watching.watch.followers)
     worker.call(sleep_in_the_loop, threading.Event())

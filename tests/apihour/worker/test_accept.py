@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from apihour.bind.bans import BanBook, Bans, parse_network
-from apihour.ipc.scoreboard import Row, Scoreboard
+from apihour.ipc.scoreboard import BoardRow, Scoreboard
 from apihour.worker import accept
 from apihour.worker.accept import Acceptor, Balance
-from apihour.worker.connections import Connection, ConnectionTable
+from apihour.worker.connections import AcceptedConnection, ConnectionTable
 from tests.apihour.loops import Run, run, wait_until
 
 __all__ = ["run"]
@@ -41,7 +41,7 @@ class EchoServer:
 
     def __init__(self) -> None:
         self.fail = False
-        self.conns: list[Connection] = []
+        self.conns: list[AcceptedConnection] = []
 
     def stream(self, conn: Any = None) -> asyncio.BaseProtocol:
         if self.fail:
@@ -273,7 +273,7 @@ def test_a_lost_listener_ends_accepting_loudly(run: Run, monkeypatch: pytest.Mon
 
 
 @pytest.fixture
-def rows(tmp_path: Path) -> list[Row]:
+def rows(tmp_path: Path) -> list[BoardRow]:
     board = Scoreboard.create(str(tmp_path / "board"))
     rows = [board.claim(slot, 1) for slot in (1, 2, 3)]
     for row in rows:
@@ -281,7 +281,7 @@ def rows(tmp_path: Path) -> list[Row]:
     return rows
 
 
-def test_alone_there_is_no_share(rows: list[Row]) -> None:
+def test_alone_there_is_no_share(rows: list[BoardRow]) -> None:
     rows[0].connections = 1000
     assert not Balance(rows[0], lambda: ()).is_over()
 
@@ -295,14 +295,14 @@ def test_alone_there_is_no_share(rows: list[Row]) -> None:
     (41, [30, 40], True),
 ])
 def test_share_is_what_the_least_loaded_has_and_a_little(
-    rows: list[Row], own: int, others: list[int], over: bool
+    rows: list[BoardRow], own: int, others: list[int], over: bool
 ) -> None:
     rows[0].connections = own
     rows[1].connections, rows[2].connections = others
     assert Balance(rows[0], lambda: rows[1:]).is_over() is over
 
 
-def test_who_does_not_accept_does_not_count(rows: list[Row]) -> None:
+def test_who_does_not_accept_does_not_count(rows: list[BoardRow]) -> None:
     rows[0].connections = 9
     balance = Balance(rows[0], lambda: rows[1:])
     assert balance.is_over()
@@ -310,7 +310,7 @@ def test_who_does_not_accept_does_not_count(rows: list[Row]) -> None:
     assert not balance.is_over()
 
 
-def test_a_lagging_worker_leaves_it_to_others(rows: list[Row]) -> None:
+def test_a_lagging_worker_leaves_it_to_others(rows: list[BoardRow]) -> None:
     rows[0].lag = 0.5
     balance = Balance(rows[0], lambda: rows[1:2])
     assert balance.is_over()
@@ -318,8 +318,8 @@ def test_a_lagging_worker_leaves_it_to_others(rows: list[Row]) -> None:
     assert not balance.is_over()
 
 
-def test_the_neighbours_are_looked_up_again_after_a_moment(rows: list[Row]) -> None:
-    found: list[Row] = []
+def test_the_neighbours_are_looked_up_again_after_a_moment(rows: list[BoardRow]) -> None:
+    found: list[BoardRow] = []
     balance = Balance(rows[0], lambda: found)
     rows[0].connections = 9
     assert not balance.is_over()
@@ -328,7 +328,7 @@ def test_the_neighbours_are_looked_up_again_after_a_moment(rows: list[Row]) -> N
     assert balance.is_over()
 
 
-def test_one_over_its_share_leaves_it_to_a_neighbour(run: Run, rows: list[Row]) -> None:
+def test_one_over_its_share_leaves_it_to_a_neighbour(run: Run, rows: list[BoardRow]) -> None:
     async def body() -> None:
         rows[0].connections = 50
         async with house(balance=Balance(rows[0], lambda: rows[1:])) as busy:
@@ -342,7 +342,7 @@ def test_one_over_its_share_leaves_it_to_a_neighbour(run: Run, rows: list[Row]) 
     run(body)
 
 
-def test_one_over_its_share_takes_it_when_nobody_else_does(run: Run, rows: list[Row]) -> None:
+def test_one_over_its_share_takes_it_when_nobody_else_does(run: Run, rows: list[BoardRow]) -> None:
     async def body() -> None:
         rows[0].connections = 50
         async with house(balance=Balance(rows[0], lambda: rows[1:])) as h:

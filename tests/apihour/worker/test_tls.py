@@ -20,7 +20,7 @@ from apihour.errors import ConfigurationError
 from apihour.ipc.runtime import Runtime
 from apihour.worker import tls
 from apihour.worker.accept import Acceptor
-from apihour.worker.connections import Connection, ConnectionTable, TLSFacts
+from apihour.worker.connections import AcceptedConnection, ConnectionTable, TLSFacts
 from apihour.worker.process import HostWorker
 from apihour.worker.serving import Serving
 from tests.apihour.loops import Run, run, wait_until
@@ -116,7 +116,7 @@ class House:
         writer.write(data)
         return reader
 
-    async def only_row(self) -> Connection:
+    async def only_row(self) -> AcceptedConnection:
         await wait_until(lambda: len(self.table) == 1)
         (conn,) = self.table
         return conn

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from apihour.ipc.scoreboard import Fleet
+from apihour.ipc.scoreboard import Figure
 from apihour_console.faces.http import HealthServer
 from apihour_console.fleet.metrics import FleetMeter
 from tests.apihour_console.fleet.test_metrics import Asked
@@ -46,7 +46,7 @@ async def test_livez_readyz_and_metrics(asked: Asked, address: tuple[str, int]) 
         status, head, body = await send(address, f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         assert status == 200 and said in body
         assert f"Content-Length: {len(body.encode())}" in head and "Connection: close" in head
-    asked.board.set_fleet(Fleet.UNREADY, 1)
+    asked.board.set_figure(Figure.UNREADY, 1)
     status, _, body = await send(address, b"GET /readyz HTTP/1.1\r\n\r\n")
     assert status == 503 and body.startswith("not ready")
 

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from apihour.ipc.runtime import Runtime
-from apihour.ipc.scoreboard import Scoreboard, State
+from apihour.ipc.scoreboard import Scoreboard, WorkerState
 from apihour_console.fleet.census import Census, Process, state_of
 from apihour_console.fleet.dump import catches, parse_dump
 from apihour_console.fleet.rates import Rates
@@ -32,7 +32,7 @@ def test_workers_of_two_arbiters_and_boards_that_go(tmp_path: Path) -> None:
     assert census.workers() == []
     for arbiter, slot in ((11, 2), (22, 1)):
         row = Scoreboard.create(str(runtime.scoreboard(arbiter))).claim(slot, arbiter)
-        row.pid, row.state = os.getpid(), State.SERVING
+        row.pid, row.state = os.getpid(), WorkerState.SERVING
     assert [(one.row.worker, one.arbiter) for one in census.workers()] == [
         ("1.22", 22), ("2.11", 11)]
     runtime.scoreboard(11).unlink()
@@ -54,7 +54,7 @@ def test_states_in_words(tmp_path: Path) -> None:
 
     row.heartbeat = time.monotonic() - 100
     assert state() == "starting"
-    row.state, row.accepting, row.heartbeat = State.SERVING, 1.0, time.monotonic()
+    row.state, row.accepting, row.heartbeat = WorkerState.SERVING, 1.0, time.monotonic()
     assert state() == "serving"
     row.accepting = 0.0
     assert state() == "suspended"

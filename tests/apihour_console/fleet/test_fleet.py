@@ -15,8 +15,7 @@ from typing import Any
 import pytest
 
 from apihour.ipc.runtime import Runtime
-from apihour.ipc.scoreboard import Fleet as Counter
-from apihour.ipc.scoreboard import Scoreboard, State
+from apihour.ipc.scoreboard import Figure, Scoreboard, WorkerState
 from apihour.ipc.wire import Framer, encode
 from apihour.ops.model import Role
 from apihour_console.calls.call import FORBIDDEN, PARTIAL, USAGE, Identity, Result, parse_call
@@ -34,8 +33,8 @@ class Workers:
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
         self.board = Scoreboard.create(str(runtime.scoreboard(os.getpid())))
-        self.board.set_fleet(Counter.ARBITER, os.getpid())
-        self.board.set_fleet(Counter.WANTED, 2)
+        self.board.set_figure(Figure.ARBITER, os.getpid())
+        self.board.set_figure(Figure.WANTED, 2)
         self.processes: dict[int, subprocess.Popen[str]] = {}
 
     def start(self, slot: int) -> None:
@@ -278,7 +277,7 @@ async def test_a_worker_that_died_is_gone(fleet: Fleet, workers: Workers) -> Non
 async def test_draining_is_told_with_its_progress(fleet: Fleet, workers: Workers) -> None:
     row = workers.row(1)
     row.left, row.drain_total, row.deadline = 12, 40, time.monotonic() + 18.2
-    row.state = State.DRAINING
+    row.state = WorkerState.DRAINING
     result = await run(fleet, "workers --worker 1")
     assert result.rows[0]["state"] == "draining 12 of 40, 18 s left"
 

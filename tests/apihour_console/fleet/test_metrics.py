@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from apihour.ipc.runtime import Runtime
-from apihour.ipc.scoreboard import Fleet, Scoreboard, State
+from apihour.ipc.scoreboard import Figure, Scoreboard, WorkerState
 from apihour_console.calls.call import Missing
 from apihour_console.fleet.census import Census, Seen
 from apihour_console.fleet.collected import Collected
@@ -21,8 +21,8 @@ class Asked:
     def __init__(self, path: Path) -> None:
         runtime = Runtime(path)
         self.board = Scoreboard.create(str(runtime.scoreboard(os.getpid())))
-        self.board.set_fleet(Fleet.WANTED, 2)
-        self.board.set_fleet(Fleet.RELOADS, 3)
+        self.board.set_figure(Figure.WANTED, 2)
+        self.board.set_figure(Figure.RELOADS, 3)
         self.census = Census(runtime)
         self.disks = {"the log": str(path)}
         self.answers: dict[str, dict[str, Any] | None] = {}
@@ -30,7 +30,7 @@ class Asked:
 
     def worker(self, slot: int, pid: int) -> Any:
         row = self.board.claim(slot, 1)
-        row.pid, row.state, row.accepting = pid, State.SERVING, 1.0
+        row.pid, row.state, row.accepting = pid, WorkerState.SERVING, 1.0
         self.answers[row.worker] = {}
         return row
 
@@ -99,7 +99,7 @@ async def test_figures_are_merged_over_workers(asked: Asked) -> None:
 async def test_the_memory_of_a_template(asked: Asked) -> None:
     name = "apihour_template_resident_bytes"
     assert name not in await text_of(FleetMeter(asked))
-    asked.board.set_fleet(Fleet.TEMPLATE, os.getpid())
+    asked.board.set_figure(Figure.TEMPLATE, os.getpid())
     lines = (await text_of(FleetMeter(asked))).splitlines()
     values = [line for line in lines if line.startswith(name)]
     assert int(values[0].split()[1]) > 2**20
@@ -134,7 +134,7 @@ def test_readiness(asked: Asked) -> None:
     row.accepting = 0.0
     assert not readiness(asked.census)[0]
     row.accepting = 1.0
-    asked.board.set_fleet(Fleet.UNREADY, 1)
+    asked.board.set_figure(Figure.UNREADY, 1)
     assert readiness(asked.census) == (False, "the daemon is stopping")
 
 

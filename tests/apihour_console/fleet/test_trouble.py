@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from apihour.ipc.runtime import Runtime
-from apihour.ipc.scoreboard import Fleet, Row, Scoreboard, State
+from apihour.ipc.scoreboard import BoardRow, Figure, Scoreboard, WorkerState
 from apihour_console.commands.certs import Certificate, expiring
 from apihour_console.fleet.census import Census
 from apihour_console.fleet.trouble import Disk, Lately, Recent, disks, troubles
@@ -20,15 +20,15 @@ class House:
     def __init__(self, path: Path) -> None:
         runtime = Runtime(path)
         self.board = Scoreboard.create(str(runtime.scoreboard(os.getpid())))
-        self.board.set_fleet(Fleet.WANTED, 2)
+        self.board.set_figure(Figure.WANTED, 2)
         self.census = Census(runtime)
         self.recent = Recent()
         self.rows = [self.worker(slot) for slot in (1, 2)]
 
-    def worker(self, slot: int) -> Row:
+    def worker(self, slot: int) -> BoardRow:
         row = self.board.claim(slot, 1)
         row.pid, row.state, row.accepting = os.getpid() if slot == 1 else os.getppid(), \
-            State.SERVING, 1.0
+            WorkerState.SERVING, 1.0
         return row
 
     def note(self, now: float) -> None:
@@ -83,7 +83,7 @@ def test_a_worker_that_leaves_takes_nothing_with_it_and_a_new_one_counts_from_no
 def test_lost_lines_of_a_worker_and_of_the_arbiter(house: House) -> None:
     house.note(0.0)
     house.rows[1].lost_lines = 3.0
-    house.board.set_fleet(Fleet.LOST_LINES, 4.0)
+    house.board.set_figure(Figure.LOST_LINES, 4.0)
     house.note(1.0)
     assert house.wrong()["log"].startswith("7 lines")
 
@@ -91,9 +91,9 @@ def test_lost_lines_of_a_worker_and_of_the_arbiter(house: House) -> None:
 def test_workers_stuck_and_missing(house: House) -> None:
     house.rows[0].heartbeat -= 100
     assert house.wrong()["1.1"].startswith("stuck")
-    house.rows[0].state = State.DRAINING
+    house.rows[0].state = WorkerState.DRAINING
     assert house.wrong()["workers"] == "1 of 2 wanted"
-    house.worker(3).state = State.STARTING
+    house.worker(3).state = WorkerState.STARTING
     assert "workers" not in house.wrong()
 
 

@@ -2,6 +2,7 @@
 #
 #   make run        install, and run examples/http_and_ssh in the foreground
 #   make test       install the test extra, and run the whole suite (ARGS="-k name" narrows it)
+#                   in JOBS processes at once; JOBS=0 for one alone, as a debugger needs it
 #   make test-all   the same on every CPython from 3.11 on that is installed
 #   make lint       ruff and mypy
 #   make clean      remove what the others made
@@ -15,6 +16,8 @@ BIN = $(VENV)/bin
 PYTHON ?= $(firstword $(shell .ci/pythons | cut -d' ' -f2))
 PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet
 ARGS ?=
+# More than the CPUs, of which two are enough: much of the suite waits.
+JOBS ?= 3
 EXAMPLE = examples/http_and_ssh
 
 .PHONY: help run test test-all lint clean
@@ -27,7 +30,7 @@ run: $(VENV)/.installed
 	    --keys "$(CURDIR)/keys" $(ARGS)
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
 
 test-all:
 	@found=$$(.ci/pythons | sort -t. -k2n | tr ' ' ':'); failed=; \

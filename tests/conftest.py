@@ -1,9 +1,32 @@
 """What all tests share: the fixtures that start daemons, and an interrupt that is heard."""
 
 import signal
+from pathlib import Path
+
+import pytest
+
+from tests import parallel
 
 pytest_plugins = ["apihour.testing.plugin"]
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell ignores it for what it runs in the background, and so would every process here.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items):
+    parallel.order(items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    return parallel.make_scheduler(config, log)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # outside of pytest-timeout: waiting is no fault
+def pytest_runtest_protocol(item):
+    if not hasattr(item.config, "workerinput"):
+        return (yield)
+    run = Path(item.config.option.basetemp).parent
+    with parallel.among_others(run, item.get_closest_marker("alone") is not None):
+        return (yield)

@@ -106,7 +106,8 @@ def test_tcp_on_drain_is_called_and_others_stay_until_the_deadline(apihour_daemo
         assert polite.recv(1) == b""
         assert time.monotonic() - began < 2.5
         echo(stubborn)
-        daemon.wait(lambda: daemon.workers("draining")[0].left == 1, "the count of those left")
+        daemon.wait(lambda: [one.left for one in daemon.workers("draining")] == [1],
+                    "the count of those left")
         worker = daemon.workers("draining")[0]
         assert worker.drain_total == 2
         assert 0 < worker.time_left < 3

@@ -228,6 +228,7 @@ def test_profile_as_table_and_as_flame_graph(shell):
     assert "http" not in re.sub(r'xmlns\S*="[^"]*"|http:?\w*\.py|apihour_http', "", text)
 
 
+@pytest.mark.alone
 def test_a_profile_agrees_with_the_cpu_time_that_was_used(shell):
     """Under a load that lets go of the interpreter's lock at every request."""
     workers = [one.pid for one in shell.daemon.workers()]
@@ -269,8 +270,8 @@ def test_events_tell_reloads_deaths_and_who_did_what_to_two_operators(shell):
     streams = [shell.start("events", "-f", "-n", "0", "--json", role=role)
                for role in ("admin", "operator")]
     try:
-        shell.daemon.wait(lambda: [row["command"].split()[0] for row in shell.rows("sessions")
-                                   ].count("events") == 2, "both streams")
+        shell.daemon.wait(lambda: [row["command"].partition(" ")[0] for row in
+                                   shell.rows("sessions")].count("events") == 2, "both streams")
         assert shell.daemon.reload().ok
         victim = shell.daemon.kill(shell.daemon.workers("serving")[0])
         shell.daemon.wait(lambda: any(str(victim) in row["what"] for row in shell.rows("events")),

@@ -139,6 +139,7 @@ def test_max_age_and_max_rss(apihour_daemon, app):
 
 
 # A plain def runs inside the parser's callback, which takes an exit for an error.
+@pytest.mark.alone
 @pytest.mark.parametrize("endpoint", ["block", "stuck"])
 def test_blocked_loop_is_logged_at_half_the_timeout_and_killed_at_the_timeout(
         apihour_daemon, app, endpoint):

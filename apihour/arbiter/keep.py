@@ -10,6 +10,7 @@ Rules:
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import signal
@@ -206,6 +207,15 @@ class WorkerKeeper:
 
     # -- deadlines -------------------------------------------------------------------------
 
+    def until_deadline(self) -> float:
+        """Seconds until a worker that beats no more is past the next step against it.
+
+        Steps are the stack at half of ``--timeout``, the abort at its end, the kill after that.
+        """
+        now = time.monotonic()
+        return min((_next_step(worker) - now for worker in self.books.live_workers()
+                    if worker.ready and worker.row.state != WorkerState.EXITING), default=math.inf)
+
     def enforce(self) -> None:
         """Boot timeout, heartbeat timeout, drain deadline."""
         now = time.monotonic()
@@ -272,6 +282,14 @@ class WorkerKeeper:
                      worker.name, worker.pid, silent, timeout)
         self.books.scoreboard.count_figure(Figure.TIMEOUTS)
         os.kill(worker.pid, signal.SIGABRT)
+
+
+def _next_step(worker: WorkerRecord) -> float:
+    """When the next step against this worker is due, unless its heart beats; in monotonic time."""
+    if worker.aborted_at:
+        return worker.aborted_at + _ABORT_TIME
+    timeout = worker.cfg.timeout or math.inf
+    return float(worker.row.heartbeat) + (timeout if worker.stack_logged else timeout / 2)
 
 
 def resident_bytes(pid: int) -> int:

@@ -119,7 +119,8 @@ class Loop:
     def wait(self, timeout: float | None = None) -> list[int]:
         """Poll everything once; return the signals that came meanwhile."""
         if timeout is None:
-            timeout = BUSY if self._is_busy() else IDLE
+            timeout = BUSY if self._is_busy() else max(
+                BUSY, min(IDLE, self.keeper.until_deadline()))
         watched = self._watched()
         poll = select.poll()
         for fd in watched:

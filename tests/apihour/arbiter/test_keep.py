@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import signal
 from types import SimpleNamespace
@@ -341,6 +342,20 @@ def test_a_blocked_worker_stack_then_abort_then_kill(make: Any) -> None:
     assert len(house.kills) == 1
     house.turn(0.6, beat=False)
     assert house.kills[-1] == (worker.pid, signal.SIGKILL)
+
+
+def test_the_next_step_against_a_blocked_worker_is_due_when_it_says(make: Any) -> None:
+    """So that the loop looks then: a second later would be the end of a short timeout."""
+    house = make(workers=1, timeout=2)
+    assert house.keeper.until_deadline() == math.inf
+    (worker,) = house.up()
+    for due, happened in ((1.0, "stack of"), (1.0, "TIMEOUT"), (keep._ABORT_TIME, "TIMEOUT")):
+        assert house.keeper.until_deadline() == pytest.approx(due, abs=0.03)
+        house.turn(due + 0.01, beat=False)
+        assert happened in house.arbiter.log.lines[-1]
+    assert house.kills[-1] == (worker.pid, signal.SIGKILL)
+    worker.aborted_at, worker.row.state = 0.0, WorkerState.EXITING
+    assert house.keeper.until_deadline() == math.inf
 
 
 def test_one_that_comes_back_is_forgiven(make: Any) -> None:

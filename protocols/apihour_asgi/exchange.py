@@ -136,11 +136,14 @@ class Exchange(Answer):
     async def send(self, message: Any) -> None:
         """Take a message of the answer; waits while the client does not read.
 
-        Raises ClientGone (an OSError) when it has left, RuntimeError for a message out of
-        its order, ValueError for a header that cannot be sent.
+        Raises ClientGone (an OSError) when it has left, or its request was broken off before
+        anything was answered (it is told so); RuntimeError for a message out of its order,
+        ValueError for a header that cannot be sent.
         """
         if self.gone:
             raise ClientGone("the client has left")
+        if self.failure is not None and self.state < SENDING:
+            raise ClientGone(f"the request is not whole: {self.failure.detail}")
         self.advance(message)
         if self.lane.write_paused and self.state == SENDING:
             await self.hosted.writable()

@@ -4,6 +4,7 @@ Rules:
 
 - Reading stops while the application does not receive, and while the client does not read its
   pongs: neither can grow our memory. How many frames have their turn is the connection's.
+- An application that finds a message whenever it asks lets the others have their turn, too.
 - Closing is a handshake (RFC 6455 7.1.1): after our close frame input is read on until the
   client's, for ten seconds at most; a frame that breaks the protocol ends it at once.
 - A client that is silent for two intervals of pings is gone.
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from time import monotonic
 from typing import Any
 
 from apihour_asgi.answer import DONE, WAITING, Answer, ClientGone
@@ -26,6 +28,8 @@ __all__ = ["WebSocket", "asked_for"]
 # Messages, and bytes of them, that wait for an application which does not receive.
 _MESSAGES = 32
 _HIGH_WATER = 65536
+# Seconds that an application may go from message to message before others have their turn.
+_BUDGET = 0.002
 # Seconds for the answer to a close frame.
 _CLOSE_TIMEOUT = 10.0
 # RFC 6455 7.4.1, and the registry of close codes: the service restarts, come back.
@@ -53,7 +57,7 @@ class WebSocket(Answer):
 
     __slots__ = (
         "_beat", "_begun", "_due_pong", "_ended", "_failed", "_heard", "_inbox", "_kept",
-        "_options", "_parts", "_protocol", "_response", "_text", "accepted", "closing",
+        "_options", "_parts", "_protocol", "_response", "_text", "_turn", "accepted", "closing",
     )
 
     kinds = ("websocket.http.response.start", "websocket.http.response.body", "")
@@ -76,6 +80,7 @@ class WebSocket(Answer):
         self._failed = False  # whether the application raised
         self._beat: asyncio.TimerHandle | None = None
         self._heard = self._due_pong = False
+        self._turn = 0.0  # when the application last gave way
 
     async def run(self) -> None:
         """Shake hands, run the application, see to the end of it."""
@@ -269,10 +274,14 @@ class WebSocket(Answer):
     async def receive(self) -> dict[str, Any]:
         """The next message. Once it was a disconnect, again that one."""
         inbox = self._inbox
+        if monotonic() - self._turn > _BUDGET:
+            await asyncio.sleep(0)
+            self._turn = monotonic()
         while not inbox:
             if self.gone or self._ended or self.state == DONE:
                 return {"type": "websocket.disconnect", "code": _ABNORMAL, "reason": ""}
             await self.wait()
+            self._turn = monotonic()
         message = inbox.popleft()
         kind = message["type"]
         if kind == "websocket.receive":

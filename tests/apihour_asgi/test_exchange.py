@@ -330,3 +330,24 @@ async def test_routes_and_paths_for_those_who_look():
         await peer.answer(PATIENCE)
         assert lane.activity()["state"] == "idle"
         peer.close()
+
+
+@pytest.mark.parametrize("started_before", [False, True])
+@pytest.mark.parametrize(("rest", "status"), [(b"", b"408"), (b"zz\r\n", b"400")])
+async def test_a_body_that_was_cut_is_not_answered_as_if_it_were_whole(
+        rest, status, started_before, caplog):
+    async def careless(scope, receive, send):
+        if started_before:
+            await send({"type": "http.response.start", "status": 200})
+        while (message := await receive())["type"] == "http.request" and message["more_body"]:
+            pass
+        if not started_before:
+            await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": b"stored"})
+
+    head = b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nxx\r\n"
+    answer = await one(careless, head + rest, body_timeout=0.2, body_rate=0.0)
+    assert answer.startswith(b"HTTP/1.1 " + status), answer
+    assert b"connection: close" in answer.lower()
+    assert b"stored" not in answer
+    assert not [r for r in caplog.records if r.levelno >= logging.WARNING]  # its client's mistake

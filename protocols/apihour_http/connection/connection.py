@@ -310,7 +310,8 @@ class HTTPConnection(asyncio.Protocol):
             if self.intake.held:
                 self.answers.advance()
             elif self.state is UPGRADED:
-                frames.go_on(self, UPGRADE_TAIL)
+                # Not at once: whoever asks for more would never give the others their turn.
+                self.loop.call_soon(frames.go_on, self, UPGRADE_TAIL, frames.SMALLEST)
 
     def send_continue(self) -> None:
         """Ask for the body that an Expect announced (RFC 9110 10.1.1)."""

@@ -17,11 +17,12 @@ from typing import Any, Protocol
 
 from apihour_http.connection.reading import Reading
 
-__all__ = ["SLICE", "feed", "go_on"]
+__all__ = ["SLICE", "SMALLEST", "feed", "go_on"]
 
-# Bytes handed on at a stretch, at first and at most: 700 empty frames of a client.
+# Bytes handed on at a stretch, at first and at most: 700 empty frames of a client. After a
+# pause that the handler asked for: the smallest, so that a slow one is not flooded again.
 SLICE = 4096
-_SMALLEST = 128
+SMALLEST = 128
 # Seconds that one turn may take on account of one connection.
 _BUDGET = 0.002
 
@@ -70,5 +71,5 @@ def go_on(lane: Upgraded, reason: int, size: int = SLICE, since: float = 0.0) ->
         return
     if since:
         is_slow = monotonic() - since > 2 * _BUDGET
-        size = max(_SMALLEST, size // 2) if is_slow else min(SLICE, size * 2)
+        size = max(SMALLEST, size // 2) if is_slow else min(SLICE, size * 2)
     feed(lane, b"", reason, size)

@@ -154,3 +154,32 @@ async def test_a_client_that_leaves_amid_its_frames() -> None:
         assert lane.tail
         peer.writer.transport.abort()
         await wait_until(lambda: not served.server.connections, PATIENCE)
+
+
+async def test_more_that_is_asked_for_comes_in_a_turn_of_its_own() -> None:
+    count, at_a_stretch = 20_000, [0]
+    app = web.Application()
+
+    async def read_all(request: web.Request) -> web.WebSocketResponse:
+        websocket = web.WebSocketResponse()
+        await websocket.prepare(request)
+        async for _ in websocket:
+            at_a_stretch[-1] += 1
+        return websocket
+
+    app.router.add_get("/ws", read_all)
+    async with serving(None, app) as served:
+        peer = await served.connect()
+        peer.send(UPGRADE)
+        await peer.answer(PATIENCE)
+        lane = next(iter(served.server.connections))
+        peer.send(frame(FINAL | TEXT, b"x") * count)
+        while sum(at_a_stretch) < count:
+            await asyncio.sleep(0)
+            assert served.server.connections, "the connection was lost"
+            if at_a_stretch[-1]:
+                at_a_stretch.append(0)
+        peer.close()
+        assert lane.tail == b""
+    # aiohttp keeps two thousand for a handler; with more at every read it never paused.
+    assert max(at_a_stretch) < 5000, max(at_a_stretch)

@@ -21,8 +21,8 @@ EXPORTS = {
     "apihour.testing": ["Daemon", "Failure", "Load", "Outcome", "Report"],
     "apihour_asgi": ["ASGIServer", "LifespanError"],
     "apihour_http": [
-        "CONTAINER", "HTML", "HTTPError", "HTTPServer", "JSON", "Request", "Response",
-        "RouteError", "Routes",
+        "CONTAINER", "Event", "HTML", "HTTPError", "HTTPServer", "JSON", "Request", "Response",
+        "RouteError", "Routes", "SSE", "Stream",
     ],
     "apihour_ssh": [
         "COMPATIBLE", "STRICT", "Admission", "Algorithms", "Limits", "SSHServer", "Shell",

@@ -12,13 +12,15 @@ from apihour_http.request import Request
 from apihour_http.response import Response
 from apihour_http.routing.routes import Routes
 from apihour_http.server import HTTPServer
+from apihour_http.streaming.sse import SSE, Event
+from apihour_http.streaming.stream import Stream
 
 if TYPE_CHECKING:
     from apihour_http.answers import CONTAINER, HTML, JSON
 
 __all__ = [
-    "CONTAINER", "HTML", "JSON", "HTTPError", "HTTPServer", "Request", "Response",
-    "RouteError", "Routes",
+    "CONTAINER", "HTML", "JSON", "SSE", "Event", "HTTPError", "HTTPServer", "Request", "Response",
+    "RouteError", "Routes", "Stream",
 ]
 
 

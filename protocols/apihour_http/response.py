@@ -11,14 +11,14 @@ Rules:
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from email.utils import formatdate
 from typing import Any
 
 from apihour_http.errors import HTTPError, reason_of
 from apihour_http.jsonable import to_plain, with_fallback
 
-__all__ = ["Renderer", "Response", "is_aiohttp", "refuse_tuple"]
+__all__ = ["Live", "Renderer", "Response", "is_aiohttp", "refuse_tuple"]
 
 _UNSAFE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -55,6 +55,18 @@ class Response:
 
     def __repr__(self) -> str:
         return f"<Response {self.status}>"
+
+
+class Live:
+    """An answer that is made while it is sent: a stream, events."""
+
+    __slots__ = ("__weakref__", "headers", "status")
+    status: int
+    headers: list[tuple[str, str]]
+
+    def send(self, lane: Any, request: Any) -> Coroutine[Any, Any, None]:
+        """Send all of it, and do what is due after an answer."""
+        raise NotImplementedError
 
 
 def safe_header(name: str, value: str) -> str:
@@ -134,6 +146,16 @@ class Renderer:
         head = f"{first}{self._date}{lines}{length}{connection}\r\n".encode("latin-1", "replace")
         return status, len(body), head if bodiless else head + body, b""
 
+    def head(self, answer: Live, framing: str) -> bytes:
+        """The head of an answer whose body follows, with the header lines of `framing`.
+
+        Raises ValueError for a header that would break the message.
+        """
+        pairs = [(name, safe_header(name, value)) for name, value in answer.headers]
+        lines = "".join([f"{name}: {value}\r\n" for name, value in pairs])
+        first = f"HTTP/1.1 {answer.status:d} {reason_of(answer.status)}\r\n"
+        return f"{first}{self._date}{lines}{framing}\r\n".encode("latin-1", "replace")
+
     def _parts(self, result: Any) -> tuple[int, list[tuple[str, str]], bytes]:
         if isinstance(result, Response):
             body, content_type = self._body(result.body)
@@ -150,6 +172,8 @@ class Renderer:
         if result is None:
             return 204, [], b""
         refuse_tuple(result)
+        if isinstance(result, Live):
+            raise TypeError(f"{result!r}: has no bytes before it is sent")
         if is_aiohttp(result):
             return _from_aiohttp(result)
         body, content_type = self._body(result)

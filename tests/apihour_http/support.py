@@ -58,7 +58,7 @@ class Peer:
             name, _, value = line.partition(": ")
             headers[name.lower()] = value
         body = b""
-        if headers.get("transfer-encoding") == "chunked":
+        if headers.get("transfer-encoding") == "chunked" and not head:
             while True:
                 size = int(await asyncio.wait_for(self.reader.readline(), timeout), 16)
                 body += (await self.reader.readexactly(size + 2))[:-2]

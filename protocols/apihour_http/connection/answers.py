@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import deque
+from collections.abc import Coroutine
 from time import monotonic
 from typing import Any
 
@@ -107,9 +108,12 @@ class Answers:
                 result = endpoint.call(request)
             except Exception as error:
                 result = lane.service.failed(request, error)
-            self._answer(request, result)
-            return
-        task = _task(self._run(request), loop=lane.loop, name=endpoint.name)
+            more = self._answer(request, result)
+            if more is None:
+                return
+            task = _task(self._send(request, more), loop=lane.loop, name=endpoint.name)
+        else:
+            task = _task(self._run(request), loop=lane.loop, name=endpoint.name)
         if not (_EAGER and task.done()):
             self.current = task
 
@@ -128,7 +132,9 @@ class Answers:
             queue[0].head.endpoint.inline or lane.transport is None
         ):
             lane.hold_answers()
-        self._answer(request, result)
+        more = self._answer(request, result)
+        if more is not None:
+            await more
         if self.current is not None:
             self.current = None
             # As _next(): a call less in every request.
@@ -137,6 +143,13 @@ class Answers:
                 self.advance()
             else:
                 self.ready = lane.state.starts and not lane.write_paused
+
+    async def _send(self, request: Request, more: Coroutine[Any, Any, None]) -> None:
+        """The body of the task that sends what a plain function began; `request` is shown."""
+        await more
+        if self.current is not None:
+            self.current = None
+            self._next()
 
     def _next(self) -> None:
         """Go on after an answer that did not come at once."""
@@ -147,7 +160,8 @@ class Answers:
         else:
             self.ready = lane.state.starts and not lane.write_paused
 
-    def _answer(self, request: Request, result: Any) -> None:
+    def _answer(self, request: Request, result: Any) -> Coroutine[Any, Any, None] | None:
+        """Answer with `result`; what sends the rest of it is returned, if there is a rest."""
         lane = self.lane
         service = lane.service
         kind = type(result)
@@ -156,10 +170,9 @@ class Answers:
                 text = service.dumps(result)
             except Exception:
                 # The general way tries harder, and says what is wrong.
-                answer_any(lane, request, result)
-                return
+                return answer_any(lane, request, result)
             if lane.transport is None:
-                return
+                return None
             size = len(text)
             lane.write(f"{service.now.json_head}{size}\r\n\r\n{text}".encode())
             now = lane.idle_since = monotonic()
@@ -175,8 +188,8 @@ class Answers:
             lane.conn.state = "idle"
             if service.log is not None:
                 log_request(lane, request, 200, size, now)
-            return
-        answer_any(lane, request, result)
+            return None
+        return answer_any(lane, request, result)
 
     # -- order
 

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from time import monotonic, time
 from typing import Any
 
 from apihour_http.request import Request
+from apihour_http.response import Live
 
 __all__ = ["answer_any", "check_slow", "log_request"]
 
 
-def answer_any(lane: Any, request: Request, result: Any) -> None:
-    """The general case: any type, any version, HEAD, last on its connection."""
+def answer_any(
+    lane: Any, request: Request, result: Any
+) -> Coroutine[Any, Any, None] | None:
+    """The general case: any type, any version, HEAD, last on its connection.
+
+    What is made while it is sent is not sent yet: the coroutine that does it is returned.
+    """
     service = lane.service
     if lane.transport is None:
-        return
+        return result.send(lane, request) if isinstance(result, Live) else None
     head = request.head
     last = not head.keep or (service.now.closes and lane.is_last())
     connection = ""
@@ -27,6 +34,8 @@ def answer_any(lane: Any, request: Request, result: Any) -> None:
     try:
         status, size, data, rest = render(result, connection, head_only)
     except Exception as error:
+        if isinstance(result, Live):
+            return result.send(lane, request)
         status, size, data, rest = render(service.failed(request, error), connection, head_only)
     lane.write(data)
     if rest:
@@ -41,6 +50,7 @@ def answer_any(lane: Any, request: Request, result: Any) -> None:
         log_request(lane, request, status, 0 if head_only else size, now)
     if last:
         lane.close()
+    return None
 
 
 def check_slow(lane: Any, request: Request, now: float) -> None:

@@ -25,6 +25,8 @@ def check_request(
 ) -> None:
     """Raise RouteError unless the first parameter of `function` can be the request.
 
+    A generator is refused too: nothing says how its pieces are meant.
+
     `in_path` are the names of the path's parameters: those come after it.
     """
     try:
@@ -32,6 +34,10 @@ def check_request(
     except (TypeError, ValueError):
         return  # a builtin: it says nothing
     name = getattr(function, "__qualname__", repr(function))
+    if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
+        raise RouteError(
+            f"route {method} {path}: {name} is a generator: expected an endpoint that returns "
+            "Stream(…) or SSE(…) of an async generator, or a list")
     wanted = f"route {method} {path}: {name}{_shown(parameters)}: expected the request as its " \
              f"first parameter: {name.rpartition('.')[2]}(request{_rest(parameters)})"
     if not parameters or parameters[0].kind not in _POSITIONAL:

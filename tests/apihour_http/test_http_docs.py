@@ -1,0 +1,36 @@
+"""The examples of docs/http.rst run, and answer what the page says."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from .support import serving
+
+PAGE = (Path(__file__).parents[2] / "docs" / "http.rst").read_text()
+_BLOCK = re.compile(r"\.\. code-block:: python\n\n((?:   .*\n|\n)+)")
+
+
+def example(title: str) -> dict[str, Any]:
+    """What the first code below the heading `title` defines."""
+    text = PAGE[PAGE.index(f"\n{title}\n{'-' * len(title)}\n"):]
+    found = _BLOCK.search(text)
+    assert found is not None, title
+    names: dict[str, Any] = {}
+    exec(compile(textwrap.dedent(found.group(1)), f"docs/http.rst: {title}", "exec"), names)
+    return names
+
+
+async def test_streams_and_events() -> None:
+    async with serving(example("Streams and events")["routes"]) as served, \
+            aiohttp.ClientSession(served.url) as session:
+        async with session.get("/squares") as answer:
+            lines = (await answer.text()).splitlines()
+            assert answer.headers["Content-Type"] == "text/csv"
+            assert len(lines) == 1000 and lines[9] == "9,81"
+        async with session.get("/ticks", headers={"Last-Event-ID": "6"}) as answer:
+            assert (await answer.text()).startswith('id: 7\ndata: {"tick":7}\n\nid: 8\n')

@@ -8,6 +8,7 @@ from typing import Annotated
 __all__ = [
     "COLUMN_TYPES",
     "PARAMETER_TYPES",
+    "Acts",
     "Address",
     "Bytes",
     "CommandName",
@@ -38,6 +39,11 @@ class Short:
     """Annotation: the one-letter form of an option, without its dash."""
 
     letter: str
+
+
+@dataclass(frozen=True)
+class Acts:
+    """Annotation: with this parameter the command changes something."""
 
 
 Worker = Annotated[str, Kind("worker")]

@@ -20,7 +20,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Annotated, Any, Literal
 
 from apihour.errors import ConfigurationError
-from apihour.ops.annotations import COLUMN_TYPES, PARAMETER_TYPES, Kind, Short
+from apihour.ops.annotations import COLUMN_TYPES, PARAMETER_TYPES, Acts, Kind, Short
 from apihour.ops.model import Column, Command, Parameter, Role, validate
 
 __all__ = [
@@ -100,6 +100,7 @@ def _parameter(command: str, given: inspect.Parameter, hint: Any, help: str) -> 
         positional=given.kind is not inspect.Parameter.KEYWORD_ONLY,
         help=next((note for note in notes if isinstance(note, str)), help),
         short=next((note.letter for note in notes if isinstance(note, Short)), ""),
+        acts=any(isinstance(note, Acts) for note in notes),
     )
 
 

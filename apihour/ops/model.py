@@ -13,7 +13,7 @@ import enum
 import re
 import textwrap
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -32,6 +32,7 @@ __all__ = [
     "validate",
 ]
 
+Acts = Literal["", "workers", "daemon"]
 Collects = Literal["agent", "loop", "arbiter", "console"]
 Scope = Literal["all", "one", "first"]
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
@@ -46,6 +47,8 @@ GLOBAL_OPTIONS: Mapping[str, str] = {
     "help": "what the command does",
 }
 """The options every command has, with their help."""
+_NOT_HEEDED: Mapping[str, Sequence[str]] = {
+    "": (), "workers": ("limit", "filter"), "daemon": ("limit", "filter", "worker")}
 _VALUES = {"worker": "N|all", "sort": "[-]COL", "limit": "N", "filter": "COND"}
 _COMMON = {name: f"--{name} {_VALUES[name]}" if name in _VALUES else f"--{name}"
            for name in GLOBAL_OPTIONS}
@@ -85,7 +88,10 @@ class Role(enum.IntEnum):
 
 @dataclass(frozen=True)
 class Parameter:
-    """One word or option of a command. `name` is the function's, `option` what is typed."""
+    """One word or option of a command. `name` is the function's, `option` what is typed.
+
+    One that `acts` has the command change something where else it only looks.
+    """
 
     name: str
     type: str = "str"
@@ -96,6 +102,7 @@ class Parameter:
     help: str = ""
     choices: tuple[str, ...] = ()
     short: str = ""
+    acts: bool = False
 
     @property
     def option(self) -> str:
@@ -136,7 +143,10 @@ class Command:
 
     With its option ``--by`` the rows are counted in groups: of the column they are grouped
     by, then the columns `grouped`. `selects` names the command whose rows ``--filter``
-    chooses from: that of ``kick`` is ``conns``.
+    chooses from, and ``--sort`` and ``--limit``: that of ``kick`` is ``conns``.
+
+    One that `acts` changes something, in all ``workers`` it is for or in the ``daemon``. Its rows
+    tell what was done, so there is nothing to choose among them.
     """
 
     name: str
@@ -154,6 +164,7 @@ class Command:
     hidden: bool = False
     grouped: tuple[Column, ...] = ()
     selects: str = ""
+    acts: Acts = ""
 
     def groups_by(self, arguments: Mapping[str, Any]) -> str:
         """The column a call with these arguments groups its rows by; empty: none."""
@@ -164,6 +175,12 @@ class Command:
         by = self.groups_by(arguments)
         return (Column(by, "str"), *self.grouped) if by else self.columns
 
+    def common_for(self, arguments: Mapping[str, Any]) -> tuple[str, ...]:
+        """The options of every command (GLOBAL_OPTIONS) that such a call heeds."""
+        told = any(one.acts and arguments.get(one.name) for one in self.parameters)
+        left_out = _NOT_HEEDED[self.acts or ("workers" if told else "")]
+        return tuple(name for name in GLOBAL_OPTIONS if name not in left_out)
+
     @property
     def usage(self) -> str:
         """One line: ``stack [WORKER] [--frames VALUE]``."""
@@ -173,7 +190,7 @@ class Command:
     def full_usage(self) -> str:
         """The same with the options that every command has."""
         return " ".join([self.usage, *(
-            f"[{option}]" for name, option in _COMMON.items() if name != "help"
+            f"[{_COMMON[name]}]" for name in self.common_for({}) if name != "help"
         )])
 
     @property
@@ -183,7 +200,7 @@ class Command:
         if self.description:
             parts += ["", self.description]
         rows = [(p.usage.strip("[]"), p.help) for p in self.parameters if p.help]
-        common = [(_COMMON[name], about) for name, about in GLOBAL_OPTIONS.items()]
+        common = [(_COMMON[name], GLOBAL_OPTIONS[name]) for name in self.common_for({})]
         for title, pairs in (("", rows), ("options of every command:", common)):
             width = max((len(left) for left, _ in pairs), default=0)
             lines = [f"  {left:<{width}}  {right}" for left, right in pairs]
@@ -195,7 +212,7 @@ class Command:
             names = " ".join(column.name for column in self.grouped)
             parts += textwrap.wrap(f"with --by: {names}", 78, subsequent_indent="  ")
         if self.selects:
-            parts += ["", f"--filter chooses among the rows of {self.selects}"]
+            parts += ["", f"--filter, --sort and --limit choose among the rows of {self.selects}"]
         parts += ["", f"role: {self.role}"]
         return "\n".join(parts)
 
@@ -240,6 +257,8 @@ def validate(command: Command) -> None:
         refuse("expected a name of a-z, 0-9, - and _, 40 characters at most")
     if command.collects not in typing.get_args(Collects):
         refuse(f"collects {command.collects!r}; expected agent, loop, arbiter or console")
+    if command.acts not in typing.get_args(Acts):
+        refuse(f"acts {command.acts!r}; expected workers, daemon or nothing")
     if command.scope not in typing.get_args(Scope):
         refuse(f"scope {command.scope!r}; expected all, one or first")
     seen: set[str] = set()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from apihour.masking import MASK, is_secret, mask_url
-from apihour.ops.annotations import Bytes, Duration, LoggerName, Short, Worker
+from apihour.ops.annotations import Acts, Bytes, Duration, LoggerName, Short, Worker
 from apihour.ops.catalogue import Catalogue
 from apihour.ops.commands.context import AgentContext
 from apihour.ops.model import CommandFailed, Role
@@ -94,7 +94,8 @@ class MemoryRow:
 
 @commands.command()
 def log(
-    context: AgentContext, logger: LoggerName | None = None, level: Level | None = None,
+    context: AgentContext, logger: LoggerName | None = None,
+    level: Annotated[Level | None, Acts()] = None,
     *, for_: Annotated[Duration | None, "set it back after this time"] = None,
 ) -> list[LoggerRow]:
     """Show the level of loggers, or set that of one.
@@ -214,7 +215,7 @@ def shown(name: str, value: Any) -> Any:
 @commands.command(role="operator")
 def gc(
     context: AgentContext, worker: Worker | None = None,
-    *, collect: Annotated[bool, "collect now; the worker stops meanwhile"] = False,
+    *, collect: Annotated[bool, Acts(), "collect now; the worker stops meanwhile"] = False,
 ) -> list[GenerationRow]:
     """Garbage collector of the workers"""
     if collect:
@@ -230,8 +231,8 @@ def gc(
 @commands.command(role="operator", deadline=30.0)
 def mem(
     context: AgentContext, worker: Worker | None = None,
-    *, start: Annotated[bool, "begin to trace allocations; the worker is slower by half"] = False,
-    stop: Annotated[bool, "end it"] = False,
+    *, start: Annotated[bool, Acts(), "begin to trace; the worker is slower by half"] = False,
+    stop: Annotated[bool, Acts(), "end it"] = False,
     top: Annotated[int, "lines that hold the most"] = 20,
     diff: Annotated[bool, "those that grew the most since --start"] = False,
 ) -> Iterator[MemoryRow | float]:

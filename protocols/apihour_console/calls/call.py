@@ -1,25 +1,22 @@
-"""Calls of the catalogue's commands: words in, a checked call; rows in, the rows asked for.
+"""Calls of the catalogue's commands: what was asked, by whom, and the rows asked for.
 
 Rules:
 
 - No I/O and no clock: everything here is a function over data.
-- A wrong word gets one line that names the command, the word and what was expected.
+- A limit never takes the latest away: of a stream that is over it leaves the last rows.
 - Exit statuses: 0 done, 1 failed, 2 usage, 75 partial (some worker did not answer),
   126 the role does not allow it, 127 no such command.
 """
 
 from __future__ import annotations
 
-import difflib
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from apihour.errors import ApihourError, UsageError
-from apihour.ops.catalogue import Catalogue
-from apihour.ops.model import GLOBAL_OPTIONS, Column, Command, Parameter, Role
-from apihour_console.calls.filters import TRUTH, UNITS, Filter, natural, parse_filter, quantity
+from apihour.ops.model import Column, Command, Role
+from apihour_console.calls.filters import Filter, natural
 
 __all__ = [
     "DONE",
@@ -37,16 +34,10 @@ __all__ = [
     "UnknownCommand",
     "apply",
     "chosen",
-    "parse_call",
-    "parse_duration",
+    "selected",
 ]
 
 DONE, FAILED, USAGE, PARTIAL, FORBIDDEN, UNKNOWN = 0, 1, 2, 75, 126, 127
-
-_WORKER = re.compile(r"all|\d+(\.\d+)?(,\d+(\.\d+)?)*")
-_CONNECTION = re.compile(r"\d+\.\d+-\d+")
-_NUMBER = re.compile(r"([+-]?\d+(?:\.\d+)?)\s*([a-zA-Z]*)")
-_SECONDS = UNITS["seconds"]
 
 
 class UnknownCommand(UsageError):
@@ -151,216 +142,6 @@ class Result:
         return cls(columns, wanted, list(missing), PARTIAL if missing else DONE)
 
 
-def parse_call(words: Sequence[str], catalogue: Catalogue) -> Call:
-    """Read shell words. Raises UnknownCommand or UsageError, each one line for a person."""
-    if not words:
-        raise UsageError("expected a command; see help")
-    name = words[0]
-    command = catalogue.get(name)
-    if command is None:
-        raise UnknownCommand(
-            f"{name!r:.80}: no such command" + _hint(name, [one.name for one in catalogue])
-        )
-    reader = _Reader(command, list(words[1:]), _filtered_columns(command, catalogue))
-    reader.read()
-    about = catalogue.get("help")
-    if reader.common.get("help") and about is not None:
-        return Call(about, {"command": name}, words=tuple(words))
-    return reader.finish(tuple(words))
-
-
-class _Reader:
-    """Goes through the words of one call from left to right."""
-
-    def __init__(
-        self, command: Command, words: list[str], filtered: Sequence[Column]
-    ) -> None:
-        self.command = command
-        self.words = words
-        self.filtered = filtered
-        self.arguments: dict[str, Any] = {}
-        self.common: dict[str, Any] = {}
-        self.filters: list[Filter] = []
-        self.positional = [one for one in command.parameters if one.positional]
-
-    def refuse(self, problem: str) -> UsageError:
-        return UsageError(f"{self.command.name}: {problem}; usage: {self.command.full_usage}")
-
-    def read(self) -> None:
-        literal = False
-        while self.words:
-            word = self.words.pop(0)
-            if not literal and word == "--":
-                literal = True
-            elif not literal and word.startswith("--"):
-                self.long_option(word)
-            elif not literal and self.is_short(word):
-                self.short_option(word)
-            else:
-                self.word(word)
-
-    def is_short(self, word: str) -> bool:
-        return len(word) > 1 and word[0] == "-" and not _NUMBER.fullmatch(word)
-
-    def word(self, word: str) -> None:
-        if not self.positional:
-            raise self.refuse(f"unexpected word {word!r:.80}")
-        one = self.positional[0]
-        if one.variadic:  # a command in a command keeps its own options
-            self.arguments[one.name] = [word, *self.words]
-            self.words.clear()
-            return
-        self.positional.pop(0)
-        if not one.required and self.is_variadic_next() and _convert(one, word)[1]:
-            self.word(word)  # ``watch conns``: what was left out has its default
-            return
-        self.arguments[one.name] = self.convert(one, word, one.option.upper())
-
-    def is_variadic_next(self) -> bool:
-        return bool(self.positional) and self.positional[0].variadic
-
-    def long_option(self, word: str) -> None:
-        name, has_value, value = word[2:].partition("=")
-        one = next(
-            (p for p in self.command.parameters if not p.positional and p.option == name), None
-        )
-        if one is not None:
-            self.own_option(one, f"--{name}", value if has_value else None)
-        elif name in GLOBAL_OPTIONS:
-            self.common_option(name, value if has_value else None)
-        elif name.startswith("no-") and (flag := self.command.parameter(name[3:])):
-            self.arguments[flag.name] = False
-        else:
-            known = [p.option for p in self.command.parameters if not p.positional]
-            near = _hint(name, [*known, *GLOBAL_OPTIONS])
-            raise self.refuse(f"unknown option --{name:.80}{near}")
-
-    def short_option(self, word: str) -> None:
-        if word == "-h":
-            self.common["help"] = True
-            return
-        one = next((p for p in self.command.parameters if p.short and p.short == word[1]), None)
-        if one is None:
-            raise self.refuse(f"unknown option {word!r:.80}")
-        self.own_option(one, word[:2], word[2:] or None)
-
-    def own_option(self, one: Parameter, typed: str, value: str | None) -> None:
-        if one.type == "bool" and value is None:
-            self.arguments[one.name] = True
-        else:
-            self.arguments[one.name] = self.convert(one, self.value(typed, value), typed)
-
-    def value(self, typed: str, value: str | None) -> str:
-        if value is not None:
-            return value
-        if not self.words:
-            raise self.refuse(f"option {typed}: expected a value after it")
-        return self.words.pop(0)
-
-    def common_option(self, name: str, value: str | None) -> None:
-        if name in ("json", "csv", "help"):
-            if value is not None:
-                raise self.refuse(f"option --{name}: {value!r:.80}; expected no value")
-            self.common[name] = True
-            return
-        text = self.value(f"--{name}", value)
-        if name == "filter":
-            self.filters.append(self.filter(text))
-        elif name == "sort":
-            self.common["sort"] = text
-        elif name == "limit":
-            self.common["limit"] = self.count(text)
-        else:
-            self.common["worker"] = self.convert(Parameter("worker", "worker"), text, "--worker")
-
-    def count(self, text: str) -> int:
-        if not text.isascii() or not text.isdigit() or len(text) > 9:
-            raise self.refuse(f"option --limit: {text!r:.80}; expected a number, 0 or more")
-        return int(text)
-
-    def check_sort(self) -> None:
-        """The column to sort by, of the groups where ``--by`` makes some."""
-        name = self.common.get("sort", "").removeprefix("-")
-        known = [one.name for one in self.command.columns_for(self.arguments)]
-        if name and known and name not in known:
-            raise self.refuse(
-                f"option --sort: no column {name!r:.80}; expected one of {', '.join(known)}")
-
-    def filter(self, text: str) -> Filter:
-        try:
-            return parse_filter(text, self.filtered)
-        except UsageError as error:
-            raise self.refuse(str(error)) from None
-
-    def convert(self, one: Parameter, text: str, typed: str) -> Any:
-        value, expected = _convert(one, text)
-        if expected:
-            near = _hint(text, one.choices) if one.choices else ""
-            raise self.refuse(f"{typed}: {text!r:.80}; expected {expected}{near}")
-        return value
-
-    def finish(self, words: tuple[str, ...]) -> Call:
-        for one in self.command.parameters:
-            if one.name in self.arguments:
-                continue
-            if one.required:
-                what = one.option.upper() if one.positional else f"option --{one.option}"
-                raise self.refuse(f"{what} is missing")
-            self.arguments[one.name] = [] if one.variadic else one.default
-        self.check_sort()
-        target = next(
-            (self.arguments[p.name] for p in self.command.parameters
-             if p.positional and p.type == "worker" and self.arguments[p.name]), None,
-        )
-        worker = self.common.get("worker") or target or "all"
-        return Call(
-            self.command, self.arguments, worker, json=self.common.get("json", False),
-            csv=self.common.get("csv", False), sort=self.common.get("sort", ""),
-            limit=self.common.get("limit"), filters=tuple(self.filters), words=words,
-        )
-
-
-def _filtered_columns(command: Command, catalogue: Catalogue) -> Sequence[Column]:
-    """The columns of the rows that the filters of a command choose from."""
-    chosen = catalogue.get(command.selects) if command.selects else None
-    return command.columns if chosen is None else chosen.columns
-
-
-def _convert(one: Parameter, text: str) -> tuple[Any, str]:
-    """The value of a word, and what was expected instead when it has none."""
-    if one.type == "choice":
-        return text, "" if text in one.choices else "one of " + ", ".join(one.choices)
-    if one.type == "worker":
-        expected = "a worker: slot, slot.generation, or all"
-        return text, "" if _WORKER.fullmatch(text) else expected
-    if one.type == "connection":
-        expected = "a connection's id such as 1.2-17"
-        return text, "" if _CONNECTION.fullmatch(text) else expected
-    if one.type == "duration":
-        value = quantity(text, _SECONDS)
-        bad = value is None or value < 0
-        return value, "a time such as 10, 500ms, 10m or 2h" if bad else ""
-    if one.type == "bool":
-        return TRUTH.get(text.lower()), "" if text.lower() in TRUTH else "yes or no"
-    if one.type in ("int", "float"):
-        expected = "a whole number" if one.type == "int" else "a number"
-        if not _NUMBER.fullmatch(text) or len(text) > 20:
-            return None, expected
-        try:
-            return (int(text) if one.type == "int" else float(text)), ""
-        except ValueError:
-            return None, expected
-    return text, ""
-
-
-def parse_duration(text: str) -> float:
-    """Seconds from ``10``, ``500ms``, ``10m``, ``2h``, ``1d``. Raises ValueError."""
-    value = quantity(text, _SECONDS)
-    if value is None or value < 0:
-        raise ValueError(f"time {text!r}: expected one such as 10, 500ms, 10m or 2h")
-    return value
-
-
 def _check_columns(call: Call, rows: Sequence[Mapping[str, Any]]) -> None:
     """Refuse a filter for a column that no row has, where none are declared."""
     if call.command.columns or not rows:
@@ -377,18 +158,32 @@ def chosen(call: Call, rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return [row for row in rows if all(one.matches(row) for one in call.filters)]
 
 
+def selected(call: Call, rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows that a command like ``kick`` is about: filtered, in the call's order, cut."""
+    return _cut(call, _ordered(call, chosen(call, rows)))
+
+
 def apply(call: Call, rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """The rows that the call's filters keep, in its order, as many as its limit.
 
-    Where the filters choose what a command is about, or what it counts, they have done so.
+    Of what comes in the order of time these are the latest. Where the call chooses what a
+    command is about it has done so (:func:`selected`), and where it counts, filters have.
     """
-    kept = list(rows) if call.is_chosen else chosen(call, rows)
-    if call.sort:
-        name = call.sort.removeprefix("-")
-        kept.sort(key=lambda row: natural(row.get(name)), reverse=call.sort.startswith("-"))
-    return kept if call.limit is None else kept[: call.limit]
+    if call.command.selects:
+        return list(rows)
+    return _cut(call, _ordered(call, list(rows) if call.is_chosen else chosen(call, rows)))
 
 
-def _hint(word: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(word, list(known), n=2, cutoff=0.65)
-    return f"; did you mean {' or '.join(near)}?" if near else ""
+def _ordered(call: Call, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    name = call.sort.removeprefix("-")
+    if not name:
+        return rows
+    return sorted(rows, key=lambda row: natural(row.get(name)), reverse=call.sort.startswith("-"))
+
+
+def _cut(call: Call, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    if call.limit is None:
+        return rows
+    if call.command.streams and not call.sort:
+        return rows[max(0, len(rows) - call.limit):]
+    return rows[:call.limit]

@@ -14,7 +14,8 @@ from apihour.ops.annotations import CommandName, Duration
 from apihour.ops.catalogue import Catalogue
 from apihour.ops.model import Command, CommandFailed, Role
 from apihour.version import __version__
-from apihour_console.calls.call import Result, parse_call
+from apihour_console.calls.call import Result
+from apihour_console.calls.reader import parse_call
 from apihour_console.fleet.context import ConsoleContext
 
 __all__ = ["commands"]

@@ -62,7 +62,7 @@ class Unbanned:
     left: Seconds
 
 
-@commands.command(role="operator", collects="console", deadline=5.0)
+@commands.command(role="operator", acts="daemon", collects="console", deadline=5.0)
 async def ban(
     context: ConsoleContext, address: str,
     *, for_: Annotated[Duration, "how long"] = 600.0,
@@ -109,7 +109,7 @@ async def bans(context: ConsoleContext) -> list[BanRow]:
     ]
 
 
-@commands.command(role="operator", collects="console", deadline=5.0)
+@commands.command(role="operator", acts="daemon", collects="console", deadline=5.0)
 async def unban(context: ConsoleContext, address: str) -> list[Unbanned]:
     """End a ban.
 

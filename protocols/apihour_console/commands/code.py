@@ -49,7 +49,7 @@ async def profile(
     return hot_spots(counts)
 
 
-@commands.command(role="admin", collects="console", deadline=3600.0, merges=True)
+@commands.command(role="admin", acts="workers", collects="console", deadline=3600.0, merges=True)
 async def python(
     context: ConsoleContext, worker: Worker, source: str = "",
     *, session: Annotated[str, "names are kept under this name"] = "",

@@ -12,7 +12,7 @@ __all__ = ["commands"]
 commands = Catalogue()
 
 
-@commands.command(role="operator", collects="arbiter", deadline=600.0)
+@commands.command(role="operator", acts="daemon", collects="arbiter", deadline=600.0)
 async def reload(
     context: ConsoleContext,
     *, canary: Annotated[int | None, "first watch that many workers, as --canary does"] = None,
@@ -26,7 +26,7 @@ async def reload(
     return await context.arbiter("reload", 600.0, **wish)
 
 
-@commands.command(role="operator", collects="arbiter", deadline=600.0)
+@commands.command(role="operator", acts="daemon", collects="arbiter", deadline=600.0)
 async def rollback(context: ConsoleContext) -> list[dict[str, Any]]:
     """Reload with the release that served before this one, by its directory.
 
@@ -39,13 +39,13 @@ async def rollback(context: ConsoleContext) -> list[dict[str, Any]]:
     return await context.arbiter("rollback", 600.0)
 
 
-@commands.command(role="admin", collects="arbiter", deadline=600.0)
+@commands.command(role="admin", acts="daemon", collects="arbiter", deadline=600.0)
 async def upgrade(context: ConsoleContext) -> list[dict[str, Any]]:
     """Start a new arbiter on the same sockets, retire this one once it serves"""
     return await context.arbiter("upgrade", 600.0)
 
 
-@commands.command(role="operator", collects="arbiter", deadline=5.0)
+@commands.command(role="operator", acts="daemon", collects="arbiter", deadline=5.0)
 async def scale(context: ConsoleContext, count: int) -> list[dict[str, Any]]:
     """Have that many workers.
 

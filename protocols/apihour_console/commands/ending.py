@@ -32,7 +32,7 @@ class Restarted:
     new_pid: int
 
 
-@commands.command(role="operator", collects="arbiter", deadline=5.0)
+@commands.command(role="operator", acts="workers", collects="arbiter", deadline=5.0)
 async def drain(
     context: ConsoleContext, worker: Worker,
     *, yes: Annotated[bool, "even the last one that accepts"] = False,
@@ -47,7 +47,7 @@ async def drain(
     return await _tell(context, "drain", 5.0, yes=yes)
 
 
-@commands.command(role="operator", collects="arbiter", deadline=5.0)
+@commands.command(role="operator", acts="workers", collects="arbiter", deadline=5.0)
 async def undrain(context: ConsoleContext, worker: Worker) -> list[dict[str, Any]]:
     """Have a worker accept connections again.
 
@@ -57,7 +57,7 @@ async def undrain(context: ConsoleContext, worker: Worker) -> list[dict[str, Any
     return await _tell(context, "undrain", 5.0)
 
 
-@commands.command(role="operator", collects="arbiter", deadline=_START)
+@commands.command(role="operator", acts="workers", collects="arbiter", deadline=_START)
 async def restart(
     context: ConsoleContext, worker: Worker,
     *, within: Annotated[Duration | None, "it may drain; --graceful-timeout without it"] = None,
@@ -81,7 +81,7 @@ async def restart(
     return rows  # type: ignore[return-value]  # rows of it
 
 
-@commands.command(role="admin", collects="arbiter", deadline=_START)
+@commands.command(role="admin", acts="workers", collects="arbiter", deadline=_START)
 async def signal(
     context: ConsoleContext, name: str, worker: Worker | None = None
 ) -> list[dict[str, Any]]:

@@ -1,7 +1,8 @@
 """Lists of what goes on, counted where asked, and ends for what they show.
 
 Rules: ``--filter`` chooses first, from the rows of the list; what is chosen is counted in
-groups, kicked or cancelled. What was chosen and is gone by then is left out.
+groups, or, in the order of ``--sort`` up to ``--limit``, kicked or cancelled. What was
+chosen and is gone by then is left out.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ from apihour.ops.catalogue import Catalogue
 from apihour.ops.commands.servers import ClosedRow, ConnectionRow
 from apihour.ops.commands.tasks import TaskRow
 from apihour.ops.model import CommandFailed
-from apihour_console.calls.call import Missing, chosen
+from apihour_console.calls.call import Missing, chosen, selected
 from apihour_console.fleet.context import ConsoleContext
 from apihour_console.fleet.groups import ConnectionGroup, TaskGroup, group_connections, group_tasks
 
-__all__ = ["commands", "selected"]
+__all__ = ["commands"]
 
 commands = Catalogue()
 Rows = list[dict[str, Any]]
@@ -59,13 +60,15 @@ async def tasks(
 async def kick(context: ConsoleContext, connection: ConnectionId | None = None) -> list[ClosedRow]:
     """Close a connection at once, or all that --filter chooses: kick --filter peer=10.0.0.7.
 
+    --sort and --limit choose too: kick --filter state=idle --sort -age --limit 10.
+
     Args:
         connection: its id, as conns shows it
     """
     if connection is not None:
         worker = connection.rpartition("-")[0]
         return await _one(context, "kick", worker, connection)  # type: ignore[return-value]
-    rows = await selected(context, "conns", "a connection's id")
+    rows = await _selected(context, "conns", "a connection's id")
     return await _each(context, "kick", rows)  # type: ignore[return-value]
 
 
@@ -84,21 +87,22 @@ async def cancel(context: ConsoleContext, task: TaskId | None = None) -> list[Ta
             raise CommandFailed(
                 f"cancel: task {task!r:.80}: expected an id such as 1.2:17", "usage")
         return await _one(context, "cancel", worker, task)  # type: ignore[return-value]
-    rows = await selected(context, "tasks", "a task's id")
+    rows = await _selected(context, "tasks", "a task's id")
     return await _each(context, "cancel", rows)  # type: ignore[return-value]
 
 
-async def selected(context: ConsoleContext, command: str, expected: str) -> Rows:
-    """The rows of `command` that the call's filters choose. Raises CommandFailed without any."""
+async def _selected(context: ConsoleContext, command: str, expected: str) -> Rows:
+    """The rows of `command` that the call chooses. Raises CommandFailed where it has no filter."""
     if not context.call.filters:
         raise CommandFailed(f"{context.call.command.name}: expected {expected}, or --filter to "
                             f"choose among the rows of {command}", "usage")
-    return chosen(context.call, await context.ask(command))
+    return selected(context.call, await context.ask(command))
 
 
 async def _one(context: ConsoleContext, command: str, worker: str, label: str) -> Rows:
-    if context.call.filters:
-        raise CommandFailed(f"{command}: {label!r} and --filter; expected one of them", "usage")
+    given = ["filter"] * bool(context.call.filters) + ["limit"] * (context.call.limit is not None)
+    if given:
+        raise CommandFailed(f"{command}: {label!r} and --{given[0]}; expected one of them", "usage")
     found = await context.fleet.collect(
         command, _arguments(command, [label]), context.identity.role, context.fleet.choose(worker),
         2.0)

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from apihour.ops.annotations import Short
+from apihour.ops.annotations import Acts, Short
 from apihour.ops.catalogue import Catalogue
 from apihour.ops.model import CommandFailed, Role
 from apihour.ops.rows import to_rows
@@ -23,7 +23,7 @@ commands = Catalogue()
 @commands.command(role="operator", collects="console")
 async def sessions(
     context: ConsoleContext,
-    *, kick: Annotated[int | None, "end the session of that id; needs role admin"] = None,
+    *, kick: Annotated[int | None, Acts(), "end the session of that id; needs role admin"] = None,
 ) -> list[SessionRow]:
     """Who is logged in to the shell"""
     if kick is not None and context.identity.role < Role.ADMIN:

@@ -74,10 +74,10 @@ async def _choices(
         if position == "sort":
             sign = "-" * word.startswith("-")
             about = "" if sign else "from the smallest; -COL from the largest"
-            return [(sign + column.name, about) for column in _sortable(command, words)]
+            columns = _sortable(_selected(command, catalogue), words)
+            return [(sign + column.name, about) for column in columns]
         if position == "filter":
-            chosen = catalogue.get(command.selects) if command.selects else None
-            return [(f"{column.name}=", "") for column in (chosen or command).columns]
+            return [(f"{column.name}=", "") for column in _selected(command, catalogue).columns]
         return []
     if word.startswith("-") or position is None:
         return _options(command)
@@ -116,6 +116,11 @@ def _may_be_left_out(remaining: list[Parameter]) -> bool:
     return len(remaining) > 1 and not remaining[0].required and remaining[1].variadic
 
 
+def _selected(command: Command, catalogue: Catalogue) -> Command:
+    """The command whose rows this one chooses from: most often itself."""
+    return (catalogue.get(command.selects) if command.selects else None) or command
+
+
 def _sortable(command: Command, words: list[str]) -> tuple[Column, ...]:
     """The columns of what is typed so far: of the groups, after ``--by``."""
     typed = " ".join(words).replace("=", " ").split()
@@ -125,7 +130,7 @@ def _sortable(command: Command, words: list[str]) -> tuple[Column, ...]:
 
 def _options(command: Command) -> list[tuple[str, str]]:
     own = [(f"--{p.option}", p.help) for p in command.parameters if not p.positional]
-    return own + [(f"--{name}", about) for name, about in GLOBAL_OPTIONS.items()]
+    return own + [(f"--{name}", GLOBAL_OPTIONS[name]) for name in command.common_for({})]
 
 
 async def _of_parameter(

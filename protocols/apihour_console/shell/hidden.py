@@ -18,7 +18,7 @@ from apihour.errors import ApihourError
 from apihour.masking import MASK, mask_text, mask_words
 from apihour.ops.catalogue import Catalogue
 from apihour.ops.model import Command
-from apihour_console.calls.call import parse_call
+from apihour_console.calls.reader import parse_call
 
 __all__ = ["hide_secrets"]
 

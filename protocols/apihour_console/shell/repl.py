@@ -19,7 +19,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from apihour.errors import ApihourError
-from apihour_console.calls.call import FAILED, PARTIAL, Call, Missing, Result, parse_call
+from apihour_console.calls.call import FAILED, PARTIAL, Call, Missing, Result
+from apihour_console.calls.reader import parse_call
 from apihour_console.shell.completion import Candidate
 from apihour_console.shell.runner import CANCELLED
 from apihour_console.text.render import clean

@@ -20,7 +20,8 @@ from typing import Any, Protocol
 from apihour.errors import ApihourError, UsageError
 from apihour.ops.catalogue import Catalogue
 from apihour.ops.model import Column
-from apihour_console.calls.call import FAILED, Call, Identity, Result, apply, parse_call
+from apihour_console.calls.call import FAILED, Call, Identity, Result, chosen
+from apihour_console.calls.reader import parse_call
 from apihour_console.shell.audit import AuditLog
 from apihour_console.shell.hidden import hide_secrets
 from apihour_console.shell.hints import refuse_other_shells
@@ -160,10 +161,12 @@ class Runner:
         printer: RowPrinter | None = None
         header = True
         left = call.limit
+        if left == 0:
+            return 0
         stream = self.fleet.stream(call, self.identity)
         async with contextlib.aclosing(stream), SilenceBreaker(self.sink, call) as sink:
             async for row in stream:
-                if not apply(call, [row]):
+                if not chosen(call, [row]):
                     continue
                 if call.json:
                     text = json_line(row) + "\n"
@@ -176,7 +179,7 @@ class Runner:
                 header = False
                 if left is not None:
                     left -= 1
-                    if left <= 0:
+                    if left == 0:
                         break
         return 0
 

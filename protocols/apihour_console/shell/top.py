@@ -19,7 +19,8 @@ from prompt_toolkit.layout import FormattedTextControl, HSplit, Layout, Window
 from prompt_toolkit.styles import Style
 
 from apihour.errors import ApihourError
-from apihour_console.calls.call import Call, Identity, Result, parse_call
+from apihour_console.calls.call import Call, Identity, Result
+from apihour_console.calls.reader import parse_call
 from apihour_console.shell.top_model import Line, TopModel
 from apihour_console.text.render import clean, table
 

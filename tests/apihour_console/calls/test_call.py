@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import pytest
 
 from apihour.errors import UsageError
-from apihour.ops.annotations import Bytes, CommandName, Duration, Seconds, Short, Worker
+from apihour.ops.annotations import Acts, Bytes, CommandName, Duration, Seconds, Short, Worker
 from apihour.ops.catalogue import Catalogue
 from apihour.ops.model import Role
 from apihour_console.calls.call import (
@@ -18,9 +18,9 @@ from apihour_console.calls.call import (
     RoleError,
     UnknownCommand,
     apply,
-    parse_call,
-    parse_duration,
+    selected,
 )
+from apihour_console.calls.reader import parse_call
 
 
 @dataclass(frozen=True)
@@ -182,9 +182,107 @@ def test_role_is_checked(catalogue: Catalogue) -> None:
     assert caught.value.exit_status == 126
 
 
-def test_durations() -> None:
-    assert [parse_duration(text) for text in ("5", "500ms", "10m", "2h", "1d")] == [
-        5, 0.5, 600, 7200, 86400]
-    for bad in ("", "5 parsecs", "-1", "1e5", "m"):
-        with pytest.raises(ValueError, match="expected"):
-            parse_duration(bad)
+@pytest.mark.parametrize(("text", "seconds"), [
+    ("5", 5), ("500ms", 0.5), ("10m", 600), ("2h", 7200), ("1d", 86400)])
+def test_durations(catalogue: Catalogue, text: str, seconds: float) -> None:
+    assert read(catalogue, f"conns --for {text}").arguments["for_"] == seconds
+
+
+@pytest.mark.parametrize("bad", ["5 parsecs", "-1", "1e5", "m"])
+def test_what_is_no_duration(catalogue: Catalogue, bad: str) -> None:
+    with pytest.raises(UsageError, match="expected a time such as"):
+        parse_call(["conns", f"--for={bad}"], catalogue)
+
+
+# A command that acts
+
+
+@pytest.fixture(scope="module")
+def acting() -> Catalogue:
+    made = Catalogue()
+
+    @made.command()
+    def rows(context: Any) -> list[Row]:
+        """List."""
+        return []
+
+    @made.command(selects="rows")
+    def end(context: Any, row: str | None = None) -> list[Closed]:
+        """End those chosen."""
+        return []
+
+    @made.command(acts="workers")
+    def drain(context: Any, worker: Worker) -> list[Row]:
+        """Of all workers chosen."""
+        return []
+
+    @made.command(acts="daemon")
+    def reload(context: Any) -> list[Row]:
+        """Of the daemon."""
+        return []
+
+    @made.command()
+    def gc(context: Any, *, collect: Annotated[bool, Acts()] = False) -> list[Row]:
+        """Acts when told to."""
+        return []
+
+    return made
+
+
+@pytest.mark.parametrize(("line", "said"), [
+    ("drain 1 --limit 1", "option --limit: rows tell of all that was done; "
+                          "expected --worker to choose"),
+    ("drain 1 --filter age>1", "option --filter: rows tell"),
+    ("reload --limit=1", "option --limit: rows tell of all that was done; expected none"),
+    ("reload --worker 1", "option --worker: it is for the whole daemon; expected none"),
+    ("gc --limit 1 --collect", "option --limit: rows tell"),
+    ("gc --collect --filter age>1", "option --filter: rows tell"),
+    ("drain 1 --worker 2", "WORKER '1' and --worker '2'; expected one of them"),
+])
+def test_what_would_hide_what_was_done_is_refused(
+    acting: Catalogue, line: str, said: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        read(acting, line)
+    assert said in str(caught.value)
+
+
+def test_what_a_command_that_acts_takes(acting: Catalogue) -> None:
+    assert read(acting, "drain --worker 2,3 2,3").worker == "2,3"
+    assert read(acting, "drain 1 --json").json
+    assert read(acting, "gc --limit 1").limit == 1
+    assert read(acting, "gc --no-collect --filter age>1").filters
+    assert "--limit" not in acting.get("drain").full_usage  # type: ignore[union-attr]
+    about = acting.get("reload").help_text  # type: ignore[union-attr]
+    assert "--worker" not in about and "--json" in about
+
+
+def test_what_is_acted_on_is_chosen_by_filter_order_and_limit(acting: Catalogue) -> None:
+    call = read(acting, "end --filter age>10 --sort -age --limit 1")
+    assert [row["worker"] for row in selected(call, ROWS)] == ["1.9"]
+    assert apply(call, [{"id": "7"}]) == [{"id": "7"}]
+    with pytest.raises(UsageError, match="no column 'nosuch'; expected one of worker, age"):
+        read(acting, "end --sort nosuch")
+
+
+@dataclass(frozen=True)
+class Closed:
+    """What ``end`` says; none of it is a column of ``rows``."""
+
+    id: str
+
+
+# A command that streams
+
+
+def test_the_limit_of_a_stream_that_is_over_takes_the_latest(catalogue: Catalogue) -> None:
+    latest = [row["worker"] for row in apply(read(catalogue, "logs --limit 2"), ROWS)]
+    assert latest == ["1.9", "2.1"]
+    assert apply(read(catalogue, "logs --limit 0"), ROWS) == []
+    by_age = read(catalogue, "logs --sort age --limit 1")  # of an order: its first
+    assert [row["worker"] for row in apply(by_age, ROWS)] == ["2.1"]
+
+
+def test_a_stream_has_no_order_but_its_own(catalogue: Catalogue) -> None:
+    with pytest.raises(UsageError, match="option --sort: rows come as they happen"):
+        read(catalogue, "logs -f --sort age")

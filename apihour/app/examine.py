@@ -34,7 +34,7 @@ def examine(
     logger_class = cfg.logger_class
     logger_class(cfg)
     cls = load_target(application.target, cfg.factory)
-    application.container_config()
+    application.configuration.container_config()
     declared = class_binds(cls, cls.binds)
-    verify(cfg, application.resolve(declared))
+    verify(cfg, application.configuration.resolve(declared))
     return declared

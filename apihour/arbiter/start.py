@@ -20,7 +20,7 @@ from apihour.arbiter.opening import Opening, log_binds
 from apihour.arbiter.presence import Presence
 from apihour.arbiter.template import Templates
 from apihour.arbiter.upgrade import Inheritance
-from apihour.bind.addresses import Address
+from apihour.bind.binds import Binds
 from apihour.bind.listeners import systemd_sockets
 from apihour.errors import ApihourError
 from apihour.ipc import prctl
@@ -52,7 +52,7 @@ class Start:
             signal.signal(sig, self.loop.on_signal)  # obeyed once there is something to order
         let_through(ORDERS)
         books.log.info("Starting apihour %s", __version__)
-        for note in books.app.notes:
+        for note in books.app.configuration.notes:
             books.log.info("%s", note)
         named = systemd_sockets(os.environ, books.pid)
         books.systemd = bool(named) or bool(self.inheritance and self.inheritance.systemd)
@@ -68,7 +68,7 @@ class Start:
         systemd.sd_notify("STATUS=apihour is starting its workers", books.log)
         books.hooks.call(books.cfg, "when_ready")
 
-    def _learn_binds(self) -> dict[str, list[Address]]:
+    def _learn_binds(self) -> Binds:
         """Import the application in a child, and ask it."""
         probe = self.templates.start_probe()
         try:
@@ -81,7 +81,7 @@ class Start:
         probe.close()
         if report.error:
             raise with_detail(report.error, report.detail)
-        binds: dict[str, list[Address]] = self.books.app.resolve(report.binds)
+        binds: Binds = self.books.app.configuration.resolve(report.binds)
         return binds
 
     def _reap(self, pid: int) -> None:
@@ -92,13 +92,11 @@ class Start:
         finally:
             self.books.probes.discard(pid)
 
-    def _open(
-        self, binds: dict[str, list[Address]], named: Mapping[str, list[Any]]
-    ) -> None:
+    def _open(self, binds: Binds, named: Mapping[str, list[Any]]) -> None:
         """Open what is asked for; what was inherited and is not asked for is closed."""
         books = self.books
         inherited = self.inheritance.listeners() if self.inheritance else []
-        books.listeners, _ = self.opening.open_binds(binds, books.cfg, inherited, named)
+        books.listeners = self.opening.open_binds(binds, books.cfg, inherited, named)
         named_extras = {x.name[1:]: x for x in inherited if x.name.startswith("@")}
         books.extras = self.opening.open_extras(books.cfg, named_extras)
         for listener in inherited:

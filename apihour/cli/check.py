@@ -11,13 +11,13 @@ from apihour.app.target import load_target
 from apihour.bind.addresses import Address
 from apihour.bind.binds import class_binds, match_servers, one_kind, refuse_doubles
 from apihour.bind.certificates import verify
-from apihour.bind.rehearsal import busy_places
+from apihour.bind.listeners import try_bind
 from apihour.bind.sockets import DEFAULT_CONSOLE, may_open_shell, see_keys, wanted_extras
 from apihour.config.application import HostApplication
 from apihour.config.files import see_files
 from apihour.config.tree import server_options
 from apihour.config.values import WorkerCount
-from apihour.errors import ApihourError, ConfigurationError
+from apihour.errors import ApihourError, ConfigurationError, UsageError
 from apihour.ops.catalogue import Catalogue
 from apihour.ops.commands import built_in
 from apihour.plugins import Registry, is_shell
@@ -38,20 +38,22 @@ def check(arguments: Sequence[str]) -> int:
     app = HostApplication(arguments, "apihour check")
     app.cfg.logger_class(app.cfg)
     cls = load_target(app.target, app.cfg.factory)
-    binds = app.resolve(class_binds(cls, cls.binds))
+    binds = app.configuration.resolve(class_binds(cls, cls.binds))
     verify(app.cfg, binds)
     extras = wanted_extras(app.cfg)
     refuse_doubles({**binds, **{f"--{name}": [place] for name, place in extras.items()}})
     if "console" in extras:
         see_keys(app.cfg.keys, app.cfg.uid)
     see_files(app.cfg)
-    busy = busy_places({**binds, **{f"@{name}": [place] for name, place in extras.items()}})
-    config = app.container_config()
+    places = {**binds, **{f"@{name}": [place] for name, place in extras.items()}}
+    busy = {address for name, addresses in places.items() for address in addresses
+            if not try_bind(name, address)}
+    config = app.configuration.container_config()
     with asyncio.Runner(loop_factory=lambda: make_loop(cls, config)) as runner:
         lines, has_shell = runner.run(_describe(app, cls, config, binds, busy))
     for line in [*lines, *_describe_extras(app.cfg, extras, has_shell, busy), _NOT_RUN]:
         print(line)
-    for note in app.notes:
+    for note in app.configuration.notes:
         print(f"  {note}")
     return 0
 
@@ -112,8 +114,10 @@ def _count(workers: WorkerCount) -> str:
     return f"{workers} worker{'' if workers.maximum == 1 else 's'}"
 
 
-def list_protocols() -> int:
+def list_protocols(words: Sequence[str]) -> int:
     """Print every registered plugin and what it accepts; an unusable one says why."""
+    if words:
+        raise UsageError(f"protocols: takes no arguments, got {' '.join(words)!r}")
     try:
         registry = Registry.from_entry_points()
     except ApihourError as error:

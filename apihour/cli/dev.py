@@ -39,8 +39,8 @@ def develop(arguments: Sequence[str]) -> int:
     app = HostApplication(arguments, "apihour dev")
     root = Path(app.cfg.chdir)
     extra = [Path(path) for path in app.cfg.reload_extra_files]
-    if app.tree is not None:
-        extra.append(app.tree.path)
+    if app.configuration.tree is not None:
+        extra.append(app.configuration.tree.path)
     command = [
         sys.executable, "-m", "apihour.cli.dev", *arguments, "--workers", "1", "--timeout", "0",
         "--debug", "--boot-timeout", "3600", "--graceful-timeout", "1",

@@ -7,6 +7,7 @@ value that is refused; 130 interrupted. ``ctl`` has those of the shell's command
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import traceback
@@ -83,35 +84,14 @@ def _mind_web_concurrency() -> None:
             f"WEB_CONCURRENCY: {value!r}; expected a number from 1 to 128")
 
 
-def _run(words: list[str]) -> int:
-    _mind_web_concurrency()
-    from apihour.cli.run import run
+def _own(module: str, function: str) -> Callable[[list[str]], int]:
+    """A command that is imported when it is carried out: ``ctl`` must not wait for gunicorn."""
 
-    run(words)
-    return 0
+    def command(words: list[str]) -> int:
+        _mind_web_concurrency()
+        return getattr(importlib.import_module(f"apihour.cli.{module}"), function)(words) or 0
 
-
-def _check(words: list[str]) -> int:
-    _mind_web_concurrency()
-    from apihour.cli.check import check
-
-    return check(words)
-
-
-def _dev(words: list[str]) -> int:
-    _mind_web_concurrency()
-    from apihour.cli.dev import develop
-
-    return develop(words)
-
-
-def _protocols(words: list[str]) -> int:
-    if words:
-        raise UsageError(f"protocols: takes no arguments, got {' '.join(words)!r}")
-    _mind_web_concurrency()
-    from apihour.cli.check import list_protocols
-
-    return list_protocols()
+    return command
 
 
 def _find(word: str) -> Callable[[list[str]], int] | None:
@@ -121,9 +101,10 @@ def _find(word: str) -> Callable[[list[str]], int] | None:
     return _COMMANDS.get(word) or find_command(word)
 
 
+_run = _own("run", "run")
 _COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "run": _run,
-    "check": _check,
-    "dev": _dev,
-    "protocols": _protocols,
+    "check": _own("check", "check"),
+    "dev": _own("dev", "develop"),
+    "protocols": _own("check", "list_protocols"),
 }

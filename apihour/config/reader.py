@@ -35,7 +35,7 @@ class Reader:
 
     def __init__(self, arguments: Sequence[str], prog: str = "apihour") -> None:
         self.arguments = tuple(arguments)
-        self.directory = util.getcwd()
+        self.directory: str = util.getcwd()
         self._prog = prog
         self._paths = tuple(sys.path)
         self._environment = dict(os.environ)  # later it has what --env puts there as well

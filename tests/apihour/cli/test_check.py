@@ -25,7 +25,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loggers: None) -> Wri
     """Write an application; returns its module's name."""
     monkeypatch.chdir(tmp_path)
     # The ports in here need not be free, nor this user be allowed to have them.
-    monkeypatch.setattr("apihour.bind.rehearsal.try_bind", lambda name, address: True)
+    monkeypatch.setattr("apihour.cli.check.try_bind", lambda name, address: True)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
 
     def write(text: str) -> str:
@@ -182,7 +182,7 @@ def test_an_address_in_use_is_said(
     write: Write, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     name = write(APPLICATION)
-    monkeypatch.setattr("apihour.bind.rehearsal.try_bind",
+    monkeypatch.setattr("apihour.cli.check.try_bind",
                         lambda name, address: address.port != 9000)
     assert check([f"{name}:Container"]) == 0
     assert "127.0.0.1:9000 (in use now)" in capsys.readouterr().out
@@ -251,7 +251,7 @@ def test_the_first_fault_is_one_line(
 def test_protocols_lists_the_plugins_and_what_they_accept(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert list_protocols() == 0
+    assert list_protocols([]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["asgi", "http", "ssh", "tcp", "udp"]
     assert "aiohttp.web.Application" in lines[1]

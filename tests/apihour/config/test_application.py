@@ -28,8 +28,7 @@ def directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]
 
 def in_force(app: HostApplication) -> list[Any]:
     """Everything that a reading could have changed."""
-    return [app.configuration, app.cfg, app.target, app.tree, app.bind_levels, app.notes,
-            app.cfg.timeout, os.getcwd(), list(sys.path)]
+    return [app.configuration, app.cfg, app.target, app.cfg.timeout, os.getcwd(), list(sys.path)]
 
 
 @pytest.mark.parametrize("again", [
@@ -81,7 +80,8 @@ def test_a_reading_is_used_when_somebody_says_so(directory: Path) -> None:
     old = app.configuration
     app.use(fresh)
     assert app.configuration is fresh
-    assert (app.cfg.timeout, app.bind_levels, os.getcwd()) == (6, (("http=:2",),), str(inner))
+    assert (app.cfg.timeout, app.configuration.bind_levels) == (6, (("http=:2",),))
+    assert os.getcwd() == str(inner)
     assert sys.path[0] == str(inner)
     app.use(old)
     assert in_force(app) == before
@@ -105,7 +105,7 @@ def test_what_the_configuration_puts_into_the_environment_is_no_source(
     for name, value in app.cfg.env.items():  # as a worker, and the arbiter at its start
         monkeypatch.setenv(name, value)
     app.reload()
-    assert app.bind_levels == ()
+    assert app.configuration.bind_levels == ()
     assert "APIHOUR_BIND_HTTP" not in app.cfg.env_orig
 
 

@@ -30,7 +30,8 @@ def directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]
 
 
 def binds(app: HostApplication, declared: dict[str, list[str]]) -> dict[str, list[str]]:
-    return {name: [str(a) for a in found] for name, found in app.resolve(declared).items()}
+    binds = app.configuration.resolve(declared)
+    return {name: [str(a) for a in found] for name, found in binds.items()}
 
 
 def tree(directory: Path, name: str = "hello", **options: str) -> None:
@@ -91,7 +92,8 @@ def test_a_wrong_target_is_told_before_anything_is_read() -> None:
 def test_auto_config_goes_by_the_name_of_the_application(directory: Path) -> None:
     tree(directory, "hello", timeout="5")
     app = HostApplication(["hello.main:Container", "-ac"])
-    assert app.tree is not None and app.tree.path == directory / "etc" / "hello"
+    found = app.configuration.tree
+    assert found is not None and found.path == directory / "etc" / "hello"
     assert app.cfg.timeout == 5
     assert app.cfg.proc_name == "hello"
 
@@ -113,15 +115,15 @@ def test_the_trees_logging_file_is_used(directory: Path) -> None:
 
 def test_the_containers_configuration(directory: Path) -> None:
     tree(directory)
-    assert HostApplication(["hello:Container", "-ac"]).container_config() == {}
+    assert HostApplication(["hello:Container", "-ac"]).configuration.container_config() == {}
     main = directory / "etc" / "hello" / "main"
     main.mkdir()
     (main / "main.json").write_text('{"greeting": "salut"}')
     app = HostApplication(["hello:Container", "-ac"])
-    assert app.container_config() == {"greeting": "salut"}
+    assert app.configuration.container_config() == {"greeting": "salut"}
     (main / "main.json").write_text('{"greeting": "ciao"}')
-    assert app.container_config() == {"greeting": "ciao"}
-    assert HostApplication(["hello:Container"]).container_config() == {}
+    assert app.configuration.container_config() == {"greeting": "ciao"}
+    assert HostApplication(["hello:Container"]).configuration.container_config() == {}
 
 
 @pytest.mark.parametrize(("text", "message"), [

@@ -349,7 +349,7 @@ def test_a_later_no_console_takes_health_back(
     monkeypatch.setenv("GUNICORN_CMD_ARGS", variable)
     app = HostApplication(["hello:Container", "-c", str(tmp_path / "conf.py"), *words])
     assert app.cfg.health == health
-    assert bool(app.notes) == (health is None)
-    if app.notes:
-        assert app.notes == (
+    assert bool(app.configuration.notes) == (health is None)
+    if app.configuration.notes:
+        assert app.configuration.notes == (
             "health 127.0.0.1:1: off, the console process serves it (--no-console)",)

@@ -12,9 +12,10 @@ import traceback
 from collections.abc import Sequence
 from types import TracebackType
 
-from apihour.errors import ApihourError
+from apihour.errors import ApihourError, one_line
+from apihour.excerpt import DETAIL, LINE, excerpt
 
-__all__ = ["blame", "blame_frames", "is_user_code", "user_traceback"]
+__all__ = ["account", "blame", "blame_frames", "is_user_code", "user_traceback"]
 
 
 def blame(error: BaseException) -> str:
@@ -68,6 +69,13 @@ def user_traceback(error: BaseException) -> str:
         return "".join(told.format_exception_only())
     own = isinstance(error, ApihourError | ModuleNotFoundError)
     return "" if own else "".join(traceback.format_exception(error))
+
+
+def account(error: BaseException, detail: str = "") -> dict[str, str]:
+    """What a child tells the arbiter of its failure: one line, and `detail` or the traceback."""
+    message = str(error) if isinstance(error, ApihourError) else one_line(repr(error))
+    return {"message": excerpt(message, LINE),
+            "detail": excerpt(detail or user_traceback(error), DETAIL)}
 
 
 def _from_the_users(frames: list[traceback.FrameSummary]) -> list[traceback.FrameSummary]:

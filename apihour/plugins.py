@@ -126,13 +126,6 @@ class StreamServer(Server, Protocol):
         """Return the protocol of one new connection; `conn` is its row in the table."""
 
 
-class DatagramServer(Server, Protocol):
-    """A server of datagrams (UDP, unix datagram)."""
-
-    def datagram(self) -> asyncio.DatagramProtocol:
-        """Return the protocol that gets the datagrams of one bind."""
-
-
 class Plugin(Protocol):
     """One entry of the registry."""
 

@@ -43,7 +43,6 @@ class ConsoleProcess:
         self.health = health
         self._owner = owner
         self.process: subprocess.Popen[bytes] | None = None
-        self.restarts = 0
         self._failures = 0
         self._started = 0.0
         self._not_before = 0.0
@@ -85,7 +84,6 @@ class ConsoleProcess:
         if self.process is not None:
             self.process.returncode = 0  # reaped elsewhere: Popen must not wait again
         self.process = None
-        self.restarts += 1
         self._back_off()
 
     def _back_off(self) -> None:
@@ -135,7 +133,6 @@ class ConsoleKeeper:
         configuration = {
             "runtime": str(books.runtime.path), "keys": os.path.abspath(cfg.keys),
             "listen": [listener.url for listener in shells],
-            "explicit": cfg.console is not None or bool(report.get("shells")),
             "terminal": sys.stderr.isatty() and sys.stdin.isatty(),
             "strict": cfg.ssh_strict, "loglevel": cfg.loglevel,
             "errorlog": cfg.errorlog if cfg.errorlog == "-" else os.path.abspath(cfg.errorlog),

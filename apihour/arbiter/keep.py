@@ -120,8 +120,10 @@ class WorkerKeeper:
         return delay
 
     def on_ready(self, worker: WorkerRecord) -> None:
-        """A worker serves."""
-        worker.due = self._due(worker)
+        """A worker serves: for so many requests, its own jitter included, or for ever (0)."""
+        cfg = worker.cfg
+        if cfg.max_requests:
+            worker.due = int(cfg.max_requests) + random.randint(0, cfg.max_requests_jitter)
 
     def on_new_generation(self) -> None:
         """A reload is through: what failed before may work now."""
@@ -129,13 +131,6 @@ class WorkerKeeper:
         self._replacing.clear()
 
     # -- wear ------------------------------------------------------------------------------
-
-    def _due(self, worker: WorkerRecord) -> int:
-        """Requests after which this worker is replaced, its own jitter included; 0: never."""
-        cfg = worker.cfg
-        if not cfg.max_requests:
-            return 0
-        return int(cfg.max_requests) + random.randint(0, cfg.max_requests_jitter)
 
     def _look(self) -> None:
         """Once a second: wear of each worker, and the load of all."""

@@ -31,8 +31,8 @@ class Opening:
     def open_binds(
         self, binds: dict[str, list[Address]], cfg: Any, have: list[Listener],
         named: Mapping[str, list[Any]] | None = None,
-    ) -> tuple[list[Listener], list[Listener]]:
-        """Listeners for `binds`, those of `have` kept; returns (all, newly opened ones)."""
+    ) -> list[Listener]:
+        """Listeners for `binds`, those of `have` kept."""
         slots = max(self.books.wanted_workers(cfg), cfg.worker_count.maximum)
         return open_binds(binds, cfg, slots, have, named or {})
 

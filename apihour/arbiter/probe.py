@@ -18,9 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from apihour.blame import user_traceback
-from apihour.errors import ApihourError, one_line
-from apihour.excerpt import DETAIL, LINE, excerpt
+from apihour.blame import account
 
 __all__ = ["Probe", "ProbeReport"]
 
@@ -119,11 +117,8 @@ def _report(
         in_child()
         message: dict[str, Any] = {"binds": examine()}
     except BaseException as error:
-        message = {
-            "error": excerpt(
-                str(error) if isinstance(error, ApihourError) else one_line(repr(error)), LINE),
-            "detail": excerpt(user_traceback(error), DETAIL),
-        }
+        told = account(error)
+        message = {"error": told["message"], "detail": told["detail"]}
     try:
         data = json.dumps(message).encode() + b"\n"
         while data:

@@ -13,7 +13,6 @@ Rules:
 from __future__ import annotations
 
 import enum
-import os
 import time
 from typing import Any
 
@@ -25,7 +24,7 @@ from apihour.arbiter.roles import Crew, Follower, Importing, Opener, Prober
 from apihour.bind.binds import Binds, is_default
 from apihour.bind.listeners import Listener
 from apihour.bind.sockets import discard
-from apihour.config.record import Configuration
+from apihour.config.record import Configuration, forget_environment
 from apihour.errors import ApihourError, ConfigurationError
 from apihour.ipc.scoreboard import Figure, worker_name
 
@@ -175,7 +174,7 @@ class Reload:
         wanted = fresh.resolve(report.binds)
         self._refuse_lost_binds(is_default(report.binds, fresh.bind_levels), wanted)
         with fresh.entered():
-            self.listeners, _ = self._opener.open_binds(wanted, fresh.cfg, self.books.listeners)
+            self.listeners = self._opener.open_binds(wanted, fresh.cfg, self.books.listeners)
             self.extras = self._opener.open_extras(fresh.cfg, self.books.extras)
         self.configuration, self.cfg = fresh, fresh.cfg
         self.phase = Phase.STARTING
@@ -280,11 +279,7 @@ class Reload:
     def _put_in_force(self) -> None:
         """The new generation's number, directory and configuration."""
         books = self.books
-        for key in books.cfg.env:
-            if key in books.cfg.env_orig:
-                os.environ[key] = books.cfg.env_orig[key]
-            else:
-                os.environ.pop(key, None)
+        forget_environment(books.cfg)
         books.generation = self.generation
         books.scoreboard.set_figure(Figure.GENERATION, self.generation)
         assert self.configuration is not None

@@ -103,8 +103,8 @@ class Opener(Protocol):
     def open_binds(
         self, binds: dict[str, list[Address]], cfg: Any, have: list[Listener],
         named: Mapping[str, list[Any]] | None = None,
-    ) -> tuple[list[Listener], list[Listener]]:
-        """Listeners for `binds`, those of `have` kept; returns (all, newly opened ones)."""
+    ) -> list[Listener]:
+        """Listeners for `binds`, those of `have` kept."""
 
     def open_extras(self, cfg: Any, have: Mapping[str, Listener]) -> dict[str, Listener]:
         """The console's and health's own listeners under `cfg`, those of `have` kept."""

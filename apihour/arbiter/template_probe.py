@@ -16,6 +16,7 @@ from apihour.arbiter.books import Books
 from apihour.arbiter.priority import Priority, yield_for_good
 from apihour.arbiter.probe import Probe
 from apihour.arbiter.template_process import PACKET, serve
+from apihour.config.record import forget_environment
 from apihour.errors import ConfigurationError
 from apihour.ipc.prctl import PR_SET_PDEATHSIG, prctl
 
@@ -63,7 +64,7 @@ class TemplateProbe(Probe):
         for listener in books.listeners:
             listener.close()  # an import that outlives the arbiter must not hold them
         self._close_line()
-        _forget_environment(books.cfg)
+        forget_environment(books.cfg)
 
     def _examine(self) -> dict[str, list[str]] | None:
         app = self.books.app
@@ -128,12 +129,3 @@ def refuse_elsewhere() -> None:
             f"--template: refused on {sys.platform!r}; it needs Linux, for workers that were "
             "forked elsewhere to be the arbiter's children"
         )
-
-
-def _forget_environment(cfg: Any) -> None:
-    """Undo what the present configuration has put there: the new one may do without."""
-    for key in cfg.env:
-        if key in cfg.env_orig:
-            os.environ[key] = cfg.env_orig[key]
-        else:
-            os.environ.pop(key, None)

@@ -80,9 +80,6 @@ class Listener:
     def getsockname(self) -> Any:
         return self.sock.getsockname()
 
-    def get_backlog(self) -> int:
-        return -1
-
     def listen(self, backlog: int) -> None:
         """Begin to take connections; datagram sockets have nothing to begin."""
         if self.kind == "stream":

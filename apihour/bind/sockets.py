@@ -32,8 +32,8 @@ Wanted = tuple[str, Address, int]
 def open_binds(
     binds: Mapping[str, Sequence[Address]], cfg: Any, slots: int, have: Sequence[Listener],
     named: Mapping[str, list[Any]],
-) -> tuple[list[Listener], list[Listener]]:
-    """Listeners for `binds`, those of `have` kept; returns (all, newly opened ones).
+) -> list[Listener]:
+    """Listeners for `binds`, those of `have` kept.
 
     A ``?reuse_port`` bind gets one for each of `slots` workers, and keeps those it has: what
     waits on a socket that is closed is lost. `named` are systemd's.
@@ -54,10 +54,9 @@ def open_binds(
         kept[key] = Listener(
             key[0], key[1], before.sock.dup(), before.owns_path, before.slot)
     everything = [kept.get(key) or next(fresh) for key in wanted]
-    opened = [*opened, *(kept[key] for key in renamed)]
     for (_, address, _), listener in zip(wanted, everything, strict=True):
         listener.address = address
-    return everything, opened
+    return everything
 
 
 def _match(

@@ -21,7 +21,7 @@ from apihour.bind.binds import resolve_binds
 from apihour.config.settings import HostConfig
 from apihour.config.tree import ConfigTree
 
-__all__ = ["Configuration", "as_it_was"]
+__all__ = ["Configuration", "as_it_was", "forget_environment"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +63,15 @@ class Configuration:
         with as_it_was():
             self.enter()
             yield
+
+
+def forget_environment(cfg: HostConfig) -> None:
+    """Undo what a configuration has put into ``os.environ``: another one may do without."""
+    for key in cfg.env:
+        if key in cfg.env_orig:
+            os.environ[key] = cfg.env_orig[key]
+        else:
+            os.environ.pop(key, None)
 
 
 @contextlib.contextmanager

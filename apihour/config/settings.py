@@ -150,10 +150,6 @@ class HostConfig(Config):  # type: ignore[misc]
             ) from error
 
     @property
-    def worker_class_str(self) -> str:
-        return "apihour"
-
-    @property
     def worker_class(self) -> None:
         """gunicorn's arbiter asks for it; ours knows its worker."""
 

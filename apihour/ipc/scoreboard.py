@@ -54,29 +54,6 @@ class WorkerState(enum.IntEnum):
     EXITING = 4
 
 
-class _Field(enum.IntEnum):
-    """Columns of a worker's row; times are CLOCK_MONOTONIC seconds."""
-
-    STATE = 0
-    PID = 1
-    SLOT = 2
-    GENERATION = 3
-    STARTED = 4
-    HEARTBEAT = 5
-    CONNECTIONS = 6
-    ACCEPTED = 7
-    LAG = 8
-    ACCEPTING = 9
-    REQUESTS = 10
-    ERRORS = 11
-    LEFT = 12
-    DEADLINE = 13
-    BLOCKS = 14
-    REFUSED = 15
-    DRAIN_TOTAL = 16
-    LOST_LINES = 17
-
-
 class Figure(enum.IntEnum):
     """Figures of the daemon as a whole, in the row before the workers'.
 
@@ -125,9 +102,7 @@ class RowRecord:
     lost_lines: int
 
 
-def _column(field: _Field) -> property:
-    index = int(field)
-
+def _column(index: int) -> property:
     def read(row: BoardRow) -> float:
         return row.cells[row.base + index]
 
@@ -138,7 +113,10 @@ def _column(field: _Field) -> property:
 
 
 class BoardRow:
-    """One worker's row, as attributes that read and write the shared file."""
+    """One worker's row, as attributes that read and write the shared file.
+
+    Times are CLOCK_MONOTONIC seconds.
+    """
 
     __slots__ = ("base", "cells", "index")
 
@@ -147,24 +125,24 @@ class BoardRow:
         self.index = index
         self.base = (index + 1) * _FIELDS
 
-    state = _column(_Field.STATE)
-    pid = _column(_Field.PID)
-    slot = _column(_Field.SLOT)
-    generation = _column(_Field.GENERATION)
-    started = _column(_Field.STARTED)
-    heartbeat = _column(_Field.HEARTBEAT)
-    connections = _column(_Field.CONNECTIONS)
-    accepted = _column(_Field.ACCEPTED)
-    lag = _column(_Field.LAG)
-    accepting = _column(_Field.ACCEPTING)
-    requests = _column(_Field.REQUESTS)
-    errors = _column(_Field.ERRORS)
-    refused = _column(_Field.REFUSED)
-    left = _column(_Field.LEFT)
-    drain_total = _column(_Field.DRAIN_TOTAL)
-    deadline = _column(_Field.DEADLINE)
-    blocks = _column(_Field.BLOCKS)
-    lost_lines = _column(_Field.LOST_LINES)
+    state = _column(0)
+    pid = _column(1)
+    slot = _column(2)
+    generation = _column(3)
+    started = _column(4)
+    heartbeat = _column(5)
+    connections = _column(6)
+    accepted = _column(7)
+    lag = _column(8)
+    accepting = _column(9)
+    requests = _column(10)
+    errors = _column(11)
+    refused = _column(15)
+    left = _column(12)
+    drain_total = _column(16)
+    deadline = _column(13)
+    blocks = _column(14)
+    lost_lines = _column(17)
 
     def clear(self) -> None:
         """Set every field to zero, which frees the row."""

@@ -25,10 +25,9 @@ from apihour.app.hooks import call_class, call_hook, hook_title, make_loop, see_
 from apihour.app.target import load_target
 from apihour.bind.bans import Bans
 from apihour.bind.listeners import Listener
-from apihour.blame import blame_frames, is_user_code, user_traceback
+from apihour.blame import account, blame_frames, is_user_code
 from apihour.config.owner import become_owner
-from apihour.errors import ApihourError, HookError, one_line
-from apihour.excerpt import DETAIL, LINE, excerpt
+from apihour.errors import ApihourError, HookError
 from apihour.ipc import faults
 from apihour.ipc.prctl import PR_SET_PDEATHSIG, prctl
 from apihour.ipc.private import set_process_title
@@ -75,9 +74,7 @@ class HostWorker(Worker):  # type: ignore[misc]
         self.log = log
         self.under_way = ""
         self.booted = False
-        self.aborted = False
         self.alive = True
-        self.nr = 0
         self.container: Any = None
         self.loop: Any = None
         self._terminators: dict[Listener, Terminator] = {}
@@ -189,7 +186,7 @@ class HostWorker(Worker):  # type: ignore[misc]
             try:
                 self._begin(f"target {self.app.target!r}: its import")
                 container_class = load_target(self.app.target, self.cfg.factory)
-                config = self.app.container_config()
+                config = self.app.configuration.container_config()
                 self._begin(hook_title(container_class, "make_event_loop"))
                 self.loop = make_loop(container_class, config)
             except Exception as error:
@@ -332,10 +329,7 @@ class HostWorker(Worker):  # type: ignore[misc]
     def report_failure(self, error: BaseException, detail: str = "") -> None:
         """Tell the arbiter why this worker will not serve; `detail` instead of a traceback."""
         self.exit_code = BOOT_FAILED
-        message = str(error) if isinstance(error, ApihourError) else one_line(repr(error))
-        detail = detail or user_traceback(error)
-        self.channel.send(
-            event="failed", message=excerpt(message, LINE), detail=excerpt(detail, DETAIL))
+        self.channel.send(event="failed", **account(error, detail))
 
     def _count_connections(self, count: int) -> None:
         self.row.connections = count

@@ -30,7 +30,6 @@ class Settings:
     runtime: str
     keys: str
     listen: tuple[str, ...] = ()
-    explicit: bool = False
     fds: Mapping[str, Any] = field(default_factory=dict)
     health: Mapping[str, Any] | None = None
     terminal: bool = False

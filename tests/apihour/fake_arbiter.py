@@ -187,9 +187,8 @@ class FakeArbiter:
 
     def open_binds(
         self, binds: Any, cfg: Any, have: Any, named: Any = None
-    ) -> tuple[list[Any], list[Any]]:
-        opened = [FakeListener(name) for name in binds if name != "http"]
-        return [*have, *opened], opened
+    ) -> list[Any]:
+        return [*have, *(FakeListener(name) for name in binds if name != "http")]
 
     def open_extras(self, cfg: Any, have: Any) -> dict[str, Any]:
         if self.extras_error is not None:

@@ -101,7 +101,6 @@ def test_it_is_execed_with_its_own_listeners_only(house: House) -> None:
     assert started.configuration["fds"] == {"ssh": [ssh.fileno()]}
     assert started.configuration["listen"] == [ssh.url]
     assert started.configuration["options"] == {"banner": "hi"}
-    assert started.configuration["explicit"] is True
     assert started.configuration["errorlog"] == "-"
     assert house.keeper.pids() == [started.pid]
 
@@ -141,7 +140,6 @@ def test_undeclared_the_shell_is_on_where_keys_allow_it(
     house.keeper.manage(PLAIN)
     house.turn()
     assert bool(house.started[0].configuration["listen"]) is keys
-    assert house.started[0].configuration["explicit"] is False
 
 
 def test_the_default_port_taken_is_a_warning(

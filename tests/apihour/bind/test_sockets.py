@@ -33,7 +33,9 @@ class House:
         """Open what is missing; returns what was opened."""
         wanted = {name: [parse_address(text) for text in texts.split()]
                   for name, texts in binds.items()}
-        self.listeners, opened = open_binds(wanted, self.cfg, slots, self.listeners, {})
+        before = self.listeners
+        self.listeners = open_binds(wanted, self.cfg, slots, before, {})
+        opened = [listener for listener in self.listeners if listener not in before]
         self.everything += opened
         return opened
 

@@ -65,10 +65,11 @@ async def watch(runner: Looker, call: Call) -> int:
         )
     interval = max(_SHORTEST, float(call.arguments.get("interval") or 2.0))
     look = _Watch(runner, inner, interval)
-    if runner.sink.height is not None and not inner.json and not inner.csv:
-        return await look.on_a_screen(call.limit)
     async with SilenceBreaker(runner.sink, inner) as sink:
-        return await look.one_below_the_other(call.limit, sink)
+        if runner.sink.height is None or inner.json or inner.csv:
+            return await look.one_below_the_other(call.limit, sink)
+        last = await look.on_a_screen(call.limit, sink)
+    return await runner.show(inner, last)
 
 
 class _Watch:
@@ -107,23 +108,23 @@ class _Watch:
         text = self._runner.render(inner, result)
         return text if first else "\n" + text
 
-    async def on_a_screen(self, left: int | None) -> int:
-        """The same, each look in place of the one before."""
+    async def on_a_screen(self, left: int | None, sink: SilenceBreaker) -> Result:
+        """The same, each look in place of the one before; returns the last."""
         result = Result()
-        await self._runner.sink.draw(ENTER_SCREEN)
+        await sink.draw(ENTER_SCREEN)
         try:
             while left is None or left > 0:
                 result = await self._execute()
                 if result.error:
                     break
-                await self._runner.sink.draw(self._screen(result))
+                await sink.draw(self._screen(result))
                 left = None if left is None else left - 1
                 if left != 0:
                     await asyncio.sleep(self._interval)
         finally:
             with contextlib.suppress(ConnectionError):  # nobody is there to miss the screen
-                await self._runner.sink.draw(LEAVE_SCREEN)
-        return await self._runner.show(self._inner, result)
+                await sink.draw(LEAVE_SCREEN)
+        return result
 
     def _screen(self, result: Result) -> str:
         """One look, painted over what is there without erasing it first."""

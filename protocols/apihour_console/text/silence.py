@@ -69,6 +69,12 @@ class SilenceBreaker:
             await self._sink.out(text)
         self._printed.set()
 
+    async def draw(self, text: str) -> None:
+        """Draw a whole screen, as :meth:`out` prints rows."""
+        async with self._printing:
+            await self._sink.draw(text)
+        self._printed.set()
+
     async def _run(self) -> None:
         try:
             while True:

@@ -60,9 +60,11 @@ class Response:
 class Live:
     """An answer that is made while it is sent: a stream, events."""
 
-    __slots__ = ("__weakref__", "headers", "status")
+    __slots__ = ("__weakref__", "done", "headers", "status")
     status: int
     headers: list[tuple[str, str]]
+    done: Callable[[], Any] | None
+    """Called when all is sent, or its client has left."""
 
     def send(self, lane: Any, request: Any) -> Coroutine[Any, Any, None]:
         """Send all of it, and do what is due after an answer."""

@@ -91,7 +91,7 @@ class HTTPServer:
         threads = self.threads = Threads(options.threads, options.thread_backlog)
         checker = HeadChecker(options.max_line, options.max_field, options.max_fields)
         table = Table(prepare(self.routes, options, threads.wrap), checker,
-                      self.routes is not None, self.app is not None)
+                      self.routes, self.app is not None)
         if self.app is not None:
             self._app_host = _host_of(self.app)
         self.service = self._decide(context, container, logger, checker, table)

@@ -34,3 +34,16 @@ async def test_streams_and_events() -> None:
             assert len(lines) == 1000 and lines[9] == "9,81"
         async with session.get("/ticks", headers={"Last-Event-ID": "6"}) as answer:
             assert (await answer.text()).startswith('id: 7\ndata: {"tick":7}\n\nid: 8\n')
+
+
+async def test_middlewares_and_limits() -> None:
+    async with serving(example("Middlewares and limits")["routes"]) as served, \
+            aiohttp.ClientSession(served.url) as session:
+        async with session.get("/v1/stock/tea") as answer:
+            assert answer.status == 401 and answer.headers["WWW-Authenticate"] == "Bearer"
+        known = {"Authorization": "Bearer secret"}
+        async with session.get("/v1/stock/tea", headers=known) as answer:
+            assert await answer.json() == {"left": 3} and answer.headers["X-User"] == "ada"
+        async with session.get("/v1/stock/gin", headers=known) as answer:
+            assert answer.status == 404 and "gin" in (await answer.json())["missing"]
+            assert answer.headers["X-User"] == "ada"

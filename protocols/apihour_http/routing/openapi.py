@@ -12,7 +12,8 @@ from html import escape
 from typing import Any
 
 from apihour_http.response import Response
-from apihour_http.routing.routes import Endpoint, Routes, parse_path
+from apihour_http.routing.paths import parse_path
+from apihour_http.routing.routes import Endpoint, Routes
 from apihour_http.routing.validation import Plan, is_model, msgspec
 
 __all__ = ["add_to", "document", "page"]
@@ -36,7 +37,7 @@ def document(
     endpoints: Iterable[tuple[Endpoint, Plan | None]], title: str, version: str
 ) -> dict[str, Any]:
     """The document for `endpoints` and what is known of their arguments."""
-    known = list(endpoints)
+    known = [(e, plan) for e, plan in endpoints if e.options.get("include_in_schema", True)]
     schemas, components = _schemas([plan for _, plan in known if plan is not None])
     paths: dict[str, dict[str, Any]] = {}
     for endpoint, plan in known:

@@ -2,8 +2,6 @@
 
 Rules:
 
-- A path is literal segments and ``{name}`` or ``{name:converter}`` ones; a converter is
-  int, float, uuid, str (one segment) or path (all the rest, last only).
 - A literal segment wins over a parameter, whatever the order of declaration; a stricter
   converter wins over ``str``.
 - Resolving splits on the encoded path, then decodes each segment: an encoded slash never
@@ -12,83 +10,22 @@ Rules:
 
 from __future__ import annotations
 
-import inspect
 import re
-import uuid
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
 from apihour_http.errors import RouteError
+from apihour_http.routing.endpoint import Endpoint
+from apihour_http.routing.middlewares import check_handler, check_middleware
+from apihour_http.routing.paths import CONVERTERS, ORDER, Converter, check_prefix, parse_path
+from apihour_http.routing.route_options import check_can_time, check_options
 from apihour_http.routing.signatures import check_request
 
 __all__ = ["Endpoint", "Match", "Routes"]
 
 F = TypeVar("F", bound=Callable[..., Any])
-Converter = Callable[[str], Any]
-
-_PARAMETER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(?::([a-z]+))?\}")
 _METHOD = re.compile(r"[A-Z][A-Z-]*")
-_INT = re.compile(r"-?[0-9]{1,20}")
-_FLOAT = re.compile(r"-?[0-9]{1,20}(?:\.[0-9]{1,20})?")
-
-
-def _int(text: str) -> int:
-    if not _INT.fullmatch(text):
-        raise ValueError(text)
-    return int(text)
-
-
-def _float(text: str) -> float:
-    if not _FLOAT.fullmatch(text):
-        raise ValueError(text)
-    return float(text)
-
-
-CONVERTERS: dict[str, Converter] = {
-    "int": _int, "float": _float, "uuid": uuid.UUID, "str": str, "path": str,
-}
-# Strict ones first: ``{id:int}`` is tried before ``{name}``.
-_ORDER = list(CONVERTERS)
-
-
-class Endpoint:
-    """One declared endpoint: the function, its method and path, and how it runs."""
-
-    __slots__ = ("blocking", "call", "function", "inline", "measured", "method", "name", "options",
-                 "path", "unmeasured")
-
-    def __init__(
-        self, method: str, path: str, function: Callable[..., Any], blocking: bool,
-        options: dict[str, Any],
-    ) -> None:
-        is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-            getattr(function, "__call__", None)  # noqa: B004 - an object with async __call__
-        )
-        if blocking and is_async:
-            raise RouteError(f"route {method} {path}: blocking=True is for plain def endpoints")
-        self.method = method
-        self.path = path
-        self.function = function
-        self.call: Callable[[Any], Any] = function
-        self.measured = 0  # meters that look at it, and what it is called by without them
-        self.unmeasured: Callable[[Any], Any] = function
-        self.blocking = blocking
-        self.inline = not is_async and not blocking
-        self.name = f"{function.__module__}.{getattr(function, '__qualname__', repr(function))}"
-        self.options = options
-
-    def parameters(self) -> list[tuple[str, str]]:
-        """The names and converters of the path's parameters, in order."""
-        return [part for part in parse_path(self.path) if not isinstance(part, str)]
-
-    def route(self) -> str:
-        """What it is called: ``GET /users/{id}``; nothing where none was declared."""
-        return "" if self.method == "*" else f"{self.method} {self.path}"
-
-    def __repr__(self) -> str:
-        return f"<Endpoint {self.method} {self.path} {self.name}>"
-
 
 Methods = dict[bytes, Endpoint]
 Match = tuple[Methods, dict[str, Any]]
@@ -125,37 +62,53 @@ class Routes:
     """
 
     def __init__(self, prefix: str = "") -> None:
-        if prefix and (not prefix.startswith("/") or prefix.endswith("/")):
-            raise RouteError(f"prefix {prefix!r}: expected a leading slash and no trailing one")
+        check_prefix(prefix)
         self.prefix = prefix
         self.endpoints: list[Endpoint] = []
+        self.middlewares: list[Callable[[Any, Callable[[Any], Any]], Any]] = []
+        self.exception_handlers: dict[type[Exception], Callable[[Any, Any], Any]] = {}
+        self._is_included = False
 
     def route(
         self, method: str, path: str, *, blocking: bool = False, **options: Any
     ) -> Callable[[F], F]:
         """Declare an endpoint for `method` and `path`.
 
-        `blocking` runs a plain ``def`` in the thread pool. `options` describe it for
-        OpenAPI: ``summary``, ``description``, ``tags``, and ``status``, which is also what
-        plain data is answered with. Raises RouteError.
+        `blocking` runs a plain ``def`` in the thread pool. `options` are ``status``, which
+        plain data is answered with; ``timeout`` (seconds, of an ``async def``) and
+        ``max_in_flight`` (calls under way in this worker), beyond which the answer is 503; and
+        for OpenAPI ``summary``, ``description``, ``tags`` and ``include_in_schema``. Raises
+        RouteError, also for an unknown option.
         """
         method = method.upper()
         if not _METHOD.fullmatch(method) or method == "CONNECT":
             raise RouteError(f"route {path!r}: method {method!r} cannot be routed")
+        if callable(path):
+            raise RouteError(f"{_name(path)}: expected a path, @routes.{method.lower()}(\"/path\")")
         path = self.prefix + path
         names = {part[0] for part in parse_path(path) if not isinstance(part, str)}
-        status = options.get("status", 200)
-        if not isinstance(status, int) or not 200 <= status <= 599:
-            raise RouteError(f"route {method} {path}: status={status!r}: expected 200 to 599")
+        check_options(f"{method} {path}", options)
 
         def declare(function: F) -> F:
-            if any(e.method == method and e.path == path for e in self.endpoints):
-                raise RouteError(f"route {method} {path}: declared twice")
             check_request(method, path, function, names)
-            self.endpoints.append(Endpoint(method, path, function, blocking, options))
+            check_can_time(f"{method} {path}", function, options)
+            self._add([Endpoint(method, path, function, blocking, options, (self,))])
             return function
 
         return declare
+
+    def _add(self, endpoints: list[Endpoint]) -> None:
+        for endpoint in endpoints:
+            self._check_new(endpoint)
+        self.endpoints += endpoints
+
+    def _check_new(self, endpoint: Endpoint) -> None:
+        method, path = endpoint.method, endpoint.path
+        if any(e.method == method and e.path == path for e in self.endpoints):
+            raise RouteError(f"route {method} {path}: declared twice")
+        if self._is_included:
+            raise RouteError(f"route {method} {path}: declared after its table was included in "
+                             "another, which does not have it: expected include() last")
 
     def get(self, path: str, **options: Any) -> Callable[[F], F]:
         """Declare an endpoint for GET (and HEAD, unless that is declared too)."""
@@ -185,12 +138,45 @@ class Routes:
         """Declare an endpoint for OPTIONS."""
         return self.route("OPTIONS", path, **options)
 
-    def include(self, other: Routes) -> None:
-        """Add the endpoints of `other`, under this table's prefix."""
-        for endpoint in other.endpoints:
-            self.route(
-                endpoint.method, endpoint.path, blocking=endpoint.blocking, **endpoint.options
-            )(endpoint.function)
+    def middleware(self, function: F) -> F:
+        """Put ``async def function(request, call)`` around this table's endpoints.
+
+        The first that is declared is the outermost; ``await call(request)`` gives the answer.
+        Those of the server's table see what no route claims, too. Raises RouteError.
+        """
+        check_middleware(function)
+        self.middlewares.append(function)
+        return function
+
+    def exception_handler(self, kind: type[Exception]) -> Callable[[F], F]:
+        """Answer exceptions of `kind` from this table's endpoints by ``function(request, error)``.
+
+        It returns a Response, or an HTTPError. Raises RouteError.
+        """
+        def declare(function: F) -> F:
+            check_handler(kind, function)
+            if kind in self.exception_handlers:
+                raise RouteError(f"exception_handler({kind.__name__}): declared twice")
+            self.exception_handlers[kind] = function
+            return function
+
+        return declare
+
+    def include(self, other: Routes, prefix: str = "") -> None:
+        """Add the endpoints of `other` under this table's prefix, and `prefix`.
+
+        They keep the middlewares and exception handlers of `other`, within this table's.
+        Raises RouteError.
+        """
+        if not isinstance(other, Routes) or other is self:
+            raise RouteError(f"include({ascii(other)[:100]}): expected other Routes")
+        check_prefix(prefix)
+        self._add([
+            Endpoint(e.method, self.prefix + prefix + e.path, e.function, e.blocking, e.options,
+                     (self, *e.tables))
+            for e in other.endpoints
+        ])
+        other._is_included = True
 
     def __iter__(self) -> Iterator[Endpoint]:
         return iter(self.endpoints)
@@ -199,31 +185,8 @@ class Routes:
         return len(self.endpoints)
 
 
-def parse_path(path: str) -> list[str | tuple[str, str]]:
-    """Split a path into literals and (name, converter) pairs; RouteError if it is no path."""
-    if not path.startswith("/"):
-        raise RouteError(f"route {path!r}: expected a leading slash")
-    parts: list[str | tuple[str, str]] = []
-    names: set[str] = set()
-    segments = path[1:].split("/")
-    for place, segment in enumerate(segments):
-        found = _PARAMETER.fullmatch(segment)
-        if found is None:
-            if "{" in segment or "}" in segment or "?" in segment or "#" in segment:
-                raise RouteError(f"route {path!r}: segment {segment!r}: expected text or {{name}}")
-            parts.append(unquote(segment))
-            continue
-        name, converter = found.group(1), found.group(2) or "str"
-        if converter not in CONVERTERS:
-            raise RouteError(f"route {path!r}: converter {converter!r}: expected one of "
-                             f"{', '.join(CONVERTERS)}")
-        if name in names:
-            raise RouteError(f"route {path!r}: {{{name}}} appears twice")
-        if converter == "path" and place != len(segments) - 1:
-            raise RouteError(f"route {path!r}: {{{name}:path}}: expected as the last segment")
-        names.add(name)
-        parts.append((name, converter))
-    return parts
+def _name(function: Any) -> str:
+    return str(getattr(function, "__qualname__", repr(function)))
 
 
 class Router:
@@ -261,7 +224,7 @@ class Router:
         if converter == "path":
             node.rest = node.rest or _Node()
             return node.rest
-        rank = _ORDER.index(converter)
+        rank = ORDER.index(converter)
         for known, _, child in node.parameters:
             if known == rank:
                 return child

@@ -15,7 +15,7 @@ from apihour_http.errors import BadRequest, HTTPError
 from apihour_http.head import HeadChecker
 from apihour_http.options import Options
 from apihour_http.response import Response
-from apihour_http.routing.outcome import with_status
+from apihour_http.routing.calling import settle
 from apihour_http.routing.routes import Endpoint, Match, Methods, Router, Routes, allowed
 from apihour_http.routing.validation import Plan, plan
 
@@ -35,16 +35,15 @@ def prepare(
     plans: dict[Endpoint, Plan | None] = {}
     for endpoint in endpoints:
         found = plans[endpoint] = plan(endpoint)
-        call = endpoint.function if found is None else found.wrap(endpoint.function)
-        endpoint.call = in_thread(call) if endpoint.blocking else call
-        status = int(endpoint.options.get("status", 200))
-        if status != 200:
-            endpoint.call = with_status(endpoint.call, status, endpoint.inline)
+        settle(endpoint, found, in_thread)
     wanted = options.openapi
     if wanted or (wanted is None and any(plans.values())):
         from apihour_http.routing.openapi import add_to
 
-        endpoints += add_to(endpoints, plans, options.title, options.version)
+        for endpoint in add_to(endpoints, plans, options.title, options.version):
+            endpoint.tables = _standing(routes)
+            settle(endpoint)
+            endpoints.append(endpoint)
     return endpoints
 
 
@@ -52,14 +51,15 @@ class Table:
     """Which endpoint answers which method and target, judged first."""
 
     __slots__ = ("_checker", "_everywhere", "_has_app", "_has_routes", "_missing", "_router",
-                 "endpoints", "known", "plain")
+                 "_standing", "endpoints", "known", "plain")
 
     def __init__(
-        self, endpoints: list[Endpoint], checker: HeadChecker, has_routes: bool, has_app: bool
+        self, endpoints: list[Endpoint], checker: HeadChecker, routes: Routes | None, has_app: bool
     ) -> None:
         self.endpoints = endpoints
         self._checker = checker
-        self._has_routes = has_routes
+        self._has_routes = routes is not None
+        self._standing = _standing(routes)
         self._has_app = has_app
         self._router = Router(endpoints)
         self.plain = self._router.plain
@@ -67,7 +67,7 @@ class Table:
         # What is at "*" (RFC 9110 9.3.7); OPTIONS of one path is not that of the server.
         self._everywhere: Methods = {} if has_app else {
             e.method.encode(): e for e in endpoints if e.method != "OPTIONS"}
-        self._missing = Endpoint("*", "*", _not_found, False, {})
+        self._missing = self._nowhere(_not_found)
 
     def resolve(self, method: bytes, target: bytes) -> Match:
         """What is declared at `target`; nothing when no route claims it. Raises BadRequest."""
@@ -88,8 +88,19 @@ class Table:
             return self._missing
         allow = allowed(methods)
         if method == b"OPTIONS":
-            return Endpoint("*", "*", lambda request: Response(204, {"Allow": allow}), False, {})
-        return Endpoint("*", "*", _not_allowed(allow), False, {})
+            return self._nowhere(lambda request: Response(204, {"Allow": allow}))
+        return self._nowhere(_not_allowed(allow))
+
+    def _nowhere(self, function: Callable[[Any], Any]) -> Endpoint:
+        """An endpoint that no route declares; the server's own middlewares see it."""
+        endpoint = Endpoint("*", "*", function, False, {}, self._standing)
+        settle(endpoint)
+        return endpoint
+
+
+def _standing(routes: Routes | None) -> tuple[Routes, ...]:
+    """The server's own table, for what is declared nowhere."""
+    return (routes,) if routes is not None else ()
 
 
 def _not_found(request: Any) -> Any:

@@ -33,6 +33,7 @@ class Source(Protocol):
     endless: bool
     heartbeat: float
     opens: bool
+    done: Any
 
     def encode(self, piece: Any) -> bytes:
         """The bytes of one piece."""
@@ -83,7 +84,10 @@ class Sending(Side):
             if self._head_at and not self._counted:
                 self._account()  # its client left
             self.give_back()
+            self._task = None
             await self._close_body()
+            if self.source.done is not None:
+                self.source.done()
 
     async def _send(self) -> None:
         try:

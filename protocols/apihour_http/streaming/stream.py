@@ -54,6 +54,7 @@ class Stream(Live):
             raise ValueError(f"{name}(status={status!r}): expected 200 to 599, and not "
                              "204, 205 or 304, which have no body")
         pairs = list(headers.items() if isinstance(headers, Mapping) else headers or ())
+        self.done = None
         self.status = status
         self.headers = [(name, safe_header(name, value)) for name, value in pairs]
         self.default_header("Content-Type", self.content_type)

@@ -1,0 +1,38 @@
+"""How an endpoint is called: decided once, at start, so that it pays for what it uses.
+
+From the inside: the function with its arguments, a thread, ``timeout``, ``max_in_flight``,
+``status``, and what its tables have standing between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from apihour_http.routing.limits import with_max_in_flight, with_timeout
+from apihour_http.routing.middlewares import stand_between
+from apihour_http.routing.outcome import with_status
+from apihour_http.routing.routes import Endpoint
+from apihour_http.routing.validation import Plan
+
+__all__ = ["settle"]
+
+
+def settle(
+    endpoint: Endpoint, plan: Plan | None = None,
+    in_thread: Callable[[Any], Any] | None = None,
+) -> None:
+    """Decide how `endpoint` is called; `in_thread` wraps one that blocks."""
+    call = endpoint.function if plan is None else plan.wrap(endpoint.function)
+    inline = endpoint.plain
+    if endpoint.blocking and in_thread is not None:
+        call = in_thread(call)
+    options = endpoint.options
+    if "timeout" in options:
+        call = with_timeout(call, options["timeout"])
+    if "max_in_flight" in options:
+        call = with_max_in_flight(call, inline, options["max_in_flight"])
+    status = options.get("status", 200)
+    if status != 200:
+        call = with_status(call, status, inline)
+    endpoint.call, endpoint.inline = stand_between(call, inline, endpoint.tables)

@@ -1,0 +1,53 @@
+"""Endpoint: one declared function, where it is reached, and how it is called."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from apihour_http.errors import RouteError
+from apihour_http.routing.middlewares import Standing
+from apihour_http.routing.paths import parse_path
+
+__all__ = ["Endpoint"]
+
+
+class Endpoint:
+    """One declared endpoint: the function, its method and path, and how it runs."""
+
+    __slots__ = ("blocking", "call", "function", "inline", "measured", "method", "name", "options",
+                 "path", "plain", "tables", "unmeasured")
+
+    def __init__(
+        self, method: str, path: str, function: Callable[..., Any], blocking: bool,
+        options: dict[str, Any], tables: tuple[Standing, ...] = (),
+    ) -> None:
+        is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+            getattr(function, "__call__", None)  # noqa: B004 - an object with async __call__
+        )
+        if blocking and is_async:
+            raise RouteError(f"route {method} {path}: blocking=True is for plain def endpoints")
+        self.method = method
+        self.path = path
+        self.function = function
+        self.call: Callable[[Any], Any] = function
+        self.measured = 0  # meters that look at it, and what it is called by without them
+        self.unmeasured: Callable[[Any], Any] = function
+        self.blocking = blocking
+        self.plain = not is_async and not blocking
+        self.inline = self.plain  # whether what is called for it is a plain function
+        self.tables = tables  # those it is declared in, the outermost first
+        self.name = f"{function.__module__}.{getattr(function, '__qualname__', repr(function))}"
+        self.options = options
+
+    def parameters(self) -> list[tuple[str, str]]:
+        """The names and converters of the path's parameters, in order."""
+        return [part for part in parse_path(self.path) if not isinstance(part, str)]
+
+    def route(self) -> str:
+        """What it is called: ``GET /users/{id}``; nothing where none was declared."""
+        return "" if self.method == "*" else f"{self.method} {self.path}"
+
+    def __repr__(self) -> str:
+        return f"<Endpoint {self.method} {self.path} {self.name}>"

@@ -1,0 +1,71 @@
+"""The options that a route may have, checked where it is declared.
+
+``status`` is that of plain data; ``timeout`` (seconds) and ``max_in_flight`` limit the calls
+of an ``async def``; the others describe the route in the OpenAPI document.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from apihour_http.errors import RouteError
+
+__all__ = ["check_can_time", "check_options"]
+
+
+def _is_status(value: Any) -> bool:
+    return type(value) is int and 200 <= value <= 599
+
+
+def _is_seconds(value: Any) -> bool:
+    return type(value) in (int, float) and 0 < value < float("inf")
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 1
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(map(_is_text, value))
+
+
+def _is_truth(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+_EXPECTED: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "description": (_is_text, "a text"),
+    "include_in_schema": (_is_truth, "true or false"),
+    "max_in_flight": (_is_count, "a whole number from 1 on"),
+    "status": (_is_status, "200 to 599"),
+    "summary": (_is_text, "a text"),
+    "tags": (_is_texts, "a list of texts"),
+    "timeout": (_is_seconds, "seconds above 0"),
+}
+
+
+def check_options(route: str, options: Mapping[str, Any]) -> None:
+    """Raise RouteError naming an option of `route` that is unknown or out of range."""
+    for name, value in options.items():
+        known = _EXPECTED.get(name)
+        if known is None:
+            expected = ", ".join(sorted([*_EXPECTED, "blocking"]))
+            raise RouteError(f"route {route}: option {name!r}: expected one of {expected}")
+        is_good, expected = known
+        if not is_good(value):
+            raise RouteError(f"route {route}: {name}={ascii(value)[:100]}: expected {expected}")
+
+
+def check_can_time(route: str, function: Any, options: Mapping[str, Any]) -> None:
+    """Raise RouteError where a ``timeout`` could not end the call."""
+    is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None))  # noqa: B004 - an object with async __call__
+    if "timeout" in options and not is_async:
+        raise RouteError(f"route {route}: timeout={options['timeout']:g}: expected an async def, "
+                         "a plain function cannot be interrupted")

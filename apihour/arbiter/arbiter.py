@@ -80,8 +80,7 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         self.ring = LogRing()
         self.ring.attach(self.log.error_log)
         self.inheritance = Inheritance.from_environment(os.environ)
-        earlier = self.inheritance.releases if self.inheritance else ()
-        self.books.releases = Releases(app.working_directory(), earlier)
+        self.books.releases = Releases(app.working_directory())
         if self.inheritance is not None:
             self._inherit(self.inheritance)
         self._assemble()
@@ -90,6 +89,8 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         books = self.books
         books.taking_over = True
         books.generation = inheritance.generation
+        books.releases = Releases(
+            self.app.working_directory(), inheritance.releases, inheritance.went_back)
         if inheritance.operator_workers:
             books.scale(inheritance.operator_workers)
         elif inheritance.workers:

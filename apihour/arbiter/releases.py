@@ -4,7 +4,7 @@ Rules:
 
 - A release is a directory: a deploy that switches a link leaves the old one where it was.
 - Only what has served is noted, and a rollback takes off what it leaves: two of them in a row
-  go back by two.
+  go back by two. That there has been one is remembered: where nothing is left, that is why.
 """
 
 from __future__ import annotations
@@ -20,10 +20,16 @@ _MOST = 20  # releases back; who keeps more on the disk has a name for them
 
 
 class Releases:
-    """What has served so far, the present one last; `earlier` is of the arbiter before."""
+    """What has served so far, the present one last.
 
-    def __init__(self, directory: str, earlier: Iterable[str] = ()) -> None:
+    `earlier` and `went_back` are of the arbiter before.
+    """
+
+    def __init__(
+        self, directory: str, earlier: Iterable[str] = (), went_back: bool = False
+    ) -> None:
         self._served = list(earlier)
+        self.went_back = went_back
         self.note(directory)
 
     def note(self, directory: str) -> None:
@@ -37,6 +43,11 @@ class Releases:
 
     def previous(self) -> str:
         """The directory of the release before. Raises ApihourError when there is none."""
+        if len(self._served) < 2 and self.went_back:
+            raise ApihourError(
+                f"no release to go back to: nothing that served before {self._served[0]!r} is "
+                "left, a rollback takes off what it leaves; expected a reload into another release "
+                "first")
         if len(self._served) < 2:
             raise ApihourError(
                 f"no release to go back to: all generations ran in {self._served[0]!r}; expected "
@@ -49,3 +60,4 @@ class Releases:
     def leave(self) -> None:
         """The present one was rolled back from."""
         self._served.pop()
+        self.went_back = True

@@ -179,7 +179,10 @@ class ArbiterCommands:
                 raise ValueError(f"for {seconds:g} s: expected up to {_LONGEST_BAN:.0f}")
             network = parse_network(str(given.get("network")))
             ban = self._book().add(network, seconds, str(given.get("by", ""))[:_NAME])
-        except (OSError, TypeError, ValueError) as error:
+        except OSError as error:
+            self._refuse_unwritten(request, error)
+            return
+        except (TypeError, ValueError) as error:
             request.fail(f"ban: {error}")
             return
         request.answer([{"network": ban.network, "left": ban.left}])
@@ -189,10 +192,19 @@ class ArbiterCommands:
         try:
             network = None if word == "all" else parse_network(word)
             gone = self._book().remove(network)
-        except (OSError, ValueError) as error:
+        except OSError as error:
+            self._refuse_unwritten(request, error)
+            return
+        except ValueError as error:
             request.fail(f"unban: {error}")
             return
         request.answer([{"network": ban.network, "left": ban.left} for ban in gone])
+
+    def _refuse_unwritten(self, request: ControlRequest, error: OSError) -> None:
+        path = self.books.runtime.bans
+        request.fail(f"{request.command}: {path}: {error.strerror}; nothing has changed, "
+                     f"expected a file system with some kB free (df {path.parent}), or a "
+                     "firewall's rule")
 
     def _book(self) -> BanBook:
         books = self.books

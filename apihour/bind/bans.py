@@ -27,7 +27,8 @@ from typing import Any
 
 from apihour.bind.peers import host_of
 
-__all__ = ["MOST", "Ban", "BanBook", "Bans", "Network", "parse_network", "read_bans"]
+__all__ = ["MOST", "Ban", "BanBook", "Bans", "Network", "parse_network", "read_bans",
+           "why_unclear"]
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 MOST = 1000  # bans at a time; more are a firewall's work
@@ -62,6 +63,23 @@ def parse_network(text: str) -> Network:
     if mapped is not None and found.prefixlen >= 96:
         return ipaddress.IPv4Network((mapped, found.prefixlen - 96))
     return found
+
+
+def why_unclear(text: str) -> str:
+    """One line on a network that may be meant to be less than it is; empty: it is clear, or none.
+
+    Bits of a host are set in ``10.1.2.3/8``: its sixteen million neighbours may not be meant.
+    """
+    try:
+        given = ipaddress.ip_interface(text)
+        network = parse_network(text)
+    except ValueError:
+        return ""
+    if given.ip == given.network.network_address:
+        return ""
+    ip = getattr(given.ip, "ipv4_mapped", None) or given.ip
+    return (f"{text!r:.80}: bits of a host are set in it; expected {network} for all of that "
+            f"network, or {ip}")
 
 
 def read_bans(path: Path) -> list[Ban]:
@@ -115,16 +133,22 @@ class BanBook:
         temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}")
         temporary.unlink(missing_ok=True)
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with open(fd, "w", encoding="utf-8") as file:
-            os.fchown(fd, *self._owner)
-            json.dump([asdict(ban) for ban in bans], file)
-        temporary.rename(self._path)
+        try:
+            with open(fd, "w", encoding="utf-8") as file:
+                os.fchown(fd, *self._owner)
+                json.dump([asdict(ban) for ban in bans], file)
+            temporary.rename(self._path)
+        except OSError:  # most often no room is left: take none
+            temporary.unlink(missing_ok=True)
+            raise
 
 
 def _those(bans: Iterable[Ban], network: Network) -> str:
     """What may have been meant: the bans that have to do with that network."""
     near = [ban.network for ban in bans if _overlap(ipaddress.ip_network(ban.network), network)]
-    return f", but {', '.join(near[:5])} is; expected that" if near else ""
+    if not near:
+        return "; expected a network that bans lists"
+    return f", but {', '.join(near[:5])} is; expected that"
 
 
 def _overlap(one: Network, other: Network) -> bool:

@@ -60,7 +60,13 @@ class Runtime:
         Raises ConfigurationError when none can be made.
         """
         base = make_base(uid, gid)
-        sweep(base)
+        try:
+            sweep(base)
+        except OSError as error:  # there is no directory yet whose caller could name it
+            what = f"{error.filename!r}: " if error.filename else ""
+            raise ConfigurationError(
+                f"runtime directory {str(base)!r}: {what}{error.strerror}; expected nothing in it "
+                "that no daemon has made") from error
         made = cls(base / str(pid))
         made.make((uid, gid))
         return made

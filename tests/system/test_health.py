@@ -158,7 +158,8 @@ def test_health_names_failing_answers_and_a_stuck_worker(apihour_daemon, system_
             get(daemon, "/stick/there-is-no-such-way")
     daemon.wait(lambda: "answers" in wrong(daemon)[1], "the failing answers")
     status, found = wrong(daemon)
-    assert status == 1 and re.match(r"8 of \d+ requests of the last minute", found["answers"])
+    assert status == 1
+    assert re.match(r"8 of \d+ requests of the last (minute|10 s)", found["answers"])
     with daemon.connect("http") as sock:
         sock.sendall(b"GET /stick/sleep HTTP/1.1\r\nHost: x\r\n\r\n")
         daemon.wait(lambda: any("stuck" in one for one in wrong(daemon)[1].values()), "the worker")
@@ -187,7 +188,7 @@ def test_health_and_metrics_name_a_full_disk_and_lost_lines(
         get(daemon)
     daemon.wait(lambda: "log" in wrong(daemon)[1], "the lost lines")
     status, found = wrong(daemon)
-    assert status == 1 and found["disk of the log"].startswith(f"{log}: 0 MB free"), found
+    assert status == 1 and found["disk of the log"].startswith(f"{log}: "), found
     assert metrics(daemon)["apihour_disk_free_bytes", labels] < 4096
     daemon.wait(lambda: metrics(daemon)["apihour_lost_lines_total", ""] >= 1, "the counter")
     ballast.unlink()

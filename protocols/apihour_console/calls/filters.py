@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from apihour.bind.bans import why_unclear
 from apihour.bind.peers import host_of
 from apihour.errors import UsageError
 from apihour.ops.model import Column
@@ -81,6 +82,8 @@ def parse_filter(text: str, columns: Sequence[Column]) -> Filter:
         raise UsageError(f"option --filter: no column {name!r:.80}; expected one of "
                          f"{', '.join(known)}")
     kind = known.get(name, "any")
+    if kind == "address" and operator != "~" and (unclear := why_unclear(value)):
+        raise UsageError(f"option --filter: {unclear}")
     return Filter(name, operator, value if operator == "~" else _value(name, kind, value), kind)
 
 

@@ -17,7 +17,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from apihour.bind.bans import Network, parse_network, read_bans
+from apihour.bind.bans import Network, parse_network, read_bans, why_unclear
 from apihour.bind.peers import host_of
 from apihour.ops.annotations import Duration, Seconds
 from apihour.ops.catalogue import Catalogue
@@ -77,6 +77,8 @@ async def ban(
     Args:
         address: 10.0.0.7, 10.0.0.0/8, 2001:db8::/64; a port is left out
     """
+    if unclear := why_unclear(address):
+        raise CommandFailed(f"ban: {unclear}", "usage")
     network = _network("ban", address)
     if for_ <= 0:
         raise CommandFailed("ban: --for 0: expected a time such as 10m or 2h", "usage")

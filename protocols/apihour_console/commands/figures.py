@@ -97,9 +97,9 @@ async def health(context: ConsoleContext) -> Any:
     """Whether the daemon is ready, and what is wrong where; exit status 1 when something is
 
     Wrong is: no worker accepts, or fewer run than wanted; a worker is stuck or stopped; of the
-    last minute's requests more than one in ten, and five, got a 5xx; a log line of the last
-    minute was lost; a disk that logs, keys or the daemon's own files are on is full; a certificate
-    has fewer than 14 days left.
+    requests of the last ten seconds or the last minute more than one in ten, and five, got a 5xx;
+    a log line of the last minute was lost; a disk that logs, keys or the daemon's own files are on
+    is full; a certificate has fewer than 14 days left.
     """
     fleet = context.fleet
     ready, reason = readiness(fleet.census)
@@ -109,7 +109,7 @@ async def health(context: ConsoleContext) -> Any:
     served = await fleet.collect("certs", {}, context.identity.role, [
         one for one in context.workers() if not one.is_stuck and not one.is_stopped], 0.7)
     rows = [HealthRow("daemon", "ready" if ready else "not ready", reason), *troubles(
-        context.workers(), daemons, fleet.recent.lately(), disks(fleet.disks)),
+        context.workers(), daemons, fleet.recent, disks(fleet.disks)),
         *certs.expiring(certs.merged(served.rows))]
     result = Result.of(context.call, to_rows(rows))
     wrong = any(row.status.startswith("not") for row in rows)

@@ -22,7 +22,7 @@ from apihour_console.commands import operations
 from apihour_console.faces.ssh import ServerSettings, ShellServer
 from apihour_console.fleet.fleet import Fleet
 from apihour_console.keys.directory import KeyDirectory, prepare
-from apihour_console.shell.audit import AuditLog
+from apihour_console.shell.audit import AuditLog, daemon_name
 from apihour_console.shell.providers import audit_provider, deeds_provider, sessions_provider
 from apihour_ssh.arrival import Arrival
 from apihour_ssh.limits import Limits
@@ -61,9 +61,10 @@ class WorkerShell:
             limits=limits if isinstance(limits, Limits) else Limits(**(limits or {})),
         )
         path = self._keys.path / "audit.jsonl" if self._keys.path.is_dir() else None
+        daemon = daemon_name(worker.runtime.path, getattr(worker.cfg, "proc_name", context.name))
         self._server = ShellServer(
-            self._fleet, AuditLog(path, context.logger), self._keys, settings, context.logger
-        )
+            self._fleet, AuditLog(path, context.logger, daemon), self._keys, settings,
+            context.logger)
         self._fleet.providers["sessions"] = sessions_provider(self._server)
         self._fleet.providers["audit"] = audit_provider(self._server.audit)
         self._fleet.providers["deeds"] = deeds_provider(self._server.audit)

@@ -3,7 +3,8 @@
 Rules:
 
 - What is lately is the last minute: counters are noted every second, and only their growth
-  counts, so that a worker which leaves takes nothing with it.
+  counts, so that a worker which leaves takes nothing with it. Failing answers are looked for in
+  the last ten seconds as well: after many good ones a bad deploy would show late.
 - A worker that starts or leaves is no trouble; one that is stuck, stopped or missing is.
 """
 
@@ -15,13 +16,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
 
 from apihour_console.fleet.census import DaemonSeen, Seen, state_of
+from apihour_console.text.render import size
 
 __all__ = ["Disk", "HealthRow", "Lately", "Recent", "disks", "troubles"]
 
 _MINUTE = 60.0  # seconds that are "lately"
+_LATEST = 10.0  # seconds in which answers that fail are looked for too
 _SHARE = 0.1  # of the answers that may be 5xx: one in ten
 _FEWEST = 5  # answers of 5xx that are no accident
 _FULL = 0.01  # of a file system's blocks that are left
+_LEAST = 8192  # bytes: of a small file system, where a hundredth is less than a line of a log
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ class Disk:
     @property
     def is_full(self) -> bool:
         """Whether next to nothing is left for who is not root."""
-        return self.free < _FULL * self.size
+        return self.size > 0 and self.free < max(_LEAST, _FULL * self.size)
 
 
 class Recent:
@@ -82,9 +86,11 @@ class Recent:
         while len(self._noted) > 2 and self._noted[1][0] <= now - _MINUTE:
             self._noted.popleft()
 
-    def lately(self) -> Lately:
-        """How much was counted in the last minute, or since the first look."""
-        then = self._noted[0][1]
+    def lately(self, seconds: float = _MINUTE) -> Lately:
+        """How much was counted in the last `seconds`, a minute at most, or since the first look."""
+        since = self._noted[-1][0] - seconds
+        then = next((grown for at, grown in reversed(self._noted) if at <= since),
+                    self._noted[0][1])
         return Lately(*(new - old for new, old in zip(
             astuple(self._grown), astuple(then), strict=True)))
 
@@ -106,7 +112,7 @@ def disks(paths: Mapping[str, str]) -> list[Disk]:
 
 
 def troubles(
-    seen: Sequence[Seen], daemons: Sequence[DaemonSeen], lately: Lately, found: Sequence[Disk],
+    seen: Sequence[Seen], daemons: Sequence[DaemonSeen], recent: Recent, found: Sequence[Disk],
 ) -> Iterator[HealthRow]:
     """A row for each worker and for all that may go wrong beside them."""
     for one in seen:
@@ -114,14 +120,25 @@ def troubles(
     wanted = sum(one.wanted for one in daemons if one.alive and not one.unready)
     there = sum(one.row.state in ("starting", "serving") for one in seen)
     yield _row("workers", there >= wanted, f"{there} of {wanted} wanted")
-    share = lately.errors / max(lately.requests, lately.errors, 1)
-    yield _row("answers", lately.errors < _FEWEST or share <= _SHARE,
-               f"{lately.errors} of {lately.requests} requests of the last minute got a 5xx")
-    yield _row("log", not lately.lost_lines,
-               f"{lately.lost_lines} lines of the last minute could not be written")
+    yield _answers(recent)
+    lost = recent.lately().lost_lines
+    yield _row("log", not lost, f"{lost} lines of the last minute could not be written")
     for disk in found:
         yield _row(f"disk of {disk.what}", not disk.is_full,
-                   f"{disk.path}: {disk.free / 1e6:.0f} MB free of {disk.size / 1e6:.0f} MB")
+                   f"{disk.path}: {size(disk.free)} free of {size(disk.size)}")
+
+
+def _answers(recent: Recent) -> HealthRow:
+    """Of the last seconds where these are bad, else of the last minute."""
+    latest, minute = recent.lately(_LATEST), recent.lately()
+    when, counted = ("10 s", latest) if _are_failing(latest) else ("minute", minute)
+    return _row("answers", not _are_failing(counted),
+                f"{counted.errors} of {counted.requests} requests of the last {when} got a 5xx")
+
+
+def _are_failing(counted: Lately) -> bool:
+    share = counted.errors / max(counted.requests, counted.errors, 1)
+    return counted.errors >= _FEWEST and share > _SHARE
 
 
 def _row(name: str, is_fine: bool, detail: str) -> HealthRow:

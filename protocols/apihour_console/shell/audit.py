@@ -19,6 +19,7 @@ import fcntl
 import json
 import logging
 import os
+import socket
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -29,7 +30,7 @@ from apihour.masking import mask_text
 from apihour_console.calls.call import Identity
 from apihour_ssh.files import PrivateFileError, check_directory, open_private, read_tail
 
-__all__ = ["AuditLog", "AuditRecord"]
+__all__ = ["AuditLog", "AuditRecord", "daemon_name"]
 
 _SIZE = 10 * 1024 * 1024  # bytes of one file; with KEPT below, 40 MB at most
 _KEPT = 3
@@ -44,6 +45,7 @@ class AuditRecord:
     """One line. `time`: seconds since the epoch, `duration`: seconds; `status`: as of exit.
 
     `certificate`: key id and serial of a login by one; `fingerprint` is the authority's then.
+    `daemon`: which of those that share a keys directory, ``HOST/INSTANCE (NAME)``.
     """
 
     time: float
@@ -58,12 +60,15 @@ class AuditRecord:
     status: int = 0
     duration: float = 0.0
     certificate: str = ""
+    daemon: str = ""
 
 
 class AuditLog:
     """Appends records; reads the last ones; follows."""
 
-    def __init__(self, path: Path | None, logger: logging.Logger) -> None:
+    def __init__(self, path: Path | None, logger: logging.Logger, daemon: str = "") -> None:
+        """`daemon`: who writes, see :func:`daemon_name`."""
+        self.daemon = daemon
         self._path = path
         self._logger = logger
         self._recent: collections.deque[AuditRecord] = collections.deque(maxlen=_REMEMBERED)
@@ -108,6 +113,7 @@ class AuditLog:
         self.write(AuditRecord(
             time.time(), event, user, fingerprint, role, address, mask_text(command[:_COMMAND]),
             workers, mask_text(outcome), status, round(duration, 6), certificate,
+            self.daemon,
         ))
 
     def record_of(self, event: str, who: Identity, **facts: Any) -> None:
@@ -128,6 +134,14 @@ class AuditLog:
             yield queue
         finally:
             self._followers.discard(queue)
+
+
+def daemon_name(runtime: Path, name: str) -> str:
+    """A daemon by the name of its host, of its runtime directory (``--instance``), and its own.
+
+    In two containers both may be the same process on the same system, but for the host.
+    """
+    return f"{socket.gethostname()}/{runtime.name} ({name})"
 
 
 def _append(path: Path, data: bytes) -> None:

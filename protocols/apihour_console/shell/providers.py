@@ -94,8 +94,8 @@ def audit_provider(log: AuditLog) -> Callable[[ConsoleContext], Any]:
 
 
 def deeds_provider(log: AuditLog) -> Callable[[ConsoleContext], list[AuditRecord]]:
-    """What ``events`` takes of that log."""
-    return lambda context: log.recent(_DEEDS)
+    """What ``events`` takes of that log: what this daemon's operators did."""
+    return lambda context: [one for one in log.recent(_DEEDS) if one.daemon == log.daemon]
 
 
 def _row(record: AuditRecord) -> dict[str, Any]:

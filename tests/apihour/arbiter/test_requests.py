@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
@@ -177,6 +178,23 @@ def test_bans(house: House, tmp_path: Any) -> None:
         assert house.do("ban", **{"network": "10.0.0.7", **wrong})["error"].startswith("ban: ")
     assert "it is not banned" in house.do("unban", network="10.0.0.7")["error"]
     assert len(house.rows("unban", network="all")) == 1
+
+
+@pytest.mark.parametrize("command", ["ban", "unban"])
+def test_a_ban_that_cannot_be_written_names_the_place_and_a_cure(
+    house: House, tmp_path: Any, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    house.arbiter.books.runtime = SimpleNamespace(bans=tmp_path / "bans.json")
+    house.arbiter.books.cfg.uid, house.arbiter.books.cfg.gid = os.geteuid(), os.getegid()
+    house.rows("ban", network="10.0.0.7", seconds=60, by="me")
+
+    def full(*given: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("apihour.bind.bans.json.dump", full)
+    assert house.do(command, network="10.0.0.7", seconds=60)["error"] == (
+        f"{command}: {tmp_path}/bans.json: No space left on device; nothing has changed, expected "
+        f"a file system with some kB free (df {tmp_path}), or a firewall's rule")
 
 
 @pytest.mark.parametrize("by", [lambda w: w.name, lambda w: str(w.pid), lambda w: str(w.slot)])

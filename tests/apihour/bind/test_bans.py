@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from apihour.bind.bans import MOST, BanBook, Bans, parse_network, read_bans
+from apihour.bind.bans import MOST, BanBook, Bans, parse_network, read_bans, why_unclear
 
 OWNER = os.geteuid(), os.getegid()
 
@@ -33,6 +34,36 @@ def reader(tmp_path: Path) -> Bans:
 ])
 def test_networks(text: str, network: str) -> None:
     assert str(parse_network(text)) == network
+
+
+@pytest.mark.parametrize(("text", "meant"), [
+    ("10.1.2.3/8", "10.0.0.0/8 for all of that network, or 10.1.2.3"),
+    ("2001:db8::5/64", "2001:db8::/64 for all of that network, or 2001:db8::5"),
+    ("::ffff:10.1.2.3/104", "10.0.0.0/8 for all of that network, or 10.1.2.3"),
+])
+def test_a_network_with_bits_of_a_host_may_be_meant_as_either(text: str, meant: str) -> None:
+    assert why_unclear(text) == f"{text!r}: bits of a host are set in it; expected {meant}"
+
+
+@pytest.mark.parametrize("text", ["10.0.0.7", "10.0.0.7:80", "10.0.0.0/8", "[::1]:80", "unix",
+                                  "10.0.0.7/32", "::/0", "", "/run/x.sock"])
+def test_what_is_clear(text: str) -> None:
+    assert why_unclear(text) == ""
+
+
+def test_a_full_disk_leaves_the_bans_as_they_are_and_no_piece_of_a_file(
+    book: BanBook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    book.add(parse_network("10.0.0.7"), 60, "me")
+
+    def full(*given: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("apihour.bind.bans.json.dump", full)
+    with pytest.raises(OSError, match="No space left"):
+        book.add(parse_network("10.0.0.8"), 60, "me")
+    assert os.listdir(tmp_path) == ["bans.json"]
+    assert [ban.network for ban in read_bans(tmp_path / "bans.json")] == ["10.0.0.7/32"]
 
 
 @pytest.mark.parametrize("text", ["", "all", "10.0.0", "10.0.0.0/33", "::/129", "example.com",
@@ -115,7 +146,8 @@ def test_what_is_not_banned_cannot_be_unbanned(book: BanBook) -> None:
     book.add(parse_network("10.0.0.0/8"), 60, "me")
     with pytest.raises(ValueError, match=r"10\.0\.0\.7/32: it is not banned, but 10\.0\.0\.0/8 is"):
         book.remove(parse_network("10.0.0.7"))
-    with pytest.raises(ValueError, match=r"::1/128: it is not banned$"):
+    with pytest.raises(ValueError, match=r"::1/128: it is not banned; "
+                       "expected a network that bans lists$"):
         book.remove(parse_network("::1"))
     assert len(book.remove(None)) == 1 and book.remove(None) == []
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from apihour.errors import ConfigurationError
 from apihour.ipc.runtime import Runtime, base_directory
 from apihour.ipc.scoreboard import Scoreboard
 
@@ -90,6 +91,18 @@ def test_another_daemon_keeps_the_place_that_it_has_taken(base: Path) -> None:
     with pytest.raises(BlockingIOError, match="another daemon"):
         runtime.make_again((UID, GID))
     assert other.is_intact()
+
+
+def test_what_cannot_be_swept_is_one_line_with_its_path(base: Path) -> None:
+    Runtime.create(UID, GID, 1).remove()
+    left = base / "7"
+    left.mkdir()
+    (left / "lock").symlink_to("lock")
+    with pytest.raises(ConfigurationError) as refused:
+        Runtime.create(UID, GID, 2)
+    assert str(refused.value) == (
+        f"runtime directory {str(base)!r}: {str(left / 'lock')!r}: Too many levels of symbolic "
+        "links; expected nothing in it that no daemon has made")
 
 
 def test_instance_facts(base: Path) -> None:

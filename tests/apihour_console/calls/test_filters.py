@@ -64,6 +64,16 @@ def test_refused_with_the_columns_there_are(text: str, problem: str) -> None:
     assert "state" in line or "expected a number" in line or "expected yes" in line
 
 
+def test_a_network_with_bits_of_a_host_is_refused_before_anything_is_kicked() -> None:
+    for text in ("peer=10.1.2.3/8", "peer!=10.1.2.3/8"):
+        with pytest.raises(UsageError) as raised:
+            parse_filter(text, COLUMNS)
+        assert str(raised.value) == (
+            "option --filter: '10.1.2.3/8': bits of a host are set in it; expected 10.0.0.0/8 for "
+            "all of that network, or 10.1.2.3")
+    parse_filter("peer~10.1.2.3/8", COLUMNS)  # of part of a text nothing is derived
+
+
 def test_columns_that_are_not_declared_take_any_name() -> None:
     assert parse_filter("any=1", ()).matches({"any": 1})
     assert parse_filter("any=1", ()).matches({"any": "1"})

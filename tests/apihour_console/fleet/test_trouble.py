@@ -36,7 +36,7 @@ class House:
 
     def wrong(self, found: list[Disk] | None = None) -> dict[str, str]:
         """What is not ok, and its detail."""
-        rows = troubles(self.census.workers(), self.census.daemons(), self.recent.lately(),
+        rows = troubles(self.census.workers(), self.census.daemons(), self.recent,
                         found or [])
         return {row.name: row.detail for row in rows if row.status != "ok"}
 
@@ -66,6 +66,30 @@ def test_failing_answers_of_both_workers(
     for second in range(2, 70):
         house.note(float(second))
     assert house.wrong() == {}  # a minute later it is over
+
+
+def test_a_bad_deploy_shows_at_once_whatever_was_answered_before(house: House) -> None:
+    for second in range(61):
+        house.rows[0].requests += 10_000
+        house.note(float(second))
+    for second in range(61, 72):
+        house.rows[0].requests += 100
+        house.rows[0].errors += 100
+        house.note(float(second))
+        if second == 62:
+            assert house.wrong() == {}, "of the last ten seconds"
+    assert house.wrong() == {"answers": "1000 of 1000 requests of the last 10 s got a 5xx"}
+
+
+def test_few_failing_answers_show_by_the_minute(house: House) -> None:
+    for second in range(60):
+        house.rows[0].requests += 1
+        house.rows[0].errors += second % 10 == 0
+        house.note(float(second))
+    assert house.wrong() == {}
+    house.rows[0].errors += 2
+    house.note(60.0)
+    assert house.wrong()["answers"] == "7 of 59 requests of the last minute got a 5xx"
 
 
 def test_a_worker_that_leaves_takes_nothing_with_it_and_a_new_one_counts_from_nought(
@@ -100,9 +124,22 @@ def test_workers_stuck_and_missing(house: House) -> None:
 def test_disks_that_are_full_or_not_there(house: House, tmp_path: Path) -> None:
     (real,) = disks({"the log": str(tmp_path), "gone": str(tmp_path / "gone")})
     assert 0 < real.free <= real.size
-    assert house.wrong([Disk("x", "/x", 100, 10_000)]) == {}
-    full = Disk("the log", "/var", 99_999, 10_000_000)
-    assert house.wrong([full]) == {"disk of the log": "/var: 0 MB free of 10 MB"}
+    assert house.wrong([Disk("x", "/x", 100_000, 10_000_000)]) == {}
+    full = Disk("the log", "/var", 9_999, 1_000_000)
+    assert house.wrong([full]) == {"disk of the log": "/var: 9.8K free of 976.6K"}
+    nothing = Disk("the log", "/var", 0, 65_536)
+    assert house.wrong([nothing]) == {"disk of the log": "/var: 0 free of 64.0K"}
+
+
+def test_a_small_file_system_that_is_nearly_full_is_full(house: House) -> None:
+    """Of a small one a hundredth is less than one entry of the audit log."""
+    assert house.wrong([Disk("audit log and keys", "/keys", 4096, 65_536)]) == {
+        "disk of audit log and keys": "/keys: 4.0K free of 64.0K"}
+    assert house.wrong([Disk("x", "/x", 32_768, 65_536)]) == {}
+
+
+def test_a_file_system_without_a_size_tells_nothing() -> None:
+    assert not Disk("x", "/proc", 0, 0).is_full
 
 
 @pytest.mark.parametrize(("left", "status", "said"), [

@@ -13,6 +13,7 @@ import apihour_console.shell.audit
 import apihour_console.shell.history
 from apihour_console.shell.audit import AuditLog
 from apihour_console.shell.history import LineHistory, history_path
+from apihour_console.shell.providers import deeds_provider
 
 LOGGER = logging.getLogger("tests.history")
 
@@ -142,6 +143,18 @@ def test_two_writers_rotate_one_audit_log(
     found = [json.loads(line)["command"] for file in files if file.exists()
              for line in file.read_text().splitlines()]
     assert found == [f"command {number}" for number in range(120)]
+
+
+def test_two_daemons_of_one_keys_directory_are_told_apart(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    for daemon in ("host/7 (shop)", "host/9 (shop)"):
+        write(AuditLog(path, LOGGER, daemon), f"by {daemon}")
+    told = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [one["daemon"] for one in told] == ["host/7 (shop)", "host/9 (shop)"]
+    log = AuditLog(path, LOGGER, "host/9 (shop)")
+    assert [one.daemon for one in log.recent()] == ["host/7 (shop)", "host/9 (shop)"]
+    deeds = deeds_provider(log)(None)  # type: ignore[arg-type]  # what it does not look at
+    assert [one.command for one in deeds] == ["by host/9 (shop)"], "of another's nothing"
 
 
 async def test_followers_get_what_comes(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ Rules:
 from __future__ import annotations
 
 import re
+from collections.abc import Coroutine
 from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import parse_qsl, unquote
@@ -252,6 +253,16 @@ class Request:
                 text, keep_blank_values=True, max_num_fields=_MAX_FIELDS, errors="replace"))
         except ValueError:
             raise HTTPError(400, f"more than {_MAX_FIELDS} parameters") from None
+
+    # -- what comes after the answer
+
+    def after(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Have a coroutine run once this request is answered, whatever the answer is.
+
+        A server that drains waits for it; what it raises is logged. Raises TypeError for what
+        is no coroutine.
+        """
+        self.lane.service.background.add(self, work)
 
     # -- values kept for the time of the request
 

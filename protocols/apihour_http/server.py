@@ -19,6 +19,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from apihour_http.access import AccessLog
+from apihour_http.background import Background
 from apihour_http.connection.connection import HTTPConnection
 from apihour_http.connection.heads import LARGE, REPEATABLE
 from apihour_http.connection.opened import Opened
@@ -74,6 +75,7 @@ class HTTPServer:
         self._log: AccessLog | None = None
         self._counters = Statistics()
         self._opened = Opened(logging.getLogger("apihour_http"))
+        self._background = Background(logging.getLogger("apihour_http"))
         self._meter: Meter | None = None
         self._ticker: asyncio.TimerHandle | None = None
         self.threads: Threads | None = None
@@ -87,6 +89,7 @@ class HTTPServer:
         self.options = options = self._told(getattr(context, "limits", None) or {},
                                             getattr(context, "options", None) or {})
         self._opened = Opened(logger)
+        self._background = Background(logger)
         self._log = self._start_log(context)
         threads = self.threads = Threads(options.threads, options.thread_backlog)
         checker = HeadChecker(options.max_line, options.max_field, options.max_fields)
@@ -118,7 +121,8 @@ class HTTPServer:
             repeatable=min(REPEATABLE, large) if binding.tells_begin else 0,
             renderer=Renderer(options.dumps), dumps=options.dumps, table=table,
             plain=table.plain, known=table.known, app_host=self._app_host,
-            counters=self._counters, opened=self._opened, now=self.now,
+            counters=self._counters, opened=self._opened, background=self._background,
+            now=self.now,
         )
 
     def examine(self, limits: Mapping[str, int], options: Mapping[str, Any]) -> None:
@@ -152,6 +156,8 @@ class HTTPServer:
     async def drain(self, deadline: float) -> None:
         """Answer with ``Connection: close`` from now on; return when no connection is left.
 
+        Nor work behind an answer (``request.after``).
+
         Silent connections are granted ``linger`` seconds, less when `deadline` (a time of
         ``loop.time()``) comes first; WebSockets get 1001.
         """
@@ -161,6 +167,7 @@ class HTTPServer:
         for lane in list(service.opened.all):
             lane.drain()
         await service.opened.wait_gone()
+        await service.background.wait()
         if service.log is not None:
             service.log.flush()
 
@@ -168,6 +175,7 @@ class HTTPServer:
         """Close what is left, at once, and clean the application up."""
         self.now.end()
         await self._opened.abort()
+        await self._background.stop()
         if self._ticker is not None:
             self._ticker.cancel()
             self._ticker = None
@@ -230,6 +238,7 @@ class HTTPServer:
         record["connections"] = len(lanes)
         record["in_flight"] = sum(lane.in_flight() for lane in lanes)
         record["websockets"] = sum(lane.is_websocket() for lane in lanes)
+        record["tasks"] = len(self._background.tasks)
         record["draining"] = len(lanes) if self.now.draining else 0
         return record
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from apihour_http.access import AccessLog
+from apihour_http.background import Background
 from apihour_http.connection.opened import Opened
 from apihour_http.errors import HTTPError
 from apihour_http.head import HeadChecker
@@ -86,6 +87,7 @@ class Service:
     """What runs the application (:class:`apihour_http.hosting.Host`), or None."""
     counters: Statistics
     opened: Opened
+    background: Background
     now: Now
 
     def failed(self, request: Any, error: Exception) -> HTTPError:

@@ -9,7 +9,7 @@ from typing import Any
 
 import aiohttp
 
-from .support import serving
+from .support import serving, wait_until
 
 PAGE = (Path(__file__).parents[2] / "docs" / "http.rst").read_text()
 _BLOCK = re.compile(r"\.\. code-block:: python\n\n((?:   .*\n|\n)+)")
@@ -47,3 +47,12 @@ async def test_middlewares_and_limits() -> None:
         async with session.get("/v1/stock/gin", headers=known) as answer:
             assert answer.status == 404 and "gin" in (await answer.json())["missing"]
             assert answer.headers["X-User"] == "ada"
+
+
+async def test_work_after_the_answer() -> None:
+    names = example("Work after the answer")
+    async with serving(names["routes"]) as served, aiohttp.ClientSession(served.url) as session:
+        async with session.post("/orders") as answer:
+            assert (answer.status, await answer.json()) == (201, {"accepted": True})
+            assert names["sent"] == []
+        await wait_until(lambda: names["sent"] == ["ada@example.org"])

@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 from apihour.app.target import load_target
 from apihour.bind.binds import class_binds
-from apihour.bind.certificates import verify
 from apihour.config.application import HostApplication
+from apihour.tls.certificates import verify
 
 __all__ = ["examine"]
 

@@ -1,4 +1,4 @@
-"""Who lives and who goes: starts, deaths, reloads, upgrades, the end.
+"""Who lives and who goes: starts, deaths, reloads, what operators ask, the end.
 
-May import from worker down.
+May import from template and upgrade down.
 """

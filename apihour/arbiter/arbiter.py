@@ -22,31 +22,31 @@ from gunicorn import systemd
 from gunicorn.arbiter import Arbiter
 from gunicorn.errors import HaltServer
 
-from apihour.arbiter.books import Books
 from apihour.arbiter.changes import Changes, Leave
 from apihour.arbiter.children import Children
 from apihour.arbiter.console import ConsoleKeeper
 from apihour.arbiter.following import Followers
 from apihour.arbiter.forker import FirstOf, PlainForker
 from apihour.arbiter.guard import RuntimeGuard
-from apihour.arbiter.hooks import Hooks
 from apihour.arbiter.keep import WorkerKeeper
 from apihour.arbiter.leftovers import Leftovers
 from apihour.arbiter.loop import BUSY, Loop
 from apihour.arbiter.opening import Opening
 from apihour.arbiter.presence import Presence
-from apihour.arbiter.priority import Priority
-from apihour.arbiter.releases import Releases
 from apihour.arbiter.reports import Reports
 from apihour.arbiter.requests import ArbiterCommands
 from apihour.arbiter.restarts import Restarts
 from apihour.arbiter.shutdown import Shutdown
 from apihour.arbiter.start import Start, with_detail
-from apihour.arbiter.template import Templates
-from apihour.arbiter.upgrade import Inheritance
+from apihour.books.books import Books
+from apihour.books.hooks import Hooks
+from apihour.books.priority import Priority
+from apihour.books.releases import Releases
 from apihour.ipc.private import set_process_title
 from apihour.ipc.signals import ORDERS, STOPS, hold_off, ignore
 from apihour.ops.logring import LogRing
+from apihour.template.templates import Templates
+from apihour.upgrade.upgrade import Inheritance
 from apihour.worker.process import HostWorker
 
 __all__ = ["HostArbiter"]

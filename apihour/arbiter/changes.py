@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from apihour.arbiter.books import Books
 from apihour.arbiter.reload import Phase, Reload
-from apihour.arbiter.roles import Crew, Follower, Opener, Prober
-from apihour.arbiter.upgrade import Upgrade
+from apihour.books.books import Books
+from apihour.books.roles import Crew, Follower, Opener, Prober
 from apihour.errors import ApihourError
 from apihour.ipc.scoreboard import Figure
+from apihour.upgrade.upgrade import Upgrade
 
 __all__ = ["Changes", "Leave", "Waiter"]
 

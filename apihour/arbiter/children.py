@@ -11,11 +11,11 @@ import sys
 import time
 from typing import Any
 
-from apihour.arbiter.books import Books
-from apihour.arbiter.priority import Priority
-from apihour.arbiter.record import WorkerRecord
-from apihour.arbiter.roles import Forker
 from apihour.bind.listeners import Listener
+from apihour.books.books import Books
+from apihour.books.priority import Priority
+from apihour.books.record import WorkerRecord
+from apihour.books.roles import Forker
 from apihour.config.record import Configuration
 from apihour.ipc.channel import Channel
 
@@ -37,7 +37,7 @@ class Children:
         self, slot: int, generation: int, listeners: list[Listener], cfg: Any,
         configuration: Configuration | None = None,
     ) -> WorkerRecord:
-        """Fork one worker into a slot; see :class:`apihour.arbiter.roles.Spawner`."""
+        """Fork one worker into a slot; see :class:`apihour.books.roles.Spawner`."""
         books = self.books
         row = books.scoreboard.claim(slot, generation)
         try:

@@ -15,10 +15,10 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from apihour.arbiter.books import Books
 from apihour.bind.addresses import parse_address
 from apihour.bind.listeners import Listener, open_listeners
 from apihour.bind.sockets import DEFAULT_CONSOLE, may_open_shell
+from apihour.books.books import Books
 from apihour.errors import BindError
 from apihour.installed import console_module
 from apihour.ipc.scoreboard import Figure

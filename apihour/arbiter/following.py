@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from apihour.arbiter.books import Books
 from apihour.arbiter.console import ConsoleKeeper
 from apihour.arbiter.keep import WorkerKeeper
-from apihour.arbiter.template import Templates
+from apihour.books.books import Books
 from apihour.ops.logring import LogRing
+from apihour.template.templates import Templates
 
 __all__ = ["Followers"]
 

@@ -1,17 +1,17 @@
 """Ways to fork a worker: from the template of its generation if there is one, else from here.
 
 Rule: whichever way, the arbiter is the worker's parent, and the worker begins in
-:func:`apihour.arbiter.becoming.become_worker`.
+:func:`apihour.books.becoming.become_worker`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from apihour.arbiter.becoming import become_worker
-from apihour.arbiter.books import Books
-from apihour.arbiter.record import WorkerRecord
-from apihour.arbiter.roles import Forker
+from apihour.books.becoming import become_worker
+from apihour.books.books import Books
+from apihour.books.record import WorkerRecord
+from apihour.books.roles import Forker
 from apihour.ipc.channel import Channel
 from apihour.ipc.signals import fork_blocked
 from apihour.worker.process import BLOCKED

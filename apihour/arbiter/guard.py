@@ -18,9 +18,9 @@ from __future__ import annotations
 import os
 import time
 
-from apihour.arbiter.books import Books
 from apihour.arbiter.control import Control
 from apihour.arbiter.presence import Presence
+from apihour.books.books import Books
 from apihour.errors import ConfigurationError
 
 __all__ = ["RuntimeGuard"]

@@ -18,10 +18,10 @@ import time
 from dataclasses import dataclass
 
 from apihour.arbiter.autoscale import Autoscaler, WorkerLoad
-from apihour.arbiter.books import Books
-from apihour.arbiter.record import WorkerRecord
-from apihour.arbiter.roles import Crew
 from apihour.blame import blame_frames
+from apihour.books.books import Books
+from apihour.books.record import WorkerRecord
+from apihour.books.roles import Crew
 from apihour.errors import ApihourError
 from apihour.ipc import faults
 from apihour.ipc.scoreboard import Figure, WorkerState

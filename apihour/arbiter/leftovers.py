@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from apihour.arbiter.books import Books
+from apihour.books.books import Books
 from apihour.ipc.holds import is_locked
 from apihour.ipc.scoreboard import Scoreboard
 

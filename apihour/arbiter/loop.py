@@ -18,21 +18,21 @@ from typing import Any
 
 from gunicorn.errors import HaltServer
 
-from apihour.arbiter.books import Books
 from apihour.arbiter.changes import Changes
 from apihour.arbiter.console import ConsoleKeeper
 from apihour.arbiter.guard import RuntimeGuard
 from apihour.arbiter.keep import WorkerKeeper
 from apihour.arbiter.leftovers import Leftovers
 from apihour.arbiter.presence import Presence
-from apihour.arbiter.priority import Priority
 from apihour.arbiter.reports import Reports, describe
 from apihour.arbiter.restarts import Restarts
-from apihour.arbiter.template import Templates
-from apihour.arbiter.upgrade import Inheritance
+from apihour.books.books import Books
+from apihour.books.priority import Priority
 from apihour.config.log import lost_lines
 from apihour.ipc.scoreboard import Figure
 from apihour.ipc.signals import STOPS
+from apihour.template.templates import Templates
+from apihour.upgrade.upgrade import Inheritance
 
 __all__ = ["BUSY", "IDLE", "BootError", "Loop"]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from apihour.arbiter.books import Books
 from apihour.bind.addresses import Address
 from apihour.bind.listeners import Listener
 from apihour.bind.sockets import open_binds, open_extras
+from apihour.books.books import Books
 from apihour.config.record import Configuration
 
 __all__ = ["Opening", "log_binds"]

@@ -6,14 +6,14 @@ control socket, instance file and pid file change hands when it serves.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 
 from gunicorn.pidfile import Pidfile
 
-from apihour.arbiter.books import Books
 from apihour.arbiter.control import Control, ControlRequest
-from apihour.arbiter.upgrade import write_pidfile
+from apihour.books.books import Books
 from apihour.config.files import see_pidfile
 from apihour.errors import ApihourError, ConfigurationError
 from apihour.ipc.bases import unusual
@@ -21,7 +21,7 @@ from apihour.ipc.runtime import Runtime
 from apihour.ipc.scoreboard import Figure, Scoreboard
 from apihour.version import __version__
 
-__all__ = ["Presence"]
+__all__ = ["Presence", "write_pidfile"]
 
 
 class Presence:
@@ -124,3 +124,15 @@ class Presence:
         self.books.runtime.scoreboard(self.books.pid).unlink(missing_ok=True)
         if owns:
             self.books.runtime.remove()
+
+
+def write_pidfile(path: str, pid: int) -> Pidfile:
+    """Replace a pid file, whoever it named before."""
+    pidfile = Pidfile(path)
+    temporary = f"{path}.{pid}"
+    with open(temporary, "w", encoding="ascii") as file:
+        file.write(f"{pid}\n")
+    os.chmod(temporary, 0o644)
+    os.rename(temporary, path)
+    pidfile.pid = pid
+    return pidfile

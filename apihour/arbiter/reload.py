@@ -16,14 +16,14 @@ import enum
 import time
 from typing import Any
 
-from apihour.arbiter.books import Books
 from apihour.arbiter.opening import log_binds
-from apihour.arbiter.probe import ProbeReport
-from apihour.arbiter.record import WorkerRecord
-from apihour.arbiter.roles import Crew, Follower, Importing, Opener, Prober
 from apihour.bind.binds import Binds, is_default
 from apihour.bind.listeners import Listener
 from apihour.bind.sockets import discard
+from apihour.books.books import Books
+from apihour.books.probe import ProbeReport
+from apihour.books.record import WorkerRecord
+from apihour.books.roles import Crew, Follower, Importing, Opener, Prober
 from apihour.config.record import Configuration, forget_environment
 from apihour.errors import ApihourError, ConfigurationError
 from apihour.ipc.scoreboard import Figure, worker_name

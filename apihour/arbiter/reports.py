@@ -14,12 +14,12 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-from apihour.arbiter.books import Books
 from apihour.arbiter.children import Children
 from apihour.arbiter.console import ConsoleKeeper
 from apihour.arbiter.keep import WorkerKeeper
-from apihour.arbiter.priority import Priority
-from apihour.arbiter.record import WorkerRecord
+from apihour.books.books import Books
+from apihour.books.priority import Priority
+from apihour.books.record import WorkerRecord
 from apihour.ipc import faults
 from apihour.ipc.scoreboard import Figure
 

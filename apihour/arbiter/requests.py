@@ -10,13 +10,13 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from apihour.arbiter.books import Books
 from apihour.arbiter.changes import Changes
 from apihour.arbiter.children import Children
 from apihour.arbiter.control import ControlRequest
-from apihour.arbiter.record import WorkerRecord
 from apihour.arbiter.restarts import Restarts
 from apihour.bind.bans import BanBook, parse_network
+from apihour.books.books import Books
+from apihour.books.record import WorkerRecord
 from apihour.errors import ApihourError
 from apihour.ops.logring import LogRing
 

@@ -17,10 +17,10 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from apihour.arbiter.books import Books
 from apihour.arbiter.control import ControlRequest
-from apihour.arbiter.record import WorkerRecord
-from apihour.arbiter.roles import Keeper, Retirer
+from apihour.books.books import Books
+from apihour.books.record import WorkerRecord
+from apihour.books.roles import Keeper, Retirer
 from apihour.ipc import faults
 
 __all__ = ["Restarts"]

@@ -12,16 +12,16 @@ import signal
 import time
 from dataclasses import dataclass
 
-from apihour.arbiter.books import Books
 from apihour.arbiter.changes import Changes
 from apihour.arbiter.children import KILL_MARGIN
 from apihour.arbiter.console import ConsoleKeeper
 from apihour.arbiter.keep import WorkerKeeper
 from apihour.arbiter.loop import BUSY, IDLE
 from apihour.arbiter.presence import Presence
-from apihour.arbiter.roles import Retirer, Turns
-from apihour.arbiter.template import Templates
+from apihour.books.books import Books
+from apihour.books.roles import Retirer, Turns
 from apihour.ipc.scoreboard import Figure
+from apihour.template.templates import Templates
 
 __all__ = ["Shutdown"]
 

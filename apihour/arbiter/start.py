@@ -14,17 +14,17 @@ from typing import Any
 
 from gunicorn import systemd
 
-from apihour.arbiter.books import Books
 from apihour.arbiter.loop import Loop
 from apihour.arbiter.opening import Opening, log_binds
 from apihour.arbiter.presence import Presence
-from apihour.arbiter.template import Templates
-from apihour.arbiter.upgrade import Inheritance
 from apihour.bind.binds import Binds
 from apihour.bind.listeners import systemd_sockets
+from apihour.books.books import Books
 from apihour.errors import ApihourError
 from apihour.ipc import prctl
 from apihour.ipc.signals import ORDERS, let_through
+from apihour.template.templates import Templates
+from apihour.upgrade.upgrade import Inheritance
 from apihour.version import __version__
 
 __all__ = ["Start", "with_detail"]

@@ -10,7 +10,6 @@ from apihour.app.hooks import call_class, call_hook, make_loop, see_hooks, takes
 from apihour.app.target import load_target
 from apihour.bind.addresses import Address
 from apihour.bind.binds import class_binds, match_servers, one_kind, refuse_doubles
-from apihour.bind.certificates import verify
 from apihour.bind.listeners import try_bind
 from apihour.bind.sockets import DEFAULT_CONSOLE, may_open_shell, see_keys, wanted_extras
 from apihour.config.application import HostApplication
@@ -21,6 +20,7 @@ from apihour.errors import ApihourError, ConfigurationError, UsageError
 from apihour.ops.catalogue import Catalogue
 from apihour.ops.commands import built_in
 from apihour.plugins import Registry, is_shell
+from apihour.tls.certificates import verify
 from apihour.worker.serving import examine, refuse_lost_tls
 from apihour.worker.single import see_singles
 

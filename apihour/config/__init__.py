@@ -1,4 +1,4 @@
 """Every option: where it comes from, what it may be, and what is in force.
 
-May import from bind down.
+May import from tls down.
 """

@@ -21,7 +21,6 @@ from typing import Any, NoReturn
 from gunicorn.config import Config
 from gunicorn.errors import ConfigError
 
-from apihour.bind.certificates import CIPHERS
 from apihour.config.cpus import available_cpus
 from apihour.config.helptext import explain
 from apihour.config.own import GUNICORN_SETTINGS, OWN
@@ -37,6 +36,7 @@ from apihour.config.values import (
 from apihour.config.verdicts import REFUSED, TABLE
 from apihour.errors import ApihourError, ConfigurationError, UsageError
 from apihour.ipc.private import options_of
+from apihour.tls.certificates import CIPHERS
 from apihour.version import __version__
 
 __all__ = ["HostConfig"]

@@ -1,4 +1,4 @@
-"""One process that serves: its loop, who accepts, connections, TLS, its end.
+"""One process that serves: its loop, who accepts, connections, its end.
 
 May import from app down.
 """

@@ -31,8 +31,8 @@ from apihour.ipc.scoreboard import BoardRow
 
 if TYPE_CHECKING:
     from apihour.plugins import StreamServer
+    from apihour.tls.termination import Terminator
     from apihour.worker.connections import AcceptedConnection, ConnectionTable
-    from apihour.worker.tls import Terminator
 
 __all__ = ["Acceptor", "Balance", "TrackedSocket"]
 

@@ -15,27 +15,18 @@ import itertools
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from apihour.bind.peers import format_peer
 from apihour.ops.activity import activity_of
+from apihour.tls.termination import TLSFacts
 
-__all__ = ["AcceptedConnection", "ConnectionRecord", "ConnectionTable", "TLSFacts"]
+__all__ = ["AcceptedConnection", "ConnectionRecord", "ConnectionTable"]
 
 # struct tcp_info of linux/tcp.h: tcpi_bytes_acked and tcpi_bytes_received stand at 120.
 _TCP_INFO_BYTES = struct.Struct("=120xQQ")
-
-
-@dataclass(frozen=True)
-class TLSFacts:
-    """What a connection's handshake agreed on; the certificate as ``SSLSocket.getpeercert()``."""
-
-    version: str
-    cipher: str
-    alpn: str | None = None
-    peer_certificate: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)

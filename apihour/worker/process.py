@@ -34,14 +34,14 @@ from apihour.ipc.private import set_process_title
 from apihour.ipc.scoreboard import WorkerState
 from apihour.ipc.signals import ORDERS, STOPS, handle_in_loop, ignore, let_through
 from apihour.ops.sampler import CpuSampler
+from apihour.tls.termination import Terminator
+from apihour.tls.termination import prepare as prepare_tls
 from apihour.worker.assignment import Assignment
 from apihour.worker.connections import ConnectionTable
 from apihour.worker.crashes import CrashLog
 from apihour.worker.leaving import Leaving
 from apihour.worker.pulse import Pulse
 from apihour.worker.servers import ServerSet
-from apihour.worker.tls import Terminator
-from apihour.worker.tls import prepare as prepare_tls
 
 __all__ = ["BLOCKED", "BOOT_FAILED", "HostWorker"]
 

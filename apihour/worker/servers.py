@@ -16,11 +16,11 @@ from apihour.config.tree import server_options
 from apihour.ipc.runtime import Runtime
 from apihour.ipc.scoreboard import BoardRow, Figure, Scoreboard
 from apihour.plugins import Registry, ServerContext
+from apihour.tls.termination import Terminator
 from apihour.worker.accept import Balance
 from apihour.worker.connections import ConnectionTable
 from apihour.worker.serving import AncestorServer, Serving
 from apihour.worker.single import Singles, see_singles
-from apihour.worker.tls import Terminator
 
 __all__ = ["Host", "ServerSet"]
 

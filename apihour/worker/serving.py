@@ -16,8 +16,8 @@ from apihour.worker.accept import Acceptor, Balance
 if TYPE_CHECKING:
     from apihour.bind.addresses import Address
     from apihour.bind.listeners import Listener
+    from apihour.tls.termination import Terminator
     from apihour.worker.connections import ConnectionTable
-    from apihour.worker.tls import Terminator
 
 __all__ = ["AncestorServer", "Serving", "examine", "refuse_lost_tls"]
 

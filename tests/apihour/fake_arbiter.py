@@ -9,10 +9,10 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
 
-from apihour.arbiter.books import Books
-from apihour.arbiter.probe import ProbeReport
-from apihour.arbiter.record import WorkerRecord
-from apihour.arbiter.releases import Releases
+from apihour.books.books import Books
+from apihour.books.probe import ProbeReport
+from apihour.books.record import WorkerRecord
+from apihour.books.releases import Releases
 from apihour.config.values import WorkerCount
 from apihour.ipc.scoreboard import WorkerState
 

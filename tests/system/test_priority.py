@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from apihour.arbiter.priority import FOR_GOOD, NICE, can_undo
+from apihour.books.priority import FOR_GOOD, NICE, can_undo
 from tests.system.support import echo
 
 APP = '''

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from apihour.bind.peers import format_peer
-from apihour.bind.served import served_certificate
 from apihour.ops.annotations import Address, Bytes, ConnectionId, Seconds
 from apihour.ops.catalogue import Catalogue
 from apihour.ops.commands.context import AgentContext
 from apihour.ops.model import CommandFailed
 from apihour.ops.rows import stamp
 from apihour.ops.stacks import place_of, places
+from apihour.tls.served import served_certificate
 
 commands = Catalogue()
 

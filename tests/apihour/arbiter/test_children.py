@@ -8,8 +8,8 @@ from unittest.mock import Mock
 
 import pytest
 
-from apihour.arbiter.books import Books
 from apihour.arbiter.children import Children
+from apihour.books.books import Books
 from apihour.errors import ApihourError
 from apihour.ipc.channel import Channel
 from apihour.ipc.scoreboard import ROWS, Scoreboard, ScoreboardFullError, WorkerState

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from apihour.arbiter import reload as module
-from apihour.arbiter.probe import ProbeReport
 from apihour.arbiter.reload import Phase, Reload
+from apihour.books.probe import ProbeReport
 from apihour.errors import BindError, ConfigurationError, HookError
 from tests.apihour.fake_arbiter import Clock, FakeArbiter, FakeListener, make_cfg
 

@@ -1,4 +1,4 @@
-"""The template's own side: orders come in, workers go out; see apihour.arbiter.template."""
+"""The template's own side: orders come in, workers go out; see apihour.template.templates."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from apihour.arbiter.becoming import become_worker
-from apihour.arbiter.books import Books
 from apihour.bind.addresses import parse_address
 from apihour.bind.listeners import Listener
+from apihour.books.becoming import become_worker
+from apihour.books.books import Books
 from apihour.ipc.channel import Channel
 from apihour.ipc.private import set_process_title
 from apihour.ipc.runtime import Runtime

@@ -3,7 +3,7 @@
 Rules:
 
 - They decide nothing and wait for nothing; who acts is given them, and the narrow roles of
-  :mod:`apihour.arbiter.roles` that it needs, never the arbiter.
+  :mod:`apihour.books.roles` that it needs, never the arbiter.
 - A worker is in ``workers`` or in ``retiring``, never in both.
 - gunicorn's own names (``WORKERS``, ``LISTENERS``, ``num_workers``, ``cfg``) are properties
   of the arbiter over these.
@@ -14,11 +14,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from apihour.arbiter.hooks import Hooks
-from apihour.arbiter.record import WorkerRecord
-from apihour.arbiter.releases import Releases
-from apihour.arbiter.roles import Replacing
 from apihour.bind.listeners import Listener
+from apihour.books.hooks import Hooks
+from apihour.books.record import WorkerRecord
+from apihour.books.releases import Releases
+from apihour.books.roles import Replacing
 from apihour.ipc.runtime import Runtime
 from apihour.ipc.scoreboard import Scoreboard
 

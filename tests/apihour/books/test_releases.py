@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from apihour.arbiter.releases import Releases
+from apihour.books.releases import Releases
 from apihour.errors import ApihourError
 
 

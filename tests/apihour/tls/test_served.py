@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from apihour.bind.served import served_certificate
+from apihour.tls.served import served_certificate
 from tests.certificates import Authority
 
 

@@ -21,11 +21,9 @@ import time
 from collections.abc import Callable, MutableMapping
 from typing import Any
 
-from gunicorn.pidfile import Pidfile
-
-from apihour.arbiter.books import Books
 from apihour.bind.addresses import parse_address
 from apihour.bind.listeners import Listener
+from apihour.books.books import Books
 from apihour.excerpt import DETAIL, LINE, excerpt
 from apihour.ipc.channel import Channel
 from apihour.ipc.signals import ORDERS, blocked
@@ -202,15 +200,3 @@ class Inheritance:
     def close(self) -> None:
         """In a child: the report is the arbiter's alone."""
         self._channel.close()
-
-
-def write_pidfile(path: str, pid: int) -> Pidfile:
-    """Replace a pid file, whoever it named before."""
-    pidfile = Pidfile(path)
-    temporary = f"{path}.{pid}"
-    with open(temporary, "w", encoding="ascii") as file:
-        file.write(f"{pid}\n")
-    os.chmod(temporary, 0o644)
-    os.rename(temporary, path)
-    pidfile.pid = pid
-    return pidfile

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from apihour.bind.addresses import parse_address
-from apihour.bind.certificates import make_context, verify
 from apihour.config.settings import HostConfig
 from apihour.errors import ConfigurationError
+from apihour.tls.certificates import make_context, verify
 from tests.certificates import Authority
 
 

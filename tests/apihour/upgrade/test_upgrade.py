@@ -17,17 +17,18 @@ from unittest.mock import Mock
 
 import pytest
 
-from apihour.arbiter.books import Books
-from apihour.arbiter.releases import Releases
-from apihour.arbiter.upgrade import VARIABLE, Inheritance, Upgrade, write_pidfile
+from apihour.arbiter.presence import write_pidfile
 from apihour.bind.addresses import parse_address
 from apihour.bind.listeners import Listener, open_listeners
+from apihour.books.books import Books
+from apihour.books.releases import Releases
+from apihour.upgrade.upgrade import VARIABLE, Inheritance, Upgrade
 from tests.apihour.fake_arbiter import FakeLog
 
 NEW_ARBITER = """
 import json, os, sys, time
 from types import SimpleNamespace
-from apihour.arbiter.upgrade import Inheritance, VARIABLE
+from apihour.upgrade.upgrade import Inheritance, VARIABLE
 
 inheritance = Inheritance.from_environment(os.environ)
 assert VARIABLE not in os.environ and "LISTEN_FDS" not in os.environ
@@ -222,7 +223,7 @@ def test_the_variable_is_no_argument_for_others() -> None:
     """What the new arbiter starts in turn, a console or a worker's child, must not see it."""
     done = subprocess.run(
         [sys.executable, "-c",
-         "import os; from apihour.arbiter.upgrade import Inheritance, VARIABLE;"
+         "import os; from apihour.upgrade.upgrade import Inheritance, VARIABLE;"
          "Inheritance.from_environment(os.environ); print(VARIABLE in os.environ)"],
         env={**os.environ, VARIABLE: ""}, capture_output=True, text=True, timeout=30,
     )

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from apihour.arbiter.probe import Probe, ProbeReport
+from apihour.books.probe import Probe, ProbeReport
 from apihour.errors import TargetError
 
 Examine = Callable[[], dict[str, list[str]]]

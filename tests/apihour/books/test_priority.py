@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from apihour.arbiter import priority as module
-from apihour.arbiter.priority import FOR_GOOD, NICE, Priority, can_undo, yield_for_good
+from apihour.books import priority as module
+from apihour.books.priority import FOR_GOOD, NICE, Priority, can_undo, yield_for_good
 from tests.apihour.fake_arbiter import Clock, FakeLog
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux keeps it per thread")

@@ -15,33 +15,47 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from fcntl import ioctl
 from termios import TIOCOUTQ
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from apihour.bind.certificates import make_context
 from apihour.ipc.private import shrink_tls_buffers
-from apihour.worker.connections import TLSFacts
+from apihour.plugins import Connection
+from apihour.tls.certificates import make_context
 
 if TYPE_CHECKING:
     from apihour.bind.addresses import Address
     from apihour.bind.listeners import Listener
-    from apihour.worker.connections import AcceptedConnection
 
-__all__ = ["Handshake", "Terminator", "prepare"]
+__all__ = ["Handshake", "TLSFacts", "Terminator", "prepare"]
 
 _BUFFER = 32768  # bytes read at once by asyncio's TLS: two records of the largest size
 _SHUTDOWN = 60.0  # seconds to take the last bytes and answer close_notify
 _SILENCE = 1.0  # seconds between two looks for those that only do not answer it
 
 
+@dataclass(frozen=True)
+class TLSFacts:
+    """What a connection's handshake agreed on; the certificate as ``SSLSocket.getpeercert()``."""
+
+    version: str
+    cipher: str
+    alpn: str | None = None
+    peer_certificate: Mapping[str, Any] | None = None
+
+
+class Encrypted(Connection, Protocol):
+    """A connection with its socket."""
+
+    sock: socket.socket
+
+
 class Handshake(asyncio.Protocol):
     """Stands in for the protocol of a connection until its handshake is over."""
 
-    def __init__(
-        self, conn: AcceptedConnection, ready: Callable[[Any], asyncio.BaseProtocol]
-    ) -> None:
+    def __init__(self, conn: Encrypted, ready: Callable[[Any], asyncio.BaseProtocol]) -> None:
         self._conn = conn
         self._ready = ready
 
@@ -65,8 +79,8 @@ class Terminator:
     def __init__(self, context: ssl.SSLContext, timeout: float) -> None:
         self.context = context
         self.timeout = timeout
-        self._watched: set[AcceptedConnection] = set()
-        self._silent: set[AcceptedConnection] = set()
+        self._watched: set[Encrypted] = set()
+        self._silent: set[Encrypted] = set()
 
     def offer(self, protocols: Sequence[str]) -> None:
         """Offer these by ALPN (RFC 7301), the names as IANA registers them."""
@@ -74,7 +88,7 @@ class Terminator:
             self.context.set_alpn_protocols(list(protocols))
 
     def connect(
-        self, loop: asyncio.AbstractEventLoop, sock: socket.socket, conn: AcceptedConnection,
+        self, loop: asyncio.AbstractEventLoop, sock: socket.socket, conn: Encrypted,
         ready: Callable[[Any], asyncio.BaseProtocol],
     ) -> Coroutine[Any, None, Any]:
         """Do the handshake; `ready` makes the protocol of a connection that has it behind it.
@@ -87,7 +101,7 @@ class Terminator:
             ssl_handshake_timeout=self.timeout, ssl_shutdown_timeout=_SHUTDOWN,
         )
 
-    def watch(self, loop: asyncio.AbstractEventLoop, conn: AcceptedConnection) -> None:
+    def watch(self, loop: asyncio.AbstractEventLoop, conn: Encrypted) -> None:
         """See to it that the connection ends in time once it is closing."""
         if not self._watched:
             loop.call_later(_SILENCE, self._end_silence, loop)
@@ -103,7 +117,7 @@ class Terminator:
             loop.call_later(_SILENCE, self._end_silence, loop)
 
 
-def _has_all(conn: AcceptedConnection) -> bool:
+def _has_all(conn: Encrypted) -> bool:
     """Whether a closing connection's peer has taken everything: only its goodbye is missing."""
     transport = conn.transport
     if transport is None or not transport.is_closing() or transport.get_write_buffer_size():

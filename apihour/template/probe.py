@@ -12,13 +12,13 @@ from collections.abc import Callable
 from typing import Any
 
 from apihour.app.examine import examine
-from apihour.arbiter.books import Books
-from apihour.arbiter.priority import Priority, yield_for_good
-from apihour.arbiter.probe import Probe
-from apihour.arbiter.template_process import PACKET, serve
+from apihour.books.books import Books
+from apihour.books.priority import Priority, yield_for_good
+from apihour.books.probe import Probe
 from apihour.config.record import forget_environment
 from apihour.errors import ConfigurationError
 from apihour.ipc.prctl import PR_SET_PDEATHSIG, prctl
+from apihour.template.process import PACKET, serve
 
 __all__ = ["TemplateProbe", "refuse_elsewhere"]
 

@@ -18,9 +18,10 @@ from apihour.bind.listeners import Listener
 from apihour.config.settings import HostConfig
 from apihour.errors import ConfigurationError
 from apihour.ipc.runtime import Runtime
-from apihour.worker import tls
+from apihour.tls import termination
+from apihour.tls.termination import TLSFacts
 from apihour.worker.accept import Acceptor
-from apihour.worker.connections import AcceptedConnection, ConnectionTable, TLSFacts
+from apihour.worker.connections import AcceptedConnection, ConnectionTable
 from apihour.worker.process import HostWorker
 from apihour.worker.serving import Serving
 from tests.apihour.loops import Run, run, wait_until
@@ -91,7 +92,7 @@ class House:
         sock = socket.create_server(("127.0.0.1", 0))
         sock.setblocking(False)
         self.listener = Listener("echo", parse_address("127.0.0.1:0?tls"), sock, False)
-        self.terminator = tls.prepare(cfg, [self.listener])[self.listener]
+        self.terminator = termination.prepare(cfg, [self.listener])[self.listener]
         self.server = EchoServer(kind)
         self.table = ConnectionTable("1.1")
         self.acceptor = Acceptor(
@@ -311,7 +312,7 @@ def test_old_versions_are_refused(run: Run, authority: Authority) -> None:
 def test_who_has_everything_and_does_not_answer_the_goodbye_is_not_waited_for(
     run: Run, authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tls, "_SILENCE", 0.05)
+    monkeypatch.setattr(termination, "_SILENCE", 0.05)
 
     async def body() -> None:
         async with house(authority) as h:
@@ -331,7 +332,7 @@ def test_who_has_everything_and_does_not_answer_the_goodbye_is_not_waited_for(
 def test_who_still_reads_is_waited_for(
     run: Run, authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tls, "_SILENCE", 0.05)
+    monkeypatch.setattr(termination, "_SILENCE", 0.05)
     size = 3 << 20
 
     async def body() -> None:
@@ -441,7 +442,7 @@ def test_draining_waits_for_a_handshake_and_drains_what_follows(
         sock = socket.create_server(("127.0.0.1", 0))
         sock.setblocking(False)
         listener = Listener("x", parse_address("127.0.0.1:0?tls"), sock, False)
-        terminators = tls.prepare(cfg, [listener])
+        terminators = termination.prepare(cfg, [listener])
         table, server = ConnectionTable("1.1"), Draining()
         serving = Serving("x", server, [listener])  # type: ignore[arg-type]
         loop = asyncio.get_running_loop()

@@ -9,10 +9,10 @@ import signal
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from apihour.arbiter.probe import ProbeReport
-from apihour.arbiter.record import WorkerRecord
 from apihour.bind.addresses import Address
 from apihour.bind.listeners import Listener
+from apihour.books.probe import ProbeReport
+from apihour.books.record import WorkerRecord
 from apihour.config.record import Configuration
 from apihour.ipc.channel import Channel
 
@@ -67,7 +67,7 @@ class Forker(Protocol):
 
 
 class Importing(Protocol):
-    """A child that imports the application: never blocks, see apihour.arbiter.probe."""
+    """A child that imports the application: never blocks, see apihour.books.probe."""
 
     def fileno(self) -> int: ...
 

@@ -12,11 +12,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from apihour.arbiter import template, template_probe, template_process
 from apihour.bind.addresses import parse_address
 from apihour.bind.listeners import Listener
 from apihour.errors import ConfigurationError
 from apihour.ipc.channel import Channel
+from apihour.template import probe, process, templates
 
 PID = struct.Struct("=q")
 
@@ -49,7 +49,7 @@ def answer(theirs: socket.socket, value: int) -> tuple[threading.Thread, list[ob
     seen: list[object] = []
 
     def work() -> None:
-        order = template_process._receive(theirs)
+        order = process._receive(theirs)
         assert order is not None
         facts, fds = order
         theirs.send(PID.pack(value))
@@ -68,7 +68,7 @@ def test_an_order_brings_its_descriptors_in_as_many_packets_as_it_takes(
     ours, theirs = line
     listeners = [listener(number) for number in range(150)]
     thread, seen = answer(theirs, 4711)
-    assert template._Template(1, ours).fork({"slot": 3}, channel, listeners) == 4711
+    assert templates._Template(1, ours).fork({"slot": 3}, channel, listeners) == 4711
     thread.join(10)
     facts, inodes, released = seen
     assert isinstance(facts, dict)
@@ -87,8 +87,8 @@ def test_received_descriptors_are_close_on_exec(
 ) -> None:
     ours, theirs = line
     reading, writing = os.pipe()
-    template._Template(1, ours)._send({}, [reading, channel.fileno()], [])
-    order = template_process._receive(theirs)
+    templates._Template(1, ours)._send({}, [reading, channel.fileno()], [])
+    order = process._receive(theirs)
     assert order is not None
     assert [os.get_inheritable(fd) for fd in order[1]] == [False, False]
     for fd in (reading, writing, *order[1]):
@@ -101,7 +101,7 @@ def test_no_room_for_a_process_is_an_oserror(
     ours, theirs = line
     thread, seen = answer(theirs, -errno.EAGAIN)
     with pytest.raises(OSError, match="temporarily unavailable") as caught:
-        template._Template(1, ours).fork({}, channel, [])
+        templates._Template(1, ours).fork({}, channel, [])
     assert caught.value.errno == errno.EAGAIN
     thread.join(10)
     assert seen[2] == b""  # nobody is let go
@@ -110,11 +110,11 @@ def test_no_room_for_a_process_is_an_oserror(
 def test_silence_ends_in_time_and_what_was_forked_is_not_let_go(
     line: tuple[socket.socket, socket.socket], channel: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(template, "_PATIENCE", 0.05)
+    monkeypatch.setattr(templates, "_PATIENCE", 0.05)
     ours, theirs = line
-    with pytest.raises(template._SilentError, match="did not answer"):
-        template._Template(1, ours).fork({}, channel, [])
-    order = template_process._receive(theirs)
+    with pytest.raises(templates._SilentError, match="did not answer"):
+        templates._Template(1, ours).fork({}, channel, [])
+    order = process._receive(theirs)
     assert order is not None
     assert os.read(order[1][0], 1) == b""
     for fd in order[1]:
@@ -126,14 +126,14 @@ def test_a_template_that_is_gone_is_silent(
 ) -> None:
     ours, theirs = line
     theirs.close()
-    with pytest.raises(template._SilentError):
-        template._Template(1, ours).fork({}, channel, [])
+    with pytest.raises(templates._SilentError):
+        templates._Template(1, ours).fork({}, channel, [])
 
 
 def test_the_arbiters_end_ends_the_template(line: tuple[socket.socket, socket.socket]) -> None:
     ours, theirs = line
     ours.close()
-    assert template_process._receive(theirs) is None
+    assert process._receive(theirs) is None
 
 
 def test_a_grandchild_runs_and_its_pid_is_told() -> None:
@@ -145,7 +145,7 @@ def test_a_grandchild_runs_and_its_pid_is_told() -> None:
         os.read(end_reading, 1)
         os._exit(0)
 
-    pid = template_process._fork_twice(run)
+    pid = process._fork_twice(run)
     seen, parent = json.loads(os.read(reading, 100))
     assert seen == pid
     assert parent != os.getpid()
@@ -161,10 +161,10 @@ def test_a_fork_that_fails_is_minus_its_errno(monkeypatch: pytest.MonkeyPatch) -
         raise OSError(errno.ENOMEM, "no memory")
 
     monkeypatch.setattr(os, "fork", fork)
-    assert template_process._fork_twice(lambda: None) == -errno.ENOMEM
+    assert process._fork_twice(lambda: None) == -errno.ENOMEM
 
 
 def test_elsewhere_it_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.platform", "darwin")
     with pytest.raises(ConfigurationError, match="--template: refused on 'darwin'"):
-        template_probe.refuse_elsewhere()
+        probe.refuse_elsewhere()

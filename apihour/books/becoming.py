@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from apihour.arbiter.books import Books
+from apihour.books.books import Books
 from apihour.config.record import Configuration
 from apihour.errors import HookError
 from apihour.worker.assignment import Assignment

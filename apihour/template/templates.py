@@ -27,15 +27,15 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from apihour.arbiter.books import Books
-from apihour.arbiter.priority import Priority
-from apihour.arbiter.record import WorkerRecord
-from apihour.arbiter.template_probe import TemplateProbe
-from apihour.arbiter.template_process import PER_PACKET, PID
 from apihour.bind.listeners import Listener
+from apihour.books.books import Books
+from apihour.books.priority import Priority
+from apihour.books.record import WorkerRecord
 from apihour.ipc.channel import Channel
 from apihour.ipc.prctl import PR_SET_CHILD_SUBREAPER, prctl
 from apihour.ipc.scoreboard import Figure
+from apihour.template.probe import TemplateProbe
+from apihour.template.process import PER_PACKET, PID
 
 __all__ = ["Templates"]
 

@@ -1,0 +1,1 @@
+"""Binary upgrade: another arbiter takes over the sockets; may import from books down."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -12,7 +13,7 @@ from apihour.arbiter.changes import Changes, Leave
 from apihour.arbiter.reload import Phase
 from apihour.errors import ApihourError
 from apihour.ipc.scoreboard import Figure
-from tests.apihour.fake_arbiter import Clock, FakeArbiter
+from tests.apihour.fake_crew import Clock, FakeCrew
 
 
 class FakeReload:
@@ -75,19 +76,19 @@ class FakeUpgrade:
         self.did.append("close")
 
 
-class Arbiter(FakeArbiter):
+class House(FakeCrew):
     def __init__(self) -> None:
         super().__init__(Clock())
         self.made: list[Any] = []
         self.books.pid = 4242
-        self.changes = Changes(self.books, *[self] * 4)
+        self.changes = Changes(self.books, *[Mock()] * 4)
 
 
 @pytest.fixture
-def arbiter(monkeypatch: pytest.MonkeyPatch) -> Arbiter:
+def house(monkeypatch: pytest.MonkeyPatch) -> House:
     monkeypatch.setattr(module, "Reload", FakeReload)
     monkeypatch.setattr(module, "Upgrade", FakeUpgrade)
-    made = Arbiter()
+    made = House()
     monkeypatch.setattr(FakeReload, "made", made.made, raising=False)
     monkeypatch.setattr(FakeUpgrade, "made", made.made, raising=False)
     return made
@@ -101,114 +102,114 @@ class Waiting:
         self.heard.append((outcome, detail))
 
 
-def test_whoever_asked_hears_of_success(arbiter: Arbiter) -> None:
+def test_whoever_asked_hears_of_success(house: House) -> None:
     waiting = Waiting()
-    arbiter.changes.request_reload(waiting)
-    arbiter.changes.advance()
-    assert (waiting.heard, arbiter.changes.are_under_way()) == ([], True)
-    arbiter.made[0].phase = Phase.DONE
-    arbiter.changes.advance()
+    house.changes.request_reload(waiting)
+    house.changes.advance()
+    assert (waiting.heard, house.changes.are_under_way()) == ([], True)
+    house.made[0].phase = Phase.DONE
+    house.changes.advance()
     ((outcome, _),) = waiting.heard
     assert outcome["outcome"] == "done"
-    assert not arbiter.changes.are_under_way()
-    assert arbiter.counted == [Figure.RELOADS]
+    assert not house.changes.are_under_way()
+    assert house.counted == [Figure.RELOADS]
 
 
-def test_whoever_asked_hears_of_failure_with_the_traceback(arbiter: Arbiter) -> None:
+def test_whoever_asked_hears_of_failure_with_the_traceback(house: House) -> None:
     waiting = Waiting()
-    arbiter.changes.request_reload(waiting)
-    arbiter.made[0].fail("hello.py:3: broken", "Traceback\n")
-    arbiter.changes.advance()
+    house.changes.request_reload(waiting)
+    house.made[0].fail("hello.py:3: broken", "Traceback\n")
+    house.changes.advance()
     ((outcome, detail),) = waiting.heard
     assert (outcome["outcome"], outcome["error"], detail) == (
         "failed", "hello.py:3: broken", "Traceback\n")
-    assert arbiter.counted == [Figure.RELOADS_FAILED]
-    assert arbiter.log.lines == [
+    assert house.counted == [Figure.RELOADS_FAILED]
+    assert house.log.lines == [
         "Reload refused, the old workers stay: hello.py:3: broken", "Traceback"]
 
 
-def test_requests_during_a_reload_become_one_more(arbiter: Arbiter) -> None:
+def test_requests_during_a_reload_become_one_more(house: House) -> None:
     first, second, third = Waiting(), Waiting(), Waiting()
-    arbiter.changes.request_reload(first)
-    arbiter.changes.request_reload(second)
-    arbiter.changes.request_reload(third)
-    arbiter.changes.request_reload(None)
-    assert len(arbiter.made) == 1
-    arbiter.made[0].phase = Phase.DONE
-    arbiter.changes.advance()
-    assert (len(first.heard), second.heard, len(arbiter.made)) == (1, [], 2)
-    arbiter.made[1].phase = Phase.DONE
-    arbiter.changes.advance()
-    assert (len(second.heard), len(third.heard), len(arbiter.made)) == (1, 1, 2)
+    house.changes.request_reload(first)
+    house.changes.request_reload(second)
+    house.changes.request_reload(third)
+    house.changes.request_reload(None)
+    assert len(house.made) == 1
+    house.made[0].phase = Phase.DONE
+    house.changes.advance()
+    assert (len(first.heard), second.heard, len(house.made)) == (1, [], 2)
+    house.made[1].phase = Phase.DONE
+    house.changes.advance()
+    assert (len(second.heard), len(third.heard), len(house.made)) == (1, 1, 2)
 
 
-def test_an_upgrade_and_a_reload_exclude_each_other(arbiter: Arbiter) -> None:
+def test_an_upgrade_and_a_reload_exclude_each_other(house: House) -> None:
     waiting = Waiting()
-    assert arbiter.changes.request_upgrade(None) is None
-    arbiter.changes.request_reload(waiting)
+    assert house.changes.request_upgrade(None) is None
+    house.changes.request_reload(waiting)
     assert waiting.heard == [({"outcome": "failed", "error": "an upgrade is under way"}, "")]
-    assert arbiter.changes.request_upgrade(None) == "an upgrade is under way already"
-    arbiter.made[0].failed = "it ended"
-    arbiter.changes.advance()
-    assert arbiter.log.lines == ["Upgrade failed, this arbiter stays: it ended"]
-    arbiter.changes.request_reload(None)
-    assert arbiter.changes.request_upgrade(None) == "a reload is under way"
+    assert house.changes.request_upgrade(None) == "an upgrade is under way already"
+    house.made[0].failed = "it ended"
+    house.changes.advance()
+    assert house.log.lines == ["Upgrade failed, this arbiter stays: it ended"]
+    house.changes.request_reload(None)
+    assert house.changes.request_upgrade(None) == "a reload is under way"
 
 
-def test_an_upgrade_is_refused_as_pid_1(arbiter: Arbiter) -> None:
-    arbiter.books.pid = 1
-    refusal = arbiter.changes.request_upgrade(None)
+def test_an_upgrade_is_refused_as_pid_1(house: House) -> None:
+    house.books.pid = 1
+    refusal = house.changes.request_upgrade(None)
     assert refusal is not None and "PID 1" in refusal
-    assert arbiter.made == []
+    assert house.made == []
 
 
-def test_an_upgrade_is_refused_while_taking_over(arbiter: Arbiter) -> None:
-    arbiter.books.taking_over = True
-    refusal = arbiter.changes.request_upgrade(None)
+def test_an_upgrade_is_refused_while_taking_over(house: House) -> None:
+    house.books.taking_over = True
+    refusal = house.changes.request_upgrade(None)
     assert refusal is not None and "taking over" in refusal
 
 
-def test_after_a_handover_this_arbiter_leaves(arbiter: Arbiter) -> None:
-    arbiter.changes.request_upgrade(None)
-    assert arbiter.changes.descriptors() == [99]
-    assert not arbiter.changes.has_handed_over()
-    arbiter.made[0].succeeded = True
-    assert arbiter.changes.has_handed_over()
+def test_after_a_handover_this_arbiter_leaves(house: House) -> None:
+    house.changes.request_upgrade(None)
+    assert house.changes.descriptors() == [99]
+    assert not house.changes.has_handed_over()
+    house.made[0].succeeded = True
+    assert house.changes.has_handed_over()
     with pytest.raises(Leave):
-        arbiter.changes.advance()
+        house.changes.advance()
 
 
-def test_the_new_arbiters_exit_is_told_apart(arbiter: Arbiter) -> None:
-    assert not arbiter.changes.on_exit(77, 9)
-    arbiter.changes.request_upgrade(None)
-    assert not arbiter.changes.on_exit(78, 9)
-    assert arbiter.changes.on_exit(77, 9)
-    assert arbiter.made[0].did == [("exit", 9)]
+def test_the_new_arbiters_exit_is_told_apart(house: House) -> None:
+    assert not house.changes.on_exit(77, 9)
+    house.changes.request_upgrade(None)
+    assert not house.changes.on_exit(78, 9)
+    assert house.changes.on_exit(77, 9)
+    assert house.made[0].did == [("exit", 9)]
 
 
-def test_told_to_stop_everybody_hears(arbiter: Arbiter) -> None:
+def test_told_to_stop_everybody_hears(house: House) -> None:
     first, second = Waiting(), Waiting()
-    arbiter.changes.request_reload(first)
-    arbiter.changes.request_reload(second)
-    arbiter.books.stopping = True
-    arbiter.changes.abandon()
+    house.changes.request_reload(first)
+    house.changes.request_reload(second)
+    house.books.stopping = True
+    house.changes.abandon()
     assert [waiting.heard[0][0]["error"] for waiting in (first, second)] == ["the daemon stops"] * 2
     late = Waiting()
-    arbiter.changes.request_reload(late)
+    house.changes.request_reload(late)
     assert late.heard[0][0]["error"] == "the daemon stops"
-    assert arbiter.changes.request_upgrade(None) == "the daemon stops"
+    assert house.changes.request_upgrade(None) == "the daemon stops"
 
 
-def test_told_to_stop_an_upgrade_is_abandoned(arbiter: Arbiter) -> None:
-    arbiter.changes.request_upgrade(None)
-    arbiter.changes.abandon()
-    arbiter.changes.shed()
-    assert arbiter.made[0].did == ["abandon", "close"]
+def test_told_to_stop_an_upgrade_is_abandoned(house: House) -> None:
+    house.changes.request_upgrade(None)
+    house.changes.abandon()
+    house.changes.shed()
+    assert house.made[0].did == ["abandon", "close"]
 
 
 @pytest.mark.parametrize("what", ["Reload", "Upgrade"])
 def test_no_process_is_an_answer(
-    arbiter: Arbiter, monkeypatch: pytest.MonkeyPatch, what: str
+    house: House, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     def fail(*_: Any, **__: Any) -> None:
         raise OSError(errno.EAGAIN, "no more processes")
@@ -216,55 +217,55 @@ def test_no_process_is_an_answer(
     monkeypatch.setattr(module, what, fail)
     waiting = Waiting()
     if what == "Reload":
-        arbiter.changes.request_reload(waiting)
+        house.changes.request_reload(waiting)
         assert "no more processes" in waiting.heard[0][0]["error"]
     else:
-        refusal = arbiter.changes.request_upgrade(waiting)
+        refusal = house.changes.request_upgrade(waiting)
         assert refusal is not None and "no more processes" in refusal
-    assert not arbiter.changes.are_under_way()
+    assert not house.changes.are_under_way()
 
 
-def test_of_reloads_that_become_one_the_most_cautious_wish_counts(arbiter: Arbiter) -> None:
-    arbiter.changes.request_reload(None, 1)
+def test_of_reloads_that_become_one_the_most_cautious_wish_counts(house: House) -> None:
+    house.changes.request_reload(None, 1)
     for canary in (None, 1, 3, None):
-        arbiter.changes.request_reload(None, canary)
-    arbiter.made[0].phase = Phase.DONE
-    arbiter.changes.advance()
-    arbiter.made[1].phase = Phase.DONE
-    arbiter.changes.request_reload(None)
-    arbiter.changes.advance()
-    assert [one.canary for one in arbiter.made] == [1, 3, None]
+        house.changes.request_reload(None, canary)
+    house.made[0].phase = Phase.DONE
+    house.changes.advance()
+    house.made[1].phase = Phase.DONE
+    house.changes.request_reload(None)
+    house.changes.advance()
+    assert [one.canary for one in house.made] == [1, 3, None]
 
 
-def test_a_rollback_is_a_reload_of_the_release_before(arbiter: Arbiter) -> None:
+def test_a_rollback_is_a_reload_of_the_release_before(house: House) -> None:
     told: list[Any] = []
-    arbiter.changes.request_rollback(lambda *outcome: told.append(outcome))
-    (reload,) = arbiter.made
+    house.changes.request_rollback(lambda *outcome: told.append(outcome))
+    (reload,) = house.made
     assert (reload.release, reload.canary) == ("/", 0)
     with pytest.raises(ApihourError, match="one to '/' is under way"):
-        arbiter.changes.request_rollback(lambda *outcome: None)
+        house.changes.request_rollback(lambda *outcome: None)
     reload.phase = Phase.DONE
-    arbiter.changes.advance()
+    house.changes.advance()
     assert told[0][0]["outcome"] == "done"
 
 
-def test_a_rollback_ends_the_reload_under_way_and_those_that_wait(arbiter: Arbiter) -> None:
+def test_a_rollback_ends_the_reload_under_way_and_those_that_wait(house: House) -> None:
     told: dict[str, Any] = {}
-    arbiter.changes.request_reload(lambda *outcome: told.update(first=outcome[0]))
-    arbiter.changes.request_reload(lambda *outcome: told.update(second=outcome[0]))
-    arbiter.changes.request_rollback(lambda *outcome: told.update(back=outcome[0]))
-    assert arbiter.books.reload is None and len(arbiter.made) == 1
+    house.changes.request_reload(lambda *outcome: told.update(first=outcome[0]))
+    house.changes.request_reload(lambda *outcome: told.update(second=outcome[0]))
+    house.changes.request_rollback(lambda *outcome: told.update(back=outcome[0]))
+    assert house.books.reload is None and len(house.made) == 1
     assert told["first"]["error"] == told["second"]["error"] == "ended by a rollback"
     assert (told["back"]["outcome"], told["back"]["release"]) == ("done", "/1")
 
 
-def test_a_rollback_waits_for_no_upgrade_and_no_half_done_reload(arbiter: Arbiter) -> None:
-    arbiter.changes.request_reload(None)
-    arbiter.made[0].has_replaced = True
+def test_a_rollback_waits_for_no_upgrade_and_no_half_done_reload(house: House) -> None:
+    house.changes.request_reload(None)
+    house.made[0].has_replaced = True
     with pytest.raises(ApihourError, match="has replaced workers"):
-        arbiter.changes.request_rollback(lambda *outcome: None)
-    arbiter.made[0].phase = Phase.DONE
-    arbiter.changes.advance()
-    arbiter.changes.request_upgrade(None)
+        house.changes.request_rollback(lambda *outcome: None)
+    house.made[0].phase = Phase.DONE
+    house.changes.advance()
+    house.changes.request_upgrade(None)
     with pytest.raises(ApihourError, match="an upgrade is under way"):
-        arbiter.changes.request_rollback(lambda *outcome: None)
+        house.changes.request_rollback(lambda *outcome: None)

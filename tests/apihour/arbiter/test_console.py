@@ -20,7 +20,7 @@ from apihour.bind.addresses import parse_address
 from apihour.bind.listeners import Listener, open_listeners
 from apihour.config.settings import HostConfig
 from apihour.ipc.scoreboard import Figure
-from tests.apihour.fake_arbiter import Clock, FakeArbiter
+from tests.apihour.fake_crew import Clock, FakeCrew
 
 
 def opened(name: str, text: str = "127.0.0.1:0") -> Listener:
@@ -54,13 +54,13 @@ class House:
         monkeypatch.setattr(module, "time", self.clock)
         monkeypatch.setattr(module.subprocess, "Popen", Started)
         monkeypatch.setattr(module.os, "kill", lambda pid, sig: self.kills.append((pid, sig)))
-        self.arbiter: Any = FakeArbiter(self.clock)
-        self.arbiter.books.runtime = SimpleNamespace(path=tmp_path)
-        self.arbiter.books.proc_name = "hello"
-        self.arbiter.books.listeners = [opened("http"), opened("ssh")]
-        self.arbiter.books.cfg = HostConfig()
-        self.arbiter.books.cfg.set("keys", str(tmp_path / "keys"))
-        self.keeper = ConsoleKeeper(self.arbiter.books)
+        self.crew: Any = FakeCrew(self.clock)
+        self.crew.books.runtime = SimpleNamespace(path=tmp_path)
+        self.crew.books.proc_name = "hello"
+        self.crew.books.listeners = [opened("http"), opened("ssh")]
+        self.crew.books.cfg = HostConfig()
+        self.crew.books.cfg.set("keys", str(tmp_path / "keys"))
+        self.keeper = ConsoleKeeper(self.crew.books)
 
     def turn(self, seconds: float = 0.0) -> None:
         self.clock.now += seconds
@@ -70,7 +70,7 @@ class House:
         return self.keeper.on_exit(process.pid, how)
 
     def close(self) -> None:
-        for listener in [*self.arbiter.books.listeners, *self.arbiter.books.extras.values()]:
+        for listener in [*self.crew.books.listeners, *self.crew.books.extras.values()]:
             listener.close()
 
 
@@ -93,7 +93,7 @@ def test_it_is_execed_with_its_own_listeners_only(house: House) -> None:
     house.keeper.manage(SHELL)
     house.turn()
     (started,) = house.started
-    ssh = house.arbiter.books.listeners[1]
+    ssh = house.crew.books.listeners[1]
     assert started.args[1:] == ["-P", "-m", "apihour_console"]
     assert started.options["pass_fds"] == [ssh.fileno()]
     assert started.options["stdin"] == subprocess.DEVNULL
@@ -106,7 +106,7 @@ def test_it_is_execed_with_its_own_listeners_only(house: House) -> None:
 
 
 def test_it_logs_where_the_arbiter_does(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    house.arbiter.books.cfg.set("errorlog", "error.log")
+    house.crew.books.cfg.set("errorlog", "error.log")
     house.keeper.manage(PLAIN)
     masks: list[set[int]] = []
 
@@ -123,7 +123,7 @@ def test_it_logs_where_the_arbiter_does(house: House, monkeypatch: pytest.Monkey
 
 
 def test_health_is_handed_over(house: House) -> None:
-    health = house.arbiter.books.extras["health"] = opened("@health")
+    health = house.crew.books.extras["health"] = opened("@health")
     house.keeper.manage(PLAIN)
     house.turn()
     assert house.started[0].configuration["health"] == {"fd": health.fileno()}
@@ -148,18 +148,18 @@ def test_the_default_port_taken_is_a_warning(
     (tmp_path / "keys").mkdir()
     (tmp_path / "keys" / "authorized_keys").write_text("")
     monkeypatch.setattr(
-        module, "DEFAULT_CONSOLE", f"127.0.0.1:{house.arbiter.books.listeners[0].getsockname()[1]}")
+        module, "DEFAULT_CONSOLE", f"127.0.0.1:{house.crew.books.listeners[0].getsockname()[1]}")
     house.keeper.manage(PLAIN)
     house.turn()
-    (line,) = house.arbiter.log.lines
+    (line,) = house.crew.log.lines
     assert line.startswith("No SSH shell: ") and line.endswith("the local one works: apihour ctl")
     assert house.started[0].configuration["listen"] == []
 
 
 @pytest.mark.parametrize("state", ["no_console", "stopping"])
 def test_switched_off_there_is_none(house: House, state: str) -> None:
-    house.arbiter.books.cfg.set("no_console", state == "no_console")
-    house.arbiter.books.stopping = state == "stopping"
+    house.crew.books.cfg.set("no_console", state == "no_console")
+    house.crew.books.stopping = state == "stopping"
     house.keeper.manage(SHELL)
     house.turn()
     assert house.started == []
@@ -179,8 +179,8 @@ def test_it_is_started_again_later_and_later(house: House) -> None:
     assert delays == sorted(delays)
     assert delays[0] <= 0.5 and 4.5 <= delays[-1] <= 5.5
     assert "Console (pid: 7000) ended (exit status 1), starting it again" in (
-        house.arbiter.log.lines[0])
-    assert house.arbiter.counted == [Figure.CONSOLE_RESTARTS] * 6
+        house.crew.log.lines[0])
+    assert house.crew.counted == [Figure.CONSOLE_RESTARTS] * 6
 
 
 def test_a_long_life_starts_the_count_again(house: House) -> None:
@@ -207,14 +207,14 @@ def test_the_same_again_changes_nothing(house: House) -> None:
 def test_when_what_it_serves_changed_a_new_one_takes_over(house: House) -> None:
     house.keeper.manage(SHELL)
     house.turn()
-    house.arbiter.books.cfg.set("loglevel", "debug")
+    house.crew.books.cfg.set("loglevel", "debug")
     house.keeper.manage(SHELL)
     house.turn()
     old, new = house.started
     assert house.kills == [(old.pid, signal.SIGTERM)]
     assert sorted(house.keeper.pids()) == [old.pid, new.pid]
     assert house.end(old)  # it leaves with its last session, and nobody minds
-    assert house.arbiter.log.lines == []
+    assert house.crew.log.lines == []
     assert house.keeper.pids() == [new.pid]
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from apihour.arbiter import forker as module
 from apihour.arbiter.forker import FirstOf, PlainForker
-from tests.apihour.fake_arbiter import Clock, FakeArbiter
+from tests.apihour.fake_crew import Clock, FakeCrew
 
 
 class Way:
@@ -43,30 +43,30 @@ def test_no_room_for_a_process_is_no_reason_to_fork_another_way() -> None:
 
 
 def test_what_pre_fork_has_noted_is_for_the_worker_what_the_arbiter_knows_is_not() -> None:
-    arbiter = FakeArbiter(Clock())
-    record = arbiter.spawn(1, 1, [], arbiter.books.cfg)
+    crew = FakeCrew(Clock())
+    record = crew.spawn(1, 1, [], crew.books.cfg)
     record.my_number = 3
     assert record.marks() == {"my_number": 3}
 
 
 def test_whatever_happens_in_the_child_it_ends_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    arbiter = FakeArbiter(Clock())
-    record = arbiter.spawn(1, 1, [], arbiter.books.cfg)
+    crew = FakeCrew(Clock())
+    record = crew.spawn(1, 1, [], crew.books.cfg)
     record.row = None  # not what a worker can be made of
-    arbiter.books.scoreboard = SimpleNamespace()  # type: ignore[assignment]
-    pid = PlainForker(arbiter.books, lambda: None).fork(record, Mock())
+    crew.books.scoreboard = SimpleNamespace()  # type: ignore[assignment]
+    pid = PlainForker(crew.books, lambda: None).fork(record, Mock())
     assert pid != os.getpid()
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
 
 
 def test_signals_wait_from_the_fork_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    arbiter = FakeArbiter(Clock())
-    record = arbiter.spawn(1, 1, [], arbiter.books.cfg)
+    crew = FakeCrew(Clock())
+    record = crew.spawn(1, 1, [], crew.books.cfg)
 
     def become(*given: Any) -> None:
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [])
         os._exit(7 if blocked >= module.BLOCKED else 8)
 
     monkeypatch.setattr(module, "become_worker", become)
-    pid = PlainForker(arbiter.books, lambda: None).fork(record, Mock())
+    pid = PlainForker(crew.books, lambda: None).fork(record, Mock())
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7

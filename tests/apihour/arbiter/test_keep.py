@@ -16,7 +16,7 @@ from apihour.arbiter.keep import WorkerKeeper, cpu_seconds, resident_bytes
 from apihour.config.values import WorkerCount
 from apihour.errors import HookError
 from apihour.ipc.scoreboard import Figure, WorkerState
-from tests.apihour.fake_arbiter import Clock, FakeArbiter
+from tests.apihour.fake_crew import Clock, FakeCrew
 
 
 class House:
@@ -26,13 +26,13 @@ class House:
         monkeypatch.setattr(keep, "time", self.clock)
         monkeypatch.setattr(keep.os, "kill", lambda pid, sig: self.kills.append((pid, sig)))
         monkeypatch.setattr(keep.faults, "dump_stack", lambda runtime, pid: f"stack of {pid}")
-        self.arbiter = FakeArbiter(self.clock, **options)
-        self.keeper = WorkerKeeper(self.arbiter.books, self.arbiter)
+        self.crew = FakeCrew(self.clock, **options)
+        self.keeper = WorkerKeeper(self.crew.books, self.crew)
 
     def turn(self, seconds: float = 0.0, beat: bool = True) -> None:
         self.clock.now += seconds
         if beat:
-            for worker in self.arbiter.workers:
+            for worker in self.crew.workers:
                 worker.row.heartbeat = self.clock.now
         self.keeper.keep()
         self.keeper.enforce()
@@ -40,16 +40,16 @@ class House:
     def up(self) -> list[Any]:
         """All wanted workers, ready."""
         self.turn()
-        for worker in self.arbiter.ready():
+        for worker in self.crew.ready():
             self.keeper.on_ready(worker)
-        return list(self.arbiter.workers)
+        return list(self.crew.workers)
 
     def lose(self, worker: Any) -> float:
-        self.arbiter.remove(worker)
+        self.crew.remove(worker)
         return self.keeper.on_lost(worker)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.arbiter, name)
+        return getattr(self.crew, name)
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_spawns_what_is_missing_and_retires_what_is_too_many(make: Any) -> None:
     house.turn()
     house.turn()
     assert house.names() == ["1.1", "2.1", "3.1"]
-    house.arbiter.books.num_workers = 1
+    house.crew.books.num_workers = 1
     house.turn()
     assert (house.names(), house.retired) == (["1.1"], ["2.1", "3.1"])
 
@@ -70,10 +70,10 @@ def test_spawns_what_is_missing_and_retires_what_is_too_many(make: Any) -> None:
 @pytest.mark.parametrize("state", ["stopping", "reloading"])
 def test_leaves_the_number_alone_while_stopping_or_reloading(make: Any, state: str) -> None:
     house = make()
-    house.arbiter.books.stopping = state == "stopping"
+    house.crew.books.stopping = state == "stopping"
     # One that has begun to replace: which of the two belongs into a slot, it knows best.
     reload = SimpleNamespace(has_replaced=True) if state == "reloading" else None
-    house.arbiter.books.reload = reload
+    house.crew.books.reload = reload
     house.turn()
     assert house.names() == []
 
@@ -84,10 +84,10 @@ def test_the_dead_are_replaced_as_long_as_the_old_serve(make: Any, state: str) -
     first, _ = house.up()
     house.clock.now += 60
     house.lose(first)
-    house.arbiter.books.stopping = house.arbiter.books.lingering = state == "lingering"
+    house.crew.books.stopping = house.crew.books.lingering = state == "lingering"
     if state == "reloading":
-        house.arbiter.books.reload = SimpleNamespace(has_replaced=False)
-        house.arbiter.spawn(3, 2, [], house.arbiter.books.cfg)  # of the new generation
+        house.crew.books.reload = SimpleNamespace(has_replaced=False)
+        house.crew.spawn(3, 2, [], house.crew.books.cfg)  # of the new generation
     house.turn()
     assert house.names()[:2] == ["1.1", "2.1"]
     assert house.retired == []
@@ -95,11 +95,11 @@ def test_the_dead_are_replaced_as_long_as_the_old_serve(make: Any, state: str) -
 
 def test_a_hook_that_fails_is_tried_later_and_later(make: Any) -> None:
     house = make(workers=1)
-    house.arbiter.spawn_error = HookError("hook pre_fork failed: c.py:1: ...")
+    house.crew.spawn_error = HookError("hook pre_fork failed: c.py:1: ...")
     house.turn()
     assert house.names() == []
-    assert "hook pre_fork failed" in house.arbiter.log.lines[-1]
-    house.arbiter.spawn_error = None
+    assert "hook pre_fork failed" in house.crew.log.lines[-1]
+    house.crew.spawn_error = None
     house.turn()
     assert house.names() == []
     house.turn(0.2)
@@ -120,7 +120,7 @@ def test_one_that_was_told_to_go_goes_even_when_it_answers_again(make: Any) -> N
 def test_workers_of_another_generation_do_not_count(make: Any) -> None:
     house = make(workers=1)
     house.up()
-    house.arbiter.books.generation = 2
+    house.crew.books.generation = 2
     house.turn()
     assert house.names() == ["1.1", "1.2"]
 
@@ -139,13 +139,13 @@ def test_a_slot_that_keeps_failing_waits_longer_and_longer_the_others_go_on(make
     house.turn()
     delays = []
     for _ in range(8):
-        (failing,) = [w for w in house.arbiter.workers if w.slot == 1]
+        (failing,) = [w for w in house.crew.workers if w.slot == 1]
         delays.append(house.lose(failing))
         house.turn()
-        assert [w.slot for w in house.arbiter.workers] == [2]
+        assert [w.slot for w in house.crew.workers] == [2]
         assert house.keeper.is_waiting()
         house.turn(delays[-1] + 0.001)
-        assert sorted(w.slot for w in house.arbiter.workers) == [1, 2]
+        assert sorted(w.slot for w in house.crew.workers) == [1, 2]
     assert delays == [0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 10.0, 10.0]
 
 
@@ -153,7 +153,7 @@ def test_a_healthy_life_starts_the_count_again(make: Any) -> None:
     house = make(workers=1)
     for _ in range(4):
         house.turn(20)
-        house.lose(house.arbiter.workers[0])
+        house.lose(house.crew.workers[0])
     house.turn(20)
     (worker,) = house.up()
     house.turn(20)
@@ -173,21 +173,21 @@ def test_dying_soon_after_ready_backs_off_too(make: Any) -> None:
 def test_a_reload_forgets_what_failed(make: Any) -> None:
     house = make(workers=1)
     house.turn()
-    house.lose(house.arbiter.workers[0])
+    house.lose(house.crew.workers[0])
     house.keeper.on_new_generation()
     assert not house.keeper.is_waiting()
     house.turn()
-    assert len(house.arbiter.workers) == 1
+    assert len(house.crew.workers) == 1
 
 
 def test_out_of_processes_is_logged_and_tried_again(make: Any) -> None:
     house = make(workers=1)
-    house.arbiter.spawn_error = OSError(errno.EAGAIN, "no more processes")
+    house.crew.spawn_error = OSError(errno.EAGAIN, "no more processes")
     house.turn()
     house.turn()
-    (line,) = house.arbiter.log.lines
+    (line,) = house.crew.log.lines
     assert line == "Worker slot 1: no new process: no more processes; next try in 0.1 s"
-    house.arbiter.spawn_error = None
+    house.crew.spawn_error = None
     house.turn(0.2)
     assert house.names() == ["1.1"]
 
@@ -205,17 +205,17 @@ def test_a_worn_worker_leaves_when_its_replacement_is_ready(make: Any, why: str)
     house = make(workers=1, **options)
     (worn,) = house.up()
     house.turn(1.1)
-    assert house.arbiter.workers == [worn]
+    assert house.crew.workers == [worn]
     wear(worn)
     house.turn(1.1)
     house.turn(1.1)
-    fresh = [w for w in house.arbiter.workers if w is not worn]
+    fresh = [w for w in house.crew.workers if w is not worn]
     assert len(fresh) == 1 and house.retired == []
-    assert any(why in line for line in house.arbiter.log.lines)
+    assert any(why in line for line in house.crew.log.lines)
     assert house.keeper.is_waiting()
-    house.arbiter.ready()
+    house.crew.ready()
     house.turn()
-    assert house.arbiter.workers == fresh
+    assert house.crew.workers == fresh
     assert house.retired == [worn.name]
 
 
@@ -226,10 +226,10 @@ def test_a_replacement_that_fails_is_tried_again_later_the_old_one_serves(make: 
     tries = 0
     for _ in range(30):
         house.turn(1.1)
-        for fresh in [w for w in house.arbiter.workers if w is not worn]:
+        for fresh in [w for w in house.crew.workers if w is not worn]:
             tries += 1
             house.lose(fresh)
-        assert worn in house.arbiter.workers
+        assert worn in house.crew.workers
     assert 3 <= tries <= 8
 
 
@@ -253,13 +253,13 @@ def test_the_load_sets_the_number_within_the_range(
     for _ in range(5):
         used["cpu"] += 1.0
         house.turn(1.0)
-    assert house.arbiter.books.num_workers == 2
-    house.arbiter.books.operator_workers = 1  # the operator's word counts over the load
-    house.arbiter.books.num_workers = 1
+    assert house.crew.books.num_workers == 2
+    house.crew.books.operator_workers = 1  # the operator's word counts over the load
+    house.crew.books.num_workers = 1
     for _ in range(5):
         used["cpu"] += 1.0
         house.turn(1.0)
-    assert house.arbiter.books.num_workers == 1
+    assert house.crew.books.num_workers == 1
 
 
 @pytest.mark.parametrize(("silent", "workers"), [(0.0, 1), (0.3, 1), (0.6, 2)])
@@ -272,13 +272,13 @@ def test_a_loop_that_is_late_now_counts_before_its_next_beat(
     for _ in range(5):
         worker.row.heartbeat = house.clock.now + 1.0 - silent
         house.turn(1.0, beat=False)
-    assert house.arbiter.books.num_workers == workers
+    assert house.crew.books.num_workers == workers
 
 
 def test_one_that_is_not_ready_in_time_is_killed_after_its_stack_was_logged(make: Any) -> None:
     house = make(workers=1, boot_timeout=10.0)
     house.turn()
-    (worker,) = house.arbiter.workers
+    (worker,) = house.crew.workers
     house.turn(9.9, beat=False)
     assert (worker.failure, house.kills) == (None, [])
     house.turn(0.2, beat=False)
@@ -286,7 +286,7 @@ def test_one_that_is_not_ready_in_time_is_killed_after_its_stack_was_logged(make
     assert worker.failure == (
         "worker 1.1 was not ready within 10 s (--boot-timeout)", f"stack of {worker.pid}")
     assert house.kills == [(worker.pid, signal.SIGKILL)]
-    assert f"stack of {worker.pid}" in house.arbiter.log.lines[-1]
+    assert f"stack of {worker.pid}" in house.crew.log.lines[-1]
 
 
 def test_a_blocked_start_is_reported_with_what_was_under_way_and_its_line(
@@ -296,7 +296,7 @@ def test_a_blocked_start_is_reported_with_what_was_under_way_and_its_line(
     house = make(workers=1, boot_timeout=10.0)
     monkeypatch.setattr(keep.faults, "dump_stack", lambda runtime, pid: dump)
     house.turn()
-    (worker,) = house.arbiter.workers
+    (worker,) = house.crew.workers
     worker.under_way = "container app:Container: start()"
     house.turn(10.1, beat=False)
     assert worker.failure == (
@@ -307,7 +307,7 @@ def test_a_blocked_start_is_reported_with_what_was_under_way_and_its_line(
 def test_one_whose_loop_turns_has_time_to_say_why_itself(make: Any) -> None:
     house = make(workers=1, boot_timeout=10.0)
     house.turn()
-    (worker,) = house.arbiter.workers
+    (worker,) = house.crew.workers
     house.turn(11.9)
     assert (worker.failure, house.kills) == (None, [])
     house.turn(0.2)
@@ -317,7 +317,7 @@ def test_one_whose_loop_turns_has_time_to_say_why_itself(make: Any) -> None:
 def test_one_that_failed_has_time_for_its_cleanup_and_no_more(make: Any) -> None:
     house = make(workers=1)
     house.turn()
-    (worker,) = house.arbiter.workers
+    (worker,) = house.crew.workers
     worker.failure = "container app:Container: start() failed", ""
     house.turn(1.0)
     house.turn(4.9)
@@ -325,22 +325,22 @@ def test_one_that_failed_has_time_for_its_cleanup_and_no_more(make: Any) -> None
     house.turn(0.2)
     house.turn(0.1)
     assert house.kills == [(worker.pid, signal.SIGKILL)]
-    assert "has not cleaned up" in house.arbiter.log.lines[-1]
+    assert "has not cleaned up" in house.crew.log.lines[-1]
 
 
 def test_a_blocked_worker_stack_then_abort_then_kill(make: Any) -> None:
     house = make(workers=1, timeout=10)
     (worker,) = house.up()
     house.turn(4.9, beat=False)
-    assert house.arbiter.log.lines == []
+    assert house.crew.log.lines == []
     house.turn(0.2, beat=False)
     house.turn(1.0, beat=False)
-    (line,) = house.arbiter.log.lines
+    (line,) = house.crew.log.lines
     assert line == f"Worker 1.1 (pid: {worker.pid}) is blocked for 5.1 s:\nstack of {worker.pid}"
     assert (house.kills, worker.row.blocks) == ([], 1)
     house.turn(4.0, beat=False)
     assert house.kills == [(worker.pid, signal.SIGABRT)]
-    assert "WORKER TIMEOUT: 1.1" in house.arbiter.log.lines[-1]
+    assert "WORKER TIMEOUT: 1.1" in house.crew.log.lines[-1]
     assert house.counted == [Figure.TIMEOUTS]
     house.turn(0.5, beat=False)
     assert len(house.kills) == 1
@@ -356,7 +356,7 @@ def test_the_next_step_against_a_blocked_worker_is_due_when_it_says(make: Any) -
     for due, happened in ((1.0, "stack of"), (1.0, "TIMEOUT"), (keep._ABORT_TIME, "TIMEOUT")):
         assert house.keeper.until_deadline() == pytest.approx(due, abs=0.03)
         house.turn(due + 0.01, beat=False)
-        assert happened in house.arbiter.log.lines[-1]
+        assert happened in house.crew.log.lines[-1]
     assert house.kills[-1] == (worker.pid, signal.SIGKILL)
     worker.aborted_at, worker.row.state = 0.0, WorkerState.EXITING
     assert house.keeper.until_deadline() == math.inf
@@ -380,14 +380,14 @@ def test_no_timeout_and_leaving_workers_are_let_be(make: Any) -> None:
     worker.cfg.timeout = 10
     worker.row.state = WorkerState.EXITING
     house.turn(1000, beat=False)
-    assert (house.kills, house.arbiter.log.lines) == ([], [])
+    assert (house.kills, house.crew.log.lines) == ([], [])
 
 
 def test_a_retiring_worker_that_blocks_is_seen(make: Any) -> None:
     house = make(workers=1, timeout=10)
     (worker,) = house.up()
-    house.arbiter.remove(worker)
-    house.arbiter.books.retiring[worker.pid] = worker
+    house.crew.remove(worker)
+    house.crew.books.retiring[worker.pid] = worker
     house.turn(11.0, beat=False)
     assert (worker.pid, signal.SIGABRT) in house.kills
 

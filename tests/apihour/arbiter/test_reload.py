@@ -11,7 +11,8 @@ from apihour.arbiter import reload as module
 from apihour.arbiter.reload import Phase, Reload
 from apihour.books.probe import ProbeReport
 from apihour.errors import BindError, ConfigurationError, HookError
-from tests.apihour.fake_arbiter import Clock, FakeArbiter, FakeListener, make_cfg
+from tests.apihour.arbiter.fake_beside import Beside, FakeApp, FakeListener
+from tests.apihour.fake_crew import Clock, FakeCrew, make_cfg
 
 
 class House:
@@ -19,45 +20,48 @@ class House:
 
     def __init__(self, workers: int = 2, **options: Any) -> None:
         self.clock = Clock()
-        self.arbiter = FakeArbiter(self.clock, workers)
+        self.crew = FakeCrew(self.clock, workers)
+        self.crew.books.app = FakeApp()
+        self.crew.books.listeners = [FakeListener("http")]  # type: ignore[list-item]
+        self.beside = Beside(make_cfg(workers=workers, **options))
         for slot in range(1, workers + 1):
-            self.arbiter.spawn(slot, 1, self.arbiter.books.listeners, self.arbiter.books.cfg)
-        self.arbiter.ready()
-        self.arbiter.fresh_cfg = make_cfg(workers=workers, **options)
+            self.crew.spawn(slot, 1, self.crew.books.listeners, self.crew.books.cfg)
+        self.crew.ready()
 
     def begin(self, **binds: list[str]) -> Reload:
-        self.reload = Reload(self.arbiter.books, *[self.arbiter] * 4)
+        self.reload = Reload(
+            self.crew.books, self.beside, self.beside, self.crew, self.beside)
         self.reload.start()
         self.reload.advance()
         self.binds = {"http": [":1"], **binds}
         return self.reload
 
     def imported(self, report: ProbeReport | None = None) -> None:
-        self.arbiter.probe.report = report or ProbeReport(binds=self.binds)
+        self.beside.probe.report = report or ProbeReport(binds=self.binds)
         self.reload.advance()
 
     def ready(self, *slots: int) -> None:
         """The new workers of these slots (default: all) come up."""
-        self.arbiter.ready(lambda w: w.generation == 2 and (not slots or w.slot in slots))
+        self.crew.ready(lambda w: w.generation == 2 and (not slots or w.slot in slots))
         self.reload.advance()
 
     def lose(self, slot: int, failure: tuple[str, str] | None = None) -> None:
         (worker,) = [w for w in self.reload.workers if w.slot == slot]
-        self.arbiter.remove(worker)
+        self.crew.remove(worker)
         worker.failure = failure
         self.reload.on_worker_lost(worker, *(failure or ("it ended", "")))  # type: ignore[arg-type]
 
     def old(self) -> list[int]:
-        return [w.slot for w in self.arbiter.workers if w.generation == 1]
+        return [w.slot for w in self.crew.workers if w.generation == 1]
 
     def new(self) -> list[int]:
-        return [w.slot for w in self.arbiter.workers if w.generation == 2]
+        return [w.slot for w in self.crew.workers if w.generation == 2]
 
     def unharmed(self) -> bool:
         """Whether the old generation stands as if nothing had happened."""
-        (http,) = self.arbiter.books.listeners
-        books = self.arbiter.books
-        did = (self.old(), self.new(), http.did, self.arbiter.followed)
+        (http,) = self.crew.books.listeners
+        books = self.crew.books
+        did = (self.old(), self.new(), http.did, self.beside.followed)
         return did == ([1, 2], [], [], []) and books.generation == 1
 
 
@@ -77,12 +81,12 @@ def test_probe_start_prove_and_only_then_commit(house: Any) -> None:
     assert (reload.phase, h.new()) == (Phase.PROBING, [])
     h.imported()
     assert (reload.phase, h.old(), h.new()) == (Phase.STARTING, [1, 2], [1, 2])
-    assert h.arbiter.probe.closed
+    assert h.beside.probe.closed
     h.ready(1)
-    assert (h.arbiter.followed, h.old()) == ([], [1, 2])
+    assert (h.beside.followed, h.old()) == ([], [1, 2])
     h.clock.now += 1.5
     h.ready(2)
-    assert h.arbiter.followed == ["configured", "followed"]
+    assert h.beside.followed == ["configured", "followed"]
     assert reload.is_over
     assert reload.outcome() == {
         "outcome": "done", "generation": 2, "seconds": 1.5, "workers": 2, "error": ""}
@@ -93,14 +97,14 @@ def test_new_workers_get_the_new_configuration_and_listeners(house: Any) -> None
     h.begin(echo=[":2"])
     h.imported()
     for worker in h.reload.workers:
-        assert worker.cfg is h.arbiter.fresh_cfg
+        assert worker.cfg is h.beside.fresh_cfg
         assert [listener.name for listener in worker.sockets] == ["http", "echo"]
-    assert [listener.name for listener in h.arbiter.books.listeners] == ["http"]
+    assert [listener.name for listener in h.crew.books.listeners] == ["http"]
 
 
 def test_the_operators_number_of_workers_counts(house: Any) -> None:
     h = house()
-    h.arbiter.books.operator_workers = 3
+    h.crew.books.operator_workers = 3
     h.begin()
     h.imported()
     assert h.new() == [1, 2, 3]
@@ -121,14 +125,14 @@ def test_an_import_that_hangs_is_ended(house: Any) -> None:
     h.clock.now += 10.1
     h.reload.advance()
     assert h.reload.error == "the application did not import within 10 s"
-    assert h.arbiter.probe.killed and h.arbiter.probe.closed
+    assert h.beside.probe.killed and h.beside.probe.closed
     assert h.reload.probe is None
     assert h.unharmed()
 
 
 def test_a_bad_configuration_leaves_everything(house: Any) -> None:
     h = house()
-    h.arbiter.fresh_cfg = ConfigurationError("setting timeout: 'x'")
+    h.beside.fresh_cfg = ConfigurationError("setting timeout: 'x'")
     h.begin()
     h.imported()
     assert h.reload.error == "setting timeout: 'x'"
@@ -138,7 +142,7 @@ def test_a_bad_configuration_leaves_everything(house: Any) -> None:
 def test_an_address_that_cannot_be_had_closes_what_was_opened_beside(house: Any) -> None:
     h = house()
     h.begin(echo=[":2"])
-    h.arbiter.extras_error = BindError("bind @health=:9: address in use")
+    h.beside.extras_error = BindError("bind @health=:9: address in use")
     h.imported()
     assert h.reload.error == "bind @health=:9: address in use"
     assert h.reload.listeners[1].did == ["close", "unlink"]
@@ -154,13 +158,13 @@ def test_a_new_worker_that_cannot_start_takes_the_new_away(house: Any) -> None:
     h.lose(2, ("start() failed: hello.py:9", "Traceback"))
     assert (h.reload.phase, h.reload.error) == (Phase.FAILED, "start() failed: hello.py:9")
     assert opened.did == ["close", "unlink"]
-    assert h.arbiter.retired == ["1.2"]
+    assert h.crew.retired == ["1.2"]
     assert h.unharmed()
 
 
 def test_no_process_for_a_new_worker_fails_the_reload(house: Any) -> None:
     h = house()
-    h.arbiter.spawn_error = OSError(errno.EAGAIN, "no more processes")
+    h.crew.spawn_error = OSError(errno.EAGAIN, "no more processes")
     h.begin()
     h.imported()
     assert h.reload.error == "no new worker: no more processes"
@@ -182,7 +186,7 @@ def test_told_to_stop_while_probing(house: Any) -> None:
     h = house()
     h.begin()
     h.reload.fail("the daemon stops")
-    assert h.arbiter.probe.killed
+    assert h.beside.probe.killed
     assert h.unharmed()
 
 
@@ -190,19 +194,19 @@ def test_surge_goes_one_by_one(house: Any) -> None:
     h = house(workers=3, surge=1)
     h.begin()
     h.imported()
-    most = len(h.arbiter.workers)
+    most = len(h.crew.workers)
     seen = [(h.old(), h.new())]
     while not h.reload.is_over:
         h.ready()
         h.reload.advance()
-        most = max(most, len(h.arbiter.workers))
+        most = max(most, len(h.crew.workers))
         seen.append((h.old(), h.new()))
         assert len(seen) < 20
     assert most == 4
     assert seen[0] == ([1, 2, 3], [1])
     # However far it is, as many as wanted serve.
     assert all(len(old) + len(new) >= 3 for old, new in seen)
-    assert h.arbiter.retired == ["1.1", "2.1", "3.1"]
+    assert h.crew.retired == ["1.1", "2.1", "3.1"]
     assert h.new() == [1, 2, 3]
 
 
@@ -285,9 +289,9 @@ def test_a_late_failure_keeps_what_has_replaced_old_ones(house: Any) -> None:
     h.ready()
     h.reload.advance()
     assert h.reload.has_replaced
-    serving = len([w for w in h.arbiter.workers if w.ready])
+    serving = len([w for w in h.crew.workers if w.ready])
     h.reload.fail("the rest cannot start")
-    left = h.arbiter.workers
+    left = h.crew.workers
     assert len([w for w in left if w.ready]) == serving >= 3
     assert {w.generation for w in left} == {w.row.generation for w in left} == {1}
     assert sorted(w.slot for w in left) == [1, 2, 3]
@@ -298,17 +302,17 @@ def test_the_arbiter_is_of_the_old_kind_until_the_commit(house: Any) -> None:
     h = house()
     h.begin()
     h.imported()
-    assert h.arbiter.books.app.word == "old"
+    assert h.crew.books.app.word == "old"
     assert h.reload.configuration.word == "new"
     h.ready()
     h.reload.advance()
     assert h.reload.phase is Phase.DONE
-    assert h.arbiter.books.app.word == "new"
+    assert h.crew.books.app.word == "new"
 
 
 def test_a_hook_that_fails_refuses_the_reload(house: Any) -> None:
     h = house()
-    h.arbiter.spawn_error = HookError("hook pre_fork failed: c.py:1: boom")
+    h.crew.spawn_error = HookError("hook pre_fork failed: c.py:1: boom")
     h.begin()
     h.imported()
     assert h.reload.error == "hook pre_fork failed: c.py:1: boom"
@@ -328,7 +332,7 @@ def test_a_canary_that_dies_fails_the_reload(house: Any) -> None:
 def test_listeners_it_did_not_open_are_never_closed(house: Any) -> None:
     h = house()
     health = FakeListener("health")
-    h.arbiter.books.extras = {"health": health}
+    h.crew.books.extras = {"health": health}
     h.begin()
     h.imported()
     assert h.reload.extras == {"health": health}

@@ -14,7 +14,7 @@ import pytest
 from apihour.arbiter.control import ControlRequest
 from apihour.arbiter.requests import ArbiterCommands
 from apihour.ops.logring import LogRing
-from tests.apihour.fake_arbiter import Clock, FakeArbiter
+from tests.apihour.fake_crew import Clock, FakeCrew
 
 
 class Client:
@@ -29,9 +29,9 @@ class Client:
 
 class House:
     def __init__(self) -> None:
-        self.arbiter = FakeArbiter(Clock())
+        self.crew = FakeCrew(Clock())
         for slot in (1, 2):
-            self.arbiter.spawn(slot, 1, [], self.arbiter.books.cfg)
+            self.crew.spawn(slot, 1, [], self.crew.books.cfg)
         self.asked: list[Any] = []
         self.refusal: str | None = None
         self.ring = LogRing()
@@ -41,8 +41,8 @@ class House:
         restarts: Any = SimpleNamespace(
             begin=self._note("restart"), tell=self._note("tell"))
         self.commands = ArbiterCommands(
-            self.arbiter.books, self.arbiter, changes, restarts,  # type: ignore[arg-type]
-            self.ring, lambda sig: self.arbiter.signals.append(("arbiter", sig)))
+            self.crew.books, self.crew, changes, restarts,  # type: ignore[arg-type]
+            self.ring, lambda sig: self.crew.signals.append(("arbiter", sig)))
 
     def _note(self, what: str) -> Any:
         return lambda *given: self.asked.append((what, *given))
@@ -84,8 +84,8 @@ def test_roles_are_checked_here_again(house: House, command: str, role: str) -> 
         answer = house.do(command, less)
         assert answer["kind"] == "role", less
         assert answer["error"] == f"{command} needs the role {role}; yours is {less}"
-    assert (house.asked, house.arbiter.signals) == ([], [])
-    assert house.arbiter.books.operator_workers is None
+    assert (house.asked, house.crew.signals) == ([], [])
+    assert house.crew.books.operator_workers is None
     assert (house.do(command, role) or {}).get("kind") != "role"
 
 
@@ -117,7 +117,7 @@ def test_a_refused_upgrade_answers_at_once(house: House) -> None:
 
 def test_scale(house: House) -> None:
     assert house.rows("scale", workers=5) == [{"workers": 5, "before": 2}]
-    assert house.arbiter.books.operator_workers == 5
+    assert house.crew.books.operator_workers == 5
     assert house.rows("scale", workers="3") == [{"workers": 3, "before": 5}]
 
 
@@ -126,35 +126,35 @@ def test_scale_to_nonsense(house: House, count: Any) -> None:
     answer = house.do("scale", workers=count)
     assert answer["kind"] == "usage"
     assert answer["error"] == f"scale {count!r}: expected a number from 1 to 128"
-    assert house.arbiter.books.operator_workers is None
+    assert house.crew.books.operator_workers is None
 
 
 def test_drain_and_undrain_tell_the_workers(house: House) -> None:
-    house.arbiter.ready()
+    house.crew.ready()
     assert house.rows("drain", yes=True) == [
         {"worker": "1.1", "state": "suspended"}, {"worker": "2.1", "state": "suspended"}]
     assert house.rows("undrain", worker="2") == [{"worker": "2.1", "state": "serving"}]
-    one, two = house.arbiter.workers
+    one, two = house.crew.workers
     assert said(one) == ["suspend"]
     assert said(two) == ["suspend", "resume"]
 
 
 def test_the_last_that_accepts_is_drained_on_demand_only(house: House) -> None:
-    house.arbiter.ready()
+    house.crew.ready()
     assert "expected --yes" in house.do("drain")["error"]
     assert house.rows("drain", worker="1")
     assert house.rows("drain", worker="1")  # nothing changes by it
     # A second operator, before the first worker has said that it is suspended.
     refused = house.do("drain", worker="2")
     assert refused["error"].startswith("drain 2.1: no other worker accepts connections")
-    assert [said(one) for one in house.arbiter.workers] == [["suspend"] * 2, []]
+    assert [said(one) for one in house.crew.workers] == [["suspend"] * 2, []]
     assert house.rows("drain", worker="2", yes=True)
-    assert "no worker accepts connections now" in house.arbiter.log.lines[-1]
+    assert "no worker accepts connections now" in house.crew.log.lines[-1]
     assert house.rows("undrain", worker="1") and house.rows("drain", worker="2")
 
 
 def test_a_worker_that_starts_is_no_reason_to_drain_the_last(house: House) -> None:
-    house.arbiter.ready(lambda worker: worker.slot == 1)
+    house.crew.ready(lambda worker: worker.slot == 1)
     assert "expected --yes" in house.do("drain", worker="1")["error"]
     assert house.rows("drain", worker="2")
 
@@ -168,8 +168,8 @@ def test_restart_is_about_one_worker(house: House) -> None:
 
 
 def test_bans(house: House, tmp_path: Any) -> None:
-    house.arbiter.books.runtime = SimpleNamespace(bans=tmp_path / "bans.json")
-    house.arbiter.books.cfg.uid, house.arbiter.books.cfg.gid = os.geteuid(), os.getegid()
+    house.crew.books.runtime = SimpleNamespace(bans=tmp_path / "bans.json")
+    house.crew.books.cfg.uid, house.crew.books.cfg.gid = os.geteuid(), os.getegid()
     [row] = house.rows("ban", network="10.1.2.3/8", seconds=60, by="me")
     assert row["network"] == "10.0.0.0/8" and 59 < row["left"] <= 60
     for wrong in ({"network": "here"}, {"network": "10.0.0.7", "seconds": 0},
@@ -199,8 +199,8 @@ def test_a_ban_that_cannot_be_written_names_the_place_and_a_cure(
 
 @pytest.mark.parametrize("by", [lambda w: w.name, lambda w: str(w.pid), lambda w: str(w.slot)])
 def test_a_worker_goes_by_name_pid_or_slot(house: House, by: Any) -> None:
-    house.arbiter.ready()
-    worker = house.arbiter.workers[1]
+    house.crew.ready()
+    worker = house.crew.workers[1]
     assert house.rows("drain", worker=by(worker)) == [{"worker": "2.1", "state": "suspended"}]
 
 
@@ -214,15 +214,15 @@ def test_no_such_worker_lists_those_there_are(house: House) -> None:
 def test_a_signal_to_the_arbiter(house: House) -> None:
     assert house.rows("signal", name="hup") == [{"process": "arbiter", "signal": "HUP"}]
     assert house.rows("signal", signal="SIGTTIN") == [{"process": "arbiter", "signal": "TTIN"}]
-    assert house.arbiter.signals == [("arbiter", signal.SIGHUP), ("arbiter", signal.SIGTTIN)]
+    assert house.crew.signals == [("arbiter", signal.SIGHUP), ("arbiter", signal.SIGTTIN)]
 
 
 def test_a_signal_to_a_worker(house: House) -> None:
-    worker = house.arbiter.workers[0]
+    worker = house.crew.workers[0]
     assert house.rows("signal", name="STOP", worker="1.1") == [
         {"process": "1.1", "signal": "STOP"}]
     assert house.do("signal", name="KILL", worker="1.1") is None
-    assert house.arbiter.signals == [(worker.pid, signal.SIGSTOP), (worker.pid, signal.SIGKILL)]
+    assert house.crew.signals == [(worker.pid, signal.SIGSTOP), (worker.pid, signal.SIGKILL)]
     [(what, workers, rows, _)] = house.asked  # answered when another serves
     assert (what, workers, rows) == ("tell", [worker], [{"process": "1.1", "signal": "KILL"}])
 
@@ -234,24 +234,24 @@ def test_signals_that_are_not_for_sending(house: House, name: str, worker: str |
     answer = house.do("signal", name=name, **({"worker": worker} if worker else {}))
     assert answer["kind"] == "usage"
     assert f"signal {name!r}: expected one of " in answer["error"]
-    assert house.arbiter.signals == []
+    assert house.crew.signals == []
 
 
 def test_every_command_that_is_carried_out_is_logged_on_one_line(house: House) -> None:
     house.do("scale", workers="2\nFAKE LINE")
     house.do("drain", "observer")
-    (line,) = house.arbiter.log.lines
+    (line,) = house.crew.log.lines
     assert line.startswith("Command: scale workers=")
     assert "\n" not in line
 
 
 def test_records_by_number_level_and_logger_for_observers_too() -> None:
     house = House()
-    house.arbiter.books.pid = 99
+    house.crew.books.pid = 99
     ring = house.ring
     for level, text in ((logging.INFO, "one"), (logging.WARNING, "two"), (logging.INFO, "three")):
         ring.keep(logging.LogRecord("gunicorn.error", level, __file__, 1, text, (), None))
-    pid = house.arbiter.books.pid
+    pid = house.crew.books.pid
 
     def told(**arguments: Any) -> list[str]:
         rows = house.do("records", "observer", **arguments)["result"]
@@ -264,7 +264,7 @@ def test_records_by_number_level_and_logger_for_observers_too() -> None:
     assert told(level=logging.WARNING) == ["two"]
     assert told(logger="gunicorn") == ["one", "two", "three"] and told(logger="shop") == []
     assert house.do("records", after="x", pid=pid)["kind"] == "usage"
-    assert house.arbiter.log.lines == [], "looking is told in the log"
+    assert house.crew.log.lines == [], "looking is told in the log"
 
 
 @pytest.mark.parametrize("canary", [-1, 129, "1", 0.5])

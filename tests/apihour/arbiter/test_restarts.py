@@ -10,7 +10,7 @@ import pytest
 
 from apihour.arbiter import restarts
 from apihour.arbiter.restarts import Restarts
-from tests.apihour.fake_arbiter import Clock, FakeArbiter
+from tests.apihour.fake_crew import Clock, FakeCrew
 
 
 class Asked:
@@ -34,14 +34,14 @@ class Asked:
 class House:
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
-        self.arbiter = FakeArbiter(clock)
-        self.old, _ = (self.arbiter.spawn(slot, 1, [], self.arbiter.books.cfg) for slot in (1, 2))
-        self.arbiter.ready()
-        self.restarts = Restarts(self.arbiter.books, self, self.arbiter)
+        self.crew = FakeCrew(clock)
+        self.old, _ = (self.crew.spawn(slot, 1, [], self.crew.books.cfg) for slot in (1, 2))
+        self.crew.ready()
+        self.restarts = Restarts(self.crew.books, self, self.crew)
 
     def replace(self, worker: Any, reason: str) -> Any:
         try:
-            return self.arbiter.spawn(worker.slot, 1, [], self.arbiter.books.cfg)
+            return self.crew.spawn(worker.slot, 1, [], self.crew.books.cfg)
         except OSError:
             return None
 
@@ -53,20 +53,20 @@ class House:
 
     def retire_old(self) -> Any:
         """What the keeper does once the new worker is ready; returns that."""
-        fresh = self.arbiter.workers[-1]
-        self.arbiter.ready()
-        self.arbiter.retire(self.old)
-        self.arbiter.books.retiring[self.old.pid] = self.old
+        fresh = self.crew.workers[-1]
+        self.crew.ready()
+        self.crew.retire(self.old)
+        self.crew.books.retiring[self.old.pid] = self.old
         self.restarts.advance()
         return fresh
 
     def gone(self) -> None:
-        self.arbiter.books.retiring.clear()
+        self.crew.books.retiring.clear()
         self.restarts.advance()
 
     def tick(self, seconds: float) -> None:
         self.clock.now += seconds
-        for worker in self.arbiter.workers:
+        for worker in self.crew.workers:
             worker.row.heartbeat = self.clock.now
         self.restarts.advance()
 
@@ -91,7 +91,7 @@ def test_it_is_answered_when_the_old_one_is_gone(house: House) -> None:
     assert asked.rows == [{
         "worker": "1.1", "pid": house.old.pid, "replaced_by": "1.1", "new_pid": fresh.pid,
         "outcome": "drained", "seconds": 3.0}]
-    assert house.arbiter.signals == []
+    assert house.crew.signals == []
 
 
 def test_one_past_its_deadline_was_killed(house: House) -> None:
@@ -106,13 +106,13 @@ def test_a_blocked_one_is_killed_with_its_stack_once_another_serves(house: House
     asked = house.begin()
     house.old.row.heartbeat = house.clock.now - 60
     house.restarts.advance()
-    assert house.arbiter.signals == []
+    assert house.crew.signals == []
     house.retire_old()
-    assert house.arbiter.signals == [(house.old.pid, signal.SIGKILL)]
-    assert house.arbiter.log.lines[-1].endswith("the stack")
+    assert house.crew.signals == [(house.old.pid, signal.SIGKILL)]
+    assert house.crew.log.lines[-1].endswith("the stack")
     house.tick(0.1)
     house.gone()
-    assert asked.rows[0]["outcome"] == "killed" and len(house.arbiter.signals) == 1
+    assert asked.rows[0]["outcome"] == "killed" and len(house.crew.signals) == 1
 
 
 def test_one_that_blocks_while_it_drains_has_its_time(house: House) -> None:
@@ -121,12 +121,12 @@ def test_one_that_blocks_while_it_drains_has_its_time(house: House) -> None:
     house.retire_old()
     house.clock.now += 30.0
     house.restarts.advance()
-    assert house.arbiter.signals == []
+    assert house.crew.signals == []
 
 
 def test_two_operators_get_one_restart_and_both_its_outcome(house: House) -> None:
     first, second = house.begin(), house.begin()
-    assert len(house.arbiter.workers) == 3
+    assert len(house.crew.workers) == 3
     house.retire_old()
     house.gone()
     assert first.rows == second.rows and first.rows[0]["outcome"] == "drained"
@@ -134,28 +134,28 @@ def test_two_operators_get_one_restart_and_both_its_outcome(house: House) -> Non
 
 def test_a_replacement_that_does_not_come_up_leaves_the_old_one(house: House) -> None:
     asked = house.begin()
-    fresh = house.arbiter.workers[-1]
-    house.arbiter.remove(fresh)
+    fresh = house.crew.workers[-1]
+    house.crew.remove(fresh)
     fresh.failure = ("hello.py:3: it is broken", "Traceback")
     house.restarts.advance()
     assert "hello.py:3: it is broken" in asked.error and "serves on" in asked.error
-    assert house.old in house.arbiter.workers and house.arbiter.signals == []
+    assert house.old in house.crew.workers and house.crew.signals == []
 
 
 def test_no_process_and_no_restart_during_a_reload(house: House) -> None:
-    house.arbiter.spawn_error = OSError("no process")
+    house.crew.spawn_error = OSError("no process")
     assert "no new process can be started" in house.begin().error
-    house.arbiter.books.reload = Mock()
+    house.crew.books.reload = Mock()
     assert "a reload is under way" in house.begin().error
 
 
 def test_a_reload_that_comes_meanwhile_replaces_it_too(house: House) -> None:
     asked = house.begin()
-    for worker in list(house.arbiter.workers):
-        house.arbiter.retire(worker)
-        house.arbiter.books.retiring[worker.pid] = worker
-    new = house.arbiter.spawn(1, 2, [], house.arbiter.books.cfg)
-    house.arbiter.ready()
+    for worker in list(house.crew.workers):
+        house.crew.retire(worker)
+        house.crew.books.retiring[worker.pid] = worker
+    new = house.crew.spawn(1, 2, [], house.crew.books.cfg)
+    house.crew.ready()
     house.restarts.advance()
     assert asked.rows is None
     house.gone()
@@ -174,19 +174,19 @@ def test_whoever_ends_a_worker_is_told_what_came(house: House) -> None:
     house.restarts.tell([house.old], [{"process": "1.1"}], asked)  # type: ignore[arg-type, list-item]
     house.restarts.advance()
     assert asked.rows is None
-    house.arbiter.remove(house.old)
-    fresh = house.arbiter.spawn(1, 1, [], house.arbiter.books.cfg)
+    house.crew.remove(house.old)
+    fresh = house.crew.spawn(1, 1, [], house.crew.books.cfg)
     house.restarts.advance()
     assert asked.rows is None
-    house.arbiter.ready()
+    house.crew.ready()
     house.restarts.advance()
     assert asked.rows == [{"process": "1.1", "replaced_by": "1.1", "new_pid": fresh.pid}]
 
 
 def test_one_too_many_is_not_replaced(house: House) -> None:
     asked = Asked()
-    house.arbiter.books.num_workers = 0
+    house.crew.books.num_workers = 0
     house.restarts.tell([house.old], [{"process": "1.1"}], asked)  # type: ignore[arg-type, list-item]
-    house.arbiter.remove(house.old)
+    house.crew.remove(house.old)
     house.restarts.advance()
     assert asked.rows == [{"process": "1.1", "replaced_by": "none is wanted", "new_pid": None}]

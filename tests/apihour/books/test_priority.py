@@ -15,7 +15,7 @@ import pytest
 
 from apihour.books import priority as module
 from apihour.books.priority import FOR_GOOD, NICE, Priority, can_undo, yield_for_good
-from tests.apihour.fake_arbiter import Clock, FakeLog
+from tests.apihour.fake_crew import Clock, FakeLog
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux keeps it per thread")
 BASE = os.getpriority(os.PRIO_PROCESS, 0)

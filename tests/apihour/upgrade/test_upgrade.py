@@ -23,7 +23,7 @@ from apihour.bind.listeners import Listener, open_listeners
 from apihour.books.books import Books
 from apihour.books.releases import Releases
 from apihour.upgrade.upgrade import VARIABLE, Inheritance, Upgrade
-from tests.apihour.fake_arbiter import FakeLog
+from tests.apihour.fake_crew import FakeLog
 
 NEW_ARBITER = """
 import json, os, sys, time

@@ -1,16 +1,13 @@
-"""An arbiter that forks nothing: real books, a clock, and what it was told to do."""
+"""A crew that forks nothing: real books, a clock, and what it was told to do."""
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
 
 from apihour.books.books import Books
-from apihour.books.probe import ProbeReport
 from apihour.books.record import WorkerRecord
 from apihour.books.releases import Releases
 from apihour.config.values import WorkerCount
@@ -39,66 +36,6 @@ class FakeLog:
     debug = info = warning = error = critical = exception = _line
 
 
-class FakeProbe:
-    """A probe whose report comes when the test says so."""
-
-    def __init__(self) -> None:
-        self.report: ProbeReport | None = None
-        self.killed = self.closed = False
-
-    def poll(self) -> ProbeReport | None:
-        return self.report
-
-    def kill(self) -> None:
-        self.killed = True
-
-    def close(self) -> None:
-        self.closed = True
-
-
-class FakeApp:
-    """An application whose configuration is one word."""
-
-    def __init__(self) -> None:
-        self.word = "old"
-
-    def use(self, configuration: FakeConfiguration) -> None:
-        self.word = configuration.word
-
-
-@dataclass(frozen=True)
-class FakeConfiguration:
-    word: str
-    cfg: Any
-    refusal: Exception | None = None
-    directory: str = "/1"
-    bind_levels: tuple[Any, ...] = ()
-
-    def resolve(self, declared: Any) -> Any:
-        if self.refusal is not None:
-            raise self.refusal
-        return declared
-
-    def entered(self) -> Any:
-        return contextlib.nullcontext()
-
-
-class FakeListener:
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.inode: int | None = None
-        self.did: list[str] = []
-
-    def close(self) -> None:
-        self.did.append("close")
-
-    def unlink(self) -> None:
-        self.did.append("unlink")
-
-    def apply(self, backlog: int) -> None:
-        self.did.append(f"apply {backlog}")
-
-
 def make_cfg(**options: Any) -> Any:
     """A configuration with everything off, and as many workers as are wanted."""
     count = options.get("workers", 2)
@@ -112,27 +49,22 @@ def make_cfg(**options: Any) -> Any:
     return SimpleNamespace(**{**values, **options})
 
 
-class FakeArbiter:
-    """Real books, and what their users ask for: workers, probes, configuration, sockets."""
+class FakeCrew:
+    """Starts and ends workers on real books; see :class:`apihour.books.roles.Crew`."""
 
     def __init__(self, clock: Clock, workers: int = 2, **options: Any) -> None:
         self.clock = clock
         self.log = FakeLog()
         self.counted: list[Any] = []
         self.books = Books(Mock())
-        self.books.log, self.books.app = self.log, FakeApp()
-        self.books.cfg = self.fresh_cfg = make_cfg(workers=workers, **options)
+        self.books.log = self.log
+        self.books.cfg = make_cfg(workers=workers, **options)
         self.books.num_workers = workers
-        self.books.listeners = [FakeListener("http")]  # type: ignore[list-item]
         self.books.runtime = SimpleNamespace()  # type: ignore[assignment]
         self.books.scoreboard = SimpleNamespace(  # type: ignore[assignment]
             count_figure=self.counted.append, set_figure=lambda field, value: None)
         self.books.releases = Releases("/1", ["/"])
         self.retired: list[str] = []
-        self.followed: list[str] = []
-        self.probe = FakeProbe()
-        self.binds_error: Exception | None = None
-        self.extras_error: Exception | None = None
         self.spawn_error: Exception | None = None
         self.signals: list[tuple[Any, Any]] = []
         self._pids = iter(range(5001, 9999))
@@ -140,8 +72,6 @@ class FakeArbiter:
     @property
     def workers(self) -> list[Any]:
         return self.books.live_workers()
-
-    # -- Crew ------------------------------------------------------------------------------
 
     def spawn(
         self, slot: int, generation: int, listeners: list[Any], cfg: Any, configuration: Any = None
@@ -170,38 +100,7 @@ class FakeArbiter:
 
     def kill_retiring(self) -> None: ...
 
-    # -- Prober, Opener and Follower ---------------------------------------------------------
-
-    def start_probe(self, release: str | None = None) -> Any:
-        return self.probe
-
-    def settle(self, generation: int, probe: Any) -> bool:
-        return False  # no process is kept after its probe
-
-    def drop(self, generation: int) -> None: ...
-
-    def read(self, release: str) -> Any:
-        if isinstance(self.fresh_cfg, Exception):
-            raise self.fresh_cfg
-        return FakeConfiguration("new", self.fresh_cfg, self.binds_error)
-
-    def open_binds(
-        self, binds: Any, cfg: Any, have: Any, named: Any = None
-    ) -> list[Any]:
-        return [*have, *(FakeListener(name) for name in binds if name != "http")]
-
-    def open_extras(self, cfg: Any, have: Any) -> dict[str, Any]:
-        if self.extras_error is not None:
-            raise self.extras_error
-        return dict(have)
-
-    def configure(self) -> None:
-        self.followed.append("configured")
-
-    def follow(self) -> None:
-        self.followed.append("followed")
-
-    # -- what the test makes happen ----------------------------------------------------------
+    # -- what the test makes happen --------------------------------------------------------
 
     def remove(self, worker: Any) -> None:
         """It is gone from the books."""

@@ -24,6 +24,7 @@ from apihour.books.record import WorkerRecord
 from apihour.books.roles import Crew
 from apihour.errors import ApihourError
 from apihour.ipc import faults
+from apihour.ipc.processes import stat_of
 from apihour.ipc.scoreboard import Figure, WorkerState
 from apihour.worker.pulse import BEAT
 
@@ -288,19 +289,10 @@ def _next_step(worker: WorkerRecord) -> float:
 
 
 def resident_bytes(pid: int) -> int:
-    """Resident memory of a process from proc(5); 0 when it is gone or there is no /proc."""
-    try:
-        with open(f"/proc/{pid}/statm", encoding="ascii") as file:
-            return int(file.read().split()[1]) * _PAGE
-    except (OSError, IndexError, ValueError):
-        return 0
+    """Resident memory of a process; 0 when it is gone."""
+    return sum(map(int, stat_of(pid)[21:22])) * _PAGE
 
 
 def cpu_seconds(pid: int) -> float:
-    """CPU time a process has used, user and system, from proc(5)."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
-            fields = file.read().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICK
-    except (OSError, IndexError, ValueError):
-        return 0.0
+    """CPU time a process has used, user and system; 0.0 when it is gone."""
+    return sum(map(int, stat_of(pid)[11:13])) / _TICK

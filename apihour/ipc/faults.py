@@ -13,6 +13,7 @@ import signal
 import time
 from pathlib import Path
 
+from apihour.ipc.processes import STOPPED, stat_of
 from apihour.ipc.runtime import Runtime
 
 __all__ = ["STACK_SIGNAL", "dump_frames", "dump_stack", "is_stopped", "read_stack", "register",
@@ -50,12 +51,8 @@ def unregister(runtime: Runtime, pid: int, fd: int) -> None:
 
 
 def is_stopped(pid: int) -> bool:
-    """Whether a signal has stopped the process (state T or t of proc(5))."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
-    except OSError:
-        return False
-    return stat.rpartition(")")[2].split()[:1] in (["T"], ["t"])
+    """Whether a signal has stopped the process."""
+    return stat_of(pid)[:1] in [[state] for state in STOPPED]
 
 
 def read_stack(runtime: Runtime, pid: int) -> str:

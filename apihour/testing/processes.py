@@ -8,18 +8,15 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-__all__ = ["end_processes", "is_running", "processes_of"]
+from apihour.ipc.processes import ENDED, stat_of
 
-_ENDED = ("Z", "X")  # states of proc(5): ended, not collected yet
+__all__ = ["end_processes", "is_running", "processes_of"]
 
 
 def is_running(pid: int) -> bool:
     """Whether that process lives; one that has ended and was not collected yet does not."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
-    except OSError:
-        return False
-    return stat.rpartition(")")[2].split()[0] not in _ENDED
+    fields = stat_of(pid)
+    return bool(fields) and fields[0] not in ENDED
 
 
 def processes_of(session: int, setting: str) -> set[int]:
@@ -28,13 +25,9 @@ def processes_of(session: int, setting: str) -> set[int]:
     found: set[int] = set()
     for entry in os.listdir("/proc"):
         if entry.isdigit():
-            try:
-                fields = Path(f"/proc/{entry}/stat").read_text(errors="replace")
-                state, _, _, sid = fields.rpartition(")")[2].split()[:4]
-            except OSError:
-                continue  # gone meanwhile
-            if state not in _ENDED and (
-                int(sid) == session or wanted in _environment(entry).split(b"\0")
+            fields = stat_of(entry)  # none: it is gone meanwhile
+            if fields and fields[0] not in ENDED and (
+                int(fields[3]) == session or wanted in _environment(entry).split(b"\0")
             ):
                 found.add(int(entry))
     return found

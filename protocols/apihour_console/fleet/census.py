@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 from apihour.ipc.holds import is_locked
+from apihour.ipc.processes import ENDED, STOPPED, stat_of
 from apihour.ipc.runtime import Runtime
 from apihour.ipc.scoreboard import Figure, RowRecord, Scoreboard
 from apihour.ops.annotations import Bytes, Percent, Seconds
@@ -36,17 +36,13 @@ class Process:
     @property
     def is_stopped(self) -> bool:
         """Whether it is stopped by a signal or a debugger."""
-        return self.state in ("T", "t")
+        return self.state in STOPPED
 
     @classmethod
     def read(cls, pid: int) -> Process | None:
         """The process of that pid, None when there is none or it is a zombie."""
-        try:
-            text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            return None
-        fields = text.rpartition(")")[2].split()  # the name before may hold anything
-        if fields[0] in ("Z", "X"):
+        fields = stat_of(pid)
+        if not fields or fields[0] in ENDED:
             return None
         cpu = (int(fields[11]) + int(fields[12])) / _TICK
         return cls(pid, fields[0], cpu, int(fields[21]) * _PAGE)

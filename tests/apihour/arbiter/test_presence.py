@@ -11,7 +11,7 @@ import pytest
 
 from apihour.arbiter.presence import Presence
 from apihour.errors import ConfigurationError
-from tests.apihour.fake_arbiter import Clock, FakeArbiter
+from tests.apihour.fake_crew import Clock, FakeCrew
 
 UID, GID = os.getuid(), os.getgid()
 
@@ -19,7 +19,7 @@ UID, GID = os.getuid(), os.getgid()
 @pytest.fixture
 def presence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Presence:
     monkeypatch.setenv("APIHOUR_RUNTIME_DIR", str(tmp_path))
-    books: Any = FakeArbiter(Clock()).books
+    books: Any = FakeCrew(Clock()).books
     del books.runtime, books.scoreboard  # as before a start
     books.pid, books.cfg.uid, books.cfg.gid = os.getpid(), UID, GID
     return Presence(books, lambda request: None)

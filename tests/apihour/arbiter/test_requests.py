@@ -184,8 +184,8 @@ def test_bans(house: House, tmp_path: Any) -> None:
 def test_a_ban_that_cannot_be_written_names_the_place_and_a_cure(
     house: House, tmp_path: Any, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
-    house.arbiter.books.runtime = SimpleNamespace(bans=tmp_path / "bans.json")
-    house.arbiter.books.cfg.uid, house.arbiter.books.cfg.gid = os.geteuid(), os.getegid()
+    house.crew.books.runtime = SimpleNamespace(bans=tmp_path / "bans.json")
+    house.crew.books.cfg.uid, house.crew.books.cfg.gid = os.geteuid(), os.getegid()
     house.rows("ban", network="10.0.0.7", seconds=60, by="me")
 
     def full(*given: object) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from apihour_asgi.exchange import Exchange
-from apihour_asgi.sides import ApplicationSide, Message
+from apihour_asgi.sides import ApplicationSide
 from apihour_asgi.websocket import asked_for
 
 __all__ = ["Connected"]
@@ -71,16 +71,6 @@ class Connected:
         made = Exchange(self, message, scope, arrived, keep, modern)
         if length:
             made.expect_body(length, modern and b"expect" in named)
-        return made
-
-    def repeat(self, message: Message, arrived: float) -> Any:
-        """The exchange of a request that says what `message` said; it has no body.
-
-        Its scope is made anew: applications change theirs.
-        """
-        method, target, fields, modern = message
-        made = self.exchange(method, target, fields, True, modern, 0, False, arrived)
-        made.is_complete = True
         return made
 
     def _scope(self, target: bytes, fields: Fields, modern: bool) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import asyncio
 from typing import Any
 
 from apihour_http.connection.states import DISCARDING, UPGRADED
-from apihour_http.request import Head, Request
+from apihour_http.request import Request
 
 __all__ = ["activity"]
 
@@ -26,7 +26,7 @@ def activity(lane: Any) -> dict[str, Any]:
     ``websocket``, ``closing``.
     """
     intake = lane.intake
-    current, pending = lane.answers.current, intake.pending
+    current, pending, inline = lane.answers.current, intake.pending, lane.answers.inline
     request = _request_of(current)
     if lane.state is UPGRADED:
         return _told("websocket", request)
@@ -37,8 +37,8 @@ def activity(lane: Any) -> dict[str, Any]:
         return _told("body", pending)
     if intake.urls or intake.head_bytes:
         return {"state": "head", "since": intake.head_since or intake.arrived}
-    if lane.conn.state == "request":  # a plain function runs, and the loop with it
-        return {**_told("request", _inline(lane)), "since": intake.arrived}
+    if inline is not None:  # a plain function runs, and the loop with it
+        return _told("request", inline)
     if lane.write_paused:
         return {"state": "write"}
     if lane.state is DISCARDING:
@@ -54,18 +54,12 @@ def _request_of(current: Any) -> Any:
     return frame.f_locals.get("request") if frame is not None else None
 
 
-def _inline(lane: Any) -> Any:
-    """What a plain function answers: the last that was parsed, if nothing waits behind it."""
-    return lane.intake.latest if not (lane.answers.queue or lane.intake.held) else None
-
-
 def _told(state: str, request: Any) -> dict[str, Any]:
     if request is None:
         return {"state": state}
     since = getattr(request, "arrived", None)
-    head = request.head if isinstance(request, Request) else request
-    if isinstance(head, Head):
-        path, route = head.target.decode("ascii", "replace"), head.endpoint.route()
+    if isinstance(request, Request):
+        path, route = request.path_qs, request.endpoint.route()
     else:
         path, route = request.named()[1], _hosted_route(request)
     return {"state": state, "path": path.partition("?")[0], "route": route, "since": since}

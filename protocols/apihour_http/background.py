@@ -42,11 +42,11 @@ class Background:
                             f"calling an async def makes it: request.after({name}(…))")
         lane = request.lane
         answering: Any = None
-        if not request.head.endpoint.inline:  # a plain function is answered before the next turn
+        if not request.endpoint.inline:  # a plain function is answered before the next turn
             current = lane.answers.current
             answering = current if isinstance(current, asyncio.Task) else asyncio.current_task()
         task = lane.loop.create_task(
-            self._run(request, work, answering), name=f"after {request.head.endpoint.name}")
+            self._run(request, work, answering), name=f"after {request.endpoint.name}")
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 

@@ -88,8 +88,6 @@ class Exchange(Protocol):
     """Whether the connection stays open after the answer."""
     left: int
     """Bytes of the body that are still to come; below 0 when that is not known."""
-    message: Any
-    """What :meth:`Connected.repeat` makes the same request of once more."""
     websocket: bool
 
     def feed(self, piece: bytes) -> None:
@@ -122,9 +120,6 @@ class Connected(Protocol):
         length: int, upgrade: bool, arrived: float,
     ) -> Any:
         """The exchange of a head that was judged; `length` is -1 for a chunked body."""
-
-    def repeat(self, message: Any, arrived: float) -> Any:
-        """The exchange of a request that says what `message` said; it has no body."""
 
     def serve(self, exchange: Any) -> Coroutine[Any, Any, None]:
         """Run the application for an exchange."""

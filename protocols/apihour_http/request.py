@@ -20,7 +20,7 @@ from apihour_http.mapping import Headers, Multi
 if TYPE_CHECKING:
     from apihour_http.routing.routes import Endpoint
 
-__all__ = ["Head", "Request"]
+__all__ = ["Request"]
 
 _CHARSET = re.compile(r"charset=\"?([A-Za-z0-9_.:-]+)", re.IGNORECASE)
 # Form fields of one body at most: parsing them must not cost more than receiving them.
@@ -40,23 +40,6 @@ class Origin(Protocol):
         """The peer's address without its port."""
 
 
-class Head:
-    """What a head says, judged and routed: shared by the requests that repeat it."""
-
-    __slots__ = ("endpoint", "fields", "keep", "match_info", "method", "modern", "plain", "target")
-    # All set by the connection, one by one: a call with eight arguments costs more.
-    method: bytes
-    target: bytes
-    fields: list[tuple[bytes, bytes]]
-    endpoint: Endpoint
-    match_info: dict[str, Any]
-    # Whether the connection may stay open, speaks HTTP/1.1, and both of these in a request
-    # that is not HEAD.
-    keep: bool
-    modern: bool
-    plain: bool
-
-
 class Request:
     """One request of the direct lane.
 
@@ -66,27 +49,35 @@ class Request:
     """
 
     __slots__ = (
-        "_cookies", "_headers", "_query", "_state", "arrived", "body", "head", "lane",
-        "match_info",
+        "_cookies", "_headers", "_query", "_state", "arrived", "body", "endpoint", "keep", "lane",
+        "match_info", "modern", "plain", "raw_headers", "target", "verb",
     )
-    # All set by the connection, as those of the head.
+    # All set by the connection, one by one: a call with ten arguments costs more.
     lane: Origin
-    head: Head
+    endpoint: Endpoint
+    verb: bytes
+    target: bytes
+    raw_headers: list[tuple[bytes, bytes]]
     match_info: dict[str, Any]
     body: bytes
     arrived: float  # monotonic time
+    # Whether the connection may stay open, speaks HTTP/1.1, and both of these in a request
+    # that is not HEAD.
+    keep: bool
+    modern: bool
+    plain: bool
 
     # -- what was asked
 
     @property
     def method(self) -> str:
         """The method, upper case."""
-        return self.head.method.decode()
+        return self.verb.decode()
 
     @property
     def path_qs(self) -> str:
         """Path and query, as sent."""
-        return self.head.target.decode("ascii", "replace")
+        return self.target.decode("ascii", "replace")
 
     @property
     def raw_path(self) -> str:
@@ -115,12 +106,12 @@ class Request:
     @property
     def version(self) -> tuple[int, int]:
         """(1, 1) or (1, 0)."""
-        return (1, 1) if self.head.modern else (1, 0)
+        return (1, 1) if self.modern else (1, 0)
 
     @property
     def keep_alive(self) -> bool:
         """Whether the client lets the connection stay open."""
-        return self.head.keep
+        return self.keep
 
     # -- headers
 
@@ -131,7 +122,7 @@ class Request:
             return self._headers
         except AttributeError:
             self._headers: Headers = Headers(
-                (name.decode("latin-1"), _text(value)) for name, value in self.head.fields
+                (name.decode("latin-1"), _text(value)) for name, value in self.raw_headers
             )
             return self._headers
 

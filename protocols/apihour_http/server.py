@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from apihour_http.access import AccessLog
 from apihour_http.background import Background
 from apihour_http.connection.connection import HTTPConnection
-from apihour_http.connection.heads import LARGE, REPEATABLE
+from apihour_http.connection.heads import LARGE
 from apihour_http.connection.opened import Opened
 from apihour_http.head import HeadChecker
 from apihour_http.hosting import Host
@@ -118,9 +118,8 @@ class HTTPServer:
             loop=asyncio.get_running_loop(), container=container, logger=logger, log=self._log,
             options=options, keepalive=keepalive, linger=linger, slow=options.slow_endpoint,
             binding=binding, checker=checker, check_head=checker.check, large=large,
-            repeatable=min(REPEATABLE, large) if binding.tells_begin else 0,
             renderer=Renderer(options.dumps), dumps=options.dumps, table=table,
-            plain=table.plain, known=table.known, app_host=self._app_host,
+            resolve=table.resolve, app_host=self._app_host,
             counters=self._counters, opened=self._opened, background=self._background,
             now=self.now,
         )

@@ -23,7 +23,7 @@ from apihour_http.head import HeadChecker
 from apihour_http.options import Options
 from apihour_http.parser import Binding
 from apihour_http.response import Renderer
-from apihour_http.routing.routes import Match, Methods
+from apihour_http.routing.routes import Match
 from apihour_http.routing.table import Table
 from apihour_http.statistics import Statistics
 
@@ -76,13 +76,10 @@ class Service:
     check_head: Callable[[list[tuple[bytes, bytes]], bool], int]
     large: int
     """Longer reads are looked at: they may exceed a limit."""
-    repeatable: int
-    """The longest read that a connection remembers, to know it again."""
     renderer: Renderer
     dumps: Callable[[Any], Any]
     table: Table
-    plain: dict[bytes, Methods]
-    known: dict[bytes, Match]
+    resolve: Callable[[bytes, bytes], Match]
     app_host: Any
     """What runs the application (:class:`apihour_http.hosting.Host`), or None."""
     counters: Statistics
@@ -94,7 +91,7 @@ class Service:
         """What to answer when an endpoint raised `error`; logs what is not an HTTPError."""
         if isinstance(error, HTTPError):
             return error
-        named = f"{request.head.endpoint.name} failed on {request.method}"
+        named = f"{request.endpoint.name} failed on {request.method}"
         # The host's handler knows the worker, the server and the peer, and counts repeats.
         self.loop.call_exception_handler({
             "message": f"{named} {request.path_qs!a}", "exception": error,
@@ -106,5 +103,5 @@ class Service:
         """Name an inline endpoint that has blocked the loop."""
         self.logger.warning(
             "%s blocked the loop for %.0f ms: declare it async, or with blocking=True",
-            request.head.endpoint.name, seconds * 1000,
+            request.endpoint.name, seconds * 1000,
         )

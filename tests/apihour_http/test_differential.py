@@ -80,7 +80,7 @@ async def by_lane(data: bytes, cuts: list[int]) -> tuple[tuple[Any, ...] | None,
     routes = Routes()
 
     def answer(request: Request) -> dict[str, int]:
-        fields = [(n, v.rstrip(b" \t")) for n, v in request.head.fields]
+        fields = [(n, v.rstrip(b" \t")) for n, v in request.raw_headers]
         path = request.path_qs.partition("#")[0]
         seen.append((request.method, path, fields, request.body))
         return {}

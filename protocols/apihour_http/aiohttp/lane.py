@@ -258,12 +258,6 @@ class Connected(Hosted):
             exchange.websocket = headers.get("Upgrade", "").lower() == "websocket"
         return exchange
 
-    def repeat(self, message: Any, arrived: float) -> Exchange:
-        """The exchange of a request that says what `message` said; it has no body."""
-        exchange = Exchange(self, message, EMPTY_PAYLOAD, arrived, not message.should_close)
-        exchange.is_complete = True
-        return exchange
-
 
 class AppHost:
     """Runs one application in this loop and connects lanes to it."""

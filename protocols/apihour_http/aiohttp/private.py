@@ -109,6 +109,7 @@ def route_of(request: Any) -> str:
 class Served(Exchange, Protocol):
     """An exchange as :class:`Hosted` runs it."""
 
+    message: Any
     payload: Any
     failure: HTTPError | None
 

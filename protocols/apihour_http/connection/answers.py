@@ -24,7 +24,7 @@ from apihour_http.connection.reading import PAYLOAD, QUEUE, UPGRADE_TAIL
 from apihour_http.connection.refusals import send_refusal
 from apihour_http.connection.states import HOLDING, PARSING, UPGRADED, UPGRADING
 from apihour_http.errors import HTTPError
-from apihour_http.request import Head, Request
+from apihour_http.request import Request
 
 __all__ = ["Answers"]
 
@@ -32,7 +32,6 @@ __all__ = ["Answers"]
 _SLICE_COST = 8
 # Answers faster than this (seconds) are counted without a search: nearly all are.
 _FAST = 0.0001
-_new = Request.__new__
 
 _EAGER = sys.version_info >= (3, 12)
 
@@ -47,14 +46,13 @@ else:
 class Answers:
     """What one connection answers, in the order in which it was asked."""
 
-    __slots__ = ("began", "current", "lane", "queue", "ready", "refusal", "refused", "starting")
+    __slots__ = ("began", "current", "inline", "lane", "queue", "refusal", "refused", "starting")
 
     def __init__(self, lane: Any) -> None:
         self.lane = lane
         self.queue: deque[Any] = deque()
         self.current: Any = None
-        # Whether a request may start the moment it is read: see the table of states.
-        self.ready = True
+        self.inline: Any = None  # the request whose plain function runs
         self.starting = False
         self.refusal: HTTPError | None = None
         self.refused: Any = None  # the request of that refusal, when it is known
@@ -77,37 +75,20 @@ class Answers:
 
     # -- direct endpoints
 
-    def repeat(self) -> None:
-        """Take the same request once more: to the same bytes the parser says the same."""
-        self.ready = False
-        lane = self.lane
-        intake = lane.intake
-        arrived = intake.arrived = self.began = monotonic()
-        head = intake.latest
-        if type(head) is Head:
-            request = _new(Request)
-            request.lane = lane
-            request.head = head
-            values = head.match_info
-            request.match_info = values.copy() if values else {}
-            request.body = b""
-            request.arrived = arrived
-            self.start(request)
-        else:
-            self.start_hosted(lane.hosted.repeat(head, arrived))
-
     def start(self, request: Request) -> None:
         """Run a direct endpoint."""
-        endpoint = request.head.endpoint
+        endpoint = request.endpoint
         lane = self.lane
         conn = lane.conn
         conn.requests += 1
         conn.state = "request"
         if endpoint.inline:
+            self.inline = request
             try:
                 result = endpoint.call(request)
             except Exception as error:
                 result = lane.service.failed(request, error)
+            self.inline = None
             more = self._answer(request, result)
             if more is None:
                 return
@@ -121,7 +102,7 @@ class Answers:
         """The body of the task of one endpoint."""
         lane = self.lane
         try:
-            result = await request.head.endpoint.call(request)
+            result = await request.endpoint.call(request)
         except asyncio.CancelledError:
             lane.abort()
             raise
@@ -129,7 +110,7 @@ class Answers:
             result = lane.service.failed(request, error)
         queue = self.queue
         if queue and lane.outbox is None and type(queue[0]) is Request and not (
-            queue[0].head.endpoint.inline or lane.transport is None
+            queue[0].endpoint.inline or lane.transport is None
         ):
             lane.hold_answers()
         more = self._answer(request, result)
@@ -142,7 +123,7 @@ class Answers:
             if queue or intake.held or self.refusal is not None or intake.expecting:
                 self.advance()
             else:
-                self.ready = lane.state.starts and not lane.write_paused
+                lane.ready = lane.state.starts and not lane.write_paused
 
     async def _send(self, request: Request, more: Coroutine[Any, Any, None]) -> None:
         """The body of the task that sends what a plain function began; `request` is shown."""
@@ -158,14 +139,14 @@ class Answers:
         if self.queue or intake.held or self.refusal is not None or intake.expecting:
             self.advance()
         else:
-            self.ready = lane.state.starts and not lane.write_paused
+            lane.ready = lane.state.starts and not lane.write_paused
 
     def _answer(self, request: Request, result: Any) -> Coroutine[Any, Any, None] | None:
         """Answer with `result`; what sends the rest of it is returned, if there is a rest."""
         lane = self.lane
         service = lane.service
         kind = type(result)
-        if kind is dict and request.head.plain and service.now.quick:
+        if kind is dict and request.plain and service.now.quick:
             try:
                 text = service.dumps(result)
             except Exception:
@@ -249,7 +230,7 @@ class Answers:
             lane.reading.pause(QUEUE)
         else:
             lane.reading.resume(QUEUE)
-        self.ready = (
+        lane.ready = (
             self.current is None and not self.queue and not intake.held
             and not lane.write_paused and lane.state.starts
         )

@@ -40,7 +40,7 @@ def begin_body(intake: Any, fields: Fields, seen: int, modern: bool) -> int:
     if intake.expecting:
         if not length:
             intake.expecting = False
-        elif intake.lane.answers.ready:
+        elif intake.lane.ready:
             intake.send_continue()
     return length
 

@@ -5,9 +5,6 @@ Rules:
 - Its state is one of the table's (``states.py``); every move goes through :meth:`become`.
 - Its duties are parts: ``intake`` (heads and bodies), ``answers`` (their order), ``deadlines``,
   ``reading`` (on and off) and, while answers are held for one write, an ``outbox``.
-- A read that repeats the one before it, byte for byte, is not parsed again: when that was one
-  whole request without a body, and the parser stands before a message, it would decide
-  the same. (Pollers, probes and their like send the same request over and over.)
 - A connection closed with unread input would be reset, and the reset destroys the answer
   on its way: after a refusal input is read on and discarded for a moment (RFC 9112 9.6).
 """
@@ -65,7 +62,7 @@ class HTTPConnection(asyncio.Protocol):
 
     __slots__ = (
         "answers", "conn", "deadlines", "discardable", "hosted", "idle_since", "intake", "loop",
-        "outbox", "peer", "reading", "repeated", "service", "state", "tail", "transport",
+        "outbox", "peer", "reading", "ready", "service", "state", "tail", "transport",
         "write", "write_paused",
     )
     deadlines: Deadlines
@@ -81,8 +78,8 @@ class HTTPConnection(asyncio.Protocol):
         self.intake = Intake(self)
         self.answers = Answers(self)
         self.outbox: Outbox | None = None
-        # The last read, when it was one whole request without a body.
-        self.repeated = b""
+        # Whether a request may start the moment it is read: see the table of states.
+        self.ready = True
         self.hosted: Any = None  # the application's side of the connection
         self.tail = b""
         self.write_paused = False
@@ -101,32 +98,24 @@ class HTTPConnection(asyncio.Protocol):
         self.deadlines = Deadlines(self, now)
 
     def data_received(self, data: bytes) -> None:
+        if not self.state.parses:
+            self.take_elsewhere(data)
+            return
         answers = self.answers
         intake = self.intake
-        if data == self.repeated and answers.ready:
-            answers.repeat()
-        else:
-            if not self.state.parses:
-                self.take_elsewhere(data)
-                return
-            service = self.service
-            alone = answers.ready and len(intake.between) and len(data) <= service.repeatable
-            self.repeated, intake.latest = b"", None
-            intake.arrived = answers.began = monotonic()
-            if len(data) > service.large or data[0] < 33:
-                data = intake.inspect(data)
-            try:
-                intake.feed(data)
-            except Exception as error:
-                intake.parser_stopped(error, data)
-            if intake.urls or intake.pending is not None:
-                intake.incomplete(len(data))
-            elif alone and intake.latest is not None and intake.between and not answers.queue:
-                self.repeated = data
+        intake.arrived = answers.began = monotonic()
+        if len(data) > self.service.large or data[0] < 33:
+            data = intake.inspect(data)
+        try:
+            intake.feed(data)
+        except Exception as error:
+            intake.parser_stopped(error, data)
+        if intake.urls or intake.pending is not None:
+            intake.incomplete(len(data))
         if answers.queue or intake.held:
             answers.advance()
         elif answers.current is None:
-            answers.ready = self.state.starts and not self.write_paused
+            self.ready = self.state.starts and not self.write_paused
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.service.opened.lost(self)
@@ -174,7 +163,7 @@ class HTTPConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self.write_paused = True
-        self.answers.ready = False
+        self.ready = False
         self.deadlines.writing_stopped()
         self.reading.pause(WRITE)
         if self.hosted is not None:
@@ -193,7 +182,7 @@ class HTTPConnection(asyncio.Protocol):
     def become(self, state: State) -> None:
         """Move to `state`, see the table; whether a request may start is then told anew."""
         self.state = self.state.after(state)
-        self.answers.ready = False
+        self.ready = False
 
     def take_elsewhere(self, data: bytes) -> None:
         """Take bytes that must not go to the parser now."""

@@ -22,14 +22,13 @@ def answer_any(
     service = lane.service
     if lane.transport is None:
         return result.send(lane, request) if isinstance(result, Live) else None
-    head = request.head
-    last = not head.keep or (service.now.closes and lane.is_last())
+    last = not request.keep or (service.now.closes and lane.is_last())
     connection = ""
     if last:
         connection = "Connection: close\r\n"
-    elif not head.modern:
+    elif not request.modern:
         connection = "Connection: keep-alive\r\n"
-    head_only = head.method == b"HEAD"
+    head_only = request.verb == b"HEAD"
     render = service.renderer.render
     try:
         status, size, data, rest = render(result, connection, head_only)
@@ -58,14 +57,14 @@ def check_slow(lane: Any, request: Request, now: float) -> None:
     service = lane.service
     service.counters.note_slow(request.method, request.path_qs, now - request.arrived)
     began = lane.answers.began
-    if request.head.endpoint.inline and now - began > service.slow:
+    if request.endpoint.inline and now - began > service.slow:
         service.warn_slow(request, now - began)
 
 
 def log_request(lane: Any, request: Request, status: int, size: int, now: float) -> None:
     """Enter the request into the access log."""
     referer = agent = None
-    for name, value in request.head.fields:
+    for name, value in request.raw_headers:
         length = len(name)
         if length == 7 and name.lower() == b"referer":
             referer = value.decode("latin-1")
@@ -73,6 +72,6 @@ def log_request(lane: Any, request: Request, status: int, size: int, now: float)
             agent = value.decode("latin-1")
     lane.service.log.add((
         time(), lane.remote(), request.method, request.path_qs,
-        "HTTP/1.1" if request.head.modern else "HTTP/1.0", status, size,
+        "HTTP/1.1" if request.modern else "HTTP/1.0", status, size,
         now - request.arrived, referer, agent,
     ))

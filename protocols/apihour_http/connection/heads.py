@@ -24,7 +24,7 @@ from apihour_http.head import (
     HOST,
     UPGRADE,
 )
-from apihour_http.request import Head, Request
+from apihour_http.request import Request
 
 if TYPE_CHECKING:
     from apihour_http.service import Service
@@ -35,14 +35,11 @@ __all__ = ["Intake"]
 SLICE = 16384
 # Reads up to this size, or the smallest limit of a field, cannot exceed one: not looked at.
 LARGE = 4094
-# The longest read that is remembered: each connection holds one.
-REPEATABLE = 2048
 _EMPTY_LINES = (b"\r\n\r", b"\r\n\n", b"\n", b"\r\r")
 _SPECIAL = BODY | EXPECT | UPGRADE
 # llhttp's words for a version that has the right form, and is none of its own.
 _BAD_VERSION = "Invalid HTTP version"
 _new = Request.__new__
-_new_head = Head.__new__
 
 
 class Intake:
@@ -51,7 +48,7 @@ class Intake:
     __slots__ = (
         "arrived", "between", "body_bytes", "body_since", "chunks", "claimed", "expecting",
         "feed", "fields", "head_bytes", "head_since", "held", "lane", "large", "last_fields",
-        "last_seen", "latest", "on_body", "on_message_begin", "on_url", "parser", "parts",
+        "last_seen", "on_body", "on_message_begin", "on_url", "parser", "parts",
         "pending", "service", "set_aside", "sized", "sized_fields", "unseen", "urls",
     )
 
@@ -72,8 +69,6 @@ class Intake:
         self.on_url = self.urls.append
         self.on_body = self.chunks.append
         self.on_message_begin = self.between.clear
-        # What the head of the last read said, when that was one whole request without a body.
-        self.latest: Any = None
         self.pending: Any = None
         self.claimed: Any = None
         # A message whose body is parsed after an upgrade was ignored, and that body's length.
@@ -129,38 +124,30 @@ class Intake:
             modern = _check_version(parser.get_http_version())
         if modern and not seen & HOST:
             raise BadRequest("HTTP/1.1 needs a Host header")
-        methods = service.plain.get(target)
-        values: dict[str, Any] = {}
-        if methods is None:
-            methods, values = service.known.get(target) or service.table.resolve(method, target)
+        methods, values = service.resolve(method, target)
         endpoint = methods.get(method)
         if endpoint is None and (methods or service.app_host is None):
             endpoint = service.table.stand_in(method, methods)
         if endpoint is None:
             self._begin_hosted(method, target, fields, seen, keep, modern)
             return
-        head = _new_head(Head)
-        head.method, head.target, head.fields = method, target, fields
-        head.endpoint, head.match_info = endpoint, values
-        head.keep, head.modern = keep, modern
-        head.plain = keep and modern and method != b"HEAD"
-        self._begin_direct(head, seen)
-
-    def _begin_direct(self, head: Head, seen: int) -> None:
         self.pending = request = _new(Request)
         request.lane = self.lane
-        request.head = head
-        values = head.match_info
+        request.endpoint = endpoint
+        request.verb, request.target, request.raw_headers = method, target, fields
         request.match_info = values.copy() if values else {}
+        request.keep, request.modern = keep, modern
+        request.plain = keep and modern and method != b"HEAD"
         request.body = b""
         request.arrived = self.arrived
         self.large = False
         if seen & _SPECIAL:
-            length = begin_body(self, head.fields, seen, head.modern)
-            if length and seen & UPGRADE and self.parser.should_upgrade():
-                self._ignore_upgrade(length)
-        else:
-            self.latest = head
+            self._begin_body(fields, seen, modern)
+
+    def _begin_body(self, fields: list[tuple[bytes, bytes]], seen: int, modern: bool) -> None:
+        length = begin_body(self, fields, seen, modern)
+        if length and seen & UPGRADE and self.parser.should_upgrade():
+            self._ignore_upgrade(length)
 
     def on_message_complete(self) -> None:
         self.between.append(True)
@@ -176,12 +163,12 @@ class Intake:
             deliver(self, pending)
             pending.body = b"".join(self.parts)
             self.parts.clear()
-        answers = self.lane.answers
-        if answers.ready:
-            answers.ready = False
-            answers.start(pending)
+        lane = self.lane
+        if lane.ready:
+            lane.ready = False
+            lane.answers.start(pending)
         else:
-            answers.queue.append(pending)
+            lane.answers.queue.append(pending)
 
     # -- feeding
 
@@ -191,7 +178,7 @@ class Intake:
         lane = self.lane
         if not self.held and lane.state is HOLDING:
             lane.become(PARSING)
-        lane.answers.ready = False
+        lane.ready = False
         try:
             self.feed(data)
         except Exception as error:
@@ -285,12 +272,10 @@ class Intake:
             method, target, fields, keep, modern, length, upgrade and not length, self.arrived,
         )
         if not length:
-            if not seen & _SPECIAL:
-                self.latest = exchange.message
             return
-        if lane.answers.ready:
+        if lane.ready:
             # Its handler starts when this read is parsed, with as much as came of the body.
-            lane.answers.ready = False
+            lane.ready = False
             self.claimed = exchange
         else:
             lane.answers.queue.append(exchange)
@@ -309,18 +294,18 @@ class Intake:
         if self.chunks:
             deliver(self, exchange)
         exchange.complete()
-        answers = self.lane.answers
+        lane = self.lane
         if exchange is self.claimed:
             self.claimed = None
-            answers.start_hosted(exchange)
+            lane.answers.start_hosted(exchange)
             return
         if exchange.has_body:
             return
-        if answers.ready:
-            answers.ready = False
-            answers.start_hosted(exchange)
+        if lane.ready:
+            lane.ready = False
+            lane.answers.start_hosted(exchange)
         else:
-            answers.queue.append(exchange)
+            lane.answers.queue.append(exchange)
 
     def _upgrade_requested(self, tail: bytes) -> None:
         """The last message asked for another protocol; `tail` follows it."""

@@ -30,7 +30,7 @@ _METHOD = re.compile(r"[A-Z][A-Z-]*")
 Methods = dict[bytes, Endpoint]
 Match = tuple[Methods, dict[str, Any]]
 
-# Resolved targets remembered at most, and the longest one: a scanner of random paths
+# Resolved paths remembered at most, and the longest one: a scanner of random paths
 # makes the table start again, and costs no memory.
 _REMEMBERED = 1024
 _LONGEST = 256
@@ -233,12 +233,11 @@ class Router:
         node.parameters.sort(key=lambda entry: entry[0])
         return child
 
-    def resolve(self, target: bytes) -> Match:
-        """The methods at `target` (its query is ignored), none if it is no route's.
+    def resolve(self, path: bytes) -> Match:
+        """The methods at `path`, none if it is no route's.
 
         What is found is remembered in ``known``; whoever uses it copies the parameters.
         """
-        path = target.partition(b"?")[0]
         methods = self.plain.get(path)
         if methods is not None:
             return methods, {}
@@ -251,10 +250,10 @@ class Router:
         methods, match_info = {}, {}
         if node is not None:
             methods, match_info = node.methods, dict(zip(node.names, values, strict=True))
-        if len(target) <= _LONGEST:
+        if len(path) <= _LONGEST:
             if len(self.known) >= _REMEMBERED:
                 self.known.clear()
-            self.known[target] = methods, match_info
+            self.known[path] = methods, match_info
         return methods, match_info
 
 

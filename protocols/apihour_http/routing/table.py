@@ -8,6 +8,7 @@ Rules:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +23,8 @@ from apihour_http.routing.validation import Plan, plan
 __all__ = ["Table", "prepare"]
 
 _NO_ROUTE: Match = ({}, {})
+# RFC 3986 3.4; with a fragment it is not, that is dropped first.
+_is_query = re.compile(rb"[!\"$-~]*").fullmatch
 
 
 def prepare(
@@ -71,12 +74,25 @@ class Table:
 
     def resolve(self, method: bytes, target: bytes) -> Match:
         """What is declared at `target`; nothing when no route claims it. Raises BadRequest."""
+        methods = self.plain.get(target)
+        if methods is not None:
+            return methods, {}
         if len(target) > self._checker.max_line:
             raise BadRequest("the request target is too long", 414)
+        # By its path alone: clients make queries that nobody has seen before.
+        path, _, query = target.partition(b"?")
+        methods = self.plain.get(path)
+        if methods is not None and _is_query(query):
+            return methods, {}
+        known = self.known.get(path)
+        if known is not None and _is_query(query):
+            return known
         target = self._checker.check_target(method, target)
         if not self._has_routes:
             return _NO_ROUTE
-        return (self._everywhere, {}) if target == b"*" else self._router.resolve(target)
+        if target == b"*":
+            return self._everywhere, {}
+        return self._router.resolve(target.partition(b"?")[0])
 
     def stand_in(self, method: bytes, methods: Methods) -> Endpoint | None:
         """The endpoint for what no route claims; None when it is the application's."""

@@ -212,7 +212,7 @@ def _read_body(parameter: Parameter) -> Callable[[Request], Any]:
     def read(request: Request) -> Any:
         if not request.body and not parameter.required:
             return parameter.default
-        for name, value in request.head.fields:
+        for name, value in request.raw_headers:
             if len(name) == 12 and name.lower() == b"content-type":
                 is_usual = value in _USUAL
                 break

@@ -55,7 +55,7 @@ class Sending(Side):
         super().__init__(lane)
         self._request = request
         self.source = source
-        self._chunked = bool(request.head.modern)
+        self._chunked = bool(request.modern)
         self._last = False  # whether the head said that the connection closes
         self._head_at = 0.0  # when it was sent
         self._counted = False
@@ -91,7 +91,7 @@ class Sending(Side):
 
     async def _send(self) -> None:
         try:
-            if self._request.head.method == b"HEAD":
+            if self._request.verb == b"HEAD":
                 self._open()
             else:
                 await self._pieces()
@@ -126,8 +126,8 @@ class Sending(Side):
 
     def _open(self) -> None:
         """Send the head. Raises ValueError for a header that would break the message."""
-        lane, head = self.lane, self._request.head
-        self._last = last = not (head.keep and head.modern) or (
+        lane, request = self.lane, self._request
+        self._last = last = not (request.keep and request.modern) or (
             lane.service.now.closes and lane.is_last())
         framing = "Transfer-Encoding: chunked\r\n" if self._chunked else ""
         data = lane.service.renderer.head(
@@ -187,7 +187,7 @@ class Sending(Side):
         lane = self.lane
         if lane.transport is None:
             return
-        if self._chunked and self._request.head.method != b"HEAD":
+        if self._chunked and self._request.verb != b"HEAD":
             lane.write(b"0\r\n\r\n")
         self._account()
         if self._last:

@@ -88,23 +88,23 @@ async def test_ready_follows_from_the_state(kind: str, seed: int) -> None:
                 size = chance.choice((1, 20, 100, 2000, 40_000))
                 lane.data_received(data[:size])
                 data = data[size:]
-                assert lane.answers.ready == follows(lane), lane.state
+                assert lane.ready == follows(lane), lane.state
                 met.add(lane.state)
                 if chance.random() < 0.7:
                     await asyncio.sleep(0)
-                    assert not lane.answers.ready or follows(lane), lane.state
+                    assert not lane.ready or follows(lane), lane.state
                 if chance.random() < 0.2:
                     lane.pause_writing()
-                    assert not lane.answers.ready
+                    assert not lane.ready
                     await asyncio.sleep(0)
                     lane.resume_writing()
-                    assert not lane.answers.ready or follows(lane), lane.state
+                    assert not lane.ready or follows(lane), lane.state
             async with asyncio.timeout(30):
                 while lane.in_flight() or lane.intake.held:
                     await asyncio.sleep(0)
-                    assert not lane.answers.ready or follows(lane), lane.state
+                    assert not lane.ready or follows(lane), lane.state
             lane.connection_lost(None)
-            assert (lane.answers.ready, lane.state) == (False, CLOSED)
+            assert (lane.ready, lane.state) == (False, CLOSED)
     finally:
         await server.stop()
     assert PARSING in met and (DISCARDING in met or HOLDING in met)
@@ -122,9 +122,9 @@ async def test_nothing_starts_while_the_client_does_not_read() -> None:
         async with asyncio.timeout(30):
             while lane.in_flight():  # noqa: ASYNC110
                 await asyncio.sleep(0)
-        assert not lane.answers.ready
+        assert not lane.ready
         lane.resume_writing()
-        assert lane.answers.ready and follows(lane)
+        assert lane.ready and follows(lane)
         lane.connection_lost(None)
     finally:
         await server.stop()

@@ -26,7 +26,7 @@ from apihour.errors import ApihourError
 from apihour.ipc import faults
 from apihour.ipc.processes import stat_of
 from apihour.ipc.scoreboard import Figure, WorkerState
-from apihour.worker.pulse import BEAT
+from apihour.worker.heartbeat import BEAT
 
 __all__ = ["WorkerKeeper"]
 

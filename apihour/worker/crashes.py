@@ -34,7 +34,7 @@ _KINDS = 200  # kinds of failure that are counted at a time
 _LONGEST = 300  # characters of a value shown
 
 
-class Worker(Protocol):
+class Crashing(Protocol):
     """What is asked of the worker."""
 
     name: str
@@ -44,7 +44,7 @@ class Worker(Protocol):
 class CrashLog:
     """The exception handler of one worker's loop, threads and finalizers."""
 
-    def __init__(self, worker: Worker, log: logging.Logger) -> None:
+    def __init__(self, worker: Crashing, log: logging.Logger) -> None:
         self._worker = worker
         self._log = log
         self._kinds: dict[tuple[str, ...], list[float]] = {}

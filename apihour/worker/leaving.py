@@ -15,7 +15,7 @@ from typing import Any
 
 from apihour.app.hooks import call_hook
 from apihour.ipc.scoreboard import Figure, WorkerState
-from apihour.worker.servers import Host, ServerSet
+from apihour.worker.servers import ServerSet, WorkerHost
 from apihour.worker.serving import Serving
 
 __all__ = ["Leaving"]
@@ -31,7 +31,7 @@ class Leaving:
     arbiter is gone.
     """
 
-    def __init__(self, host: Host, servers: ServerSet) -> None:
+    def __init__(self, host: WorkerHost, servers: ServerSet) -> None:
         self.retiring = asyncio.Event()
         self.quitting = asyncio.Event()
         self.is_orphan = False

@@ -4,7 +4,7 @@ Rules:
 
 - It reports to the arbiter over its channel: ``ready``, ``failed`` with the reason; the end
   of the channel means that the arbiter is gone, and the worker retires by itself.
-- It has its parts: the servers (servers), the heartbeat (pulse), the way out (leaving).
+- It has its parts: its servers, its heartbeat, its leaving.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ from apihour.tls.termination import prepare as prepare_tls
 from apihour.worker.assignment import Assignment
 from apihour.worker.connections import ConnectionTable
 from apihour.worker.crashes import CrashLog
+from apihour.worker.heartbeat import Heartbeat
 from apihour.worker.leaving import Leaving
-from apihour.worker.pulse import Pulse
 from apihour.worker.servers import ServerSet
 
 __all__ = ["BLOCKED", "BOOT_FAILED", "HostWorker"]
@@ -98,7 +98,7 @@ class HostWorker(Worker):  # type: ignore[misc]
         self.connections = ConnectionTable(self.name, self._count_connections)
         self.bans = self.connections.bans = Bans(self.runtime.bans, self.log.error_log)
         self.bans.look()
-        self._pulse = Pulse(self, self._servers, self.bans)
+        self._heartbeat = Heartbeat(self, self._servers, self.bans)
         self._enter()
         self._agent: Any = None
         try:
@@ -223,7 +223,7 @@ class HostWorker(Worker):  # type: ignore[misc]
         if self._told_early:
             await leaving.leave()
             return
-        self._pulse.begin()
+        self._heartbeat.begin()
         starting = asyncio.ensure_future(self._start(container_class, config))
         giving_up = asyncio.ensure_future(leaving.retiring.wait())
         left = self.row.started + self.cfg.boot_timeout - time.monotonic()
@@ -295,8 +295,8 @@ class HostWorker(Worker):  # type: ignore[misc]
             await self._servers.start()
         self._begin("hook post_worker_init")
         self.cfg.post_worker_init(self)
-        self._pulse.balance.refresh()
-        await self._servers.accept(self._pulse.balance)
+        self._heartbeat.balance.refresh()
+        await self._servers.accept(self._heartbeat.balance)
         self._serve()
 
     def _serve(self) -> None:

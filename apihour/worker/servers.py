@@ -22,10 +22,10 @@ from apihour.worker.connections import ConnectionTable
 from apihour.worker.serving import AncestorServer, Serving
 from apihour.worker.single import Singles, see_singles
 
-__all__ = ["Host", "ServerSet"]
+__all__ = ["ServerSet", "WorkerHost"]
 
 
-class Host(Protocol):
+class WorkerHost(Protocol):
     """What the parts of a worker see of it."""
 
     name: str
@@ -45,7 +45,8 @@ class ServerSet:
     """All of them by name, in `all`; `once` are those of one worker at a time."""
 
     def __init__(
-        self, host: Host, terminators: dict[Listener, Terminator], begin: Callable[[str], None]
+        self, host: WorkerHost, terminators: dict[Listener, Terminator],
+        begin: Callable[[str], None],
     ) -> None:
         """`begin` tells the arbiter what is under way from now on."""
         self.all: dict[str, Serving] = {}

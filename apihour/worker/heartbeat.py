@@ -9,22 +9,22 @@ from apihour.bind.bans import Bans
 from apihour.config.log import lost_lines
 from apihour.ipc.scoreboard import BoardRow, Figure, WorkerState
 from apihour.worker.accept import Balance
-from apihour.worker.servers import Host, ServerSet
+from apihour.worker.servers import ServerSet, WorkerHost
 
-__all__ = ["BEAT", "Pulse"]
+__all__ = ["BEAT", "Heartbeat"]
 
 BEAT = 0.25  # seconds between two heartbeats; lag shorter than this is still measured
 _FOREIGN_AGE = 1.0  # seconds without a heartbeat after which a worker does not count for balance
 
 
-class Beating(Host, Protocol):
+class Beating(WorkerHost, Protocol):
     """What a beat reads and sets besides; `beat` is a time of the monotonic clock."""
 
     beat: float
     booted: bool
 
 
-class Pulse:
+class Heartbeat:
     """Beats as long as the loop turns, so a blocked loop is seen from outside."""
 
     def __init__(self, host: Beating, servers: ServerSet, bans: Bans) -> None:

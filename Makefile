@@ -29,8 +29,9 @@ run: $(VENV)/.installed
 	@cd $(EXAMPLE) && exec ../../$(BIN)/apihour http_and_ssh:Container -ac \
 	    --keys "$(CURDIR)/keys" $(ARGS)
 
+# With the byte code kept: every daemon, worker and process of the suite imports the same files.
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(JOBS) $(ARGS)
 
 test-all:
 	@found=$$(.ci/pythons | sort -t. -k2n | tr ' ' ':'); failed=; \

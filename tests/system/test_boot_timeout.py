@@ -44,7 +44,7 @@ BLOCKED = {
 }
 
 
-def start(tmp_path, text, seconds="0.5"):
+def start(tmp_path, text, seconds="2"):
     (tmp_path / "app.py").write_text(CONTAINER + text)
     return run("app:Container", "--boot-timeout", seconds, "-w", "1", "--no-console", cwd=tmp_path)
 
@@ -54,7 +54,7 @@ def test_a_hook_that_waits_too_long_is_named_with_its_line_and_undone(case, tmp_
     text, hook, line = WAITING[case]
     result = start(tmp_path, text)
     last = result.stderr.splitlines()[-1]
-    begin = (f"apihour: error: container app:Container: {hook} was not done within 0.5 s "
+    begin = (f"apihour: error: container app:Container: {hook} was not done within 2 s "
              f"(--boot-timeout): {tmp_path}/app.py:")
     assert last.startswith(begin)
     assert last.endswith(f": {line}")
@@ -71,7 +71,7 @@ def test_a_hook_that_blocks_is_named_with_its_line(case, tmp_path):
     result = start(tmp_path, text)
     last = result.stderr.splitlines()[-1]
     assert last.startswith(
-        f"apihour: error: container app:Container: {hook} was not done within 0.5 s "
+        f"apihour: error: container app:Container: {hook} was not done within 2 s "
         f"(--boot-timeout): {tmp_path}/app.py:")
     assert last.endswith(": time.sleep(60)")
     assert (result.returncode, result.left) == (1, [])
@@ -91,7 +91,7 @@ class Server:
         return asyncio.Protocol()
 Container.make_servers = lambda self: {"echo": Server()}
 """)
-    assert "server 'echo' (mine): its start was not done within 0.5 s" in result.stderr
+    assert "server 'echo' (mine): its start was not done within 2 s" in result.stderr
     assert result.stderr.splitlines()[-1].endswith(": await asyncio.sleep(60)")
 
 
@@ -112,14 +112,14 @@ Container.cleanup = lambda self: time.sleep(60)
 def test_whoever_asked_for_a_reload_is_told_which_hook(text, apihour_daemon, tmp_path):
     (tmp_path / "app.py").write_text(CONTAINER)
     daemon = apihour_daemon(
-        "app:Container", "--boot-timeout", "1", "--no-console", cwd=tmp_path, workers=1)
+        "app:Container", "--boot-timeout", "2", "--no-console", cwd=tmp_path, workers=1)
     before = daemon.workers()[0].pid
     (tmp_path / "app.py").write_text(CONTAINER + text)
     since = len(daemon.lines)
     outcome = daemon.reload()
     assert not outcome.ok
     assert outcome.error.startswith(
-        "reload failed: container app:Container: start() was not done within 1 s "
+        "reload failed: container app:Container: start() was not done within 2 s "
         f"(--boot-timeout): {tmp_path}/app.py:")
     assert "app.py" in outcome.detail
     daemon.wait_log("Reload refused, the old workers stay: container app:Container: start()",

@@ -16,7 +16,7 @@ UPGRADE = (b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Up
 
 @pytest.fixture
 def house(apihour_daemon, system_apps):
-    return apihour_daemon("house:Container", "--graceful-timeout", "10", "--linger", "2",
+    return apihour_daemon("house:Container", "--graceful-timeout", "60", "--linger", "2",
                           cwd=system_apps, workers=1)
 
 
@@ -46,7 +46,7 @@ def test_http_keep_alive_is_answered_once_more_with_close(house):
             sock.sendall(REQUEST)
             assert b"connection: close" in answer(sock)
             assert sock.recv(1) == b""
-    house.wait(lambda: len(house.workers()) == 1, "its end", timeout=1.5)
+    house.wait(lambda: len(house.workers()) == 1, "its end", timeout=10)
 
 
 def test_silent_connections_are_closed_after_linger(house):
@@ -56,10 +56,10 @@ def test_silent_connections_are_closed_after_linger(house):
         began = time.monotonic()
         retire(house)
         assert idle.recv(1) == b""
-        assert 1.5 < time.monotonic() - began < 5
+        assert 1.5 < time.monotonic() - began < 20
         assert fresh.recv(1) == b""
-        assert time.monotonic() - began < 5
-    house.wait(lambda: len(house.workers()) == 1, "its end", timeout=2)
+        assert time.monotonic() - began < 20  # far from the graceful timeout
+    house.wait(lambda: len(house.workers()) == 1, "its end", timeout=10)
 
 
 def test_pipelined_and_half_sent_requests_are_answered(house):
@@ -90,7 +90,7 @@ def test_websocket_gets_1001_and_time_to_answer(house):
         assert house.workers("draining")
         sock.sendall(b"\x88\x82\0\0\0\0\x03\xe9")
         assert sock.recv(1) == b""
-    house.wait(lambda: len(house.workers()) == 1, "its end", timeout=2)
+    house.wait(lambda: len(house.workers()) == 1, "its end", timeout=10)
 
 
 def test_tcp_on_drain_is_called_and_others_stay_until_the_deadline(apihour_daemon, system_apps):
@@ -136,10 +136,14 @@ def test_drain_of_one_worker_and_back(apihour_daemon, system_apps):
     assert {get(daemon)["pid"] for _ in range(20)} == {second.pid}
     assert daemon.request("undrain", worker=first.worker).ok
     daemon.wait(lambda: daemon.workers()[0].accepting, "its return")
-    held = [daemon.connect("echo") for _ in range(8)]
-    for sock in held:
-        echo(sock)
-    assert daemon.workers()[0].connections
+    held = []
+
+    def is_back():
+        held.append(daemon.connect("echo"))
+        echo(held[-1])
+        return daemon.workers()[0].connections
+
+    daemon.wait(is_back, "a connection to it")
     for sock in held:
         sock.close()
     assert "expected one of" in daemon.request("drain", worker="9.9").error

@@ -8,6 +8,7 @@ import pytest
 
 from apihour.testing import Load
 from apihour.testing.processes import is_running
+from tests.system.shell_support import console_pid
 from tests.system.support import deploy, echo, get
 
 
@@ -158,8 +159,8 @@ def test_blocked_loop_is_logged_at_half_the_timeout_and_killed_at_the_timeout(
         killed = time.monotonic() - began
         daemon.wait(lambda: other_than(daemon, [victim]), "its replacement")
         load.wait_answers(5)
-    assert 0.7 < logged < 1.8
-    assert 1.8 < killed < 3.5
+    assert 0.7 < logged < 1.7  # after the last beat, up to a quarter of a second before
+    assert 1.7 < killed < 3
     assert load.report.lost <= 2, load.report
 
 
@@ -253,12 +254,12 @@ def test_killed_console_is_started_again_and_no_worker_notices(apihour_daemon, a
     health = daemon.address("@health")
     daemon.wait(lambda: accepts(health), "the console")
     workers = {worker.pid for worker in daemon.workers()}
-    console, = daemon.processes() - workers - {daemon.pid}
+    console = daemon.wait(lambda: console_pid(daemon), "its process")
     with Load("keep-alive", daemon.address("http"), connections=4, think=0.005) as load:
         load.wait_answers(20)
         os.kill(console, signal.SIGKILL)
         daemon.wait_log(rf"Console \(pid: {console}\) ended")
-        daemon.wait(lambda: daemon.processes() - workers - {daemon.pid, console}, "a new console")
+        daemon.wait(lambda: console_pid(daemon) not in (0, console), "a new console")
         load.wait_answers(20)
     assert not load.report.lost, load.report
     assert {worker.pid for worker in daemon.workers()} == workers
@@ -270,6 +271,7 @@ Autoscaler.UP_AFTER, Autoscaler.DOWN_AFTER = 1.0, 2.0
 """
 
 
+@pytest.mark.alone  # a loop that is late for others' work asks for a worker too
 def test_number_of_workers_follows_the_load_up_and_down(apihour_daemon, app):
     (app / "conf.py").write_text(SOONER)  # which the arbiter runs
     daemon = apihour_daemon("house:Container", "--workers", "2..3", "-c", "conf.py", cwd=app,
@@ -277,8 +279,9 @@ def test_number_of_workers_follows_the_load_up_and_down(apihour_daemon, app):
     daemon.wait_ready(2)
     http = daemon.address("http")
     with Load("keep-alive", http, connections=6, think=0.02) as kept, Load(
-            "connection", http, connections=2, think=0.02) as short:
-        with Load("connection", http, path="/spin/0.1", connections=16) as spin:
+            "connection", http, connections=2, think=0.02, timeout=60) as short:
+        with Load("connection", http, path="/spin/0.1", connections=16,
+                  timeout=60) as spin:
             daemon.wait(lambda: len(daemon.workers("serving")) == 3, "a third worker")
             spin.wait_answers(4)
         daemon.wait_log("2 workers wanted, 3 before")

@@ -14,6 +14,7 @@ from typing import NoReturn
 from apihour.cli.run import run
 from apihour.config.application import HostApplication
 from apihour.errors import ApihourError
+from apihour.printable import printable
 
 try:
     from watchfiles import watch
@@ -68,7 +69,7 @@ def serve(arguments: Sequence[str]) -> int:
     try:
         run(arguments, "apihour dev")
     except ApihourError as error:
-        print(f"{error.detail}apihour: error: {error}", file=sys.stderr)
+        print(f"{printable(error.detail)}apihour: error: {error}", file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt:
         return 130

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 
 from apihour.errors import ApihourError, ConfigurationError, UsageError
 from apihour.installed import command_names, find_command
+from apihour.printable import printable
 from apihour.version import __version__
 
 __all__ = ["main"]
@@ -42,8 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _dispatch(words)
     except ApihourError as error:
         if debug:
-            traceback.print_exc()
-            sys.stderr.write(error.detail)
+            sys.stderr.write(printable(traceback.format_exc() + error.detail))
         print(f"apihour: error: {error}", file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt:

@@ -1,7 +1,11 @@
-"""gunicorn's logger, made safe against a log that cannot be written.
+"""gunicorn's logger, made safe against a log that cannot be written, and against what is logged.
 
-Rules: a full disk costs log lines, never requests and never a flood on stderr; it is said
-once in a while, counted, and over by itself when there is room again.
+Rules:
+
+- A full disk costs log lines, never requests and never a flood on stderr; it is said once in a
+  while, counted, and over by itself when there is room again.
+- What the lines quote does not steer the terminal that shows them; handlers and formatters of
+  a logging configuration are their owner's.
 """
 
 from __future__ import annotations
@@ -16,6 +20,8 @@ from gunicorn.glogging import Logger
 
 from apihour.config.rootlog import Fallback
 from apihour.errors import ConfigurationError
+from apihour.ipc.private import is_gunicorns
+from apihour.printable import PrintableFormatter
 
 __all__ = ["HostLogger", "LostLines", "lost_lines"]
 
@@ -77,6 +83,9 @@ class HostLogger(Logger):  # type: ignore[misc]
         for logger in (self.error_log, self.access_log, logging.getLogger()):
             for handler in logger.handlers:
                 handler.handleError = self.lost_lines  # type: ignore[method-assign]
+                inner = handler.formatter
+                if is_gunicorns(handler) and inner is not None:
+                    handler.setFormatter(PrintableFormatter(inner))
 
 
 def lost_lines(log: Any) -> int:

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import Process
 
-__all__ = ["accept_descriptor", "awaiters", "context_of", "opened_again", "options_of",
-           "pool_processes", "set_process_title", "shrink_tls_buffers"]
+__all__ = ["accept_descriptor", "awaiters", "context_of", "is_gunicorns", "opened_again",
+           "options_of", "pool_processes", "set_process_title", "shrink_tls_buffers"]
 
 
 def accept_descriptor(sock: socket.socket) -> tuple[int, object]:
@@ -53,6 +53,14 @@ def shrink_tls_buffers(size: int) -> None:
     connect would cost 300 MB. uvloop's cost 50 kB and are not meant here.
     """
     SSLProtocol.max_size = size
+
+
+def is_gunicorns(handler: logging.Handler) -> bool:
+    """Whether gunicorn made this handler of its logs, or a logging configuration did.
+
+    Those of a configuration have formatters that are their owner's business.
+    """
+    return bool(getattr(handler, "_gunicorn", False))
 
 
 def pool_processes(pool: ProcessPoolExecutor) -> list[Process]:

@@ -5,6 +5,7 @@ Rules:
 - ``--error-logfile`` names the file; without one, or where it cannot be opened, lines go to
   the stderr that the arbiter left.
 - After a rotation stdout and stderr follow, where they were that file (``--capture-output``).
+- What the lines quote (a peer, an exception) does not steer the terminal that shows them.
 - A full disk costs lines, and is said once in a while (:class:`apihour.config.log.LostLines`).
 """
 
@@ -16,6 +17,7 @@ import sys
 
 from apihour.config.log import LostLines
 from apihour.ipc.private import opened_again
+from apihour.printable import PrintableFormatter
 
 __all__ = ["ConsoleLog"]
 
@@ -38,7 +40,7 @@ class ConsoleLog:
             except OSError as error:
                 problem = error
         handler = self._file or logging.StreamHandler(sys.stderr)
-        handler.setFormatter(logging.Formatter(_FORMAT, _DATE))
+        handler.setFormatter(PrintableFormatter(logging.Formatter(_FORMAT, _DATE)))
         handler.handleError = LostLines()  # type: ignore[method-assign]
         root = logging.getLogger()
         root.handlers[:] = [handler]

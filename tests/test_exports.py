@@ -22,7 +22,7 @@ EXPORTS = {
     "apihour_asgi": ["ASGIServer", "LifespanError"],
     "apihour_http": [
         "CONTAINER", "Event", "HTML", "HTTPError", "HTTPServer", "JSON", "Request", "Response",
-        "RouteError", "Routes", "SSE", "Stream",
+        "RouteError", "Routes", "SSE", "Stream", "WebSocket", "WebSocketDisconnect",
     ],
     "apihour_ssh": [
         "COMPATIBLE", "STRICT", "Admission", "Algorithms", "Limits", "SSHServer", "Shell",

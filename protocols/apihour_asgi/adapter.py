@@ -12,6 +12,8 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+from apihour_asgi.handshake import WebSockets
+from apihour_asgi.host import ASGIHost
 from apihour_asgi.server import ASGIServer
 
 __all__ = ["plugin"]
@@ -45,6 +47,15 @@ class _ASGI:
     def adapt(self, obj: Any, kind: str) -> ASGIServer:
         """Return `obj` as an ASGIServer. Raises ImportError naming the extra."""
         return obj if isinstance(obj, ASGIServer) else ASGIServer(obj)
+
+    def websocket_host(
+        self, app: Any, *, max_size: int, ping_interval: float | None
+    ) -> ASGIHost:
+        """What connects `app`, which only speaks WebSocket, to connections of HTTP.
+
+        `max_size` is the longest message, in bytes; `ping_interval` the seconds between pings.
+        """
+        return ASGIHost(app, "off", "", WebSockets(max_size, ping_interval))
 
 
 plugin = _ASGI()

@@ -14,13 +14,14 @@ from apihour_http.routing.routes import Routes
 from apihour_http.server import HTTPServer
 from apihour_http.streaming.sse import SSE, Event
 from apihour_http.streaming.stream import Stream
+from apihour_http.websocket.socket import WebSocket, WebSocketDisconnect
 
 if TYPE_CHECKING:
     from apihour_http.answers import CONTAINER, HTML, JSON
 
 __all__ = [
     "CONTAINER", "HTML", "JSON", "SSE", "Event", "HTTPError", "HTTPServer", "Request", "Response",
-    "RouteError", "Routes", "Stream",
+    "RouteError", "Routes", "Stream", "WebSocket", "WebSocketDisconnect",
 ]
 
 

@@ -76,6 +76,7 @@ class HTTPServer:
         self._counters = Statistics()
         self._opened = Opened(logging.getLogger("apihour_http"))
         self._background = Background(logging.getLogger("apihour_http"))
+        self._websockets: list[Any] = []
         self._meter: Meter | None = None
         self._ticker: asyncio.TimerHandle | None = None
         self.threads: Threads | None = None
@@ -95,6 +96,7 @@ class HTTPServer:
         checker = HeadChecker(options.max_line, options.max_field, options.max_fields)
         table = Table(prepare(self.routes, options, threads.wrap), checker,
                       self.routes, self.app is not None)
+        self._websockets = [e.websockets for e in table.endpoints if e.websockets is not None]
         if self.app is not None:
             self._app_host = _host_of(self.app)
         self.service = self._decide(context, container, logger, checker, table)
@@ -166,6 +168,8 @@ class HTTPServer:
         for lane in list(service.opened.all):
             lane.drain()
         await service.opened.wait_gone()
+        for websockets in self._websockets:
+            await websockets.wait_idle()
         await service.background.wait()
         if service.log is not None:
             service.log.flush()
@@ -175,6 +179,8 @@ class HTTPServer:
         self.now.end()
         await self._opened.abort()
         await self._background.stop()
+        for websockets in self._websockets:
+            await websockets.stop()
         if self._ticker is not None:
             self._ticker.cancel()
             self._ticker = None

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
 
 from .support import serving, wait_until
 
@@ -56,3 +57,14 @@ async def test_work_after_the_answer() -> None:
             assert (answer.status, await answer.json()) == (201, {"accepted": True})
             assert names["sent"] == []
         await wait_until(lambda: names["sent"] == ["ada@example.org"])
+
+
+async def test_websockets() -> None:
+    async with serving(example("WebSockets")["routes"]) as served, \
+            aiohttp.ClientSession(served.url) as session:
+        async with session.ws_connect("/rooms/tea") as ada, \
+                session.ws_connect("/rooms/tea") as bob:
+            await ada.send_str("milk?")
+            assert [await one.receive_str() for one in (ada, bob)] == ["milk?"] * 2
+        with pytest.raises(aiohttp.WSServerHandshakeError, match="404"):
+            await session.ws_connect("/rooms/gin")

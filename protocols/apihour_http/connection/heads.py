@@ -142,12 +142,15 @@ class Intake:
         request.arrived = self.arrived
         self.large = False
         if seen & _SPECIAL:
-            self._begin_body(fields, seen, modern)
+            self._begin_body(request, seen)
 
-    def _begin_body(self, fields: list[tuple[bytes, bytes]], seen: int, modern: bool) -> None:
-        length = begin_body(self, fields, seen, modern)
-        if length and seen & UPGRADE and self.parser.should_upgrade():
-            self._ignore_upgrade(length)
+    def _begin_body(self, request: Request, seen: int) -> None:
+        length = begin_body(self, request.raw_headers, seen, request.modern)
+        if seen & UPGRADE and self.parser.should_upgrade():
+            if length:
+                self._ignore_upgrade(length)
+            elif request.modern and request.endpoint.websockets is not None:
+                request.endpoint.websockets.begin(self, request)
 
     def on_message_complete(self) -> None:
         self.between.append(True)

@@ -14,6 +14,7 @@ from apihour_http.routing.middlewares import stand_between
 from apihour_http.routing.outcome import with_status
 from apihour_http.routing.routes import Endpoint
 from apihour_http.routing.validation import Plan
+from apihour_http.websocket.hosted import WebSockets
 
 __all__ = ["settle"]
 
@@ -35,4 +36,6 @@ def settle(
     status = options.get("status", 200)
     if status != 200:
         call = with_status(call, status, inline)
+    if endpoint.websocket is not None:
+        endpoint.websockets = WebSockets(endpoint, endpoint.websocket)
     endpoint.call, endpoint.inline = stand_between(call, inline, endpoint.tables)

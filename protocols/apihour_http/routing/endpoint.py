@@ -9,6 +9,7 @@ from typing import Any
 from apihour_http.errors import RouteError
 from apihour_http.routing.middlewares import Standing
 from apihour_http.routing.paths import parse_path
+from apihour_http.websocket.declared import WebSocketOptions
 
 __all__ = ["Endpoint"]
 
@@ -17,7 +18,7 @@ class Endpoint:
     """One declared endpoint: the function, its method and path, and how it runs."""
 
     __slots__ = ("blocking", "call", "function", "inline", "measured", "method", "name", "options",
-                 "path", "plain", "tables", "unmeasured")
+                 "path", "plain", "tables", "unmeasured", "websocket", "websockets")
 
     def __init__(
         self, method: str, path: str, function: Callable[..., Any], blocking: bool,
@@ -40,6 +41,15 @@ class Endpoint:
         self.tables = tables  # those it is declared in, the outermost first
         self.name = f"{function.__module__}.{getattr(function, '__qualname__', repr(function))}"
         self.options = options
+        self.websocket: WebSocketOptions | None = None  # for those it is a WebSocket by
+        self.websockets: Any = None  # who takes a request for one
+
+    def within(self, prefix: str, table: Standing) -> Endpoint:
+        """The same endpoint, included in `table` under `prefix`."""
+        made = Endpoint(self.method, prefix + self.path, self.function, self.blocking,
+                        self.options, (table, *self.tables))
+        made.websocket = self.websocket
+        return made
 
     def parameters(self) -> list[tuple[str, str]]:
         """The names and converters of the path's parameters, in order."""

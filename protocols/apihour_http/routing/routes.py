@@ -21,6 +21,7 @@ from apihour_http.routing.middlewares import check_handler, check_middleware
 from apihour_http.routing.paths import CONVERTERS, ORDER, Converter, check_prefix, parse_path
 from apihour_http.routing.route_options import check_can_time, check_options
 from apihour_http.routing.signatures import check_request
+from apihour_http.websocket.declared import as_endpoint, options_of
 
 __all__ = ["Endpoint", "Match", "Routes"]
 
@@ -138,6 +139,28 @@ class Routes:
         """Declare an endpoint for OPTIONS."""
         return self.route("OPTIONS", path, **options)
 
+    def websocket(self, path: str, **options: Any) -> Callable[[F], F]:
+        """Declare ``async def endpoint(request, websocket)`` for WebSockets at `path`.
+
+        `options` are ``max_size`` (bytes of a message, 1 MiB), ``ping_interval`` (seconds, 20;
+        0 for none), ``subprotocols`` and ``max_in_flight``. Raises RouteError.
+        """
+        path = self.prefix + path
+        route = f"GET {path}"
+        parse_path(path)
+        limits = {name: options.pop(name) for name in ("max_in_flight",) if name in options}
+        check_options(route, limits)
+        websocket = options_of(route, options)
+
+        def declare(function: F) -> F:
+            endpoint = Endpoint("GET", path, as_endpoint(route, function), False,
+                                {"include_in_schema": False, **limits}, (self,))
+            endpoint.websocket = websocket
+            self._add([endpoint])
+            return function
+
+        return declare
+
     def middleware(self, function: F) -> F:
         """Put ``async def function(request, call)`` around this table's endpoints.
 
@@ -171,11 +194,7 @@ class Routes:
         if not isinstance(other, Routes) or other is self:
             raise RouteError(f"include({ascii(other)[:100]}): expected other Routes")
         check_prefix(prefix)
-        self._add([
-            Endpoint(e.method, self.prefix + prefix + e.path, e.function, e.blocking, e.options,
-                     (self, *e.tables))
-            for e in other.endpoints
-        ])
+        self._add([e.within(self.prefix + prefix, self) for e in other.endpoints])
         other._is_included = True
 
     def __iter__(self) -> Iterator[Endpoint]:

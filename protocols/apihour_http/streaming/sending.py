@@ -16,7 +16,7 @@ from time import monotonic
 from typing import Any, Protocol
 
 from apihour_http.connection.direct import answer_any, log_request
-from apihour_http.streaming.side import Side
+from apihour_http.side import Side
 
 __all__ = ["Sending"]
 

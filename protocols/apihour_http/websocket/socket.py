@@ -1,0 +1,157 @@
+"""WebSocket: what an endpoint sends and receives by, whole messages at a time.
+
+Rules:
+
+- Until ``accept()`` it is a request as any: what the endpoint raises or returns is its answer.
+- Whatever ends it, a client that leaves, a drain, our own ``close()``, ``receive()`` says so by
+  WebSocketDisconnect; an endpoint that does not catch it is done, and nothing is wrong.
+- Frames, pings, limits and the closing handshake are the ASGI plugin's, this is a face of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from apihour_http.response import safe_header
+
+__all__ = ["WebSocket", "WebSocketDisconnect"]
+
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+
+# RFC 6455 7.4 and the registry of close codes: what an endpoint may send.
+_CODES = frozenset({1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014})
+# RFC 6455 5.5: bytes of a reason, which shares a control frame with the code.
+_REASON = 123
+_BAD_PAYLOAD = 1007
+_CLOSED = 1006
+
+
+class WebSocketDisconnect(Exception):
+    """The WebSocket is over: `code` and `reason` are those of its close frame.
+
+    1000 is a normal end, 1001 a page that was left, 1005 an end without a code, 1006 a
+    connection that was lost, 1012 our own restart.
+    """
+
+    def __init__(self, code: int, reason: str = "") -> None:
+        super().__init__(f"{code} {reason}".rstrip())
+        self.code = code
+        self.reason = reason
+
+
+class WebSocket:
+    """One WebSocket of an endpoint: ``async def endpoint(request, websocket)``."""
+
+    __slots__ = ("_loads", "_offered", "_receive", "_send", "dumps", "is_accepted", "is_closed",
+                 "subprotocol")
+
+    def __init__(
+        self, receive: Receive, send: Send, offered: str | None,
+        loads: Callable[[Any], Any], dumps: Callable[[Any], bytes],
+    ) -> None:
+        self._receive = receive
+        self._send = send
+        self._offered = offered
+        self._loads = loads
+        self.dumps = dumps
+        self.subprotocol: str | None = None
+        """What was agreed on, of the route's ``subprotocols``."""
+        self.is_accepted = False
+        self.is_closed = False
+
+    async def accept(
+        self, headers: Mapping[str, str] | list[tuple[str, str]] | None = None
+    ) -> None:
+        """Shake hands; `headers` are added to the answer.
+
+        Raises WebSocketDisconnect when the client has left, RuntimeError the second time,
+        ValueError for a header that would break the message.
+        """
+        if self.is_accepted:
+            raise RuntimeError("accept() of a WebSocket that is accepted: expected one")
+        pairs = headers.items() if isinstance(headers, Mapping) else headers or ()
+        checked = [(name.encode(), safe_header(name, value).encode("latin-1", "replace"))
+                   for name, value in pairs]
+        await self._tell({"type": "websocket.accept", "subprotocol": self._offered,
+                          "headers": checked})
+        self.subprotocol = self._offered
+        self.is_accepted = True
+
+    async def receive(self) -> str | bytes:
+        """The next message. Raises WebSocketDisconnect when there is none any more."""
+        self._expect_open("receive")
+        message = await self._receive()
+        if message["type"] != "websocket.receive":
+            self.is_closed = True
+            raise WebSocketDisconnect(message.get("code", _CLOSED), message.get("reason") or "")
+        text = message.get("text")
+        return text if text is not None else bytes(message["bytes"])
+
+    async def receive_json(self) -> Any:
+        """The next message, decoded from JSON; one that is none ends the WebSocket with 1007."""
+        message = await self.receive()
+        try:
+            return self._loads(message)
+        except (ValueError, RecursionError):
+            await self.close(_BAD_PAYLOAD, "expected JSON")
+            raise WebSocketDisconnect(_BAD_PAYLOAD, "expected JSON") from None
+
+    async def send(self, message: str | bytes) -> None:
+        """Send a text or binary message; waits while the client does not read.
+
+        Raises WebSocketDisconnect when the WebSocket is over, TypeError for other data.
+        """
+        self._expect_open("send")
+        if isinstance(message, str):
+            await self._tell({"type": "websocket.send", "text": message})
+        elif isinstance(message, bytes | bytearray | memoryview):
+            await self._tell({"type": "websocket.send", "bytes": bytes(message)})
+        else:
+            raise TypeError(f"send({ascii(message)[:100]}): expected str or bytes, or send_json()")
+
+    async def send_json(self, data: Any) -> None:
+        """Send `data` as a text message of JSON."""
+        await self.send(self.dumps(data).decode())
+
+    async def close(self, code: int = 1000, reason: str = "") -> None:
+        """Close it; once it is closed nothing happens.
+
+        Raises ValueError for a `code` that may not be sent or a `reason` over 123 bytes.
+        """
+        if code not in _CODES and not 3000 <= code <= 4999:
+            raise ValueError(f"close({code!r}): expected 1000, 3000 to 4999, or another code of "
+                             "RFC 6455 that may be sent")
+        if len(reason.encode()) > _REASON:
+            raise ValueError(f"close(reason={reason[:40]!r}…): expected at most {_REASON} bytes")
+        self._expect_open("close")
+        if self.is_closed:
+            return
+        self.is_closed = True
+        try:
+            await self._send({"type": "websocket.close", "code": code, "reason": reason})
+        except OSError:
+            return  # the client was faster
+
+    def __aiter__(self) -> WebSocket:
+        """The messages, to its end."""
+        return self
+
+    async def __anext__(self) -> str | bytes:
+        try:
+            return await self.receive()
+        except WebSocketDisconnect:
+            raise StopAsyncIteration from None
+
+    def _expect_open(self, what: str) -> None:
+        if not self.is_accepted:
+            raise RuntimeError(f"{what}() of a WebSocket that is not accepted: expected "
+                               "await websocket.accept() before")
+
+    async def _tell(self, message: dict[str, Any]) -> None:
+        try:
+            await self._send(message)
+        except OSError as error:  # ASGI's word for it
+            self.is_closed = True
+            raise WebSocketDisconnect(_CLOSED, str(error)) from None

@@ -1,6 +1,6 @@
 """HTTP on one core: apihour beside its peers, one table, every ratio from one run.
 
-How to run, about twelve minutes, nothing else running (wrk is needed: apt-get install wrk;
+How to run, about fifteen minutes, nothing else running (wrk is needed: apt-get install wrk;
 nginx is optional: apt-get install nginx-light; socketify wants libuv1 and zlib1g)::
 
     python benchmarks/http.py [--venv DIR] [--python /usr/bin/python3.11] [--chart FILE]
@@ -8,11 +8,13 @@ nginx is optional: apt-get install nginx-light; socketify wants libuv1 and zlib1
 The peers are installed by it, from PyPI, into ``--venv``, made with ``--python``: Debian's is
 an optimised build, which most of pyenv's are not. Then each case runs in interleaved rounds,
 the server on CPU 1 and wrk on CPU 0, and medians are printed: answers a second, the server's
-CPU time an answer, latency. ``--growth``, ``--workers`` and ``--log`` measure apihour alone.
+CPU time an answer, latency. Requests differ from one to the next, as those of clients do; the
+case that repeats the same bytes is there to show what that flatters. The goals follow, each
+with pass or FAIL. ``--growth``, ``--workers`` and ``--log`` measure apihour alone.
 
-    --cases json,post   only these       --servers apihour,granian   names that contain these
-    --rounds N  --seconds S              instead of each case's own
-    --quick                              one short round of each, to try the script
+    --cases query,post   only these       --servers apihour,granian   names that contain these
+    --rounds N  --seconds S               instead of each case's own
+    --quick                               one short round of each, to try the script
 """
 
 from __future__ import annotations
@@ -29,15 +31,12 @@ from pathlib import Path
 from _bench import Server, arguments, interpreter, median, ratio, table
 from http_chart import Bar, draw
 from http_extras import growth, price_of_log, two_workers
-from http_load import CASES, CROWD, Case, Sample, WrongAnswer, measure, verify, wrk_missing
-from http_servers import ALL_WORKERS, SERVERS, Peer, about, environment, running
+from http_goals import DIFFERING, DIRECT, goals
+from http_load import CASES, Case, Sample, WrongAnswer, measure, verify, wrk_missing
+from http_servers import SERVERS, Peer, about, environment, running
 
 WARM = 0.3  # seconds of load before the first round counts: caches fill, code specialises
-CROWDED = ("apihour", "Flask on gunicorn", "Django on gunicorn")
-GOALS = {
-    "limit: uvloop protocol, constant": 0.60, "granian RSGI": 1.5, "socketify": 1.5,
-    "uvicorn + Starlette": 4.0, "Flask on gunicorn": 30.0,
-}
+OURS = DIRECT["async def"]
 SATURATED = 0.97  # of a CPU: from here on wrk is what limits the rate
 
 
@@ -88,22 +87,6 @@ def why(error: Exception, server: Server) -> str:
     return f"ended with status {server.process.returncode}: {[*server.lines, *fatal][-1].strip()}"
 
 
-def run_crowd(case: Case, peers: list[Peer], venv: Path) -> Results:
-    """The ancestor's own case: every CPU shared by all workers and the load."""
-    results: Results = {}
-    for peer in peers:
-        results[peer.name] = result = Result(peer)
-        try:
-            with running(peer, venv, case.name, workers=ALL_WORKERS, cpu=None) as server:
-                verify(case, server.port)
-                measure(case, server, 1.0, cpu=None)
-                result.samples.append(
-                    measure(case, server, case.seconds, cpu=None, threads=ALL_WORKERS))
-        except (RuntimeError, OSError, WrongAnswer) as error:
-            result.failure = str(error).splitlines()[0]
-    return results
-
-
 def run_all(
     cases: list[Case], peers: list[Peer], venv: Path, missing: dict[str, str]
 ) -> dict[str, Results]:
@@ -126,9 +109,8 @@ def run_all(
             with contextlib.ExitStack() as once:
                 servers = {
                     peer.name: (peer, once.enter_context(running(peer, venv, case.name)))
-                    for peer in peers if peer.per_case and case.name not in peer.lacks
-                } | {name: pair for name, pair in lasting.items()
-                     if case.name not in pair[0].lacks}
+                    for peer in peers if peer.per_case and peer.takes(case.name)
+                } | {name: pair for name, pair in lasting.items() if pair[0].takes(case.name)}
                 found[case.name] = run_case(case, servers, case.rounds)
             print(case_table(case, found[case.name]), flush=True)
             print(f"{time.monotonic() - began:.0f} s\n", file=sys.stderr)
@@ -147,7 +129,7 @@ def case_table(case: Case, results: Results) -> str:
     """The servers of one case, the cheapest first, and why others are missing."""
     done = [result for result in results.values() if not result.failure and result.samples]
     limit = next((result for result in done if result.peer.kind == "limit"), None)
-    ours = results.get("apihour")
+    ours = results.get(OURS)
     by_cpu = any(median([s.load for s in result.samples]) > SATURATED for result in done)
     done.sort(key=lambda result: median(result.costs()))
     rows = []
@@ -158,13 +140,13 @@ def case_table(case: Case, results: Results) -> str:
             shown(result, limit, "rates"), shown(result, limit, "costs"),
             shown(ours, result, "rates"), shown(ours, result, "costs"),
             f"{median(result.costs()):.1f}",
-            latency(case, [s.p50 for s in result.samples]),
-            latency(case, [s.p99 for s in result.samples]),
+            f"{median([s.p50 for s in result.samples]):.2f}",
+            f"{median([s.p99 for s in result.samples]):.2f}",
             f"{median([s.load for s in result.samples]):.0%}",
         ])
     said = table([
         f"{case.title} ({case.rounds} x {case.seconds:g} s, {case.connections} connections)",
-        "answers/s", "of limit", "by CPU", "apihour is", "by CPU", "CPU µs", "p50 ms", "p99 ms",
+        "answers/s", "of limit", "by CPU", "ours is", "by CPU", "CPU µs", "p50 ms", "p99 ms",
         "load",
     ], rows)
     notes = [f"{result.peer.name}: {result.failure}" for result in results.values()
@@ -174,39 +156,36 @@ def case_table(case: Case, results: Results) -> str:
     return "\n".join([said, *notes, ""])
 
 
-def latency(case: Case, figures: list[float]) -> str:
-    """Milliseconds; wrk has no percentiles of requests that are pipelined."""
-    return "-" if "sixteen" in case.lua else f"{median(figures):.2f}"
-
-
 def shown(result: Result | None, base: Result | None, what: str) -> str:
     """How many times `base` the result is, within rounds; by CPU the other way round."""
-    if result is None or base is None or not result.samples or not base.samples:
+    figure = compared(result, base, what)
+    if figure is None:
         return "-"
+    return f"{figure:.2f}" if figure < 10 else f"{figure:.1f}"
+
+
+def compared(result: Result | None, base: Result | None, what: str = "costs") -> float | None:
+    """As :func:`shown`; None when one of both has not been measured in all rounds."""
+    if result is None or base is None or not result.samples or result.failure or base.failure:
+        return None
     if len(result.samples) != len(base.samples):
-        return "-"
+        return None
     if what == "costs":
         result, base = base, result
-    figure = ratio(getattr(result, what)(), getattr(base, what)())
-    return f"{figure:.2f}" if figure < 10 else f"{figure:.1f}"
+    return ratio(getattr(result, what)(), getattr(base, what)())
 
 
 def summary(found: dict[str, Results], peers: list[Peer], missing: dict[str, str]) -> str:
     """The one table: what an answer of each server costs, relative to apihour's."""
     rows: list[list[object]] = []
     for peer in peers:
-        row: list[object] = [peer.name]
-        for results in found.values():
-            result, ours = results.get(peer.name), results.get("apihour")
-            if peer.name in missing or result is None or result.failure:
-                row.append("-")
-            else:
-                row.append(shown(ours, result, "costs"))
-        rows.append(row)
+        rows.append([peer.name, *(
+            shown(results.get(OURS), results.get(peer.name), "costs")
+            for results in found.values())])
     notes = [f"{name}: {reason}" for name, reason in missing.items()]
     for case, results in found.items():
         ahead = [result.peer.name for result in results.values()
-                 if result.peer.kind == "python" and below(result, results.get("apihour"))]
+                 if result.peer.kind == "python" and below(result, results.get(OURS))]
         if ahead:
             notes.append(f"ahead of apihour in {case}: {', '.join(ahead)}")
     return "\n".join([table(["CPU an answer, apihour = 1", *found], rows), *notes])
@@ -219,38 +198,32 @@ def below(result: Result, ours: Result | None) -> bool:
     return median(result.costs()) < median(ours.costs())
 
 
-def goals(results: Results) -> str:
-    """What JSON GET is meant to reach, and what it has, with ``async def`` and ``def``."""
-    rows: list[list[object]] = []
-    for name, goal in GOALS.items():
-        rows.append([name, f">= {goal:g}", *(
-            shown(results.get(ours), results.get(name), what)
-            for ours in ("apihour", "apihour, plain def") for what in ("rates", "costs")
-        )])
-    return table(
-        ["JSON GET: apihour is", "goal", "by rate", "by CPU", "def: rate", "by CPU"], rows)
+def reached(found: dict[str, Results]) -> str:
+    """The table of goals."""
+    def cost(case: str, peer: str, ours: str) -> float | None:
+        results = found.get(case, {})
+        return compared(results.get(ours), results.get(peer))
+    return goals(cost)
 
 
-def chart(results: Results, footnote: str) -> str:
-    """What a second of a core's time answers on JSON GET, the most first.
+def chart(found: dict[str, Results], footnote: str) -> str:
+    """What a second of a core's time answers of requests that differ, the most first.
 
     By CPU time, as neither a wrk that saturates nor a busy neighbour changes that.
     """
-    done = [result for result in results.values() if not result.failure and result.samples]
-    done.sort(key=lambda result: median(result.costs()))
-    flask = results.get("Flask on gunicorn")
+    first, *others = (found[case] for case in DIFFERING)
     bars = []
-    for result in done:
-        answers = 1e6 / median(result.costs())
-        words = f"{answers:,.0f}"
-        if flask is not None and flask.samples and result is not flask:
-            words += f", {shown(result, flask, 'costs')} x Flask"
-        bars.append(Bar(
-            result.peer.name.removeprefix("limit: "), answers, words, result.peer.kind))
+    for name, result in first.items():
+        each = [result, *(results[name] for results in others if name in results)]
+        if any(one.failure or not one.samples for one in each) or "aiohttp's parser" in name:
+            continue
+        values = tuple(1e6 / median(one.costs()) for one in each)
+        bars.append(Bar(name.removeprefix("limit: "), values, result.peer.kind))
+    bars.sort(key=lambda bar: -bar.values[0])
     return draw(
         "JSON requests answered in one second of a core's time",
-        "one worker, keep-alive, 64 connections, the load on another core; more is better",
-        footnote, bars)
+        "every request differs; one worker, keep-alive, the load on another core; more is better",
+        ("own query and request id", "a browser's headers, own cookie"), footnote, bars)
 
 
 # The command
@@ -259,13 +232,13 @@ def chart(results: Results, footnote: str) -> str:
 def options() -> argparse.Namespace:
     parser = arguments(__doc__, rounds=0)
     parser.add_argument("--seconds", type=float, default=0.0, help="of each round")
-    parser.add_argument("--cases", default="", help="json,plaintext,...,crowd: only these")
+    parser.add_argument("--cases", default="", help="query,browser,...: only these")
     parser.add_argument("--servers", default="", help="only those whose name has one of these")
     parser.add_argument("--python", default="/usr/bin/python3.11", help="for the environment")
     parser.add_argument(
         "--venv", type=Path, default=Path(tempfile.gettempdir()) / "apihour-benchmark-venv",
         help="where the peers are installed; made on demand")
-    parser.add_argument("--chart", type=Path, help="write the chart of JSON GET to this SVG file")
+    parser.add_argument("--chart", type=Path, help="write the chart to this SVG file")
     parser.add_argument("--json", type=Path, help="write every sample to this file")
     for name in ("growth", "workers", "log"):
         parser.add_argument(f"--{name}", action="store_true", help="measure this, of apihour")
@@ -275,16 +248,15 @@ def options() -> argparse.Namespace:
 def chosen(found: argparse.Namespace) -> tuple[list[Case], list[Peer]]:
     """The cases and servers asked for, with the rounds asked for; SystemExit names a bad one."""
     wanted = [name for name in found.cases.split(",") if name]
-    known = [*CASES, CROWD]
     for name in wanted:
-        if name not in {case.name for case in known}:
-            raise SystemExit(f"--cases {name}: expected {', '.join(case.name for case in known)}")
-    cases = [case for case in known if not wanted or case.name in wanted]
+        if name not in {case.name for case in CASES}:
+            raise SystemExit(f"--cases {name}: expected {', '.join(case.name for case in CASES)}")
+    cases = [case for case in CASES if not wanted or case.name in wanted]
     rounds, seconds = found.rounds, found.seconds
     if found.quick:
         rounds, seconds = rounds or 1, seconds or 1.0
-    cases = [replace(case, rounds=rounds if rounds and case is not CROWD else case.rounds,
-                     seconds=seconds or case.seconds) for case in cases]
+    cases = [replace(case, rounds=rounds or case.rounds, seconds=seconds or case.seconds)
+             for case in cases]
     words = [word.strip().lower() for word in found.servers.split(",") if word.strip()]
     peers = [peer for peer in SERVERS
              if not words or any(word in peer.name.lower() for word in words)]
@@ -308,24 +280,17 @@ def main() -> None:
         print(alone[name](found.venv, found.quick), end="\n\n", flush=True)
     if asked and not found.cases:
         return
-    calm = [case for case in cases if case.name != CROWD.name]
-    results = run_all(calm, peers, found.venv, missing) if calm else {}
-    for case in cases:
-        if case.name == CROWD.name:
-            crowd = [peer for peer in peers if peer.name in CROWDED and peer.name not in missing]
-            results[case.name] = run_crowd(case, crowd, found.venv)
-            print(case_table(case, results[case.name]), flush=True)
+    results = run_all(cases, peers, found.venv, missing)
     print(summary(results, peers, missing))
-    if "json" in results:
-        print(f"\n{goals(results['json'])}")
+    print(f"\n{reached(results)}")
     write(found, results, lines[0])
 
 
 def write(found: argparse.Namespace, results: dict[str, Results], built: str) -> None:
     """The files asked for."""
-    if found.chart and "json" in results:
+    if found.chart and all(case in results for case in DIFFERING):
         footnote = f"{built.partition(' at ')[0]}, benchmarks/http.py, {time.strftime('%Y-%m-%d')}"
-        found.chart.write_text(chart(results["json"], footnote))
+        found.chart.write_text(chart(results, footnote))
     if found.json:
         found.json.write_text(json.dumps({
             "interpreter": built,

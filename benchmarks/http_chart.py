@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
-WIDTH, ROW, TOP, LABEL, RIGHT, BOTTOM = 760, 26, 62, 190, 170, 34
+WIDTH, ROW, TOP, LABEL, RIGHT, BOTTOM = 760, 28, 78, 215, 130, 34
 # A viewer follows the reader's system, not the page: the card brings its own background.
 STYLE = """
 .card{fill:#ffffff;stroke:#d0d7de}.t{fill:#1f2328}.m{fill:#59636e}
@@ -20,19 +20,22 @@ text{font-family:-apple-system,"Segoe UI",Helvetica,Arial,sans-serif;font-size:1
 
 @dataclass(frozen=True)
 class Bar:
-    """One server: its `value`, the words after its bar, and its kind (see http_servers)."""
+    """One server: a value for each kind of load, and its kind (see http_servers)."""
 
     name: str
-    value: float
-    words: str
+    values: tuple[float, ...]
     kind: str
 
 
-def draw(title: str, subtitle: str, footnote: str, bars: Sequence[Bar]) -> str:
+def draw(
+    title: str, subtitle: str, legend: Sequence[str], footnote: str, bars: Sequence[Bar]
+) -> str:
     """The chart of `bars`, in the order given, as the text of an SVG file."""
     height = TOP + ROW * len(bars) + BOTTOM
-    scale = (WIDTH - LABEL - RIGHT) / max(bar.value for bar in bars)
+    scale = (WIDTH - LABEL - RIGHT) / max(max(bar.values) for bar in bars)
     rows = [_row(bar, TOP + ROW * place, scale) for place, bar in enumerate(bars)]
+    loads = "; ".join(f"{place} bar: {text}" for place, text in zip(
+        ("upper", "lower"), legend, strict=True))
     return "\n".join([
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" '
         f'viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{_quoted(title)}">',
@@ -41,6 +44,7 @@ def draw(title: str, subtitle: str, footnote: str, bars: Sequence[Bar]) -> str:
         f'<rect class="card" x=".5" y=".5" width="{WIDTH - 1}" height="{height - 1}" rx="8"/>',
         f'<text class="t h" x="20" y="28">{escape(title)}</text>',
         f'<text class="m" x="20" y="48">{escape(subtitle)}</text>',
+        f'<text class="m" x="20" y="66">{escape(loads)}</text>',
         *rows,
         f'<text class="m s" x="20" y="{height - 13}">{escape(footnote)}</text>',
         "</svg>",
@@ -49,15 +53,18 @@ def draw(title: str, subtitle: str, footnote: str, bars: Sequence[Bar]) -> str:
 
 
 def _row(bar: Bar, y: int, scale: float) -> str:
-    length = max(1.5, bar.value * scale)
     weight = " b" if bar.kind == "ours" else ""
+    thick = (ROW - 8) / len(bar.values)
+    bars = "".join(
+        f'<rect class="{bar.kind}" x="{LABEL}" y="{y + 4 + thick * place:.1f}" '
+        f'width="{max(1.5, value * scale):.1f}" height="{thick - 1:.1f}" rx="1.5"/>'
+        for place, value in enumerate(bar.values))
+    words = ", ".join(f"{value:,.0f}" for value in bar.values)
+    end = LABEL + max(bar.values) * scale + 7
     return (
-        f'<text class="t{weight}" x="{LABEL - 10}" y="{y + 17}" text-anchor="end">'
-        f"{escape(bar.name)}</text>"
-        f'<rect class="{bar.kind}" x="{LABEL}" y="{y + 4}" width="{length:.1f}" '
-        f'height="{ROW - 8}" rx="2"/>'
-        f'<text class="m{weight}" x="{LABEL + length + 7:.1f}" y="{y + 17}">'
-        f"{escape(bar.words)}</text>"
+        f'<text class="t{weight}" x="{LABEL - 10}" y="{y + 19}" text-anchor="end">'
+        f"{escape(bar.name)}</text>{bars}"
+        f'<text class="m{weight}" x="{end:.1f}" y="{y + 19}">{words}</text>'
     )
 
 

@@ -9,13 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from _bench import Server, interleave, median, memory, ratio, table, tree
+from http_goals import DIRECT
 from http_load import CASES, Case, Sample, measure
 from http_servers import SERVERS, Peer, running
 
 BY_NAME = {case.name: case for case in CASES}
-OURS = next(peer for peer in SERVERS if peer.name == "apihour")
+OURS = next(peer for peer in SERVERS if peer.name == DIRECT["async def"])
 HOSTED = next(peer for peer in SERVERS if peer.name == "apihour + aiohttp app")
-GROWTH = {"json": 1_000_000, "close": 100_000, "post": 100_000}
+GROWTH = {"query": 1_000_000, "close": 100_000, "post": 100_000}
 
 
 def worker_memory(server: Server) -> float:
@@ -55,11 +56,11 @@ def compared(
     makers: dict[str, Callable[[contextlib.ExitStack], Server]], rounds: int, seconds: float,
     connections: Callable[[str], int] = lambda name: 64,
 ) -> tuple[dict[str, list[float]], dict[str, list[Sample]]]:
-    """CPU time an answer on JSON GET of servers in interleaved rounds, and all samples."""
+    """CPU time an answer in case (a) of servers in interleaved rounds, and all samples."""
     samples: dict[str, list[Sample]] = {name: [] for name in makers}
 
     def one(name: str, server: Server) -> float:
-        case = replace(BY_NAME["json"], connections=connections(name))
+        case = replace(BY_NAME["query"], connections=connections(name))
         samples[name].append(measure(case, server, seconds))
         return samples[name][-1].cpu
 
@@ -80,7 +81,7 @@ def two_workers(venv: Path, quick: bool) -> str:
         for workers in (1, 2)
     }, *((3, 1.0) if quick else (9, 1.0)), lambda name: 64 * int(name[0]))
     return table(
-        ["JSON GET", "CPU µs", "of one", "answers/s"],
+        ["workers", "CPU µs", "of one", "answers/s"],
         [[name, f"{median(figures):.2f}", f"{ratio(figures, costs['1 worker']):.3f}",
           f"{median([s.rate for s in samples[name][1:]]):,.0f}"]
          for name, figures in costs.items()],

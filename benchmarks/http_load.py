@@ -1,14 +1,17 @@
-"""The cases of ``http.py``: what is asked, what must be answered, and wrk as the load.
+"""The cases of ``http.py``, what must be answered, and wrk as the load.
 
 Rules:
 
-- A server is measured in a case only after it has given exactly the expected answer.
-- wrk has a CPU of its own; its busy time is kept beside each figure, because where it is
-  the one that saturates, only the server's CPU time per request tells servers apart.
+- A server is measured in a case only after it has given exactly the expected answers.
+- The load costs little: wrk sends requests that were made before (``http_requests.py``), one
+  after the other. It has a CPU of its own, and its busy time is kept beside each figure:
+  where it is the one that saturates, only the server's CPU time per request tells.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
 import resource
 import shutil
@@ -17,106 +20,48 @@ import socket
 import subprocess
 import tempfile
 import time
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 
-from _bench import LOAD_CPU, Server, cpu_seconds, pinned
-from peers.common import LARGE, MESSAGE_JSON, RESOURCES, TEXT
+from _bench import HERE, LOAD_CPU, Server, cpu_seconds, pinned, python
+from http_requests import Sent, distinct, refused
 
-JSON, PLAIN = "application/json", "text/plain"
-USER = b'{"name":"Ada Lovelace","email":"ada@example.org","age":36,"tags":["math","engine"]}'
-BAD_USER = b'{"name":"Ada Lovelace","email":"ada@example.org","age":"old","tags":["math"]}'
-BROWSER = {
-    "User-Agent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) "
-                  "Chrome/131.0.0.0 Safari/537.36",
-    "Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,"
-              "image/apng,*/*;q=0.8,application/signed-exchange;v=b3;q=0.7",
-    "Accept-Language": "en-GB,en;q=0.9,fr;q=0.8,nl;q=0.7", "Accept-Encoding": "gzip, deflate, br",
-    "Cache-Control": "max-age=0", "Upgrade-Insecure-Requests": "1", "DNT": "1",
-    "Sec-Ch-Ua": '"Chromium";v="131", "Not_A Brand";v="24"', "Sec-Ch-Ua-Mobile": "?0",
-    "Sec-Ch-Ua-Platform": '"Linux"', "Sec-Fetch-Dest": "document", "Sec-Fetch-Mode": "navigate",
-    "Sec-Fetch-Site": "same-origin", "Sec-Fetch-User": "?1",
-    "Referer": "https://www.example.org/products/shoes?page=2&sort=price",
-    "Cookie": "session=3f1d9a7e5b2c4860a1d3f5e7; theme=dark; consent=" + "y" * 60,
-}
-
-
-@dataclass(frozen=True)
-class Check:
-    """A request, and what must come back; `status` 400 stands for any refusal of input."""
-
-    path: str
-    body: bytes
-    media: str
-    method: str = "GET"
-    sent: bytes = b""
-    status: int = 200
+CHECKED = 20  # requests of a case that a server must answer before it is measured
 
 
 @dataclass(frozen=True)
 class Case:
-    """One thing that is measured; `lua` is what wrk runs to make its requests."""
+    """One thing that is measured; `name` is the kind of its requests."""
 
     name: str
     title: str
-    path: str
-    checks: tuple[Check, ...]
-    lua: str = ""
-    headers: dict[str, str] = field(default_factory=dict)
     connections: int = 64
-    rounds: int = 5
+    rounds: int = 9
     seconds: float = 0.5
 
 
-_JSON = Check("/json", MESSAGE_JSON, JSON)
-_TEXT = Check("/plaintext", TEXT.encode(), PLAIN)
-_ROUTES = [f"/{name}/{number + 10}/items/book" for number, name in enumerate(RESOURCES)]
-_POST = f"""
-wrk.method = "POST"
-wrk.body = '{USER.decode()}'
-wrk.headers["Content-Type"] = "application/json"
-"""
-_PIPELINED = """
-init = function(args)
-  local one, all = wrk.format(), {}
-  for i = 1, 16 do all[i] = one end
-  sixteen = table.concat(all)
-end
-request = function() return sixteen end
-"""
-_ROTATE = """
-local paths, all, at = {PATHS}, {}, 0
-init = function(args) for i, path in ipairs(paths) do all[i] = wrk.format("GET", path) end end
-request = function() at = at % #all + 1; return all[at] end
-""".replace("PATHS", ", ".join(f'"{path}"' for path in _ROUTES))
-
+ACCEPT = "accept"
 CASES = [
-    Case("json", "JSON GET", "/json", (_JSON,), seconds=1.5),
-    Case("plaintext", "plaintext", "/plaintext", (_TEXT,)),
-    Case("pipelined", "plaintext, pipelined x16", "/plaintext", (_TEXT,), _PIPELINED),
-    Case("post", "JSON POST, validated", "/users", (
-        Check("/users", b'{"name":"Ada Lovelace","age":36,"tags":2}', JSON, "POST", USER),
-        Check("/users", b"", "", "POST", BAD_USER, 400),
-    ), _POST),
-    Case("routes", "20 routes with parameters", "/", tuple(
-        Check(path, b'{"id":%d,"item":"book"}' % (number + 10), JSON)
-        for number, path in enumerate(_ROUTES) if number in (0, len(_ROUTES) - 1)
-    ), _ROTATE),
-    Case("headers", "1 kB of headers", "/json", (_JSON,), headers=BROWSER),
-    Case("large", "64 kB response", "/large", (Check("/large", LARGE.encode(), PLAIN),),
-         connections=16),
-    Case("close", "keep-alive off", "/json", (_JSON,), headers={"Connection": "close"}),
+    Case("query", "(a) JSON GET, own query and request id"),
+    Case("browser", "(b) JSON GET, a browser's ten headers, own cookie"),
+    Case("post", "(c) JSON POST, own body, validated"),
+    Case("routes", "(d) 20 routes, own parameters"),
+    Case("close", "as (a), keep-alive off"),
+    Case(ACCEPT, "accepting: a TCP connection that brings one byte", 1),
+    Case("large", "64 kB response, own query and request id", 16, 5),
+    Case("same", "the same bytes again and again, as no clients send them", rounds=5),
 ]
-CROWD = Case("crowd", "400 connections, all workers", "/json", (_JSON,), connections=400,
-             rounds=1, seconds=30.0)
 
-_DONE = """
+_LUA = """
+local all, at = {REQUESTS}, 0
+local count = #all
+request = function() at = at % count + 1; return all[at] end
 done = function(summary, latency, requests)
   local errors = summary.errors
   io.write(string.format(
     '\\nfigures {"requests": %d, "micros": %d, "p50": %d, "p99": %d, "status": %d, '
-    .. '"socket": %d, "timeout": %d}\\n', summary.requests, summary.duration,
-    latency:percentile(50), latency:percentile(99), errors.status,
-    errors.connect + errors.read + errors.write, errors.timeout))
+    .. '"socket": %d}\\n', summary.requests, summary.duration, latency:percentile(50),
+    latency:percentile(99), errors.status, errors.connect + errors.read + errors.write))
 end
 """
 
@@ -129,25 +74,23 @@ class WrongAnswer(Exception):
 
 
 def verify(case: Case, port: int) -> None:
-    """Raise WrongAnswer or OSError unless the server answers each check of `case`."""
-    for check in case.checks:
-        status, media, body = ask(port, check, case.headers)
-        shown = f"{check.method} {check.path}: {status} {media} {body[:60]!r}"
-        if check.status == 400:
+    """Raise WrongAnswer or OSError unless the server answers the case's requests rightly."""
+    if case.name == ACCEPT:
+        return  # its load checks what comes back
+    for sent in distinct(case.name)[:CHECKED] + [refused()] * (case.name == "post"):
+        status, media, body = ask(port, sent.raw)
+        shown = f"{sent.raw[:60]!r}: {status} {media} {body[:60]!r}"
+        if sent.status == 400:
             if status not in (400, 422):
                 raise WrongAnswer(f"{shown}: expected 400 or 422 for a bad body")
-        elif (status, media, body) != (check.status, check.media, check.body):
-            raise WrongAnswer(f"{shown}: expected {check.status} {check.media} {check.body[:60]!r}")
+        elif (status, media, body) != (sent.status, sent.media, sent.body):
+            raise WrongAnswer(f"{shown}: expected {sent.status} {sent.media} {sent.body[:60]!r}")
 
 
-def ask(port: int, check: Check, headers: dict[str, str]) -> tuple[int, str, bytes]:
+def ask(port: int, request: bytes) -> tuple[int, str, bytes]:
     """Status, media type without parameters, and body of one request of its own connection."""
-    fields = {"Host": f"127.0.0.1:{port}", **headers, "Connection": "close"}
-    if check.sent:
-        fields |= {"Content-Type": JSON, "Content-Length": str(len(check.sent))}
-    lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
     with socket.create_connection(("127.0.0.1", port), timeout=10) as sock:
-        sock.sendall(f"{check.method} {check.path} HTTP/1.1\r\n{lines}\r\n".encode() + check.sent)
+        sock.sendall(request)
         return read_answer(sock)
 
 
@@ -202,47 +145,16 @@ class Sample:
     requests: int
 
 
-def wrk(
-    case: Case, port: int, seconds: float, *, cpu: int | None = LOAD_CPU, threads: int = 1
-) -> dict[str, float]:
-    """wrk's own figures of `seconds`, a fraction being done by interrupting it."""
-    headers = [word for name, value in case.headers.items() for word in ("-H", f"{name}: {value}")]
-    with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
-        script.write(case.lua + _DONE)
-        script.flush()
-        process = subprocess.Popen(
-            [*pinned(cpu), shutil.which("wrk") or "wrk", f"-t{threads}", f"-c{case.connections}",
-             f"-d{int(seconds) + 2}s", "--timeout", "5s", "-s", script.name, *headers,
-             f"http://127.0.0.1:{port}{case.path}"],
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )
-        try:
-            time.sleep(seconds)
-            process.send_signal(signal.SIGINT)
-            said = process.communicate(timeout=30)[0]
-        finally:
-            process.kill()
-            process.wait()
-    for line in said.splitlines():
-        if line.startswith("figures "):
-            figures: dict[str, float] = json.loads(line.removeprefix("figures "))
-            return figures
-    raise RuntimeError(f"wrk: {said[-300:]}")
-
-
-def measure(
-    case: Case, server: Server, seconds: float, *, cpu: int | None = LOAD_CPU, threads: int = 1
-) -> Sample:
+def measure(case: Case, server: Server, seconds: float) -> Sample:
     """Load `server` with `case`. Raises RuntimeError when answers are errors, or none come."""
     before, load_before = cpu_seconds(server.pid), _children()
-    figures = wrk(case, server.port, seconds, cpu=cpu, threads=threads)
+    figures = (connect if case.name == ACCEPT else wrk)(case, server.port, seconds)
     used, load = cpu_seconds(server.pid) - before, _children() - load_before
     requests, elapsed = int(figures["requests"]), figures["micros"] / 1e6
     if not requests:
         raise RuntimeError("no answer at all")
     # A server that closes without having said so costs wrk a failed read for each answer.
-    closing = case.headers.get("Connection") == "close"
-    bad = int(figures["status"] + (0 if closing else figures["socket"]))
+    bad = int(figures["status"] + (0 if case.name == "close" else figures["socket"]))
     # What is under way when wrk stops may count as a broken read.
     if bad > case.connections + requests // 1000:
         raise RuntimeError(f"{bad} of {requests} answers were errors")
@@ -250,6 +162,58 @@ def measure(
         requests / elapsed, used / requests * 1e6, figures["p50"] / 1000, figures["p99"] / 1000,
         load / elapsed, requests,
     )
+
+
+def connect(case: Case, port: int, seconds: float) -> dict[str, float]:
+    """Connections one after the other, each with a byte that must come back."""
+    rate = float(subprocess.run(
+        [*pinned(LOAD_CPU), *python(HERE / "load" / "connect.py", str(port), str(seconds))],
+        check=True, capture_output=True, text=True, timeout=120).stdout)
+    middle = 1e6 / rate
+    return {"requests": rate * seconds, "micros": seconds * 1e6, "p50": middle, "p99": middle,
+            "status": 0, "socket": 0}
+
+
+def wrk(case: Case, port: int, seconds: float) -> dict[str, float]:
+    """wrk's own figures of `seconds`, a fraction being done by interrupting it."""
+    with script(case.name) as lua, subprocess.Popen(
+        [*pinned(LOAD_CPU), shutil.which("wrk") or "wrk", "-t1", f"-c{case.connections}",
+         f"-d{int(seconds) + 5}s", "--timeout", "5s", "-s", lua, f"http://127.0.0.1:{port}/"],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    ) as process:
+        try:
+            time.sleep(seconds)
+            process.send_signal(signal.SIGINT)
+            said = process.communicate(timeout=30)[0]
+        finally:
+            process.kill()
+    for line in said.splitlines():
+        if line.startswith("figures "):
+            figures: dict[str, float] = json.loads(line.removeprefix("figures "))
+            return figures
+    raise RuntimeError(f"wrk: {said[-300:]}")
+
+
+@contextlib.contextmanager
+def script(kind: str) -> Iterator[str]:
+    """A file of what wrk runs: the requests of `kind`, sent in turn."""
+    with tempfile.NamedTemporaryFile("w", suffix=".lua") as file:
+        file.write(lua(kind))
+        file.flush()
+        yield file.name
+
+
+@functools.cache
+def lua(kind: str) -> str:
+    return _LUA.replace("REQUESTS", ",\n".join(quoted(sent) for sent in distinct(kind)))
+
+
+def quoted(sent: Sent) -> str:
+    """The request as Lua writes a string, which for printable ASCII is as JSON does."""
+    text = sent.raw.decode("ascii")
+    if not text.replace("\r\n", "").isprintable():
+        raise ValueError(f"{text!r}: expected printable ASCII")
+    return json.dumps(text)
 
 
 def _children() -> float:
@@ -260,4 +224,3 @@ def _children() -> float:
 def wrk_missing() -> str:
     """What to do when wrk is not there, else an empty text."""
     return "" if shutil.which("wrk") else "wrk is not installed: apt-get install wrk"
-

@@ -17,7 +17,7 @@ from random import Random
 
 from peers.common import LARGE, MESSAGE_JSON, RESOURCES
 
-__all__ = ["COUNT", "KINDS", "Sent", "distinct"]
+__all__ = ["COUNT", "KINDS", "Sent", "distinct", "refused"]
 
 COUNT = 4096  # more than anything caches per worker, and little enough for a script of wrk
 JSON, PLAIN = "application/json", "text/plain"
@@ -35,6 +35,7 @@ BROWSER = [
     ("Sec-Fetch-Site", "same-origin"),
 ]
 NAMES = ("Ada", "Alan", "Barbara", "Charles", "Edsger", "Grace", "Ken", "Margaret")
+LARGE_BODY = LARGE.encode()
 BAD_USER = b'{"name":"Ada","email":"ada@example.org","age":"old","tags":["math"]}'
 
 
@@ -82,6 +83,11 @@ def post(draw: Random) -> Sent:
     return posted(_packed(user), _packed(answer))
 
 
+def refused() -> Sent:
+    """A POST whose body does not fit."""
+    return posted(BAD_USER, b"", 400)
+
+
 def posted(body: bytes, answer: bytes, status: int = 200) -> Sent:
     fields = [HOST, ("Content-Type", JSON), ("Content-Length", str(len(body)))]
     return Sent(head("/users", fields, "POST") + body, answer, JSON, status)
@@ -95,7 +101,7 @@ def routes(draw: Random) -> Sent:
 
 def large(draw: Random) -> Sent:
     target, own = _own(draw, "/large")
-    return Sent(head(target, [HOST, own]), LARGE.encode(), PLAIN)
+    return Sent(head(target, [HOST, own]), LARGE_BODY, PLAIN)
 
 
 def close(draw: Random) -> Sent:

@@ -22,10 +22,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from _bench import HERE, ROOT, SERVER_CPU, Server
+from http_goals import DIRECT, LIMIT
 
 PEERS = HERE / "peers"
 OURS = "standard,asgi,validation"
-ALL_WORKERS = os.cpu_count() or 1
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,14 @@ class Peer:
     per_case: bool = False
     """Whether it is started anew, in another form, for each case."""
     environment: Callable[[Start], dict[str, str]] = field(default=lambda start: {})
+    only: frozenset[str] = frozenset()
+    """The cases that it is there for; empty: all of HTTP's."""
+
+    def takes(self, case: str) -> bool:
+        """Whether it is measured in `case`."""
+        if case == "accept":
+            return case in self.only or self.kind == "limit"
+        return not self.only and case not in self.lacks
 
 
 NO_ROUTER = frozenset({"routes"})
@@ -97,7 +105,7 @@ def script(name: str, *words: str) -> Callable[[Start], list[str | Path]]:
 
 def nginx(start: Start) -> list[str | Path]:
     """nginx's own answers; its 64 kB come from a file, as a directive cannot be that long."""
-    from peers.common import LARGE, MESSAGE_JSON, TEXT
+    from peers.common import LARGE, MESSAGE_JSON
 
     where = start.scratch / f"nginx-{start.port}"
     where.mkdir()
@@ -117,7 +125,6 @@ def nginx(start: Start) -> list[str | Path]:
                     default_type application/json; charset off;
                     return 200 '{MESSAGE_JSON.decode()}';
                 }}
-                location = /plaintext {{ default_type text/plain; return 200 '{TEXT}'; }}
                 location = /large {{ default_type text/plain; root {where}; }}
             }}
         }}
@@ -125,21 +132,30 @@ def nginx(start: Start) -> list[str | Path]:
     return [shutil.which("nginx") or "/usr/sbin/nginx", "-c", where / "nginx.conf"]
 
 
+def ours() -> Iterator[Peer]:
+    """apihour: both forms of endpoint and both hosted applications, each with both parsers."""
+    forms = {
+        DIRECT["async def"]: "Container", DIRECT["def"]: "Inline",
+        "apihour + aiohttp app": "HostedAiohttp", "apihour + Starlette": "HostedStarlette",
+    }
+    for name, container in forms.items():
+        yield Peer(name, apihour(container), (), "ours")
+    for name, container in forms.items():
+        yield Peer(f"{name}, aiohttp's parser", apihour(container), (), "ours",
+                   lacks=frozenset({"routes", "large", "same"}),
+                   environment=lambda start: {"PARSER": "aiohttp"})
+    yield Peer("apihour, raw TCP", apihour("Raw"), (), "ours", only=frozenset({"accept"}))
+
+
 SERVERS = [
     Peer(
-        "limit: uvloop protocol, constant", lambda start: [
-            start.bin / "python", "limit_app.py", str(start.port),
-            {"plaintext": "plaintext", "pipelined": "plaintext", "large": "large",
-             "close": "close"}.get(start.case, "json"),
-        ], ("uvloop",), "limit", frozenset({"post", "routes", "crowd"}), per_case=True,
+        LIMIT, lambda start: [start.bin / "python", "limit_app.py", str(start.port), start.case],
+        ("uvloop",), "limit", frozenset({"post", "routes"}), per_case=True,
     ),
     Peer("nginx return 200", nginx, (), "native", frozenset({"post", "routes"})),
-    Peer("apihour", apihour("Container"), (), "ours"),
-    Peer("apihour, plain def", apihour("Inline"), (), "ours"),
-    Peer("apihour + aiohttp app", apihour("Hosted"), (), "ours"),
-    Peer("aiohttp Application", gunicorn(
+    *ours(),
+    Peer("aiohttp app, gunicorn's worker", gunicorn(
         "aiohttp_app:make", "-k", "aiohttp.GunicornUVLoopWebWorker"), ("aiohttp", "gunicorn")),
-    Peer("aiohttp web.Server", script("aiohttp_app.py"), ("aiohttp",), lacks=NO_ROUTER),
     Peer("uvicorn, bare ASGI", uvicorn("asgi_app"), ("uvicorn", "httptools"), lacks=NO_ROUTER),
     Peer("uvicorn + Starlette", uvicorn("starlette_app"), ("uvicorn", "starlette")),
     Peer("FastAPI", uvicorn("fastapi_app"), ("uvicorn", "fastapi")),
@@ -147,6 +163,7 @@ SERVERS = [
     Peer("Falcon", uvicorn("falcon_app"), ("uvicorn", "falcon")),
     Peer("granian RSGI", granian("rsgi", "rsgi_app"), ("granian[uvloop]",), lacks=NO_ROUTER),
     Peer("granian ASGI", granian("asginl", "asgi_app"), ("granian[uvloop]",), lacks=NO_ROUTER),
+    Peer("fastpysgi, bare ASGI", script("fastpysgi_app.py"), ("fastpysgi",), lacks=NO_ROUTER),
     Peer("socketify", script("socketify_app.py"), ("socketify", "cffi")),
     Peer("Sanic", script("sanic_app.py"), ("sanic",)),
     Peer("Robyn", lambda start: [

@@ -11,7 +11,7 @@ import sys
 import orjson
 import uvloop
 from aiohttp import web
-from common import LARGE, MESSAGE, RESOURCES, TEXT, decode_user, welcome
+from common import LARGE, MESSAGE, RESOURCES, decode_user, welcome
 from msgspec import ValidationError
 
 
@@ -21,10 +21,6 @@ def as_json(data: object) -> web.Response:
 
 async def hello(request: web.BaseRequest) -> web.Response:
     return as_json(MESSAGE)
-
-
-async def plaintext(request: web.BaseRequest) -> web.Response:
-    return web.Response(text=TEXT)
 
 
 async def large(request: web.BaseRequest) -> web.Response:
@@ -48,7 +44,6 @@ def make_application() -> web.Application:
     application = web.Application()
     router = application.router
     router.add_get("/json", hello)
-    router.add_get("/plaintext", plaintext)
     router.add_get("/large", large)
     router.add_post("/users", create)
     for name in RESOURCES:
@@ -61,7 +56,7 @@ async def make() -> web.Application:
 
 
 HANDLERS = {
-    ("GET", "/json"): hello, ("GET", "/plaintext"): plaintext, ("GET", "/large"): large,
+    ("GET", "/json"): hello, ("GET", "/large"): large,
     ("POST", "/users"): create,
 }
 

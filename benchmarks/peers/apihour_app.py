@@ -1,14 +1,20 @@
-"""apihour: the direct lane with ``async def`` and with ``def``, and an aiohttp application."""
+"""apihour: endpoints by ``async def`` and by ``def``, hosted applications, and a raw protocol.
+
+``PARSER`` in the environment chooses the parser of HTTP.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+import os
+from typing import Any, cast
 
-from common import LARGE, MESSAGE, RESOURCES, TEXT, User, welcome
+from common import LARGE, MESSAGE, RESOURCES, User, welcome
 
 import apihour
 from apihour_http import HTTPServer, Request, Routes
 
+PARSER = os.environ.get("PARSER", "auto")
 routes = Routes()
 inline = Routes()
 
@@ -16,11 +22,6 @@ inline = Routes()
 @routes.get("/json")
 async def hello(request: Request) -> dict[str, str]:
     return MESSAGE
-
-
-@routes.get("/plaintext")
-async def plaintext(request: Request) -> str:
-    return TEXT
 
 
 @routes.get("/large")
@@ -41,11 +42,6 @@ async def item(request: Request) -> dict[str, object]:
 @inline.get("/json")
 def hello_inline(request: Request) -> dict[str, str]:
     return MESSAGE
-
-
-@inline.get("/plaintext")
-def plaintext_inline(request: Request) -> str:
-    return TEXT
 
 
 @inline.get("/large")
@@ -72,18 +68,44 @@ class Container(apihour.Container):
     binds = {"http": "127.0.0.1:0"}
 
     def make_servers(self) -> dict[str, Any]:
-        return {"http": HTTPServer(routes)}
+        return {"http": HTTPServer(routes, parser=PARSER)}
 
 
 class Inline(Container):
     def make_servers(self) -> dict[str, Any]:
-        return {"http": HTTPServer(inline)}
+        return {"http": HTTPServer(inline, parser=PARSER)}
 
 
-class Hosted(Container):
+class HostedAiohttp(Container):
     """The unmodified application of ``aiohttp_app.py``."""
 
     def make_servers(self) -> dict[str, Any]:
         from aiohttp_app import make_application
 
-        return {"http": HTTPServer(app=make_application())}
+        return {"http": HTTPServer(app=make_application(), parser=PARSER)}
+
+
+class HostedStarlette(Container):
+    """The unmodified application of ``starlette_app.py``."""
+
+    def make_servers(self) -> dict[str, Any]:
+        from starlette_app import app
+
+        from apihour_asgi import ASGIServer
+
+        return {"http": ASGIServer(app, parser=PARSER)}
+
+
+class Echo(asyncio.Protocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        self.transport.write(data)
+
+
+class Raw(Container):
+    """What an accepted connection costs, without HTTP."""
+
+    def make_servers(self) -> dict[str, Any]:
+        return {"http": Echo}

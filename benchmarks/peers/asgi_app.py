@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import orjson
-from common import LARGE, MESSAGE, TEXT, decode_user, welcome
+from common import LARGE, MESSAGE, decode_user, welcome
 from msgspec import ValidationError
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -36,8 +36,6 @@ async def app(scope: dict[str, Any], receive: Any, send: Send) -> None:
     path = scope["path"]
     if path == "/json":
         await answer(send, 200, JSON, orjson.dumps(MESSAGE))
-    elif path == "/plaintext":
-        await answer(send, 200, PLAIN, TEXT.encode())
     elif path == "/large":
         await answer(send, 200, PLAIN, LARGE.encode())
     elif path == "/users":

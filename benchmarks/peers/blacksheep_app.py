@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import orjson
 from blacksheep import Application, Content, Request, Response
-from common import LARGE, MESSAGE, RESOURCES, TEXT, decode_user, welcome
+from common import LARGE, MESSAGE, RESOURCES, decode_user, welcome
 from msgspec import ValidationError
 
 app = Application()
@@ -20,10 +20,6 @@ def as_text(text: str) -> Response:
 
 async def hello(request: Request) -> Response:
     return as_json(MESSAGE)
-
-
-async def plaintext(request: Request) -> Response:
-    return as_text(TEXT)
 
 
 async def large(request: Request) -> Response:
@@ -44,7 +40,6 @@ async def item(request: Request) -> Response:
 
 
 app.router.add_get("/json", hello)
-app.router.add_get("/plaintext", plaintext)
 app.router.add_get("/large", large)
 app.router.add_post("/users", create)
 for name in RESOURCES:

@@ -13,7 +13,6 @@ import msgspec
 
 MESSAGE = {"message": "Hello, World!"}
 MESSAGE_JSON = b'{"message":"Hello, World!"}'
-TEXT = "Hello, World!"
 LARGE = "0123456789abcdef" * 4096
 RESOURCES = [
     "users", "groups", "teams", "orders", "invoices", "payments", "products", "carts",

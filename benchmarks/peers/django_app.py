@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import orjson
-from common import LARGE, MESSAGE, RESOURCES, TEXT, decode_user, welcome
+from common import LARGE, MESSAGE, RESOURCES, decode_user, welcome
 from django.conf import settings
 from django.core.wsgi import get_wsgi_application
 from django.http import HttpRequest, HttpResponse
@@ -24,10 +24,6 @@ def hello(request: HttpRequest) -> HttpResponse:
     return as_json(MESSAGE)
 
 
-def plaintext(request: HttpRequest) -> HttpResponse:
-    return HttpResponse(TEXT, content_type="text/plain; charset=utf-8")
-
-
 def large(request: HttpRequest) -> HttpResponse:
     return HttpResponse(LARGE, content_type="text/plain; charset=utf-8")
 
@@ -45,7 +41,7 @@ def item(request: HttpRequest, id: int, item: str) -> HttpResponse:
 
 
 urlpatterns = [
-    path("json", hello), path("plaintext", plaintext), path("large", large),
+    path("json", hello), path("large", large),
     path("users", create),
     *(path(f"{name}/<int:id>/items/<item>", item) for name in RESOURCES),
 ]

@@ -7,7 +7,7 @@ from typing import Any
 import falcon.asgi
 import falcon.media
 import orjson
-from common import LARGE, MESSAGE, RESOURCES, TEXT, decode_user, welcome
+from common import LARGE, MESSAGE, RESOURCES, decode_user, welcome
 from msgspec import ValidationError
 
 
@@ -43,7 +43,6 @@ app = falcon.asgi.App()
 app.resp_options.media_handlers[falcon.MEDIA_JSON] = falcon.media.JSONHandler(
     dumps=orjson.dumps, loads=orjson.loads)
 app.add_route("/json", Hello())
-app.add_route("/plaintext", Text(TEXT))
 app.add_route("/large", Text(LARGE))
 app.add_route("/users", Users())
 for name in RESOURCES:

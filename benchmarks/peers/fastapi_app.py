@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from common import LARGE, MESSAGE, RESOURCES, TEXT
+from common import LARGE, MESSAGE, RESOURCES
 from fastapi import FastAPI
 from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel
@@ -35,11 +35,6 @@ class User(BaseModel):
 @app.get("/json")
 async def hello() -> Message:
     return Message(**MESSAGE)
-
-
-@app.get("/plaintext", response_class=PlainTextResponse)
-async def plaintext() -> PlainTextResponse:
-    return PlainTextResponse(TEXT)
 
 
 @app.get("/large", response_class=PlainTextResponse)

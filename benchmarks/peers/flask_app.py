@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import orjson
-from common import LARGE, MESSAGE, RESOURCES, TEXT, decode_user, welcome
+from common import LARGE, MESSAGE, RESOURCES, decode_user, welcome
 from flask import Flask, Response, request
 from flask.json.provider import JSONProvider
 from msgspec import ValidationError
@@ -30,11 +30,6 @@ app.json = Provider(app)
 @app.get("/json")
 def hello() -> Any:
     return MESSAGE
-
-
-@app.get("/plaintext")
-def plaintext() -> Response:
-    return Response(TEXT, mimetype="text/plain")
 
 
 @app.get("/large")

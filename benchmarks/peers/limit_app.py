@@ -1,6 +1,6 @@
 """The limit: a uvloop protocol that parses nothing and writes a constant.
 
-``python limit_app.py PORT KIND``, KIND one of json, plaintext, large, close.
+``python limit_app.py PORT KIND``, KIND one of json, large, close, and accept, which echoes.
 """
 
 from __future__ import annotations
@@ -10,15 +10,13 @@ import sys
 from typing import cast
 
 import uvloop
-from common import LARGE, MESSAGE_JSON, TEXT
+from common import LARGE, MESSAGE_JSON
 
 
 def answer(kind: str) -> bytes:
     body, media = {
-        "json": (MESSAGE_JSON, "application/json"), "close": (MESSAGE_JSON, "application/json"),
-        "plaintext": (TEXT.encode(), "text/plain; charset=utf-8"),
         "large": (LARGE.encode(), "text/plain; charset=utf-8"),
-    }[kind]
+    }.get(kind, (MESSAGE_JSON, "application/json"))
     close = "Connection: close\r\n" if kind == "close" else ""
     return (
         "HTTP/1.1 200 OK\r\nDate: Thu, 01 Jan 2026 00:00:00 GMT\r\n"
@@ -36,20 +34,20 @@ class Limit(asyncio.Protocol):
         self.transport.write(self.constant)
 
 
-class Pipelined(Limit):
-    def data_received(self, data: bytes) -> None:
-        self.transport.write(self.constant * data.count(b"\r\n\r\n"))
-
-
 class Close(Limit):
     def data_received(self, data: bytes) -> None:
         self.transport.write(self.constant)
         self.transport.close()
 
 
+class Echo(Limit):
+    def data_received(self, data: bytes) -> None:
+        self.transport.write(data)
+
+
 async def main(port: int, kind: str) -> None:
     Limit.constant = answer(kind)
-    protocol = {"plaintext": Pipelined, "close": Close}.get(kind, Limit)
+    protocol = {"close": Close, "accept": Echo}.get(kind, Limit)
     server = await asyncio.get_running_loop().create_server(
         protocol, "127.0.0.1", port, backlog=2048)
     await server.serve_forever()

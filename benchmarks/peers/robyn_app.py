@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 import orjson
-from common import LARGE, MESSAGE, RESOURCES, TEXT, decode_user, welcome
+from common import LARGE, MESSAGE, RESOURCES, decode_user, welcome
 from msgspec import ValidationError
 from robyn import Request, Response, Robyn
 
@@ -21,11 +21,6 @@ def as_json(data: object, status: int = 200) -> Response:
 @app.get("/json")
 async def hello(request: Request) -> Response:
     return as_json(MESSAGE)
-
-
-@app.get("/plaintext")
-async def plaintext(request: Request) -> Response:
-    return Response(status_code=200, headers=PLAIN, description=TEXT)
 
 
 @app.get("/large")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import orjson
-from common import LARGE, MESSAGE, TEXT, decode_user, welcome
+from common import LARGE, MESSAGE, decode_user, welcome
 from msgspec import ValidationError
 
 JSON = [("content-type", "application/json")]
@@ -16,8 +16,6 @@ async def app(scope: Any, protocol: Any) -> None:
     path = scope.path
     if path == "/json":
         protocol.response_bytes(200, JSON, orjson.dumps(MESSAGE))
-    elif path == "/plaintext":
-        protocol.response_str(200, PLAIN, TEXT)
     elif path == "/large":
         protocol.response_str(200, PLAIN, LARGE)
     elif path == "/users":

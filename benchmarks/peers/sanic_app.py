@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 import orjson
-from common import LARGE, MESSAGE, RESOURCES, TEXT, decode_user, welcome
+from common import LARGE, MESSAGE, RESOURCES, decode_user, welcome
 from msgspec import ValidationError
 from sanic import HTTPResponse, Request, Sanic
 from sanic.response import json, text
@@ -16,11 +16,6 @@ app = Sanic("bench", dumps=orjson.dumps)
 @app.get("/json")
 async def hello(request: Request) -> HTTPResponse:
     return json(MESSAGE)
-
-
-@app.get("/plaintext")
-async def plaintext(request: Request) -> HTTPResponse:
-    return text(TEXT)
 
 
 @app.get("/large")

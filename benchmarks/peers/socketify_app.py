@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 import orjson
-from common import LARGE, MESSAGE, RESOURCES, TEXT, decode_user, welcome
+from common import LARGE, MESSAGE, RESOURCES, decode_user, welcome
 from msgspec import ValidationError
 from socketify import App, AppListenOptions
 
@@ -19,10 +19,6 @@ def as_json(res: Any, data: object) -> None:
 
 def hello(res: Any, req: Any) -> None:
     as_json(res, MESSAGE)
-
-
-def plaintext(res: Any, req: Any) -> None:
-    res.write_header(b"Content-Type", PLAIN).end(TEXT)
 
 
 def large(res: Any, req: Any) -> None:
@@ -56,7 +52,6 @@ def item(res: Any, req: Any) -> None:
 def main() -> None:
     app = App()
     app.get("/json", hello)
-    app.get("/plaintext", plaintext)
     app.get("/large", large)
     app.post("/users", create)
     for name in RESOURCES:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import orjson
-from common import LARGE, MESSAGE, RESOURCES, TEXT, decode_user, welcome
+from common import LARGE, MESSAGE, RESOURCES, decode_user, welcome
 from msgspec import ValidationError
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -20,10 +20,6 @@ class JSON(Response):
 
 async def hello(request: Request) -> Response:
     return JSON(MESSAGE)
-
-
-async def plaintext(request: Request) -> Response:
-    return PlainTextResponse(TEXT)
 
 
 async def large(request: Request) -> Response:
@@ -43,7 +39,7 @@ async def item(request: Request) -> Response:
 
 
 app = Starlette(routes=[
-    Route("/json", hello), Route("/plaintext", plaintext), Route("/large", large),
+    Route("/json", hello), Route("/large", large),
     Route("/users", create, methods=["POST"]),
     *(Route(f"/{name}/{{id:int}}/items/{{item}}", item) for name in RESOURCES),
 ])

@@ -24,8 +24,8 @@ from xml.sax.saxutils import escape
 ROOT = Path(__file__).parents[1]
 CONTRACT = "contract"  # the modules at the root of the core
 CORE = tuple(f"apihour.{name}" for name in (
-    "cli", "testing", "arbiter", "template", "upgrade", "books", "worker", "app", "ops", "config",
-    "tls", "bind", "shared", "ipc", CONTRACT))
+    "cli", "testing", "arbiter", "orders", "reload", "template", "upgrade", "books", "worker",
+    "app", "ops", "config", "tls", "bind", "shared", "ipc", CONTRACT))
 PLUGINS = ("apihour_http", "apihour_asgi", "apihour_ssh", "apihour_tcp")
 CONSOLE = tuple(f"apihour_console.{name}" for name in (
     "process", "faces", "commands", "shell", "fleet", "calls", "keys", "text"))

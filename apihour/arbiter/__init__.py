@@ -1,4 +1,4 @@
-"""Who lives and who goes: starts, deaths, reloads, what operators ask, the end.
+"""Who lives and who goes: starts, turns, deaths, the console, the end.
 
-May import from template and upgrade down.
+May import from orders down.
 """

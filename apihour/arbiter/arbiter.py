@@ -22,7 +22,6 @@ from gunicorn import systemd
 from gunicorn.arbiter import Arbiter
 from gunicorn.errors import HaltServer
 
-from apihour.arbiter.changes import Changes, Leave
 from apihour.arbiter.children import Children
 from apihour.arbiter.console import ConsoleKeeper
 from apihour.arbiter.following import Followers
@@ -31,11 +30,8 @@ from apihour.arbiter.guard import RuntimeGuard
 from apihour.arbiter.keep import WorkerKeeper
 from apihour.arbiter.leftovers import Leftovers
 from apihour.arbiter.loop import BUSY, Loop
-from apihour.arbiter.opening import Opening
 from apihour.arbiter.presence import Presence
 from apihour.arbiter.reports import Reports
-from apihour.arbiter.requests import ArbiterCommands
-from apihour.arbiter.restarts import Restarts
 from apihour.arbiter.shutdown import Shutdown
 from apihour.arbiter.start import Start, with_detail
 from apihour.books.books import Books
@@ -45,6 +41,10 @@ from apihour.books.releases import Releases
 from apihour.ipc.private import set_process_title
 from apihour.ipc.signals import ORDERS, STOPS, hold_off, ignore
 from apihour.ops.logring import LogRing
+from apihour.orders.requests import ArbiterCommands
+from apihour.orders.restarts import Restarts
+from apihour.reload.changes import Changes, Leave
+from apihour.reload.opening import Opening
 from apihour.template.templates import Templates
 from apihour.upgrade.upgrade import Inheritance
 from apihour.worker.process import HostWorker

@@ -18,10 +18,10 @@ from __future__ import annotations
 import os
 import time
 
-from apihour.arbiter.control import Control
 from apihour.arbiter.presence import Presence
 from apihour.books.books import Books
 from apihour.errors import ConfigurationError
+from apihour.orders.control import Control
 
 __all__ = ["RuntimeGuard"]
 

@@ -18,19 +18,19 @@ from typing import Any
 
 from gunicorn.errors import HaltServer
 
-from apihour.arbiter.changes import Changes
 from apihour.arbiter.console import ConsoleKeeper
 from apihour.arbiter.guard import RuntimeGuard
 from apihour.arbiter.keep import WorkerKeeper
 from apihour.arbiter.leftovers import Leftovers
 from apihour.arbiter.presence import Presence
 from apihour.arbiter.reports import Reports, describe
-from apihour.arbiter.restarts import Restarts
 from apihour.books.books import Books
 from apihour.books.priority import Priority
 from apihour.config.log import lost_lines
 from apihour.ipc.scoreboard import Figure
 from apihour.ipc.signals import STOPS
+from apihour.orders.restarts import Restarts
+from apihour.reload.changes import Changes
 from apihour.template.templates import Templates
 from apihour.upgrade.upgrade import Inheritance
 

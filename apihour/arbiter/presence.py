@@ -12,13 +12,13 @@ from collections.abc import Callable
 
 from gunicorn.pidfile import Pidfile
 
-from apihour.arbiter.control import Control, ControlRequest
 from apihour.books.books import Books
 from apihour.config.files import see_pidfile
 from apihour.errors import ApihourError, ConfigurationError
 from apihour.ipc.bases import unusual
 from apihour.ipc.runtime import Runtime
 from apihour.ipc.scoreboard import Figure, Scoreboard
+from apihour.orders.control import Control, ControlRequest
 from apihour.version import __version__
 
 __all__ = ["Presence", "write_pidfile"]

@@ -12,7 +12,6 @@ import signal
 import time
 from dataclasses import dataclass
 
-from apihour.arbiter.changes import Changes
 from apihour.arbiter.children import KILL_MARGIN
 from apihour.arbiter.console import ConsoleKeeper
 from apihour.arbiter.keep import WorkerKeeper
@@ -21,6 +20,7 @@ from apihour.arbiter.presence import Presence
 from apihour.books.books import Books
 from apihour.books.roles import Retirer, Turns
 from apihour.ipc.scoreboard import Figure
+from apihour.reload.changes import Changes
 from apihour.template.templates import Templates
 
 __all__ = ["Shutdown"]

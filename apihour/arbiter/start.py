@@ -15,7 +15,6 @@ from typing import Any
 from gunicorn import systemd
 
 from apihour.arbiter.loop import Loop
-from apihour.arbiter.opening import Opening, log_binds
 from apihour.arbiter.presence import Presence
 from apihour.bind.binds import Binds
 from apihour.bind.listeners import systemd_sockets
@@ -23,6 +22,7 @@ from apihour.books.books import Books
 from apihour.errors import ApihourError
 from apihour.ipc import prctl
 from apihour.ipc.signals import ORDERS, let_through
+from apihour.reload.opening import Opening, log_binds
 from apihour.template.templates import Templates
 from apihour.upgrade.upgrade import Inheritance
 from apihour.version import __version__

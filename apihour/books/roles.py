@@ -47,6 +47,9 @@ class Retirer(Protocol):
     def send(self, worker: WorkerRecord, sig: int) -> None:
         """Send a signal, if it lives."""
 
+    def tell(self, pid: int, sig: int) -> None:
+        """A TERM retires, anything else is sent."""
+
     def kill_retiring(self) -> None:
         """End the retiring workers that are past their deadline."""
 

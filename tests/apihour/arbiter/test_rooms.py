@@ -6,7 +6,7 @@ from pathlib import Path
 
 import apihour.arbiter
 
-ROOMS = ("arbiter", "books", "template", "upgrade")
+ROOMS = ("arbiter", "orders", "reload", "template", "upgrade", "books")
 CORE = Path(apihour.arbiter.__file__).parents[1]
 
 

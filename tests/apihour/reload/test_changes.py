@@ -8,11 +8,11 @@ from unittest.mock import Mock
 
 import pytest
 
-from apihour.arbiter import changes as module
-from apihour.arbiter.changes import Changes, Leave
-from apihour.arbiter.reload import Phase
 from apihour.errors import ApihourError
 from apihour.ipc.scoreboard import Figure
+from apihour.reload import changes as module
+from apihour.reload.changes import Changes, Leave
+from apihour.reload.reload import Phase
 from tests.apihour.fake_crew import Clock, FakeCrew
 
 

@@ -10,15 +10,15 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from apihour.arbiter.changes import Changes
-from apihour.arbiter.children import Children
-from apihour.arbiter.control import ControlRequest
-from apihour.arbiter.restarts import Restarts
 from apihour.bind.bans import BanBook, parse_network
 from apihour.books.books import Books
 from apihour.books.record import WorkerRecord
+from apihour.books.roles import Retirer
 from apihour.errors import ApihourError
 from apihour.ops.logring import LogRing
+from apihour.orders.control import ControlRequest
+from apihour.orders.restarts import Restarts
+from apihour.reload.changes import Changes
 
 __all__ = ["ArbiterCommands"]
 
@@ -34,12 +34,12 @@ class ArbiterCommands:
     """The commands by name; each takes a request and answers it, at once or later."""
 
     def __init__(
-        self, books: Books, children: Children, changes: Changes, restarts: Restarts,
+        self, books: Books, retirer: Retirer, changes: Changes, restarts: Restarts,
         ring: LogRing, order: Callable[[int], None],
     ) -> None:
         """`order` gives the arbiter a signal, as if it had been sent."""
         self.books = books
-        self._children = children
+        self._retirer = retirer
         self._changes = changes
         self._restarts = restarts
         self._ring = ring
@@ -165,7 +165,7 @@ class ArbiterCommands:
         if workers is not None:
             rows = [{"process": worker.name, "signal": name} for worker in workers]
             for worker in workers:
-                self._children.tell(worker.pid, number)
+                self._retirer.tell(worker.pid, number)
             if name in _ENDING:
                 self._restarts.tell(workers, rows, request)
             else:

@@ -16,7 +16,6 @@ import enum
 import time
 from typing import Any
 
-from apihour.arbiter.opening import log_binds
 from apihour.bind.binds import Binds, is_default
 from apihour.bind.listeners import Listener
 from apihour.bind.sockets import discard
@@ -27,6 +26,7 @@ from apihour.books.roles import Crew, Follower, Importing, Opener, Prober
 from apihour.config.record import Configuration, forget_environment
 from apihour.errors import ApihourError, ConfigurationError
 from apihour.ipc.scoreboard import Figure, worker_name
+from apihour.reload.opening import log_binds
 
 __all__ = ["Phase", "Reload"]
 

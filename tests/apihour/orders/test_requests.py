@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from apihour.arbiter.control import ControlRequest
-from apihour.arbiter.requests import ArbiterCommands
 from apihour.ops.logring import LogRing
+from apihour.orders.control import ControlRequest
+from apihour.orders.requests import ArbiterCommands
 from tests.apihour.fake_crew import Clock, FakeCrew
 
 

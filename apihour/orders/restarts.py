@@ -17,11 +17,11 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from apihour.arbiter.control import ControlRequest
 from apihour.books.books import Books
 from apihour.books.record import WorkerRecord
 from apihour.books.roles import Keeper, Retirer
 from apihour.ipc import faults
+from apihour.orders.control import ControlRequest
 
 __all__ = ["Restarts"]
 

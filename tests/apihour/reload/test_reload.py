@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from apihour.arbiter import reload as module
-from apihour.arbiter.reload import Phase, Reload
 from apihour.books.probe import ProbeReport
 from apihour.errors import BindError, ConfigurationError, HookError
-from tests.apihour.arbiter.fake_beside import Beside, FakeApp, FakeListener
+from apihour.reload import reload as module
+from apihour.reload.reload import Phase, Reload
 from tests.apihour.fake_crew import Clock, FakeCrew, make_cfg
+from tests.apihour.reload.fake_beside import Beside, FakeApp, FakeListener
 
 
 class House:

@@ -8,8 +8,8 @@ from unittest.mock import Mock
 
 import pytest
 
-from apihour.arbiter import restarts
-from apihour.arbiter.restarts import Restarts
+from apihour.orders import restarts
+from apihour.orders.restarts import Restarts
 from tests.apihour.fake_crew import Clock, FakeCrew
 
 

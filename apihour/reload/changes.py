@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from apihour.arbiter.reload import Phase, Reload
 from apihour.books.books import Books
 from apihour.books.roles import Crew, Follower, Opener, Prober
 from apihour.errors import ApihourError
 from apihour.ipc.scoreboard import Figure
+from apihour.reload.reload import Phase, Reload
 from apihour.upgrade.upgrade import Upgrade
 
 __all__ = ["Changes", "Leave", "Waiter"]

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from apihour.arbiter import control
-from apihour.arbiter.control import Control, ControlRequest
 from apihour.ipc import peer_socket
 from apihour.ipc.wire import Framer, encode
+from apihour.orders import control
+from apihour.orders.control import Control, ControlRequest
 
 
 class House:

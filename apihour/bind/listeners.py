@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from apihour.bind.addresses import Address
+from apihour.bind.addresses import Address, parse_address
 from apihour.errors import BindError
 from apihour.plugins import SocketKind
 
@@ -43,6 +43,20 @@ class Listener:
         self.owns_path = owns_path
         self.slot = slot
         self.inode = self._find_inode()
+
+    @classmethod
+    def handed_over(cls, facts: Mapping[str, Any], fd: int) -> Listener:
+        """In another process: what :meth:`facts` said, over the descriptor that came with it."""
+        sock = socket.socket(fileno=fd)
+        sock.set_inheritable(False)
+        sock.setblocking(False)
+        return cls(facts["name"], parse_address(facts["address"]), sock, facts["owns_path"],
+                   facts["slot"])
+
+    def facts(self) -> dict[str, Any]:
+        """What a process that is handed the descriptor has to know, JSON-able."""
+        return {"name": self.name, "address": str(self.address), "owns_path": self.owns_path,
+                "slot": self.slot}
 
     def _find_inode(self) -> int | None:
         try:

@@ -15,7 +15,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from apihour.bind.addresses import parse_address
 from apihour.bind.listeners import Listener
 from apihour.books.becoming import become_worker
 from apihour.books.books import Books
@@ -124,7 +123,8 @@ def _become(
         os.close(hold)
         books.log.reopen_files()  # they may have been rotated since the template opened them
         given = _assignment(books, facts, channel, [
-            _listener(entry, fd) for entry, fd in zip(facts["listeners"], sockets, strict=True)
+            Listener.handed_over(one, fd)
+            for one, fd in zip(facts["listeners"], sockets, strict=True)
         ])
     except BaseException:
         books.log.exception("Exception in a worker forked from the template")
@@ -146,10 +146,3 @@ def _assignment(
         age=facts["age"], ppid=books.pid, slot=facts["slot"], generation=facts["generation"],
         sockets=listeners, channel=Channel(socket.socket(fileno=channel)),
         row=scoreboard.rows[facts["row"]], scoreboard=scoreboard, runtime=runtime)
-
-
-def _listener(entry: list[Any], fd: int) -> Listener:
-    name, address, owns_path, slot = entry
-    sock = socket.socket(fileno=fd)
-    sock.setblocking(False)
-    return Listener(name, parse_address(address), sock, owns_path, slot)

@@ -73,7 +73,7 @@ class _Template:
         for index, part in enumerate(parts or [[]]):
             packet = {
                 **order, "more": index + 1 < len(parts),
-                "listeners": [[x.name, str(x.address), x.owns_path, x.slot] for x in part],
+                "listeners": [listener.facts() for listener in part],
             }
             sent = [*(fds if index == 0 else []), *(x.fileno() for x in part)]
             try:

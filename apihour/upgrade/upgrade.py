@@ -21,7 +21,6 @@ import time
 from collections.abc import Callable, MutableMapping
 from typing import Any
 
-from apihour.bind.addresses import parse_address
 from apihour.bind.listeners import Listener
 from apihour.books.books import Books
 from apihour.excerpt import DETAIL, LINE, excerpt
@@ -77,11 +76,7 @@ class Upgrade:
             "operator_workers": books.operator_workers, "workers": books.num_workers,
             "generation": books.generation, "releases": books.releases.facts(),
             "went_back": books.releases.went_back,
-            "listeners": [
-                {"name": x.name, "address": str(x.address), "fd": x.fileno(),
-                 "owns_path": x.owns_path, "slot": x.slot}
-                for x in listeners
-            ],
+            "listeners": [{**x.facts(), "fd": x.fileno()} for x in listeners],
         }
 
     @property
@@ -161,15 +156,7 @@ class Inheritance:
         self.is_done = False
         self._channel = Channel(socket.socket(fileno=facts["channel"]))
         self._channel.sock.set_inheritable(False)
-        self._listeners = []
-        for entry in facts["listeners"]:
-            sock = socket.socket(fileno=entry["fd"])
-            sock.set_inheritable(False)
-            sock.setblocking(False)
-            self._listeners.append(Listener(
-                entry["name"], parse_address(entry["address"]), sock, entry["owns_path"],
-                entry["slot"],
-            ))
+        self._listeners = [Listener.handed_over(one, one["fd"]) for one in facts["listeners"]]
 
     @classmethod
     def from_environment(cls, environ: MutableMapping[str, str]) -> Inheritance | None:

@@ -73,7 +73,8 @@ def test_an_order_brings_its_descriptors_in_as_many_packets_as_it_takes(
     facts, inodes, released = seen
     assert isinstance(facts, dict)
     assert facts["slot"] == 3
-    assert facts["listeners"][149] == ["name149", "127.0.0.1:0?reuse_port", False, 149]
+    assert facts["listeners"][149] == {
+        "name": "name149", "address": "127.0.0.1:0?reuse_port", "owns_path": False, "slot": 149}
     assert len(facts["listeners"]) == 150
     assert inodes == [os.fstat(fd).st_ino for fd in (channel.fileno(),
                                                      *(x.fileno() for x in listeners))]

@@ -310,7 +310,6 @@ def _make_room(path: str) -> None:
 
 
 _REASONS = {
-    errno.EADDRINUSE: "address in use; expected a free one",
     errno.EADDRNOTAVAIL: "expected an address of this machine",
     errno.EBADF: "no descriptor of that number is open; expected an inherited socket",
     errno.ENOENT: "no such directory; expected one that exists",
@@ -324,6 +323,8 @@ def _refusal(name: str, address: Address, error: OSError) -> BindError:
     if error.errno == errno.EACCES:
         reason = (f"permission denied for uid {os.geteuid()}; expected a "
                   + ("directory it may write to" if address.is_path else "port it may use"))
+    elif error.errno == errno.EADDRINUSE:
+        reason = f"address in use; expected a free one: {_option(name)}ADDRESS"
     elif error.errno in _REASONS:
         reason = _REASONS[error.errno]
     return BindError(f"{_title(name)}{address}: {reason}")
@@ -331,4 +332,14 @@ def _refusal(name: str, address: Address, error: OSError) -> BindError:
 
 def _title(name: str) -> str:
     """What declares a bind: those of the daemon itself have an option each."""
-    return f"--{name[1:]} " if name.startswith("@") else f"bind {name}="
+    return _option(name) if name.startswith("@") else f"bind {_named(name)}"
+
+
+def _option(name: str) -> str:
+    """What is typed before an address to have that bind there."""
+    return f"--{name[1:]} " if name.startswith("@") else f"-b {_named(name)}"
+
+
+def _named(name: str) -> str:
+    """The name before an address; one that is a number was given without."""
+    return "" if name.isdigit() else f"{name}="

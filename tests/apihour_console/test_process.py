@@ -263,7 +263,9 @@ async def test_ctl_without_a_daemon(tmp_path: Path) -> None:
     empty = Process(tmp_path)
     empty.runtime.path.rmdir()
     status, out, err = await empty.ctl("version")
-    assert status == 1 and out == "" and "no daemon is running" in err and err.count("\n") == 1
+    assert status == 1 and out == "" and err.count("\n") == 1
+    assert err == (f"apihour ctl: no daemon is running: none found in {empty.runtime.path.parent}; "
+                   "expected one of this user, with the same APIHOUR_RUNTIME_DIR\n")
 
 
 @pytest.mark.parametrize(

@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections import Counter
 from typing import Annotated, Any, Literal
 
-from apihour.ops.annotations import Duration, Short, Worker
+from apihour.ops.annotations import Acts, Duration, Short, Worker
 from apihour.ops.catalogue import Catalogue
+from apihour.ops.commands.process import MemoryRow
 from apihour.ops.commands.profile import check_bounds
 from apihour.ops.model import Column, CommandFailed
-from apihour_console.calls.call import DONE, FAILED, PARTIAL, Result
+from apihour_console.calls.call import DONE, FAILED, PARTIAL, Missing, Result
 from apihour_console.fleet.context import ConsoleContext
 from apihour_console.text.flame import HotSpot, flame_graph, hot_spots
 
 __all__ = ["commands"]
 
 commands = Catalogue()
+
+_TRACED = ("allocations are traced from now on: mem --diff shows what grew, mem --stop ends it; a "
+           "worker that starts later traces nothing")
 
 
 @commands.command(role="operator", collects="console", extends="seconds", merges=True)
@@ -47,6 +51,31 @@ async def profile(
         return Result(  # type: ignore[return-value]
             text=flame_graph(counts, title), missing=context.missing, status=status)
     return hot_spots(counts)
+
+
+@commands.command(role="operator", collects="console", deadline=30.0, merges=True)
+async def mem(
+    context: ConsoleContext, worker: Worker | None = None,
+    *, start: Annotated[bool, Acts(), "begin to trace; the worker is slower by half"] = False,
+    stop: Annotated[bool, Acts(), "end it"] = False,
+    top: Annotated[int, "lines that hold the most"] = 20,
+    diff: Annotated[bool, "those that grew the most since --start"] = False,
+) -> list[MemoryRow]:
+    """Lines that hold memory, by tracemalloc: mem --start, later mem --diff, at last mem --stop
+
+    Args:
+        worker: one worker only
+    """
+    given = {"worker": worker, "start": start, "stop": stop, "top": top, "diff": diff}
+    found = await context.fleet.collect(
+        "mem", given, context.identity.role, context.workers(), 30.0)
+    if found.failures and not found.rows and not found.missing:
+        raise found.failures[0][1]
+    context.missing += found.missing
+    context.missing += [Missing(name, str(error)) for name, error in found.failures]
+    if start or stop:
+        context.hints.append(_TRACED if start else "allocations are traced no more")
+    return found.rows  # type: ignore[return-value]  # rows of it
 
 
 @commands.command(role="admin", acts="workers", collects="console", deadline=3600.0, merges=True)

@@ -96,7 +96,12 @@ async def _selected(context: ConsoleContext, command: str, expected: str) -> Row
     if not context.call.filters:
         raise CommandFailed(f"{context.call.command.name}: expected {expected}, or --filter to "
                             f"choose among the rows of {command}", "usage")
-    return selected(context.call, await context.ask(command))
+    there = await context.ask(command)
+    rows = selected(context.call, there)
+    if not rows:
+        context.hints.append(f"{context.call.command.name}: the filter chooses none of "
+                             f"{len(there)} rows of {command}")
+    return rows
 
 
 async def _one(context: ConsoleContext, command: str, worker: str, label: str) -> Rows:

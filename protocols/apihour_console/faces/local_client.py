@@ -76,17 +76,20 @@ def find_instance(name: str = "") -> Runtime:
     """
     found = [one for base in _bases() for one in Runtime.instances(base) if one.has_arbiter()]
     shown = ", ".join(f"{one.path.name} ({_title(one)})" for one in found)
+    bases = ", ".join(map(str, _bases() or [base_directory(os.getuid())]))
     if name:
         # In two containers both are pid 1: the directory's name tells them apart.
         found = ([one for one in found if one.path.name == name]
                  or [one for one in found if name in _names(one)])
         if not found:
-            raise ConfigurationError(f"no daemon {name!r}; running: {shown or 'none'}")
+            raise ConfigurationError(
+                f"no daemon {name!r:.80} in {bases}; running: {shown or 'none'}")
     if not found:
-        bases = ", ".join(map(str, _bases() or [base_directory(os.getuid())]))
-        raise ConfigurationError(f"no daemon is running: none found in {bases}")
+        raise ConfigurationError(
+            f"no daemon is running: none found in {bases}; expected one of this user, with "
+            "the same APIHOUR_RUNTIME_DIR")
     if len(found) > 1:
-        raise ConfigurationError(f"several daemons: {shown}; choose with --instance")
+        raise ConfigurationError(f"several daemons: {shown}; choose with --instance NAME")
     return found[0]
 
 

@@ -20,6 +20,8 @@ from apihour_console.keys.directory import KeyDirectory, KeysError
 
 __all__ = ["run"]
 
+_DEFAULT = "keys"  # as a daemon's --keys
+
 
 def run(argv: Sequence[str]) -> int:
     """Run ``apihour keys`` with those arguments (without ``keys``); returns the exit status."""
@@ -40,7 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="apihour keys", description="Who may log in to the shell of a daemon."
     )
-    parser.add_argument("--keys", default="keys", metavar="DIR", help="the keys directory")
+    parser.add_argument("--keys", default=_DEFAULT, metavar="DIR", help="the keys directory")
     parser.set_defaults(action=_list, json=False)
     actions = parser.add_subparsers(metavar="list|add|remove|rotate-host")
 
@@ -106,8 +108,8 @@ def _add(directory: KeyDirectory, options: argparse.Namespace) -> int:
     found = directory.read_authorized().find(new.keys[0].fingerprint, options.ca)
     if found is not None:
         raise KeysError(
-            f"{found.fingerprint} is there already as {found.role} (line {found.number}); "
-            "expected a new key"
+            f"{found.fingerprint} is there already as {found.role} (line {found.number}); to "
+            f"change it, first: apihour keys remove {found.fingerprint}{_place(options)}"
         )
     host_key = directory.read_host_key()  # one that cannot be used is said before the change
     directory.write_authorized([*_lines(directory), line])
@@ -143,12 +145,20 @@ def _remove(directory: KeyDirectory, options: argparse.Namespace) -> int:
             wanted.removeprefix("SHA256:")))
     ]
     if len(matches) != 1:
-        raise KeysError(f"{wanted!r} names {len(matches)} keys; expected exactly one")
+        raise KeysError(
+            f"{wanted!r:.80} names {len(matches) or 'no'} key{'s' * (len(matches) > 1)}; "
+            "expected a fingerprint (or its first six characters), comment or line that names one, "
+            f"as apihour keys list{_place(options)} shows them")
     lines = _lines(directory)
     del lines[matches[0].number - 1]
     directory.write_authorized(lines)
     print(f"removed {matches[0].fingerprint} ({matches[0].role}, {matches[0].comment})")
     return 0
+
+
+def _place(options: argparse.Namespace) -> str:
+    """The option that names the directory, where it is not the default one."""
+    return "" if options.keys == _DEFAULT else f" --keys {options.keys}"
 
 
 def _lines(directory: KeyDirectory) -> list[str]:

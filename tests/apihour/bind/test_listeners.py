@@ -81,7 +81,19 @@ def test_a_port_in_use_names_bind_and_address(opener: Opener) -> None:
     (first,) = opener("127.0.0.1:0")
     port = first.getsockname()[1]
     assert refusal(opener, f"127.0.0.1:{port}") == (
-        f"bind s1=127.0.0.1:{port}: address in use; expected a free one")
+        f"bind s1=127.0.0.1:{port}: address in use; expected a free one: -b s1=ADDRESS")
+
+
+@pytest.mark.parametrize(("name", "said"), [
+    ("1", "bind 127.0.0.1:{}: address in use; expected a free one: -b ADDRESS"),
+    ("@health", "--health 127.0.0.1:{}: address in use; expected a free one: --health ADDRESS"),
+])
+def test_a_port_in_use_names_the_option_that_gives_another(name: str, said: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(BindError) as caught:
+            open_listeners([(name, parse_address(f"127.0.0.1:{port}"), 0)], 16, {})
+    assert str(caught.value) == said.format(port)
 
 
 def test_all_or_none(opener: Opener, tmp_path: Path) -> None:
@@ -132,7 +144,8 @@ def test_a_path_somebody_else_made_since_is_left_alone(opener: Opener, tmp_path:
 def test_a_unix_path_that_answers_is_in_use(opener: Opener, tmp_path: Path) -> None:
     path = tmp_path / "x.sock"
     opener(f"unix:{path}")
-    assert refusal(opener, f"unix:{path}").endswith("address in use; expected a free one")
+    assert refusal(opener, f"unix:{path}").endswith(
+        "address in use; expected a free one: -b s1=ADDRESS")
     assert path.exists()
 
 

@@ -75,7 +75,7 @@ def test_what_fails_is_called_as_it_was_typed(
     monkeypatch.setenv("APIHOUR_RUNTIME_DIR", str(tmp_path))
     assert cli.main([command, "--instance", "web", "workers"]) == 1
     assert capsys.readouterr().err == (
-        f"apihour {command}: no daemon 'web'; running: none\n")
+        f"apihour {command}: no daemon 'web' in {tmp_path}/apihour-{os.getuid()}; running: none\n")
 
 
 @pytest.mark.parametrize("words", [["hello:Container"], ["run", "hello:Container"],

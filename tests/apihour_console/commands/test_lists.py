@@ -81,3 +81,12 @@ async def test_a_choice_that_is_none_ends_nothing(line: str, said: str) -> None:
     with pytest.raises(CommandFailed, match=said):
         await kick(fleet, line)
     assert fleet.ended == []
+
+
+async def test_a_choice_of_nobody_says_so() -> None:
+    call = parse_call(["kick", "--filter", "age>1h"], catalogue())
+    context = ConsoleContext(TwoWorkers(), call, Identity("ann", role=Role.ADMIN))  # type: ignore[arg-type]
+    entry = commands.entry("kick")
+    assert entry is not None and entry.function is not None
+    assert await entry.function(context, None) == []
+    assert context.hints == ["kick: the filter chooses none of 4 rows of conns"]

@@ -176,7 +176,16 @@ def test_commands_add_list_remove_rotate(
     assert main(["add", *keys, str(file), "--role", "operator", "--from", "10.0.0.0/8"]) == 0
     assert main(["add", *keys, public_key("other")]) == 0
     assert main(["add", *keys, str(file)]) == 1
-    assert "is there already as operator" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    fingerprint = err.split()[2]
+    assert err == (f"apihour keys: {fingerprint} is there already as operator (line 1); to change "
+                   f"it, first: apihour keys remove {fingerprint} {' '.join(keys)}\n")
+    for word, count in (("nosuch", "no key"), ("", "no key")):
+        assert main(["remove", *keys, word]) == 1
+        assert capsys.readouterr().err == (
+            f"apihour keys: {word!r} names {count}; expected a fingerprint (or its first six "
+            "characters), comment or line that names one, as apihour keys list "
+            f"{' '.join(keys)} shows them\n")
     assert main(["list", *keys, "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert [(row["role"], row["comment"]) for row in rows] == [

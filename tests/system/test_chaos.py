@@ -11,7 +11,7 @@ import time
 from apihour.testing import Load
 from tests.system.support import deploy, get
 
-SECONDS = 15.0
+SECONDS = 8.0
 SHOCK = 1.5  # seconds after a kill in which its connections are found to be gone
 BAD = ("import not_installed\n", "def broken(:\n", "VERSION = '2'\nraise SystemExit(3)\n",
        "import apihour\nVERSION = '3'\nasync def start(self):\n    1 / 0\n"

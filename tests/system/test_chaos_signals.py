@@ -18,7 +18,7 @@ CHAOS = Path(__file__).parents[2] / "benchmarks" / "chaos.py"
 def test_random_signals_and_deaths_lose_nothing_and_leave_nothing(mode):
     seed = os.environ.get("APIHOUR_CHAOS_SEED", str(time.time_ns() % 100_000))
     result = subprocess.run(
-        [sys.executable, str(CHAOS), "--seeds", "1", "--first", seed, "--seconds", "8",
+        [sys.executable, str(CHAOS), "--seeds", "1", "--first", seed, "--seconds", "5",
          "--modes", mode, "--keep"], capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, f"seed {seed}\n{result.stdout}\n{result.stderr}"
     assert "as it should be" in result.stdout

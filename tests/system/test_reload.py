@@ -41,7 +41,7 @@ def house(apihour_daemon, app):
 def test_no_request_is_lost(house, app, kind):
     address = house.address("echo" if kind == "tcp" else "http")
     path = "/ws" if kind == "websocket" else "/"
-    with Load(kind, address, path=path, connections=6) as load:
+    with Load(kind, address, path=path, connections=6, think=0.005) as load:
         for version in ("2", "3"):
             load.wait_answers(30)
             deploy(app, version)
@@ -152,7 +152,7 @@ def test_bad_deploys_change_nothing_and_are_reported(apihour_daemon, app):
     daemon = apihour_daemon("house:Container", "--boot-timeout", "8", cwd=app)
     before = daemon.workers()
     originals = {name: (app / name).read_text() for name in ("house.py", "version.py")}
-    with Load("keep-alive", daemon.address("http"), connections=4) as load, \
+    with Load("keep-alive", daemon.address("http"), connections=4, think=0.005) as load, \
             daemon.connect("echo") as sock:
         for case, (module, text, words) in BROKEN.items():
             deploy(app, None, module, text)
@@ -291,7 +291,7 @@ def test_sigterm_while_new_workers_start(apihour_daemon, app):
 def test_surge_never_has_more_workers_than_allowed(apihour_daemon, app):
     daemon = apihour_daemon("house:Container", "--surge", "1", workers=3, cwd=app)
     most = 0
-    with Load("keep-alive", daemon.address("http"), connections=4) as load:
+    with Load("keep-alive", daemon.address("http"), connections=4, think=0.005) as load:
         load.wait_answers(10)
         daemon.reload(wait=False)
 
@@ -311,7 +311,7 @@ def test_surge_never_has_more_workers_than_allowed(apihour_daemon, app):
 def test_canary_that_serves_well_and_one_that_does_not(apihour_daemon, app):
     daemon = apihour_daemon(
         "house:Container", "--canary", "1", "--canary-time", "1", cwd=app, workers=2)
-    with Load("connection", daemon.address("http"), connections=4) as load:
+    with Load("connection", daemon.address("http"), connections=4, think=0.005) as load:
         load.wait_answers(10)
         deploy(app, "good")
         outcome = daemon.reload()
@@ -321,7 +321,7 @@ def test_canary_that_serves_well_and_one_that_does_not(apihour_daemon, app):
     house = (app / "house.py").read_text()
     deploy(app, None, "house.py", house.replace(
         '    return {"pid": os.getpid(), "version": VERSION}', "    return Response(503)"))
-    with Load("connection", daemon.address("http"), connections=4) as load:
+    with Load("connection", daemon.address("http"), connections=4, think=0.005) as load:
         outcome = daemon.reload()
         assert not outcome.ok
         assert "canary" in outcome.error

@@ -63,7 +63,7 @@ def test_two_rollbacks_in_a_row_lose_nothing_and_outlive_workers(
         releases.deploy(name)
         assert daemon.reload().ok
         serves(daemon, name)
-    with Load("keep-alive", daemon.address("http"), connections=4) as load:
+    with Load("keep-alive", daemon.address("http"), connections=4, think=0.005) as load:
         load.wait_answers(20)
         for name in ("2", "1"):
             done = ctl(daemon, "rollback", "--json", timeout=60)
@@ -102,7 +102,7 @@ def test_rollback_after_an_upgrade_and_what_is_gone_or_never_was(apihour_daemon,
 
 def test_a_rollback_ends_a_reload_under_way(apihour_daemon, releases):
     daemon = apihour_daemon("house:Container", "--chdir", str(releases.link), console=True)
-    with Load("connection", daemon.address("http"), connections=2) as load:
+    with Load("connection", daemon.address("http"), connections=2, think=0.005) as load:
         releases.deploy("2", version="import time\ntime.sleep(30)\nVERSION = '2'\n")
         daemon.reload(wait=False)
         daemon.wait(lambda: "Handling signal: hup" in daemon.log, "the reload")
@@ -120,7 +120,7 @@ def test_reload_with_a_canary_that_the_options_do_not_ask_for(apihour_daemon, ap
     house = (app / "house.py").read_text()
     deploy(app, None, "house.py", house.replace(
         '    return {"pid": os.getpid(), "version": VERSION}', "    return Response(503)"))
-    with Load("connection", daemon.address("http"), connections=4):
+    with Load("connection", daemon.address("http"), connections=4, think=0.005):
         done = ctl(daemon, "reload", "--canary", "1", timeout=60)
     assert done.returncode == 1 and "canary: " in done.stderr and "were 5xx" in done.stderr
     assert "1 canary workers ready" in daemon.log

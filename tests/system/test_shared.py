@@ -42,7 +42,8 @@ def test_every_worker_sees_what_one_wrote_and_watches_hear_of_it(daemon):
 
 
 def test_no_increment_is_lost_under_load_reload_and_upgrade(daemon):
-    with Load("keep-alive", daemon.address("http"), path="/incr", connections=6) as load:
+    with Load("keep-alive", daemon.address("http"), path="/incr", connections=6,
+              think=0.005) as load:
         load.wait_answers(200)
         assert daemon.reload().ok
         load.wait_answers(200)
@@ -53,7 +54,8 @@ def test_no_increment_is_lost_under_load_reload_and_upgrade(daemon):
 
 
 def test_kill_9_of_writers_loses_no_more_than_their_own_requests(daemon):
-    with Load("connection", daemon.address("http"), path="/incr", connections=6) as load:
+    with Load("connection", daemon.address("http"), path="/incr", connections=6,
+              think=0.005) as load:
         for _ in range(4):
             load.wait_answers(100)
             victim = daemon.kill(daemon.workers("serving")[0])

@@ -97,7 +97,7 @@ def test_one_import_for_each_generation(start, site):
     daemon.scale(4)
     assert imports(site) == [first]
     deploy(site, "2")
-    with Load("keep-alive", daemon.address("http"), connections=4) as load:
+    with Load("keep-alive", daemon.address("http"), connections=4, think=0.005) as load:
         assert daemon.reload().rows[0]["workers"] == 4
         daemon.wait(lambda: len(daemon.workers()) == 4, "the end of the old ones")
     assert load.report.lost == 0
@@ -247,7 +247,7 @@ def test_one_slot_each_by_reuse_port(start):
 def test_an_upgrade_brings_a_template_of_its_own(start, site):
     daemon = start(workers=2)
     before = template(daemon)
-    with Load("keep-alive", daemon.address("http"), connections=2) as load:
+    with Load("keep-alive", daemon.address("http"), connections=2, think=0.005) as load:
         assert daemon.upgrade().ok
     assert load.report.lost == 0
     daemon.wait(lambda: template(daemon) not in (0, before), "its own template")

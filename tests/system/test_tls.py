@@ -169,8 +169,10 @@ def test_a_reload_loses_nothing_and_serves_the_new_certificate(
     daemon = apihour_daemon("secure:Container", *OPTIONS, *template, cwd=app)
     context = site.client()
     assert certificate_of(daemon, site) == "first"
-    with (Load("keep-alive", daemon.address("http"), tls=context, connections=3) as kept,
-          Load("connection", daemon.address("http"), tls=context, connections=2) as fresh,
+    with (Load("keep-alive", daemon.address("http"), tls=context, connections=3,
+               think=0.01) as kept,
+          Load("connection", daemon.address("http"), tls=context, connections=2,
+               think=0.01) as fresh,
           Load("tcp", daemon.address("echo"), tls=context, connections=2) as exchanges):
         for load in (kept, fresh, exchanges):
             load.wait_answers(10)

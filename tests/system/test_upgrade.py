@@ -4,11 +4,14 @@ import os
 import signal
 import socket
 
+import pytest
+
 from apihour.testing import Load
 from tests.system.support import deploy, echo, get
 
 
-def test_ten_upgrades_lose_nothing(apihour_daemon, app, tmp_path):
+@pytest.mark.parametrize("times", [4, pytest.param(20, marks=pytest.mark.soak)])
+def test_upgrades_lose_nothing(apihour_daemon, app, tmp_path, times):
     pidfile, path = tmp_path / "pid", tmp_path / "echo.sock"
     daemon = apihour_daemon(
         "echo:Container", "--pid", str(pidfile), "-b", "echo=127.0.0.1:0",
@@ -16,7 +19,7 @@ def test_ten_upgrades_lose_nothing(apihour_daemon, app, tmp_path):
     first, port = daemon.pid, daemon.lines[1].rpartition("echo=")[2]
     with Load("tcp", port, connections=3, think=0.005) as tcp, \
             Load("tcp", f"unix:{path}", connections=3, think=0.005) as unix:
-        for _ in range(10):
+        for _ in range(times):
             tcp.wait_answers(10)
             before = daemon.pid
             outcome = daemon.upgrade()
@@ -28,7 +31,7 @@ def test_ten_upgrades_lose_nothing(apihour_daemon, app, tmp_path):
     assert not tcp.report.lost, tcp.report
     assert not unix.report.lost, unix.report
     assert daemon.pid != first
-    daemon.wait(lambda: {w.generation for w in daemon.workers()} == {11}, "the others' end")
+    daemon.wait(lambda: {w.generation for w in daemon.workers()} == {times + 1}, "the others' end")
     # What it was is gone: one runtime directory, one scoreboard, one set of processes.
     assert [pid for pid, _ in daemon.runtime.scoreboards()] == [daemon.pid]
     assert len(daemon.processes()) == 3

@@ -99,6 +99,7 @@ class Server:
     ) -> None:
         pids = tree(self.process.pid)
         self.process.terminate()
+        self.process.send_signal(signal.SIGCONT)  # one that was stopped could not end
         try:
             self.process.wait(10)
         except subprocess.TimeoutExpired:

@@ -33,7 +33,7 @@ from http_chart import Bar, draw
 from http_extras import growth, price_of_log, two_workers
 from http_goals import DIFFERING, DIRECT, goals
 from http_load import CASES, Case, Sample, WrongAnswer, measure, verify, wrk_missing
-from http_servers import SERVERS, Peer, about, environment, running
+from http_servers import SERVERS, Peer, about, awake, environment, running
 
 WARM = 0.3  # seconds of load before the first round counts: caches fill, code specialises
 OURS = DIRECT["async def"]
@@ -64,18 +64,21 @@ def run_case(case: Case, servers: dict[str, tuple[Peer, Server]], rounds: int) -
     for name, (peer, server) in servers.items():
         results[name] = result = Result(peer)
         try:
-            verify(case, server.port)
-            measure(case, server, WARM)
+            with awake(peer, server):
+                verify(case, server.port)
+                measure(case, server, WARM)
         except (RuntimeError, OSError, WrongAnswer) as error:
             result.failure = why(error, server)
     for number in range(rounds):
         names = [name for name, result in results.items() if not result.failure]
         turn = number % max(1, len(names))
         for name in names[turn:] + names[:turn]:
+            peer, server = servers[name]
             try:
-                results[name].samples.append(measure(case, servers[name][1], case.seconds))
+                with awake(peer, server):
+                    results[name].samples.append(measure(case, server, case.seconds))
             except (RuntimeError, OSError) as error:
-                results[name].failure = why(error, servers[name][1])
+                results[name].failure = why(error, server)
     return results
 
 

@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from _bench import HERE, LOAD_CPU, Server, cpu_seconds, pinned, python
 from http_requests import Sent, distinct, refused
@@ -182,6 +183,7 @@ def wrk(case: Case, port: int, seconds: float) -> dict[str, float]:
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     ) as process:
         try:
+            wait_interruptible(process)
             time.sleep(seconds)
             process.send_signal(signal.SIGINT)
             said = process.communicate(timeout=30)[0]
@@ -192,6 +194,16 @@ def wrk(case: Case, port: int, seconds: float) -> dict[str, float]:
             figures: dict[str, float] = json.loads(line.removeprefix("figures "))
             return figures
     raise RuntimeError(f"wrk: {said[-300:]}")
+
+
+def wait_interruptible(process: subprocess.Popen[str]) -> None:
+    """Return when the process has a handler for SIGINT, or has ended: wrk's load runs then."""
+    status = Path(f"/proc/{process.pid}/status")
+    while process.poll() is None:
+        caught = next(line for line in status.read_text().splitlines() if "SigCgt" in line)
+        if int(caught.split()[1], 16) >> signal.SIGINT - 1 & 1:
+            return
+        time.sleep(0.001)
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -54,6 +55,9 @@ class Peer:
     environment: Callable[[Start], dict[str, str]] = field(default=lambda start: {})
     only: frozenset[str] = frozenset()
     """The cases that it is there for; empty: all of HTTP's."""
+
+    spins: bool = False
+    """Whether it uses a CPU while nobody asks it anything."""
 
     def takes(self, case: str) -> bool:
         """Whether it is measured in `case`."""
@@ -163,8 +167,9 @@ SERVERS = [
     Peer("Falcon", uvicorn("falcon_app"), ("uvicorn", "falcon")),
     Peer("granian RSGI", granian("rsgi", "rsgi_app"), ("granian[uvloop]",), lacks=NO_ROUTER),
     Peer("granian ASGI", granian("asginl", "asgi_app"), ("granian[uvloop]",), lacks=NO_ROUTER),
-    Peer("fastpysgi, bare ASGI", script("fastpysgi_app.py"), ("fastpysgi",), lacks=NO_ROUTER),
-    Peer("socketify", script("socketify_app.py"), ("socketify", "cffi")),
+    Peer("fastpysgi, bare ASGI", script("fastpysgi_app.py"), ("fastpysgi",), lacks=NO_ROUTER,
+         spins=True),
+    Peer("socketify", script("socketify_app.py"), ("socketify", "cffi"), spins=True),
     Peer("Sanic", script("sanic_app.py"), ("sanic",)),
     Peer("Robyn", lambda start: [
         start.bin / "python", "robyn_app.py", "--processes", str(start.workers), "--workers",
@@ -286,3 +291,15 @@ def running(
             environment={**peer.environment(start), **(extra or {})},
         ) as server:
             yield server
+
+
+@contextlib.contextmanager
+def awake(peer: Peer, server: Server) -> Iterator[None]:
+    """One that spins is stopped outside of this, as others are measured on the same CPU."""
+    if peer.spins:
+        server.process.send_signal(signal.SIGCONT)
+    try:
+        yield
+    finally:
+        if peer.spins:
+            server.process.send_signal(signal.SIGSTOP)

@@ -17,7 +17,6 @@ from __future__ import annotations
 import ipaddress
 import json
 import logging
-import os
 import time
 from collections import Counter
 from collections.abc import Iterable
@@ -26,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from apihour.bind.peers import host_of
+from apihour.ipc.files import replace_json
 
 __all__ = ["MOST", "Ban", "BanBook", "Bans", "Network", "parse_network", "read_bans",
            "why_unclear"]
@@ -129,18 +129,7 @@ class BanBook:
         return gone
 
     def _write(self, bans: list[Ban]) -> None:
-        # The directory is the workers' user's, the arbiter may be root: nothing is followed.
-        temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}")
-        temporary.unlink(missing_ok=True)
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            with open(fd, "w", encoding="utf-8") as file:
-                os.fchown(fd, *self._owner)
-                json.dump([asdict(ban) for ban in bans], file)
-            temporary.rename(self._path)
-        except OSError:  # most often no room is left: take none
-            temporary.unlink(missing_ok=True)
-            raise
+        replace_json(self._path, [asdict(ban) for ban in bans], self._owner)
 
 
 def _those(bans: Iterable[Ban], network: Network) -> str:

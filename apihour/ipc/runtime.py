@@ -38,6 +38,7 @@ from typing import Any
 
 from apihour.errors import ConfigurationError
 from apihour.ipc.bases import base_directory, make_base
+from apihour.ipc.files import replace_json
 from apihour.ipc.holds import is_locked, is_same, join, lock_alone, make_locked
 
 __all__ = ["Runtime", "base_directory"]
@@ -176,15 +177,8 @@ class Runtime:
     def write_instance(
         self, facts: dict[str, Any], owner: tuple[int, int] | None = None
     ) -> None:
-        """Replace instance.json atomically."""
-        temporary = self.path / f".instance.{os.getpid()}"
-        temporary.unlink(missing_ok=True)
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with open(fd, "w", encoding="utf-8") as file:
-            if owner is not None:
-                os.fchown(fd, *owner)
-            json.dump(facts, file)
-        temporary.rename(self.instance_file)
+        """Say who this daemon is. Raises OSError."""
+        replace_json(self.instance_file, facts, owner)
 
     def read_instance(self) -> dict[str, Any]:
         """What instance.json says; empty when there is none yet."""

@@ -30,7 +30,7 @@ Fields = list[tuple[bytes, bytes]]
 class Connected:
     """The application's side of one connection; `lane` is the connection."""
 
-    __slots__ = ("_client", "_event", "_fields", "_headers", "_is_tls", "_named", "_server",
+    __slots__ = ("_client", "_event", "_fields", "_headers", "_is_tls", "_scheme", "_server",
                  "host", "lane", "running")
 
     def __init__(self, host: ApplicationSide, lane: Any) -> None:
@@ -40,9 +40,9 @@ class Connected:
         self._event: asyncio.Event | None = None
         self._fields: Fields | None = None
         self._headers: Fields = []
-        self._named: dict[bytes, bytes] = {}  # the last of each name
         transport = lane.transport
         self._is_tls = bool(transport.get_extra_info("sslcontext"))
+        self._scheme = "https" if self._is_tls else "http"
         self._server = _address(transport.get_extra_info("sockname"))
         # The peer the core knows (PROXY protocol) is the client, not the proxy's socket.
         peer = getattr(lane.conn, "peer_address", None) or transport.get_extra_info("peername")
@@ -52,32 +52,33 @@ class Connected:
 
     def exchange(
         self, method: bytes, target: bytes, fields: Fields, keep: bool, modern: bool,
-        length: int, upgrade: bool, arrived: float,
+        length: int, upgrade: bool, arrived: float, has_te: bool,
     ) -> Any:
         """The exchange of a head that was judged; `length` is -1 for a chunked body."""
-        scope = self._scope(target, fields, modern)
+        scope = self._scope(method, target, fields, modern)
         message = method, target, fields, modern
-        if upgrade and method == b"GET" and self._named[b"upgrade"].lower() == b"websocket":
+        if upgrade and method == b"GET" and self._last(b"upgrade").lower() == b"websocket":
             websockets = self.host.speaks_websocket()
             if websockets is not None:
+                del scope["method"]
                 return asked_for(self, message, scope, arrived, self._is_tls, websockets)
-        scope["type"] = "http"
-        scope["asgi"] = _HTTP.copy()
-        scope["method"] = _METHODS.get(method) or method.decode("ascii")
-        scope["scheme"] = "https" if self._is_tls else "http"
-        named = self._named
-        if modern and b"te" in named and b"trailers" in named[b"te"].lower():
+        if has_te and modern and b"trailers" in self._last(b"te").lower():
             scope["extensions"] = {"http.response.trailers": {}}
         made = Exchange(self, message, scope, arrived, keep, modern)
         if length:
-            made.expect_body(length, modern and b"expect" in named)
+            made.expect_body(length, modern and bool(self._last(b"expect")))
         return made
 
-    def _scope(self, target: bytes, fields: Fields, modern: bool) -> dict[str, Any]:
+    def _last(self, name: bytes) -> bytes:
+        """The last value of that name among the fields of this request; empty without one."""
+        return dict(self._headers).get(name, b"")
+
+    def _scope(
+        self, method: bytes, target: bytes, fields: Fields, modern: bool,
+    ) -> dict[str, Any]:
         if fields is not self._fields:
             # RFC 9110 5.5: a value has no white space around it.
             self._headers = [(name.lower(), value.rstrip(b" \t")) for name, value in fields]
-            self._named = dict(self._headers)
             self._fields = fields
         if target[0] != _ORIGIN or b"#" in target:
             target = _origin(target)
@@ -89,7 +90,9 @@ class Connected:
         if root:
             path, raw = root + path, root.encode("ascii") + raw
         return {
-            "http_version": "1.1" if modern else "1.0",
+            "type": "http", "asgi": _HTTP.copy(),
+            "http_version": "1.1" if modern else "1.0", "scheme": self._scheme,
+            "method": _METHODS.get(method) or method.decode("ascii"),
             "server": self._server, "client": self._client,
             "root_path": root, "path": path, "raw_path": raw, "query_string": query,
             "headers": self._headers.copy(), "state": self.host.state.copy(),

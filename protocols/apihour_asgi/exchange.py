@@ -31,15 +31,24 @@ class Exchange(Answer):
     """One HTTP request; ``receive`` and ``send`` are what its application gets."""
 
     __slots__ = ("_ended", "_expects", "_kept", "_parts", "_told")
+    _told: bool
+    """Whether the application has had the whole body."""
 
     def __init__(self, hosted: ConnectionSide, message: Message, scope: dict[str, Any],
                  arrived: float, keep: bool, modern: bool) -> None:
-        super().__init__(hosted, message, scope, arrived, keep, modern)
+        # As Answer does: one call less in every request.
+        self.hosted = hosted
+        self.lane = hosted.lane
+        self.message = message
+        self.scope = scope
+        self.arrived = arrived
+        self.keep = keep
+        self.modern = modern
+        self.has_body = self.websocket = self.is_complete = self.answered = self.gone = False
+        self.told_gone = self._expects = self._told = self._ended = False
+        self.left = self.state = self.status = self.size = self._kept = 0
+        self.failure = self.event = None
         self._parts: list[bytes] = []
-        self._kept = 0
-        self._expects = False
-        self._told = False  # whether the application has had the whole body
-        self._ended = False
 
     def expect_body(self, length: int, expects: bool) -> None:
         """A body of `length` bytes follows, -1 when chunked; `expects`: once it is asked for."""

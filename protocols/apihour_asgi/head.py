@@ -69,16 +69,13 @@ def declare(fields: Iterable[Any]) -> Declared:
     """
     declared = Declared()
     lines = []
-    size = 0
     for name, value in fields:
         kind = _spellings[name]
         if kind and not _special(declared, kind, name, value):
             continue
-        line = b"%b: %b\r\n" % (name, value)
-        size += len(line) - 2
-        lines.append(line)
+        lines.append(b"%b: %b\r\n" % (name, value))
     declared.lines = text = b"".join(lines)
-    if len(text.translate(None, _CONTROLS)) != size:
+    if len(text.translate(None, _CONTROLS)) != len(text) - 2 * len(lines):
         raise ValueError(f"headers {[*fields]!r}: control characters are not allowed")
     return declared
 

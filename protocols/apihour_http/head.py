@@ -18,7 +18,7 @@ import re
 from apihour_http.errors import BadRequest
 
 __all__ = [
-    "BODY", "CONNECTION", "CONTENT_LENGTH", "EXPECT", "HOST", "TRANSFER_ENCODING", "UPGRADE",
+    "BODY", "CONNECTION", "CONTENT_LENGTH", "EXPECT", "HOST", "TE", "TRANSFER_ENCODING", "UPGRADE",
     "HeadChecker",
 ]
 
@@ -32,6 +32,7 @@ CONTENT_TYPE = 64
 USER_AGENT = 128
 WEBSOCKET_OLD = 256
 ENCODING = 512
+TE = 1024
 BODY = CONTENT_LENGTH | TRANSFER_ENCODING
 
 _ONCE = HOST | CONTENT_LENGTH | TRANSFER_ENCODING | CONTENT_TYPE | USER_AGENT
@@ -40,7 +41,7 @@ _KINDS = {
     b"host": HOST, b"content-length": CONTENT_LENGTH, b"transfer-encoding": TRANSFER_ENCODING,
     b"connection": CONNECTION, b"expect": EXPECT, b"upgrade": UPGRADE,
     b"content-type": CONTENT_TYPE, b"user-agent": USER_AGENT,
-    b"sec-websocket-key1": WEBSOCKET_OLD, b"content-encoding": ENCODING,
+    b"sec-websocket-key1": WEBSOCKET_OLD, b"content-encoding": ENCODING, b"te": TE,
 }
 _FORBIDDEN_TRAILERS = frozenset({b"host", b"content-length", b"transfer-encoding"})
 # ": " and the line's end count, as in gunicorn's limit_request_field_size.

@@ -121,7 +121,7 @@ class HTTPServer:
             options=options, keepalive=keepalive, linger=linger, slow=options.slow_endpoint,
             binding=binding, checker=checker, check_head=checker.check, large=large,
             renderer=Renderer(options.dumps), dumps=options.dumps, table=table,
-            resolve=table.resolve, app_host=self._app_host,
+            resolve=table.resolver(), app_host=self._app_host,
             counters=self._counters, opened=self._opened, background=self._background,
             now=self.now,
         )

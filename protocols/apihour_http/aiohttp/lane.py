@@ -54,6 +54,16 @@ _ENCODINGS = frozenset({"gzip", "deflate", "br", "zstd"})
 _SHUTDOWN = 0.1
 
 
+class Spellings(dict[bytes, str]):
+    """The key of each spelling of a header's name, made when it is first met."""
+
+    def __missing__(self, name: bytes) -> str:
+        if len(self) >= _REMEMBERED:
+            self.clear()
+        key = self[name] = istr(name.decode("ascii"))
+        return key
+
+
 class Exchange:
     """One request of the full lane: its message, and what becomes of it."""
 
@@ -229,7 +239,7 @@ class Connected(Hosted):
 
     def exchange(
         self, method: bytes, target: bytes, fields: list[tuple[bytes, bytes]], keep: bool,
-        modern: bool, length: int, upgrade: bool, arrived: float,
+        modern: bool, length: int, upgrade: bool, arrived: float, has_te: bool,
     ) -> Exchange:
         """Build aiohttp's message and payload; `length` is -1 for a chunked body."""
         host = self.host
@@ -239,9 +249,11 @@ class Connected(Hosted):
             self._headers = CIMultiDictProxy(CIMultiDict(host.decode(fields)))
         headers = self._headers
         path, url = host.urls.get(target) or host.parse(target)
-        encoding = headers.get("Content-Encoding", "").lower() if length else None
-        if encoding not in _ENCODINGS:
-            encoding = None
+        encoding = None
+        if length:
+            encoding = headers.get("Content-Encoding", "").lower()
+            if encoding not in _ENCODINGS:
+                encoding = None
         message = RawRequestMessage(
             _METHODS.get(method) or method.decode(), path,
             HttpVersion11 if modern else HttpVersion10, headers, self._raw, not keep, encoding,
@@ -264,7 +276,7 @@ class AppHost:
 
     def __init__(self, app: web.Application | web.Server) -> None:
         self._app = app
-        self._names: dict[bytes, str] = {}
+        self._names = Spellings()
         self.urls: dict[bytes, tuple[str, URL]] = {}
         self._runner: web.AppRunner | None = None
         self._manager: web.Server | None = None
@@ -316,7 +328,9 @@ class AppHost:
         """The text and the URL of a target that has been checked; remembered in ``urls``."""
         path = target.decode()
         if target.startswith(b"/"):
-            plain, _, fragment = path.partition("#")
+            plain, fragment = path, ""
+            if "#" in path:
+                plain, _, fragment = path.partition("#")
             plain, _, query = plain.partition("?")
             url = URL.build(path=plain, query_string=query, fragment=fragment, encoded=True)
         else:
@@ -324,7 +338,8 @@ class AppHost:
             if authority.count("/") == 2:  # an empty path is / (RFC 9110 4.2.3)
                 authority += "/"
             url = URL(authority + mark + query, encoded=True)
-        if len(target) <= _LONGEST:
+        # One with a query is most likely never met again.
+        if len(target) <= _LONGEST and b"?" not in target:
             if len(self.urls) >= _REMEMBERED:
                 self.urls.clear()
             self.urls[target] = path, url
@@ -333,12 +348,8 @@ class AppHost:
     def decode(self, fields: list[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
         """The header fields as aiohttp's parser gives them."""
         names = self._names
-        pairs = []
-        for name, value in fields:
-            key = names.get(name)
-            if key is None:
-                if len(names) >= _REMEMBERED:
-                    names.clear()
-                key = names[name] = istr(name.decode("ascii"))
-            pairs.append((key, value.rstrip(b" \t").decode("utf-8", "surrogateescape")))
-        return pairs
+        try:
+            return [(names[name], value.rstrip(b" \t").decode()) for name, value in fields]
+        except UnicodeDecodeError:
+            return [(names[name], value.rstrip(b" \t").decode("utf-8", "surrogateescape"))
+                    for name, value in fields]

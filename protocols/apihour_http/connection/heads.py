@@ -22,6 +22,7 @@ from apihour_http.head import (
     CONNECTION,
     EXPECT,
     HOST,
+    TE,
     UPGRADE,
 )
 from apihour_http.request import Request
@@ -273,6 +274,7 @@ class Intake:
             lane.hosted = self.service.app_host.connect(lane)
         self.pending = exchange = lane.hosted.exchange(
             method, target, fields, keep, modern, length, upgrade and not length, self.arrived,
+            bool(seen & TE),
         )
         if not length:
             return

@@ -72,6 +72,17 @@ class Table:
             e.method.encode(): e for e in endpoints if e.method != "OPTIONS"}
         self._missing = self._nowhere(_not_found)
 
+    def resolver(self) -> Callable[[bytes, bytes], Match]:
+        """What finds the endpoints of a method and target; without any it only judges them."""
+        return self.resolve if self.endpoints else self._judge
+
+    def _judge(self, method: bytes, target: bytes) -> Match:
+        """The application's. Raises BadRequest for a target that nobody may see."""
+        if len(target) > self._checker.max_line:
+            raise BadRequest("the request target is too long", 414)
+        self._checker.check_target(method, target)
+        return _NO_ROUTE
+
     def resolve(self, method: bytes, target: bytes) -> Match:
         """What is declared at `target`; nothing when no route claims it. Raises BadRequest."""
         methods = self.plain.get(target)

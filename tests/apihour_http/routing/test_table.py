@@ -55,3 +55,16 @@ def test_queries_fill_no_memory() -> None:
     for number in range(2000):
         assert found(where, b"/a/b?%d" % number)
     assert len(where.known) == 1
+
+
+def test_without_endpoints_a_target_is_judged_all_the_same() -> None:
+    checker = HeadChecker(100, 100, 10)
+    resolve = Table([], checker, None, True).resolver()
+    for target in (b"/", b"/a?b", b"http://host/a", b"/a#b"):
+        assert resolve(b"GET", target) == ({}, {})
+    assert resolve(b"OPTIONS", b"*") == ({}, {})
+    for method, target in ((b"GET", b"*"), (b"GET", b"a"), (b"CONNECT", b"h:1"), (b"GET", b"/\xff"),
+                           (b"GET", b"/" + b"x" * 100)):
+        with pytest.raises(BadRequest):
+            resolve(method, target)
+    assert table("/").resolver()(b"GET", b"/?q")[0]

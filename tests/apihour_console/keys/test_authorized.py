@@ -31,6 +31,8 @@ def test_roles_and_comments() -> None:
         ("hello", "expected an OpenSSH public key"),
         (WEAK.export_public_key("openssh").decode(), "expected at least 2048"),
     ],
+    # Not by the lines: the key in them is another one in each process of the suite.
+    ids=["role", "twice", "quotes", "time", "half a key", "no key", "weak key"],
 )
 def test_a_bad_line_is_named_and_spoils_no_other(line: str, expected: str) -> None:
     found = parse_authorized_keys(f"{line}\n{TEXT}\n", "keys/authorized_keys")

@@ -8,6 +8,7 @@ of a few milliseconds and what counts is the ratio within each round::
 
     --cases query,post   only these loads      --forms def,asgi   only these endpoints
     --parser aiohttp     instead of the fastest installed
+    --set NAME=VALUE     in the environment of AFTER alone, which may be the same checkout
     --rounds N
 
 The figures of a build that is not optimised mislead: the environment that ``http.py`` makes
@@ -187,7 +188,7 @@ async def answer_measurements(parser: str) -> None:
 class Checkout:
     """A process that measures what one checkout costs."""
 
-    def __init__(self, path: Path, parser: str) -> None:
+    def __init__(self, path: Path, parser: str, environment: dict[str, str]) -> None:
         self.path = path = path.resolve()
         protocols = path / "protocols"
         if not (protocols / "apihour_http").is_dir():
@@ -195,7 +196,7 @@ class Checkout:
         self.process = subprocess.Popen(
             [*pinned(os.cpu_count() and max(os.sched_getaffinity(0))), sys.executable, __file__,
              "--measure", "--parser", parser],
-            env={**os.environ, "PYTHONPATH": f"{path}{os.pathsep}{protocols}"},
+            env={**os.environ, "PYTHONPATH": f"{path}{os.pathsep}{protocols}", **environment},
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )
         found = self._answer()
@@ -226,6 +227,9 @@ def options() -> argparse.Namespace:
     parser.add_argument("--cases", default=",".join(CASES), help=f"of {', '.join(CASES)}")
     parser.add_argument("--forms", default=",".join(FORMS), help=f"of {', '.join(FORMS)}")
     parser.add_argument("--parser", default="auto", help="httptools or aiohttp")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", dest="environment",
+        help="in the environment of the second checkout")
     parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
     found = parser.parse_args()
     for name, known in (("cases", CASES), ("forms", FORMS)):
@@ -233,6 +237,9 @@ def options() -> argparse.Namespace:
         if unknown := [word for word in words if word not in known]:
             parser.error(f"--{name} {unknown[0]}: expected {', '.join(known)}")
         setattr(found, name, words)
+    for each in found.environment:
+        if "=" not in each or len(found.checkouts) != 2:
+            parser.error(f"--set {each}: expected NAME=VALUE, and two checkouts")
     if len(found.checkouts) > 2:
         parser.error(f"{len(found.checkouts)} checkouts: expected one or two")
     return found
@@ -270,7 +277,8 @@ def main() -> None:
     checkouts: list[Checkout] = []
     try:
         for path in found.checkouts or [ROOT]:
-            checkouts.append(Checkout(path, found.parser))
+            changes = dict(each.split("=", 1) for each in found.environment) if checkouts else {}
+            checkouts.append(Checkout(path, found.parser, changes))
             print(f"{'after' if len(checkouts) > 1 else 'before'}: {checkouts[-1].path}")
         print(f"{interpreter()}, parser {found.parser}\n", flush=True)
         print(report(checkouts, found))

@@ -49,6 +49,7 @@ GLOBAL_OPTIONS: Mapping[str, str] = {
 """The options every command has, with their help."""
 _NOT_HEEDED: Mapping[str, Sequence[str]] = {
     "": (), "workers": ("limit", "filter"), "daemon": ("limit", "filter", "worker")}
+_PLACES = {"duration": "TIME", "int": "N", "float": "N"}
 _VALUES = {"worker": "N|all", "sort": "[-]COL", "limit": "N", "filter": "COND"}
 _COMMON = {name: f"--{name} {_VALUES[name]}" if name in _VALUES else f"--{name}"
            for name in GLOBAL_OPTIONS}
@@ -110,6 +111,14 @@ class Parameter:
         return self.name.rstrip("_").replace("_", "-")
 
     @property
+    def told(self) -> str:
+        """Its help, with the default where that says something."""
+        if self.default in (None, "", False) or self.type == "choice":
+            return self.help
+        value = _time(self.default) if self.type == "duration" else self.default
+        return f"{self.help} [{value}]"
+
+    @property
     def usage(self) -> str:
         """Its part of the usage line."""
         if self.positional:
@@ -120,8 +129,15 @@ class Parameter:
         flag = f"-{self.short}|--{self.option}" if self.short else f"--{self.option}"
         if self.type == "bool":
             return f"[{flag}]"
-        value = "|".join(self.choices) or ("TIME" if self.type == "duration" else "VALUE")
+        value = "|".join(self.choices) or _PLACES.get(self.type, "VALUE")
         return f"{flag} {value}" if self.required else f"[{flag} {value}]"
+
+
+def _time(seconds: float) -> str:
+    """As it may be typed: ``10ms``, ``2s``, ``10m``."""
+    if seconds < 1:
+        return f"{seconds * 1000:g}ms"
+    return f"{seconds / 60:g}m" if seconds >= 60 else f"{seconds:g}s"
 
 
 @dataclass(frozen=True)
@@ -175,10 +191,15 @@ class Command:
         by = self.groups_by(arguments)
         return (Column(by, "str"), *self.grouped) if by else self.columns
 
+    def acts_with(self, arguments: Mapping[str, Any]) -> Acts:
+        """What such a call changes something in; empty: it only looks."""
+        told = any(one.acts and arguments.get(one.name) not in (None, False)
+                   for one in self.parameters)
+        return self.acts or ("workers" if told else "")
+
     def common_for(self, arguments: Mapping[str, Any]) -> tuple[str, ...]:
         """The options of every command (GLOBAL_OPTIONS) that such a call heeds."""
-        told = any(one.acts and arguments.get(one.name) for one in self.parameters)
-        left_out = _NOT_HEEDED[self.acts or ("workers" if told else "")]
+        left_out = _NOT_HEEDED[self.acts_with(arguments)]
         return tuple(name for name in GLOBAL_OPTIONS if name not in left_out)
 
     @property
@@ -199,7 +220,7 @@ class Command:
         parts = [f"usage: {self.full_usage}", "", self.summary]
         if self.description:
             parts += ["", self.description]
-        rows = [(p.usage.strip("[]"), p.help) for p in self.parameters if p.help]
+        rows = [(p.usage.strip("[]"), p.told) for p in self.parameters if p.help]
         common = [(_COMMON[name], GLOBAL_OPTIONS[name]) for name in self.common_for({})]
         for title, pairs in (("", rows), ("options of every command:", common)):
             width = max((len(left) for left, _ in pairs), default=0)

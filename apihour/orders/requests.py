@@ -154,7 +154,9 @@ class ArbiterCommands:
         target = request.arguments.get("worker")
         allowed = _WORKER_SIGNALS if target else _SIGNALS
         if name not in allowed:
-            request.fail(f"signal {name!r}: expected one of {', '.join(allowed)}", "usage")
+            theirs = "" if target else f"; with a WORKER one of {', '.join(_WORKER_SIGNALS)}"
+            request.fail(
+                f"signal {name!r}: expected one of {', '.join(allowed)}{theirs}", "usage")
             return
         number = signal.Signals[f"SIG{name}"]
         if not target:

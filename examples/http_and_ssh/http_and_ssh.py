@@ -80,8 +80,8 @@ class Container(apihour.Container):
         own = os.path.abspath(os.path.join(self.worker.cfg.keys, "admin_ed25519"))
         keys = os.path.join(self.worker.cfg.keys, "authorized_keys")
         # The console makes a key for root, and for who has none of his own to let in.
-        others = os.path.exists(keys) or glob.glob(os.path.expanduser("~/.ssh/id_*.pub"))
-        made = os.geteuid() == 0 or os.path.exists(own) or not others
+        others = os.geteuid() != 0 and glob.glob(os.path.expanduser("~/.ssh/id_*.pub"))
+        made = os.path.exists(own) or not (others or os.path.exists(keys))
         key = f"-i {own} " if made else ""
         console = self.worker.cfg.console or "127.0.0.1:8022"
         shell_host, _, shell_port = console.rpartition(":")

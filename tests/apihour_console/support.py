@@ -126,7 +126,7 @@ def make_catalogue() -> Catalogue:
         ("reload", Role.OPERATOR, False), ("kick", Role.ADMIN, False),
     ):
         catalogue.add(Command(name, f"does {name}", role=role, streams=streams,
-                              collects="console"))
+                              collects="console", acts="daemon" if name == "reload" else ""))
     catalogue.add(Command("watch", "again and again", collects="console", parameters=(
         Parameter("interval", "duration", positional=True, default=2.0),
         Parameter("command", "str", positional=True, variadic=True),

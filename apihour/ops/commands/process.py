@@ -206,7 +206,7 @@ def shown(name: str, value: Any) -> Any:
         return value
     if is_secret(name) and value not in ("", [], {}):
         return MASK
-    text = value if isinstance(value, str) else repr(value)
+    text = str(value)
     if isinstance(value, Callable):  # type: ignore[arg-type]
         text = getattr(value, "__qualname__", text)
     return mask_url(text)[:_VALUE]

@@ -232,7 +232,8 @@ def kick(context: AgentContext, *connections: ConnectionId) -> list[ClosedRow]:
     """
     found = [(one, context.worker.connections.find(one)) for one in connections]
     if len(found) == 1 and found[0][1] is None:
-        raise CommandFailed(f"connection {connections[0]!r:.80}: there is none of that id", "gone")
+        raise CommandFailed(f"connection {connections[0]!r:.80}: there is none of that id; conns "
+                            "lists those there are", "gone")
     closed: list[ClosedRow] = []
     for label, conn in found:
         if conn is not None:

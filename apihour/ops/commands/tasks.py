@@ -332,6 +332,7 @@ def _lookup(context: AgentContext, label: str) -> asyncio.Task[Any] | None:
 def _find(context: AgentContext, label: str) -> asyncio.Task[Any]:
     found = _lookup(context, label)
     if found is None:
-        raise CommandFailed(f"task {label!r:.80}: there is none of that id; it may be over",
+        raise CommandFailed(f"task {label!r:.80}: there is none of that id; it may be "
+                            "over, tasks lists those there are",
                             "gone")
     return found

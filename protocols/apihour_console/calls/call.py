@@ -101,6 +101,14 @@ class Call:
         return bool(self.command.selects or self.command.groups_by(self.arguments))
 
     @property
+    def only_looks(self) -> bool:
+        """Whether it changes nothing and comes to an end, so that it may be repeated."""
+        command = self.command
+        if command.streams or command.selects or command.acts_with(self.arguments):
+            return False
+        return not command.application or command.role == Role.OBSERVER
+
+    @property
     def time_allowed(self) -> float:
         """Seconds a worker has to answer."""
         return self.command.time_allowed(self.arguments)

@@ -36,8 +36,8 @@ def parse_call(words: Sequence[str], catalogue: Catalogue) -> Call:
     command = catalogue.get(name)
     if command is None:
         raise UnknownCommand(
-            f"{name!r:.80}: no such command" + _hint(name, [one.name for one in catalogue])
-        )
+            f"{name!r:.80}: no such command"
+            + (_hint(name, [one.name for one in catalogue]) or "; help lists them"))
     reader = _Reader(command, list(words[1:]), _filtered_columns(command, catalogue))
     reader.read()
     about = catalogue.get("help")

@@ -12,7 +12,7 @@ from typing import Any
 
 from apihour.ops.annotations import CommandName, Duration
 from apihour.ops.catalogue import Catalogue
-from apihour.ops.model import Command, CommandFailed, Role
+from apihour.ops.model import Command, CommandFailed
 from apihour.version import __version__
 from apihour_console.calls.call import Result
 from apihour_console.calls.reader import parse_call
@@ -64,7 +64,7 @@ def help_(context: ConsoleContext, command: CommandName | None = None) -> Any:
     theirs = [f"  {one.name:<{width}}  {one.summary}" for one in catalogue if one.application]
     if theirs:
         lines += ["", "of the application:", *theirs]
-    lines += ["", "help COMMAND says more; every command takes --json --csv --worker N|all "
+    lines += ["", "help COMMAND says more, also which it takes of --json --csv --worker N|all "
               "--sort COL --limit N --filter COND"]
     return Result(text="\n".join(lines))
 
@@ -109,15 +109,18 @@ async def watch(
 ) -> AsyncIterator[dict[str, Any]]:
     """Run a command again and again: watch 2 conns.
 
+    Its own options come first: watch --limit 3 looks three times. All behind the interval belongs
+    to the command.
+
     Args:
         interval: seconds between two runs
         command: what to run, with its options
     """
     call = parse_call(list(command) or ["workers"], context.fleet.catalogue)
     context.identity.check(call.command)
-    if call.command.role > Role.OBSERVER or call.follows:
-        raise CommandFailed(f"watch {call.command.name}: expected a command that only looks",
-                            "usage")
+    if not call.only_looks:
+        raise CommandFailed(f"watch {call.command.name}: expected a command that only looks at "
+                            "something, and ends", "usage")
     while True:
         result = await context.fleet.execute(call, context.identity)
         if result.error:

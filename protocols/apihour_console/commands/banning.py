@@ -121,6 +121,8 @@ async def unban(context: ConsoleContext, address: str) -> list[Unbanned]:
     word = address if address == "all" else str(_network("unban", address))
     rows = await context.arbiter("unban", 5.0, network=word)
     await context.ask("heed-bans", 2.0, context.fleet.choose())
+    if not rows:
+        context.hints.append("unban: nobody was banned")
     return [Unbanned(row["network"], row["left"]) for row in rows]
 
 

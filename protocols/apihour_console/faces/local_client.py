@@ -28,6 +28,11 @@ from apihour_console.shell.runner import CANCELLED
 __all__ = ["find_instance", "run", "upgrade"]
 
 USAGE = "usage: apihour ctl [--instance NAME] COMMAND [ARGUMENTS]; try: apihour ctl help"
+_HELP = """usage: apihour {} [--instance NAME]{}
+
+What commands there are and what they take is told by the daemon, once it runs: apihour ctl help.
+{}
+"""
 _CONNECT = 5.0  # seconds; a console starts in well under one
 _GOODBYE = 1.0  # seconds for what a cancelled command still says
 _AGAIN = 0.05  # seconds between two tries to connect
@@ -40,7 +45,14 @@ def run(argv: Sequence[str], typed: str = "ctl") -> int:
     """
     try:
         name, words = _parse(list(argv))
-        return _talk(find_instance(name), words)
+        try:
+            runtime = find_instance(name)
+        except ConfigurationError as error:
+            if not {"-h", "--help"} & {*argv}:
+                raise
+            print(_HELP.format(typed, " COMMAND [ARGUMENTS]" * (typed == "ctl"), error), end="")
+            return 0
+        return _talk(runtime, words)
     except ApihourError as error:
         print(f"apihour {typed}: {error}", file=sys.stderr)
         return error.exit_status

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from apihour.masking import mask_text
+from apihour.ops.annotations import Address
 from apihour_console.calls.call import Identity
 from apihour_ssh.files import PrivateFileError, check_directory, open_private, read_tail
 
@@ -53,7 +54,7 @@ class AuditRecord:
     user: str
     fingerprint: str
     role: str
-    address: str
+    address: Address
     command: str = ""
     workers: str = ""
     outcome: str = "ok"

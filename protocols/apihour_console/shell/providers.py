@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from apihour.ops.annotations import Seconds
+from apihour.ops.annotations import Address, Seconds
 from apihour.ops.model import CommandFailed
 from apihour_console.shell.audit import AuditLog, AuditRecord
 
@@ -30,7 +30,7 @@ class SessionRow:
     id: int
     user: str
     role: str
-    address: str
+    address: Address
     age: Seconds
     idle: Seconds
     command: str

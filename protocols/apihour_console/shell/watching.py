@@ -18,7 +18,6 @@ from typing import Protocol
 
 from apihour.errors import UsageError
 from apihour.ops.catalogue import Catalogue
-from apihour.ops.model import Role
 from apihour_console.calls.call import Call, Identity, Result
 from apihour_console.calls.reader import parse_call
 from apihour_console.text.pages import screen_lines
@@ -59,10 +58,10 @@ async def watch(runner: Looker, call: Call) -> int:
     formats = ["--json"] * call.json + ["--csv"] * call.csv
     inner = parse_call([*words, *formats], runner.fleet.catalogue)
     runner.identity.check(inner.command)
-    if inner.command.role > Role.OBSERVER or inner.follows or inner.command.streams:
-        raise UsageError(
-            f"watch {inner.command.name}: expected a command that only looks at something"
-        )
+    if not inner.only_looks:
+        instead = f"; {inner.command.name} -f goes on by itself" * inner.command.streams
+        raise UsageError(f"watch {inner.command.name}: expected a command that only looks at "
+                         f"something, and ends{instead}")
     interval = max(_SHORTEST, float(call.arguments.get("interval") or 2.0))
     look = _Watch(runner, inner, interval)
     async with SilenceBreaker(runner.sink, inner) as sink:

@@ -69,6 +69,17 @@ def test_upgrade_is_a_command_of_ctl_under_its_own_name(
 
 
 @pytest.mark.parametrize("command", ["ctl", "upgrade"])
+def test_help_without_a_daemon_says_how_it_is_called(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: Captured, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("APIHOUR_RUNTIME_DIR", str(tmp_path))
+    assert cli.main([command, "--help"]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith(f"usage: apihour {command} [--instance NAME]")
+    assert "no daemon is running" in out and not err
+
+
+@pytest.mark.parametrize("command", ["ctl", "upgrade"])
 def test_what_fails_is_called_as_it_was_typed(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: Captured, tmp_path: Path
 ) -> None:

@@ -68,6 +68,29 @@ def test_everything_is_derived_from_the_signature() -> None:
     assert "which sort" in conns.help_text and "role: operator" in conns.help_text
 
 
+def test_help_tells_the_defaults() -> None:
+    catalogue = Catalogue()
+
+    @catalogue.command()
+    def look(
+        context: Any, interval: Duration = 2.0, *, pause: Annotated[Duration, "between"] = 0.01,
+        count: Annotated[int, "how many"] = 50, deep: Annotated[bool, "all"] = False,
+        only: Annotated[int | None, "one"] = None, name: Annotated[str, "whose"] = "",
+        long: Annotated[Duration, "at most"] = 600.0,
+    ) -> None:
+        """Look.
+
+        Args:
+            interval: between looks
+        """
+
+    text = look_help = catalogue.get("look").help_text  # type: ignore[union-attr]
+    assert text.startswith("usage: look [INTERVAL] [--pause TIME] [--count N] [--deep] [--only N] ")
+    told = {line.split("  ")[-1].strip() for line in look_help.splitlines()}
+    assert {"between looks [2s]", "between [10ms]", "how many [50]", "all", "one", "whose",
+            "at most [10m]"} <= told
+
+
 def test_streams_and_variadic_words() -> None:
     logs, sampled = make().get("logs"), make().get("sampled")
     assert logs is not None and sampled is not None

@@ -234,6 +234,7 @@ def test_signals_that_are_not_for_sending(house: House, name: str, worker: str |
     answer = house.do("signal", name=name, **({"worker": worker} if worker else {}))
     assert answer["kind"] == "usage"
     assert f"signal {name!r}: expected one of " in answer["error"]
+    assert ("; with a WORKER one of TERM, " in answer["error"]) is (worker is None)
     assert house.crew.signals == []
 
 

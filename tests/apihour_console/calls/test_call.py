@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -131,6 +131,8 @@ def test_unknown_command(catalogue: Catalogue) -> None:
     with pytest.raises(UnknownCommand, match="did you mean conns") as caught:
         read(catalogue, "cons")
     assert caught.value.exit_status == 127
+    with pytest.raises(UnknownCommand, match=r"^'frobnicate': no such command; help lists them$"):
+        read(catalogue, "frobnicate")
     with pytest.raises(UsageError):
         parse_call([], catalogue)
 
@@ -255,6 +257,22 @@ def test_what_a_command_that_acts_takes(acting: Catalogue) -> None:
     assert "--limit" not in acting.get("drain").full_usage  # type: ignore[union-attr]
     about = acting.get("reload").help_text  # type: ignore[union-attr]
     assert "--worker" not in about and "--json" in about
+
+
+@pytest.mark.parametrize(("line", "looks"), [
+    ("rows", True), ("gc", True), ("gc --collect", False), ("drain 1", False), ("reload", False),
+    ("end --filter age>1", False)])
+def test_a_call_that_only_looks(acting: Catalogue, line: str, looks: bool) -> None:
+    assert read(acting, line).only_looks is looks
+
+
+def test_an_applications_command_may_do_anything_unless_observers_run_it(
+    catalogue: Catalogue
+) -> None:
+    command = read(catalogue, "conns").command  # of operators
+    assert Call(command).only_looks and not Call(replace(command, application=True)).only_looks
+    assert Call(replace(command, application=True, role=Role.OBSERVER)).only_looks
+    assert not read(catalogue, "logs").only_looks, "it has no end, or may have none"
 
 
 def test_what_is_acted_on_is_chosen_by_filter_order_and_limit(acting: Catalogue) -> None:

@@ -12,6 +12,7 @@ from apihour.errors import ConfigurationError
 from apihour.ipc.runtime import Runtime
 from apihour.ops.catalogue import Catalogue
 from apihour.ops.commands import built_in
+from apihour.ops.model import Role
 from apihour_console.commands import operations
 from apihour_console.fleet.fleet import Fleet
 
@@ -25,6 +26,17 @@ def test_those_that_merge_and_no_others_have_a_namesake_in_the_agents() -> None:
     merging = {name for name, entry in ours.items() if entry.merges}
     assert merging == ours.keys() & theirs.keys()
     assert {"stack", "conns", "logs"} <= merging
+
+
+def test_whatever_acts_says_so_or_chooses_whom() -> None:
+    every = built_in()
+    every.update(operations.commands)
+    acting = {one.name for one in every
+              if one.acts or one.selects or any(p.acts for p in one.parameters)}
+    look = {one.name for one in every if one.role > Role.OBSERVER} - acting
+    assert look == {"profile", "audit", "heed-bans"}  # the last is for ban alone
+    assert {one.name for one in every if one.acts == "daemon"} == {
+        "reload", "rollback", "upgrade", "scale", "ban", "unban"}
 
 
 def test_a_namesake_that_does_not_say_so_is_refused_at_start(

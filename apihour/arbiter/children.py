@@ -37,7 +37,7 @@ class Children:
         self, slot: int, generation: int, listeners: list[Listener], cfg: Any,
         configuration: Configuration | None = None,
     ) -> WorkerRecord:
-        """Fork one worker into a slot; see :class:`apihour.books.roles.Spawner`."""
+        """Fork one worker into a slot; see :class:`apihour.books.roles.Crew`."""
         books = self.books
         row = books.scoreboard.claim(slot, generation)
         try:

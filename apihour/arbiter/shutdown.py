@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from apihour.arbiter.children import KILL_MARGIN
 from apihour.arbiter.console import ConsoleKeeper
 from apihour.arbiter.keep import WorkerKeeper
-from apihour.arbiter.loop import BUSY, IDLE
+from apihour.arbiter.loop import BUSY, IDLE, Loop
 from apihour.arbiter.presence import Presence
 from apihour.books.books import Books
-from apihour.books.roles import Retirer, Turns
+from apihour.books.roles import Retirer
 from apihour.ipc.scoreboard import Figure
 from apihour.reload.changes import Changes
 from apihour.template.templates import Templates
@@ -33,7 +33,7 @@ class Shutdown:
     """One arbiter's stop."""
 
     books: Books
-    turns: Turns
+    turns: Loop
     changes: Changes
     templates: Templates
     retirer: Retirer

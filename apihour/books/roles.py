@@ -6,36 +6,19 @@ Each is what one part can do for another; who does it is decided where all are p
 from __future__ import annotations
 
 import signal
-from collections.abc import Mapping
 from typing import Any, Protocol
 
-from apihour.bind.addresses import Address
 from apihour.bind.listeners import Listener
-from apihour.books.probe import ProbeReport
+from apihour.books.probe import Probe
 from apihour.books.record import WorkerRecord
 from apihour.config.record import Configuration
 from apihour.ipc.channel import Channel
 
 __all__ = [
-    "Crew", "Follower", "Forker", "Importing", "Keeper", "Opener", "Prober", "Replacing",
-    "Retirer", "Spawner", "Turns",
+    "Crew", "Follower", "Forker", "Keeper", "Prober", "Replacing", "Retirer",
 ]
 
 _RETIRE = int(signal.SIGTERM)
-
-
-class Spawner(Protocol):
-    """Who starts workers."""
-
-    def spawn(
-        self, slot: int, generation: int, listeners: list[Listener], cfg: Any,
-        configuration: Configuration | None = None,
-    ) -> WorkerRecord:
-        """Fork one worker into a slot; `configuration` is what a reload has read for it.
-
-        Raises OSError or ScoreboardFullError when there is no room for it, HookError when
-        pre_fork failed.
-        """
 
 
 class Retirer(Protocol):
@@ -54,8 +37,18 @@ class Retirer(Protocol):
         """End the retiring workers that are past their deadline."""
 
 
-class Crew(Spawner, Retirer, Protocol):
+class Crew(Retirer, Protocol):
     """Who starts workers and ends them."""
+
+    def spawn(
+        self, slot: int, generation: int, listeners: list[Listener], cfg: Any,
+        configuration: Configuration | None = None,
+    ) -> WorkerRecord:
+        """Fork one worker into a slot; `configuration` is what a reload has read for it.
+
+        Raises OSError or ScoreboardFullError when there is no room for it, HookError when
+        pre_fork failed.
+        """
 
 
 class Forker(Protocol):
@@ -69,22 +62,10 @@ class Forker(Protocol):
         """
 
 
-class Importing(Protocol):
-    """A child that imports the application: never blocks, see apihour.books.probe."""
-
-    def fileno(self) -> int: ...
-
-    def poll(self) -> ProbeReport | None: ...
-
-    def kill(self) -> None: ...
-
-    def close(self) -> None: ...
-
-
 class Prober(Protocol):
     """Who imports the application, and may keep the child that did as a template."""
 
-    def start_probe(self, release: str | None = None) -> Importing:
+    def start_probe(self, release: str | None = None) -> Probe:
         """Fork the child that imports the application, in `release` if given. Raises OSError."""
 
     def settle(self, generation: int, probe: Any) -> bool:
@@ -92,25 +73,6 @@ class Prober(Protocol):
 
     def drop(self, generation: int) -> None:
         """End the template of a generation, if there is one."""
-
-
-class Opener(Protocol):
-    """Who reads configuration and opens sockets; nothing of it is in force yet."""
-
-    def read(self, release: str) -> Configuration:
-        """Read the configuration anew, in the directory `release` when that is not empty.
-
-        The current one stays in force. Raises ApihourError.
-        """
-
-    def open_binds(
-        self, binds: dict[str, list[Address]], cfg: Any, have: list[Listener],
-        named: Mapping[str, list[Any]] | None = None,
-    ) -> list[Listener]:
-        """Listeners for `binds`, those of `have` kept."""
-
-    def open_extras(self, cfg: Any, have: Mapping[str, Listener]) -> dict[str, Listener]:
-        """The console's and health's own listeners under `cfg`, those of `have` kept."""
 
 
 class Follower(Protocol):
@@ -142,16 +104,3 @@ class Keeper(Protocol):
 
     def replace(self, worker: WorkerRecord, reason: str) -> WorkerRecord | None:
         """Replace a worker because an operator wants it; returns the new one, if any."""
-
-
-class Turns(Protocol):
-    """The arbiter's loop, for who must wait in it."""
-
-    def wait(self, timeout: float | None = None) -> list[int]:
-        """Poll everything once; return the signals that came meanwhile."""
-
-    def reap(self) -> None:
-        """Collect every child that has ended."""
-
-    def enforce(self) -> None:
-        """Enforce every deadline: booting, heartbeat, drain."""

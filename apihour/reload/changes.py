@@ -11,9 +11,10 @@ from collections.abc import Callable
 from typing import Any
 
 from apihour.books.books import Books
-from apihour.books.roles import Crew, Follower, Opener, Prober
+from apihour.books.roles import Crew, Follower, Prober
 from apihour.errors import ApihourError
 from apihour.ipc.scoreboard import Figure
+from apihour.reload.opening import Opening
 from apihour.reload.reload import Phase, Reload
 from apihour.upgrade.upgrade import Upgrade
 
@@ -32,7 +33,7 @@ class Changes:
     """What of this kind the arbiter is doing."""
 
     def __init__(
-        self, books: Books, opener: Opener, prober: Prober, crew: Crew, follower: Follower
+        self, books: Books, opener: Opening, prober: Prober, crew: Crew, follower: Follower
     ) -> None:
         self.books = books
         self._parts = (opener, prober, crew, follower)

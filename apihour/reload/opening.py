@@ -1,4 +1,4 @@
-"""Reading the configuration and opening sockets for it; nothing of it is in force yet."""
+"""Opening sockets for a configuration that is not in force yet."""
 
 from __future__ import annotations
 
@@ -9,24 +9,15 @@ from apihour.bind.addresses import Address
 from apihour.bind.listeners import Listener
 from apihour.bind.sockets import open_binds, open_extras
 from apihour.books.books import Books
-from apihour.config.record import Configuration
 
 __all__ = ["Opening", "log_binds"]
 
 
 class Opening:
-    """The application's configuration, anew, and what it asks to be opened."""
+    """What a configuration asks to be opened."""
 
     def __init__(self, books: Books) -> None:
         self.books = books
-
-    def read(self, release: str) -> Configuration:
-        """Read the configuration anew, in the directory `release` when that is not empty.
-
-        The current one stays in force. Raises ApihourError with one line.
-        """
-        found: Configuration = self.books.app.read(release)
-        return found
 
     def open_binds(
         self, binds: dict[str, list[Address]], cfg: Any, have: list[Listener],

@@ -20,13 +20,13 @@ from apihour.bind.binds import Binds, is_default
 from apihour.bind.listeners import Listener
 from apihour.bind.sockets import discard
 from apihour.books.books import Books
-from apihour.books.probe import ProbeReport
+from apihour.books.probe import Probe, ProbeReport
 from apihour.books.record import WorkerRecord
-from apihour.books.roles import Crew, Follower, Importing, Opener, Prober
+from apihour.books.roles import Crew, Follower, Prober
 from apihour.config.record import Configuration, forget_environment
 from apihour.errors import ApihourError, ConfigurationError
 from apihour.ipc.scoreboard import Figure, worker_name
-from apihour.reload.opening import log_binds
+from apihour.reload.opening import Opening, log_binds
 
 __all__ = ["Phase", "Reload"]
 
@@ -48,7 +48,7 @@ class Reload:
     """One reload, from the request to its outcome."""
 
     def __init__(
-        self, books: Books, opener: Opener, prober: Prober, crew: Crew, follower: Follower, *,
+        self, books: Books, opener: Opening, prober: Prober, crew: Crew, follower: Follower, *,
         canary: int | None = None, release: str = "",
     ) -> None:
         """`canary` replaces the option of that name; `release` is a directory to go back to."""
@@ -64,7 +64,7 @@ class Reload:
         self.detail = ""
         self.release = release
         self._canary = canary
-        self.probe: Importing | None = None
+        self.probe: Probe | None = None
         self.cfg: Any = None
         self.listeners: list[Listener] = []
         self.extras: dict[str, Listener] = {}
@@ -170,7 +170,7 @@ class Reload:
         The old configuration is in force: what replaces an old worker meanwhile, or after a
         refusal, is of the old kind.
         """
-        fresh = self._opener.read(self.release)
+        fresh: Configuration = self.books.app.read(self.release)
         wanted = fresh.resolve(report.binds)
         self._refuse_lost_binds(is_default(report.binds, fresh.bind_levels), wanted)
         with fresh.entered():

@@ -1,4 +1,4 @@
-"""What stands beside a reload: who imports, reads, opens and follows, and what they make."""
+"""What stands beside a reload: who imports, opens and follows, and what they make."""
 
 from __future__ import annotations
 
@@ -29,8 +29,15 @@ class FakeProbe:
 class FakeApp:
     """An application whose configuration is one word."""
 
+    beside: Beside
+
     def __init__(self) -> None:
         self.word = "old"
+
+    def read(self, release: str) -> FakeConfiguration:
+        if isinstance(self.beside.fresh_cfg, Exception):
+            raise self.beside.fresh_cfg
+        return FakeConfiguration("new", self.beside.fresh_cfg)
 
     def use(self, configuration: FakeConfiguration) -> None:
         self.word = configuration.word
@@ -67,7 +74,7 @@ class FakeListener:
 
 
 class Beside:
-    """Imports, reads, opens and follows, as the test says; nothing of it is real."""
+    """Imports, opens and follows, as the test says; nothing of it is real."""
 
     def __init__(self, fresh_cfg: Any) -> None:
         self.fresh_cfg = fresh_cfg
@@ -82,11 +89,6 @@ class Beside:
         return False  # no process is kept after its probe
 
     def drop(self, generation: int) -> None: ...
-
-    def read(self, release: str) -> Any:
-        if isinstance(self.fresh_cfg, Exception):
-            raise self.fresh_cfg
-        return FakeConfiguration("new", self.fresh_cfg)
 
     def open_binds(
         self, binds: Any, cfg: Any, have: Any, named: Any = None

@@ -23,7 +23,7 @@ class House:
         self.crew = FakeCrew(self.clock, workers)
         self.crew.books.app = FakeApp()
         self.crew.books.listeners = [FakeListener("http")]  # type: ignore[list-item]
-        self.beside = Beside(make_cfg(workers=workers, **options))
+        self.beside = self.crew.books.app.beside = Beside(make_cfg(workers=workers, **options))
         for slot in range(1, workers + 1):
             self.crew.spawn(slot, 1, self.crew.books.listeners, self.crew.books.cfg)
         self.crew.ready()

@@ -73,7 +73,7 @@ class Reader:
         levels, notes = _apply_all(cfg, target, tree, variable, line)
         _enter(cfg, release)
         cfg.validate()
-        cfg.freeze()
+        cfg.is_frozen = True
         return Configuration(
             cfg, target, tree, tuple(tuple(level) for level in levels if level), os.getcwd(),
             tuple(sys.path), release, tuple(notes))

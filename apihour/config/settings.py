@@ -107,10 +107,6 @@ class HostConfig(Config):  # type: ignore[misc]
         self.settings["ciphers"].default = CIPHERS
         self.settings["ciphers"].set(CIPHERS)
 
-    def freeze(self) -> None:
-        """Nothing is set any more: it is whole."""
-        self.is_frozen = True
-
     @property
     def address(self) -> tuple[()]:
         """Always empty, so gunicorn never opens, compares or closes a socket."""
@@ -163,7 +159,7 @@ class HostConfig(Config):  # type: ignore[misc]
     def set(self, name: str, value: Any) -> None:
         """Set one setting. Raises ValueError naming it, its value and what was expected.
 
-        Raises TypeError once the configuration is whole, see :meth:`freeze`.
+        Raises TypeError once the configuration is whole, and so `is_frozen`.
         """
         if self.is_frozen:
             raise TypeError(f"setting {name}: {value!r}; expected it where the configuration is "

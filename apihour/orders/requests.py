@@ -16,6 +16,7 @@ from apihour.books.record import WorkerRecord
 from apihour.books.roles import Retirer
 from apihour.errors import ApihourError
 from apihour.ops.logring import LogRing
+from apihour.ops.model import Role
 from apihour.orders.control import ControlRequest
 from apihour.orders.restarts import Restarts
 from apihour.reload.changes import Changes
@@ -44,18 +45,18 @@ class ArbiterCommands:
         self._restarts = restarts
         self._ring = ring
         self._order = order
-        self._commands: dict[str, tuple[str, Callable[[ControlRequest], None]]] = {
-            "reload": ("operator", self._reload),
-            "rollback": ("operator", self._rollback),
-            "upgrade": ("admin", self._upgrade),
-            "scale": ("operator", self._scale),
-            "drain": ("operator", self._drain),
-            "undrain": ("operator", self._undrain),
-            "restart": ("operator", self._restart),
-            "signal": ("admin", self._signal),
-            "ban": ("operator", self._ban),
-            "unban": ("operator", self._unban),
-            "records": ("observer", self._records),
+        self._commands: dict[str, tuple[Role, Callable[[ControlRequest], None]]] = {
+            "reload": (Role.OPERATOR, self._reload),
+            "rollback": (Role.OPERATOR, self._rollback),
+            "upgrade": (Role.ADMIN, self._upgrade),
+            "scale": (Role.OPERATOR, self._scale),
+            "drain": (Role.OPERATOR, self._drain),
+            "undrain": (Role.OPERATOR, self._undrain),
+            "restart": (Role.OPERATOR, self._restart),
+            "signal": (Role.ADMIN, self._signal),
+            "ban": (Role.OPERATOR, self._ban),
+            "unban": (Role.OPERATOR, self._unban),
+            "records": (Role.OBSERVER, self._records),
         }
 
     def dispatch(self, request: ControlRequest) -> None:
@@ -66,12 +67,11 @@ class ArbiterCommands:
                          f"{', '.join(sorted(self._commands))}", "unknown")
             return
         role, carry_out = found
-        ranks = {"observer": 0, "operator": 1, "admin": 2}
-        if ranks.get(request.role, -1) < ranks[role]:
+        if {str(each): each for each in Role}.get(request.role, 0) < role:
             request.fail(f"{request.command} needs the role {role}; "
                          f"yours is {request.role}", "role")
             return
-        if role != "observer":  # looking is nothing to tell of
+        if role is not Role.OBSERVER:  # looking is nothing to tell of
             self.books.log.info("Command: %s %s", request.command,
                                   " ".join(f"{k}={v!r}" for k, v in request.arguments.items()))
         carry_out(request)

@@ -19,6 +19,8 @@ peer behind a PROXY header); ``_channels``, ``_username`` (read: is anything ope
 ``_send_disconnect``, ``_force_close`` (the documented ``disconnect`` closes the channels first,
 and OpenSSH's client then leaves before it reads the reason); ``get_kex_algs`` of
 ``asyncssh.kex`` (what this build can do); ``process_packet`` of a channel (idleness);
+``_send_version``, overridden: it has been sent when the connection waited for its turn;
+``_version`` and ``_server_version`` with it (what the key exchange signs);
 ``_key_id`` and ``_serial`` of a certificate (there is no public way to what it is called).
 """
 
@@ -43,8 +45,8 @@ from apihour_ssh.authorized import AuthorizedKeysFile, is_expired
 from apihour_ssh.limits import Limits
 from apihour_ssh.parting import Parting
 
-__all__ = ["ConnectionHost", "HostedConnection", "available_kex", "certificate_names",
-           "with_exit_status"]
+__all__ = ["ConnectionHost", "GreetedConnection", "HostedConnection", "available_kex",
+           "certificate_names", "greeting", "with_exit_status"]
 
 
 _RTT = 68  # bytes before tcpi_rtt in Linux's struct tcp_info
@@ -72,7 +74,21 @@ class ConnectionHost(Protocol):
     def connection_emptied(self, connection: HostedConnection) -> None: ...
 
 
-class HostedConnection(asyncssh.SSHServerConnection):
+def greeting(options: asyncssh.SSHServerConnectionOptions) -> bytes:
+    """The version of a server with those options as it goes over the wire (RFC 4253 4.2)."""
+    return b"SSH-2.0-" + bytes(options.version) + b"\r\n"
+
+
+class GreetedConnection(asyncssh.SSHServerConnection):
+    """A connection whose client has the server's version already."""
+
+    def _send_version(self) -> None:
+        """Note it as asyncssh does: the key exchange signs it."""
+        self._server_version = b"SSH-2.0-" + self._version
+        self.set_extra_info(server_version=self._server_version.decode("ascii"))
+
+
+class HostedConnection(GreetedConnection):
     """One SSH connection that holds `ticket`; `row` is the core's row for it, or None."""
 
     def __init__(

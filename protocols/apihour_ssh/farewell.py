@@ -16,8 +16,6 @@ import struct
 from collections.abc import Callable
 from typing import cast
 
-from apihour_ssh.hardening import VERSION
-
 __all__ = ["Farewell", "disconnect_message"]
 
 _DISCONNECT, _BY_APPLICATION = 1, 11  # RFC 4253 11.1
@@ -26,17 +24,19 @@ _PATIENCE = 1.0  # seconds
 
 
 def disconnect_message(reason: str) -> bytes:
-    """The identification string and one SSH_MSG_DISCONNECT with `reason` for a person."""
+    """One SSH_MSG_DISCONNECT with `reason` for a person, to be sent after the version."""
     text = reason.encode()
     payload = struct.pack(">BII", _DISCONNECT, _BY_APPLICATION, len(text)) + text + bytes(4)
     padding = _BLOCK - (len(payload) + 5) % _BLOCK
     padding += _BLOCK if padding < 4 else 0
-    packet = struct.pack(">IB", len(payload) + padding + 1, padding) + payload + bytes(padding)
-    return f"SSH-2.0-{VERSION}\r\n".encode() + packet
+    return struct.pack(">IB", len(payload) + padding + 1, padding) + payload + bytes(padding)
 
 
 class Farewell(asyncio.Protocol):
-    """Says `reason` to one client; `left` is called when the connection is gone."""
+    """Says `reason` to one client that has the server's version already.
+
+    `left` is called when the connection is gone.
+    """
 
     def __init__(self, reason: str, left: Callable[[], object]) -> None:
         self._reason = reason
@@ -49,6 +49,9 @@ class Farewell(asyncio.Protocol):
         if self._transport.can_write_eof():
             self._transport.write_eof()
         asyncio.get_running_loop().call_later(_PATIENCE, self.abort)
+
+    def data_received(self, data: bytes) -> None:
+        """Whatever it says, the answer is the same."""
 
     def abort(self) -> None:
         """End it now."""

@@ -14,11 +14,13 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["COMPATIBLE", "STRICT", "VERSION", "Algorithms", "options", "quieten"]
+__all__ = ["COMPATIBLE", "GREETING", "STRICT", "VERSION", "Algorithms", "options", "quieten"]
 
 # OpenSSH's client tells only a server of this name that its reader is gone (eow@openssh.com,
 # PROTOCOL 2.1): without it, `ssh host command | head` hangs.
 VERSION = "OpenSSH_apihour"
+GREETING = f"SSH-2.0-{VERSION}\r\n".encode()
+"""The version as it goes over the wire (RFC 4253 4.2)."""
 
 _LOGIN_TIMEOUT = 20.0  # seconds; a person types no password here, keys take one
 _KEEPALIVE = 15.0  # seconds; with three in a row unanswered a dead peer is gone in 45 s

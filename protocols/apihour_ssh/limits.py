@@ -19,10 +19,11 @@ __all__ = ["Limits", "TokenBucket", "network_of"]
 class Limits:
     """The numbers of one server in one worker; 0 turns a limit off.
 
-    Rates are new connections per second; one that comes faster waits its turn, and is refused
-    when that would be seconds. ``startups`` are connections of strangers that have not logged
-    in: one more ends the oldest of those. ``reserved``: as many again for networks from which
-    somebody has logged in before; ``rate`` and ``burst`` are then each network's own.
+    Rates are logins begun per second; one that comes faster waits its turn. Of strangers
+    ``startups`` may have a login under way, ``waiting`` may wait for their turn, and as many
+    may have said nothing yet: one more ends the oldest of those. ``reserved``: as many again
+    for networks from which somebody has logged in before; ``rate`` and ``burst`` are then each
+    network's own.
     ``auth_tries`` counts failed attempts per connection (MaxAuthTries of sshd_config(5)),
     ``sessions`` those open at a time on one connection (MaxSessions). ``idle`` seconds
     without a byte in any session end a connection; 0: never.
@@ -38,6 +39,7 @@ class Limits:
     address_burst: int = 20
     startups: int = 100
     reserved: int = 50
+    waiting: int = 250
     auth_tries: int = 6
     sessions: int = 10
     idle: float = 0.0

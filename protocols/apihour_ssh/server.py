@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from apihour_ssh import hardening
 from apihour_ssh.admission import Admission, Ticket
-from apihour_ssh.arrival import Arrival
+from apihour_ssh.arrival import Arrival, Lobby
 from apihour_ssh.authorized import AuthorizedKeysFile
 from apihour_ssh.hardening import COMPATIBLE, Algorithms
 from apihour_ssh.hostkeys import DEFAULT_PATH, load_host_keys
@@ -96,6 +96,8 @@ class SSHServer:
         self.options: Any = None
         self._known = KnownNetworks(None, self.logger)
         self._admission = Admission(self.limits, 0.0)
+        self._lobby = Lobby(self._admission, 0.0)
+        self._greeting = b""
         self._connections: set[HostedConnection] = set()
         self._sessions: set[asyncio.Task[Any]] = set()
         self._counts = {"accepted": 0, "logins": 0, "login_failures": 0, "sessions": 0,
@@ -121,6 +123,8 @@ class SSHServer:
         self._known = KnownNetworks(self._known_path(), self.logger)
         self._admission = Admission(self.limits, time.monotonic(), self._known)
         self.options = self._make_options()
+        self._lobby = Lobby(self._admission, self.options.login_timeout)
+        self._greeting = _greeting(self.options)
         self._reminds = _is_first(context)
         self._sweeper = loop.call_later(_SWEEP, self._sweep, loop)
 
@@ -178,7 +182,7 @@ class SSHServer:
             self._counts["accepted"] += 1
             return HostedConnection(asyncio.get_running_loop(), self, ticket, conn)
 
-        return Arrival(self._admission, address_of, make, self._note_refused)
+        return Arrival(self._lobby, self._greeting, address_of, make, self._note_refused)
 
     def _note_refused(self, address: str) -> None:
         self._refused_last = address or "unix"
@@ -300,6 +304,7 @@ class SSHServer:
         """Disconnect what is left, with a reason, and cancel the sessions."""
         if self._sweeper is not None:
             self._sweeper.cancel()
+        self._lobby.close()
         for connection in list(self._connections):
             connection.end(_GOODBYE)
         tasks = list(self._sessions)
@@ -329,6 +334,12 @@ def _is_first(context: Any) -> bool:
     """Whether this worker says what holds for all of them: the first of several, or the only."""
     worker = getattr(getattr(context, "container", None), "worker", None)
     return bool(getattr(worker, "slot", 1) == 1)
+
+
+def _greeting(options: Any) -> bytes:
+    from apihour_ssh._asyncssh import greeting
+
+    return greeting(options)
 
 
 def _host_of(address: Any) -> str:

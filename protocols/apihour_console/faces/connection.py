@@ -23,7 +23,7 @@ import asyncssh
 from apihour.bind.peers import format_peer
 from apihour_console.keys.authorized import AuthorizedKey, AuthorizedKeys
 from apihour_console.text.render import clean
-from apihour_ssh._asyncssh import certificate_names
+from apihour_ssh._asyncssh import GreetedConnection, certificate_names
 from apihour_ssh.admission import Admission, Ticket
 
 __all__ = ["ConsoleChannel", "ConsoleConnection", "ConsoleServer"]
@@ -48,7 +48,7 @@ class ConsoleChannel(asyncssh.SSHServerChannel[bytes]):
         return True
 
 
-class ConsoleConnection(asyncssh.SSHServerConnection):
+class ConsoleConnection(GreetedConnection):
     """asyncssh's server connection, with its tries counted and its options left alone."""
 
     def __init__(

@@ -24,7 +24,6 @@ from apihour_console.fleet.fleet import Fleet
 from apihour_console.keys.directory import KeyDirectory, prepare
 from apihour_console.shell.audit import AuditLog, daemon_name
 from apihour_console.shell.providers import audit_provider, deeds_provider, sessions_provider
-from apihour_ssh.arrival import Arrival
 from apihour_ssh.limits import Limits
 
 __all__ = ["WorkerShell", "make_server"]
@@ -98,10 +97,7 @@ class WorkerShell:
         true_peer = (str(peer[0]), int(peer[1])) if isinstance(peer, tuple) else None
         if conn is not None:
             conn.state = "shell"
-        return Arrival(
-            self._server.admission, lambda transport: true_peer[0] if true_peer else "",
-            lambda ticket: self._server.protocol(ticket, true_peer), lambda address: None,
-        )
+        return self._server.arrival(true_peer[0] if true_peer else "", true_peer)
 
     async def drain(self, deadline: float) -> None:
         """Tell the operators; return when the last has left. `deadline`: of ``loop.time()``."""

@@ -39,6 +39,7 @@ from apihour_console.text.render import clean
 from apihour_ssh import hardening
 from apihour_ssh._asyncssh import available_kex
 from apihour_ssh.admission import Admission, Ticket
+from apihour_ssh.arrival import Arrival, Lobby
 from apihour_ssh.farewell import Farewell
 from apihour_ssh.known import KnownNetworks
 from apihour_ssh.limits import Limits, TokenBucket
@@ -82,6 +83,7 @@ class ShellServer:
         self.known = KnownNetworks(
             settings.history / _KNOWN if settings.history is not None else None, logger)
         self.admission = Admission(settings.limits, time.monotonic(), self.known)
+        self._lobby = Lobby(self.admission, settings.login_timeout)
         self.authorized = AuthorizedKeys()
         self.connections: set[ConsoleServer] = set()
         self._options: asyncssh.SSHServerConnectionOptions | None = None
@@ -146,48 +148,47 @@ class ShellServer:
         await asyncio.sleep(0.1)
 
     def _arrived(self, sock: socket.socket, peer: Any) -> None:
-        """Refuse a connection before it costs anything, or give it a ticket and its turn."""
+        """Close a connection that is banned, before anything is known of it, or let it wait."""
         if self.is_banned(peer):
             sock.close()
             return
-        address = peer[0] if isinstance(peer, tuple) else ""
-        ticket = self.admission.admit(address, time.monotonic())
-        if ticket.refused:
-            sock.close()
-            return
-        ticket.end = sock.close
-        task = asyncio.get_running_loop().create_task(self._begin(sock, peer, ticket))
+        task = asyncio.get_running_loop().create_task(self._let_in(sock, peer))
         self._arrivals.add(task)
         task.add_done_callback(self._arrivals.discard)
 
-    async def _begin(self, sock: socket.socket, peer: Any, ticket: Ticket) -> None:
-        """Let an accepted connection begin its login when it is its turn."""
+    async def _let_in(self, sock: socket.socket, peer: Any) -> None:
+        address = peer[0] if isinstance(peer, tuple) else ""
         try:
-            await asyncio.sleep(ticket.delay)
-            if ticket.left:
-                return
             sock.setblocking(False)
-            connection = self.protocol(ticket)
-            ticket.end = connection.abort
-            await asyncio.get_running_loop().connect_accepted_socket(lambda: connection, sock)
-            if ticket.left:
-                connection.abort()
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: self.arrival(address), sock)
         except BaseException as error:
-            self.admission.leave(ticket)
             sock.close()
             if not isinstance(error, OSError):
                 raise
             self.logger.debug("shell: connection of %s: %s", format_peer(peer), error)
+
+    def arrival(self, address: str, peer: tuple[str, int] | None = None) -> Arrival:
+        """The protocol of one accepted connection, from `peer` where a proxy stands before it."""
+        return Arrival(
+            self._lobby, hardening.GREETING, lambda transport: address,
+            lambda ticket: self.protocol(ticket, peer), lambda refused: None,
+            queues=self._can_log_in(),
+        )
+
+    def _can_log_in(self) -> bool:
+        """Whether there is a host key, as there is when a key is authorised."""
+        self._keys_of_now()
+        return self._options is not None
 
     def protocol(
         self, ticket: Ticket, peer: tuple[str, int] | None = None
     ) -> ConsoleConnection | Farewell:
         """The protocol of one admitted connection, from `peer` where a proxy stands before it.
 
-        Without a host key, which there is when a key is authorised, it says what is missing.
+        Where nobody can log in it says what is missing.
         """
-        self._keys_of_now()
-        if self._options is None:
+        if not self._can_log_in() or self._options is None:
             return Farewell(_NOBODY, lambda: self.admission.leave(ticket))
         return ConsoleConnection(
             asyncio.get_running_loop(), self._options, self.admission, ticket, peer
@@ -198,6 +199,7 @@ class ShellServer:
         for task in [*self._tasks, *self._arrivals]:
             task.cancel()
         self._tasks.clear()
+        self._lobby.close()
 
     # Connections and sessions.
 

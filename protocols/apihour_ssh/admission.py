@@ -18,6 +18,7 @@ Rules:
 
 from __future__ import annotations
 
+import math
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Container
 from dataclasses import dataclass
@@ -77,7 +78,9 @@ class Admission:
         self._bucket = TokenBucket(limits.rate, limits.burst, now) if limits.rate else None
         self._counts: Counter[str] = Counter()
         self._rooms: dict[Room, dict[Ticket, None]] = {room: {} for room in Room}  # oldest first
-        self._asking: dict[Ticket, None] = {}  # of all rooms, the first who asked first
+        # Who waits for a turn, in this order, and the first who asked first: of networks that
+        # are known, of others, of those whose last login came to nothing.
+        self._asking: tuple[dict[Ticket, None], ...] = ({}, {}, {})
         self._buckets: OrderedDict[tuple[str, bool], TokenBucket] = OrderedDict()
         self._in_vain: OrderedDict[str, float] = OrderedDict()
 
@@ -104,10 +107,10 @@ class Admission:
             self._end_one(strangers, ticket)
         return ticket
 
-    def ask(self, ticket: Ticket) -> None:
+    def ask(self, ticket: Ticket, now: float) -> None:
         """It has sent its version, and would begin a login: see :meth:`turn`."""
         if not ticket.left:
-            self._asking[ticket] = None
+            self._asking[0 if ticket.known else 1 + self._failed(ticket, now)][ticket] = None
             self._enter(ticket, Room.ASKING)
 
     def turn(self, now: float) -> tuple[Ticket | None, float]:
@@ -115,14 +118,28 @@ class Admission:
 
         The ticket that it returns has begun; without one, infinite seconds mean: nobody asks.
         """
-        soonest = float("inf")
-        for ticket in sorted(self._asking, key=lambda one: (not one.known, self._failed(one, now))):
-            wait = self._wait(ticket, now)
-            if wait <= 0.0:
-                self._begin(ticket, now)
-                return ticket, 0.0
-            soonest = min(soonest, wait)
-        return None, soonest
+        known, *strangers = self._asking
+        soonest = self._first_turn(known, now)
+        if soonest > 0.0 and any(strangers):
+            # Costs the same however many ask: in a flood there is no token for most of them.
+            common = self._bucket.wait(now) if self._bucket is not None else 0.0
+            own = min(self._first_turn(one, now) for one in strangers) if common <= 0.0 else 0.0
+            soonest = min(soonest, max(common, own))
+        if soonest > 0.0:
+            return None, soonest
+        ticket = next(one for asking in self._asking for one in asking
+                      if self._own_wait(one, now) <= 0.0)
+        self._begin(ticket, now)
+        return ticket, 0.0
+
+    def _first_turn(self, asking: dict[Ticket, None], now: float) -> float:
+        """Seconds until the first of them has a token of its own; infinite: nobody asks."""
+        soonest = math.inf
+        for ticket in asking:
+            soonest = min(soonest, self._own_wait(ticket, now))
+            if soonest <= 0.0:
+                break
+        return soonest
 
     def offer(self, ticket: Ticket) -> None:
         """It has offered a key that is authorised, and has yet to prove that it has it."""
@@ -143,7 +160,8 @@ class Admission:
         if ticket.left or ticket.refused:
             return
         ticket.left = True
-        self._asking.pop(ticket, None)
+        for asking in self._asking:
+            asking.pop(ticket, None)
         self._rooms[ticket.room].pop(ticket, None)
         self.open -= 1
         self._counts[ticket.network] -= 1
@@ -161,23 +179,25 @@ class Admission:
         """Whether the last login from there came to nothing, a short time ago."""
         return self._in_vain.get(ticket.network, -_IN_VAIN) > now - _IN_VAIN
 
-    def _wait(self, ticket: Ticket, now: float) -> float:
-        return max((bucket.wait(now) for bucket in self._buckets_of(ticket, now)), default=0.0)
+    def _own_wait(self, ticket: Ticket, now: float) -> float:
+        bucket = self._bucket_of(ticket, now)
+        return bucket.wait(now) if bucket is not None else 0.0
 
     def _begin(self, ticket: Ticket, now: float) -> None:
-        for bucket in self._buckets_of(ticket, now):
-            bucket.reserve()
+        for bucket in (self._bucket_of(ticket, now), None if ticket.known else self._bucket):
+            if bucket is not None:
+                bucket.reserve()
         ticket.begun = True
-        del self._asking[ticket]
+        for asking in self._asking:
+            asking.pop(ticket, None)
         self._enter(ticket, Room.BEGUN)
 
-    def _buckets_of(self, ticket: Ticket, now: float) -> list[TokenBucket]:
-        common = [] if ticket.known or self._bucket is None else [self._bucket]
+    def _bucket_of(self, ticket: Ticket, now: float) -> TokenBucket | None:
         limits, key = self.limits, (ticket.network, ticket.known)
         rate, burst = ((limits.rate, limits.burst) if ticket.known
                        else (limits.address_rate, limits.address_burst))
         if not ticket.network or not rate:
-            return common
+            return None
         bucket = self._buckets.get(key)
         if bucket is None:
             bucket = self._buckets[key] = TokenBucket(rate, burst, now)
@@ -185,7 +205,7 @@ class Admission:
                 self._buckets.popitem(last=False)
         else:
             self._buckets.move_to_end(key)
-        return [bucket, *common]
+        return bucket
 
     # What is refused, and who makes room.
 
@@ -212,15 +232,18 @@ class Admission:
         return {Room.BEGUN: limits.startups, Room.KNOWN: limits.reserved}.get(room, limits.waiting)
 
     def _end_one(self, candidates: list[Ticket], newcomer: Ticket) -> None:
-        weights = Counter(one.network for one in candidates if one.network)
         # min() takes the oldest of equals.
         victim = min((one for one in candidates if one is not newcomer), default=newcomer,
-                     key=lambda one: (-max(weights[one.network], _FEW), one.offered,
+                     key=lambda one: (-self._weight(one.network), one.offered,
                                       not self._failed(one, newcomer.since)))
         self.leave(victim)
         self.refused["ended to make room for another login"] += 1
         if victim.end is not None:
             victim.end()
+
+    def _weight(self, network: str) -> int:
+        """How many it has open, where they are many."""
+        return max(self._counts[network], _FEW) if network else _FEW
 
     def _strangers(self) -> list[Ticket]:
         """Those who have come least far: of the first room where there are any."""

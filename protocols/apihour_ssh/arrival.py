@@ -41,7 +41,7 @@ class Lobby:
 
     def ask(self, ticket: Ticket) -> None:
         """It has sent its version."""
-        self.admission.ask(ticket)
+        self.admission.ask(ticket, time.monotonic())
         self._give_turns()
 
     def leave(self, ticket: Ticket) -> None:

@@ -26,7 +26,7 @@ class Gate:
     def ask(self, address, now=0.0):
         """A connection that has sent its version, and every turn that this makes."""
         ticket = self.admit(address, now)
-        self.admission.ask(ticket)
+        self.admission.ask(ticket, now)
         self.turns(now)
         return ticket
 
@@ -229,5 +229,5 @@ def test_memory_is_bounded():
         gate.admission.leave(ticket)
     admission = gate.admission
     assert len(admission._buckets) == len(admission._in_vain) == 8192
-    assert not admission._counts and not admission._asking
+    assert not admission._counts and not any(admission._asking)
     assert admission.starting == admission.open == 0

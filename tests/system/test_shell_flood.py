@@ -96,6 +96,17 @@ def test_two_known_operators_get_in_through_a_flood_from_many_addresses(apihour_
             places.values())
 
 
+def test_two_operators_get_in_from_new_addresses_through_a_flood(apihour_daemon, tmp_path):
+    """One try each, as a person would: a thousand held, and two hundred new ones a second."""
+    with house(apihour_daemon, tmp_path, workers=1) as shell, \
+            Flood(shell.port, most=100_000) as flood:
+        shell.daemon.wait(lambda: flood.opened >= 1000, "the flood")
+        flood.pause = 1 / 200
+        wrong = [log_in(shell, role, f"127.{201 + place}.0.{1 + number}") for number in range(10)
+                 for place, role in enumerate(("admin", "operator"))]
+        assert [one for one in wrong if one] == []
+
+
 def test_a_second_daemon_over_the_same_keys_knows_the_operators_of_the_first(
     apihour_daemon, tmp_path
 ):

@@ -270,8 +270,9 @@ async def test_who_says_nothing_is_told_the_version_and_counts_for_nothing(
         writer.write(b"GET / HTTP/1.1\r\n")
         with contextlib.suppress(ConnectionResetError):
             assert await asyncio.wait_for(reader.read(), 10) == b""
-        for _, writer in [*held, (reader, writer)]:
-            writer.close()
+        writer.close()
+        for _, one in held:
+            one.close()
         await wait_until(lambda: shells.server.admission.open == 0)
     finally:
         await shells.stop()

@@ -359,10 +359,10 @@ async def test_the_ancestors_servers_close_before_anyone_says_goodbye() -> None:
 
 async def test_the_ancestors_handlers_share_the_time_left() -> None:
     order: list[str] = []
-    server = AncestorServer({AsyncioServer(order): Handler(order, 0.2) for _ in range(5)})
+    server = AncestorServer({AsyncioServer(order): Handler(order, 1.0) for _ in range(5)})
     began = asyncio.get_running_loop().time()
     await server.drain(began + 10.0)
-    assert asyncio.get_running_loop().time() - began < 0.8
+    assert asyncio.get_running_loop().time() - began < 4.0
     assert order.count("goodbye") == 5
 
 

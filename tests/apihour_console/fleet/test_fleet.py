@@ -205,7 +205,7 @@ async def every_command(fleet: Fleet) -> None:
     async def one(line: str, statuses: set[int], second: bool) -> None:
         begun = time.monotonic()
         result = await run(fleet, line)
-        assert time.monotonic() - begun < 2.5, line
+        assert time.monotonic() - begun < 5, line
         assert result.status in statuses, (line, result)
         assert (result.status == PARTIAL) == bool(result.missing), (line, result)
         assert not second or any(row.get("worker") == "2.1" for row in result.rows), line
@@ -231,14 +231,14 @@ async def test_a_stuck_worker_is_marked_and_its_line_shown(
 
     begun = time.monotonic()
     stack = await run(fleet, "stack 1")
-    assert stack.status == 0 and time.monotonic() - begun < 2
+    assert stack.status == 0 and time.monotonic() - begun < 5
     functions = [row["function"] for row in stack.rows]
     assert how in functions[:8], functions
     assert "blocked" in stack.rows[0]["state"]
 
     begun = time.monotonic()
     both = await run(fleet, "greet-all")
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < 5
     assert both.status == PARTIAL and [row["worker"] for row in both.rows] == ["2.1"]
     assert both.missing[0].worker == "1.1"
     if how != "stuck_with_gil":
@@ -261,7 +261,7 @@ async def test_a_stopped_worker(fleet: Fleet, workers: Workers) -> None:
         assert "a stopped process has no stack to give" in stack.missing[0].reason
         servers = await run(fleet, "servers")
         assert servers.status == PARTIAL and servers.rows[0]["workers"] == 1
-        assert time.monotonic() - begun < 1, "a stopped worker was waited for"
+        assert time.monotonic() - begun < 2, "a stopped worker was waited for"
         await every_command(fleet)
     finally:
         os.kill(workers.processes[1].pid, signal.SIGCONT)

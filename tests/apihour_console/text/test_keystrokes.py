@@ -50,7 +50,7 @@ def test_any_cut_gives_the_same() -> None:
 def test_pastes_are_bounded_and_fast() -> None:
     assert split("\x1b[200~" + "x" * 5000 + "\x1b[201~", limit=100) == [f"<{'x' * 100}>"]
     assert split("y" * 5000, limit=100) == [f"<{'y' * 100}>"]
-    started = time.perf_counter()
+    started = time.process_time()
     pieces = ["\x1b[200~", *["x" * 1000] * 1000, "\x1b[201~"]
     assert len(split(*pieces, limit=1 << 16)[0]) == (1 << 16) + 2
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1

@@ -106,9 +106,9 @@ def test_a_thousand_rows_take_milliseconds() -> None:
     rows = [{**ROWS[0], "name": f"row-{number}"} for number in range(1000)]
     best = 1.0
     for _ in range(5):
-        started = time.perf_counter()
+        started = time.process_time()
         table(COLUMNS, rows, 80, True)
-        best = min(best, time.perf_counter() - started)
+        best = min(best, time.process_time() - started)
     assert best < 0.05
 
 

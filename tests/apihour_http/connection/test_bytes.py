@@ -186,6 +186,7 @@ async def test_pipelined_requests_do_not_starve_others() -> None:
         modest.close()
 
 
+@pytest.mark.alone
 async def test_one_byte_chunks_do_not_slow_the_neighbours() -> None:
     async with serving(**everything("app")) as served:
         hostile, other = await served.connect(), await served.connect()

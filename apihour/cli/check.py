@@ -116,6 +116,9 @@ def _count(workers: WorkerCount) -> str:
 
 def list_protocols(words: Sequence[str]) -> int:
     """Print every registered plugin and what it accepts; an unusable one says why."""
+    if list(words) in (["-h"], ["--help"]):
+        print("usage: apihour protocols\n\nThe plugins there are, and what each accepts.")
+        return 0
     if words:
         raise UsageError(f"protocols: takes no arguments, got {' '.join(words)!r}")
     try:

@@ -37,9 +37,17 @@ _OWN_WORDS = {
 }
 
 
+_ABOUT = {
+    "apihour": "Serve it, on every CPU this process may use.",
+    "apihour dev": "One worker, started again on every change of code, configuration or templates.",
+    "apihour check": "Say what would be served where, and refuse what a start would refuse.",
+}
+
+
 def explain(parser: argparse.ArgumentParser, settings: Mapping[str, Any],
             refused: Set[str]) -> None:
     """Give the options of `parser` the help of their settings; none to `refused` ones."""
+    parser.description = _ABOUT.get(parser.prog)
     for action in options_of(parser):
         setting = settings.get(action.dest)
         if action.dest in refused:

@@ -68,6 +68,25 @@ def test_upgrade_is_a_command_of_ctl_under_its_own_name(
     assert heard == [(passed, "upgrade")]
 
 
+@pytest.mark.parametrize(("command", "about"), [
+    ("run", "Serve it, on every CPU"), ("dev", "One worker, started again on every change"),
+    ("check", "Say what would be served where, and refuse what a start would refuse"),
+])
+def test_help_of_a_command_says_what_it_does(
+    command: str, about: str, capsys: Captured
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main([command, "--help"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.split("\n\n")[1].startswith(about)
+
+
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_help_of_protocols(option: str, capsys: Captured) -> None:
+    assert cli.main(["protocols", option]) == 0
+    assert capsys.readouterr().out.startswith("usage: apihour protocols\n\nThe plugins")
+
+
 @pytest.mark.parametrize("command", ["ctl", "upgrade"])
 def test_help_without_a_daemon_says_how_it_is_called(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: Captured, tmp_path: Path

@@ -188,7 +188,8 @@ class Answer:
     def _connection(self) -> bytes:
         """The end of the head: whether the connection stays (RFC 9112 9.3, 9.6)."""
         lane = self.lane
-        if self.keep and (self.declared.close or self.is_too_long_to_discard()
+        if self.keep and (self.declared.close
+                          or (not self.is_complete and self.is_too_long_to_discard())
                           or (lane.closes() and lane.is_last())):
             self.keep = False
         if not self.keep:
@@ -196,7 +197,7 @@ class Answer:
         return b"\r\n" if self.modern else b"connection: keep-alive\r\n\r\n"
 
     def is_too_long_to_discard(self) -> bool:
-        """Whether to close after an answer that comes now, for what of the body is to come."""
+        """Whether to close after an answer that comes now, while the request is not complete."""
         return False
 
     # -- the end

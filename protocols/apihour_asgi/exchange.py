@@ -82,7 +82,7 @@ class Exchange(Answer):
         A client that waits to be asked may send its body after another answer, or leave it
         (RFC 9110 10.1.1): its next request could be taken for that body.
         """
-        return not self.is_complete and (self._expects or not 0 <= self.left <= _DISCARDED)
+        return self._expects or not 0 <= self.left <= _DISCARDED
 
     def abandon(self) -> None:
         """The answer is complete: what is still to come of the body is for nobody."""
@@ -174,6 +174,8 @@ async def run(exchange: Any) -> None:
         exchange.failed()
         report(exchange, error)
     else:
+        if exchange.state == DONE and result is None:
+            return
         if not exchange.is_settled():
             host.logger.error("the ASGI application returned from %s without a complete answer",
                               " ".join(map(ascii, exchange.named())))

@@ -231,6 +231,23 @@ async def test_what_is_pasted_behind_python_never_runs_as_a_command(
     assert "version" not in [one.command for one in shells.server.audit.recent()]
 
 
+async def test_what_is_typed_for_a_worker_that_is_gone_never_runs_as_a_command(
+    shells: Shells, typist: Typist
+) -> None:
+    shells.server.fleet = PythonFleet()
+    await log_in(shells, typist)
+    await typist.type("python 1\r")
+    await typist.expect(">>>")
+    await typist.type("gone\rversion\r")
+    await typist.expect("there is none.*version.*>>>")
+    await typist.type("version\r")
+    await typist.expect("version.*>>>")
+    await typist.type("\x04numbers\r")
+    await typist.expect(r"4 +line")
+    assert "version" not in [one.command for one in shells.server.audit.recent()
+                             if one.event == "command"]
+
+
 async def test_what_was_typed_for_a_python_that_does_not_start_is_dropped(
     shells: Shells, typist: Typist
 ) -> None:

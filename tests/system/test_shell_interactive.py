@@ -395,3 +395,19 @@ def test_80_columns_are_enough(shell):
         seen = re.sub(r"-- more.*?--", "\n", terminal.seen_at_all)  # painted, not in a line
         for row in seen.splitlines():
             assert len(row) <= 80 or "shell_house>" in row, row
+
+
+def test_what_is_typed_for_a_worker_that_dies_meanwhile_stays_pythons(shell, terminal):
+    since = time.time()
+    terminal.type("python 2\r")
+    terminal.expect(">>>")
+    terminal.type("import os, time; time.sleep(1); os.kill(os.getpid(), 9)\r'an' * 2\rversion\r")
+    terminal.expect("worker 2.*>>>.*version.*>>>", timeout=60)
+    shell.daemon.wait(lambda: shell.daemon.log.count("Worker 2.1 ready") == 2, "the next one")
+    terminal.run_python("'ba' + 'nana'", "'banana'")
+    terminal.type("\x04")
+    terminal.expect("shell_house>")
+    mine = [one for one in shell.audit() if one["time"] >= since and one["user"] == "admin@test"]
+    assert [one["command"] for one in mine if one["event"] == "command"] == ["python 2"]
+    assert [one["command"] for one in mine if one["event"] == "python"][1:] == [
+        "'an' * 2", "version", "'ba' + 'nana'"]

@@ -4,6 +4,8 @@ Rules:
 
 - Nothing is evaluated here; text goes out, text comes back, by the command ``python``.
 - Every source line is audited, with its outcome.
+- Nothing but Ctrl-D and ``exit()`` leaves the prompt, not even a worker that is gone: what is
+  typed or pasted for Python, or still on its way, never arrives as commands of the shell.
 - Ctrl-C cancels what runs in the worker and gives the prompt back at once, saying which it
   was: interrupted, or a line that blocks the loop and so runs on; Ctrl-D leaves the prompt,
   not the shell.
@@ -19,7 +21,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from apihour.errors import ApihourError
-from apihour_console.calls.call import FAILED, PARTIAL, Call, Missing, Result
+from apihour_console.calls.call import Call, Missing, Result
 from apihour_console.calls.reader import parse_call
 from apihour_console.shell.completion import Candidate
 from apihour_console.shell.runner import CANCELLED
@@ -52,7 +54,7 @@ class Repl:
         self, ask: Callable[[str], Awaitable[str]], guard: Callable[[Any], Awaitable[int]],
         tell: Callable[[str], None],
     ) -> int:
-        """Read and evaluate until Ctrl-D, ``exit()`` or a worker that is gone."""
+        """Read and evaluate until Ctrl-D or ``exit()``; what fails ends its own text only."""
         tell(f"Python in worker {self._worker}: container, worker, loop; await works; "
              "Ctrl-D leaves\n")
         while True:
@@ -68,10 +70,8 @@ class Repl:
                 status = await guard(self.evaluate(one)) if one.strip() else 0
                 if status == CANCELLED:
                     tell(f"^C {await self._fate()}\n")
-                if status in (FAILED, CANCELLED, PARTIAL):
-                    break
                 if status:
-                    return status
+                    break
 
     async def evaluate(self, source: str) -> int:
         """Evaluate one block and print what it gave; 1 when it raised."""

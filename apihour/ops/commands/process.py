@@ -144,7 +144,7 @@ def _set_level(context: AgentContext, name: str, level: str, seconds: float | No
 @commands.command(streams=True)
 def logs(
     context: AgentContext, *, follow: Annotated[bool, Short("f"), "go on as they come"] = False,
-    lines: Annotated[int, Short("n"), "of the past, per worker"] = 50,
+    lines: Annotated[int, Short("n"), "of the past, per worker; --filter chooses among these"] = 50,
     level: Annotated[Level, "this level and above"] = "notset",
     logger: Annotated[LoggerName | None, "this logger and those below it"] = None,
 ) -> Iterator[LogRow | float]:

@@ -34,6 +34,7 @@ __all__ = [
     "UnknownCommand",
     "apply",
     "chosen",
+    "latest",
     "selected",
 ]
 
@@ -164,6 +165,11 @@ def _check_columns(call: Call, rows: Sequence[Mapping[str, Any]]) -> None:
 def chosen(call: Call, rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """The rows that the call's filters keep."""
     return [row for row in rows if all(one.matches(row) for one in call.filters)]
+
+
+def latest(call: Call, rows: Iterable[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+    """The last `count` rows of those that the call's filters keep: of old ones too."""
+    return chosen(call, rows)[-count:] if count > 0 else []
 
 
 def selected(call: Call, rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -41,7 +41,7 @@ class AuditRow(AuditRecord):
 @commands.command(role="admin", collects="console")
 async def audit(
     context: ConsoleContext, *, follow: Annotated[bool, Short("f"), "go on as they come"] = False,
-    lines: Annotated[int, Short("n"), "of the past"] = 50,
+    lines: Annotated[int, Short("n"), "of the past, that --filter keeps"] = 50,
 ) -> AsyncIterator[AuditRow]:
     """What was done in the shell, by whom and from where"""
     value = _provider(context)(context)

@@ -20,7 +20,8 @@ from apihour.ops.annotations import LoggerName, Short
 from apihour.ops.catalogue import Catalogue
 from apihour.ops.commands.process import Level, LogRow
 from apihour.ops.model import CommandFailed, Role
-from apihour.ops.rows import stamp
+from apihour.ops.rows import stamp, to_rows
+from apihour_console.calls.call import latest
 from apihour_console.fleet.context import ConsoleContext
 from apihour_console.fleet.link import Unreachable
 from apihour_console.shell.audit import AuditRecord
@@ -68,7 +69,7 @@ class _ArbiterLog:
 @commands.command(streams=True, collects="console", merges=True)
 async def logs(
     context: ConsoleContext, *, follow: Annotated[bool, Short("f"), "go on as they come"] = False,
-    lines: Annotated[int, Short("n"), "of the past, per worker"] = 50,
+    lines: Annotated[int, Short("n"), "of the past, per worker; --filter chooses among these"] = 50,
     level: Annotated[Level, "this level and above"] = "notset",
     logger: Annotated[LoggerName | None, "this logger and those below it"] = None,
 ) -> AsyncIterator[LogRow]:
@@ -142,14 +143,14 @@ def _log_row(one: dict[str, Any]) -> LogRow:
 @commands.command(streams=True, collects="console")
 async def events(
     context: ConsoleContext, *, follow: Annotated[bool, Short("f"), "go on as they come"] = False,
-    lines: Annotated[int, Short("n"), "of the past"] = 50,
+    lines: Annotated[int, Short("n"), "of the past, that --filter keeps"] = 50,
 ) -> AsyncIterator[EventRow]:
     """What happened: starts, reloads, deaths, and what operators did, as a timeline"""
     own = _ArbiterLog(context, _INFO)
     told = _Deeds(context)
-    past = _in_order(await own.fresh(), told.fresh())
-    for row in past[-lines:] if lines > 0 else ():
-        yield row
+    past = to_rows(_in_order(await own.fresh(), told.fresh()))
+    for one in latest(context.call, past, lines):
+        yield EventRow(**one)
     while follow:
         await asyncio.sleep(_PACE)
         for row in _in_order(await own.fresh(), told.fresh()):

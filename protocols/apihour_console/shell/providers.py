@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from apihour.ops.annotations import Address, Seconds
 from apihour.ops.model import CommandFailed
+from apihour_console.calls.call import latest
 from apihour_console.shell.audit import AuditLog, AuditRecord
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SessionRow", "audit_provider", "deeds_provider", "no_sessions", "sessions_provider"]
 
-_DEEDS = 1000  # entries of the audit log that ``events`` looks at
+_KNOWN = 1000  # entries of the audit log that are looked at, at most
 
 
 @dataclass(frozen=True)
@@ -85,8 +86,8 @@ def audit_provider(log: AuditLog) -> Callable[[ConsoleContext], Any]:
     async def audit(context: ConsoleContext) -> AsyncIterator[dict[str, Any]]:
         lines = int(context.call.arguments.get("lines") or 0)
         with log.follow() as queue:
-            for record in log.recent(lines):
-                yield _row(record)
+            for row in latest(context.call, map(_row, log.recent(_KNOWN)), lines):
+                yield row
             while context.call.follows:
                 yield _row(await queue.get())
 
@@ -95,7 +96,7 @@ def audit_provider(log: AuditLog) -> Callable[[ConsoleContext], Any]:
 
 def deeds_provider(log: AuditLog) -> Callable[[ConsoleContext], list[AuditRecord]]:
     """What ``events`` takes of that log: what this daemon's operators did."""
-    return lambda context: [one for one in log.recent(_DEEDS) if one.daemon == log.daemon]
+    return lambda context: [one for one in log.recent(_KNOWN) if one.daemon == log.daemon]
 
 
 def _row(record: AuditRecord) -> dict[str, Any]:

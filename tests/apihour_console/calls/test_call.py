@@ -18,6 +18,7 @@ from apihour_console.calls.call import (
     RoleError,
     UnknownCommand,
     apply,
+    latest,
     selected,
 )
 from apihour_console.calls.reader import parse_call
@@ -299,6 +300,15 @@ def test_the_limit_of_a_stream_that_is_over_takes_the_latest(catalogue: Catalogu
     assert apply(read(catalogue, "logs --limit 0"), ROWS) == []
     by_age = read(catalogue, "logs --sort age --limit 1")  # of an order: its first
     assert [row["worker"] for row in apply(by_age, ROWS)] == ["2.1"]
+
+
+def test_of_the_past_as_many_rows_as_asked_for_are_chosen_from_all_there_are(
+    catalogue: Catalogue
+) -> None:
+    call = read(catalogue, "logs --filter age>10")
+    assert [row["worker"] for row in latest(call, ROWS, 1)] == ["1.9"]
+    assert [row["worker"] for row in latest(call, ROWS, 5)] == ["1.10", "1.9"]
+    assert latest(call, ROWS, 0) == []
 
 
 def test_a_stream_has_no_order_but_its_own(catalogue: Catalogue) -> None:

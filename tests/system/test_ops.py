@@ -294,6 +294,7 @@ def test_events_tell_reloads_deaths_and_who_did_what_to_two_operators(shell):
 
 
 def test_mem_start_diff_stop(shell):
+    shell.daemon.wait(lambda: len(shell.daemon.workers("serving")) == 2, "both workers")
     shell.rows("mem", "--start", "--worker", "1")
     rows = shell.rows("mem", "--diff", "--top", "3", "--worker", "1")
     assert 1 <= len(rows) <= 3 and re.search(r":\d+$", rows[0]["where"])

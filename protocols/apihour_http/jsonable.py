@@ -5,6 +5,8 @@ Rules:
 - As FastAPI's ``jsonable_encoder`` does it, so that an endpoint which moves here answers the
   same.
 - Only asked when an encoder has met such a value: plain data never comes here.
+- A float that is no number (NaN, an infinity) has no form in JSON (RFC 8259 6), and is refused:
+  ujson would write a word that no browser reads.
 """
 
 from __future__ import annotations
@@ -15,15 +17,15 @@ import decimal
 import enum
 import functools
 import ipaddress
+import json
 import pathlib
 import re
-import sys
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
-__all__ = ["to_plain", "with_fallback"]
+__all__ = ["encoder", "to_plain", "with_fallback"]
 
 Encoder = Callable[[Any], str | bytes]
 
@@ -65,12 +67,49 @@ def to_plain(value: Any) -> Any:
         "text, number, date, UUID, enum, set or dataclass")
 
 
-def with_fallback(dumps: Encoder) -> Encoder:
-    """`dumps` with :func:`to_plain` for what it has no form for, where it takes one.
+@functools.cache
+def _fast() -> tuple[Encoder, Encoder] | None:
+    """ujson's encoder for plain data, and for any; both refuse a float that is no number."""
+    try:
+        from ujson import dumps
+    except ImportError:
+        return None
 
-    That is ujson's; another encoder is its owner's choice, and stays as it is.
+    def see_finite(data: Any) -> None:
+        try:
+            dumps(data, default=to_plain, allow_nan=False)
+        except OverflowError as error:
+            raise ValueError("NaN or an infinity: has no form in JSON, expected a finite number "
+                             "or None") from error
+
+    def plain(data: Any) -> str:
+        text: str = dumps(data)
+        # Letters are looked for in every text, the words in few; a text may well say them.
+        if ("N" in text or "I" in text) and ("NaN" in text or "Infinity" in text):
+            see_finite(data)
+        return text
+
+    def any_data(data: Any) -> str:
+        text: str = dumps(data, default=to_plain)
+        if "NaN" in text or "Infinity" in text:
+            see_finite(data)
+        return text
+
+    return plain, any_data
+
+
+def encoder() -> Encoder:
+    """ujson's encoder where ujson is installed, else the standard library's."""
+    fast = _fast()
+    if fast is not None:
+        return fast[0]
+    return json.JSONEncoder(separators=(",", ":"), default=to_plain, allow_nan=False).encode
+
+
+def with_fallback(dumps: Encoder) -> Encoder:
+    """`dumps` with :func:`to_plain` for what it has no form for, where that is ours.
+
+    Another encoder is its owner's choice, and stays as it is.
     """
-    ujson = sys.modules.get("ujson")
-    if ujson is not None and dumps is ujson.dumps:
-        return functools.partial(dumps, default=to_plain)
-    return dumps
+    fast = _fast()
+    return fast[1] if fast is not None and dumps is fast[0] else dumps

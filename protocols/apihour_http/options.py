@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from types import UnionType
 from typing import Any
 
-from apihour_http.jsonable import to_plain
+from apihour_http.jsonable import encoder
 
 __all__ = ["Options", "default_dumps", "default_loads"]
 
@@ -31,11 +31,7 @@ _EXPECTED: dict[str, tuple[type | UnionType, str]] = {
 
 def default_dumps() -> Callable[[Any], str | bytes]:
     """ujson's encoder where ujson is installed, else the standard library's."""
-    try:
-        import ujson
-    except ImportError:
-        return json.JSONEncoder(separators=(",", ":"), default=to_plain).encode
-    return ujson.dumps
+    return encoder()
 
 
 def default_loads() -> Callable[[Any], Any]:

@@ -139,3 +139,39 @@ async def test_another_encoder_is_its_owners(caplog: pytest.LogCaptureFixture) -
         assert b"UUID('" in raw
     async with serving(routes, dumps=json.dumps) as served:
         assert b" 500 " in await served.ask(get("/", "Connection: close"))
+
+
+NO_NUMBER = [float("nan"), float("inf"), float("-inf")]
+
+
+@pytest.mark.parametrize("number", NO_NUMBER)
+@pytest.mark.parametrize("shape", [
+    lambda number: {"x": number}, lambda number: [1.5, [number]],
+    lambda number: {"x": number, "day": datetime.date(2026, 11, 26)},
+])
+async def test_a_float_that_is_no_number_is_refused(
+    number: float, shape: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    routes = Routes()
+    routes.get("/")(lambda request: shape(number))
+    async with serving(routes) as served:
+        peer = await served.connect()
+        peer.send(get())
+        answer = await peer.answer()
+        peer.close()
+    assert answer.status == 500
+    assert "NaN" not in answer.body.decode() and "expected a finite number" in caplog.text
+
+
+@pytest.mark.parametrize("text", ["NaN", "Infinity", "-Infinity", "I am No one"])
+async def test_a_text_may_say_what_no_number_is(text: str) -> None:
+    routes = Routes()
+    routes.get("/")(lambda request: {"name": text})
+    routes.get("/day")(lambda request: {text: datetime.date(2026, 11, 26)})
+    async with serving(routes) as served:
+        peer = await served.connect()
+        peer.send(get())
+        assert json.loads((await peer.answer()).body) == {"name": text}
+        peer.send(get("/day"))
+        assert json.loads((await peer.answer()).body) == {text: "2026-11-26"}
+        peer.close()

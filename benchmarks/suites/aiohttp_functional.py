@@ -6,18 +6,21 @@ DIRECTORY is an unpacked source distribution of the installed aiohttp; without o
 downloaded with pip. Its tests that speak to a server through ``aiohttp.test_utils`` are run
 where they are, the server being ours (``--theirs``: aiohttp's, for comparison). Needs
 pytest-mock, re-assert, trustme, isal, zlib-ng, freezegun, proxy.py and blockbuster beside
-apihour[test]. What cannot hold here, by its nature, is named in ``DIFFERENT`` with the reason,
-and what fails with aiohttp's server too in ``THEIRS``; the exit status is 1 for anything else.
+apihour[test], and for the download setuptools 77 or newer and pkgconfig. What cannot hold here, by
+its nature, is named in ``DIFFERENT`` with the reason, and what fails with aiohttp's server too in
+``THEIRS``; the exit status is 1 for anything else, and for one named that does not fail any more.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 import tarfile
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -84,8 +87,8 @@ async def start(site: Any) -> None:
     for name in WITHOUT:
         manager._kwargs.pop(name, None)
     server = HTTPServer(app=manager, max_body=1 << 26, **told)
-    await server.start()
-    server.logger = manager._kwargs.get("logger") or server.logger
+    logger = manager._kwargs.get("logger")
+    await server.start(SimpleNamespace(logger=logger))
     site._server = await asyncio.get_running_loop().create_server(
         server.stream, sock=site._sock, ssl=site._ssl_context, backlog=site._backlog)
 
@@ -98,6 +101,7 @@ class Outcomes:
         self.passed = 0
         self.failed: list[str] = []
         self.differing: list[str] = []
+        self.run: set[str] = set()
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         name = report.nodeid.rpartition("::")[2].partition("[")[0]
@@ -107,6 +111,12 @@ class Outcomes:
             self.failed.append(report.nodeid)
         elif report.passed and report.when == "call":
             self.passed += 1
+        if report.when == "call" and not report.skipped:
+            self.run.add(name)
+
+    def same(self) -> list[str]:
+        """What is named as different, was run and did not fail."""
+        return sorted(self.run.intersection(self.known).difference(self.differing))
 
 
 def main() -> int:
@@ -132,7 +142,10 @@ def main() -> int:
         print(f"  {name}: {outcomes.known[name]}")
     for nodeid in outcomes.failed:
         print(f"  FAILED {nodeid}")
-    return bool(outcomes.failed)
+    same = [name for name in outcomes.same() if outcomes.known[name] != ROOT or not os.geteuid()]
+    for name in same:
+        print(f"  NOT DIFFERENT any more: {name}, expected: {outcomes.known[name]}")
+    return bool(outcomes.failed or same)
 
 
 if __name__ == "__main__":

@@ -4,9 +4,10 @@ python benchmarks/suites/uvicorn_protocol.py DIRECTORY [--theirs]
 
 DIRECTORY is an unpacked source distribution of uvicorn; its ``tests/protocols`` are run where
 they are, with our connection in place of the protocol class that their fixtures choose
-(``--theirs``: with theirs, for comparison). Needs uvicorn, httpx, anyio, pytest-mock, trustme,
+(``--theirs``: with theirs, for comparison). Needs uvicorn, httpx2, anyio, pytest-mock, trustme,
 python-dotenv and a2wsgi beside apihour[test]. What cannot hold here, by its nature, is named in
-``DIFFERENT`` with the reason; the exit status is 1 when anything else fails.
+``DIFFERENT`` with the reason; the exit status is 1 when anything else fails, or one of these
+does not any more.
 """
 
 from __future__ import annotations
@@ -160,7 +161,7 @@ class Ours:
         for item in items:
             reason = DIFFERENT.get(item.originalname)
             if reason is not None and type(self) is Ours:
-                item.add_marker(pytest.mark.xfail(reason=reason, strict=False))
+                item.add_marker(pytest.mark.xfail(reason=reason, strict=True))
         config.hook.pytest_deselected(items=others)
 
 

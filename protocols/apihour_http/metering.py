@@ -22,6 +22,7 @@ from time import monotonic, thread_time
 from typing import TYPE_CHECKING, Any
 
 from apihour_http.errors import HTTPError
+from apihour_http.response import Live, Response, is_aiohttp
 
 if TYPE_CHECKING:
     from apihour_http.routing.routes import Endpoint
@@ -204,8 +205,8 @@ def _measured_inline(call: Any, route: str) -> Any:
             result = call(request)
             status = _status_of(result)
             return result
-        except HTTPError as error:
-            status = error.status
+        except Exception as error:
+            status = _status_of(error, 500)
             raise
         finally:
             meter.ended(route, monotonic() - request.arrived, thread_time() - before, status)
@@ -225,8 +226,8 @@ def _measured_later(call: Any, route: str) -> Any:
             result = await stepped
             status = _status_of(result)
             return result
-        except HTTPError as error:
-            status = error.status
+        except Exception as error:
+            status = _status_of(error, 500)
             raise
         finally:
             meter.ended(route, monotonic() - request.arrived, stepped.cpu, status)
@@ -234,7 +235,7 @@ def _measured_later(call: Any, route: str) -> Any:
     return later
 
 
-def _status_of(result: Any) -> int:
-    """The status of what an endpoint returns: data is answered with 200."""
-    status = getattr(result, "status", 200)
-    return status if isinstance(status, int) else 200
+def _status_of(result: Any, otherwise: int = 200) -> int:
+    """The status of what an endpoint returns or raises; data is answered with `otherwise`."""
+    is_answer = isinstance(result, Response | Live | HTTPError) or is_aiohttp(result)
+    return int(result.status) if is_answer else otherwise

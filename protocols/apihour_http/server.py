@@ -67,6 +67,7 @@ class HTTPServer:
             raise TypeError("HTTPServer(): expected routes, an application, or both")
         if routes is not None and not isinstance(routes, Routes):
             raise TypeError(f"HTTPServer(routes={routes!r}): expected Routes")
+        _check_app(app)
         self.options = Options().updated(options)
         self.routes = routes
         self.app = app
@@ -257,6 +258,18 @@ def _times(options: Options, context: Any) -> tuple[float, float]:
     if linger is None:
         linger = getattr(context, "linger", keepalive)
     return keepalive, linger
+
+
+def _check_app(app: Any) -> None:
+    """Raise TypeError for what is no application that is served here."""
+    kinds = [f"{kind.__module__}.{kind.__name__}" for kind in type(app).__mro__]
+    is_aiohttp = not isinstance(app, type) and not {
+        "aiohttp.web_app.Application", "aiohttp.web_server.Server"}.isdisjoint(kinds)
+    if app is None or is_aiohttp or (isinstance(app, Host) and not isinstance(app, type)):
+        return
+    hint = "; one of ASGI is a server by itself, without HTTPServer" if callable(app) else ""
+    raise TypeError(f"HTTPServer(app={ascii(app)[:100]}): expected an aiohttp.web.Application "
+                    f"or web.Server{hint}")
 
 
 def _host_of(app: Any) -> Any:

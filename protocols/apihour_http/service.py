@@ -22,7 +22,7 @@ from apihour_http.errors import HTTPError
 from apihour_http.head import HeadChecker
 from apihour_http.options import Options
 from apihour_http.parser import Binding
-from apihour_http.response import Renderer
+from apihour_http.response import Renderer, is_aiohttp
 from apihour_http.routing.routes import Match
 from apihour_http.routing.table import Table
 from apihour_http.statistics import Statistics
@@ -87,9 +87,12 @@ class Service:
     background: Background
     now: Now
 
-    def failed(self, request: Any, error: Exception) -> HTTPError:
-        """What to answer when an endpoint raised `error`; logs what is not an HTTPError."""
-        if isinstance(error, HTTPError):
+    def failed(self, request: Any, error: Exception) -> Any:
+        """What to answer when an endpoint raised `error`; logs what is no answer.
+
+        That is an HTTPError, or one of ``aiohttp.web`` (``HTTPFound``).
+        """
+        if isinstance(error, HTTPError) or is_aiohttp(error):
             return error
         named = f"{request.endpoint.name} failed on {request.method}"
         # The host's handler knows the worker, the server and the peer, and counts repeats.

@@ -128,7 +128,7 @@ class Intake:
         methods, values = service.resolve(method, target)
         endpoint = methods.get(method)
         if endpoint is None and (methods or service.app_host is None):
-            endpoint = service.table.stand_in(method, methods)
+            endpoint = service.table.stand_in(method, methods, fields)
         if endpoint is None:
             self._begin_hosted(method, target, fields, seen, keep, modern)
             return

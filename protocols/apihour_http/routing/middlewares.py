@@ -5,8 +5,8 @@ Rules:
 - Both belong to a table of routes, and hold for what is included in it; those of an outer
   table stand outside.
 - ``call(request)`` gives a middleware an answer (``status``, ``headers``), whatever the endpoint
-  returned: data and raised HTTPErrors become a Response. Other exceptions pass through, unless
-  a handler takes them first.
+  returned: data and raised HTTPErrors become a Response, aiohttp's are one. Other exceptions
+  pass through, unless a handler takes them first.
 - The handler of the nearest class takes an exception (as ``except`` would), of the inner table
   where two name the same. What it raises itself counts as raised in its place.
 - All is decided at start: an endpoint with neither is called as it would be without them.
@@ -71,8 +71,10 @@ def _answering(call: Call, inline: bool, handlers: Handlers) -> Call:
     async def answering(request: Any) -> Any:
         try:
             return _as_answer(await handled(request))
-        except HTTPError as error:
-            return _as_answer(error)
+        except Exception as error:
+            if isinstance(error, HTTPError) or is_aiohttp(error):
+                return _as_answer(error)
+            raise
 
     return answering
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import typing
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 from apihour_http.errors import RouteError
 
-__all__ = ["check_request"]
+__all__ = ["check_request", "hints_of"]
 
 _POSITIONAL = (
     inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD,
@@ -49,6 +51,33 @@ def check_request(
     is_data = annotation in _DATA_NAMES if isinstance(annotation, str) else annotation in _DATA
     if is_data or first.name in in_path:
         raise RouteError(wanted)
+
+
+def hints_of(route: str, function: Callable[..., Any]) -> dict[str, Any]:
+    """The annotations of `function`, resolved.
+
+    The request's, and that of what is returned, may be for type checkers alone. Raises
+    RouteError for another that cannot be resolved, TypeError for what has no annotations.
+    """
+    try:
+        return typing.get_type_hints(function)
+    except NameError:
+        pass  # of which, is told by looking at one after the other
+    original = inspect.unwrap(function)
+    told = dict(getattr(original, "__annotations__", {}))
+    first, *others = inspect.signature(function).parameters or [""]
+    hints: dict[str, Any] = {}
+    for name, annotation in told.items():
+        one = SimpleNamespace(__annotations__={name: annotation})
+        try:
+            hints.update(typing.get_type_hints(one, getattr(original, "__globals__", {})))
+        except NameError as error:
+            if name == first or name not in others:
+                continue
+            raise RouteError(
+                f"{route}: the annotation {annotation!r} of {name!r} cannot be resolved: {error}; "
+                "expected a name of its module, imported not only for type checkers") from None
+    return hints
 
 
 def _shown(parameters: list[inspect.Parameter]) -> str:

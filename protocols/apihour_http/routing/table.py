@@ -105,11 +105,16 @@ class Table:
             return self._everywhere, {}
         return self._router.resolve(target.partition(b"?")[0])
 
-    def stand_in(self, method: bytes, methods: Methods) -> Endpoint | None:
-        """The endpoint for what no route claims; None when it is the application's."""
+    def stand_in(
+        self, method: bytes, methods: Methods, fields: list[tuple[bytes, bytes]]
+    ) -> Endpoint | None:
+        """The endpoint for what no route claims; None when it is the application's.
+
+        A CORS preflight belongs to whom the request belongs that it asks for.
+        """
         if method == b"HEAD" and b"GET" in methods:
             return methods[b"GET"]
-        if self._has_app:
+        if self._has_app and not (method == b"OPTIONS" and _asks_for(fields) in methods):
             return None
         if not methods:
             return self._missing
@@ -123,6 +128,14 @@ class Table:
         endpoint = Endpoint("*", "*", function, False, {}, self._standing)
         settle(endpoint)
         return endpoint
+
+
+def _asks_for(fields: list[tuple[bytes, bytes]]) -> bytes:
+    """The method that a CORS preflight asks for; empty for another request."""
+    for name, value in fields:
+        if len(name) == 29 and name.lower() == b"access-control-request-method":
+            return value.strip(b" \t")
+    return b""
 
 
 def _standing(routes: Routes | None) -> tuple[Routes, ...]:

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from apihour_http.errors import HTTPError, RouteError
+from apihour_http.routing.signatures import hints_of
 
 if TYPE_CHECKING:
     from apihour_http.request import Request
@@ -95,20 +96,21 @@ def _holds_model(kind: Any) -> bool:
 def plan(endpoint: Endpoint) -> Plan | None:
     """The plan of an endpoint, None when it only takes the request.
 
-    Raises RouteError for a parameter without annotation, ImportError naming the extra
-    when msgspec is missing.
+    Raises RouteError for a parameter without annotation or with one that cannot be resolved,
+    and for a second body; ImportError naming the extra when msgspec is missing.
     """
     function = endpoint.function
     try:
         signature = inspect.signature(function)
-        hints = typing.get_type_hints(function)
-    except (TypeError, ValueError, NameError):
-        return None
+        hints = hints_of(endpoint.route(), function)
+    except (TypeError, ValueError) as error:
+        if isinstance(error, RouteError):
+            raise
+        return None  # a builtin, or an object that is called: it says nothing
     first, *names = signature.parameters or [""]
     if is_model(hints.get(first)):
-        raise RouteError(
-            f"route {endpoint.method} {endpoint.path}: {endpoint.name}: expected the request "
-            f"before {first!r}, as its first parameter")
+        raise RouteError(f"route {endpoint.route()}: {endpoint.name}: expected the request "
+                         f"before {first!r}, as its first parameter")
     if not names:
         return None
     in_path = {name for name, _ in endpoint.parameters()}
@@ -120,9 +122,8 @@ def plan(endpoint: Endpoint) -> Plan | None:
         if name not in hints and name not in in_path:
             if declared.default is not declared.empty:
                 continue
-            raise RouteError(
-                f"route {endpoint.method} {endpoint.path}: parameter {name!r} of "
-                f"{endpoint.name}: expected an annotation, or a path with {{{name}}}")
+            raise RouteError(f"route {endpoint.route()}: parameter {name!r} of {endpoint.name}: "
+                             f"expected an annotation, or a path with {{{name}}}")
         kind = hints.get(name, Any)
         source = "path" if name in in_path else "query"
         if source == "query" and _holds_model(kind):
@@ -130,7 +131,16 @@ def plan(endpoint: Endpoint) -> Plan | None:
         parameters.append(Parameter(name, source, kind, declared.default))
     if parameters:
         msgspec()
+    _check_bodies(endpoint, parameters)
     return Plan(tuple(parameters), hints.get("return"))
+
+
+def _check_bodies(endpoint: Endpoint, parameters: list[Parameter]) -> None:
+    """Raise RouteError where more than one parameter would be the body."""
+    bodies = [parameter.name for parameter in parameters if parameter.source == "body"]
+    if len(bodies) > 1:
+        raise RouteError(f"{endpoint.route()}: {endpoint.name}: {' and '.join(bodies)} are both "
+                         "the body: expected one, and what belongs together in one struct")
 
 
 def msgspec() -> Any:

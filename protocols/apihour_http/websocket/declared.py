@@ -73,5 +73,7 @@ def as_endpoint(route: str, function: Callable[..., Any]) -> Callable[[Any], Any
             raise HTTPError(426, "expected a WebSocket", headers={"Upgrade": "websocket"})
         return await function(request, websocket)
 
-    del endpoint.__wrapped__  # it takes one argument, whoever looks at its signature
+    # It takes one argument, whoever looks at its signature.
+    del endpoint.__wrapped__
+    endpoint.__annotations__ = {}
     return endpoint

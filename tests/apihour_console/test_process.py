@@ -282,6 +282,7 @@ def test_bad_settings_are_one_line(text: str, expected: str) -> None:
     assert expected in str(caught.value)
 
 
+@pytest.mark.alone
 async def test_console_imports_no_application_and_starts_fast(console: Process) -> None:
     console.authorise()
     started = time.monotonic()

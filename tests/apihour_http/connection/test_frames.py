@@ -92,6 +92,7 @@ async def test_requests_an_upgrade_and_its_first_frames_in_one_write(
         peer.close()
 
 
+@pytest.mark.alone
 async def test_a_flood_of_empty_frames_keeps_nobody_waiting() -> None:
     async with serving(None, make_app()) as served:
         hostile, other = await served.connect(), await served.connect()

@@ -53,6 +53,7 @@ lint: $(VENV)/.installed-test
 clean:
 	rm -rf .venv .venv-3.* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find apihour protocols tests examples benchmarks docs -name __pycache__ -prune -exec rm -rf {} +
+	rm -f protocols/apihour_http/speed/*.so
 
 $(BIN)/python:
 	@[ -n "$(PYTHON)" ] || { \

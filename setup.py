@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
-from setuptools import find_packages, setup
+from setuptools import Extension, find_packages, setup
 from setuptools.command.sdist import sdist
 
 PROTOCOLS = "protocols"
@@ -38,7 +39,8 @@ class Sdist(sdist):
     By suffix, not by whole directories: a checkout in use has private keys in it.
     """
 
-    SUFFIXES = ("py", "rst", "ini", "yaml", "svg", "html", "json", "lua", "sh", "txt", "typed")
+    SUFFIXES = ("py", "c", "h",
+                "rst", "ini", "yaml", "svg", "html", "json", "lua", "sh", "txt", "typed")
     DIRECTORIES = ("tests", "examples", "docs", "benchmarks", "apihour", PROTOCOLS)
     FILES = ("Makefile", "CHANGELOG.rst", "CONTRIBUTING.rst", "SECURITY.rst",
              ".gitignore", ".ci/*", "keys/README.rst",
@@ -56,9 +58,24 @@ class Sdist(sdist):
 
 command_classes["sdist"] = Sdist
 
+# The hot path of a connection, compiled where that can be: `optional` makes a failure a warning,
+# and the package works without it. CFLAGS add to these, as CI's -Werror does.
+SPEED = f"{PROTOCOLS}/apihour_http/speed"
+extensions = [
+    Extension(
+        "apihour_http.speed._speed",
+        [f"{SPEED}/{name}.c" for name in ("scan", "received", "plan", "lane", "module")],
+        depends=[f"{SPEED}/scan.h", f"{SPEED}/speed.h"],
+        extra_compile_args=["-std=gnu11", "-O2", "-Wall", "-Wextra",
+                            "-Wno-missing-field-initializers"],
+        optional=True,
+    ),
+] if os.environ.get("APIHOUR_NO_EXTENSIONS", "0") in ("", "0") else []
+
 setup(
     packages=packages + plugins,
     package_dir={"": ".", **{name: f"{PROTOCOLS}/{name.replace('.', '/')}" for name in plugins}},
     package_data={name: ["py.typed"] for name in packages + plugins if "." not in name},
     cmdclass=command_classes,
+    ext_modules=extensions,
 )

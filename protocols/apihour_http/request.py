@@ -11,14 +11,17 @@ from __future__ import annotations
 import re
 from collections.abc import Coroutine
 from http.cookies import CookieError, SimpleCookie
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote
 
 from apihour_http.errors import HTTPError
 from apihour_http.mapping import Headers, Multi
+from apihour_http.speed import compiled
 
-if TYPE_CHECKING:
-    from apihour_http.routing.routes import Endpoint
+if TYPE_CHECKING or compiled is None:
+    from apihour_http.received import Received
+else:
+    Received = compiled.Received
 
 __all__ = ["Request"]
 
@@ -27,20 +30,7 @@ _CHARSET = re.compile(r"charset=\"?([A-Za-z0-9_.:-]+)", re.IGNORECASE)
 _MAX_FIELDS = 1000
 
 
-class Origin(Protocol):
-    """The connection that a request came by."""
-
-    service: Any  # apihour_http.service.Service
-    transport: Any
-
-    def flush(self) -> None:
-        """Write what is held."""
-
-    def remote(self) -> str | None:
-        """The peer's address without its port."""
-
-
-class Request:
+class Request(Received):
     """One request of the direct lane.
 
     ``match_info`` holds the path parameters, converted. ``container`` is the worker's
@@ -48,24 +38,7 @@ class Request:
     of the request.
     """
 
-    __slots__ = (
-        "_cookies", "_headers", "_query", "_state", "arrived", "body", "endpoint", "keep", "lane",
-        "match_info", "modern", "plain", "raw_headers", "target", "verb",
-    )
-    # All set by the connection, one by one: a call with ten arguments costs more.
-    lane: Origin
-    endpoint: Endpoint
-    verb: bytes
-    target: bytes
-    raw_headers: list[tuple[bytes, bytes]]
-    match_info: dict[str, Any]
-    body: bytes
-    arrived: float  # monotonic time
-    # Whether the connection may stay open, speaks HTTP/1.1, and both of these in a request
-    # that is not HEAD.
-    keep: bool
-    modern: bool
-    plain: bool
+    __slots__ = ("_cookies", "_headers", "_query", "_state")
 
     # -- what was asked
 

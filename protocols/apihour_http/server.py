@@ -21,16 +21,19 @@ from typing import TYPE_CHECKING, Any
 from apihour_http.access import AccessLog
 from apihour_http.background import Background
 from apihour_http.connection.connection import HTTPConnection
-from apihour_http.connection.heads import LARGE
+from apihour_http.connection.heads import LARGE, SLICE
 from apihour_http.connection.opened import Opened
+from apihour_http.connection.states import PARSING
 from apihour_http.head import HeadChecker
 from apihour_http.hosting import Host
 from apihour_http.options import Options
 from apihour_http.parser import choose
+from apihour_http.request import Request
 from apihour_http.response import Renderer
 from apihour_http.routing.routes import Routes
 from apihour_http.routing.table import Table, prepare
 from apihour_http.service import Now, Service
+from apihour_http.speed import compiled
 from apihour_http.statistics import Statistics
 from apihour_http.threads import Threads
 
@@ -125,6 +128,21 @@ class HTTPServer:
             resolve=table.resolver(), app_host=self._app_host,
             counters=self._counters, opened=self._opened, background=self._background,
             now=self.now,
+            plan=self._plan(table, large),
+        )
+
+    def _plan(self, table: Table, large: int) -> Any:
+        """What the extension needs to know, None without it."""
+        if compiled is None:
+            return None
+        options = self.options
+        return compiled.Plan(
+            plain=table.plain, known=table.known,
+            resolve=table.resolve if self.routes is not None else None, now=self.now,
+            counters=self._counters, dumps=options.dumps, log=self._log, parsing=PARSING,
+            request=Request, max_head=large, max_line=options.max_line,
+            max_fields=options.max_fields, max_body=min(options.max_body, SLICE - large),
+            slow=options.slow_endpoint, has_app=self.app is not None,
         )
 
     def examine(self, limits: Mapping[str, int], options: Mapping[str, Any]) -> None:

@@ -86,6 +86,8 @@ class Service:
     opened: Opened
     background: Background
     now: Now
+    plan: Any = None
+    """What the extension needs of it, None without the extension."""
 
     def failed(self, request: Any, error: Exception) -> Any:
         """What to answer when an endpoint raised `error`; logs what is no answer.

@@ -85,7 +85,10 @@ class EventParser:
         """Parse `data`. Raises ParseError, CallbackError or UpgradeError."""
         pieces, size, done = self._pieces, len(data), 0
         while done < size:
-            end = data.find(EMPTY_LINE, done) + 4 if pieces.is_fresh else 0
+            end = 0
+            if pieces.is_fresh:
+                self._protocol.on_message_begin()
+                end = data.find(EMPTY_LINE, done) + 4
             if end < 4:
                 piece = pieces.next(data, done)
             else:  # a head as a whole, the usual case

@@ -19,7 +19,6 @@ from collections.abc import Coroutine
 from time import monotonic
 from typing import Any
 
-from apihour_http.connection.direct import answer_any, check_slow, log_request
 from apihour_http.connection.reading import PAYLOAD, QUEUE, UPGRADE_TAIL
 from apihour_http.connection.refusals import send_refusal
 from apihour_http.connection.states import HOLDING, PARSING, UPGRADED, UPGRADING
@@ -30,8 +29,6 @@ __all__ = ["Answers"]
 
 # What a slice costs of the budget of a turn: one-byte chunks make it a millisecond.
 _SLICE_COST = 8
-# Answers faster than this (seconds) are counted without a search: nearly all are.
-_FAST = 0.0001
 
 _EAGER = sys.version_info >= (3, 12)
 
@@ -89,12 +86,21 @@ class Answers:
             except Exception as error:
                 result = lane.service.failed(request, error)
             self.inline = None
-            more = self._answer(request, result)
-            if more is None:
-                return
-            task = _task(self._send(request, more), loop=lane.loop, name=endpoint.name)
+            more = lane.answer(request, result)
+            if more is not None:
+                self.send(request, more)
         else:
-            task = _task(self._run(request), loop=lane.loop, name=endpoint.name)
+            self.run(request)
+
+    def run(self, request: Request) -> None:
+        """Run the coroutine of a direct endpoint."""
+        task = _task(self._run(request), loop=self.lane.loop, name=request.endpoint.name)
+        if not (_EAGER and task.done()):
+            self.current = task
+
+    def send(self, request: Request, more: Coroutine[Any, Any, None]) -> None:
+        """Send what a plain function began."""
+        task = _task(self._send(request, more), loop=self.lane.loop, name=request.endpoint.name)
         if not (_EAGER and task.done()):
             self.current = task
 
@@ -113,7 +119,7 @@ class Answers:
             queue[0].endpoint.inline or lane.transport is None
         ):
             lane.hold_answers()
-        more = self._answer(request, result)
+        more = lane.answer(request, result)
         if more is not None:
             await more
         if self.current is not None:
@@ -140,37 +146,6 @@ class Answers:
             self.advance()
         else:
             lane.ready = lane.state.starts and not lane.write_paused
-
-    def _answer(self, request: Request, result: Any) -> Coroutine[Any, Any, None] | None:
-        """Answer with `result`; what sends the rest of it is returned, if there is a rest."""
-        lane = self.lane
-        service = lane.service
-        kind = type(result)
-        if kind is dict and request.plain and service.now.quick:
-            try:
-                text = service.dumps(result)
-            except Exception:
-                # The general way tries harder, and says what is wrong.
-                return answer_any(lane, request, result)
-            if lane.transport is None:
-                return None
-            size = len(text)
-            lane.write(f"{service.now.json_head}{size}\r\n\r\n{text}".encode())
-            now = lane.idle_since = monotonic()
-            seconds = now - request.arrived
-            counters = service.counters
-            counters.seconds += seconds
-            if seconds < _FAST:
-                counters.counts[0] += 1
-            else:
-                counters.count(seconds)
-                if seconds > service.slow:
-                    check_slow(lane, request, now)
-            lane.conn.state = "idle"
-            if service.log is not None:
-                log_request(lane, request, 200, size, now)
-            return None
-        return answer_any(lane, request, result)
 
     # -- order
 

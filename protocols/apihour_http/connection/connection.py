@@ -12,7 +12,6 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,6 +19,7 @@ from apihour_http.activity import activity
 from apihour_http.connection import frames
 from apihour_http.connection.answers import Answers
 from apihour_http.connection.deadlines import DISCARD_SECONDS, Deadlines
+from apihour_http.connection.direct import answer_any, check_slow, log_request
 from apihour_http.connection.heads import Intake
 from apihour_http.connection.outbox import Outbox
 from apihour_http.connection.reading import PAYLOAD, UPGRADE_TAIL, WRITE, Reading
@@ -33,9 +33,15 @@ from apihour_http.connection.states import (
     UPGRADING,
     State,
 )
+from apihour_http.speed import compiled
 
 if TYPE_CHECKING:
     from apihour_http.service import Service
+
+if TYPE_CHECKING or compiled is None:
+    from apihour_http.connection.lane import Lane
+else:
+    Lane = compiled.Lane
 
 __all__ = ["HTTPConnection"]
 
@@ -57,28 +63,27 @@ class Row:
         self.requests = 0
 
 
-class HTTPConnection(asyncio.Protocol):
+class HTTPConnection(Lane, asyncio.Protocol):
     """One HTTP/1 connection of an :class:`apihour_http.HTTPServer`."""
 
     __slots__ = (
-        "answers", "conn", "deadlines", "discardable", "hosted", "idle_since", "intake", "loop",
-        "outbox", "peer", "reading", "ready", "service", "state", "tail", "transport",
-        "write", "write_paused",
+        "deadlines", "discardable", "hosted", "loop", "outbox", "peer", "reading", "tail",
     )
     deadlines: Deadlines
     reading: Reading
-    write: Callable[[bytes], None]
 
     def __init__(self, service: Service, conn: Any = None) -> None:
         self.service = service
+        self.plan = service.plan
         self.loop = service.loop
         self.conn = conn if conn is not None else Row()
-        self.transport: asyncio.Transport | None = None
+        self.transport = None
         self.state = PARSING
-        self.intake = Intake(self)
-        self.answers = Answers(self)
+        self.intake = intake = Intake(self)
+        self.between = intake.between
+        self.answers = answers = Answers(self)
+        self.queue = answers.queue
         self.outbox: Outbox | None = None
-        # Whether a request may start the moment it is read: see the table of states.
         self.ready = True
         self.hosted: Any = None  # the application's side of the connection
         self.tail = b""
@@ -97,7 +102,8 @@ class HTTPConnection(asyncio.Protocol):
         self.service.opened.all.add(self)
         self.deadlines = Deadlines(self, now)
 
-    def data_received(self, data: bytes) -> None:
+    def take(self, data: bytes) -> None:
+        """Take a read the slow way: by the parser."""
         if not self.state.parses:
             self.take_elsewhere(data)
             return
@@ -116,6 +122,11 @@ class HTTPConnection(asyncio.Protocol):
             answers.advance()
         elif answers.current is None:
             self.ready = self.state.starts and not self.write_paused
+
+    if compiled is None:
+        data_received = take
+    # What the extension calls.
+    answer_any, check_slow, log_request = answer_any, check_slow, log_request
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.service.opened.lost(self)

@@ -56,7 +56,7 @@ def check_slow(lane: Any, request: Request, now: float) -> None:
     """Note a request that took long, and name an endpoint that blocked the loop."""
     service = lane.service
     service.counters.note_slow(request.method, request.path_qs, now - request.arrived)
-    began = lane.answers.began
+    began = max(lane.answers.began, request.arrived)
     if request.endpoint.inline and now - began > service.slow:
         service.warn_slow(request, now - began)
 

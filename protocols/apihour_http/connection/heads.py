@@ -10,6 +10,7 @@ Rules:
 
 from __future__ import annotations
 
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from apihour_http.connection.bodies import begin_body, deliver, follow_body
@@ -216,15 +217,18 @@ class Intake:
         if isinstance(error, binding.upgrade):
             self._upgrade_requested(data[error.args[0]:])
         elif isinstance(error, binding.callback):
-            cause = error.__context__
-            if not isinstance(cause, HTTPError):
-                self.service.logger.error("HTTP parser callback failed", exc_info=cause)
-                cause = HTTPError(500)
-            refuse(self.lane, cause)
+            self.went_wrong(error.__context__)
         elif _BAD_VERSION in str(error):
             refuse(self.lane, BadRequest("expected HTTP/1.1 or HTTP/1.0", 505))
         else:
             refuse(self.lane, BadRequest(f"malformed request: {ascii(str(error))[1:-1][:80]}"))
+
+    def went_wrong(self, error: BaseException | None) -> None:
+        """Refuse a message whose begin raised `error`, which is logged if it was not meant to."""
+        if not isinstance(error, HTTPError):
+            self.service.logger.error("HTTP parser callback failed", exc_info=error)
+            error = HTTPError(500)
+        refuse(self.lane, error)
 
     def incomplete(self, size: int) -> None:
         """A message is under way after `size` more bytes: mind its size and its pace."""
@@ -261,6 +265,15 @@ class Intake:
         self.lane.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     # -- for the application
+
+    def take_hosted(
+        self, method: bytes, target: bytes, fields: list[tuple[bytes, bytes]]
+    ) -> None:
+        """Take a whole plain request without a body, as the extension has read it."""
+        self.arrived = monotonic()
+        self._begin_hosted(method, target, fields, 0, True, True)
+        exchange, self.pending = self.pending, None
+        self._complete_hosted(exchange)
 
     def _begin_hosted(
         self, method: bytes, target: bytes, fields: list[tuple[bytes, bytes]], seen: int,

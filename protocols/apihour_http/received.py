@@ -1,0 +1,45 @@
+"""What of a request its connection sets: in Python, where the extension is not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from apihour_http.routing.routes import Endpoint
+
+__all__ = ["Origin", "Received"]
+
+
+class Origin(Protocol):
+    """The connection that a request came by."""
+
+    service: Any  # apihour_http.service.Service
+    transport: Any
+
+    def flush(self) -> None:
+        """Write what is held."""
+
+    def remote(self) -> str | None:
+        """The peer's address without its port."""
+
+
+class Received:
+    """All set by the connection, one by one: a call with ten arguments costs more."""
+
+    __slots__ = (
+        "arrived", "body", "endpoint", "keep", "lane", "match_info", "modern", "plain",
+        "raw_headers", "target", "verb",
+    )
+    lane: Origin
+    endpoint: Endpoint
+    verb: bytes
+    target: bytes
+    raw_headers: list[tuple[bytes, bytes]]
+    match_info: dict[str, Any]
+    body: bytes
+    arrived: float  # monotonic time
+    # Whether the connection may stay open, speaks HTTP/1.1, and both of these in a request
+    # that is not HEAD.
+    keep: bool
+    modern: bool
+    plain: bool

@@ -1,0 +1,62 @@
+/* apihour_http.speed._speed: the hot path of a connection, compiled.
+ *
+ * It is optional: without it the same is done in Python (apihour_http.connection.lane,
+ * apihour_http.received), and every test runs with and without it.
+ *
+ *   scan.c       which reads are one plain request; no Python in it
+ *   received.c   Received, the base of a request
+ *   plan.c       Plan, what a server's start decided, and Tally, the counters of all requests
+ *   lane.c       Lane, the base of a connection
+ */
+
+#include "speed.h"
+
+extern int lane_names(void);
+
+PyObject *verbs[METHODS];
+
+static PyObject *scanned(PyObject *module, PyObject *data)
+{
+    (void)module;
+    const Limits limits = {4094, 4094, 100, 16384};
+    Head head;
+    if (!PyBytes_Check(data)) {
+        PyErr_SetString(PyExc_TypeError, "scan(): expected bytes");
+        return NULL;
+    }
+    if (!scan(PyBytes_AS_STRING(data), (size_t)PyBytes_GET_SIZE(data), &limits, &head))
+        Py_RETURN_NONE;
+    return Py_BuildValue(
+        "(sy#nN)", method_names[head.method], PyBytes_AS_STRING(data) + head.target,
+        (Py_ssize_t)head.target_len, (Py_ssize_t)head.body,
+        fields_of(PyBytes_AS_STRING(data), head.fields, head.fields_end));
+}
+
+static PyMethodDef functions[] = {
+    {"scan", scanned, METH_O,
+     "Method, target, length of the head and fields of a read that is one plain request, or None."},
+    {NULL, NULL, 0, NULL},
+};
+
+static struct PyModuleDef module_def = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "apihour_http.speed._speed",
+    .m_doc = "The hot path of a connection.",
+    .m_size = -1,
+    .m_methods = functions,
+};
+
+PyMODINIT_FUNC PyInit__speed(void)
+{
+    PyObject *module = PyModule_Create(&module_def);
+    if (!module || lane_names())
+        return NULL;
+    for (int each = 0; each < METHODS; each++)
+        if (!(verbs[each] = PyBytes_FromString(method_names[each])))
+            return NULL;
+    PyTypeObject *types[] = {&ReceivedType, &TallyType, &PlanType, &LaneType};
+    for (size_t each = 0; each < sizeof types / sizeof *types; each++)
+        if (PyModule_AddType(module, types[each]))
+            return NULL;
+    return module;
+}

@@ -1,0 +1,115 @@
+/* A request as its connection makes it; its header fields are decoded when somebody asks. */
+
+#include "speed.h"
+
+PyObject *fields_of(const char *data, size_t at, size_t end)
+{
+    PyObject *found = PyList_New(0);
+    if (!found)
+        return NULL;
+    while (at < end) {
+        Field field = next_field(data, &at);
+        PyObject *pair = Py_BuildValue(
+            "(y#y#)", data + field.name, (Py_ssize_t)field.name_len,
+            data + field.value, (Py_ssize_t)field.value_len);
+        if (!pair || PyList_Append(found, pair)) {
+            Py_XDECREF(pair);
+            Py_DECREF(found);
+            return NULL;
+        }
+        Py_DECREF(pair);
+    }
+    return found;
+}
+
+static PyObject *get_raw_headers(Received *self, void *closure)
+{
+    (void)closure;
+    if (!self->raw_headers) {
+        if (!self->read) {
+            PyErr_SetString(PyExc_AttributeError, "raw_headers");
+            return NULL;
+        }
+        self->raw_headers = fields_of(
+            PyBytes_AS_STRING(self->read), self->fields, self->fields_end);
+        if (!self->raw_headers)
+            return NULL;
+        Py_CLEAR(self->read);
+    }
+    return Py_NewRef(self->raw_headers);
+}
+
+static int set_raw_headers(Received *self, PyObject *value, void *closure)
+{
+    (void)closure;
+    Py_XSETREF(self->raw_headers, Py_XNewRef(value));
+    return 0;
+}
+
+static PyObject *get_match_info(Received *self, void *closure)
+{
+    (void)closure;
+    if (!self->match_info && !(self->match_info = PyDict_New()))
+        return NULL;
+    return Py_NewRef(self->match_info);
+}
+
+static int set_match_info(Received *self, PyObject *value, void *closure)
+{
+    (void)closure;
+    Py_XSETREF(self->match_info, Py_XNewRef(value));
+    return 0;
+}
+
+#define ALL(do_it) \
+    do_it(lane); do_it(endpoint); do_it(verb); do_it(target); do_it(body); \
+    do_it(match_info); do_it(raw_headers); do_it(read)
+
+static int traverse(Received *self, visitproc visit, void *arg)
+{
+    ALL(VISIT);
+    return 0;
+}
+
+static int clear(Received *self)
+{
+    ALL(CLEAR);
+    return 0;
+}
+
+static void dealloc(Received *self)
+{
+    PyObject_GC_UnTrack(self);
+    clear(self);
+    Py_TYPE(self)->tp_free((PyObject *)self);
+}
+
+#define OBJECT(name) {#name, T_OBJECT_EX, offsetof(Received, name), 0, NULL}
+static PyMemberDef members[] = {
+    OBJECT(lane), OBJECT(endpoint), OBJECT(verb), OBJECT(target), OBJECT(body),
+    {"arrived", T_DOUBLE, offsetof(Received, arrived), 0, NULL},
+    {"keep", T_BOOL, offsetof(Received, keep), 0, NULL},
+    {"modern", T_BOOL, offsetof(Received, modern), 0, NULL},
+    {"plain", T_BOOL, offsetof(Received, plain), 0, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyGetSetDef properties[] = {
+    {"raw_headers", (getter)get_raw_headers, (setter)set_raw_headers, NULL, NULL},
+    {"match_info", (getter)get_match_info, (setter)set_match_info, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+PyTypeObject ReceivedType = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "apihour_http.speed._speed.Received",
+    .tp_doc = "What of a request its connection sets.",
+    .tp_basicsize = sizeof(Received),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+    .tp_new = PyType_GenericNew,
+    .tp_traverse = (traverseproc)traverse,
+    .tp_clear = (inquiry)clear,
+    .tp_dealloc = (destructor)dealloc,
+    .tp_members = members,
+    .tp_getset = properties,
+};

@@ -1,0 +1,37 @@
+/* The heads that are plain: see scan.c. */
+
+#ifndef APIHOUR_SCAN_H
+#define APIHOUR_SCAN_H
+
+#include <stddef.h>
+
+typedef struct {
+    size_t head;      /* bytes of a head at most */
+    size_t line;      /* bytes of a target at most */
+    size_t fields;    /* fields of a head at most */
+    size_t body;      /* bytes of a body at most */
+} Limits;
+
+typedef struct {
+    int method;       /* its place in method_names */
+    size_t target;    /* where the target begins */
+    size_t path_len;
+    size_t target_len;
+    size_t fields;    /* where the first field begins; the empty line is at fields_end */
+    size_t fields_end;
+    size_t body;      /* where the body begins: it goes to the end of the read */
+} Head;
+
+#define METHODS 7
+extern const char *const method_names[METHODS];
+
+/* Whether the read is one whole plain request and nothing else; then it is described in out. */
+int scan(const char *data, size_t size, const Limits *limits, Head *out);
+
+/* The field that begins at *at, which is behind it then: name and value as llhttp tells them. */
+typedef struct {
+    size_t name, name_len, value, value_len;
+} Field;
+Field next_field(const char *data, size_t *at);
+
+#endif

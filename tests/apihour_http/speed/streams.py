@@ -1,0 +1,354 @@
+"""Streams of requests, mutated, and what a server makes of each: with the extension and without.
+
+    python -m tests.apihour_http.speed.streams [--streams 1000000] [--seed 1]
+
+runs two processes, one of them with APIHOUR_NO_EXTENSIONS=1, that make the same streams and tell
+what came of each hundred; the first that differs is shown, and ends it with status 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import hashlib
+import os
+import random
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from apihour_http import HTTPServer, Request, Response, Routes
+from apihour_http.speed import compiled
+
+ROOT = Path(__file__).parents[3]
+BATCH = 100
+
+BROWSER = (
+    b"GET /j HTTP/1.1\r\nHost: localhost:8080\r\nConnection: keep-alive\r\n"
+    b"User-Agent: Mozilla/5.0 (X11; Linux x86_64)\r\nAccept: text/html,*/*;q=0.8\r\n"
+    b"Accept-Encoding: gzip, br\r\nCookie: a=b; c=d\r\nCookie: e=f\r\n\r\n")
+GOOD = [
+    b"GET /j HTTP/1.1\r\nHost: t\r\n\r\n", b"GET /j?user=12&x=%20 HTTP/1.1\r\nhost: t\r\n\r\n",
+    b"GET /later HTTP/1.1\r\nHost: t\r\nX-Id: 1\r\n\r\n", b"GET /wait HTTP/1.1\r\nHost: t\r\n\r\n",
+    b"GET /p/12/x?y HTTP/1.1\r\nHost: t\r\n\r\n", b"GET /p/a/x HTTP/1.1\r\nHost: t\r\n\r\n",
+    b"GET /text HTTP/1.1\r\nHost: t\r\nX-Empty:\r\nX-Tab:\t a\tb \t\r\n\r\n", BROWSER,
+    b"GET /raises HTTP/1.1\r\nHost: t\r\n\r\n", b"GET /nowhere?a HTTP/1.1\r\nHost: t\r\n\r\n",
+    b"HEAD /j HTTP/1.1\r\nHost: t\r\n\r\n", b"OPTIONS /j HTTP/1.1\r\nHost: t\r\n\r\n",
+    b"HEAD /own HTTP/1.1\r\nHost: t\r\n\r\n", b"DELETE /j HTTP/1.1\r\nHost: t\r\n\r\n",
+    b"POST /echo HTTP/1.1\r\nHost: t\r\nContent-Length: 5\r\n\r\nhello",
+    b"POST /echo HTTP/1.1\r\nHost: t\r\nContent-Type: text/plain\r\nContent-Length: 0\r\n\r\n",
+    b"PUT /echo HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n",
+    b"POST /echo HTTP/1.1\r\nHost: t\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\nab",
+    b"GET /j HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n",
+    b"GET /j HTTP/1.0\r\nHost: t\r\nConnection: keep-alive\r\n\r\n",
+    b"GET /j HTTP/1.1\r\nHost: t\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n",
+    b"GET http://t/j?x HTTP/1.1\r\nHost: t\r\n\r\n",
+    b"\r\nGET /j HTTP/1.1\r\nHost: [::1]:80\r\n\r\n",
+    b"GET /%s HTTP/1.1\r\nHost: t\r\nX: %s\r\n\r\n" % (b"l" * 60, b"v" * 90),
+]
+BITS = [
+    b"\r\n", b"\r", b"\n", b" ", b"\t", b":", b"\0", b"\x7f", b"\x80", b"\xff", b"?", b"#", b"/",
+    b"\r\n\r\n", b"\x0b", b"\x1f", b"\x01", b",", b"\"", b"@", b"[", b";", b"0", b"9", b"\r\n ",
+    b"Host: u\r\n", b"Content-Length: 3\r\n", b"Content-Length: 0\r\n", b"Content-Length: +1\r\n",
+    b"Transfer-Encoding: chunked\r\n", b"Connection: close\r\n", b"Connection: keep-alive\r\n",
+    b"connection: Keep-Alive, x\r\n", b"Proxy-Connection: close\r\n", b"Upgrade: websocket\r\n",
+    b"Expect: 100-continue\r\n", b"Sec-WebSocket-Key1: x\r\n", b"Content-Encoding: gzip\r\n",
+    b"User-Agent: a\r\n", b"Content-Type: b\r\n", b"Keep-Alive: timeout=5\r\n", b"X:\r\n",
+    b"Content-Length: 99999999999999999999\r\n", b"TE: trailers\r\n", b"Trailer: a\r\n",
+    b"HTTP/1.1",
+]
+
+
+def mutated(draw: random.Random, data: bytes) -> bytes:
+    """`data` with a byte changed, a bit of HTTP put in, or a part doubled or gone."""
+    at = draw.randrange(len(data) + 1)
+    end = min(len(data), at + draw.randrange(1, 12))
+    kind = draw.randrange(6)
+    if kind == 0:
+        return data[:at] + bytes([draw.randrange(256)]) + data[at + 1:]
+    if kind == 1:
+        return data[:at] + draw.choice(BITS) + data[at:]
+    if kind == 2:  # where a field may stand
+        lines = data.split(b"\r\n")
+        lines.insert(draw.randrange(len(lines) + 1), draw.choice(BITS).removesuffix(b"\r\n"))
+        return b"\r\n".join(lines)
+    if kind == 3:
+        return data[:at] + data[end:]
+    if kind == 4:
+        return data[:end] + data[at:]
+    return data[:at] + data[at:end].swapcase() + data[end:]
+
+
+NAMES = [b"Host", b"host", b"HOST", b"X-Id", b"Accept", b"Cookie", b"User-Agent", b"Content-Type",
+         b"Content-Length", b"Connection", b"x!#$%&'*+.^_`|~0-9", b"Sec-WebSocket-Key1",
+         b"Proxy-Connection", b"Keep-Alive", b"Expect", b"Upgrade", b"Transfer-Encoding",
+         b"Content-Encoding", b"Content-Lengt\x08", b"\x43onnection", b"Hos\x14", b"(x)", b""]
+HOSTS = [b"t", b"t:80", b"a.b-c_d~e", b"[::1]", b"t:", b"t:123456", b"u@h", b"a,b", b"a b", b"",
+         b"%41", b"t:8a", b"a/b", b"!$&'()*+;=", b"t\t", b"t ", b":1", b"t:1:2", b"a\"b", b"a?b",
+         b"a<b", b"\xe9"]
+VALUES = [b"", b"a", b"keep-alive", b"Keep-Alive", b"keep-alive ", b"close", b"0", b"1", b"2",
+          b"007", b"1000000000", b"a, b", b"a\tb", b"caf\xe9", b"x" * 7, b"x" * 8, b"x" * 75, b"1 ",
+          b"chunked"]
+# Where the kinds of bytes begin and end.
+EDGES = b"\0\1\x08\t\n\x0b\r\x0e\x1f !\"#/09:;<=>?@AZ[\\]^`az{|}~\x7f\x80\xa0\xff"
+
+
+def odd_byte(draw: random.Random) -> bytes:
+    return bytes([draw.choice(EDGES) if draw.randrange(4) else draw.randrange(256)])
+
+
+def composed(draw: random.Random) -> bytes:
+    """A request put together, with one oddity or none."""
+    odd = draw.randrange(8)
+    method = draw.choice([b"GET", b"POST", b"DELETE", b"HEAD", b"OPTIONS", b"PATCH", b"PUT"])
+    target = draw.choice([b"/j", b"/p/1/a", b"/echo", b"/later", b"/own", b"/text"])
+    if draw.randrange(2):
+        target += b"?" + bytes(draw.choices(range(0x21, 0x7f), k=draw.choice((0, 1, 9, 36))))
+    if odd == 0:
+        target += odd_byte(draw)
+    names = draw.choices(NAMES[3:9] if odd != 1 else NAMES, k=draw.choice((0, 1, 2, 3, 4, 5, 6)))
+    fields = [(name, draw.choice(VALUES if draw.randrange(4) else HOSTS)) for name in names]
+    host = draw.choice(HOSTS) if odd == 2 else b"t"
+    if odd == 3:
+        host += odd_byte(draw)
+    fields.insert(draw.randrange(len(fields) + 1), (b"Host", host))
+    if odd == 4:
+        place = draw.randrange(len(fields))
+        name, value = fields[place]
+        fields[place] = name, value + odd_byte(draw) + draw.choice(VALUES)
+    if odd == 5:
+        place = draw.randrange(len(fields))
+        fields[place] = fields[place][0] + odd_byte(draw), fields[place][1]
+    gap = draw.choice((b" ", b"", b"\t ")) if odd == 6 else b" "
+    lines = [name + b":" + gap + value for name, value in fields]
+    version = b"HTTP/1." + (odd_byte(draw) if odd == 7 else b"1")
+    return b"\r\n".join([b" ".join((method, target, version)), *lines, b"", b""]) + draw.choice(
+        (b"", b"", b"a", b"ab"))
+
+
+def reads(draw: random.Random) -> list[bytes]:
+    """A stream, as it comes in reads."""
+    messages = [draw.choice(GOOD) if draw.randrange(2) else composed(draw)
+                for _ in range(draw.choice((1, 1, 2, 3, 4)))]
+    for _ in range(draw.choice((0, 0, 0, 1, 1, 2))):
+        place = draw.randrange(len(messages))
+        messages[place] = mutated(draw, messages[place])
+    kind = draw.randrange(4)
+    if kind < 2:
+        return [message for message in messages if message]
+    whole = b"".join(messages)
+    if kind == 2 or not whole:
+        return [whole] if whole else []
+    cuts = sorted(draw.randrange(len(whole) + 1) for _ in range(draw.randrange(1, 5)))
+    pieces = [whole[a:b] for a, b in zip([0, *cuts], [*cuts, len(whole)], strict=True)]
+    return [piece for piece in pieces if piece]
+
+
+class Wire(asyncio.Transport):
+    """A transport in memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent = bytearray()
+        self.is_open = True
+
+    def write(self, data: Any) -> None:
+        self.sent += data
+
+    def writelines(self, data: Any) -> None:
+        self.sent += b"".join(data)
+
+    def close(self) -> None:
+        self.is_open = False
+
+    abort = write_eof = close
+
+    def is_closing(self) -> bool:
+        return not self.is_open
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def pause_reading(self) -> None:
+        pass
+
+    resume_reading = pause_reading
+
+
+class Servers:
+    """Servers whose endpoints note what they were given."""
+
+    def __init__(self) -> None:
+        self.seen: list[Any] = []
+        self.all = [
+            HTTPServer(self._routes()), HTTPServer(self._routes(), self._app()),
+            HTTPServer(None, self._app()), HTTPServer(self._routes(), max_line=16, max_body=1),
+            HTTPServer(self._routes(), max_fields=3), HTTPServer(self._routes(), max_field=70),
+        ]
+
+    def _note(self, request: Request) -> dict[str, Any]:
+        fields = [(name, value) for name, value in request.raw_headers]
+        self.seen.append((request.method, request.path_qs, fields, request.body,
+                          dict(request.match_info), request.keep_alive, request.version))
+        return {"n": len(self.seen)}
+
+    def _routes(self) -> Routes:
+        routes, note = Routes(), self._note
+
+        @routes.get("/raises")
+        def raises(request: Request) -> Any:
+            note(request)
+            return Response(418, {"X": "y"}, "no")
+
+        @routes.get("/text")
+        def text(request: Request) -> str:
+            return str(note(request))
+
+        async def later(request: Request) -> Any:
+            return note(request)
+
+        async def wait(request: Request) -> Any:
+            await asyncio.sleep(0)
+            return note(request)
+
+        for method, path in (("GET", "/j"), ("HEAD", "/own"), ("GET", "/p/{a:int}/{b}")):
+            routes.route(method, path)(note)
+        for method, path in (("GET", "/later"), ("POST", "/echo"), ("PUT", "/echo")):
+            routes.route(method, path)(later)
+        routes.get("/wait")(wait)
+        return routes
+
+    def _app(self) -> web.Application:
+        async def handle(request: web.Request) -> web.Response:
+            body = await request.read()
+            self.seen.append((request.method, request.path_qs, list(request.raw_headers), body))
+            return web.Response(text=request.path)
+
+        app = web.Application()
+        app.router.add_route("*", "/{rest:.*}", handle)
+        return app
+
+    async def outcome(self, draw: random.Random) -> list[Any]:
+        """What comes of the next stream: what endpoints saw, what was sent, what was counted."""
+        server = draw.choice(self.all)
+        self.seen.clear()
+        lane, wire = server.stream(), Wire()
+        before = server.statistics()
+        lane.connection_made(wire)
+        stream = reads(draw)
+        turns = draw.choice((0, 0, 8))
+        states = []
+        for data in stream:
+            if wire.is_open:
+                lane.data_received(data)
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                states.append((str(lane.state), lane.ready, lane.conn.requests, lane.conn.state))
+        for _ in range(12):
+            await asyncio.sleep(0)
+        after = server.statistics()
+        states.append((str(lane.state), lane.ready, lane.conn.requests, lane.conn.state))
+        lane.connection_lost(None)
+        await asyncio.sleep(0)
+        counted = [after[name] - before[name] for name in ("requests", "refused")]
+        sent = re.sub(rb"[Dd]ate: [^\r]*", b"", bytes(wire.sent))
+        return [stream, list(self.seen), sent, states, counted, wire.is_open]
+
+
+async def outcomes(seed: int, streams: int) -> Iterator[list[Any]]:
+    """What comes of each stream."""
+    servers = Servers()
+    for server in servers.all:
+        await server.start()
+    draw = random.Random(seed)
+    found = [await servers.outcome(draw) for _ in range(streams)]
+    for server in servers.all:
+        await server.stop()
+    return iter(found)
+
+
+def child(seed: int, streams: int) -> None:
+    """Tell what comes of each batch, or of each stream when there is only one."""
+    print(compiled is not None, flush=True)
+    for batch in range(seed, seed + max(1, streams // BATCH)):
+        found = list(asyncio.run(outcomes(batch, min(streams, BATCH))))
+        print(hashlib.sha256(repr(found).encode()).hexdigest(), flush=True)
+
+
+def start(seed: int, streams: int, pure: bool) -> subprocess.Popen[str]:
+    environment = {**os.environ, "APIHOUR_NO_EXTENSIONS": "1" if pure else "0"}
+    return subprocess.Popen(
+        [sys.executable, "-m", __name__ if __name__ != "__main__" else __spec__.name,
+         "--child", "--streams", str(streams), "--seed", str(seed)],
+        stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment)
+
+
+def differing(seed: int, streams: int) -> int | None:
+    """The seed of the first batch of which something else came; None when there is none.
+
+    Raises RuntimeError when the two processes are of one kind, or one ends too early.
+    """
+    with start(seed, streams, False) as fast, start(seed, streams, True) as pure:
+        assert fast.stdout is not None and pure.stdout is not None
+        kinds = fast.stdout.readline().strip(), pure.stdout.readline().strip()
+        if kinds != ("True", "False"):
+            fast.kill(), pure.kill()
+            raise RuntimeError(f"with the extension and without: {kinds}; expected True, False")
+        for batch in range(seed, seed + max(1, streams // BATCH)):
+            one, other = fast.stdout.readline(), pure.stdout.readline()
+            if not one or one != other:
+                fast.kill(), pure.kill()
+                return batch
+    return None
+
+
+def show(seed: int) -> None:
+    """Print the first stream of a batch of which something else comes."""
+    texts = []
+    for pure in ("0", "1"):
+        done = subprocess.run(
+            [sys.executable, "-m", __spec__.name, "--show", "--seed", str(seed)],
+            cwd=ROOT, env={**os.environ, "APIHOUR_NO_EXTENSIONS": pure},
+            capture_output=True, text=True, check=False)
+        texts.append(done.stdout.splitlines())
+        if done.returncode:
+            print(done.stderr[-3000:])
+    for one, other in zip(*texts, strict=False):
+        if one != other:
+            print(f"with:    {one}\nwithout: {other}")
+            return
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--streams", type=int, default=100_000)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--show", action="store_true", help=argparse.SUPPRESS)
+    found = parser.parse_args()
+    if found.child:
+        child(found.seed, found.streams)
+        return 0
+    if found.show:
+        for each in asyncio.run(outcomes(found.seed, BATCH)):
+            print(each)
+        return 0
+    differs = differing(found.seed, found.streams)
+    if differs is not None:
+        print(f"batch {differs} differs")
+        show(differs)
+        return 1
+    print(f"{found.streams} streams, no difference")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,239 @@
+"""The extension: what it takes, what it leaves to the parser, and that nobody can tell."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import subprocess
+import sys
+import weakref
+from typing import Any
+
+import pytest
+
+from apihour_http import HTTPServer, Request, Routes
+from apihour_http.speed import compiled
+
+from . import streams
+
+needed = pytest.mark.skipif(compiled is None, reason="the extension is not built, or left out")
+
+TAKEN = [each for each in streams.GOOD if each.startswith(
+    (b"GET /j HTTP/1.1\r\nHost: t\r\n\r\n", b"GET /j?", b"GET /p", b"HEAD", b"OPTIONS", b"DELETE",
+     b"GET /text", b"GET /l"))] + [
+    streams.BROWSER, b"POST / HTTP/1.1\r\nHost: t:80\r\ncontent-length: 2\r\n\r\na\0",
+    b"GET / HTTP/1.1\r\nHost: t\r\nConnection: Keep-Alive\r\n\r\n",
+    b"GET /?%s HTTP/1.1\r\nHost: t\r\nX: \x80\xff\t.\r\nY:\r\n\r\n" % bytes(range(0x24, 0x7f)),
+]
+FIELDS = [
+    b"Host: u", b"Transfer-Encoding: chunked", b"Connection: close", b"Connection: a, keep-alive",
+    b"Connection: keep-alive ", b"Proxy-Connection: x", b"Upgrade: x", b"Expect: 100-continue",
+    b"Content-Length: 1", b"Content-Length: +0", b"Content-Length: ", b"Content-Length: 0 ",
+    b"Content-Length: 0000000000", b"Sec-WebSocket-Key1: x", b"Content-Encoding: gzip", b"X : y",
+    b" X: y", b"\tX: y", b"X", b": y", b"X: y\0", b"X: y\n", b"X: y\r",
+    b"X: 1234567\x1f", b"X: \x7f",
+    b"X: 12345678\x7f9", b"X: 12345678\x01", b"X\x80: y", b"X(: y", b"",
+]
+HOSTS = [b"", b"a b", b"a,b", b"u@h", b"a:b", b"a:123456", b":1", b"[::1]", b"a ", b"a\t", b"a/",
+         b"\xe9"]
+LINES = [
+    b"get / HTTP/1.1", b"BREW / HTTP/1.1", b"GET  / HTTP/1.1", b"GET /\t HTTP/1.1",
+    b"GET /# HTTP/1.1",
+    b"GET / HTTP/1.0", b"GET / HTTP/1.2", b"GET / HTTP/1.1 ", b"GET /", b"GET * HTTP/1.1",
+    b"GET http://t/ HTTP/1.1", b"GET /\xe9 HTTP/1.1", b"GET /\x7f HTTP/1.1",
+    b"CONNECT t:1 HTTP/1.1",
+    b"\r\nGET / HTTP/1.1", b" GET / HTTP/1.1", b"GET / http/1.1", b"GET /\0 HTTP/1.1", b"GET",
+]
+LEFT = [
+    *[b"GET / HTTP/1.1\r\nHost: t\r\n%s\r\n\r\n" % field for field in FIELDS],
+    *[b"GET / HTTP/1.1\r\nHost: %s\r\n\r\n" % host for host in HOSTS],
+    *[line + b"\r\nHost: t\r\n\r\n" for line in LINES],
+    b"GET / HTTP/1.1\nHost: t\n\n", b"GET / HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\nHost: t\r\n\n",
+    b"GET / HTTP/1.1\r\nHost: t\r\nHost: t\r\n\r\n", b"",
+    b"GET / HTTP/1.1\r\nHost: t\r\nUser-Agent: a\r\nuser-agent: a\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: t\r\nContent-Type: a\r\nContent-Type: a\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: t\r\nContent-Length: 0\r\nContent-Length: 0\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: t\r\n" + b"X: y\r\n" * 100 + b"\r\n",
+    b"GET /" + b"x" * 4094 + b" HTTP/1.1\r\nHost: t\r\n\r\n",
+]
+
+
+@needed
+@pytest.mark.parametrize("data", TAKEN)
+def test_plain_requests_are_taken_when_they_are_whole(data: bytes) -> None:
+    method, target, head, fields = compiled.scan(data)
+    assert data.startswith(b"%s %s HTTP/1.1\r\n" % (method.encode(), target))
+    assert head == data.index(b"\r\n\r\n") + 4
+    assert [name for name, _ in fields] == [
+        line.partition(b":")[0] for line in data[:head].split(b"\r\n")[1:-2]]
+    for size in range(len(data)):
+        assert compiled.scan(data[:size]) is None
+    assert compiled.scan(data + b"G") is None
+
+
+@needed
+@pytest.mark.parametrize("data", LEFT)
+def test_what_is_not_certain_is_left_to_the_parser(data: bytes) -> None:
+    assert compiled.scan(data) is None
+
+
+@needed
+def test_nobody_can_tell() -> None:
+    """More of it: python -m tests.apihour_http.speed.streams --streams 1000000."""
+    assert streams.differing(20260000, 1500) is None
+
+
+def test_it_can_be_left_out() -> None:
+    said = subprocess.run(
+        [sys.executable, "-c", "import apihour_http.speed as s; print(s.compiled)"],
+        env={**os.environ, "APIHOUR_NO_EXTENSIONS": "1"}, capture_output=True, text=True,
+        check=True)
+    assert said.stdout.strip() == "None"
+
+
+async def connected(routes: Routes, **options: Any) -> tuple[HTTPServer, Any, streams.Wire]:
+    server = HTTPServer(routes, **options)
+    await server.start()
+    lane, wire = server.stream(), streams.Wire()
+    lane.connection_made(wire)
+    return server, lane, wire
+
+
+GET = b"GET /%s HTTP/1.1\r\nHost: t\r\nX: 1\r\nx: 2\r\n\r\n"
+
+
+@needed
+@pytest.mark.parametrize("parser", ["httptools", "aiohttp"])
+async def test_the_parser_sees_only_what_is_not_plain(parser: str) -> None:
+    routes = Routes()
+    routes.get("/{name}")(lambda request: {"name": request.match_info.pop("name")})
+    server, lane, wire = await connected(routes, parser=parser)
+    fed: list[bytes] = []
+    feed = lane.intake.feed
+    lane.intake.feed = lambda data: (fed.append(data), feed(data))
+    chunked = b"GET /c HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    reads = [GET % b"a", GET % b"a", chunked, GET % b"b", (GET % b"d")[:9], (GET % b"d")[9:],
+             GET % b"e", GET % b"f" + GET % b"g", GET % b"h"]
+    for data in reads:
+        lane.data_received(data)
+    assert fed == [reads[2], reads[4], reads[5], reads[7]]
+    bodies = wire.sent.split(b"\r\n\r\n{")[1:]
+    assert [body[:10] for body in bodies] == [b'"name":"%c"' % each for each in b"aacbdefgh"]
+    assert lane.conn.requests == server.statistics()["requests"] == 9
+    lane.connection_lost(None)
+    await server.stop()
+
+
+async def test_a_request_has_its_own_values_however_it_was_read() -> None:
+    routes, kept = Routes(), []
+    routes.get("/{name}")(lambda request: kept.append(request) or {})
+    server, lane, _ = await connected(routes)
+    for _ in range(2):
+        lane.data_received(GET % b"a")
+    lane.connection_lost(None)
+    await server.stop()
+    one, other = kept
+    one.match_info["more"] = 1
+    assert other.match_info == {"name": "a"}
+    assert other.raw_headers == [(b"Host", b"t"), (b"X", b"1"), (b"x", b"2")]
+    assert other.raw_headers is other.raw_headers
+    assert other.headers.getall("X") == ["1", "2"]
+    assert (other.verb, other.target, other.body) == (b"GET", b"/a", b"")
+    assert (other.keep, other.modern, other.plain) == (True, True, True)
+    assert type(other) is Request
+    other.raw_headers = []
+    other.match_info = {"new": 2}
+    assert (other.raw_headers, other.match_info) == ([], {"new": 2})
+
+
+async def test_nothing_is_left_of_a_connection() -> None:
+    class Result(dict[str, int]):
+        pass
+
+    routes, results = Routes(), []
+
+    @routes.get("/{name}")
+    def named(request: Request) -> Any:
+        result = Result()
+        results.append(weakref.ref(result))
+        request["result"] = result
+        return {}
+
+    @routes.get("/")
+    async def later(request: Request) -> Any:
+        return named(request)
+
+    server, lane, _ = await connected(routes)
+    gone = weakref.ref(lane.answers.queue)
+    gc.collect()
+    gc.disable()
+    try:
+        for data in (GET % b"a", GET % b"", GET % b"b"):
+            lane.data_received(data)
+            for _ in range(3):
+                await asyncio.sleep(0)
+        lane.connection_lost(None)
+        del lane
+        assert gone() is None
+        assert [each() for each in results] == [None] * 3
+    finally:
+        gc.enable()
+        await server.stop()
+
+
+async def test_what_an_endpoint_raises_is_answered_and_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    routes = Routes()
+
+    @routes.get("/{name}")
+    def broken(request: Request) -> Any:
+        raise KeyError(request.match_info["name"])
+
+    server, lane, wire = await connected(routes)
+    lane.data_received(GET % b"a")
+    assert wire.sent.startswith(b"HTTP/1.1 500 ")
+    assert "KeyError: 'a'" in caplog.text
+    assert lane.ready and lane.answers.inline is None
+    lane.connection_lost(None)
+    await server.stop()
+
+
+@needed
+async def test_a_fault_on_the_way_is_refused_as_the_parser_s(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    routes = Routes()
+    routes.get("/{name}")(lambda request: {})
+    server, lane, wire = await connected(routes)
+    del lane.conn.requests  # a row that is none
+    lane.data_received(GET % b"a")
+    assert wire.sent.startswith(b"HTTP/1.1 500 ")
+    assert "HTTP parser callback failed" in caplog.text
+    lane.connection_lost(None)
+    await server.stop()
+
+
+@needed
+def test_its_types_refuse_what_they_cannot_use() -> None:
+    good: dict[str, Any] = dict(
+        plain={}, known={}, resolve=None, now=None, counters=compiled.Tally(), dumps=None, log=None,
+        parsing=None, request=Request, max_head=1, max_line=1, max_fields=1, max_body=1, slow=1.0,
+        has_app=False)
+    compiled.Plan(**good)
+    wrong = {"plain": [], "counters": 1, "request": int, "max_head": -1, "slow": ""}
+    for name, value in wrong.items():
+        with pytest.raises((TypeError, ValueError)):
+            compiled.Plan(**{**good, name: value})
+    with pytest.raises(TypeError):
+        compiled.scan("text")
+    lane = compiled.Lane()
+    with pytest.raises(TypeError):
+        lane.answer(1, 2)
+    with pytest.raises(AttributeError):
+        lane.answer(compiled.Received(), {})
+    with pytest.raises(AttributeError):
+        compiled.Received().raw_headers  # noqa: B018
+    with pytest.raises(AttributeError):
+        lane.data_received(b"")

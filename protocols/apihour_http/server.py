@@ -31,7 +31,7 @@ from apihour_http.parser import choose
 from apihour_http.request import Request
 from apihour_http.response import Renderer
 from apihour_http.routing.routes import Routes
-from apihour_http.routing.table import Table, prepare
+from apihour_http.routing.table import Table, examine, prepare
 from apihour_http.service import Now, Service
 from apihour_http.speed import compiled
 from apihour_http.statistics import Statistics
@@ -146,8 +146,12 @@ class HTTPServer:
         )
 
     def examine(self, limits: Mapping[str, int], options: Mapping[str, Any]) -> None:
-        """See whether :meth:`start` would take these of its context. Raises what it would."""
+        """See whether :meth:`start` would take these of its context. Raises what it would.
+
+        So for the routes, whose endpoints are only called after it.
+        """
         choose(self._told(limits, options).parser)
+        examine(self.routes)
 
     def _told(self, limits: Mapping[str, int], options: Mapping[str, Any]) -> Options:
         """The options under what the daemon was told."""

@@ -312,7 +312,8 @@ async def test_a_slow_inline_endpoint_is_named(caplog: pytest.LogCaptureFixture)
     assert "blocking=True" in caplog.text
 
 
-async def test_cancellation_on_disconnect_is_an_option() -> None:
+@pytest.mark.parametrize("is_mixed", [False, True])
+async def test_cancellation_on_disconnect_is_an_option(is_mixed: bool) -> None:
     routes = Routes()
     fates: list[str] = []
     started = asyncio.Event()
@@ -331,8 +332,11 @@ async def test_cancellation_on_disconnect_is_an_option() -> None:
     for option, fate in ((True, "cancelled"), (False, "finished")):
         fates.clear()
         started.clear()
-        async with serving(routes, cancel_on_disconnect=option) as served:
+        app = web.Application() if is_mixed else None
+        async with serving(routes, app, cancel_on_disconnect=option) as served:
             peer = await served.connect()
+            peer.send(get("/none"))  # the application's, where there is one
+            assert (await peer.answer()).status == 404
             peer.send(get("/long"))
             await started.wait()
             peer.writer.transport.abort()

@@ -145,7 +145,7 @@ class HTTPConnection(Lane, asyncio.Protocol):
         if self.hosted is not None:
             self.hosted.connection_lost(exc)
             self.hosted = None
-        elif current is not None and self.service.options.cancel_on_disconnect:
+        if self.service.options.cancel_on_disconnect and isinstance(current, asyncio.Task):
             current.cancel()
 
     def eof_received(self) -> bool:

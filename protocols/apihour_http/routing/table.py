@@ -20,7 +20,7 @@ from apihour_http.routing.calling import settle
 from apihour_http.routing.routes import Endpoint, Match, Methods, Router, Routes, allowed
 from apihour_http.routing.validation import Plan, plan
 
-__all__ = ["Table", "prepare"]
+__all__ = ["Table", "examine", "prepare"]
 
 _NO_ROUTE: Match = ({}, {})
 # RFC 3986 3.4; with a fragment it is not, that is dropped first.
@@ -48,6 +48,14 @@ def prepare(
             settle(endpoint)
             endpoints.append(endpoint)
     return endpoints
+
+
+def examine(routes: Routes | None) -> None:
+    """Raise what :func:`prepare` and a Table would: RouteError, or ImportError for an extra."""
+    endpoints = list(routes) if routes is not None else []
+    for endpoint in endpoints:
+        plan(endpoint)
+    Router(endpoints)
 
 
 class Table:

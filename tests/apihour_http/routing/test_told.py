@@ -35,6 +35,8 @@ async def test_an_annotation_that_cannot_be_resolved() -> None:
 
     told = await starting(routes)
     assert told.startswith("POST /items: the annotation 'OnlyForCheckers' of 'price' cannot be")
+    with pytest.raises(RouteError, match="OnlyForCheckers"):
+        HTTPServer(routes).examine({}, {})  # apihour check
     assert "name 'OnlyForCheckers' is not defined" in told
 
 

@@ -55,8 +55,8 @@ asyncio.run(main())
 
 def test_exports() -> None:
     assert sorted(apihour_http.__all__) == [
-        "CONTAINER", "HTML", "HTTPError", "HTTPServer", "JSON", "Request", "Response",
-        "RouteError", "Routes"]
+        "CONTAINER", "Event", "HTML", "HTTPError", "HTTPServer", "JSON", "Request", "Response",
+        "RouteError", "Routes", "SSE", "Stream", "WebSocket", "WebSocketDisconnect"]
     for name in apihour_http.__all__:
         assert getattr(apihour_http, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):

@@ -31,7 +31,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -188,15 +188,19 @@ async def answer_measurements(parser: str) -> None:
 class Checkout:
     """A process that measures what one checkout costs."""
 
-    def __init__(self, path: Path, parser: str, environment: dict[str, str]) -> None:
+    def __init__(
+        self, path: Path, script: str, *words: str, environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """`script` is what measures, with `words` on its command line."""
         self.path = path = path.resolve()
         protocols = path / "protocols"
         if not (protocols / "apihour_http").is_dir():
             raise SystemExit(f"{path}: expected a checkout of apihour, with protocols/apihour_http")
         self.process = subprocess.Popen(
-            [*pinned(os.cpu_count() and max(os.sched_getaffinity(0))), sys.executable, __file__,
-             "--measure", "--parser", parser],
-            env={**os.environ, "PYTHONPATH": f"{path}{os.pathsep}{protocols}", **environment},
+            [*pinned(os.cpu_count() and max(os.sched_getaffinity(0))), sys.executable, script,
+             "--measure", *words],
+            env={**os.environ, "PYTHONPATH": f"{path}{os.pathsep}{protocols}",
+                 **(environment or {})},
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )
         found = self._answer()
@@ -278,7 +282,8 @@ def main() -> None:
     try:
         for path in found.checkouts or [ROOT]:
             changes = dict(each.split("=", 1) for each in found.environment) if checkouts else {}
-            checkouts.append(Checkout(path, found.parser, changes))
+            checkouts.append(
+                Checkout(path, __file__, "--parser", found.parser, environment=changes))
             print(f"{'after' if len(checkouts) > 1 else 'before'}: {checkouts[-1].path}")
         print(f"{interpreter()}, parser {found.parser}\n", flush=True)
         print(report(checkouts, found))

@@ -144,6 +144,11 @@ class BoardRow:
     blocks = _column(14)
     lost_lines = _column(17)
 
+    def count_connections(self, open_now: int, accepted: int) -> None:
+        """Set `connections` and `accepted`, as each connection does twice."""
+        self.cells[self.base + 6] = open_now
+        self.cells[self.base + 7] = accepted
+
     def clear(self) -> None:
         """Set every field to zero, which frees the row."""
         for index in range(self.base, self.base + _FIELDS):

@@ -46,10 +46,17 @@ class TLSFacts:
     peer_certificate: Mapping[str, Any] | None = None
 
 
-class Encrypted(Connection, Protocol):
-    """A connection with its socket."""
+class Handed(Protocol):
+    """What the loop was handed of a connection."""
 
-    sock: socket.socket
+    def fileno(self) -> int: ...
+
+
+class Encrypted(Connection, Protocol):
+    """A connection with its descriptor."""
+
+    @property
+    def sock(self) -> Handed: ...
 
 
 class Handshake(asyncio.Protocol):
@@ -88,7 +95,7 @@ class Terminator:
             self.context.set_alpn_protocols(list(protocols))
 
     def connect(
-        self, loop: asyncio.AbstractEventLoop, sock: socket.socket, conn: Encrypted,
+        self, loop: asyncio.AbstractEventLoop, sock: Handed, conn: Encrypted,
         ready: Callable[[Any], asyncio.BaseProtocol],
     ) -> Coroutine[Any, None, Any]:
         """Do the handshake; `ready` makes the protocol of a connection that has it behind it.
@@ -97,7 +104,7 @@ class Terminator:
         """
         conn.state = "handshake"
         return loop.connect_accepted_socket(
-            lambda: Handshake(conn, ready), sock, ssl=self.context,
+            lambda: Handshake(conn, ready), cast("socket.socket", sock), ssl=self.context,
             ssl_handshake_timeout=self.timeout, ssl_shutdown_timeout=_SHUTDOWN,
         )
 

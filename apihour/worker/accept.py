@@ -6,8 +6,8 @@ Rules:
   TLS.) A handshake under way is a connection like any other.
 - A worker with more than its share of connections leaves new ones to the others for a
   moment, and takes them after all when nobody did: no connection waits on a busy neighbour.
-- Nothing is put between transport and protocol. The socket object itself tells the table
-  when its descriptor is closed, so upgrades and replaced protocols are counted right.
+- Nothing is put between transport and protocol. What the loop is handed (``handed.py``) tells
+  the table when the descriptor is closed, so upgrades and replaced protocols are counted right.
 - Out of descriptors or memory: one rate-limited line, a counter, and another try soon;
   established connections never notice.
 """
@@ -23,53 +23,29 @@ import socket
 import time
 from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from apihour.config.rootlog import SERVER
 from apihour.ipc.private import accept_descriptor
 from apihour.ipc.scoreboard import BoardRow
+from apihour.worker.handed import Handed, kind_for
 
 if TYPE_CHECKING:
     from apihour.plugins import StreamServer
     from apihour.tls.termination import Terminator
     from apihour.worker.connections import AcceptedConnection, ConnectionTable
 
-__all__ = ["Acceptor", "Balance", "TrackedSocket"]
+__all__ = ["Acceptor", "Balance"]
 
 _BATCH = 16  # connections per readiness event: more would keep established ones waiting
+_ALONE = 16  # readiness events, after one that brought a single connection, for which no second
+# is looked for: what an accept in vain costs is a fifth of a connection's whole cost
 _REST = 0.001  # seconds a worker over its share leaves a connection to the others
 _PATIENCE = 8  # rests in a row before it takes the connection after all
 _FULL_REST = 0.01  # seconds until a worker at its limit looks whether it still is
 _EXHAUSTED_REST = 0.1  # seconds without descriptors before the next try
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _LINE_EVERY = 10.0  # seconds between two lines about the same trouble
-
-
-class TrackedSocket(socket.socket):
-    """A connection's socket; leaving the loop's hands takes its row out of the table.
-
-    asyncio closes its sockets, uvloop detaches them (``handle.pyx``): both end here. Family
-    and type are kept: the standard library makes an enum member each time it is asked.
-    """
-
-    __slots__ = ("conn", "family", "type")
-
-    conn: AcceptedConnection | None
-    family: socket.AddressFamily
-    type: socket.SocketKind
-
-    def _leave(self) -> None:
-        conn, self.conn = self.conn, None
-        if conn is not None:
-            conn.table.remove(conn)
-
-    def close(self) -> None:
-        self._leave()
-        super().close()
-
-    def detach(self) -> int:
-        self._leave()
-        return super().detach()
 
 
 class Balance:
@@ -101,11 +77,12 @@ class Balance:
             return False
         own = self._own.connections
         own -= self.SLACK + own // self.SHARE
-        lagging = self._own.lag > self.LAG
+        lag = self._own.lag
+        lagging = lag > self.LAG
+        if own <= 0 and not lagging:
+            return False  # nobody has fewer
         for row in rows:
-            if row.accepting and (
-                row.connections < own or (lagging and row.lag < self._own.lag / 2)
-            ):
+            if row.accepting and (row.connections < own or (lagging and row.lag < lag / 2)):
                 return True
         return False
 
@@ -142,13 +119,14 @@ class Acceptor:
         self._reading = False
         self._stopped = True
         self._rests = 0
+        self._alone = 0
         self._timer: asyncio.TimerHandle | None = None
         self._attaching: set[asyncio.Future[Any]] = set()
         self._last_line = self._last_failure = -_LINE_EVERY
         # Connections inherit it from the callback that accepts them.
         self._context = contextvars.copy_context()
         self._context.run(SERVER.set, name)
-        self._family, self._type, self._proto = sock.family, sock.type, sock.proto
+        self._hand, self._family = kind_for(loop), sock.family
         self.local = sock.getsockname()
 
     def start(self) -> None:
@@ -210,12 +188,13 @@ class Acceptor:
             self._read()
 
     def _readable(self) -> None:
-        balance = self.balance
+        balance, rows = self.balance, self.table.rows
+        before = self.accepted
         for _ in range(_BATCH):
             if self.limit and self.open >= self.limit:
                 self._unread()
                 return  # closed() reads on
-            if self.total and len(self.table) >= self.total:
+            if self.total and len(rows) >= self.total:
                 self._rest(_FULL_REST)
                 return
             if balance is not None and self._rests < _PATIENCE and balance.is_over():
@@ -226,6 +205,8 @@ class Acceptor:
                 descriptor, peer = accept_descriptor(self.sock)
             except (BlockingIOError, InterruptedError):
                 self._rests = 0
+                if self.accepted == before + 1:
+                    self._alone = _ALONE
                 return
             except OSError as error:
                 if error.errno in _EXHAUSTED:
@@ -237,6 +218,9 @@ class Acceptor:
                 continue  # ECONNABORTED and the network errors of accept(2): that one is gone
             self._rests = 0
             self._take(descriptor, peer)
+            if self._alone:
+                self._alone -= 1
+                return  # epoll tells whether there is another
 
     def _exhausted(self, error: OSError) -> None:
         self.refused += 1
@@ -256,9 +240,7 @@ class Acceptor:
             self.banned += 1
             os.close(descriptor)
             return
-        sock = TrackedSocket(self._family, self._type, self._proto, fileno=descriptor)
-        sock.conn, sock.family, sock.type = None, self._family, self._type
-        sock.setblocking(False)
+        sock = self._hand(self._family, descriptor)
         conn = self.table.add(
             sock, self.name, self.server.protocol, peer, self.local, self._closed
         )
@@ -266,7 +248,8 @@ class Acceptor:
         self.open += 1
         self.accepted += 1
         if self.tls is None:
-            connecting = self.loop.connect_accepted_socket(lambda: self.server.stream(conn), sock)
+            connecting = self.loop.connect_accepted_socket(
+                partial(self.server.stream, conn), cast("socket.socket", sock))
         else:
             connecting = self.tls.connect(self.loop, sock, conn, self._ready)
         self._attach(conn, sock, connecting)
@@ -277,7 +260,7 @@ class Acceptor:
             self._read()
 
     def _attach(
-        self, conn: AcceptedConnection, sock: socket.socket, connecting: Coroutine[Any, None, Any],
+        self, conn: AcceptedConnection, sock: Handed, connecting: Coroutine[Any, None, Any],
         waited: asyncio.Future[Any] | None = None,
     ) -> None:
         """Go on with `connecting` until it waits for a future, and again once that is done.
@@ -301,7 +284,7 @@ class Acceptor:
                 self._handshake_failed(conn, error)
                 return
             self._log_factory(conn)
-            sock.close()
+            sock.give_up()
         else:
             self._attaching.add(future)
             conn.waiting = future

@@ -11,7 +11,6 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-import itertools
 import socket
 import struct
 import time
@@ -22,6 +21,7 @@ from typing import Any, Protocol
 from apihour.bind.peers import format_peer
 from apihour.ops.activity import activity_of
 from apihour.tls.termination import TLSFacts
+from apihour.worker.handed import Handed
 
 __all__ = ["AcceptedConnection", "ConnectionRecord", "ConnectionTable"]
 
@@ -81,7 +81,7 @@ class AcceptedConnection:
 
     def __init__(
         self, table: ConnectionTable, number: int, server: str, protocol: str,
-        sock: socket.socket, peer_address: Any, local: Any, left: Callable[[], None] | None,
+        sock: Handed, peer_address: Any, local: Any, left: Callable[[], None] | None,
     ) -> None:
         self.table = table
         self.left = left
@@ -136,7 +136,7 @@ class AcceptedConnection:
         elif self.waiting is not None:
             self.waiting.cancel()  # the loop has the socket: it must close it
         else:
-            self.sock.close()
+            self.sock.give_up()
 
 
 class Door(Protocol):
@@ -149,52 +149,56 @@ class Door(Protocol):
 
 
 class ConnectionTable:
-    """The open connections of one worker, and how many there have been."""
+    """The open connections of one worker, and how many there have been.
 
-    def __init__(self, worker: str = "", changed: Callable[[int], None] | None = None) -> None:
+    `changed` is called with both numbers whenever a connection has come or gone.
+    """
+
+    def __init__(
+        self, worker: str = "", changed: Callable[[int, int], None] | None = None
+    ) -> None:
         self.worker = worker
         self.bans: Door | None = None
         """Who is refused before anything is known of the connection."""
         self.accepted = 0
         self._changed = changed
-        self._numbers = itertools.count(1)
-        self._rows: dict[int, AcceptedConnection] = {}
+        self.rows: dict[int, AcceptedConnection] = {}
+        """By number, in the order in which they came."""
 
     def label(self, number: int) -> str:
         """The id of a connection as operators write it: ``1.2-17`` is number 17 of worker 1.2."""
         return f"{self.worker}-{number}" if self.worker else str(number)
 
     def add(
-        self, sock: socket.socket, server: str, protocol: str, peer: Any, local: Any = None,
+        self, sock: Handed, server: str, protocol: str, peer: Any, local: Any = None,
         left: Callable[[], None] | None = None,
     ) -> AcceptedConnection:
         """Enter one accepted socket; it leaves by :meth:`remove`, which calls `left`."""
-        conn = AcceptedConnection(
-            self, next(self._numbers), server, protocol, sock, peer, local, left)
-        self._rows[conn.id] = conn
-        self.accepted += 1
+        self.accepted = number = self.accepted + 1
+        conn = self.rows[number] = AcceptedConnection(
+            self, number, server, protocol, sock, peer, local, left)
         if self._changed is not None:
-            self._changed(len(self._rows))
+            self._changed(len(self.rows), number)
         return conn
 
     def remove(self, conn: AcceptedConnection) -> None:
         """Take one connection out; a second time does nothing."""
-        if self._rows.pop(conn.id, None) is None:
+        if self.rows.pop(conn.id, None) is None:
             return
         if conn.left is not None:
             conn.left()
         if self._changed is not None:
-            self._changed(len(self._rows))
+            self._changed(len(self.rows), self.accepted)
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self.rows)
 
     def __iter__(self) -> Iterator[AcceptedConnection]:
-        return iter(list(self._rows.values()))
+        return iter(list(self.rows.values()))
 
     def find(self, label: str) -> AcceptedConnection | None:
         """The connection of that id, ``17`` or ``1.2-17``, or None."""
         worker, _, number = label.rpartition("-")
         if (worker and worker != self.worker) or not number.isdigit():
             return None
-        return self._rows.get(int(number))
+        return self.rows.get(int(number))

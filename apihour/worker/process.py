@@ -95,7 +95,7 @@ class HostWorker(Worker):  # type: ignore[misc]
         self.name = self.row.worker
         self.row.pid = self.pid = os.getpid()
         self.row.heartbeat = self.started
-        self.connections = ConnectionTable(self.name, self._count_connections)
+        self.connections = ConnectionTable(self.name, self.row.count_connections)
         self.bans = self.connections.bans = Bans(self.runtime.bans, self.log.error_log)
         self.bans.look()
         self._heartbeat = Heartbeat(self, self._servers, self.bans)
@@ -330,10 +330,6 @@ class HostWorker(Worker):  # type: ignore[misc]
         """Tell the arbiter why this worker will not serve; `detail` instead of a traceback."""
         self.exit_code = BOOT_FAILED
         self.channel.send(event="failed", **account(error, detail))
-
-    def _count_connections(self, count: int) -> None:
-        self.row.connections = count
-        self.row.accepted = self.connections.accepted
 
     # -- orders -----------------------------------------------------------------------------
 

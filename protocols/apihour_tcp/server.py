@@ -68,6 +68,7 @@ class TCPServer:
         self._debug = False
         self._errors = 0
         self._tracker = Tracker()
+        self._made: type | None = None  # the last class of protocols that was found to be one
         self._tasks: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
@@ -90,20 +91,22 @@ class TCPServer:
             return _Arrival(self)
         self._tracker.add_row(conn)
         try:
-            return self._make(conn.peer)
+            return self._make() if self._callback is None else self._run_callback(conn.peer)
         except Exception as error:
             self._log_factory(error, conn.peer)
             return _Refusal()
 
-    def _make(self, peer: str) -> asyncio.BaseProtocol:
-        if self._callback is not None:
-            return self._stream_protocol(self._callback, peer)
+    def _make(self) -> asyncio.BaseProtocol:
         protocol: asyncio.BaseProtocol = self._factory()
-        if not is_protocol(protocol, "stream"):
-            raise TypeError(f"returned {protocol!r}, expected {EXPECTED['stream']}")
+        if type(protocol) is not self._made:
+            if not is_protocol(protocol, "stream"):
+                raise TypeError(f"returned {protocol!r}, expected {EXPECTED['stream']}")
+            self._made = type(protocol)
         return protocol
 
-    def _stream_protocol(self, callback: StreamCallback, peer: str) -> asyncio.BaseProtocol:
+    def _run_callback(self, peer: str) -> asyncio.BaseProtocol:
+        callback = self._callback
+        assert callback is not None
         loop = asyncio.get_running_loop()
 
         def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -240,7 +243,7 @@ class _Arrival(asyncio.Protocol):
         server._tracker.add_transport(stream)
         peer = peer_of(stream)
         try:
-            protocol = server._make(peer)
+            protocol = server._make() if server._callback is None else server._run_callback(peer)
         except Exception as error:
             server._log_factory(error, peer)
             stream.abort()

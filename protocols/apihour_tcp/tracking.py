@@ -2,8 +2,8 @@
 
 Rules:
 
-- A connection of the core is known by the number of its row: the row leaves the core's
-  table when the descriptor is closed, so nothing has to be told to anybody here.
+- A connection of the core is known by its row, which bears the server's name and leaves the
+  core's table when the descriptor is closed: nothing is told to anybody, or kept, here.
 - A connection of plain asyncio is known by its transport, held weakly.
 - Nothing is held that would keep a finished protocol in memory.
 """
@@ -16,9 +16,6 @@ from typing import Any, NamedTuple
 
 __all__ = ["Open", "Tracker", "peer_of"]
 
-# Forget closed rows whenever this many were added since the last time: constant cost each.
-_PRUNE_EVERY = 256
-
 
 class Open(NamedTuple):
     """One open connection: its transport (None: not there yet) and its peer, for people."""
@@ -28,24 +25,19 @@ class Open(NamedTuple):
 
 
 class Tracker:
-    """The open connections of one server. Per connection: one set insertion."""
+    """The open connections of one server. A row of the core costs nothing but a counter."""
 
     def __init__(self) -> None:
         self.accepted = 0
         self._table: Any = None
-        self._ids: set[int] = set()
-        self._next_prune = _PRUNE_EVERY
+        self._server: str | None = None
         self._transports: weakref.WeakSet[asyncio.Transport] = weakref.WeakSet()
 
     def add_row(self, conn: Any) -> None:
-        """Remember one connection of the core's table."""
+        """Count one connection of the core's table."""
         self.accepted += 1
-        self._table = conn.table
-        self._ids.add(conn.id)
-        if len(self._ids) >= self._next_prune:
-            self._ids &= {row.id for row in conn.table}
-            self._ids.add(conn.id)
-            self._next_prune = 2 * len(self._ids) + _PRUNE_EVERY
+        if self._table is None:
+            self._table, self._server = conn.table, conn.server
 
     def add_transport(self, transport: asyncio.Transport) -> None:
         """Remember one connection of plain asyncio."""
@@ -55,10 +47,9 @@ class Tracker:
     def open(self) -> list[Open]:
         """The connections that are still there, sending what they owe included."""
         found = []
-        if self._ids:
-            rows = [row for row in self._table if row.id in self._ids]
-            self._ids = {row.id for row in rows}
-            found = [Open(row.transport, row.peer) for row in rows]
+        if self._table is not None:
+            found = [Open(row.transport, row.peer) for row in self._table
+                     if row.server == self._server]
         for transport in list(self._transports):
             if not transport.is_closing() or transport.get_write_buffer_size():
                 found.append(Open(transport, peer_of(transport)))

@@ -145,6 +145,26 @@ def test_more_than_a_batch_at_once(run: Run) -> None:
     run(body)
 
 
+def test_single_connections_are_seldom_followed_by_an_accept_in_vain(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[int] = []
+
+    def counted(sock: socket.socket, real: Any = accept.accept_descriptor) -> Any:
+        tries.append(1)
+        return real(sock)
+
+    monkeypatch.setattr(accept, "accept_descriptor", counted)
+
+    async def body() -> None:
+        async with house() as h:
+            for n in range(40):
+                await h.says(b"%02d" % n)
+            assert 40 <= len(tries) <= 44
+
+    run(body)
+
+
 def test_at_its_limit_new_ones_wait_and_are_served_later(run: Run) -> None:
     async def body() -> None:
         async with house(limit=2) as h:

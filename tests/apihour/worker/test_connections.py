@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import Iterator
 
 import pytest
 
 from apihour.worker.connections import ConnectionTable
+from apihour.worker.handed import Descriptor, TrackedSocket
 
 
 @pytest.fixture
@@ -25,14 +27,15 @@ Pair = tuple[socket.socket, socket.socket]
 
 def test_rows_come_and_go_and_tell(pair: Pair) -> None:
     told: list[object] = []
-    table = ConnectionTable("1.2", told.append)
+    table = ConnectionTable("1.2", lambda *numbers: told.append(numbers))
     one = table.add(pair[0], "http", "http", ("127.0.0.1", 5), left=lambda: told.append("left"))
     two = table.add(pair[0], "echo", "tcp", "")
-    assert (len(table), table.accepted, told) == (2, 2, [1, 2])
+    assert (len(table), table.accepted, told) == (2, 2, [(1, 1), (2, 2)])
     assert list(table) == [one, two]
     table.remove(one)
     table.remove(one)
-    assert (len(table), table.accepted, told) == (1, 2, [1, 2, "left", 1])
+    assert (len(table), table.accepted, told) == (
+        1, 2, [(1, 1), (2, 2), "left", (1, 2)])
 
 
 def test_iterating_allows_removal(pair: Pair) -> None:
@@ -99,9 +102,26 @@ async def test_close_aborts_the_transport(pair: Pair) -> None:
     assert conn.state == "closing: kicked"
 
 
-def test_close_before_there_is_a_transport(pair: Pair) -> None:
+@pytest.mark.parametrize("kind", [Descriptor, TrackedSocket])
+def test_close_before_there_is_a_transport(
+    pair: Pair, kind: type[Descriptor | TrackedSocket]
+) -> None:
     server, client = pair
-    conn = ConnectionTable().add(server, "x", "tcp", "")
+    handed = kind(server.family, server.detach())
+    table = ConnectionTable()
+    conn = handed.conn = table.add(handed, "x", "tcp", "")
     conn.close()
     assert client.recv(1) == b""
-    assert conn.state == "closing"
+    assert (conn.state, handed.fileno(), len(table)) == ("closing", -1, 0)
+
+
+def test_a_descriptor_alone_tells_byte_counts_and_stays_open(pair: Pair) -> None:
+    server, client = pair
+    handed = Descriptor(server.family, server.detach())
+    conn = handed.conn = ConnectionTable().add(handed, "x", "tcp", "")
+    client.sendall(b"x" * 1000)
+    assert len(os.read(handed.fileno(), 1000)) == 1000
+    assert conn.byte_counts() == (1000, 0)
+    assert conn.byte_counts() == (1000, 0)
+    conn.close()
+    assert conn.byte_counts() == (-1, -1)

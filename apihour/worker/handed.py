@@ -1,0 +1,108 @@
+"""What the loop is handed of an accepted connection: its descriptor, which tells when it is closed.
+
+Rules:
+
+- The table hears of it where the descriptor is closed, whoever closes it and whatever the
+  protocol has done with its transport meanwhile.
+- asyncio needs a socket. uvloop asks an object for ``fileno()``, ``family`` and ``type``, makes
+  it non-blocking itself, and calls ``close()`` once it has closed the descriptor
+  (``handle.pyx``): there no socket is made, which costs two system calls and as much as the
+  accept itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+from typing import Any, Protocol
+
+__all__ = ["Descriptor", "Handed", "TrackedSocket", "kind_for"]
+
+
+class Row(Protocol):
+    """The connection's row in a table, which forgets it by ``remove()``."""
+
+    @property
+    def table(self) -> Any: ...
+
+
+class Descriptor:
+    """The descriptor of a stream connection as uvloop takes it."""
+
+    __slots__ = ("_fd", "conn", "family")
+
+    type = socket.SOCK_STREAM
+
+    def __init__(self, family: socket.AddressFamily, descriptor: int) -> None:
+        self.family = family
+        self.conn: Row | None = None
+        self._fd = descriptor
+
+    def fileno(self) -> int:
+        """The descriptor, -1 once it is closed."""
+        return self._fd
+
+    def close(self) -> None:
+        """The loop has closed the descriptor."""
+        self._fd = -1
+        conn, self.conn = self.conn, None
+        if conn is not None:
+            conn.table.remove(conn)
+
+    def give_up(self) -> None:
+        """Close the descriptor of a connection that the loop has not taken."""
+        if self._fd >= 0:
+            os.close(self._fd)
+        self.close()
+
+    def getsockopt(self, level: int, option: int, size: int) -> bytes:
+        """As ``socket.getsockopt()``. Raises OSError."""
+        sock = socket.socket(self.family, self.type, fileno=self._fd)
+        try:
+            return sock.getsockopt(level, option, size)
+        finally:
+            sock.detach()
+
+
+class TrackedSocket(socket.socket):
+    """A connection's socket as asyncio takes it.
+
+    Family and type are kept: the standard library makes an enum member each time it is asked.
+    """
+
+    __slots__ = ("conn", "family", "type")
+
+    conn: Row | None
+    family: socket.AddressFamily
+    type: socket.SocketKind
+
+    def __init__(self, family: socket.AddressFamily, descriptor: int) -> None:
+        super().__init__(family, socket.SOCK_STREAM, fileno=descriptor)
+        self.conn, self.family, self.type = None, family, socket.SOCK_STREAM
+        self.setblocking(False)
+
+    def _leave(self) -> None:
+        conn, self.conn = self.conn, None
+        if conn is not None:
+            conn.table.remove(conn)
+
+    def close(self) -> None:
+        self._leave()
+        super().close()
+
+    def detach(self) -> int:
+        self._leave()
+        return super().detach()
+
+    give_up = close
+
+
+Handed = Descriptor | TrackedSocket
+
+
+def kind_for(loop: asyncio.AbstractEventLoop) -> type[Descriptor] | type[TrackedSocket]:
+    """What that loop is handed."""
+    uvloop = sys.modules.get("uvloop")
+    return Descriptor if uvloop and isinstance(loop, uvloop.Loop) else TrackedSocket

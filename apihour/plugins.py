@@ -44,7 +44,9 @@ class ServerContext:
 
     Times are in seconds. ``container`` is the worker's container, ``limits`` what
     ``--limit-request-*`` options were given (``line`` and ``field_size`` in bytes, ``fields``
-    a number), ``options`` are the configuration file's for this server (``servers: NAME:``).
+    a number), ``forwarded_allow_ips`` who is believed about clients (addresses, networks,
+    ``unix``, ``*``, apart by commas), ``options`` are the configuration file's for this server
+    (``servers: NAME:``).
     """
 
     name: str
@@ -58,6 +60,7 @@ class ServerContext:
     access_log_format: str = ""
     debug: bool = False
     limits: Mapping[str, int] = field(default_factory=dict)
+    forwarded_allow_ips: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
 
 

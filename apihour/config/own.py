@@ -13,6 +13,7 @@ from apihour.config.values import (
     validate_binds,
     validate_bytes,
     validate_count,
+    validate_forwarders,
     validate_plain_address,
     validate_share,
     validate_switch,
@@ -51,6 +52,10 @@ OWN = (
          desc="How long an idle HTTP connection is kept."),
     _own("worker_connections", ["--worker-connections"], validate_count, 0, meta="N",
          desc="Open connections a worker accepts at most; 0: no limit."),
+    _own("forwarded_allow_ips", ["--forwarded-allow-ips"], validate_forwarders,
+         "127.0.0.1,::1,unix", meta="ADDRESSES",
+         desc="Proxies that are believed about their clients: addresses, networks, unix for those "
+              "of unix sockets, * for all, apart by commas; '' for nobody."),
     _own("console", ["--console"], validate_plain_address, None, meta="ADDRESS",
          desc="Where the SSH shell listens (default 127.0.0.1:8022)."),
     _own("no_console", ["--no-console"], validate_switch, False, action="store_true",

@@ -102,6 +102,8 @@ class HostConfig(Config):  # type: ignore[misc]
         self.settings["syslog_addr"].validator = validate_syslog_address
         self.settings["syslog_facility"].validator = validate_syslog_facility
         self.settings["workers"].set(_default_workers())
+        if (believed := os.environ.get("FORWARDED_ALLOW_IPS")) is not None:
+            self._take("forwarded_allow_ips", "FORWARDED_ALLOW_IPS", believed)
         self.settings["logger_class"].default = "apihour.config.log.HostLogger"
         self.settings["logger_class"].set("apihour.config.log.HostLogger")
         self.settings["ciphers"].default = CIPHERS
@@ -170,6 +172,13 @@ class HostConfig(Config):  # type: ignore[misc]
             cli = self.settings[name].cli
             shown = f"{name} ({cli[-1]})" if cli else name
             raise ValueError(f"setting {shown}: {error}") from error
+
+    def _take(self, name: str, variable: str, value: str) -> None:
+        """Set what a variable of the environment says. Raises ConfigurationError naming it."""
+        try:
+            self.settings[name].set(value)
+        except ValueError as error:
+            raise ConfigurationError(f"{variable}: {error}") from error
 
     def parser(self) -> Any:
         """The argument parser: gunicorn's options and ours. Raises UsageError."""

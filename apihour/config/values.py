@@ -6,6 +6,7 @@ adds the name of the option, variable or file.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ __all__ = [
     "validate_bytes",
     "validate_count",
     "validate_environment",
+    "validate_forwarders",
     "validate_log_level",
     "validate_plain_address",
     "validate_share",
@@ -87,6 +89,19 @@ def validate_environment(value: Any) -> list[str]:
         if not isinstance(item, str) or not item.partition("=")[0].strip() or "=" not in item:
             raise _fail(item, "NAME=VALUE")
     return [item.strip() for item in items]
+
+
+def validate_forwarders(value: Any) -> str:
+    """Addresses and networks, ``unix`` and ``*``, apart by commas; a text or a list."""
+    items = value if isinstance(value, list | tuple) else str(value or "").split(",")
+    found = [str(item).strip() for item in items if str(item).strip()]
+    for item in found:
+        try:
+            if item not in ("*", "unix"):
+                ipaddress.ip_network(item)
+        except ValueError as error:
+            raise _fail(item, "an address, a network such as 10.0.0.0/8, unix or *") from error
+    return ",".join(found)
 
 
 def seconds(minimum: float = 0.0) -> Callable[[Any], float]:

@@ -44,6 +44,7 @@ REPLACED = {
     "worker_connections": "default 0, no limit; binds may have a limit each: ADDRESS?limit=N",
     "bind": "takes name=address as well, and the addresses of apihour.bind.addresses",
     "workers": "default: one per CPU this process may use; MIN..MAX follows the load",
+    "forwarded_allow_ips": "takes networks, and unix for unix sockets, too",
     "keepalive": "default 75 s: clients reuse connections for that long",
     "certfile": "binds ask for TLS one by one: ADDRESS?tls, or ADDRESS?tls=FILE&key=FILE",
     "ciphers": "default: forward secrecy with AES-GCM or ChaCha20 only",
@@ -51,12 +52,16 @@ REPLACED = {
 
 REFUSED = {
     **dict.fromkeys(
-        "pre_request post_request sendfile secure_scheme_headers forwarded_allow_ips "
+        "pre_request post_request sendfile "
         "tmp_upload_dir protocol uwsgi_allow_ips permit_obsolete_folding strip_header_spaces "
         "permit_unconventional_http_method permit_unconventional_http_version "
-        "casefold_http_method forwarder_headers header_map http_parser root_path "
+        "casefold_http_method header_map http_parser root_path "
         "websocket_max_message_size".split(),
         _WSGI,
+    ),
+    **dict.fromkeys(
+        "secure_scheme_headers forwarder_headers".split(),
+        "what proxies are believed about is the server's forwarded_headers",
     ),
     "ssl_version": "TLS 1.2 and later are spoken; set another range in the hook ssl_context",
     "suppress_ragged_eofs": "an end of file without close_notify ends a connection as any does",

@@ -6,7 +6,8 @@ Rules:
   request pays nothing: it derives what it says from the state it is in.
 - It returns a mapping with any of ``state`` (a word of the protocol's own: ``head``, ``body``,
   ``idle``...), ``path`` (what is asked for, without secrets), ``route`` (what of the
-  application answers) and ``since`` (``time.monotonic()`` when the request began).
+  application answers), ``since`` (``time.monotonic()`` when the request began) and ``client``
+  (the address of who sent it, where that is not the peer: behind a proxy).
 - It is called beside the loop, by the agent's thread: it reads only. Nothing it says is
   trusted: texts are cut, what it raises is the state that is shown.
 """
@@ -33,6 +34,7 @@ class Activity:
     path: str = ""
     route: str = ""
     age: float | None = None
+    client: str = ""
 
 
 _NOTHING = Activity()
@@ -57,4 +59,5 @@ def _read(told: Mapping[str, Any]) -> Activity:
         str(told.get("state") or "")[:_STATE], str(told.get("path") or "")[:_TEXT],
         str(told.get("route") or "")[:_TEXT],
         max(0.0, time.monotonic() - since) if since is not None else None,
+        str(told.get("client") or "")[:_STATE],
     )

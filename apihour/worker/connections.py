@@ -50,6 +50,8 @@ class ConnectionRecord:
     """What of the application answers it, as the command ``routes`` names it."""
     request_age: float | None = None
     """Seconds since the request under way began; None where none is."""
+    client: str = ""
+    """Who sent the request under way, where its protocol says so: behind a proxy not the peer."""
 
 
 class AcceptedConnection:
@@ -125,7 +127,7 @@ class AcceptedConnection:
             peer=self.peer, age=time.monotonic() - self.accepted_at, bytes_in=received,
             bytes_out=sent, state=doing.state or self.state, requests=self.requests,
             tls=self.tls.version if self.tls is not None else "", path=doing.path,
-            route=doing.route, request_age=doing.age,
+            route=doing.route, request_age=doing.age, client=doing.client,
         )
 
     def close(self, reason: str = "") -> None:

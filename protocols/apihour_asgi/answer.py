@@ -69,13 +69,18 @@ class Answer:
         method, target, *_ = self.message
         return method.decode("ascii"), target.decode("ascii")
 
+    def client(self) -> str | None:
+        """The address of who sent the request."""
+        found: str | None = self.lane.client(self.message[2])
+        return found
+
     def log(self, log: Any, status: int, size: int, now: float) -> None:
         """Enter the exchange into the access log."""
         method, target = self.named()
         fields = {name.lower(): value for name, value in self.message[2]}
         referer, agent = fields.get(b"referer"), fields.get(b"user-agent")
         log.add((
-            time(), self.lane.remote(), method, target, "HTTP/1.1" if self.modern else "HTTP/1.0",
+            time(), self.client(), method, target, "HTTP/1.1" if self.modern else "HTTP/1.0",
             status, size, now - self.arrived, referer and referer.decode("latin-1"),
             agent and agent.decode("latin-1"),
         ))

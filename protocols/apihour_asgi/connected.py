@@ -30,7 +30,7 @@ Fields = list[tuple[bytes, bytes]]
 class Connected:
     """The application's side of one connection; `lane` is the connection."""
 
-    __slots__ = ("_client", "_event", "_fields", "_headers", "_is_tls", "_scheme", "_server",
+    __slots__ = ("_client", "_event", "_fields", "_headers", "_scheme", "_server",
                  "host", "lane", "running")
 
     def __init__(self, host: ApplicationSide, lane: Any) -> None:
@@ -41,8 +41,7 @@ class Connected:
         self._fields: Fields | None = None
         self._headers: Fields = []
         transport = lane.transport
-        self._is_tls = bool(transport.get_extra_info("sslcontext"))
-        self._scheme = "https" if self._is_tls else "http"
+        self._scheme = "https" if transport.get_extra_info("sslcontext") else "http"
         self._server = _address(transport.get_extra_info("sockname"))
         # The peer the core knows (PROXY protocol) is the client, not the proxy's socket.
         peer = getattr(lane.conn, "peer_address", None) or transport.get_extra_info("peername")
@@ -56,12 +55,15 @@ class Connected:
     ) -> Any:
         """The exchange of a head that was judged; `length` is -1 for a chunked body."""
         scope = self._scope(method, target, fields, modern)
+        origin = self.lane.origin(fields)
+        if origin is not None:
+            _say(scope, origin)
         message = method, target, fields, modern
         if upgrade and method == b"GET" and self._last(b"upgrade").lower() == b"websocket":
             websockets = self.host.speaks_websocket()
             if websockets is not None:
                 del scope["method"]
-                return asked_for(self, message, scope, arrived, self._is_tls, websockets)
+                return asked_for(self, message, scope, arrived, websockets)
         if has_te and modern and b"trailers" in self._last(b"te").lower():
             scope["extensions"] = {"http.response.trailers": {}}
         made = Exchange(self, message, scope, arrived, keep, modern)
@@ -154,6 +156,18 @@ class Connected:
         if self._event is None:
             self._event = asyncio.Event()
         await self._event.wait()
+
+
+def _say(scope: dict[str, Any], origin: Any) -> None:
+    """Have a scope say what a proxy that is believed says."""
+    if origin.remote:
+        scope["client"] = origin.remote, origin.port
+    if origin.scheme:
+        scope["scheme"] = origin.scheme
+    if origin.host:
+        host = origin.host.encode("latin-1")
+        scope["headers"] = [(name, host if name == b"host" else value)
+                            for name, value in scope["headers"]]
 
 
 def _address(name: Any) -> tuple[str, int | None] | None:

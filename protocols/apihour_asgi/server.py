@@ -24,8 +24,9 @@ __all__ = ["ASGIServer"]
 
 # Options of the server of HTTP that mean something for an ASGI application.
 _OPTIONS = frozenset({
-    "access_log", "body_rate", "body_timeout", "budget", "header_timeout", "keepalive", "linger",
-    "max_field", "max_fields", "max_head", "max_line", "parser", "write_timeout",
+    "access_log", "body_rate", "body_timeout", "budget", "forwarded_allow_ips", "forwarded_headers",
+    "header_timeout", "keepalive", "linger", "max_field", "max_fields", "max_head", "max_line",
+    "parser", "write_timeout",
 })
 
 
@@ -37,7 +38,8 @@ class ASGIServer:
     between pings, None for none; `ws_deflate` whether messages may be compressed (RFC 7692).
     `options` are those of ``HTTPServer`` that concern connections: ``keepalive``, ``linger``,
     ``header_timeout``, ``body_timeout``, ``body_rate``, ``write_timeout``, ``budget``,
-    ``max_line``, ``max_field``, ``max_fields``, ``max_head``, ``access_log``, ``parser``.
+    ``max_line``, ``max_field``, ``max_fields``, ``max_head``, ``access_log``, ``parser``,
+    ``forwarded_allow_ips``, ``forwarded_headers``.
 
     Raises TypeError when `app` cannot be called or an option is unknown, ValueError for an
     option out of range, ImportError when no plugin speaks HTTP.

@@ -40,14 +40,14 @@ _NO_STATUS = 1005
 
 
 def asked_for(hosted: ConnectionSide, message: Message, scope: dict[str, Any], arrived: float,
-              is_tls: bool, options: WebSockets) -> WebSocket:
+              options: WebSockets) -> WebSocket:
     """The exchange of a request for a WebSocket."""
     subprotocols = [
         token.strip() for name, value in scope["headers"]
         if name == b"sec-websocket-protocol" for token in value.decode("latin-1").split(",")]
     scope.update(
         type="websocket", asgi={"version": "3.0", "spec_version": "2.4"},
-        scheme="wss" if is_tls else "ws", subprotocols=subprotocols,
+        scheme="wss" if scope["scheme"] == "https" else "ws", subprotocols=subprotocols,
         extensions={"websocket.http.response": {}})
     return WebSocket(hosted, message, scope, arrived, options)
 

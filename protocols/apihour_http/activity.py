@@ -19,7 +19,7 @@ __all__ = ["activity"]
 
 
 def activity(lane: Any) -> dict[str, Any]:
-    """State, path, route and begin of what `lane` does.
+    """State, path, route, begin and, behind a proxy, client of what `lane` does.
 
     States: ``open`` (nothing came yet), ``head`` or ``body`` (the client owes the rest of it),
     ``request`` (an answer is being made), ``write`` (the client does not read it), ``idle``,
@@ -29,16 +29,17 @@ def activity(lane: Any) -> dict[str, Any]:
     current, pending, inline = lane.answers.current, intake.pending, lane.answers.inline
     request = _request_of(current)
     if lane.state is UPGRADED:
-        return _told("websocket", request)
+        return _told(lane, "websocket", request)
     if current is not None:
         owes = pending is not None and pending is current
-        return _told("write" if lane.write_paused else "body" if owes else "request", request)
+        return _told(
+            lane, "write" if lane.write_paused else "body" if owes else "request", request)
     if pending is not None:
-        return _told("body", pending)
+        return _told(lane, "body", pending)
     if intake.urls or intake.head_bytes:
         return {"state": "head", "since": intake.head_since or intake.arrived}
     if inline is not None:  # a plain function runs, and the loop with it
-        return _told("request", inline)
+        return _told(lane, "request", inline)
     if lane.write_paused:
         return {"state": "write"}
     if lane.state is DISCARDING:
@@ -54,15 +55,20 @@ def _request_of(current: Any) -> Any:
     return frame.f_locals.get("request") if frame is not None else None
 
 
-def _told(state: str, request: Any) -> dict[str, Any]:
+def _told(lane: Any, state: str, request: Any) -> dict[str, Any]:
     if request is None:
         return {"state": state}
     since = getattr(request, "arrived", None)
     if isinstance(request, Request):
         path, route = request.path_qs, request.endpoint.route()
+        client = lane.client(request.raw_headers)
     else:
         path, route = request.named()[1], _hosted_route(request)
-    return {"state": state, "path": path.partition("?")[0], "route": route, "since": since}
+        client = request.client()
+    if client == lane.remote():
+        client = None
+    return {"state": state, "path": path.partition("?")[0], "route": route, "since": since,
+            "client": client or ""}
 
 
 def _hosted_route(exchange: Any) -> str:

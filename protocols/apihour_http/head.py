@@ -19,7 +19,7 @@ from apihour_http.errors import BadRequest
 
 __all__ = [
     "BODY", "CONNECTION", "CONTENT_LENGTH", "EXPECT", "HOST", "TE", "TRANSFER_ENCODING", "UPGRADE",
-    "HeadChecker",
+    "HeadChecker", "is_host",
 ]
 
 HOST = 1
@@ -149,6 +149,11 @@ class HeadChecker:
         for name, _ in fields:
             if not _TOKEN.fullmatch(name) or name.lower() in _FORBIDDEN_TRAILERS:
                 raise BadRequest(f"{_show(name)} is not allowed in a trailer")
+
+
+def is_host(value: bytes) -> bool:
+    """Whether `value` is one host, with or without a port, and nothing else."""
+    return _HOST.fullmatch(value) is not None
 
 
 def _check_framing(kind: int, value: bytes) -> None:

@@ -51,6 +51,15 @@ class Lane(Protocol):
     def remote(self) -> str | None:
         """The peer's address without its port; None for a unix socket."""
 
+    def origin(self, fields: Fields) -> Any:
+        """What a proxy that is believed says of the request with these fields; None: nothing.
+
+        It has ``remote``, ``port``, ``scheme`` and ``host``, each empty where it is not told.
+        """
+
+    def client(self, fields: Fields) -> str | None:
+        """The address of who sent the request with these fields."""
+
     def hosted_done(self, exchange: Any, status: int, size: int) -> None:
         """The exchange has its answer; its ``keep`` says what comes next."""
 
@@ -104,6 +113,9 @@ class Exchange(Protocol):
 
     def named(self) -> tuple[str, str]:
         """Method and target."""
+
+    def client(self) -> str | None:
+        """The address of who sent it, as far as that is known."""
 
     def log(self, log: Any, status: int, size: int, now: float) -> None:
         """Enter the exchange into the access log."""

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from types import UnionType
 from typing import Any
 
+from apihour_http.forwarded.origin import DEFAULT_HEADERS, chosen
+from apihour_http.forwarded.proxies import Proxies
 from apihour_http.jsonable import encoder
 
 __all__ = ["Options", "default_dumps", "default_loads"]
@@ -81,6 +83,12 @@ class Options:
     """Whether the task of a direct endpoint is cancelled when its client goes."""
     access_log: str = "off"
     """``off``, ``common``, ``combined`` or ``json``."""
+    forwarded_allow_ips: str | None = None
+    """Proxies that are believed: addresses, networks, ``unix``, ``*``, apart by commas; None:
+    the host's, else ``127.0.0.1,::1,unix``; empty: nobody."""
+    forwarded_headers: str = DEFAULT_HEADERS
+    """What they are believed about: ``x-forwarded-for``, ``-proto``, ``-host`` and ``-port``, or
+    ``forwarded`` (RFC 7239); only what each of them sets."""
     parser: str = "auto"
     """``httptools``, ``aiohttp`` (its llhttp binding) or ``auto``: the first installed."""
     dumps: Callable[[Any], str | bytes] = dataclasses.field(default_factory=default_dumps)
@@ -99,6 +107,8 @@ class Options:
             value = getattr(self, name)
             if value not in allowed:
                 raise ValueError(f"option {name}={value!r}: expected one of {', '.join(allowed)}")
+        for name, look in (("forwarded_allow_ips", Proxies), ("forwarded_headers", chosen)):
+            _check_text(name, look, getattr(self, name))
         for field in dataclasses.fields(self):
             _check(field.name, str(field.type), getattr(self, field.name))
 
@@ -109,6 +119,15 @@ class Options:
             if name not in known:
                 raise ValueError(f"option {name!r}: expected one of {', '.join(sorted(known))}")
         return dataclasses.replace(self, **changes)
+
+
+def _check_text(name: str, look: Callable[[str], Any], value: object) -> None:
+    """Raise ValueError naming an option whose text `look` does not take."""
+    try:
+        if isinstance(value, str):
+            look(value)
+    except ValueError as error:
+        raise ValueError(f"option {name}={value!r}: {error}") from None
 
 
 def _check(name: str, annotation: str, value: object) -> None:

@@ -22,6 +22,9 @@ class Origin(Protocol):
     def remote(self) -> str | None:
         """The peer's address without its port."""
 
+    def origin(self, fields: list[tuple[bytes, bytes]]) -> Any:
+        """What a proxy that is believed says (:class:`apihour_http.forwarded.origin.Origin`)."""
+
 
 class Received:
     """All set by the connection, one by one: a call with ten arguments costs more."""

@@ -38,7 +38,7 @@ class Request(Received):
     of the request.
     """
 
-    __slots__ = ("_cookies", "_headers", "_query", "_state")
+    __slots__ = ("_cookies", "_headers", "_origin", "_query", "_state")
 
     # -- what was asked
 
@@ -101,7 +101,13 @@ class Request(Received):
 
     @property
     def host(self) -> str:
-        """The Host header, empty when a HTTP/1.0 client sent none."""
+        """The host that was asked for, empty when a HTTP/1.0 client sent none.
+
+        That of the Host header, or what a proxy that is believed says.
+        """
+        origin = self._told()
+        if origin is not None and origin.host:
+            return str(origin.host)
         return str(self.headers.get("Host", ""))
 
     @property
@@ -155,12 +161,21 @@ class Request(Received):
 
     @property
     def remote(self) -> str | None:
-        """The client's address without its port, None on a unix socket."""
+        """The client's address without its port, None on a unix socket.
+
+        Behind a proxy that is believed (``--forwarded-allow-ips``): what it says.
+        """
+        origin = self._told()
+        if origin is not None and origin.remote:
+            return str(origin.remote)
         return self.lane.remote()
 
     @property
     def secure(self) -> bool:
-        """Whether the connection is TLS."""
+        """Whether the client speaks TLS: with us, or with a proxy that is believed."""
+        origin = self._told()
+        if origin is not None and origin.scheme:
+            return bool(origin.scheme == "https")
         transport = self.lane.transport
         return transport is not None and transport.get_extra_info("sslcontext") is not None
 
@@ -168,6 +183,14 @@ class Request(Received):
     def scheme(self) -> str:
         """``https`` or ``http``."""
         return "https" if self.secure else "http"
+
+    def _told(self) -> Any:
+        """What a proxy that is believed says of it, or None."""
+        try:
+            return self._origin
+        except AttributeError:
+            self._origin: Any = self.lane.origin(self.raw_headers)
+            return self._origin
 
     # -- the body
 

@@ -24,6 +24,8 @@ from apihour_http.connection.connection import HTTPConnection
 from apihour_http.connection.heads import LARGE, SLICE
 from apihour_http.connection.opened import Opened
 from apihour_http.connection.states import PARSING
+from apihour_http.forwarded.origin import Forwarding
+from apihour_http.forwarded.proxies import DEFAULT
 from apihour_http.head import HeadChecker
 from apihour_http.hosting import Host
 from apihour_http.options import Options
@@ -124,6 +126,7 @@ class HTTPServer:
             loop=asyncio.get_running_loop(), container=container, logger=logger, log=self._log,
             options=options, keepalive=keepalive, linger=linger, slow=options.slow_endpoint,
             binding=binding, checker=checker, check_head=checker.check, large=large,
+            forwarding=_forwarding(options, context),
             renderer=Renderer(options.dumps), dumps=options.dumps, table=table,
             resolve=table.resolver(), app_host=self._app_host,
             counters=self._counters, opened=self._opened, background=self._background,
@@ -292,6 +295,14 @@ def _check_app(app: Any) -> None:
     hint = "; one of ASGI is a server by itself, without HTTPServer" if callable(app) else ""
     raise TypeError(f"HTTPServer(app={ascii(app)[:100]}): expected an aiohttp.web.Application "
                     f"or web.Server{hint}")
+
+
+def _forwarding(options: Options, context: Any) -> Forwarding:
+    """Who is believed about clients: the options', else the host's, else the default."""
+    proxies = options.forwarded_allow_ips
+    if proxies is None:
+        proxies = getattr(context, "forwarded_allow_ips", DEFAULT)
+    return Forwarding(proxies, options.forwarded_headers)
 
 
 def _host_of(app: Any) -> Any:

@@ -19,6 +19,7 @@ from apihour_http.access import AccessLog
 from apihour_http.background import Background
 from apihour_http.connection.opened import Opened
 from apihour_http.errors import HTTPError
+from apihour_http.forwarded.origin import Forwarding
 from apihour_http.head import HeadChecker
 from apihour_http.options import Options
 from apihour_http.parser import Binding
@@ -76,6 +77,7 @@ class Service:
     check_head: Callable[[list[tuple[bytes, bytes]], bool], int]
     large: int
     """Longer reads are looked at: they may exceed a limit."""
+    forwarding: Forwarding
     renderer: Renderer
     dumps: Callable[[Any], Any]
     table: Table

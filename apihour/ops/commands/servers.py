@@ -52,7 +52,8 @@ class ServerRow:
 class ConnectionRow:
     """One open connection; `state` is a word of its protocol, `path` what it asks for now.
 
-    `request_age` is how long the request under way has taken so far, `route` what answers it.
+    `request_age` is how long the request under way has taken so far, `route` what answers it,
+    `client` who sent it: behind a proxy that is not the peer.
     """
 
     id: str
@@ -69,6 +70,7 @@ class ConnectionRow:
     protocol: str
     tls: str
     route: str
+    client: Address = ""
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,7 @@ def conns(context: AgentContext) -> Iterator[ConnectionRow | float]:
         yield ConnectionRow(
             one.id, context.worker.name, one.server, one.peer, one.state, one.request_age,
             one.path, one.age, one.requests, one.bytes_in, one.bytes_out, one.protocol, one.tls,
-            one.route,
+            one.route, one.client,
         )
 
 

@@ -112,12 +112,16 @@ class Exchange:
         """Method and target."""
         return self.message.method, self.message.path
 
+    def client(self) -> str | None:
+        """The address of who sent the request."""
+        return self.lane.client(self.message.raw_headers)
+
     def log(self, log: AccessLog, status: int, size: int, now: float) -> None:
         """Enter the exchange into the access log."""
         message = self.message
         headers = message.headers
         log.add((
-            time(), self.lane.remote(), message.method, message.path,
+            time(), self.client(), message.method, message.path,
             f"HTTP/{message.version.major}.{message.version.minor}", status, size,
             now - self.arrived, headers.get("Referer"), headers.get("User-Agent"),
         ))

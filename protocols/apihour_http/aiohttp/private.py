@@ -106,6 +106,12 @@ def route_of(request: Any) -> str:
     return f"{route.method} {resource.canonical}"
 
 
+def _told(request: Any, origin: Any) -> Any:
+    """The request as its client sent it to the first proxy (aiohttp's deploying behind one)."""
+    known = {"remote": origin.remote, "scheme": origin.scheme, "host": origin.host}
+    return request.clone(**{name: value for name, value in known.items() if value})
+
+
 class Served(Exchange, Protocol):
     """An exchange as :class:`Hosted` runs it."""
 
@@ -181,6 +187,8 @@ class Hosted(RequestHandler):
         reset = True
         try:
             request = factory(exchange.message, exchange.payload, self, self.answering, task)
+            if (origin := self.lane.origin(exchange.message.raw_headers)) is not None:
+                request = _told(request, origin)
             if exchange.websocket:
                 self._watch(request)
             response, reset = await self._handle_request(request, exchange.arrived, handler)

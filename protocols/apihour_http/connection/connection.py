@@ -22,6 +22,7 @@ from apihour_http.connection.deadlines import DISCARD_SECONDS, Deadlines
 from apihour_http.connection.direct import answer_any, check_slow, log_request
 from apihour_http.connection.heads import Intake
 from apihour_http.connection.outbox import Outbox
+from apihour_http.connection.peer import is_believed
 from apihour_http.connection.reading import PAYLOAD, UPGRADE_TAIL, WRITE, Reading
 from apihour_http.connection.refusals import END
 from apihour_http.connection.states import (
@@ -36,6 +37,7 @@ from apihour_http.connection.states import (
 from apihour_http.speed import compiled
 
 if TYPE_CHECKING:
+    from apihour_http.forwarded.origin import Origin
     from apihour_http.service import Service
 
 if TYPE_CHECKING or compiled is None:
@@ -67,7 +69,8 @@ class HTTPConnection(Lane, asyncio.Protocol):
     """One HTTP/1 connection of an :class:`apihour_http.HTTPServer`."""
 
     __slots__ = (
-        "deadlines", "discardable", "hosted", "loop", "outbox", "peer", "reading", "tail",
+        "deadlines", "discardable", "hosted", "is_proxy", "loop", "outbox", "peer", "reading",
+        "tail",
     )
     deadlines: Deadlines
     reading: Reading
@@ -91,6 +94,7 @@ class HTTPConnection(Lane, asyncio.Protocol):
         self.discardable = _DISCARD_UNKNOWN
         self.idle_since = 0.0
         self.peer: str | None = None
+        self.is_proxy: bool | None = None  # whether its peer is believed; None: not asked yet
 
     # -- the transport's callbacks
 
@@ -376,3 +380,15 @@ class HTTPConnection(Lane, asyncio.Protocol):
         if isinstance(address, tuple):
             self.peer = str(address[0])
         return self.peer
+
+    def origin(self, fields: list[tuple[bytes, bytes]]) -> Origin | None:
+        """What a proxy that is believed says of the request with these fields, if anything."""
+        is_proxy = self.is_proxy
+        if is_proxy is None:
+            is_proxy = self.is_proxy = is_believed(self, self.service.forwarding)
+        return self.service.forwarding.origin(fields) if is_proxy else None
+
+    def client(self, fields: list[tuple[bytes, bytes]]) -> str | None:
+        """The address of who sent the request with these fields: :meth:`remote` without proxy."""
+        origin = self.origin(fields)
+        return self.remote() if origin is None else origin.remote or self.remote()

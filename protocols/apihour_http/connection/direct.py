@@ -71,7 +71,7 @@ def log_request(lane: Any, request: Request, status: int, size: int, now: float)
         elif length == 10 and name.lower() == b"user-agent":
             agent = value.decode("latin-1")
     lane.service.log.add((
-        time(), lane.remote(), request.method, request.path_qs,
+        time(), lane.client(request.raw_headers), request.method, request.path_qs,
         "HTTP/1.1" if request.modern else "HTTP/1.0", status, size,
         now - request.arrived, referer, agent,
     ))

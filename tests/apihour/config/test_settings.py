@@ -154,6 +154,7 @@ OWN_VALUES: dict[str, tuple[list[str], Any]] = {
     "keepalive": (["5m"], 300.0),
     "worker_connections": (["9"], 9),
     "console": (["127.0.0.1:1"], "127.0.0.1:1"),
+    "forwarded_allow_ips": (["10.0.0.0/8, unix"], "10.0.0.0/8,unix"),
     "no_console": ([], True),
     "keys": (["other"], "other"),
     "factory": ([], True),
@@ -210,6 +211,27 @@ def test_workers_default_to_the_cpus_of_this_process() -> None:
 def test_web_concurrency(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WEB_CONCURRENCY", "7")
     assert HostConfig().worker_count == WorkerCount(7, 7)
+
+
+def test_who_is_believed_about_clients(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("FORWARDED_ALLOW_IPS", raising=False)
+    assert HostConfig().forwarded_allow_ips == "127.0.0.1,::1,unix"
+    assert read(tmp_path, "--forwarded-allow-ips", "").forwarded_allow_ips == ""
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", "*")
+    assert HostConfig().forwarded_allow_ips == "*"
+    assert read(tmp_path, "--forwarded-allow-ips", "10.0.0.7").forwarded_allow_ips == "10.0.0.7"
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", "")
+    assert HostConfig().forwarded_allow_ips == ""
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", "nginx")
+    with pytest.raises(ConfigurationError, match=r"^FORWARDED_ALLOW_IPS: 'nginx'; expected an add"):
+        HostConfig()
+
+
+@pytest.mark.parametrize("value", ["nginx", "10.0.0.1/8", "10.0.0.1 10.0.0.2", ["::1", "x"]])
+def test_who_cannot_be_believed(value: Any) -> None:
+    with pytest.raises(ValueError, match=r"^setting forwarded_allow_ips \(--forwarded-allow-ips\)"
+                                         r": '.*'; expected an address, a network"):
+        HostConfig().set("forwarded_allow_ips", value)
 
 
 def test_a_log_level_may_be_in_capitals(tmp_path: Path) -> None:

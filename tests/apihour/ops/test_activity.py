@@ -23,6 +23,8 @@ def test_what_it_says_is_cut_and_dated() -> None:
     now = time.monotonic()
     found = told(lambda: {"state": "s" * 999, "path": "/" * 9999, "since": now - 5})
     assert len(found.state) < 100 and len(found.path) < 300 and found.route == ""
+    assert told(lambda: {"client": "1.2.3.4"}).client == "1.2.3.4"
+    assert len(told(lambda: {"client": "1" * 999}).client) < 100
     assert found.age is not None and 5 <= found.age < 6
     assert told(dict) == Activity()
 

@@ -109,9 +109,9 @@ def _turns(paths: Sequence[Path]) -> Iterator[bool]:
                                  rust_timeout=int(_POLL * 1000), ignore_permission_denied=True):
                 yield is_first or bool(changes)
                 is_first = False
-        except OSError as error:
-            print(f"apihour dev: files cannot be watched ({error}): looking at each every "
-                  f"{_POLL} s", file=sys.stderr)
+        except (OSError, RuntimeError) as error:  # no watch left; no instance of inotify left
+            print(f"apihour dev: files cannot be watched ({error}; sysctl fs.inotify): looking "
+                  f"at each every {_POLL} s", file=sys.stderr)
     while True:
         time.sleep(_POLL)
         yield True

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -76,6 +78,26 @@ async def asgi(scope: Any, receive: Any, send: Any) -> None:
 
 
 QUICK = {"header_timeout": 0.03, "body_timeout": 0.03, "body_rate": 1e9, "keepalive": 0.03}
+PATIENT = {"header_timeout": 10.0, "body_timeout": 10.0, "keepalive": 2.0}
+PATIENCE = 60.0
+
+
+@asynccontextmanager
+async def judging(
+    lane: str, parser: str, **options: Any
+) -> AsyncIterator[Callable[[Callable[[Served], Awaitable[str]]], Awaitable[str]]]:
+    """Serve, and give what asks a judge what is wrong with the answer to a case.
+
+    Each case is waited for until the server closes, so its deadlines are quick; a busy machine
+    misses them. What was wrong is therefore asked once more of a server that is patient.
+    """
+    async with (serving(**everything(lane), parser=parser, **(QUICK | options)) as quick,
+                serving(**everything(lane), parser=parser, **(options | PATIENT)) as patient):
+
+        async def ask(judge: Callable[[Served], Awaitable[str]]) -> str:
+            return await judge(quick) and await judge(patient)
+
+        yield ask
 
 
 def statuses(raw: bytes) -> list[int]:
@@ -89,14 +111,15 @@ async def test_every_invalid_request_is_refused(
 ) -> None:
     judged = [case for case in corpus["invalid"] if not case.options]
     assert len(judged) >= 65
-    wrong = {}
+
+    async def judge(served: Served, case: Case) -> str:
+        found = statuses(await served.ask(with_host(case.data), PATIENCE))
+        return f"{case.name}: {found}" if found and found[-1] < 400 else ""
+
     # The corpus is made for gunicorn's own limit of a request line.
-    async with serving(**everything(lane), parser=parser, max_line=4094, **QUICK) as served:
-        for case in judged:
-            found = statuses(await served.ask(with_host(case.data)))
-            if found and found[-1] < 400:
-                wrong[case.name] = found
-    assert not wrong
+    async with judging(lane, parser, max_line=4094) as ask:
+        wrong = [await ask(partial(judge, case=case)) for case in judged]
+    assert not any(wrong)
     assert "Traceback" not in caplog.text
 
 
@@ -105,16 +128,17 @@ async def test_every_invalid_request_is_refused(
 async def test_valid_requests_are_answered_or_refused_for_a_reason(
     corpus: dict[str, list[Case]], lane: str, parser: str
 ) -> None:
-    refused = set()
-    async with serving(**everything(lane), parser=parser, **QUICK) as served:
-        for case in corpus["valid"]:
-            if case.options:
-                continue
-            found = statuses(await served.ask(with_host(case.data)))
-            # 404 to "OPTIONS *" is the application's own answer.
-            if not found or any(s >= 400 and s != 404 for s in found):
-                refused.add(case.name)
-    assert refused == set(REFUSED)
+    async def judge(served: Served, case: Case) -> str:
+        found = statuses(await served.ask(with_host(case.data), PATIENCE))
+        # 404 to "OPTIONS *" is the application's own answer.
+        is_refused = not found or any(status >= 400 and status != 404 for status in found)
+        return f"{case.name}: {found}" if is_refused != (case.name in REFUSED) else ""
+
+    judged = [case for case in corpus["valid"] if not case.options]
+    assert {case.name for case in judged}.issuperset(REFUSED)
+    async with judging(lane, parser) as ask:
+        wrong = [await ask(partial(judge, case=case)) for case in judged]
+    assert not any(wrong)
 
 
 HOSTILE = {
@@ -151,103 +175,13 @@ HOSTILE = {
 @pytest.mark.parametrize("lane", ["direct", "app", "asgi"])
 @pytest.mark.parametrize("parser", ["httptools", "aiohttp"])
 async def test_hostile_requests_are_refused(lane: str, parser: str) -> None:
-    async with serving(**everything(lane), parser=parser, **QUICK) as served:
-        for name, data in HOSTILE.items():
-            raw = await served.ask(data)
-            found = statuses(raw)
-            assert len(found) == 1 and found[0] >= 400, (name, raw[:200])
-            assert raw.startswith(b"HTTP/1.1 "), name
-            assert b"Connection: close" in raw, name
+    async def judge(served: Served, data: bytes) -> str:
+        raw = await served.ask(data, PATIENCE)
+        found = statuses(raw)
+        is_right = (len(found) == 1 and found[0] >= 400 and raw.startswith(b"HTTP/1.1 ")
+                    and b"Connection: close" in raw)
+        return "" if is_right else repr(raw[:200])
 
-
-@pytest.mark.parametrize("lane", ["direct", "app", "asgi"])
-@pytest.mark.parametrize("parser", ["httptools", "aiohttp"])
-async def test_a_good_request_is_answered_although_garbage_follows(
-    lane: str, parser: str
-) -> None:
-    async with serving(**everything(lane), parser=parser) as served:
-        raw = await served.ask(get("/good") + b"\x16\x03garbage\r\n\r\n")
-    assert statuses(raw) == [200, 400]
-
-
-async def _answers(served: Served, pieces: list[bytes]) -> list[int]:
-    peer = await served.connect()
-    for piece in pieces:
-        peer.send(piece)
-        await peer.writer.drain()
-    peer.writer.write_eof()
-    raw = await peer.rest()
-    peer.close()
-    return statuses(raw)
-
-
-@pytest.mark.parametrize("lane", ["direct", "app", "asgi"])
-@pytest.mark.parametrize("parser", ["httptools", "aiohttp"])
-async def test_split_at_every_byte(lane: str, parser: str) -> None:
-    """However the bytes are cut, the answers are the same."""
-    last = get("/last", "Connection: close")
-    chunked = (b"POST /c HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n"
-               b"3\r\nabc\r\n2;x=y\r\nde\r\n0\r\nVary: *\r\n\r\n")
-    data = (get("/x?y=1", "A: b") + chunked
-            + b"PUT /z HTTP/1.1\r\nHost: t\r\nContent-Length: 4\r\n\r\nbody" + last)
-    async with serving(**everything(lane), parser=parser) as served:
-        expected = re.sub(rb"[Dd]ate: [^\r]*", b"", await served.ask(data))
-        assert statuses(expected) == [200] * 4
-        for cut in range(1, len(data)):
-            lane_ = served.server.stream()
-            wire = Recorder()
-            lane_.connection_made(wire)
-            lane_.data_received(data[:cut])
-            lane_.data_received(data[cut:])
-            await wire.closed()
-            assert re.sub(rb"[Dd]ate: [^\r]*", b"", bytes(wire.sent)) == expected, cut
-            lane_.connection_lost(None)
-        lane_ = served.server.stream()
-        wire = Recorder()
-        lane_.connection_made(wire)
-        for byte in data:
-            lane_.data_received(bytes([byte]))
-        await wire.closed()
-        assert re.sub(rb"[Dd]ate: [^\r]*", b"", bytes(wire.sent)) == expected
-        lane_.connection_lost(None)
-
-
-class Recorder:
-    """A transport in memory."""
-
-    def __init__(self) -> None:
-        self.sent = bytearray()
-        self.event = asyncio.Event()
-        self.reading = True
-
-    def write(self, data: bytes) -> None:
-        self.sent += data
-
-    def writelines(self, data: Any) -> None:
-        self.sent += b"".join(data)
-
-    def close(self) -> None:
-        self.event.set()
-
-    abort = write_eof = close
-
-    async def closed(self) -> None:
-        await asyncio.wait_for(self.event.wait(), 5)
-
-    def is_closing(self) -> bool:
-        return self.event.is_set()
-
-    def can_write_eof(self) -> bool:
-        return True
-
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return default
-
-    def get_write_buffer_size(self) -> int:
-        return 0
-
-    def pause_reading(self) -> None:
-        self.reading = False
-
-    def resume_reading(self) -> None:
-        self.reading = True
+    async with judging(lane, parser) as ask:
+        wrong = {name: await ask(partial(judge, data=data)) for name, data in HOSTILE.items()}
+    assert not any(wrong.values()), wrong

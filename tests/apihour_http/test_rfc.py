@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 import pytest
 from aiohttp import web
@@ -11,11 +12,10 @@ from apihour_http import Request, Routes
 
 from .rfc_cases import CASES, Case
 from .support import Served, get, serving
-from .test_corpus import QUICK, everything, statuses
+from .test_corpus import PATIENCE, judging, statuses
 
 COMBINATIONS = pytest.mark.parametrize("lane, parser", [
     (lane, parser) for lane in ("direct", "app", "asgi") for parser in ("httptools", "aiohttp")])
-PATIENCE = 30.0
 
 
 async def judge(served: Served, case: Case, bytewise: bool = False) -> str:
@@ -48,18 +48,19 @@ def test_names_are_unique() -> None:
 
 @COMBINATIONS
 async def test_every_case(lane: str, parser: str, caplog: pytest.LogCaptureFixture) -> None:
-    async with serving(**everything(lane), parser=parser, **QUICK) as served:
-        wrong = [fault for case in CASES if (fault := await judge(served, case))]
-    assert not wrong, "\n".join(wrong)
+    async with judging(lane, parser) as ask:
+        wrong = [await ask(partial(judge, case=case)) for case in CASES]
+    assert not any(wrong), "\n".join(filter(None, wrong))
     assert "Traceback" not in caplog.text
 
 
 @COMBINATIONS
 async def test_cases_come_out_the_same_byte_by_byte(lane: str, parser: str) -> None:
-    slow = QUICK | {"header_timeout": 5.0, "body_timeout": 5.0, "keepalive": 0.2}
     chosen = [case for case in CASES if len(case.data) < 120 and case.allowed != {413, 408}]
-    async with serving(**everything(lane), parser=parser, **slow) as served:
-        faults = await asyncio.gather(*[judge(served, case, bytewise=True) for case in chosen])
+    slower = {"header_timeout": 1.0, "body_timeout": 1.0, "keepalive": 0.2}
+    async with judging(lane, parser, **slower) as ask:
+        faults = await asyncio.gather(
+            *[ask(partial(judge, case=case, bytewise=True)) for case in chosen])
     assert not any(faults), "\n".join(filter(None, faults))
 
 

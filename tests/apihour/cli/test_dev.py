@@ -77,17 +77,45 @@ def test_without_watchfiles_every_turn_is_worth_a_look(monkeypatch: pytest.Monke
     assert [next(turns) for _ in range(3)] == [True, True, True]
 
 
+@pytest.mark.parametrize("refusal", [
+    OSError(28, "OS file watch limit reached"),
+    RuntimeError("Error creating recommended watcher: Too many open files (os error 24)"),
+])
 def test_a_watcher_that_the_system_refuses_is_said_and_done_without(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    refusal: Exception,
 ) -> None:
     def refuse(*paths: Path, **options: object) -> Iterator[set[object]]:
-        raise OSError(28, "OS file watch limit reached")
+        raise refusal
 
     monkeypatch.setattr(dev, "watch", refuse)
     monkeypatch.setattr(dev, "_POLL", 0.001)
     turns = dev._turns([tmp_path])
     assert [next(turns) for _ in range(3)] == [True, True, True]
-    assert "watch limit" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert str(refusal) in told and told.count("\n") == 1
+
+
+WITHOUT_INOTIFY = """
+import sys
+from pathlib import Path
+Path("/proc/sys/user/max_inotify_instances").write_text("0")
+from apihour.cli import dev
+turns = dev._turns([Path(sys.argv[1])])
+print(next(turns), next(turns))
+"""
+
+
+def test_a_user_who_has_no_instance_of_inotify_left_is_served_by_looking(tmp_path: Path) -> None:
+    """The real refusal: the limit is of a user, so a user namespace has one of its own."""
+    pytest.importorskip("watchfiles")
+    inside = ["unshare", "--user", "--map-root-user"]
+    if subprocess.run([*inside, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no user namespaces here")
+    done = subprocess.run([*inside, sys.executable, "-c", WITHOUT_INOTIFY, str(tmp_path)],
+                          capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout == "True True\n", done.stderr
+    assert "Too many open files" in done.stderr and done.stderr.count("\n") == 1
 
 
 def test_a_change_is_seen_when_it_comes_and_silence_costs_no_look(tmp_path: Path) -> None:

@@ -68,3 +68,13 @@ async def test_websockets() -> None:
             assert [await one.receive_str() for one in (ada, bob)] == ["milk?"] * 2
         with pytest.raises(aiohttp.WSServerHandshakeError, match="404"):
             await session.ws_connect("/rooms/gin")
+
+
+async def test_files() -> None:
+    async with serving(example("Files")["routes"]) as served, \
+            aiohttp.ClientSession(served.url) as session:
+        async with session.get("/static/main.css") as answer:
+            assert await answer.text() == "body { color: black }"
+            etag = answer.headers["ETag"]
+        async with session.get("/static/main.css", headers={"If-None-Match": etag}) as answer:
+            assert answer.status == 304

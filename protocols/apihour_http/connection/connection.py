@@ -19,7 +19,6 @@ from apihour_http.activity import activity
 from apihour_http.connection import frames
 from apihour_http.connection.answers import Answers
 from apihour_http.connection.deadlines import DISCARD_SECONDS, Deadlines
-from apihour_http.connection.direct import answer_any, check_slow, log_request
 from apihour_http.connection.heads import Intake
 from apihour_http.connection.outbox import Outbox
 from apihour_http.connection.peer import is_believed
@@ -34,6 +33,7 @@ from apihour_http.connection.states import (
     UPGRADING,
     State,
 )
+from apihour_http.direct import answer_any, check_slow, log_request
 from apihour_http.speed import compiled
 
 if TYPE_CHECKING:

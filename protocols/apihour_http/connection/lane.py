@@ -8,8 +8,8 @@ from collections.abc import Callable, Coroutine
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from apihour_http.connection.direct import answer_any, check_slow, log_request
 from apihour_http.connection.states import State
+from apihour_http.direct import answer_any, check_slow, log_request
 from apihour_http.request import Request
 from apihour_http.statistics import FAST
 

@@ -6,8 +6,8 @@ from time import monotonic, time
 from typing import Any
 
 from apihour_http.access import AccessLog
-from apihour_http.connection.direct import log_request
 from apihour_http.connection.states import DISCARDING
+from apihour_http.direct import log_request
 from apihour_http.errors import BadRequest, HTTPError
 from apihour_http.request import Request
 

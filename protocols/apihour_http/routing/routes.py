@@ -10,6 +10,7 @@ Rules:
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
@@ -21,6 +22,7 @@ from apihour_http.routing.middlewares import check_handler, check_middleware
 from apihour_http.routing.paths import CONVERTERS, ORDER, Converter, check_prefix, parse_path
 from apihour_http.routing.route_options import check_can_time, check_options
 from apihour_http.routing.signatures import check_request
+from apihour_http.static.endpoint import static_endpoint
 from apihour_http.websocket.declared import as_endpoint, options_of
 
 __all__ = ["Endpoint", "Match", "Routes"]
@@ -160,6 +162,14 @@ class Routes:
             return function
 
         return declare
+
+    def static(self, path: str, directory: str | os.PathLike[str]) -> None:
+        """Answer GET (and HEAD) below `path` with the files of `directory`.
+
+        Raises RouteError, also when that is no directory.
+        """
+        self.get(f"{path.rstrip('/')}/{{path:path}}", blocking=True, include_in_schema=False)(
+            static_endpoint(path, directory))
 
     def middleware(self, function: F) -> F:
         """Put ``async def function(request, call)`` around this table's endpoints.

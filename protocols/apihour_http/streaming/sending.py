@@ -4,7 +4,8 @@ Rules:
 
 - It runs in the task of its endpoint. The next piece is asked for when the transport takes
   more, so what waits for a client is one piece beyond the transport's own buffer.
-- RFC 9112 7.1 and 6.3: chunked for HTTP/1.1; HTTP/1.0 reads until the connection closes.
+- RFC 9112 7.1 and 6.3: chunked for HTTP/1.1, HTTP/1.0 reads until the connection closes; a
+  length that is known is told, and held.
 - A stream that fails after its head is cut off without a last chunk: nobody takes it for whole.
 - An iterator that never waits gives the others their turn.
 """
@@ -15,7 +16,7 @@ import asyncio
 from time import monotonic
 from typing import Any, Protocol
 
-from apihour_http.connection.direct import answer_any, log_request
+from apihour_http.direct import answer_any, log_request
 from apihour_http.side import Side
 
 __all__ = ["Sending"]
@@ -33,6 +34,7 @@ class Source(Protocol):
     endless: bool
     heartbeat: float
     opens: bool
+    length: int | None
     done: Any
 
     def encode(self, piece: Any) -> bytes:
@@ -55,7 +57,7 @@ class Sending(Side):
         super().__init__(lane)
         self._request = request
         self.source = source
-        self._chunked = bool(request.modern)
+        self._chunked = bool(request.modern) and source.length is None
         self._last = False  # whether the head said that the connection closes
         self._head_at = 0.0  # when it was sent
         self._counted = False
@@ -81,8 +83,6 @@ class Sending(Side):
         finally:
             if self._timer is not None:
                 self._timer.cancel()
-            if self._head_at and not self._counted:
-                self._account()  # its client left
             self.give_back()
             self._task = None
             await self._close_body()
@@ -95,7 +95,9 @@ class Sending(Side):
                 self._open()
             else:
                 await self._pieces()
-                self._write(self.source.goodbye() if self._ending else b"")
+                last = self.source.goodbye() if self._ending else b""
+                self._check_length(len(last), is_end=True)
+                self._write(last)
         except Exception as error:
             self._fail(error)
         else:
@@ -126,13 +128,17 @@ class Sending(Side):
 
     def _open(self) -> None:
         """Send the head. Raises ValueError for a header that would break the message."""
-        lane, request = self.lane, self._request
-        self._last = last = not (request.keep and request.modern) or (
+        lane, request, length = self.lane, self._request, self.source.length
+        self._last = last = not request.keep or not (self._chunked or length is not None) or (
             lane.service.now.closes and lane.is_last())
-        framing = "Transfer-Encoding: chunked\r\n" if self._chunked else ""
-        data = lane.service.renderer.head(
-            self.source, framing + ("Connection: close\r\n" if last else ""))
-        lane.write(data)
+        lines = f"Content-Length: {length}\r\n" if length is not None else ""
+        if self._chunked:
+            lines = "Transfer-Encoding: chunked\r\n"
+        if last:
+            lines += "Connection: close\r\n"
+        elif not request.modern:
+            lines += "Connection: keep-alive\r\n"
+        lane.write(lane.service.renderer.head(self.source, lines))
         self._head_at = self._wrote = monotonic()
 
     def _write(self, data: bytes) -> None:
@@ -140,12 +146,20 @@ class Sending(Side):
         lane = self.lane
         if lane.transport is None:
             return
+        self._check_length(len(data))
         if not self._head_at:
             self._open()
         if data:
             self._size += len(data)
             lane.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
             self._wrote = monotonic()
+
+    def _check_length(self, more: int, is_end: bool = False) -> None:
+        """Raise ValueError where it is not as long as was promised."""
+        size, length = self._size + more, self.source.length
+        if length is not None and (size > length or (is_end and size < length)):
+            raise ValueError(f"a stream of {size} bytes{'' if is_end else ' or more'}: expected "
+                             f"length={length}")
 
     def _beat(self) -> None:
         """Send a sign of life, unless something was sent of late or is not taken."""
@@ -242,5 +256,7 @@ class Sending(Side):
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone: nobody waits for the rest."""
         super().connection_lost(exc)
+        if self._head_at and not self._counted:
+            self._account()
         if self._task is not None:
             self._task.cancel()

@@ -29,12 +29,13 @@ class Stream(Live):
 
     The next piece is asked for when the client has room for it, and the iterator is cancelled
     when the client leaves. `endless` is for a feed that never ends by itself: it ends, in order,
-    when the server drains; other streams are sent to their end. Raises TypeError for a body
-    that is no async iterator, ValueError for a status without a body or a header that would
-    break the message.
+    when the server drains; other streams are sent to their end. `length` is that of the body, in
+    bytes, when it is known: it becomes Content-Length, and the pieces must come to it. Raises
+    TypeError for a body that is no async iterator, ValueError for a status without a body or a
+    header that would break the message.
     """
 
-    __slots__ = ("body", "endless")
+    __slots__ = ("body", "endless", "length")
 
     content_type = "application/octet-stream"
     heartbeat: float = 0.0
@@ -44,7 +45,7 @@ class Stream(Live):
 
     def __init__(
         self, body: AsyncIterable[Any], status: int = 200, headers: Headers = None, *,
-        endless: bool = False,
+        endless: bool = False, length: int | None = None,
     ) -> None:
         name = type(self).__name__
         if not hasattr(body, "__aiter__"):
@@ -59,7 +60,10 @@ class Stream(Live):
         self.headers = [(name, safe_header(name, value)) for name, value in pairs]
         self.default_header("Content-Type", self.content_type)
         self.body: AsyncIterator[Any] = aiter(body)
+        if length is not None and (type(length) is not int or length < 0):
+            raise ValueError(f"{name}(length={length!r}): expected bytes, a whole number")
         self.endless = endless
+        self.length = length
 
     def default_header(self, name: str, value: str) -> None:
         """Add a header, unless there is one of that name."""

@@ -306,3 +306,32 @@ async def test_misuse_is_told() -> None:
     for function in (endpoint, sync_endpoint):
         with pytest.raises(RouteError, match=r"is a generator: expected .*Stream\(…\)"):
             Routes().get("/")(function)
+
+
+async def test_a_known_length_is_told_and_held() -> None:
+    told: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, what: told.append(what))
+    routes = Routes()
+
+    @routes.get("/{length:int}")
+    def endpoint(request: Request) -> Stream:
+        return Stream(counted(["ab", "cd"]), length=request.match_info["length"])
+
+    async with serving(routes) as served:
+        peer = await served.connect()
+        for version in ("1.1", "1.0"):
+            peer.send(get("/4", "Connection: keep-alive", version=version))
+            answer = await peer.answer()
+            assert answer.body == b"abcd" and answer.headers["content-length"] == "4"
+            assert "transfer-encoding" not in answer.headers
+        for length, status in ((1, 500), (0, 500)):
+            peer.send(get(f"/{length}"))
+            assert (await peer.answer()).status == status
+        for length in (3, 5):
+            raw = await served.ask(get(f"/{length}"))
+            assert not raw.endswith(b"abcd" if length == 3 else b"abcde")
+        peer.close()
+    assert len(told) == 4
+    assert "a stream of 4 bytes: expected length=5" in str(told[-1]["exception"])
+    with pytest.raises(ValueError, match="length=-1"):
+        Stream(counted([]), length=-1)

@@ -6,15 +6,12 @@ from collections.abc import Coroutine
 from time import monotonic, time
 from typing import Any
 
-from apihour_http.request import Request
 from apihour_http.response import Live
 
 __all__ = ["answer_any", "check_slow", "log_request"]
 
 
-def answer_any(
-    lane: Any, request: Request, result: Any
-) -> Coroutine[Any, Any, None] | None:
+def answer_any(lane: Any, request: Any, result: Any) -> Coroutine[Any, Any, None] | None:
     """The general case: any type, any version, HEAD, last on its connection.
 
     What is made while it is sent is not sent yet: the coroutine that does it is returned.
@@ -52,7 +49,7 @@ def answer_any(
     return None
 
 
-def check_slow(lane: Any, request: Request, now: float) -> None:
+def check_slow(lane: Any, request: Any, now: float) -> None:
     """Note a request that took long, and name an endpoint that blocked the loop."""
     service = lane.service
     service.counters.note_slow(request.method, request.path_qs, now - request.arrived)
@@ -61,7 +58,7 @@ def check_slow(lane: Any, request: Request, now: float) -> None:
         service.warn_slow(request, now - began)
 
 
-def log_request(lane: Any, request: Request, status: int, size: int, now: float) -> None:
+def log_request(lane: Any, request: Any, status: int, size: int, now: float) -> None:
     """Enter the request into the access log."""
     referer = agent = None
     for name, value in request.raw_headers:

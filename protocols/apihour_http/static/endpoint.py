@@ -1,0 +1,120 @@
+"""The endpoint of ``routes.static(path, directory)``: a request becomes an answer with a file.
+
+Rules:
+
+- It runs in the pool of threads: a disk, or a mount that hangs, does not hold up the loop.
+- A file that stands beside with ``.br`` or ``.gz`` after its name, and is no older, is sent in its
+  place to those who accept that coding; it has an ETag of its own.
+"""
+
+from __future__ import annotations
+
+import errno
+import mimetypes
+import os
+from collections.abc import Callable
+from email.utils import formatdate
+from typing import Any
+
+from apihour_http.errors import HTTPError, RouteError
+from apihour_http.response import Response
+from apihour_http.static.conditions import Validators, accepts, judge, part_of
+from apihour_http.static.files import Opened, Pieces, open_beneath
+from apihour_http.streaming.stream import Stream
+
+__all__ = ["static_endpoint"]
+
+# Coding and the end of the name of a file that has it, the better first.
+_CODINGS = (("br", ".br"), ("gzip", ".gz"))
+# Bytes up to which a file is read at once.
+_SMALL = 65536
+
+
+def static_endpoint(path: str, directory: str | os.PathLike[str]) -> Callable[[Any], Any]:
+    """The endpoint that answers with the files of `directory`. Raises RouteError."""
+    try:
+        root = os.path.abspath(os.fspath(directory))
+    except TypeError:
+        root = ""
+    if not os.path.isdir(root):
+        raise RouteError(f"static {path!r}: {directory!r}: expected a directory")
+
+    def static(request: Any) -> Any:
+        return _answer(request, root, request.match_info["path"])
+
+    return static
+
+
+def _answer(request: Any, root: str, path: str) -> Any:
+    try:
+        found = open_beneath(root, path)
+    except PermissionError:
+        found = None
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise HTTPError(503, headers={"Retry-After": "1"}) from error
+        raise
+    if found is None:
+        raise HTTPError(404)
+    coding, found = _encoded(request.headers.get("Accept-Encoding", ""), root, path, found)
+    try:
+        return _part(request, found, _headers(path, coding, found), coding)
+    finally:
+        os.close(found.fd)  # what is sent later has a descriptor of its own
+
+
+def _encoded(header: str, root: str, path: str, plain: Opened) -> tuple[str, Opened]:
+    """The file to send: the plain one, or one beside it that was compressed beforehand."""
+    for coding, end in _CODINGS:
+        if not accepts(header, coding):
+            continue
+        other = open_beneath(root, path + end)
+        if other is None:
+            continue
+        if other.modified >= plain.modified:
+            os.close(plain.fd)
+            return coding, other
+        os.close(other.fd)
+    return "", plain
+
+
+def _headers(path: str, coding: str, found: Opened) -> list[tuple[str, str]]:
+    kind, compressed = mimetypes.guess_type(path)
+    if compressed or kind is None:
+        kind = "application/gzip" if compressed == "gzip" else "application/octet-stream"
+    elif kind.startswith("text/"):
+        kind += "; charset=utf-8"
+    headers = [
+        ("Content-Type", kind), ("ETag", _validators(found, coding).etag),
+        ("Last-Modified", formatdate(found.modified // 10**9, usegmt=True)),
+        ("Accept-Ranges", "bytes"), ("Vary", "Accept-Encoding"),
+    ]
+    return [*headers, ("Content-Encoding", coding)] if coding else headers
+
+
+def _validators(found: Opened, coding: str) -> Validators:
+    end = f"-{coding}" if coding else ""
+    return Validators(f'"{found.modified:x}-{found.size:x}{end}"', found.modified // 10**9)
+
+
+def _part(
+    request: Any, found: Opened, headers: list[tuple[str, str]], coding: str
+) -> Any:
+    now = _validators(found, coding)
+    status = judge(request.headers, now)
+    if status == 412:
+        raise HTTPError(412)
+    if status == 304:
+        return Response(304, headers)
+    try:
+        part = part_of(request.headers, found.size, now)
+    except ValueError as error:
+        raise HTTPError(416, headers={"Content-Range": str(error)}) from None
+    start, count = part or (0, found.size)
+    if part is not None:
+        status = 206
+        headers.append(("Content-Range", f"bytes {start}-{start + count - 1}/{found.size}"))
+    if count <= _SMALL:
+        return Response(status, headers, os.pread(found.fd, count, start))
+    pieces = Pieces(os.dup(found.fd), start, count)
+    return Stream(pieces, status, headers, length=count)

@@ -1,0 +1,176 @@
+"""Files of a directory over HTTP: what is found, what never is, parts, encodings, descriptors."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from apihour_http import Request, RouteError, Routes
+
+from ..support import Served, get, serving, wait_until
+
+BIG = os.urandom(3_000_000)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    root = tmp_path / "site"
+    (root / "css").mkdir(parents=True)
+    (root / ".well-known").mkdir()
+    (root / "css" / "main.css").write_text("body{}" * 100)
+    (root / "big.bin").write_bytes(BIG)
+    (root / "empty.txt").touch()
+    (root / "a b é.txt").write_text("spaced")
+    (root / ".well-known" / "security.txt").write_text("known")
+    (root / ".env").write_text("secret")
+    (tmp_path / "secret.txt").write_text("secret")
+    (root / "link.txt").symlink_to(tmp_path / "secret.txt")
+    (root / "folder").symlink_to(tmp_path)
+    os.mkfifo(root / "fifo")
+    return root
+
+
+def serve(site: Path) -> Any:
+    routes = Routes()
+    routes.static("/static", site)
+    return serving(routes)
+
+
+async def ask(served: Served, path: str, *lines: str, method: bytes = b"GET") -> Any:
+    peer = await served.connect()
+    peer.send(get(path, *lines).replace(b"GET", method))
+    answer = await peer.answer(head=method == b"HEAD")
+    peer.close()
+    return answer
+
+
+async def test_files_and_their_types(site: Path) -> None:
+    async with serve(site) as served:
+        for path, kind, body in (
+            ("css/main.css", "text/css; charset=utf-8", b"body{}" * 100),
+            ("empty.txt", "text/plain; charset=utf-8", b""),
+            ("a%20b%20%C3%A9.txt", "text/plain; charset=utf-8", b"spaced"),
+            (".well-known/security.txt", "text/plain; charset=utf-8", b"known"),
+            ("big.bin", "application/octet-stream", BIG),
+        ):
+            answer = await ask(served, f"/static/{path}")
+            assert (answer.status, answer.headers["content-type"]) == (200, kind)
+            assert answer.body == body and answer.headers["content-length"] == str(len(body))
+            head = await ask(served, f"/static/{path}", method=b"HEAD")
+            del answer.headers["date"], head.headers["date"]
+            assert head.status == 200 and head.headers == answer.headers
+
+
+@pytest.mark.parametrize("path", [
+    "", "css", "css/", "none.txt", "css/none.css", "css/main.css/", "css/main.css/x", ".env",
+    "fifo",
+    "link.txt", "folder/secret.txt", "../secret.txt", "css/../../secret.txt", "..%2Fsecret.txt",
+    "%2e%2e/secret.txt", "css/..%2f..%2fsecret.txt", "/etc/passwd", "%2Fetc%2Fpasswd", "a%00b",
+    "css//main.css", "./css/main.css", "..\\secret.txt", "x" * 300, "css%2F%2Fmain.css",
+])
+async def test_what_is_not_there(site: Path, path: str) -> None:
+    async with serve(site) as served:
+        assert (await ask(served, f"/static/{path}")).status == 404
+
+
+async def test_validators_save_the_body(site: Path) -> None:
+    async with serve(site) as served:
+        first = (await ask(served, "/static/css/main.css")).headers
+        for line in (f"If-None-Match: {first['etag']}",
+                     f"If-Modified-Since: {first['last-modified']}"):
+            answer = await ask(served, "/static/css/main.css", line)
+            assert (answer.status, answer.body) == (304, b"")
+            assert answer.headers["etag"] == first["etag"]
+        assert (await ask(served, "/static/css/main.css", 'If-Match: "x"')).status == 412
+        (site / "css" / "main.css").write_text("new")
+        answer = await ask(served, "/static/css/main.css", f"If-None-Match: {first['etag']}")
+        assert (answer.status, answer.body) == (200, b"new")
+
+
+async def test_parts(site: Path) -> None:
+    async with serve(site) as served:
+        for asked, start, end in (("bytes=0-9", 0, 10), ("bytes=1000000-", 1_000_000, len(BIG)),
+                                  ("bytes=-5", len(BIG) - 5, len(BIG))):
+            answer = await ask(served, "/static/big.bin", f"Range: {asked}")
+            assert (answer.status, answer.body) == (206, BIG[start:end])
+            assert answer.headers["content-range"] == f"bytes {start}-{end - 1}/{len(BIG)}"
+        answer = await ask(served, "/static/big.bin", "Range: bytes=3000000-")
+        assert (answer.status, answer.headers["content-range"]) == (416, "bytes */3000000")
+        assert (await ask(served, "/static/big.bin", "Range: bytes=0-1", 'If-Range: "x"')
+                ).status == 200
+
+
+async def test_what_was_compressed_beforehand_is_sent(site: Path) -> None:
+    packed = gzip.compress(b"body{}" * 100)
+    (site / "css" / "main.css.gz").write_bytes(packed)
+    (site / "css" / "main.css.br").write_bytes(b"brotli")
+    async with serve(site) as served:
+        etags = set()
+        for accepted, coding, body in (("gzip, br", "br", b"brotli"), ("gzip", "gzip", packed),
+                                       ("br;q=0", None, b"body{}" * 100)):
+            answer = await ask(served, "/static/css/main.css", f"Accept-Encoding: {accepted}")
+            assert answer.headers.get("content-encoding") == coding and answer.body == body
+            assert answer.headers["content-type"] == "text/css; charset=utf-8"
+            assert answer.headers["vary"] == "Accept-Encoding"
+            etags.add(answer.headers["etag"])
+        assert len(etags) == 3
+        raw = await ask(served, "/static/css/main.css.gz")
+        assert raw.headers["content-type"] == "application/gzip" and raw.body == packed
+        os.utime(site / "css" / "main.css.br", (1, 1))  # older than what it was made of
+        answer = await ask(served, "/static/css/main.css", "Accept-Encoding: br")
+        assert "content-encoding" not in answer.headers
+
+
+async def test_no_descriptor_is_left(site: Path) -> None:
+    async with serve(site) as served:
+        await ask(served, "/static/css/main.css")
+        before = len(os.listdir("/proc/self/fd"))
+        for lines in ((), ("Range: bytes=1-",), ('If-None-Match: "x"',),
+                      ("Range: bytes=9999999-",)):
+            await ask(served, "/static/big.bin", *lines)
+            await ask(served, "/static/big.bin", *lines, method=b"HEAD")
+        for path in ("link.txt", "fifo", "css", "none/none"):
+            await ask(served, f"/static/{path}")
+        peer = await served.connect()
+        peer.send(get("/static/big.bin"))
+        await peer.reader.readuntil(b"\r\n\r\n")
+        peer.writer.transport.abort()
+        await wait_until(lambda: not served.server.connections)
+        await wait_until(lambda: len(os.listdir("/proc/self/fd")) <= before)
+
+
+async def test_a_file_cut_short_meanwhile_is_cut_off(site: Path) -> None:
+    told: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, what: told.append(what))
+    os.truncate(site / "big.bin", 100_000_000)  # more than all buffers hold
+    async with serve(site) as served:
+        peer = await served.connect()
+        peer.send(get("/static/big.bin"))
+        await peer.reader.readuntil(b"\r\n\r\n")
+        peer.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        os.truncate(site / "big.bin", 10)
+        peer.writer.transport.resume_reading()  # type: ignore[attr-defined]
+        assert len(await peer.ask(b"", timeout=30)) < 100_000_000
+        assert "expected length=100000000" in str(told[0]["exception"])
+
+
+async def test_other_routes_and_wrong_directories(site: Path) -> None:
+    routes = Routes("/v1")
+    routes.static("/files/", site)
+
+    @routes.get("/files/own")
+    def own(request: Request) -> str:
+        return "own"
+
+    async with serving(routes) as served:
+        assert (await ask(served, "/v1/files/own")).body == b"own"
+        assert (await ask(served, "/v1/files/css/main.css")).status == 200
+        assert (await ask(served, "/v1/files/css/main.css", method=b"POST")).status == 405
+    for wrong in (site / "none", site / "big.bin", 5, "/none/at/all"):
+        with pytest.raises(RouteError, match="expected a directory"):
+            Routes().static("/static", wrong)  # type: ignore[arg-type]

@@ -15,6 +15,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from email.utils import formatdate
 from typing import Any
 
+from apihour_http.cookies import expired_cookie, set_cookie_value
 from apihour_http.errors import HTTPError, reason_of
 from apihour_http.jsonable import to_plain, with_fallback
 
@@ -31,7 +32,32 @@ _JOINED = 16384
 _BODILESS = frozenset({204, 304})
 
 
-class Response:
+class Answer:
+    """What every answer with headers of its own has."""
+
+    __slots__ = ()
+    status: int
+    headers: list[tuple[str, str]]
+
+    def set_cookie(
+        self, name: str, value: str, *, max_age: int | None = None, path: str = "/",
+        domain: str | None = None, secure: bool = False, httponly: bool = False,
+        samesite: str | None = "Lax",
+    ) -> None:
+        """Have the client keep a cookie: for `max_age` seconds, or as long as it runs.
+
+        Raises ValueError for what browsers would not take.
+        """
+        self.headers.append(("Set-Cookie", set_cookie_value(
+            name, value, max_age=max_age, path=path, domain=domain, secure=secure,
+            httponly=httponly, samesite=samesite)))
+
+    def del_cookie(self, name: str, *, path: str = "/", domain: str | None = None) -> None:
+        """Have the client forget a cookie that was set with this `path` and `domain`."""
+        self.headers.append(("Set-Cookie", expired_cookie(name, path, domain)))
+
+
+class Response(Answer):
     """What an endpoint answers when plain data is not enough.
 
     `body` is bytes, str (sent as UTF-8), None, or anything else, which is sent as JSON.
@@ -57,12 +83,10 @@ class Response:
         return f"<Response {self.status}>"
 
 
-class Live:
+class Live(Answer):
     """An answer that is made while it is sent: a stream, events."""
 
     __slots__ = ("__weakref__", "done", "headers", "status")
-    status: int
-    headers: list[tuple[str, str]]
     done: Callable[[], Any] | None
     """Called when all is sent, or its client has left."""
 

@@ -78,6 +78,8 @@ class Sending(Side):
             if lane.transport is not None:
                 await self._send()
         except asyncio.CancelledError:
+            if self._head_at and not self._counted:
+                self._account()  # somebody cancelled it
             lane.abort()
             raise
         finally:

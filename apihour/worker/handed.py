@@ -13,9 +13,11 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import sys
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 __all__ = ["Descriptor", "Handed", "TrackedSocket", "kind_for"]
@@ -59,9 +61,19 @@ class Descriptor:
 
     def getsockopt(self, level: int, option: int, size: int) -> bytes:
         """As ``socket.getsockopt()``. Raises OSError."""
+        with self._socket() as sock:
+            return sock.getsockopt(level, option, size)
+
+    def setsockopt(self, level: int, option: int, value: int) -> None:
+        """As ``socket.setsockopt()``, which protocols call on their row's. Raises OSError."""
+        with self._socket() as sock:
+            sock.setsockopt(level, option, value)
+
+    @contextlib.contextmanager
+    def _socket(self) -> Iterator[socket.socket]:
         sock = socket.socket(self.family, self.type, fileno=self._fd)
         try:
-            return sock.getsockopt(level, option, size)
+            yield sock
         finally:
             sock.detach()
 

@@ -125,3 +125,11 @@ def test_a_descriptor_alone_tells_byte_counts_and_stays_open(pair: Pair) -> None
     assert conn.byte_counts() == (1000, 0)
     conn.close()
     assert conn.byte_counts() == (-1, -1)
+
+
+@pytest.mark.parametrize("kind", [Descriptor, TrackedSocket])
+def test_options_are_set_on_either(pair: Pair, kind: type[Descriptor | TrackedSocket]) -> None:
+    handed = kind(pair[0].family, pair[0].detach())
+    handed.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    assert any(handed.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 4))
+    handed.give_up()

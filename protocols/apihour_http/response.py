@@ -182,6 +182,10 @@ class Renderer:
         first = f"HTTP/1.1 {answer.status:d} {reason_of(answer.status)}\r\n"
         return f"{first}{self._date}{lines}{framing}\r\n".encode("latin-1", "replace")
 
+    def parts(self, result: Any) -> tuple[int, list[tuple[str, str]], bytes]:
+        """Status, headers and body of what an endpoint returned. Raises what a render would."""
+        return self._parts(result)
+
     def _parts(self, result: Any) -> tuple[int, list[tuple[str, str]], bytes]:
         if isinstance(result, Response):
             body, content_type = self._body(result.body)

@@ -1,7 +1,7 @@
 """How an endpoint is called: decided once, at start, so that it pays for what it uses.
 
 From the inside: the function with its arguments, a thread, ``timeout``, ``max_in_flight``,
-``status``, and what its tables have standing between.
+``status``, what its tables have standing between, and ``compress``.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from apihour_http.routing.compression import with_compression
 from apihour_http.routing.limits import with_max_in_flight, with_timeout
 from apihour_http.routing.middlewares import stand_between
 from apihour_http.routing.outcome import with_status
@@ -38,4 +39,7 @@ def settle(
         call = with_status(call, status, inline)
     if endpoint.websocket is not None:
         endpoint.websockets = WebSockets(endpoint, endpoint.websocket)
-    endpoint.call, endpoint.inline = stand_between(call, inline, endpoint.tables)
+    call, inline = stand_between(call, inline, endpoint.tables)
+    if options.get("compress"):
+        call, inline = with_compression(call, inline), False
+    endpoint.call, endpoint.inline = call, inline

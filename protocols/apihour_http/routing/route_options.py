@@ -1,7 +1,8 @@
 """The options that a route may have, checked where it is declared.
 
 ``status`` is that of plain data; ``timeout`` (seconds) and ``max_in_flight`` limit the calls
-of an ``async def``; the others describe the route in the OpenAPI document.
+of an ``async def``; ``compress`` is for clients that take gzip; the others describe the route in
+the OpenAPI document.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ def _is_truth(value: Any) -> bool:
 
 
 _EXPECTED: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "compress": (_is_truth, "true or false"),
     "description": (_is_text, "a text"),
     "include_in_schema": (_is_truth, "true or false"),
     "max_in_flight": (_is_count, "a whole number from 1 on"),

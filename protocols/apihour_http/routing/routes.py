@@ -79,7 +79,8 @@ class Routes:
 
         `blocking` runs a plain ``def`` in the thread pool. `options` are ``status``, which
         plain data is answered with; ``timeout`` (seconds, of an ``async def``) and
-        ``max_in_flight`` (calls under way in this worker), beyond which the answer is 503; and
+        ``max_in_flight`` (calls under way in this worker), beyond which the answer is 503;
+        ``compress``, whether answers of text are sent as gzip to those who accept it; and
         for OpenAPI ``summary``, ``description``, ``tags`` and ``include_in_schema``. Raises
         RouteError, also for an unknown option.
         """

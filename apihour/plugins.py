@@ -116,7 +116,10 @@ class Connection(Protocol):
     alpn: str | None
     transport: asyncio.Transport | None
     peer_address: Any
-    local: Any
+
+    @property
+    def local(self) -> Any:
+        """The address at which it came in."""
 
     def close(self, reason: str = "") -> None:
         """Abort the connection; must be called in the loop."""

@@ -84,7 +84,7 @@ async def hosted(http: bool) -> AsyncIterator[Any]:
     connections = importlib.import_module("apihour.worker.connections")
     board = importlib.import_module("apihour.ipc.scoreboard")
     row = board.BoardRow(memoryview(bytearray(64 * 8)).cast("d"), 0)
-    table = connections.ConnectionTable("1.1", row.count_connections)
+    table = connections.ConnectionTable("1.1", row.connection_numbers())
     server = http_server() if http else importlib.import_module("apihour_tcp").TCPServer(Echo)
     await server.start()
     with socket.create_server(("127.0.0.1", 0), backlog=2048) as sock:

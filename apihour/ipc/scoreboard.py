@@ -144,10 +144,9 @@ class BoardRow:
     blocks = _column(14)
     lost_lines = _column(17)
 
-    def count_connections(self, open_now: int, accepted: int) -> None:
-        """Set `connections` and `accepted`, as each connection does twice."""
-        self.cells[self.base + 6] = open_now
-        self.cells[self.base + 7] = accepted
+    def connection_numbers(self) -> memoryview[float]:
+        """`connections` and `accepted` in the file itself: each connection writes them."""
+        return self.cells[self.base + 6:self.base + 8]
 
     def clear(self) -> None:
         """Set every field to zero, which frees the row."""

@@ -28,12 +28,13 @@ from typing import TYPE_CHECKING, Any, cast
 from apihour.config.rootlog import SERVER
 from apihour.ipc.private import accept_descriptor
 from apihour.ipc.scoreboard import BoardRow
+from apihour.worker.connections import AcceptedConnection, Entrance
 from apihour.worker.handed import Handed, kind_for
 
 if TYPE_CHECKING:
     from apihour.plugins import StreamServer
     from apihour.tls.termination import Terminator
-    from apihour.worker.connections import AcceptedConnection, ConnectionTable
+    from apihour.worker.connections import ConnectionTable
 
 __all__ = ["Acceptor", "Balance"]
 
@@ -111,7 +112,9 @@ class Acceptor:
         self.limit = limit
         self.total = total
         self.tls = tls
-        self.open = 0
+        self.local = sock.getsockname()
+        self.entrance = Entrance(
+            name, server.protocol, self.local, self._freed if limit else None)
         self.accepted = 0
         self.refused = 0
         self.banned = 0
@@ -127,7 +130,11 @@ class Acceptor:
         self._context = contextvars.copy_context()
         self._context.run(SERVER.set, name)
         self._hand, self._family = kind_for(loop), sock.family
-        self.local = sock.getsockname()
+
+    @property
+    def open(self) -> int:
+        """Its connections that are open now."""
+        return self.entrance.open
 
     def start(self) -> None:
         """Begin, or go on, accepting."""
@@ -188,12 +195,12 @@ class Acceptor:
             self._read()
 
     def _readable(self) -> None:
-        balance, rows = self.balance, self.table.rows
+        balance, rows, entrance = self.balance, self.table.rows, self.entrance
         before = self.accepted
         for _ in range(_BATCH):
-            if self.limit and self.open >= self.limit:
+            if self.limit and entrance.open >= self.limit:
                 self._unread()
-                return  # closed() reads on
+                return  # _freed() reads on
             if self.total and len(rows) >= self.total:
                 self._rest(_FULL_REST)
                 return
@@ -241,11 +248,7 @@ class Acceptor:
             os.close(descriptor)
             return
         sock = self._hand(self._family, descriptor)
-        conn = self.table.add(
-            sock, self.name, self.server.protocol, peer, self.local, self._closed
-        )
-        sock.conn = conn
-        self.open += 1
+        conn = sock.conn = AcceptedConnection(self.table, self.entrance, sock, peer)
         self.accepted += 1
         if self.tls is None:
             connecting = self.loop.connect_accepted_socket(
@@ -254,9 +257,8 @@ class Acceptor:
             connecting = self.tls.connect(self.loop, sock, conn, self._ready)
         self._attach(conn, sock, connecting)
 
-    def _closed(self) -> None:
-        self.open -= 1
-        if self.limit and self.open < self.limit and self._timer is None:
+    def _freed(self) -> None:
+        if self.open < self.limit and self._timer is None:
             self._read()
 
     def _attach(

@@ -14,16 +14,19 @@ import asyncio
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterator
+from array import array
+from collections.abc import Callable, Iterator, MutableSequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, Union
 
 from apihour.bind.peers import format_peer
 from apihour.ops.activity import activity_of
 from apihour.tls.termination import TLSFacts
 from apihour.worker.handed import Handed
 
-__all__ = ["AcceptedConnection", "ConnectionRecord", "ConnectionTable"]
+__all__ = ["AcceptedConnection", "ConnectionRecord", "ConnectionTable", "Entrance"]
+
+Numbers = Union[MutableSequence[float], "memoryview[float]"]
 
 # struct tcp_info of linux/tcp.h: tcpi_bytes_acked and tcpi_bytes_received stand at 120.
 _TCP_INFO_BYTES = struct.Struct("=120xQQ")
@@ -54,8 +57,27 @@ class ConnectionRecord:
     """Who sent the request under way, where its protocol says so: behind a proxy not the peer."""
 
 
+class Entrance:
+    """Where connections of one server come in, and what all of them have in common.
+
+    `open` of them are. `freed`, if given, is called after each that has gone.
+    """
+
+    __slots__ = ("freed", "local", "open", "protocol", "server")
+
+    def __init__(
+        self, server: str, protocol: str, local: Any = None,
+        freed: Callable[[], None] | None = None,
+    ) -> None:
+        self.server = server
+        self.protocol = protocol
+        self.local = local
+        self.freed = freed
+        self.open = 0
+
+
 class AcceptedConnection:
-    """One accepted connection: a row that its protocol may annotate.
+    """One accepted connection: a row that its protocol may annotate, in the table when made.
 
     A protocol sets ``state`` to one of its own words (``idle``, ``request``, ``websocket``,
     ``shell``...) and counts ``requests``; everything else is the core's. ``tls`` is an
@@ -65,14 +87,10 @@ class AcceptedConnection:
     __slots__ = (
         "accepted_at",
         "alpn",
-        "family",
+        "entrance",
         "id",
-        "left",
-        "local",
         "peer_address",
-        "protocol",
         "requests",
-        "server",
         "sock",
         "state",
         "table",
@@ -82,18 +100,12 @@ class AcceptedConnection:
     )
 
     def __init__(
-        self, table: ConnectionTable, number: int, server: str, protocol: str,
-        sock: Handed, peer_address: Any, local: Any, left: Callable[[], None] | None,
+        self, table: ConnectionTable, entrance: Entrance, sock: Handed, peer_address: Any
     ) -> None:
         self.table = table
-        self.left = left
-        self.id = number
-        self.server = server
-        self.protocol = protocol
+        self.entrance = entrance
         self.sock = sock
-        self.family = sock.family
         self.peer_address = peer_address
-        self.local = local
         self.accepted_at = time.monotonic()
         self.state = "open"
         self.requests = 0
@@ -101,6 +113,26 @@ class AcceptedConnection:
         self.alpn: str | None = None
         self.transport: asyncio.Transport | None = None
         self.waiting: asyncio.Future[Any] | None = None  # what its way to a protocol waits for
+        entrance.open += 1
+        rows = table.rows
+        self.id = table.accepted = number = table.accepted + 1
+        rows[number] = self
+        table.numbers[0], table.numbers[1] = len(rows), number
+
+    @property
+    def server(self) -> str:
+        """The name of the server that it came in for."""
+        return self.entrance.server
+
+    @property
+    def protocol(self) -> str:
+        """What that server speaks."""
+        return self.entrance.protocol
+
+    @property
+    def local(self) -> Any:
+        """The address at which it came in, as of ``getsockname()``."""
+        return self.entrance.local
 
     @property
     def peer(self) -> str:
@@ -109,9 +141,9 @@ class AcceptedConnection:
 
     def byte_counts(self) -> tuple[int, int]:
         """Bytes received and bytes acknowledged by the peer; -1 where the kernel keeps none."""
-        if self.family not in (socket.AF_INET, socket.AF_INET6) or self.sock.fileno() < 0:
-            return -1, -1
         try:
+            if self.sock.family == socket.AF_UNIX or self.sock.fileno() < 0:
+                return -1, -1
             info = self.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
             sent, received = _TCP_INFO_BYTES.unpack_from(info)
         except (OSError, struct.error, AttributeError):
@@ -153,17 +185,15 @@ class Door(Protocol):
 class ConnectionTable:
     """The open connections of one worker, and how many there have been.
 
-    `changed` is called with both numbers whenever a connection has come or gone.
+    Both `numbers` are written where a worker's row of the scoreboard has them.
     """
 
-    def __init__(
-        self, worker: str = "", changed: Callable[[int, int], None] | None = None
-    ) -> None:
+    def __init__(self, worker: str = "", numbers: Numbers | None = None) -> None:
         self.worker = worker
         self.bans: Door | None = None
         """Who is refused before anything is known of the connection."""
         self.accepted = 0
-        self._changed = changed
+        self.numbers: Numbers = array("d", (0, 0)) if numbers is None else numbers
         self.rows: dict[int, AcceptedConnection] = {}
         """By number, in the order in which they came."""
 
@@ -175,22 +205,18 @@ class ConnectionTable:
         self, sock: Handed, server: str, protocol: str, peer: Any, local: Any = None,
         left: Callable[[], None] | None = None,
     ) -> AcceptedConnection:
-        """Enter one accepted socket; it leaves by :meth:`remove`, which calls `left`."""
-        self.accepted = number = self.accepted + 1
-        conn = self.rows[number] = AcceptedConnection(
-            self, number, server, protocol, sock, peer, local, left)
-        if self._changed is not None:
-            self._changed(len(self.rows), number)
-        return conn
+        """Enter one socket with an entrance of its own; it leaves by :meth:`remove`."""
+        return AcceptedConnection(self, Entrance(server, protocol, local, left), sock, peer)
 
     def remove(self, conn: AcceptedConnection) -> None:
         """Take one connection out; a second time does nothing."""
         if self.rows.pop(conn.id, None) is None:
             return
-        if conn.left is not None:
-            conn.left()
-        if self._changed is not None:
-            self._changed(len(self.rows), self.accepted)
+        self.numbers[0] = len(self.rows)
+        entrance = conn.entrance
+        entrance.open -= 1
+        if entrance.freed is not None:
+            entrance.freed()
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -95,7 +95,7 @@ class HostWorker(Worker):  # type: ignore[misc]
         self.name = self.row.worker
         self.row.pid = self.pid = os.getpid()
         self.row.heartbeat = self.started
-        self.connections = ConnectionTable(self.name, self.row.count_connections)
+        self.connections = ConnectionTable(self.name, self.row.connection_numbers())
         self.bans = self.connections.bans = Bans(self.runtime.bans, self.log.error_log)
         self.bans.look()
         self._heartbeat = Heartbeat(self, self._servers, self.bans)

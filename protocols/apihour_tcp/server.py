@@ -89,7 +89,10 @@ class TCPServer:
         """Return the protocol of one new connection; `conn` is the core's row for it."""
         if conn is None:
             return _Arrival(self)
-        self._tracker.add_row(conn)
+        tracker = self._tracker
+        tracker.accepted += 1
+        if tracker.table is None:
+            tracker.add_row(conn)
         try:
             return self._make() if self._callback is None else self._run_callback(conn.peer)
         except Exception as error:
@@ -97,6 +100,7 @@ class TCPServer:
             return _Refusal()
 
     def _make(self) -> asyncio.BaseProtocol:
+        """What the factory makes. Raises what it raises, TypeError when that is no protocol."""
         protocol: asyncio.BaseProtocol = self._factory()
         if type(protocol) is not self._made:
             if not is_protocol(protocol, "stream"):

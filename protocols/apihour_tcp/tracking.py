@@ -29,15 +29,14 @@ class Tracker:
 
     def __init__(self) -> None:
         self.accepted = 0
-        self._table: Any = None
+        self.table: Any = None
+        """The core's, None without a core."""
         self._server: str | None = None
         self._transports: weakref.WeakSet[asyncio.Transport] = weakref.WeakSet()
 
     def add_row(self, conn: Any) -> None:
-        """Count one connection of the core's table."""
-        self.accepted += 1
-        if self._table is None:
-            self._table, self._server = conn.table, conn.server
+        """Learn of the core's table by its first row; who counts is :meth:`TCPServer.stream`."""
+        self.table, self._server = conn.table, conn.server
 
     def add_transport(self, transport: asyncio.Transport) -> None:
         """Remember one connection of plain asyncio."""
@@ -47,8 +46,8 @@ class Tracker:
     def open(self) -> list[Open]:
         """The connections that are still there, sending what they owe included."""
         found = []
-        if self._table is not None:
-            found = [Open(row.transport, row.peer) for row in self._table
+        if self.table is not None:
+            found = [Open(row.transport, row.peer) for row in self.table
                      if row.server == self._server]
         for transport in list(self._transports):
             if not transport.is_closing() or transport.get_write_buffer_size():

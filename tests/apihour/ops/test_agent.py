@@ -19,6 +19,7 @@ from apihour.ipc.wire import encode
 from apihour.ops.catalogue import command
 from apihour.ops.commands.tasks import is_the_workers, of_worker
 from apihour.ops.stacks import Place
+from apihour.worker.handed import TrackedSocket
 from apihour.worker.process import HostWorker
 from tests.apihour.fakes import Caller, FakeWorker, running_agent, wait_for
 
@@ -82,7 +83,8 @@ def test_servers_and_conns(agent) -> None:
     }]
     left, right = socket.socketpair()
     with left, right:
-        conn = worker.connections.add(left, "echo", "tcp", ("127.0.0.1", 99))
+        handed = TrackedSocket(left.family, left.detach())
+        conn = worker.connections.add(handed, "echo", "tcp", ("127.0.0.1", 99))
         (row,) = caller.call("conns")
         assert row["id"] == "1.1-1" and row["peer"] == "127.0.0.1:99" and row["worker"] == "1.1"
         assert caller.call("servers")[0]["connections"] == 1
@@ -340,7 +342,8 @@ def test_of_several_those_that_are_gone_are_left_out(agent) -> None:
     worker, _, caller = agent
     left, right = socket.socketpair()
     with left, right:
-        worker.connections.add(left, "echo", "tcp", ("127.0.0.1", 99))
+        handed = TrackedSocket(left.family, left.detach())
+        worker.connections.add(handed, "echo", "tcp", ("127.0.0.1", 99))
         closed = caller.call("kick", arguments={"connections": ["1.1-1", "1.1-7", "nonsense"]})
         assert [row["id"] for row in closed] == ["1.1-1"]
     assert caller.call("cancel", arguments={"tasks": ["1.1:99", "x", "2.1:1"]}) == []

@@ -25,17 +25,18 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
 Pair = tuple[socket.socket, socket.socket]
 
 
-def test_rows_come_and_go_and_tell(pair: Pair) -> None:
-    told: list[object] = []
-    table = ConnectionTable("1.2", lambda *numbers: told.append(numbers))
-    one = table.add(pair[0], "http", "http", ("127.0.0.1", 5), left=lambda: told.append("left"))
+def test_rows_come_and_go_and_are_counted(pair: Pair) -> None:
+    numbers, left = [0.0, 0.0], []
+    table = ConnectionTable("1.2", numbers)
+    one = table.add(
+        pair[0], "http", "http", ("127.0.0.1", 5), left=lambda: left.append(list(numbers)))
     two = table.add(pair[0], "echo", "tcp", "")
-    assert (len(table), table.accepted, told) == (2, 2, [(1, 1), (2, 2)])
+    assert (len(table), table.accepted, numbers, one.entrance.open) == (2, 2, [2, 2], 1)
     assert list(table) == [one, two]
     table.remove(one)
     table.remove(one)
-    assert (len(table), table.accepted, told) == (
-        1, 2, [(1, 1), (2, 2), "left", (1, 2)])
+    assert (len(table), table.accepted, numbers, one.entrance.open) == (1, 2, [1, 2], 0)
+    assert left == [[1, 2]]
 
 
 def test_iterating_allows_removal(pair: Pair) -> None:

@@ -5,6 +5,7 @@
     HTTPError              an endpoint answers with this status (its own decision)
     └── BadRequest         the peer's message cannot be accepted as it is
     RouteError             a route was declared wrongly (the application's fault)
+ClientGone             the peer left before its body was whole
 
 An HTTPError leaves as a problem document (RFC 9457).
 """
@@ -15,7 +16,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
-__all__ = ["BadRequest", "HTTPError", "RouteError", "reason_of"]
+__all__ = ["BadRequest", "ClientGone", "HTTPError", "RouteError", "reason_of"]
 
 _REASONS = {int(status): status.phrase for status in HTTPStatus}
 
@@ -58,6 +59,10 @@ class BadRequest(HTTPError):
 
     def __init__(self, detail: str, status: int = 400) -> None:
         super().__init__(status, detail)
+
+
+class ClientGone(ConnectionResetError):
+    """The client left while its body was read; an endpoint that does not catch it is done."""
 
 
 class RouteError(ValueError):

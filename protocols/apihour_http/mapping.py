@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-__all__ = ["Headers", "Multi"]
+__all__ = ["Form", "Headers", "Multi"]
 
 _MISSING: Any = object()
 
@@ -76,6 +76,15 @@ class Multi(Mapping[str, str]):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._pairs!r}>"
+
+
+class Form(Multi):
+    """The fields of a form: text, and the files among them."""
+
+    __slots__ = ()
+
+    def __getitem__(self, key: str) -> Any:
+        return super().__getitem__(key)
 
 
 class Headers(Multi):

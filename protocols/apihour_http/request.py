@@ -2,20 +2,21 @@
 
 Rules:
 
-- The body is complete before the endpoint runs: ``await request.read()`` never waits.
+- The body is complete before the endpoint runs: ``await request.read()`` never waits. Not so
+  where the route says ``stream_body=True``: ``connection.uploads`` has that request.
 - Headers, query and cookies are parsed when first asked for.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote
 
 from apihour_http.errors import HTTPError
-from apihour_http.mapping import Headers, Multi
+from apihour_http.mapping import Form, Headers, Multi
 from apihour_http.speed import compiled
 
 if TYPE_CHECKING or compiled is None:
@@ -28,6 +29,8 @@ __all__ = ["Request"]
 _CHARSET = re.compile(r"charset=\"?([A-Za-z0-9_.:-]+)", re.IGNORECASE)
 # Form fields of one body at most: parsing them must not cost more than receiving them.
 _MAX_FIELDS = 1000
+# Bytes of a text field of a multipart form.
+_MAX_FIELD = 1 << 20
 
 
 class Request(Received):
@@ -223,20 +226,54 @@ class Request(Received):
         except (ValueError, RecursionError) as error:
             raise HTTPError(400, f"the body is not JSON: {error}") from None
 
-    async def post(self) -> Multi:
-        """The fields of a urlencoded form. Raises HTTPError 415 for a multipart one."""
+    async def stream(self) -> AsyncIterator[bytes]:
+        """The body piece by piece: as it comes where the route says ``stream_body=True``.
+
+        Raises HTTPError (408, 413, 400), or ClientGone, where it breaks off.
+        """
+        if self.body:
+            yield self.body
+
+    def is_multipart(self) -> bool:
+        """Whether the body has parts, by its Content-Type."""
+        return self.content_type.startswith("multipart/")
+
+    def multipart(
+        self, *, max_parts: int = _MAX_FIELDS, max_part: int | None = None
+    ) -> AsyncIterator[Any]:
+        """The parts of a multipart body, each a :class:`apihour_http.multipart.Part`.
+
+        At most `max_parts`, each of at most `max_part` bytes. Raises HTTPError 415, 413 or 400.
+        """
+        from apihour_http.multipart import parts
+
+        return parts(self, max_parts, max_part)
+
+    async def post(
+        self, *, max_parts: int = _MAX_FIELDS, max_field: int = _MAX_FIELD,
+        max_file: int | None = None,
+    ) -> Form:
+        """The fields of a form, urlencoded or multipart: text, and UploadedFile.
+
+        Files go to disk when they are larger than a megabyte. Of a multipart form there are at
+        most `max_parts`, of `max_field` bytes, or `max_file` when it is one. Raises HTTPError
+        415, 413 or 400.
+        """
+        if self.is_multipart():
+            from apihour_http.multipart import collect
+
+            return Form(await collect(self, max_parts, max_field, max_file))
         if not self.body:
-            return Multi()
+            return Form()
         if self.content_type != "application/x-www-form-urlencoded":
-            raise HTTPError(
-                415, f"{self.content_type}: expected application/x-www-form-urlencoded "
-                "(multipart forms are for the aiohttp application)")
+            raise HTTPError(415, f"{self.content_type}: expected "
+                            "application/x-www-form-urlencoded or multipart/form-data")
         return self._parse_form(await self.text())
 
     @staticmethod
-    def _parse_form(text: str) -> Multi:
+    def _parse_form(text: str) -> Form:
         try:
-            return Multi(parse_qsl(
+            return Form(parse_qsl(
                 text, keep_blank_values=True, max_num_fields=_MAX_FIELDS, errors="replace"))
         except ValueError:
             raise HTTPError(400, f"more than {_MAX_FIELDS} parameters") from None

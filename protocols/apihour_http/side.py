@@ -41,8 +41,11 @@ class Side:
         return self._before.exchange(*head)
 
     def must_know_of_end(self) -> bool:
-        """Whether a client that sends no more is taken for gone: it still reads."""
-        return False
+        """Whether a client that sends no more is taken for gone: it still reads.
+
+        Not while its body is awaited.
+        """
+        return isinstance(self._before, Side) and self._before.must_know_of_end()
 
     def announce_close(self) -> None:
         """The server drains."""

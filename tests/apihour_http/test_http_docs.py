@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import textwrap
 from pathlib import Path
@@ -57,6 +58,22 @@ async def test_work_after_the_answer() -> None:
             assert (answer.status, await answer.json()) == (201, {"accepted": True})
             assert names["sent"] == []
         await wait_until(lambda: names["sent"] == ["ada@example.org"])
+
+
+async def test_uploads() -> None:
+    async with serving(example("Uploads")["routes"]) as served, \
+            aiohttp.ClientSession(served.url) as session:
+        big = b"x" * (3 << 20)
+        async with session.put("/files/big", data=big) as answer:
+            assert await answer.json() == {"sha256": hashlib.sha256(big).hexdigest()}
+        form = aiohttp.FormData({"name": "ada"})
+        form.add_field("picture", b"\x89PNG" * 50_000, filename="a.png")
+        async with session.post("/photos", data=form) as answer:
+            assert await answer.json() == {"a.png": 200_000}
+        form = aiohttp.FormData({"name": "ada"})
+        form.add_field("picture", b"\x89PNG" * 50_000, filename="a.png")
+        async with session.post("/profile", data=form) as answer:
+            assert await answer.json() == {"name": "ada", "begins": "89504e47"}
 
 
 async def test_websockets() -> None:

@@ -21,7 +21,7 @@ from typing import Any
 
 from apihour_http.connection.reading import PAYLOAD, QUEUE, UPGRADE_TAIL
 from apihour_http.connection.refusals import send_refusal
-from apihour_http.connection.states import HOLDING, PARSING, UPGRADED, UPGRADING
+from apihour_http.connection.states import DISCARDING, HOLDING, PARSING, UPGRADED, UPGRADING
 from apihour_http.errors import HTTPError
 from apihour_http.request import Request
 
@@ -257,6 +257,21 @@ class Answers:
             self._answered_early(exchange)
         elif not exchange.keep:
             lane.close()
+        else:
+            self._stay(exchange)
+
+    def upload_done(self, exchange: Any) -> None:
+        """An endpoint that took its body as it came has answered, and was counted."""
+        lane = self.lane
+        self.current = None
+        if lane.transport is None:
+            self.lane = None
+        elif lane.state is DISCARDING:
+            # It was the last, or is behind the last: a refusal, the client's end.
+            if not self.starting:
+                self._next()
+        elif not exchange.is_complete:
+            self._answered_early(exchange)
         else:
             self._stay(exchange)
 

@@ -257,6 +257,10 @@ class HTTPConnection(Lane, asyncio.Protocol):
 
     def close(self) -> None:
         """Close once everything written is on its way."""
+        pending = self.intake.pending
+        if pending is not None and pending is self.answers.current:
+            self.close_discarding(pending.left)  # its body is not whole
+            return
         self.become(DISCARDING)
         if self.transport is not None and not self.transport.is_closing():
             self.flush()

@@ -17,6 +17,7 @@ from apihour_http.connection.bodies import begin_body, deliver, follow_body
 from apihour_http.connection.ignored_upgrade import parse_on
 from apihour_http.connection.refusals import refuse
 from apihour_http.connection.states import HOLDING, PARSING, UPGRADED, UPGRADING
+from apihour_http.connection.uploads import begin_upload
 from apihour_http.errors import BadRequest, HTTPError
 from apihour_http.head import (
     BODY,
@@ -147,10 +148,13 @@ class Intake:
             self._begin_body(request, seen)
 
     def _begin_body(self, request: Request, seen: int) -> None:
+        if request.endpoint.streams_body:
+            begin_upload(self, request, seen)
+            return
         length = begin_body(self, request.raw_headers, seen, request.modern)
         if seen & UPGRADE and self.parser.should_upgrade():
             if length:
-                self._ignore_upgrade(length)
+                self.ignore_upgrade(length)
             elif request.modern and request.endpoint.websockets is not None:
                 request.endpoint.websockets.begin(self, request)
 
@@ -298,9 +302,9 @@ class Intake:
         else:
             lane.answers.queue.append(exchange)
         if seen & UPGRADE and self.parser.should_upgrade():
-            self._ignore_upgrade(length)
+            self.ignore_upgrade(length)
 
-    def _ignore_upgrade(self, length: int) -> None:
+    def ignore_upgrade(self, length: int) -> None:
         """A body that comes with an Upgrade is HTTP's (RFC 9110 7.8), see ignored_upgrade."""
         if not self.service.binding.reads_on:
             self.set_aside = self.pending, length

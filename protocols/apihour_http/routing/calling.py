@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from apihour_http.routing.compression import with_compression
-from apihour_http.routing.limits import with_max_in_flight, with_timeout
+from apihour_http.routing.limits import with_max_body, with_max_in_flight, with_timeout
 from apihour_http.routing.middlewares import stand_between
 from apihour_http.routing.outcome import with_status
 from apihour_http.routing.routes import Endpoint
@@ -30,6 +30,8 @@ def settle(
     if endpoint.blocking and in_thread is not None:
         call = in_thread(call)
     options = endpoint.options
+    if endpoint.streams_body:
+        call = with_max_body(call, endpoint.max_body)
     if "timeout" in options:
         call = with_timeout(call, options["timeout"])
     if "max_in_flight" in options:

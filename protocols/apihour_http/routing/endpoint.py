@@ -17,8 +17,9 @@ __all__ = ["Endpoint"]
 class Endpoint:
     """One declared endpoint: the function, its method and path, and how it runs."""
 
-    __slots__ = ("blocking", "call", "function", "inline", "measured", "method", "name", "options",
-                 "path", "plain", "tables", "unmeasured", "websocket", "websockets")
+    __slots__ = ("blocking", "call", "function", "inline", "max_body", "measured", "method", "name",
+                 "options", "path", "plain", "streams_body", "tables", "unmeasured", "websocket",
+                 "websockets")
 
     def __init__(
         self, method: str, path: str, function: Callable[..., Any], blocking: bool,
@@ -41,6 +42,8 @@ class Endpoint:
         self.tables = tables  # those it is declared in, the outermost first
         self.name = f"{function.__module__}.{getattr(function, '__qualname__', repr(function))}"
         self.options = options
+        self.streams_body = bool(options.get("stream_body"))
+        self.max_body = 0  # bytes, of one that streams; settled at start
         self.websocket: WebSocketOptions | None = None  # for those it is a WebSocket by
         self.websockets: Any = None  # who takes a request for one
 

@@ -5,6 +5,7 @@ Rules:
 - Beyond either the answer is 503 with Retry-After (RFC 9110 15.6.4).
 - A stream and a WebSocket are under way until they have ended.
 - The numbers are those of one worker.
+- A body of its own limit is judged while it comes; one that came with its head, here.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 from apihour_http.errors import HTTPError
 from apihour_http.response import Live
 
-__all__ = ["InFlight", "with_max_in_flight", "with_timeout"]
+__all__ = ["InFlight", "with_max_body", "with_max_in_flight", "with_timeout"]
 
 Call = Callable[[Any], Any]
 
@@ -41,6 +42,18 @@ def with_timeout(call: Call, seconds: float) -> Call:
             raise _unavailable(f"no answer within {seconds:g} s") from None
 
     return timed
+
+
+def with_max_body(call: Call, most: int) -> Call:
+    """Wrap an async endpoint that takes its body as it comes: up to `most` bytes, else 413."""
+
+    @functools.wraps(call)
+    async def bounded(request: Any) -> Any:
+        if len(request.body) > most:
+            raise HTTPError(413, f"a body over {most} bytes")
+        return await call(request)
+
+    return bounded
 
 
 class InFlight:

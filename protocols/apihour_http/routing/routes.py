@@ -20,7 +20,7 @@ from apihour_http.errors import RouteError
 from apihour_http.routing.endpoint import Endpoint
 from apihour_http.routing.middlewares import check_handler, check_middleware
 from apihour_http.routing.paths import CONVERTERS, ORDER, Converter, check_prefix, parse_path
-from apihour_http.routing.route_options import check_can_time, check_options
+from apihour_http.routing.route_options import check_can_run, check_options
 from apihour_http.routing.signatures import check_request
 from apihour_http.static.endpoint import static_endpoint
 from apihour_http.websocket.declared import as_endpoint, options_of
@@ -80,9 +80,11 @@ class Routes:
         `blocking` runs a plain ``def`` in the thread pool. `options` are ``status``, which
         plain data is answered with; ``timeout`` (seconds, of an ``async def``) and
         ``max_in_flight`` (calls under way in this worker), beyond which the answer is 503;
-        ``compress``, whether answers of text are sent as gzip to those who accept it; and
-        for OpenAPI ``summary``, ``description``, ``tags`` and ``include_in_schema``. Raises
-        RouteError, also for an unknown option.
+        ``compress``, whether answers of text are sent as gzip to those who accept it;
+        ``stream_body`` for a body that is taken as it comes (``request.stream()``), and its
+        ``max_body`` (bytes; the server's, unless it is told); and for OpenAPI ``summary``,
+        ``description``, ``tags`` and ``include_in_schema``. Raises RouteError, also for an
+        unknown option.
         """
         method = method.upper()
         if not _METHOD.fullmatch(method) or method == "CONNECT":
@@ -95,7 +97,7 @@ class Routes:
 
         def declare(function: F) -> F:
             check_request(method, path, function, names)
-            check_can_time(f"{method} {path}", function, options)
+            check_can_run(f"{method} {path}", function, options)
             self._add([Endpoint(method, path, function, blocking, options, (self,))])
             return function
 

@@ -38,6 +38,7 @@ def prepare(
     plans: dict[Endpoint, Plan | None] = {}
     for endpoint in endpoints:
         found = plans[endpoint] = plan(endpoint)
+        endpoint.max_body = endpoint.options.get("max_body", options.max_body)
         settle(endpoint, found, in_thread)
     wanted = options.openapi
     if wanted or (wanted is None and any(plans.values())):

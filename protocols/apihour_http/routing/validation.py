@@ -136,8 +136,11 @@ def plan(endpoint: Endpoint) -> Plan | None:
 
 
 def _check_bodies(endpoint: Endpoint, parameters: list[Parameter]) -> None:
-    """Raise RouteError where more than one parameter would be the body."""
+    """Raise RouteError where more than one parameter would be the body, or it is not there yet."""
     bodies = [parameter.name for parameter in parameters if parameter.source == "body"]
+    if bodies and endpoint.streams_body:
+        raise RouteError(f"{endpoint.route()}: {endpoint.name}: {bodies[0]} is the body, which "
+                         "with stream_body=True has not come yet: expected request.stream()")
     if len(bodies) > 1:
         raise RouteError(f"{endpoint.route()}: {endpoint.name}: {' and '.join(bodies)} are both "
                          "the body: expected one, and what belongs together in one struct")

@@ -240,7 +240,7 @@ class Sending(Side):
         It may still read: a stream is sent to its end, or until a write finds nobody. A feed
         has no end, and might write nothing for long.
         """
-        return self.source.endless
+        return self.source.endless or super().must_know_of_end()
 
     def announce_close(self) -> None:
         """The server drains: a feed ends, anything else is sent to its end."""

@@ -135,7 +135,8 @@ async def test_a_stream_that_a_middleware_replaces_does_not_count() -> None:
 
 @pytest.mark.parametrize(("options", "message"), [
     ({"timout": 5}, "route GET /x: option 'timout': expected one of blocking, compress, "
-     "description, include_in_schema, max_in_flight, status, summary, tags, timeout"),
+     "description, include_in_schema, max_body, max_in_flight, status, stream_body, summary, "
+     "tags, timeout"),
     ({"timeout": 0}, "timeout=0: expected seconds above 0"),
     ({"timeout": "5"}, "timeout='5': expected seconds"),
     ({"timeout": float("nan")}, "expected seconds"), ({"timeout": True}, "expected seconds"),

@@ -21,7 +21,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -29,7 +29,7 @@ from apihour.config.rootlog import SERVER
 from apihour.ipc.private import accept_descriptor
 from apihour.ipc.scoreboard import BoardRow
 from apihour.worker.connections import AcceptedConnection, Entrance
-from apihour.worker.handed import Handed, kind_for
+from apihour.worker.handed import kind_for
 
 if TYPE_CHECKING:
     from apihour.plugins import StreamServer
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 __all__ = ["Acceptor", "Balance"]
 
 _BATCH = 16  # connections per readiness event: more would keep established ones waiting
-_ALONE = 16  # readiness events, after one that brought a single connection, for which no second
-# is looked for: what an accept in vain costs is a fifth of a connection's whole cost
+_ALONE = 128  # readiness events, after one that brought a single connection, for which no second
+# is looked for, at most: an accept in vain costs a fifth of all that a connection does
 _REST = 0.001  # seconds a worker over its share leaves a connection to the others
 _PATIENCE = 8  # rests in a row before it takes the connection after all
 _FULL_REST = 0.01  # seconds until a worker at its limit looks whether it still is
@@ -122,9 +122,8 @@ class Acceptor:
         self._reading = False
         self._stopped = True
         self._rests = 0
-        self._alone = 0
+        self._alone, self._next_alone = 0, 1
         self._timer: asyncio.TimerHandle | None = None
-        self._attaching: set[asyncio.Future[Any]] = set()
         self._last_line = self._last_failure = -_LINE_EVERY
         # Connections inherit it from the callback that accepts them.
         self._context = contextvars.copy_context()
@@ -163,12 +162,16 @@ class Acceptor:
 
     def is_attaching(self) -> bool:
         """Whether accepted connections are on their way to their protocol."""
-        return bool(self._attaching)
+        return bool(self._awaited())
 
     async def wait_attached(self) -> None:
         """Wait until every accepted connection has its protocol, or failed to get one."""
-        while self._attaching:
-            await asyncio.wait(self._attaching)
+        while awaited := self._awaited():
+            await asyncio.wait(awaited)
+
+    def _awaited(self) -> set[asyncio.Future[Any]]:
+        return {row.waiting for row in self.table
+                if row.waiting is not None and row.entrance is self.entrance}
 
     def _read(self) -> None:
         if not self._stopped and not self._reading:
@@ -195,13 +198,12 @@ class Acceptor:
             self._read()
 
     def _readable(self) -> None:
-        balance, rows, entrance = self.balance, self.table.rows, self.entrance
-        before = self.accepted
-        for _ in range(_BATCH):
-            if self.limit and entrance.open >= self.limit:
+        balance = self.balance
+        for taken in range(_BATCH):
+            if self.limit and self.entrance.open >= self.limit:
                 self._unread()
                 return  # _freed() reads on
-            if self.total and len(rows) >= self.total:
+            if self.total and len(self.table.rows) >= self.total:
                 self._rest(_FULL_REST)
                 return
             if balance is not None and self._rests < _PATIENCE and balance.is_over():
@@ -212,8 +214,9 @@ class Acceptor:
                 descriptor, peer = accept_descriptor(self.sock)
             except (BlockingIOError, InterruptedError):
                 self._rests = 0
-                if self.accepted == before + 1:
-                    self._alone = _ALONE
+                if taken == 1:
+                    self._alone = self._next_alone
+                    self._next_alone = min(2 * self._alone, _ALONE)
                 return
             except OSError as error:
                 if error.errno in _EXHAUSTED:
@@ -228,6 +231,8 @@ class Acceptor:
             if self._alone:
                 self._alone -= 1
                 return  # epoll tells whether there is another
+            if taken:
+                self._next_alone = 1
 
     def _exhausted(self, error: OSError) -> None:
         self.refused += 1
@@ -251,30 +256,28 @@ class Acceptor:
         conn = sock.conn = AcceptedConnection(self.table, self.entrance, sock, peer)
         self.accepted += 1
         if self.tls is None:
-            connecting = self.loop.connect_accepted_socket(
+            conn.connecting = self.loop.connect_accepted_socket(
                 partial(self.server.stream, conn), cast("socket.socket", sock))
         else:
-            connecting = self.tls.connect(self.loop, sock, conn, self._ready)
-        self._attach(conn, sock, connecting)
+            conn.connecting = self.tls.connect(self.loop, sock, conn, self._ready)
+        self._attach(conn)
 
     def _freed(self) -> None:
         if self.open < self.limit and self._timer is None:
             self._read()
 
     def _attach(
-        self, conn: AcceptedConnection, sock: Handed, connecting: Coroutine[Any, None, Any],
-        waited: asyncio.Future[Any] | None = None,
+        self, conn: AcceptedConnection, waited: asyncio.Future[Any] | None = None
     ) -> None:
-        """Go on with `connecting` until it waits for a future, and again once that is done.
+        """Go on with its connecting until it waits for a future, and again once that is done.
 
         By hand, because it waits exactly once: a task costs more than all the rest here.
         """
-        if waited is not None:
-            self._attaching.discard(waited)
-            conn.waiting = None
+        conn.waiting = None
         try:
-            future: asyncio.Future[Any] = connecting.send(None)
+            conn.waiting = conn.connecting.send(None)
         except StopIteration as done:
+            del conn.connecting
             if self.tls is None:
                 conn.transport = done.value[0]
             else:
@@ -286,11 +289,9 @@ class Acceptor:
                 self._handshake_failed(conn, error)
                 return
             self._log_factory(conn)
-            sock.give_up()
+            conn.sock.give_up()
         else:
-            self._attaching.add(future)
-            conn.waiting = future
-            future.add_done_callback(partial(self._attach, conn, sock, connecting))
+            conn.waiting.add_done_callback(partial(self._attach, conn))
 
     def _log_factory(self, conn: AcceptedConnection) -> None:
         """A factory of the user's that raises costs this connection only."""

@@ -15,7 +15,7 @@ import socket
 import struct
 import time
 from array import array
-from collections.abc import Callable, Iterator, MutableSequence
+from collections.abc import Callable, Coroutine, Iterator, MutableSequence
 from dataclasses import dataclass
 from typing import Any, Protocol, Union
 
@@ -87,6 +87,7 @@ class AcceptedConnection:
     __slots__ = (
         "accepted_at",
         "alpn",
+        "connecting",
         "entrance",
         "id",
         "peer_address",
@@ -98,6 +99,9 @@ class AcceptedConnection:
         "transport",
         "waiting",
     )
+
+    connecting: Coroutine[Any, None, Any]
+    """Its way to a protocol; :attr:`waiting` is what that waits for."""
 
     def __init__(
         self, table: ConnectionTable, entrance: Entrance, sock: Handed, peer_address: Any
@@ -112,7 +116,7 @@ class AcceptedConnection:
         self.tls: TLSFacts | None = None
         self.alpn: str | None = None
         self.transport: asyncio.Transport | None = None
-        self.waiting: asyncio.Future[Any] | None = None  # what its way to a protocol waits for
+        self.waiting: asyncio.Future[Any] | None = None
         entrance.open += 1
         rows = table.rows
         self.id = table.accepted = number = table.accepted + 1

@@ -68,6 +68,7 @@ class TCPServer:
         self._debug = False
         self._errors = 0
         self._tracker = Tracker()
+        self._accepted = 0
         self._made: type | None = None  # the last class of protocols that was found to be one
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -89,10 +90,9 @@ class TCPServer:
         """Return the protocol of one new connection; `conn` is the core's row for it."""
         if conn is None:
             return _Arrival(self)
-        tracker = self._tracker
-        tracker.accepted += 1
-        if tracker.table is None:
-            tracker.add_row(conn)
+        self._accepted += 1
+        if self._tracker.table is None:
+            self._tracker.add_row(conn)
         try:
             return self._make() if self._callback is None else self._run_callback(conn.peer)
         except Exception as error:
@@ -209,7 +209,7 @@ class TCPServer:
 
     def statistics(self) -> Mapping[str, Any]:
         """``accepted``, ``connections`` (open now), ``errors`` of factory, callback, on_drain."""
-        return {"accepted": self._tracker.accepted, "connections": len(self._tracker),
+        return {"accepted": self._accepted, "connections": len(self._tracker),
                 "errors": self._errors}
 
 
@@ -244,6 +244,7 @@ class _Arrival(asyncio.Protocol):
         server = self._server
         # A cast: uvloop's transports do not derive from asyncio's.
         stream = cast(asyncio.Transport, transport)
+        server._accepted += 1
         server._tracker.add_transport(stream)
         peer = peer_of(stream)
         try:

@@ -25,22 +25,20 @@ class Open(NamedTuple):
 
 
 class Tracker:
-    """The open connections of one server. A row of the core costs nothing but a counter."""
+    """The open connections of one server. Rows of the core cost nothing."""
 
     def __init__(self) -> None:
-        self.accepted = 0
         self.table: Any = None
-        """The core's, None without a core."""
+        """The core's; None without a core, or a connection yet."""
         self._server: str | None = None
         self._transports: weakref.WeakSet[asyncio.Transport] = weakref.WeakSet()
 
     def add_row(self, conn: Any) -> None:
-        """Learn of the core's table by its first row; who counts is :meth:`TCPServer.stream`."""
+        """Learn of the core's table by the first row of the server."""
         self.table, self._server = conn.table, conn.server
 
     def add_transport(self, transport: asyncio.Transport) -> None:
         """Remember one connection of plain asyncio."""
-        self.accepted += 1
         self._transports.add(transport)
 
     def open(self) -> list[Open]:

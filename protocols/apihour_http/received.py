@@ -46,3 +46,11 @@ class Received:
     keep: bool
     modern: bool
     plain: bool
+
+    def field(self, name: bytes) -> bytes | None:
+        """The first value of a field by its `name` in lower case, or None."""
+        size = len(name)
+        for each, value in self.raw_headers:
+            if len(each) == size and each.lower() == name:
+                return value
+        return None

@@ -141,7 +141,7 @@ class HTTPServer:
         options = self.options
         return compiled.Plan(
             plain=table.plain, known=table.known,
-            resolve=table.resolve if self.routes is not None else None, now=self.now,
+            resolve=table.find if self.routes is not None else None, now=self.now,
             counters=self._counters, dumps=options.dumps, log=self._log, parsing=PARSING,
             request=Request, max_head=large, max_line=options.max_line,
             max_fields=options.max_fields, max_body=min(options.max_body, SLICE - large),

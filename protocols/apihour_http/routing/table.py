@@ -63,7 +63,7 @@ class Table:
     """Which endpoint answers which method and target, judged first."""
 
     __slots__ = ("_checker", "_everywhere", "_has_app", "_has_routes", "_missing", "_router",
-                 "_standing", "endpoints", "known", "plain")
+                 "_standing", "endpoints", "find", "known", "plain")
 
     def __init__(
         self, endpoints: list[Endpoint], checker: HeadChecker, routes: Routes | None, has_app: bool
@@ -76,6 +76,7 @@ class Table:
         self._router = Router(endpoints)
         self.plain = self._router.plain
         self.known = self._router.known
+        self.find = self._router.resolve  # by a path that was checked
         # What is at "*" (RFC 9110 9.3.7); OPTIONS of one path is not that of the server.
         self._everywhere: Methods = {} if has_app else {
             e.method.encode(): e for e in endpoints if e.method != "OPTIONS"}

@@ -225,13 +225,7 @@ def _read_body(parameter: Parameter) -> Callable[[Request], Any]:
     def read(request: Request) -> Any:
         if not request.body and not parameter.required:
             return parameter.default
-        for name, value in request.raw_headers:
-            if len(name) == 12 and name.lower() == b"content-type":
-                is_usual = value in _USUAL
-                break
-        else:
-            is_usual = False
-        if not is_usual:
+        if request.field(b"content-type") not in _USUAL:
             kind = request.content_type
             if kind not in _JSON_TYPES and not kind.endswith("+json"):
                 raise HTTPError(415, f"{kind}: expected application/json")

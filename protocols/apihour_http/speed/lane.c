@@ -26,7 +26,7 @@ typedef struct {
 
 static PyObject *s_advance, *s_answer_any, *s_call, *s_check_slow, *s_count, *s_current,
     *s_failed, *s_idle, *s_inline, *s_json_head, *s_log_request, *s_quick, *s_request, *s_requests, *s_run,
-    *s_send, *s_state, *s_take, *s_take_hosted, *s_went_wrong;
+    *s_send, *s_state, *s_streams_body, *s_take, *s_take_hosted, *s_went_wrong;
 static PyObject *one, *empty, *nothing;
 
 static double monotonic(void)
@@ -275,10 +275,10 @@ static int settle(Lane *self, Plan *plan)
 
 /* What is declared at a target: methods and values, both borrowed from *held. 1 when there is
  * something, 0 when the slow way shall say what there is. */
-static int resolve(Plan *plan, PyObject *verb, PyObject *target, const Head *head,
+static int resolve(Plan *plan, PyObject *target, const Head *head,
                    PyObject **held, PyObject **methods, PyObject **values)
 {
-    *values = *held = NULL;
+    *methods = *values = *held = NULL;
     PyObject *path = head->path_len == head->target_len ? Py_NewRef(target)
         : PyBytes_FromStringAndSize(PyBytes_AS_STRING(target), (Py_ssize_t)head->path_len);
     if (!path)
@@ -286,24 +286,17 @@ static int resolve(Plan *plan, PyObject *verb, PyObject *target, const Head *hea
     *methods = PyDict_GetItemWithError(plan->plain, path);
     if (!*methods && !PyErr_Occurred())
         *held = Py_XNewRef(PyDict_GetItemWithError(plan->known, path));
+    if (!*methods && !*held && !PyErr_Occurred()) {
+        if (plan->resolve == Py_None)
+            *methods = nothing; /* there are no routes */
+        else
+            *held = PyObject_CallOneArg(plan->resolve, path);
+    }
     Py_DECREF(path);
     if (*methods)
         return 1;
-    if (!*held) {
-        if (PyErr_Occurred())
-            return -1;
-        if (plan->resolve == Py_None) { /* there are no routes */
-            *methods = nothing;
-            return 1;
-        }
-        *held = PyObject_CallFunctionObjArgs(plan->resolve, verb, target, NULL);
-        if (!*held) {
-            if (!PyErr_ExceptionMatches(PyExc_Exception))
-                return -1;
-            PyErr_Clear(); /* it is refused: the slow way finds the same, and says so */
-            return 0;
-        }
-    }
+    if (!*held)
+        return -1;
     if (!PyTuple_Check(*held) || PyTuple_GET_SIZE(*held) != 2)
         return 0;
     *methods = PyTuple_GET_ITEM(*held, 0);
@@ -361,6 +354,15 @@ static int hand_over(Lane *self, PyObject *data, const Head *head, PyObject *tar
     return done ? 1 : -1;
 }
 
+static int streams_body(PyObject *endpoint)
+{
+    PyObject *streams = PyObject_GetAttr(endpoint, s_streams_body);
+    if (!streams)
+        return -1;
+    Py_DECREF(streams);
+    return streams == Py_True;
+}
+
 /* Begin the request that `data` is. 1 when that is done, 0 when it is for the slow way. */
 static int begin(Lane *self, Plan *plan, PyObject *data, const Head *head)
 {
@@ -369,11 +371,14 @@ static int begin(Lane *self, Plan *plan, PyObject *data, const Head *head)
         PyBytes_AS_STRING(data) + head->target, (Py_ssize_t)head->target_len);
     if (!target)
         return -1;
-    int done = resolve(plan, verbs[head->method], target, head, &held, &methods, &values);
+    int done = resolve(plan, target, head, &held, &methods, &values);
     if (done <= 0)
         goto end;
     PyObject *endpoint = PyDict_GetItemWithError(methods, verbs[head->method]);
-    if (endpoint) {
+    int streams = endpoint && head->has_length ? streams_body(endpoint) : 0;
+    if (streams) {
+        done = streams < 0 ? -1 : 0;
+    } else if (endpoint) {
         Received *request = make(self, plan, data, head, endpoint, target, values);
         done = -1;
         if (request) {
@@ -495,7 +500,7 @@ int lane_names(void)
     NAME(failed);
     NAME(take_hosted); NAME(idle); NAME(inline); NAME(json_head); NAME(log_request); NAME(quick);
     NAME(request); NAME(requests); NAME(run); NAME(send); NAME(state); NAME(take);
-    NAME(went_wrong);
+    NAME(went_wrong); NAME(streams_body);
     return (one = PyLong_FromLong(1)) && (empty = PyBytes_FromString(""))
         && (nothing = PyDict_New()) ? 0 : -1;
 }

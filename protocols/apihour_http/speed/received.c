@@ -94,6 +94,49 @@ static PyMemberDef members[] = {
     {NULL, 0, 0, 0, NULL},
 };
 
+/* The first value of the field `name`, lower case; the others stay undecoded. */
+static PyObject *field(Received *self, PyObject *name)
+{
+    if (!PyBytes_Check(name)) {
+        PyErr_SetString(PyExc_TypeError, "field(): expected the name as bytes, lower case");
+        return NULL;
+    }
+    const char *wanted = PyBytes_AS_STRING(name);
+    size_t length = (size_t)PyBytes_GET_SIZE(name);
+    if (!self->raw_headers && self->read) {
+        const char *data = PyBytes_AS_STRING(self->read);
+        for (size_t at = self->fields; at < self->fields_end;) {
+            Field each = next_field(data, &at);
+            if (each.name_len == length && same(data + each.name, wanted, length))
+                return PyBytes_FromStringAndSize(
+                    data + each.value, (Py_ssize_t)each.value_len);
+        }
+        Py_RETURN_NONE;
+    }
+    PyObject *fields = get_raw_headers(self, NULL);
+    PyObject *found = NULL, *iterator = fields ? PyObject_GetIter(fields) : NULL, *pair;
+    Py_XDECREF(fields);
+    while (iterator && !found && (pair = PyIter_Next(iterator))) {
+        if (PyTuple_Check(pair) && PyTuple_GET_SIZE(pair) == 2) {
+            PyObject *each = PyTuple_GET_ITEM(pair, 0);
+            if (PyBytes_Check(each) && (size_t)PyBytes_GET_SIZE(each) == length
+                && same(PyBytes_AS_STRING(each), wanted, length))
+                found = Py_NewRef(PyTuple_GET_ITEM(pair, 1));
+        }
+        Py_DECREF(pair);
+    }
+    Py_XDECREF(iterator);
+    if (!found && !PyErr_Occurred())
+        Py_RETURN_NONE;
+    return found;
+}
+
+static PyMethodDef methods[] = {
+    {"field", (PyCFunction)field, METH_O,
+     "The first value of a field by its name in lower case, or None."},
+    {NULL, NULL, 0, NULL},
+};
+
 static PyGetSetDef properties[] = {
     {"raw_headers", (getter)get_raw_headers, (setter)set_raw_headers, NULL, NULL},
     {"match_info", (getter)get_match_info, (setter)set_match_info, NULL, NULL},
@@ -112,4 +155,5 @@ PyTypeObject ReceivedType = {
     .tp_dealloc = (destructor)dealloc,
     .tp_members = members,
     .tp_getset = properties,
+    .tp_methods = methods,
 };

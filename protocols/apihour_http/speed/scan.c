@@ -41,7 +41,7 @@ static inline int is(char byte, int kind) { return kinds[(unsigned char)byte] & 
 /* The fields that are looked at, by length and without regard to case. */
 enum { PLAIN, REFUSED, IS_HOST, IS_LENGTH, IS_CONNECTION, IS_TYPE, IS_AGENT };
 
-static int same(const char *name, const char *lower, size_t length)
+int same(const char *name, const char *lower, size_t length)
 {
     for (size_t i = 0; i < length; i++)
         if ((name[i] | 0x20) != lower[i]) /* both are tokens: '-' has that bit set */
@@ -212,5 +212,6 @@ int scan(const char *data, size_t size, const Limits *limits, Head *out)
         return 0;
     out->fields_end = at;
     out->body = at + 2;
+    out->has_length = (seen & 1u << IS_LENGTH) != 0;
     return (size_t)length <= limits->body && (size_t)length == size - out->body;
 }

@@ -20,6 +20,7 @@ typedef struct {
     size_t fields;    /* where the first field begins; the empty line is at fields_end */
     size_t fields_end;
     size_t body;      /* where the body begins: it goes to the end of the read */
+    int has_length;   /* whether there is a Content-Length */
 } Head;
 
 #define METHODS 7
@@ -33,5 +34,8 @@ typedef struct {
     size_t name, name_len, value, value_len;
 } Field;
 Field next_field(const char *data, size_t *at);
+
+/* Whether two names are the same, the second of which is lower case. */
+int same(const char *name, const char *lower, size_t length);
 
 #endif

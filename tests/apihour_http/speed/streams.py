@@ -42,6 +42,9 @@ GOOD = [
     b"HEAD /own HTTP/1.1\r\nHost: t\r\n\r\n", b"DELETE /j HTTP/1.1\r\nHost: t\r\n\r\n",
     b"POST /echo HTTP/1.1\r\nHost: t\r\nContent-Length: 5\r\n\r\nhello",
     b"POST /echo HTTP/1.1\r\nHost: t\r\nContent-Type: text/plain\r\nContent-Length: 0\r\n\r\n",
+    b"PUT /up HTTP/1.1\r\nHost: t\r\nContent-Length: 3\r\n\r\nabc",
+    b"PUT /up HTTP/1.1\r\nHost: t\r\nContent-Length: 0\r\n\r\n",
+    b"PUT /up HTTP/1.1\r\nHost: t\r\n\r\n",
     b"PUT /echo HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n",
     b"POST /echo HTTP/1.1\r\nHost: t\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\nab",
     b"GET /j HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n",
@@ -224,6 +227,13 @@ class Servers:
         for method, path in (("GET", "/later"), ("POST", "/echo"), ("PUT", "/echo")):
             routes.route(method, path)(later)
         routes.get("/wait")(wait)
+
+        @routes.put("/up", stream_body=True)
+        async def upload(request: Request) -> Any:
+            pieces = [piece async for piece in request.stream()]
+            note(request)
+            return {"sent": b"".join(pieces).decode("latin-1")}
+
         return routes
 
     def _app(self) -> web.Application:

@@ -147,6 +147,45 @@ async def test_a_request_has_its_own_values_however_it_was_read() -> None:
     assert (other.raw_headers, other.match_info) == ([], {"new": 2})
 
 
+async def test_a_field_is_found_without_the_others() -> None:
+    routes, found = Routes(), []
+
+    @routes.get("/{name}")
+    def look(request: Request) -> Any:
+        names = b"host", b"x", b"y", b"", b"hos", b"host:"
+        one = [request.field(name) for name in names]
+        assert request.raw_headers
+        found.append((one, [request.field(name) for name in names]))
+        return {}
+
+    server, lane, wire = await connected(routes)
+    lane.data_received(GET % b"a")
+    lane.connection_lost(None)
+    await server.stop()
+    assert b" 200 " in wire.sent
+    assert found == [([b"t", b"1", None, None, None, None],) * 2]
+
+
+async def test_a_body_that_is_streamed_is_left_to_its_endpoint() -> None:
+    routes, seen = Routes(), []
+
+    @routes.post("/", stream_body=True)
+    async def take(request: Request) -> Any:
+        seen.append([piece async for piece in request.stream()])
+        return {}
+
+    server, lane, wire = await connected(routes)
+    for body in (b"ab", b""):
+        lane.data_received(b"POST / HTTP/1.1\r\nHost: t\r\nContent-Length: %d\r\n\r\n%s" % (
+            len(body), body))
+        for _ in range(5):
+            await asyncio.sleep(0)
+    lane.connection_lost(None)
+    await server.stop()
+    assert wire.sent.count(b" 200 ") == 2
+    assert [b"".join(each) for each in seen] == [b"ab", b""]
+
+
 async def test_nothing_is_left_of_a_connection() -> None:
     class Result(dict[str, int]):
         pass

@@ -16,6 +16,7 @@ from tempfile import SpooledTemporaryFile
 from time import monotonic
 from typing import Any
 
+from apihour_http.charsets import decoded
 from apihour_http.errors import HTTPError
 
 __all__ = ["Part", "UploadedFile", "collect", "parts"]
@@ -146,7 +147,7 @@ class Part:
     async def text(self) -> str:
         """All of it as text. Raises HTTPError 400 when it is none."""
         try:
-            return (await self.read()).decode(self._reader.get_charset("utf-8"))
+            return decoded(await self.read(), self._reader.get_charset("utf-8"))
         except (LookupError, UnicodeDecodeError):
             raise HTTPError(400, f"part {self.name!a} is no text") from None
 

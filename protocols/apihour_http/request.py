@@ -15,6 +15,7 @@ from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote
 
+from apihour_http.charsets import decoded
 from apihour_http.errors import HTTPError
 from apihour_http.mapping import Form, Headers, Multi
 from apihour_http.speed import compiled
@@ -212,7 +213,7 @@ class Request(Received):
         """The body as text. Raises HTTPError 415 or 400 when it is none."""
         charset = self.charset or "utf-8"
         try:
-            return self.body.decode(charset)
+            return decoded(self.body, charset)
         except LookupError:
             raise HTTPError(415, f"charset {charset!r} is not known") from None
         except UnicodeDecodeError:

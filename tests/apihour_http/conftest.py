@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 # Modules whose behaviour hangs on the transport.
-BOTH = ("test_wire", "test_drain", "test_server", "test_pipelining", "test_unread")
+BOTH = ("test_wire", "test_drain", "test_server", "test_pipelining", "test_unread", "test_stream",
+        "test_sse", "test_socket", "test_files", "test_background")
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -185,3 +186,96 @@ async def test_hostile_requests_are_refused(lane: str, parser: str) -> None:
     async with judging(lane, parser) as ask:
         wrong = {name: await ask(partial(judge, data=data)) for name, data in HOSTILE.items()}
     assert not any(wrong.values()), wrong
+
+
+@pytest.mark.parametrize("lane", ["direct", "app", "asgi"])
+@pytest.mark.parametrize("parser", ["httptools", "aiohttp"])
+async def test_a_good_request_is_answered_although_garbage_follows(
+    lane: str, parser: str
+) -> None:
+    async with serving(**everything(lane), parser=parser) as served:
+        raw = await served.ask(get("/good") + b"\x16\x03garbage\r\n\r\n")
+    assert statuses(raw) == [200, 400]
+
+
+async def _answers(served: Served, pieces: list[bytes]) -> list[int]:
+    peer = await served.connect()
+    for piece in pieces:
+        peer.send(piece)
+        await peer.writer.drain()
+    peer.writer.write_eof()
+    raw = await peer.rest()
+    peer.close()
+    return statuses(raw)
+
+
+@pytest.mark.parametrize("lane", ["direct", "app", "asgi"])
+@pytest.mark.parametrize("parser", ["httptools", "aiohttp"])
+async def test_split_at_every_byte(lane: str, parser: str) -> None:
+    """However the bytes are cut, the answers are the same."""
+    last = get("/last", "Connection: close")
+    chunked = (b"POST /c HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n"
+               b"3\r\nabc\r\n2;x=y\r\nde\r\n0\r\nVary: *\r\n\r\n")
+    data = (get("/x?y=1", "A: b") + chunked
+            + b"PUT /z HTTP/1.1\r\nHost: t\r\nContent-Length: 4\r\n\r\nbody" + last)
+    async with serving(**everything(lane), parser=parser) as served:
+        expected = re.sub(rb"[Dd]ate: [^\r]*", b"", await served.ask(data))
+        assert statuses(expected) == [200] * 4
+        for cut in range(1, len(data)):
+            lane_ = served.server.stream()
+            wire = Recorder()
+            lane_.connection_made(wire)
+            lane_.data_received(data[:cut])
+            lane_.data_received(data[cut:])
+            await wire.closed()
+            assert re.sub(rb"[Dd]ate: [^\r]*", b"", bytes(wire.sent)) == expected, cut
+            lane_.connection_lost(None)
+        lane_ = served.server.stream()
+        wire = Recorder()
+        lane_.connection_made(wire)
+        for byte in data:
+            lane_.data_received(bytes([byte]))
+        await wire.closed()
+        assert re.sub(rb"[Dd]ate: [^\r]*", b"", bytes(wire.sent)) == expected
+        lane_.connection_lost(None)
+
+
+class Recorder:
+    """A transport in memory."""
+
+    def __init__(self) -> None:
+        self.sent = bytearray()
+        self.event = asyncio.Event()
+        self.reading = True
+
+    def write(self, data: bytes) -> None:
+        self.sent += data
+
+    def writelines(self, data: Any) -> None:
+        self.sent += b"".join(data)
+
+    def close(self) -> None:
+        self.event.set()
+
+    abort = write_eof = close
+
+    async def closed(self) -> None:
+        await asyncio.wait_for(self.event.wait(), 5)
+
+    def is_closing(self) -> bool:
+        return self.event.is_set()
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return default
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True

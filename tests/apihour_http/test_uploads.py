@@ -260,10 +260,12 @@ async def test_what_reads_all_of_a_body_reads_it_here_too() -> None:
 
 
 async def test_a_body_is_taken_once() -> None:
+    begun = asyncio.Event()
     routes = Routes()
 
     @routes.post("/", stream_body=True)
     async def twice(request: Request) -> str:
+        begun.set()
         async for _ in request.stream():
             pass
         with pytest.raises(RuntimeError, match="piece by piece"):
@@ -273,7 +275,7 @@ async def test_a_body_is_taken_once() -> None:
     async with serving(routes) as served:
         peer = await served.connect()
         peer.send(post("/", b"", length=3))
-        await asyncio.sleep(0)
+        await begun.wait()
         peer.send(b"abc")
         assert (await peer.answer()).body == b"said"
         peer.close()

@@ -169,6 +169,7 @@ class Routes:
     def static(self, path: str, directory: str | os.PathLike[str]) -> None:
         """Answer GET (and HEAD) below `path` with the files of `directory`.
 
+        A directory in it is its ``index.html``, or nothing.
         Raises RouteError, also when that is no directory.
         """
         self.get(f"{path.rstrip('/')}/{{path:path}}", blocking=True, include_in_schema=False)(

@@ -5,6 +5,9 @@ Rules:
 - It runs in the pool of threads: a disk, or a mount that hangs, does not hold up the loop.
 - A file that stands beside with ``.br`` or ``.gz`` after its name, and is no older, is sent in its
   place to those who accept that coding; it has an ETag of its own.
+- A directory is its ``index.html``, at its name with a slash behind it: links in the page are
+  meant from there. There is no listing.
+- Media types are the standard library's own, whatever the machine says in ``/etc/mime.types``.
 """
 
 from __future__ import annotations
@@ -28,6 +31,17 @@ __all__ = ["static_endpoint"]
 _CODINGS = (("br", ".br"), ("gzip", ".gz"))
 # Bytes up to which a file is read at once.
 _SMALL = 65536
+_INDEX = "index.html"
+_TYPES = mimetypes.MimeTypes()
+# What its table has not, or has otherwise, in one version or another (RFC 9239 and others).
+for _kind, _ends in {
+    "text/javascript": (".js", ".mjs"), "application/wasm": (".wasm",),
+    "application/manifest+json": (".webmanifest",), "font/woff": (".woff",),
+    "font/woff2": (".woff2",), "image/webp": (".webp",), "image/avif": (".avif",),
+    "text/markdown": (".md",),
+}.items():
+    for _end in _ends:
+        _TYPES.add_type(_kind, _end)
 
 
 def static_endpoint(path: str, directory: str | os.PathLike[str]) -> Callable[[Any], Any]:
@@ -46,8 +60,13 @@ def static_endpoint(path: str, directory: str | os.PathLike[str]) -> Callable[[A
 
 
 def _answer(request: Any, root: str, path: str) -> Any:
+    if not path or path.endswith("/"):
+        path += _INDEX
     try:
         found = open_beneath(root, path)
+        if found is None and (index := open_beneath(root, f"{path}/{_INDEX}")) is not None:
+            os.close(index.fd)
+            return _with_slash(request)
     except PermissionError:
         found = None
     except OSError as error:
@@ -61,6 +80,12 @@ def _answer(request: Any, root: str, path: str) -> Any:
         return _part(request, found, _headers(path, coding, found), coding)
     finally:
         os.close(found.fd)  # what is sent later has a descriptor of its own
+
+
+def _with_slash(request: Any) -> Response:
+    """Where a directory is: a reference that cannot lead elsewhere (RFC 3986 5.2.2)."""
+    path, mark, query = request.path_qs.partition("?")
+    return Response(301, {"Location": f"./{path.rpartition('/')[2]}/{mark}{query}"})
 
 
 def _encoded(header: str, root: str, path: str, plain: Opened) -> tuple[str, Opened]:
@@ -79,7 +104,7 @@ def _encoded(header: str, root: str, path: str, plain: Opened) -> tuple[str, Ope
 
 
 def _headers(path: str, coding: str, found: Opened) -> list[tuple[str, str]]:
-    kind, compressed = mimetypes.guess_type(path)
+    kind, compressed = _TYPES.guess_type(path)
     if compressed or kind is None:
         kind = "application/gzip" if compressed == "gzip" else "application/octet-stream"
     elif kind.startswith("text/"):

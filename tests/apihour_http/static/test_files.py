@@ -78,6 +78,37 @@ async def test_what_is_not_there(site: Path, path: str) -> None:
         assert (await ask(served, f"/static/{path}")).status == 404
 
 
+async def test_a_directory_is_its_index(site: Path) -> None:
+    (site / "index.html").write_text("top")
+    (site / "css" / "index.html").write_text("styles")
+    (site / "a:b").mkdir()
+    (site / "a:b" / "index.html").write_text("colon")
+    (site / "up").symlink_to(site.parent)
+    async with serve(site) as served:
+        for path, body in (("", b"top"), ("css/", b"styles"), ("a:b/", b"colon")):
+            answer = await ask(served, f"/static/{path}")
+            assert (answer.status, answer.body) == (200, body)
+            assert answer.headers["content-type"] == "text/html; charset=utf-8"
+        for path, place in (("css", "./css/"), ("css?a=b", "./css/?a=b"), ("a:b", "./a:b/"),
+                            ("a%3Ab", "./a%3Ab/")):
+            answer = await ask(served, f"/static/{path}")
+            assert (answer.status, answer.headers["location"]) == (301, place)
+        for path in ("up", "up/", ".well-known", ".well-known/", "css//", "..", "../", "/", "//"):
+            assert (await ask(served, f"/static/{path}")).status == 404, path
+
+
+async def test_types_are_the_same_on_every_machine(site: Path) -> None:
+    kinds = {"a.js": "text/javascript; charset=utf-8", "a.mjs": "text/javascript; charset=utf-8",
+             "a.json": "application/json", "a.wasm": "application/wasm", "a.woff2": "font/woff2",
+             "a.svg": "image/svg+xml", "a.webp": "image/webp", "a.unknown":
+             "application/octet-stream", "a.tar.gz": "application/gzip", "a": "application/"
+             "octet-stream", "a.html": "text/html; charset=utf-8"}
+    async with serve(site) as served:
+        for name, kind in kinds.items():
+            (site / name).write_text("{}")
+            assert (await ask(served, f"/static/{name}")).headers["content-type"] == kind
+
+
 async def test_validators_save_the_body(site: Path) -> None:
     async with serve(site) as served:
         first = (await ask(served, "/static/css/main.css")).headers

@@ -1,0 +1,101 @@
+"""What a client in memory speaks to: the server of routes, of an application, of a container.
+
+Rules:
+
+- A container lives as in a worker: ``pre_start``, ``make_servers``, ``start``, its server's
+  start; then, backwards, ``shutdown`` and ``cleanup``, after a failed start too.
+- It has no daemon: ``worker`` has a name and a store that all its clients in this test share.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from apihour_http.routing.routes import Routes
+from apihour_http.server import HTTPServer
+
+__all__ = ["living"]
+
+_log = logging.getLogger("apihour_http.testing")
+
+
+@asynccontextmanager
+async def living(served: Any, name: str, config: dict[str, Any] | None) -> AsyncIterator[Any]:
+    """Start what is `served`, and stop it; `name` is that of a container's server.
+
+    Raises TypeError for what cannot be served, ValueError for a name that there is not.
+    """
+    if not hasattr(served, "make_servers"):
+        async with _serving(_as_server(served), None) as server:
+            yield server
+        return
+    with tempfile.TemporaryDirectory(prefix="apihour-test-") as directory:
+        container = _container(served, config or {}, Path(directory))
+        try:
+            await _hook(container, "pre_start")
+            servers = await _called(container.make_servers)
+            container.servers = servers
+            await _hook(container, "start")
+            async with _serving(_as_server(_chosen(servers, name)), container) as server:
+                yield server
+                await _hook(container, "shutdown")
+        finally:
+            await _hook(container, "cleanup")
+            await _hook(container, "close_made")
+
+
+@asynccontextmanager
+async def _serving(server: Any, container: Any) -> AsyncIterator[Any]:
+    try:
+        await server.start(SimpleNamespace(container=container, logger=_log))
+        yield server
+    finally:
+        await server.stop()
+
+
+def _container(served: Any, config: dict[str, Any], directory: Path) -> Any:
+    if not isinstance(served, type):
+        return served
+    worker = SimpleNamespace(name="test", runtime=SimpleNamespace(shared=directory / "shared"))
+    return served(config, worker, asyncio.get_running_loop())
+
+
+def _chosen(servers: Any, name: str) -> Any:
+    if not isinstance(servers, dict):
+        raise TypeError(f"make_servers() returned {ascii(servers)[:100]}: expected a dict of "
+                        "servers by name")
+    if name not in servers:
+        raise ValueError(f"server {name!r}: expected one of {', '.join(servers) or 'none'}, "
+                         "Client(…, server=NAME)")
+    return servers[name]
+
+
+def _as_server(served: Any) -> Any:
+    if isinstance(served, Routes):
+        return HTTPServer(served)
+    if all(callable(getattr(served, name, None)) for name in ("start", "stream", "stop")):
+        return served
+    try:
+        return HTTPServer(app=served)
+    except TypeError:
+        raise TypeError(f"Client({ascii(served)[:100]}): expected Routes, an HTTPServer or "
+                        "ASGIServer, an aiohttp.web.Application, a container, or the URL of a "
+                        "server that runs") from None
+
+
+async def _hook(container: Any, name: str) -> None:
+    if hasattr(container, name):
+        await _called(getattr(container, name))
+
+
+async def _called(function: Any) -> Any:
+    result = function()
+    return await result if inspect.isawaitable(result) else result

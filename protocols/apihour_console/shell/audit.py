@@ -111,8 +111,9 @@ class AuditLog:
         duration: float = 0.0, certificate: str = "",
     ) -> None:
         """Append one record of now, without the secrets in `command` and `outcome`."""
+        shown = mask_text(command, code=event == "python")[:_COMMAND]
         self.write(AuditRecord(
-            time.time(), event, user, fingerprint, role, address, mask_text(command[:_COMMAND]),
+            time.time(), event, user, fingerprint, role, address, shown,
             workers, mask_text(outcome), status, round(duration, 6), certificate,
             self.daemon,
         ))

@@ -4,7 +4,7 @@ Rules:
 
 - One file per key, 0600, named after the fingerprint; bounded in lines and bytes.
 - A directory that cannot be written makes it a history of this session only.
-- Lines are kept without control characters.
+- Lines are kept without control characters, those with a secret only as long as the session.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from apihour_console.keys.directory import write_file
@@ -30,11 +31,18 @@ def history_path(directory: Path, user: str) -> Path:
 
 
 class LineHistory:
-    """Oldest first in ``lines``; :meth:`append` writes through."""
+    """Oldest first in ``lines``; :meth:`append` writes through.
 
-    def __init__(self, path: Path | None, logger: logging.Logger) -> None:
+    `is_secret` says which lines must not be written.
+    """
+
+    def __init__(
+        self, path: Path | None, logger: logging.Logger,
+        is_secret: Callable[[str], bool] = lambda line: False,
+    ) -> None:
         self._path = path
         self._logger = logger
+        self._is_secret = is_secret
         self.lines: list[str] = []
         if path is not None:
             self._load(path)
@@ -61,13 +69,14 @@ class LineHistory:
 
     def append(self, line: str) -> None:
         """Add a line, unless it repeats the last one or begins with a blank."""
+        is_secret = self._is_secret(line)
         line = clean(line).replace("\n", " ")
         if not line.strip() or line[0] == " " or len(line) > _LINE:
             return
         if self.lines and self.lines[-1] == line:
             return
         self.lines.append(line)
-        if self._path is None:
+        if self._path is None or is_secret:
             return
         try:
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC

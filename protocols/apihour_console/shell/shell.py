@@ -9,6 +9,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import secrets
 import time
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from apihour_console.calls.call import Call, Identity
 from apihour_console.shell.audit import AuditLog
 from apihour_console.shell.completion import Candidate, complete
+from apihour_console.shell.hidden import has_secret
 from apihour_console.shell.history import LineHistory, history_path
 from apihour_console.shell.repl import Repl, wants_more
 from apihour_console.shell.runner import CANCELLED, FleetLike, LeaveShell, Runner
@@ -308,7 +310,9 @@ class CommandShell:
             user += f" {identity.name}"
         directory = self.context.directory
         path = history_path(directory, user) if directory is not None else None
-        return LineHistory(path, self.context.logger)
+        catalogue = None if kind else self.context.fleet.catalogue
+        is_secret = functools.partial(has_secret, catalogue=catalogue)
+        return LineHistory(path, self.context.logger, is_secret)
 
     async def _complete(self, text: str) -> AsyncGenerator[Candidate, None]:
         role = self.context.identity.role

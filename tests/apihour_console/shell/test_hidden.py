@@ -7,7 +7,7 @@ import pytest
 from apihour.masking import MASK
 from apihour.ops.annotations import Secret
 from apihour.ops.catalogue import Catalogue
-from apihour_console.shell.hidden import hide_secrets
+from apihour_console.shell.hidden import has_secret, hide_secrets
 
 catalogue = Catalogue()
 
@@ -41,3 +41,21 @@ def test_what_sounds_like_a_secret_needs_no_declaration() -> None:
     line, hidden = hide_secrets(["unknown", "--token", "s3cr3t"], None)
     assert line == f"unknown --token '{MASK}'"
     assert hidden("token=s3cr3t") == f"token={MASK}"
+
+
+@pytest.mark.parametrize("secret", ["two words", "it's \"quoted\"", "x" * 100, "a\\b\nc"])
+@pytest.mark.parametrize("words", [["unknown", "--token"], ["unknown", "password", "="],
+                                   ["unknown", "Authorization:", "Bearer"]])
+def test_messages_quote_no_value_that_the_line_hides(words: list[str], secret: str) -> None:
+    line, hidden = hide_secrets([*words, secret], None)
+    assert secret[:5] not in line
+    for message in (f"bad {secret}", f"bad {secret!r}", f"bad {secret!r:.80}"):
+        assert secret[:5] not in hidden(message) and secret[-3:] not in hidden(message)
+
+
+def test_lines_with_a_secret_are_known() -> None:
+    for line in ("deploy prod hunter2", "login --token 'a b'", "workers\nlogin --token=x",
+                 "login --token 'a b"):
+        assert has_secret(line, catalogue), line
+    assert not has_secret("deploy prod\nworkers 'a", catalogue)
+    assert has_secret("password = 'x'", None) and not has_secret("1 + 1", None)

@@ -30,6 +30,15 @@ def test_lines_are_kept_privately_and_cleanly(tmp_path: Path) -> None:
     assert history_path(tmp_path, "SHA256:other") != path
 
 
+def test_lines_with_a_secret_are_not_written(tmp_path: Path) -> None:
+    path = history_path(tmp_path, "me")
+    history = LineHistory(path, LOGGER, lambda line: "--token" in line)
+    for line in ("workers", "login --token x", "tasks"):
+        history.append(line)
+    assert history.lines == ["workers", "login --token x", "tasks"]
+    assert LineHistory(path, LOGGER).lines == ["workers", "tasks"]
+
+
 def test_a_history_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(apihour_console.shell.history, "_BYTES", 2000)
     monkeypatch.setattr(apihour_console.shell.history, "KEPT", 10)

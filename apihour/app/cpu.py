@@ -7,6 +7,7 @@ Rules:
 - One process is one executor, and computes one call at a time: when it dies, only that call
   fails (the executor of the standard library gives up all of its processes with one). Calls
   that wait have not begun, so they are never the ones that fail.
+- What is logged there goes where the worker's log goes (:mod:`apihour.config.relay`).
 - A process that died while it was idle costs nobody a call: the next one starts another.
 """
 
@@ -15,14 +16,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import logging
 import multiprocessing
 import os
 import signal
 import sys
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
+from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from apihour.config.relay import RelayReader, relay_records
 from apihour.ipc.prctl import PR_SET_PDEATHSIG, prctl
 from apihour.ipc.private import pool_processes
 from apihour.ipc.signals import ORDERS, blocked, ignore, let_through
@@ -42,6 +46,7 @@ class _Process:
 
     def __init__(self) -> None:
         self._executor: ProcessPoolExecutor | None = None
+        self._records: RelayReader | None = None
 
     def submit(self, call: Callable[[], T]) -> Future[T]:
         """Begin a call in it."""
@@ -52,16 +57,21 @@ class _Process:
         if self._executor is not None and not all(one.is_alive() for one in self.processes()):
             self.forget()
         try:
-            return self._started().submit(call)
+            return self._send(call)
         except BrokenExecutor:  # it died while it was idle: nothing of the call has begun
             self.forget()
-            return self._started().submit(call)
+            return self._send(call)
 
-    def _started(self) -> ProcessPoolExecutor:
-        if self._executor is None:
+    def _send(self, call: Callable[[], T]) -> Future[T]:
+        if self._executor is not None:
+            return self._executor.submit(call)
+        reader, writer = multiprocessing.Pipe(duplex=False)
+        with writer:  # the process has its own copy once the first call is submitted
+            self._records = RelayReader(reader)
             self._executor = ProcessPoolExecutor(
-                1, multiprocessing.get_context("spawn"), _begin, (os.getpid(),))
-        return self._executor
+                1, multiprocessing.get_context("spawn"), _begin,
+                (os.getpid(), writer, logging.getLogger().getEffectiveLevel()))
+            return self._executor.submit(call)
 
     def forget(self) -> ProcessPoolExecutor | None:
         """Let go of it: another is started for the next call."""
@@ -77,6 +87,8 @@ class _Process:
         """Wait until it has ended; called in a thread."""
         if self._executor is not None:
             self._executor.shutdown(wait=True, cancel_futures=True)
+        if self._records is not None:
+            self._records.join()
 
 
 class CpuPool:
@@ -159,9 +171,10 @@ class CpuPool:
                 return
 
 
-def _begin(parent: int) -> None:
+def _begin(parent: int, records: Connection, level: int) -> None:
     """In a process of the pool, first of all: end with the worker, leave a Ctrl-C to it."""
     ignore([signal.SIGINT, *ORDERS])
+    relay_records(records, level)
     let_through([signal.SIGUSR1])
     if not sys.platform.startswith("linux"):
         return

@@ -19,7 +19,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["SERVER", "Fallback"]
+__all__ = ["SERVER", "Fallback", "LastResort", "text_of"]
 
 SERVER: contextvars.ContextVar[str] = contextvars.ContextVar("apihour_server", default="")
 """Name of the server whose connection or datagram is being served; empty outside of them."""
@@ -27,16 +27,11 @@ SERVER: contextvars.ContextVar[str] = contextvars.ContextVar("apihour_server", d
 _Keep = Callable[[logging.LogRecord], None]
 
 
-class Fallback(logging.Handler):
-    """Stands in for ``logging.lastResort``: hands records to the handlers of `log`.
+class LastResort(logging.Handler):
+    """Stands in for ``logging.lastResort``: gets the records that nobody handles."""
 
-    ``worker`` names the process in the lines, ``1.1``; empty in one that is no worker.
-    """
-
-    def __init__(self, log: logging.Logger) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.log = log
-        self.worker = ""
         self.instead = logging.lastResort
 
     def install(self, level: int, own_level: bool) -> None:
@@ -51,6 +46,18 @@ class Fallback(logging.Handler):
             logging.basicConfig = _unless_bare(logging.basicConfig)
         if not own_level:
             logging.getLogger().setLevel(level)
+
+
+class Fallback(LastResort):
+    """Hands records to the handlers of `log`.
+
+    ``worker`` names the process in the lines, ``1.1``; empty in one that is no worker.
+    """
+
+    def __init__(self, log: logging.Logger) -> None:
+        super().__init__()
+        self.log = log
+        self.worker = ""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record wherever the daemon's lines go."""
@@ -88,7 +95,7 @@ def _unless_bare(basic_config: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(basic_config)
     def configure(**options: Any) -> None:
-        if options or not isinstance(logging.lastResort, Fallback):
+        if options or not isinstance(logging.lastResort, LastResort):
             basic_config(**options)
 
     return configure

@@ -103,3 +103,34 @@ def test_after_its_idle_process_was_killed(daemon):
     assert daemon.reload().ok
     assert get(daemon, "/work/0")["pid"] != pid
     assert [line for line in daemon.lines if "[INFO]" not in line] == []
+
+
+LOGGING = APPLICATION.replace("def work(seconds):", '''def work(seconds):
+    import logging
+    logging.getLogger("shop.sums").info("worked %s s", seconds)
+    logging.debug("of no interest")
+    try:
+        1 / 0
+    except ZeroDivisionError:
+        logging.exception("a sum \\x1b[31mfailed")''')
+
+
+def test_what_it_logs_is_in_the_workers_log(apihour_daemon, tmp_path):
+    (tmp_path / "logging_sums.py").write_text(LOGGING)
+    path = tmp_path / "error.log"
+    daemon = apihour_daemon("logging_sums:Container", "--no-console", "--error-logfile", path,
+                            cwd=tmp_path, workers=1, log=path)
+    address = daemon.address("http")
+    pid = get(address, "/work/0")["pid"]
+    told = rf"\[{pid}\] \[{{}}\] Worker 1\.1: {{}}"
+    daemon.wait_log(told.format("INFO", r"shop\.sums: worked 0\.0 s"))
+    daemon.wait_log(told.format("ERROR", r"a sum \\x1b\[31mfailed"))
+    daemon.wait_log("ZeroDivisionError: division by zero")
+    path.rename(tmp_path / "rotated.log")
+    daemon.signal(signal.SIGUSR1)
+    daemon.wait(path.exists, "the new log")
+    daemon.wait(lambda: get(address, "/work/0.01")["pid"] == pid and "worked 0.01 s"
+                in path.read_text(), "its line in the new log")
+    assert "of no interest" not in daemon.log
+    assert not set(daemon.lines) - set(path.read_text().splitlines()) - set(
+        (tmp_path / "rotated.log").read_text().splitlines())

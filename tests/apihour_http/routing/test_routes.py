@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from apihour_http import RouteError, Routes
+from apihour_http.routing.paths import CONVERTERS
 from apihour_http.routing.routes import Router
 
 
@@ -89,3 +93,53 @@ def test_prefix_and_include() -> None:
     inner.get("/{id:int}")(lambda request: None)
     outer.include(inner)
     assert resolve(Router(list(outer)), "/v1/users/3") == ("/v1/users/{id:int}", {"id": 3})
+
+
+PARTS = st.sampled_from(["a", "b", "{x}", "{x:int}", "{x:float}", "{x:path}"])
+TARGETS = st.lists(st.sampled_from(["a", "b", "1", "-2", "1.5", "", "c"]), max_size=4)
+
+
+def by_trying(paths: list[str], target: list[str]) -> tuple[str, dict[str, Any]] | None:
+    """What the rules say, by trying all: literals, then strict converters, then the rest."""
+    def fits(part: str, segment: str) -> bool:
+        try:
+            return bool(segment) and CONVERTERS[part.partition(":")[2][:-1] or "str"](
+                segment) is not None
+        except ValueError:
+            return False
+
+    def key(parts: list[str]) -> list[int]:
+        kinds = ["", "{x0:int}", "{x0:float}", "{x0}", "{x0:path}"]
+        return [kinds.index(re.sub("x[0-9]", "x0", part)) if part[0] == "{" else 0
+                for part in parts]
+
+    for path in sorted(paths, key=lambda path: key(path[1:].split("/"))):
+        parts, values = path[1:].split("/"), {}
+        for place, part in enumerate(parts):
+            left = target[place:]
+            if part.endswith(":path}") and left:
+                values[part[1:3]] = "/".join(left)
+                return path, values
+            if not left or (part != left[0] if part[0] != "{" else not fits(part, left[0])):
+                break
+            if part[0] == "{":
+                values[part[1:3]] = CONVERTERS[part[4:-1] or "str"](left[0])
+        else:
+            if len(parts) == len(target):
+                return path, values
+    return None
+
+
+@settings(max_examples=400, deadline=None, derandomize=True)
+@given(st.lists(st.lists(PARTS, min_size=1, max_size=3), min_size=1, max_size=5), TARGETS)
+def test_the_tree_finds_what_the_rules_say(several: list[list[str]], target: list[str]) -> None:
+    paths = []
+    for parts in several:
+        if any(part.endswith("path}") for part in parts[:-1]):
+            continue
+        path = "".join("/" + part.replace("x", f"x{place}") for place, part in enumerate(parts))
+        if path not in paths:
+            paths.append(path)
+    if paths and target:
+        expected = by_trying(paths, target)
+        assert resolve(router(*paths), "/" + "/".join(target)) == expected

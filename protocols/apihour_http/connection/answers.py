@@ -67,8 +67,11 @@ class Answers:
         return current
 
     def _release(self, task: asyncio.Task[None]) -> None:
-        """What ran when the connection was lost is done: without a cycle all is freed."""
-        self.lane = None
+        """What ran when the connection was lost is done: without a cycle all is freed.
+
+        A task that was cancelled keeps its error, whose frames lead here.
+        """
+        self.lane = self.current = None
 
     # -- direct endpoints
 

@@ -57,7 +57,7 @@ class WebSockets:
 
     async def _run(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         """The application behind the engine: one call of the endpoint."""
-        request = scope[_REQUEST]
+        request = scope.pop(_REQUEST)  # which leads to the scope, too
         service = request.lane.service
         spoken = self._options.subprotocols
         agreed = next((one for one in spoken if one in scope["subprotocols"]), None)
@@ -163,3 +163,4 @@ class _Side(Side):
         """The client is gone."""
         super().connection_lost(exc)
         self._inner.connection_lost(exc)
+        self.running = None  # it leads here

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Coroutine
 from http.cookies import CookieError, SimpleCookie
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic
 from urllib.parse import parse_qsl, unquote
 
 from apihour_http.charsets import decoded
@@ -25,6 +25,15 @@ if TYPE_CHECKING or compiled is None:
 else:
     Received = compiled.Received
 
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar  # of checkers; typing has defaults from 3.13 on
+
+    C = TypeVar("C", default=Any)
+else:
+    from typing import TypeVar
+
+    C = TypeVar("C")
+
 __all__ = ["Request"]
 
 _CHARSET = re.compile(r"charset=\"?([A-Za-z0-9_.:-]+)", re.IGNORECASE)
@@ -34,12 +43,12 @@ _MAX_FIELDS = 1000
 _MAX_FIELD = 1 << 20
 
 
-class Request(Received):
+class Request(Received, Generic[C]):
     """One request of the direct lane.
 
     ``match_info`` holds the path parameters, converted. ``container`` is the worker's
-    container, None when served without one. ``request["key"]`` keeps values for the time
-    of the request.
+    container, None when served without one; ``request: Request[MyContainer]`` tells type
+    checkers which. ``request["key"]`` keeps values for the time of the request.
     """
 
     __slots__ = ("_cookies", "_headers", "_origin", "_query", "_state")
@@ -152,9 +161,10 @@ class Request(Received):
     # -- where it came from
 
     @property
-    def container(self) -> Any:
-        """The worker's container, or None."""
-        return self.lane.service.container
+    def container(self) -> C:
+        """The worker's container; None where there is none, whatever its type was said to be."""
+        container: C = self.lane.service.container
+        return container
 
     @property
     def transport(self) -> Any:

@@ -24,7 +24,7 @@ typedef struct {
     char ready, write_paused;
 } Lane;
 
-static PyObject *s_advance, *s_answer_any, *s_call, *s_check_slow, *s_count, *s_current,
+static PyObject *s_advance, *s_answer_any, *s_call, *s_check_slow, *s_close, *s_count, *s_current,
     *s_failed, *s_idle, *s_inline, *s_json_head, *s_log_request, *s_quick, *s_request, *s_requests, *s_run,
     *s_send, *s_state, *s_streams_body, *s_take, *s_take_hosted, *s_went_wrong;
 static PyObject *one, *empty, *nothing;
@@ -38,12 +38,13 @@ static double monotonic(void)
 
 /* -- from a result to the transport */
 
-/* The answer of 200 with `text` behind `head`: two texts of ASCII. */
-static PyObject *joined(PyObject *head, PyObject *text)
+/* The answer of 200 with `text` behind `head`: two texts of ASCII; `last` says that it is that. */
+static PyObject *joined(PyObject *head, PyObject *text, int last)
 {
-    char number[24];
+    char number[64];
     Py_ssize_t head_size = PyUnicode_GET_LENGTH(head), size = PyUnicode_GET_LENGTH(text);
-    int digits = snprintf(number, sizeof number, "%zd\r\n\r\n", size);
+    int digits = snprintf(number, sizeof number, "%zd\r\n%s\r\n", size,
+                          last ? "Connection: close\r\n" : "");
     PyObject *found = PyBytes_FromStringAndSize(NULL, head_size + digits + size);
     if (found) {
         char *at = PyBytes_AS_STRING(found);
@@ -105,11 +106,19 @@ end:
     return failed;
 }
 
+/* Whether nothing but the end of its connection keeps a request from being plain. */
+static int is_last(Received *request)
+{
+    PyObject *verb = request->verb; /* ours, or the parser's */
+    return !request->keep && request->modern && verb && PyBytes_CheckExact(verb)
+        && (PyBytes_GET_SIZE(verb) != 4 || memcmp(PyBytes_AS_STRING(verb), "HEAD", 4));
+}
+
 /* The bytes of the usual answer. NULL without an exception where it is none of the usual. */
 static PyObject *usual(Plan *plan, Received *request, PyObject *result, Py_ssize_t *size)
 {
     PyObject *quick, *text, *head, *data = NULL;
-    if (!PyDict_CheckExact(result) || !request->plain)
+    if (!PyDict_CheckExact(result) || !(request->plain || is_last(request)))
         return NULL;
     if (!(quick = PyObject_GetAttr(plan->now, s_quick)))
         return NULL;
@@ -124,7 +133,7 @@ static PyObject *usual(Plan *plan, Received *request, PyObject *result, Py_ssize
     }
     if ((head = PyObject_GetAttr(plan->now, s_json_head)) && is_ascii(text) && is_ascii(head)) {
         *size = PyUnicode_GET_LENGTH(text);
-        data = joined(head, text);
+        data = joined(head, text, !request->keep);
     }
     Py_XDECREF(head);
     Py_DECREF(text);
@@ -150,6 +159,11 @@ static PyObject *answer(Lane *self, Received *request, PyObject *result)
         Py_DECREF(write);
         failed = !done || note(self, plan, request, size);
         Py_XDECREF(done);
+        if (!failed && !request->keep) {
+            done = PyObject_CallMethodNoArgs((PyObject *)self, s_close);
+            failed = !done;
+            Py_XDECREF(done);
+        }
     }
     Py_DECREF(data);
     if (failed)
@@ -317,8 +331,9 @@ static Received *make(Lane *self, Plan *plan, PyObject *data, const Head *head,
     made->read = Py_NewRef(data);
     made->fields = head->fields;
     made->fields_end = head->fields_end;
-    made->keep = made->modern = 1;
-    made->plain = head->method != 5; /* HEAD */
+    made->keep = !head->closes;
+    made->modern = 1;
+    made->plain = made->keep && head->method != HEAD;
     made->arrived = monotonic();
     Py_ssize_t length = PyBytes_GET_SIZE(data) - (Py_ssize_t)head->body;
     made->body = length ? PyBytes_FromStringAndSize(
@@ -363,6 +378,17 @@ static int streams_body(PyObject *endpoint)
     return streams == Py_True;
 }
 
+/* Whether the endpoint is done, or has begun its answer, when its call returns. What follows a
+ * last request is the parser's to refuse: those that wait are begun where it has seen them. */
+static int is_plain_function(PyObject *endpoint)
+{
+    PyObject *inlined = PyObject_GetAttr(endpoint, s_inline);
+    if (!inlined)
+        return -1;
+    Py_DECREF(inlined);
+    return inlined == Py_True;
+}
+
 /* Begin the request that `data` is. 1 when that is done, 0 when it is for the slow way. */
 static int begin(Lane *self, Plan *plan, PyObject *data, const Head *head)
 {
@@ -375,6 +401,11 @@ static int begin(Lane *self, Plan *plan, PyObject *data, const Head *head)
     if (done <= 0)
         goto end;
     PyObject *endpoint = PyDict_GetItemWithError(methods, verbs[head->method]);
+    int runs = endpoint && head->closes ? is_plain_function(endpoint) : 1;
+    if (runs <= 0) {
+        done = runs;
+        goto end;
+    }
     int streams = endpoint && head->has_length ? streams_body(endpoint) : 0;
     if (streams) {
         done = streams < 0 ? -1 : 0;
@@ -391,7 +422,7 @@ static int begin(Lane *self, Plan *plan, PyObject *data, const Head *head)
     } else {
         done = 0;
         if (plan->has_app && !PyDict_GET_SIZE(methods)
-            && (size_t)PyBytes_GET_SIZE(data) == head->body) {
+            && !head->closes && (size_t)PyBytes_GET_SIZE(data) == head->body) {
             done = hand_over(self, data, head, target);
         }
     }
@@ -496,7 +527,7 @@ PyTypeObject LaneType = {
 int lane_names(void)
 {
 #define NAME(name) if (!(s_##name = PyUnicode_InternFromString(#name))) return -1
-    NAME(advance); NAME(answer_any); NAME(call); NAME(check_slow); NAME(count); NAME(current);
+    NAME(advance); NAME(answer_any); NAME(call); NAME(check_slow); NAME(close); NAME(count); NAME(current);
     NAME(failed);
     NAME(take_hosted); NAME(idle); NAME(inline); NAME(json_head); NAME(log_request); NAME(quick);
     NAME(request); NAME(requests); NAME(run); NAME(send); NAME(state); NAME(take);

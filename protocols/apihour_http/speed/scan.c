@@ -7,7 +7,8 @@
  *   but how fast a usual request is read.
  * - Plain is: one of seven methods, a target in origin form without a fragment (RFC 9112 3.2.1),
  *   HTTP/1.1, one valid Host (RFC 9110 7.2), no field that changes how the message or the
- *   connection goes on (Transfer-Encoding, Upgrade, Expect, any Connection but keep-alive),
+ *   connection goes on (Transfer-Encoding, Upgrade, Expect, any Connection but keep-alive
+ *   and close),
  *   sizes within the limits, and the read ends where the message does.
  * - No byte is read at or behind `size`.
  */
@@ -173,6 +174,7 @@ int scan(const char *data, size_t size, const Limits *limits, Head *out)
 {
     size_t head = size < limits->head ? size : limits->head, count = 0;
     unsigned seen = 0;
+    out->closes = 0;
     long length = 0;
     if (!request_line(data, head, out) || out->target_len > limits->line)
         return 0;
@@ -205,7 +207,10 @@ int scan(const char *data, size_t size, const Limits *limits, Head *out)
             return 0;
         if (kind == IS_LENGTH && (length = number(data + value, value_len)) < 0)
             return 0;
-        if (kind == IS_CONNECTION && (value_len != 10 || !same(data + value, "keep-alive", 10)))
+        if (kind == IS_CONNECTION && value_len == 5 && same(data + value, "close", 5))
+            out->closes = 1;
+        else if (kind == IS_CONNECTION
+                 && (value_len != 10 || !same(data + value, "keep-alive", 10)))
             return 0;
     }
     if (!(seen & 1u << IS_HOST) || at + 1 >= head || data[at] != '\r' || data[at + 1] != '\n')

@@ -17,6 +17,7 @@ typedef struct {
     size_t target;    /* where the target begins */
     size_t path_len;
     size_t target_len;
+    int closes;       /* whether it is the last request of its connection */
     size_t fields;    /* where the first field begins; the empty line is at fields_end */
     size_t fields_end;
     size_t body;      /* where the body begins: it goes to the end of the read */
@@ -24,6 +25,7 @@ typedef struct {
 } Head;
 
 #define METHODS 7
+#define HEAD 5
 extern const char *const method_names[METHODS];
 
 /* Whether the read is one whole plain request and nothing else; then it is described in out. */

@@ -24,10 +24,12 @@ TAKEN = [each for each in streams.GOOD if each.startswith(
      b"GET /text", b"GET /l"))] + [
     streams.BROWSER, b"POST / HTTP/1.1\r\nHost: t:80\r\ncontent-length: 2\r\n\r\na\0",
     b"GET / HTTP/1.1\r\nHost: t\r\nConnection: Keep-Alive\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: t\r\nConnection: cLose\r\n\r\n",
     b"GET /?%s HTTP/1.1\r\nHost: t\r\nX: \x80\xff\t.\r\nY:\r\n\r\n" % bytes(range(0x24, 0x7f)),
 ]
 FIELDS = [
-    b"Host: u", b"Transfer-Encoding: chunked", b"Connection: close", b"Connection: a, keep-alive",
+    b"Host: u", b"Transfer-Encoding: chunked", b"Connection: close ",
+    b"Connection: clos\xc5", b"Connection: close, x", b"Connection: a, keep-alive",
     b"Connection: keep-alive ", b"Proxy-Connection: x", b"Upgrade: x", b"Expect: 100-continue",
     b"Content-Length: 1", b"Content-Length: +0", b"Content-Length: ", b"Content-Length: 0 ",
     b"Content-Length: 0000000000", b"Sec-WebSocket-Key1: x", b"Content-Encoding: gzip", b"X : y",

@@ -26,12 +26,16 @@ from apihour.blame import blame
 from apihour.config.rootlog import SERVER
 from apihour.ipc.private import context_of
 
-__all__ = ["CrashLog"]
+__all__ = ["CrashLog", "EarlyExit"]
 
 _FULL = 5  # failures of one kind that are told in full within a period
 _PERIOD = 10.0  # seconds
 _KINDS = 200  # kinds of failure that are counted at a time
 _LONGEST = 300  # characters of a value shown
+
+
+class EarlyExit(SystemExit):
+    """Raised by a signal to a worker that has no loop yet, wherever it is at that moment."""
 
 
 class Crashing(Protocol):
@@ -89,6 +93,8 @@ class CrashLog:
 
     def in_finalizer(self, args: Any) -> None:
         """``sys.unraisablehook``: an exception where none can be raised."""
+        if isinstance(args.exc_value, EarlyExit):
+            return  # the worker leaves in its loop's first step
         what = args.err_msg or "exception ignored in"
         self._tell([f"{what} {_short(args.object)}"], args.exc_value or args.exc_type())
 

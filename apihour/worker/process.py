@@ -38,7 +38,7 @@ from apihour.tls.termination import Terminator
 from apihour.tls.termination import prepare as prepare_tls
 from apihour.worker.assignment import Assignment
 from apihour.worker.connections import ConnectionTable
-from apihour.worker.crashes import CrashLog
+from apihour.worker.crashes import CrashLog, EarlyExit
 from apihour.worker.heartbeat import Heartbeat
 from apihour.worker.leaving import Leaving
 from apihour.worker.servers import ServerSet
@@ -161,10 +161,13 @@ class HostWorker(Worker):  # type: ignore[misc]
     def _exit_now(self, sig: int, frame: Any) -> None:
         """A signal while there is no loop yet: nothing is held, so leave."""
         self._told_early = True  # should the exit be swallowed, in a weak reference's callback
-        sys.exit(0)
+        raise EarlyExit(0)
 
     def _exit_soon(self, sig: int, frame: Any) -> None:
-        """A signal while the loop starts: it leaves in its first step."""
+        """A signal while the loop is made or starts: it leaves in its first step.
+
+        An exit would drop a loop half made, about which its library complains.
+        """
         self._told_early = True
 
     def _make_agent(self) -> Any:
@@ -187,6 +190,8 @@ class HostWorker(Worker):  # type: ignore[misc]
                 self._begin(f"target {self.app.target!r}: its import")
                 container_class = load_target(self.app.target, self.cfg.factory)
                 config = self.app.configuration.container_config()
+                for sig in STOPS:
+                    signal.signal(sig, self._exit_soon)
                 self._begin(hook_title(container_class, "make_event_loop"))
                 self.loop = make_loop(container_class, config)
             except Exception as error:
@@ -196,8 +201,6 @@ class HostWorker(Worker):  # type: ignore[misc]
             self._crashes.install_in_loop(self.loop)
             if self.cfg.debug:
                 self.loop.set_debug(True)
-            for sig in STOPS:
-                signal.signal(sig, self._exit_soon)
             self.loop.run_until_complete(self._live(container_class, config))
         finally:  # also when a signal ends it before the loop runs
             try:

@@ -21,7 +21,7 @@ from apihour.plugins import ServerContext
 from apihour.worker import crashes
 from apihour.worker.accept import Acceptor
 from apihour.worker.connections import ConnectionTable
-from apihour.worker.crashes import CrashLog, show_warning
+from apihour.worker.crashes import CrashLog, EarlyExit, show_warning
 from apihour.worker.serving import Serving
 from apihour_http import HTTPServer, Routes
 from apihour_tcp import TCPServer, UDPServer
@@ -179,6 +179,26 @@ def test_threads_finalizers_and_warnings(
     assert "KeyError: 'late'" in texts[1]
     assert texts[2] == "x.py:3: DeprecationWarning: old"
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.usefixtures("hooks")
+def test_a_worker_told_to_go_inside_a_callback_of_a_weak_reference_complains_of_nothing(
+    caplog: pytest.LogCaptureFixture
+) -> None:
+    _, log = make()
+    log.install_in_process()
+
+    class Swallowing:
+        def __init__(self, error: type[BaseException]) -> None:
+            self.error = error
+
+        def __del__(self) -> None:
+            raise self.error(0)
+
+    Swallowing(EarlyExit)
+    assert caplog.records == []
+    Swallowing(SystemExit)  # the application's own mistake
+    assert "SystemExit: 0" in caplog.text
 
 
 def test_the_same_again_and_again_is_counted(

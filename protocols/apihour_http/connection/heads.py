@@ -68,10 +68,6 @@ class Intake:
         self.parts: list[bytes] = []
         # Not empty while the parser stands before a message.
         self.between = [True]
-        # Bound once: for these the parser calls C, not Python.
-        self.on_url = self.urls.append
-        self.on_body = self.chunks.append
-        self.on_message_begin = self.between.clear
         self.pending: Any = None
         self.claimed: Any = None
         # A message whose body is parsed after an upgrade was ignored, and that body's length.
@@ -82,8 +78,18 @@ class Intake:
         self.head_bytes = 0
         self.body_bytes = self.unseen = 0
         self.head_since = self.body_since = self.arrived = 0.0
+        self.parser: Any = None
+        self.feed: Any = self.feed_first
+
+    def feed_first(self, data: bytes) -> None:
+        """Make the parser, and feed it: connections whose reads are all compiled's have none."""
+        # Bound once: for these the parser calls C, not Python.
+        self.on_url = self.urls.append
+        self.on_body = self.chunks.append
+        self.on_message_begin = self.between.clear
         self.parser = self.service.binding.make(self)
         self.feed = self.parser.feed_data
+        self.feed(data)
 
     def end(self) -> None:
         """The connection is gone."""

@@ -112,6 +112,8 @@ async def test_the_parser_sees_only_what_is_not_plain(parser: str) -> None:
     routes.get("/{name}")(lambda request: {"name": request.match_info.pop("name")})
     server, lane, wire = await connected(routes, parser=parser)
     fed: list[bytes] = []
+    assert lane.intake.parser is None  # it is made when there is something for it
+    lane.intake.feed_first(b"")
     feed = lane.intake.feed
     lane.intake.feed = lambda data: (fed.append(data), feed(data))
     chunked = b"GET /c HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"

@@ -50,6 +50,7 @@ class Children:
             age=books.worker_age, ppid=books.pid, sockets=listeners, app=books.app, cfg=cfg,
             log=books.log, slot=slot, generation=generation, row=row, channel=ours,
             configuration=configuration, spawned=time.monotonic(),
+            start=books.count_start(slot, generation),
         )
         try:
             books.hooks.demand(cfg, "pre_fork", worker)

@@ -11,6 +11,7 @@ Rules:
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,13 +25,16 @@ from apihour.ipc.scoreboard import Scoreboard
 
 __all__ = ["Books"]
 
+_REMEMBERED = 20  # generations; of older ones no worker lives
+
 
 @dataclass(eq=False, repr=False)
 class Books:
     """What one arbiter knows.
 
     `extras` are the console's and health's own listeners; `probes` the pids of children that
-    are no workers; `operator_workers` is the number an operator has asked for, if any;
+    are no workers; `starts` counts the processes that have had a slot in a generation;
+    `operator_workers` is the number an operator has asked for, if any;
     `reload` the one under way. `taking_over` is true from an upgrade's start until every
     wanted worker is ready. `lingering` is the part of a stop in which workers still serve.
     """
@@ -50,6 +54,7 @@ class Books:
     workers: dict[int, WorkerRecord] = field(default_factory=dict)
     retiring: dict[int, WorkerRecord] = field(default_factory=dict)
     worker_age: int = 0
+    starts: Counter[tuple[int, int]] = field(default_factory=Counter)
     probes: set[int] = field(default_factory=set)
     listeners: list[Listener] = field(default_factory=list)
     extras: dict[str, Listener] = field(default_factory=dict)
@@ -63,6 +68,13 @@ class Books:
     lingering: bool = False
     boot_error: tuple[str, str] | None = None
     _num_workers: Any = None
+
+    def count_start(self, slot: int, generation: int) -> int:
+        """Count one process more for that slot of that generation; returns how many by now."""
+        for old in [key for key in self.starts if key[1] < generation - _REMEMBERED]:
+            del self.starts[old]
+        self.starts[slot, generation] += 1
+        return self.starts[slot, generation]
 
     @property
     def num_workers(self) -> Any:

@@ -26,7 +26,7 @@ class WorkerRecord:
 
     `spawned`, `kill_at` and `aborted_at` are times of the monotonic clock, in seconds; 0.0 is
     never. `failure` is one line and its traceback. `configuration` is what a reload that is not
-    through yet has read.
+    through yet has read. `start` counts the processes that have had its name.
     """
 
     age: int
@@ -54,6 +54,7 @@ class WorkerRecord:
     aborted_at: float = 0.0
     kill_at: float = 0.0
     told: int = int(signal.SIGTERM)
+    start: int = 1
 
     def __post_init__(self) -> None:
         self.name = self.row.worker
@@ -66,7 +67,7 @@ class WorkerRecord:
         return Assignment(
             age=self.age, ppid=self.ppid, slot=self.slot, generation=self.generation,
             sockets=self.sockets, channel=channel, row=self.row, scoreboard=scoreboard,
-            runtime=runtime)
+            runtime=runtime, start=self.start)
 
     def marks(self) -> dict[str, Any]:
         """What a pre_fork hook has noted on it, for post_fork in the worker to find."""

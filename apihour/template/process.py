@@ -144,5 +144,5 @@ def _assignment(
     runtime.join()  # the template was forked before there was a lock to inherit
     return Assignment(
         age=facts["age"], ppid=books.pid, slot=facts["slot"], generation=facts["generation"],
-        sockets=listeners, channel=Channel(socket.socket(fileno=channel)),
+        start=facts["start"], sockets=listeners, channel=Channel(socket.socket(fileno=channel)),
         row=scoreboard.rows[facts["row"]], scoreboard=scoreboard, runtime=runtime)

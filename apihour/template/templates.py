@@ -157,6 +157,7 @@ class Templates:
         books = self.books
         order = {
             "slot": worker.slot, "generation": worker.generation, "age": worker.age,
+            "start": worker.start,
             "row": worker.row.index, "scoreboard": str(books.runtime.scoreboard(books.pid)),
             "runtime": str(books.runtime.path),
         }

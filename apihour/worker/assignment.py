@@ -14,7 +14,10 @@ __all__ = ["Assignment"]
 
 @dataclass(frozen=True)
 class Assignment:
-    """Its place and its means; `ppid` is the arbiter's, `age` counts the workers of one."""
+    """Its place and its means; `ppid` is the arbiter's, `age` counts the workers of one.
+
+    `start` counts the processes that have had this slot in this generation.
+    """
 
     age: int
     ppid: int
@@ -25,3 +28,4 @@ class Assignment:
     row: BoardRow
     scoreboard: Scoreboard
     runtime: Runtime
+    start: int = 1

@@ -21,6 +21,7 @@ from typing import Any, Protocol, Union
 
 from apihour.bind.peers import format_peer
 from apihour.ops.activity import activity_of
+from apihour.ops.ids import Ids
 from apihour.tls.termination import TLSFacts
 from apihour.worker.handed import Handed
 
@@ -192,8 +193,10 @@ class ConnectionTable:
     Both `numbers` are written where a worker's row of the scoreboard has them.
     """
 
-    def __init__(self, worker: str = "", numbers: Numbers | None = None) -> None:
-        self.worker = worker
+    def __init__(
+        self, worker: str = "", numbers: Numbers | None = None, ids: Ids | None = None
+    ) -> None:
+        self.ids = Ids(worker) if ids is None else ids
         self.bans: Door | None = None
         """Who is refused before anything is known of the connection."""
         self.accepted = 0
@@ -203,7 +206,7 @@ class ConnectionTable:
 
     def label(self, number: int) -> str:
         """The id of a connection as operators write it: ``1.2-17`` is number 17 of worker 1.2."""
-        return f"{self.worker}-{number}" if self.worker else str(number)
+        return self.ids.write("-" if self.ids.worker else "", number)
 
     def add(
         self, sock: Handed, server: str, protocol: str, peer: Any, local: Any = None,
@@ -230,7 +233,5 @@ class ConnectionTable:
 
     def find(self, label: str) -> AcceptedConnection | None:
         """The connection of that id, ``17`` or ``1.2-17``, or None."""
-        worker, _, number = label.rpartition("-")
-        if (worker and worker != self.worker) or not number.isdigit():
-            return None
-        return self.rows.get(int(number))
+        number = self.ids.read("-", label)
+        return None if number is None else self.rows.get(number)

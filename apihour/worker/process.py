@@ -33,6 +33,7 @@ from apihour.ipc.prctl import PR_SET_PDEATHSIG, prctl
 from apihour.ipc.private import set_process_title
 from apihour.ipc.scoreboard import WorkerState
 from apihour.ipc.signals import ORDERS, STOPS, handle_in_loop, ignore, let_through
+from apihour.ops.ids import Ids
 from apihour.ops.sampler import CpuSampler
 from apihour.tls.termination import Terminator
 from apihour.tls.termination import prepare as prepare_tls
@@ -58,6 +59,7 @@ class HostWorker(Worker):  # type: ignore[misc]
         # Not gunicorn's own __init__: it makes a temporary file for heartbeats, which are
         # in the scoreboard here.
         self.age = given.age
+        self.start = given.start
         self.pid: Any = "[booting]"
         self.ppid = given.ppid
         self.sockets = given.sockets
@@ -95,7 +97,8 @@ class HostWorker(Worker):  # type: ignore[misc]
         self.name = self.row.worker
         self.row.pid = self.pid = os.getpid()
         self.row.heartbeat = self.started
-        self.connections = ConnectionTable(self.name, self.row.connection_numbers())
+        self.ids = Ids(self.name, self.start)
+        self.connections = ConnectionTable(self.name, self.row.connection_numbers(), self.ids)
         self.bans = self.connections.bans = Bans(self.runtime.bans, self.log.error_log)
         self.bans.look()
         self._heartbeat = Heartbeat(self, self._servers, self.bans)

@@ -19,6 +19,7 @@ from apihour.ipc.runtime import Runtime
 from apihour.ipc.scoreboard import Scoreboard, WorkerState
 from apihour.ipc.wire import Framer, encode
 from apihour.ops.agent import Agent
+from apihour.ops.ids import Ids
 from apihour.ops.sampler import CpuSampler
 from apihour.worker.connections import ConnectionTable
 
@@ -62,7 +63,8 @@ class FakeWorker:
         self.row.state = WorkerState.SERVING
         self.row.accepting = 1.0
         self.name = self.row.worker
-        self.connections = ConnectionTable(self.name)
+        self.ids = Ids(self.name)
+        self.connections = ConnectionTable(self.name, ids=self.ids)
         self.servers = {"echo": SimpleNamespace(
             name="echo", server=FakeServer(), protocol="tcp", accepted=5, refused=1,
             addresses=["tcp://127.0.0.1:9000"],

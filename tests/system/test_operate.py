@@ -178,6 +178,9 @@ def test_restart_drains_and_names_the_replacement(shell):
     [after] = [one for one in shell.rows("workers") if one["pid"] == rows[-1]["new_pid"]]
     assert after["worker"].startswith("1.") and after["state"] == "serving"
     assert row["replaced_by"] == after["worker"]
+    starts = {one["id"].partition(":")[2].partition(".")[::2] for one in
+              shell.rows("tasks", "--all", "--worker", after["worker"])}
+    assert starts and all(number for _, number in starts), "no id of the one that went is its"
     done = shell.ssh("restart", "all")
     assert done.returncode == 2 and "reload replaces all of them" in done.stderr
     done = shell.ssh("restart", "9")

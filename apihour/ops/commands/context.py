@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from apihour.ipc.runtime import Runtime
 from apihour.ops.catalogue import Catalogue
+from apihour.ops.ids import Ids
 from apihour.ops.logring import LogRing
 from apihour.ops.model import Role
 from apihour.ops.sampler import CpuSampler
@@ -22,6 +23,7 @@ class WorkerView(Protocol):
 
     pid: int
     name: str
+    ids: Ids
     container: Any
     loop: Any
     connections: Any

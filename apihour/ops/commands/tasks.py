@@ -318,14 +318,14 @@ def _all(context: AgentContext) -> list[asyncio.Task[Any]]:
 
 
 def _label(context: AgentContext, task: asyncio.Task[Any]) -> str:
-    return f"{context.worker.name}:{context.agent.tasks.number(task)}"
+    return context.worker.ids.write(":", context.agent.tasks.number(task))
 
 
 def _lookup(context: AgentContext, label: str) -> asyncio.Task[Any] | None:
-    worker, _, number = label.rpartition(":")
-    if worker not in ("", context.worker.name) or not number.isdecimal() or len(number) > 18:
+    number = context.worker.ids.read(":", label)
+    if number is None:
         return None
-    found = context.agent.tasks.find(int(number))
+    found = context.agent.tasks.find(number)
     return None if found is None or found.done() else found
 
 

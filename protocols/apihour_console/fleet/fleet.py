@@ -54,6 +54,8 @@ __all__ = ["Fleet"]
 _LOOK = 1.0  # seconds between looks for new workers
 _PATIENCE = 1.8  # seconds a worker has to show that it hears, before it is waited for longer
 _STATUS = {"role": FORBIDDEN, "usage": USAGE, "unknown": UNKNOWN}
+_BEGINNING = 1.0  # seconds that a new worker has for its agent, before it is named
+_STARTING = "it starts and does not answer yet; ask again once workers shows it as serving"
 STOPPED = "stopped by a signal: a stopped process cannot answer"
 
 
@@ -143,12 +145,16 @@ class Fleet:
             raise CommandFailed(STOPPED, "timeout")
         try:
             link = self.link(worker.row.pid)
+            if worker.row.state == "starting":
+                await link.begin(role, min(deadline, _BEGINNING))
             if deadline > _PATIENCE:  # is there anybody to wait for?
                 await link.call("pulse", {}, role, _PATIENCE)
             return await link.call(command, arguments, role, deadline)
         except TimeoutError:
             raise CommandFailed("no answer in time", "timeout") from None
         except Unreachable as error:
+            if worker.row.state == "starting":
+                raise CommandFailed(_STARTING, "timeout") from error
             raise CommandFailed(f"not reachable: {error}", "timeout") from error
 
     async def collect(

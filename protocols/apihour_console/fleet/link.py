@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from apihour.ops.model import CommandFailed, Role
 __all__ = ["Link", "Unreachable"]
 
 _CHUNK = 1 << 18
+_BETWEEN = 0.02  # seconds between two looks whether a new worker answers
 
 
 class Unreachable(CommandFailed):
@@ -60,6 +62,22 @@ class Link:
                 raise
             finally:
                 del self._waiting[number]
+
+    async def begin(self, role: Role, within: float) -> None:
+        """Wait for a worker that has just been forked, `within` seconds at most.
+
+        Raises Unreachable, or TimeoutError, as :meth:`call` does.
+        """
+        end = time.monotonic() + within
+        while True:
+            try:
+                await self.call("pulse", {}, role, within)
+            except Unreachable:
+                if time.monotonic() > end:
+                    raise
+                await asyncio.sleep(_BETWEEN)
+            else:
+                return
 
     async def _connect(self) -> asyncio.StreamWriter:
         async with self._connecting:

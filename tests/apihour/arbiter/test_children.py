@@ -32,6 +32,16 @@ def test_a_full_scoreboard_is_one_line_and_leaks_no_channel(tmp_path: Path) -> N
     assert issubclass(ScoreboardFullError, ApihourError), "what the keeper tries again after"
 
 
+def test_processes_of_one_name_are_counted_for_their_ids() -> None:
+    books = Books(Mock())
+    assert [books.count_start(1, 2) for _ in range(3)] == [1, 2, 3]
+    assert books.count_start(2, 2) == books.count_start(1, 3) == 1
+    assert books.count_start(1, 2) == 4, "a worker of the generation before, replaced in a reload"
+    for generation in range(4, 200):
+        books.count_start(1, generation)
+    assert len(books.starts) < 50, "what was long ago is forgotten"
+
+
 def test_without_a_descriptor_left_its_row_is_free(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from apihour.ops.ids import Ids
 from apihour.worker.connections import ConnectionTable
 from apihour.worker.handed import Descriptor, TrackedSocket
 
@@ -57,6 +58,16 @@ def test_found_by_the_name_operators_write(pair: Pair) -> None:
     for wrong in ("1.3-1", "2", "", "x", "1.2-", "1.2-1.5"):
         assert table.find(wrong) is None, wrong
     assert ConnectionTable().label(7) == "7"
+
+
+def test_ids_of_the_process_before_are_nobodys(pair: Pair) -> None:
+    table = ConnectionTable("1.2", ids=Ids("1.2", 2))
+    conn = table.add(pair[0], "x", "tcp", "")
+    assert table.label(conn.id) == "1.2-2.1"
+    assert table.find("1.2-2.1") is conn
+    for other in ("1.2-1", "1", "1.2-3.1", "1.2-2.", "1.2-2.1.1", "1.2-2.x"):
+        assert table.find(other) is None, other
+    assert ConnectionTable("1.2").find("1.2-2.1") is None, "nor is it one of the first's"
 
 
 def test_byte_counts_come_from_the_kernel(pair: Pair) -> None:

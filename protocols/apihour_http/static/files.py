@@ -20,6 +20,8 @@ __all__ = ["Opened", "Pieces", "open_beneath"]
 
 # Bytes read at a stretch.
 _PIECE = 65536
+# Bytes handed to sendfile(2) at a stretch.
+_SENT = 1 << 18
 _WALK = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # A link where none is followed, a socket, a name that no file system holds.
 _NOT_THERE = frozenset({errno.ELOOP, errno.ENXIO, errno.ENAMETOOLONG})
@@ -92,6 +94,16 @@ class Pieces:
         self._at += len(piece)
         self._left -= len(piece)
         return piece
+
+    def send_to(self, fd: int) -> int:
+        """Put some of it into the socket `fd`; the bytes that it took, 0 at the end.
+
+        Raises BlockingIOError when it takes none now, another OSError when it is gone.
+        """
+        sent = os.sendfile(fd, self._fd, self._at, min(_SENT, self._left)) if self._left else 0
+        self._at += sent
+        self._left -= sent
+        return sent
 
     async def aclose(self) -> None:
         """Close the file."""

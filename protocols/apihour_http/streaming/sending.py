@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from apihour_http.direct import answer_any, log_request
 from apihour_http.side import Side
+from apihour_http.streaming.outgoing import Outgoing, can_send
 
 __all__ = ["Sending"]
 
@@ -117,6 +118,8 @@ class Sending(Side):
                 return
         self._turn = monotonic()
         try:
+            if hasattr(source.body, "send_to") and can_send(lane):
+                await self._send_file(source.body)
             async for piece in source.body:
                 self._write(source.encode(piece))
                 await self._wait_for_room()
@@ -125,6 +128,31 @@ class Sending(Side):
                 raise
         if self._ending and self._task is not None:
             self._task.uncancel()
+
+    async def _send_file(self, file: Any) -> None:
+        """Let the kernel send a file; what it is shorter by than was promised is found after."""
+        lane, transport = self.lane, self.lane.transport
+        self._open()
+        transport.set_write_buffer_limits(0)
+        try:
+            await self._wait_for_room()  # the head has left
+            with Outgoing(lane) as socket:
+                while lane.transport is not None:
+                    try:
+                        sent = file.send_to(socket.fd)
+                    except BlockingIOError:
+                        await socket.wait_writable()
+                        continue
+                    except ConnectionError:
+                        lane.abort()
+                        await lane.loop.create_future()  # cancelled when that is told
+                    if not sent:
+                        return
+                    self._size += sent
+                    await self._wait_for_room()
+        finally:
+            if not transport.is_closing():
+                transport.set_write_buffer_limits()
 
     # -- bytes
 

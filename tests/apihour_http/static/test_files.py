@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from apihour_http import Request, RouteError, Routes
+from apihour_http.static.files import Pieces
 
 from ..support import Served, get, serving, wait_until
 
@@ -188,6 +189,66 @@ async def test_a_file_cut_short_meanwhile_is_cut_off(site: Path) -> None:
         peer.writer.transport.resume_reading()  # type: ignore[attr-defined]
         assert len(await peer.ask(b"", timeout=30)) < 100_000_000
         assert "expected length=100000000" in str(told[0]["exception"])
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """What sendfile(2) put into sockets."""
+    counts: list[int] = []
+    original = Pieces.send_to
+
+    def send_to(self: Pieces, fd: int) -> int:
+        count = original(self, fd)
+        counts.append(count)
+        return count
+
+    monkeypatch.setattr(Pieces, "send_to", send_to)
+    return counts
+
+
+async def test_the_kernel_sends_what_is_large_and_answers_keep_their_order(
+    site: Path, sent: list[int],
+) -> None:
+    async with serve(site) as served:
+        peer = await served.connect()
+        small, big = get("/static/css/main.css"), get("/static/big.bin")
+        peer.send(small + big + get("/static/big.bin", "Range: bytes=5-2000004") + small + big)
+        for body in (b"body{}" * 100, BIG, BIG[5:2_000_005], b"body{}" * 100, BIG):
+            assert (await peer.answer(30)).body == body
+        assert sum(sent) == 2 * len(BIG) + 2_000_000
+        peer.close()
+
+
+async def test_where_it_cannot_the_file_is_read(
+    site: Path, sent: list[int], monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("apihour_http.streaming.sending.can_send", lambda lane: False)
+    async with serve(site) as served:
+        assert (await ask(served, "/static/big.bin")).body == BIG
+    assert sent == []
+
+
+@pytest.mark.parametrize("ends", ["it takes nothing", "it leaves"])
+async def test_a_client_that_does_not_take_a_file_leaves_nothing(site: Path, ends: str) -> None:
+    os.truncate(site / "big.bin", 100_000_000)  # more than all buffers hold
+    told: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, what: told.append(what))
+    routes = Routes()
+    routes.static("/static", site)
+    async with serving(routes, write_timeout=0.3 if ends == "it takes nothing" else 60.0) as served:
+        await ask(served, "/static/big.bin", "Range: bytes=0-9")
+        before = len(os.listdir("/proc/self/fd"))
+        peer = await served.connect()
+        peer.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        peer.send(get("/static/big.bin"))
+        await wait_until(lambda: served.server.statistics()["in_flight"] == 1)
+        if ends == "it leaves":
+            await asyncio.sleep(0.1)
+            peer.writer.transport.abort()
+        await wait_until(lambda: not served.server.connections, timeout=30)
+        peer.writer.transport.abort()
+        await wait_until(lambda: len(os.listdir("/proc/self/fd")) <= before)
+    assert told == []
 
 
 async def test_other_routes_and_wrong_directories(site: Path) -> None:

@@ -51,12 +51,11 @@ class Connected:
 
     def exchange(
         self, method: bytes, target: bytes, fields: Fields, keep: bool, modern: bool,
-        length: int, upgrade: bool, arrived: float, has_te: bool,
+        length: int, upgrade: bool, arrived: float, has_te: bool, forwarded: bool,
     ) -> Any:
         """The exchange of a head that was judged; `length` is -1 for a chunked body."""
         scope = self._scope(method, target, fields, modern)
-        origin = self.lane.origin(fields)
-        if origin is not None:
+        if forwarded and (origin := self.lane.origin(fields)) is not None:
             _say(scope, origin)
         message = method, target, fields, modern
         if upgrade and method == b"GET" and self._last(b"upgrade").lower() == b"websocket":

@@ -18,8 +18,8 @@ import re
 from apihour_http.errors import BadRequest
 
 __all__ = [
-    "BODY", "CONNECTION", "CONTENT_LENGTH", "EXPECT", "HOST", "TE", "TRANSFER_ENCODING", "UPGRADE",
-    "HeadChecker", "is_host",
+    "BODY", "CONNECTION", "CONTENT_LENGTH", "EXPECT", "FORWARDED", "HOST", "TE",
+    "TRANSFER_ENCODING", "UPGRADE", "HeadChecker", "is_host",
 ]
 
 HOST = 1
@@ -33,6 +33,7 @@ USER_AGENT = 128
 WEBSOCKET_OLD = 256
 ENCODING = 512
 TE = 1024
+FORWARDED = 2048
 BODY = CONTENT_LENGTH | TRANSFER_ENCODING
 
 _ONCE = HOST | CONTENT_LENGTH | TRANSFER_ENCODING | CONTENT_TYPE | USER_AGENT
@@ -42,6 +43,8 @@ _KINDS = {
     b"connection": CONNECTION, b"expect": EXPECT, b"upgrade": UPGRADE,
     b"content-type": CONTENT_TYPE, b"user-agent": USER_AGENT,
     b"sec-websocket-key1": WEBSOCKET_OLD, b"content-encoding": ENCODING, b"te": TE,
+    **dict.fromkeys((b"forwarded", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host",
+                     b"x-forwarded-port"), FORWARDED),
 }
 _FORBIDDEN_TRAILERS = frozenset({b"host", b"content-length", b"transfer-encoding"})
 # ": " and the line's end count, as in gunicorn's limit_request_field_size.

@@ -130,10 +130,12 @@ class Connected(Protocol):
     def exchange(
         self, method: bytes, target: bytes, fields: Fields, keep: bool, modern: bool,
         length: int, upgrade: bool, arrived: float, has_te: bool,
+        forwarded: bool,
     ) -> Any:
         """The exchange of a head that was judged; `length` is -1 for a chunked body.
 
-        `has_te`: a TE says what transfer codings the client takes, trailers among them.
+        `has_te`: a TE says what transfer codings the client takes, trailers among them;
+        `forwarded`: :meth:`Lane.origin` may know more of where the request is from.
         """
 
     def serve(self, exchange: Any) -> Coroutine[Any, Any, None]:

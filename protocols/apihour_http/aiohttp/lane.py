@@ -67,10 +67,12 @@ class Spellings(dict[bytes, str]):
 class Exchange:
     """One request of the full lane: its message, and what becomes of it."""
 
-    __slots__ = ("answered", "arrived", "failure", "hosted", "is_complete", "keep", "lane",
-                 "message", "payload", "websocket")
+    __slots__ = ("answered", "arrived", "failure", "forwarded", "hosted", "is_complete",
+                 "keep", "lane", "message", "payload", "websocket")
     has_body = False
     left = 0
+    forwarded: bool
+    """Whether a proxy says whom it asks for."""
 
     def __init__(
         self, hosted: Connected, message: Any, payload: Any, arrived: float, keep: bool,
@@ -114,7 +116,8 @@ class Exchange:
 
     def client(self) -> str | None:
         """The address of who sent the request."""
-        return self.lane.client(self.message.raw_headers)
+        lane = self.lane
+        return lane.client(self.message.raw_headers) if self.forwarded else lane.remote()
 
     def log(self, log: AccessLog, status: int, size: int, now: float) -> None:
         """Enter the exchange into the access log."""
@@ -243,7 +246,7 @@ class Connected(Hosted):
 
     def exchange(
         self, method: bytes, target: bytes, fields: list[tuple[bytes, bytes]], keep: bool,
-        modern: bool, length: int, upgrade: bool, arrived: float, has_te: bool,
+        modern: bool, length: int, upgrade: bool, arrived: float, has_te: bool, forwarded: bool,
     ) -> Exchange:
         """Build aiohttp's message and payload; `length` is -1 for a chunked body."""
         host = self.host
@@ -266,10 +269,12 @@ class Connected(Hosted):
         if length:
             payload = StreamReader(self, host.read_limit, loop=self._loop)
             upload = Upload(self, message, payload, arrived, keep, length)
+            upload.forwarded = forwarded
             if encoding is not None and host.decompresses:
                 upload.decompress(encoding)
             return upload
         exchange = Exchange(self, message, EMPTY_PAYLOAD, arrived, keep)
+        exchange.forwarded = forwarded
         if upgrade:
             exchange.websocket = headers.get("Upgrade", "").lower() == "websocket"
         return exchange

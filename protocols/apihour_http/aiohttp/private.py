@@ -108,6 +108,8 @@ def route_of(request: Any) -> str:
 
 def _told(request: Any, origin: Any) -> Any:
     """The request as its client sent it to the first proxy (aiohttp's deploying behind one)."""
+    if origin is None:
+        return request
     known = {"remote": origin.remote, "scheme": origin.scheme, "host": origin.host}
     return request.clone(**{name: value for name, value in known.items() if value})
 
@@ -117,6 +119,7 @@ class Served(Exchange, Protocol):
 
     message: Any
     payload: Any
+    forwarded: bool
     failure: HTTPError | None
 
     def pump(self) -> None:
@@ -187,8 +190,8 @@ class Hosted(RequestHandler):
         reset = True
         try:
             request = factory(exchange.message, exchange.payload, self, self.answering, task)
-            if (origin := self.lane.origin(exchange.message.raw_headers)) is not None:
-                request = _told(request, origin)
+            if exchange.forwarded:
+                request = _told(request, self.lane.origin(exchange.message.raw_headers))
             if exchange.websocket:
                 self._watch(request)
             response, reset = await self._handle_request(request, exchange.arrived, handler)

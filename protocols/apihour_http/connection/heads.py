@@ -23,6 +23,7 @@ from apihour_http.head import (
     BODY,
     CONNECTION,
     EXPECT,
+    FORWARDED,
     HOST,
     TE,
     UPGRADE,
@@ -277,11 +278,11 @@ class Intake:
     # -- for the application
 
     def take_hosted(
-        self, method: bytes, target: bytes, fields: list[tuple[bytes, bytes]]
+        self, method: bytes, target: bytes, fields: list[tuple[bytes, bytes]], forwarded: bool
     ) -> None:
         """Take a whole plain request without a body, as the extension has read it."""
         self.arrived = monotonic()
-        self._begin_hosted(method, target, fields, 0, True, True)
+        self._begin_hosted(method, target, fields, FORWARDED if forwarded else 0, True, True)
         exchange, self.pending = self.pending, None
         self._complete_hosted(exchange)
 
@@ -297,7 +298,7 @@ class Intake:
             lane.hosted = self.service.app_host.connect(lane)
         self.pending = exchange = lane.hosted.exchange(
             method, target, fields, keep, modern, length, upgrade and not length, self.arrived,
-            bool(seen & TE),
+            bool(seen & TE), bool(seen & FORWARDED),
         )
         if not length:
             return

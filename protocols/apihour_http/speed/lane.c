@@ -364,7 +364,8 @@ static int hand_over(Lane *self, PyObject *data, const Head *head, PyObject *tar
         self->read_len = length;
     }
     PyObject *done = PyObject_CallMethodObjArgs(
-        self->intake, s_take_hosted, verbs[head->method], target, self->fields, NULL);
+        self->intake, s_take_hosted, verbs[head->method], target, self->fields,
+        head->forwarded ? Py_True : Py_False, NULL);
     Py_XDECREF(done);
     return done ? 1 : -1;
 }

@@ -40,7 +40,7 @@ static const unsigned char kinds[256] = {
 static inline int is(char byte, int kind) { return kinds[(unsigned char)byte] & kind; }
 
 /* The fields that are looked at, by length and without regard to case. */
-enum { PLAIN, REFUSED, IS_HOST, IS_LENGTH, IS_CONNECTION, IS_TYPE, IS_AGENT };
+enum { PLAIN, REFUSED, IS_HOST, IS_LENGTH, IS_CONNECTION, IS_TYPE, IS_AGENT, IS_FORWARDED };
 
 int same(const char *name, const char *lower, size_t length)
 {
@@ -53,12 +53,16 @@ int same(const char *name, const char *lower, size_t length)
 static int kind_of(const char *name, size_t length)
 {
     switch (length) {
+    case 2: /* what it says is for the application's side */
+        return same(name, "te", 2) ? REFUSED : PLAIN;
     case 4:
         return same(name, "host", 4) ? IS_HOST : PLAIN;
     case 6:
         return same(name, "expect", 6) ? REFUSED : PLAIN;
     case 7:
         return same(name, "upgrade", 7) ? REFUSED : PLAIN;
+    case 9:
+        return same(name, "forwarded", 9) ? IS_FORWARDED : PLAIN;
     case 10:
         if (same(name, "connection", 10))
             return IS_CONNECTION;
@@ -67,10 +71,16 @@ static int kind_of(const char *name, size_t length)
         return same(name, "content-type", 12) ? IS_TYPE : PLAIN;
     case 14:
         return same(name, "content-length", 14) ? IS_LENGTH : PLAIN;
-    case 16: /* llhttp takes the first for a Connection */
+    case 15:
+        return same(name, "x-forwarded-for", 15) ? IS_FORWARDED : PLAIN;
+    case 16: /* llhttp takes the third for a Connection */
+        if (same(name, "x-forwarded-host", 16) || same(name, "x-forwarded-port", 16))
+            return IS_FORWARDED;
         return same(name, "proxy-connection", 16) || same(name, "content-encoding", 16)
             ? REFUSED : PLAIN;
     case 17:
+        if (same(name, "x-forwarded-proto", 17))
+            return IS_FORWARDED;
         return same(name, "transfer-encoding", 17) ? REFUSED : PLAIN;
     case 18:
         return same(name, "sec-websocket-key1", 18) ? REFUSED : PLAIN;
@@ -175,6 +185,7 @@ int scan(const char *data, size_t size, const Limits *limits, Head *out)
     size_t head = size < limits->head ? size : limits->head, count = 0;
     unsigned seen = 0;
     out->closes = 0;
+    out->forwarded = 0;
     long length = 0;
     if (!request_line(data, head, out) || out->target_len > limits->line)
         return 0;
@@ -200,6 +211,10 @@ int scan(const char *data, size_t size, const Limits *limits, Head *out)
         int kind = kind_of(data + name, name_len);
         if (kind == PLAIN)
             continue;
+        if (kind == IS_FORWARDED) {
+            out->forwarded = 1;
+            continue;
+        }
         if (kind == REFUSED || seen & 1u << kind)
             return 0;
         seen |= 1u << kind;

@@ -21,6 +21,7 @@ typedef struct {
     size_t fields;    /* where the first field begins; the empty line is at fields_end */
     size_t fields_end;
     size_t body;      /* where the body begins: it goes to the end of the read */
+    int forwarded;    /* whether a proxy says whom it asks for */
     int has_length;   /* whether there is a Content-Length */
 } Head;
 

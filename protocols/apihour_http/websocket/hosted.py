@@ -111,7 +111,7 @@ class _Side(Side):
         self._inner = host.connect(request.lane)
         self.running = self._inner.exchange(
             request.verb, request.target, request.raw_headers, request.keep, request.modern, 0,
-            True, request.arrived, False)
+            True, request.arrived, False, True)
         self.running.scope[_REQUEST] = request
         self.running.hosted = self
 

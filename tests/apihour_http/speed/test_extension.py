@@ -33,6 +33,7 @@ FIELDS = [
     b"Connection: keep-alive ", b"Proxy-Connection: x", b"Upgrade: x", b"Expect: 100-continue",
     b"Content-Length: 1", b"Content-Length: +0", b"Content-Length: ", b"Content-Length: 0 ",
     b"Content-Length: 0000000000", b"Sec-WebSocket-Key1: x", b"Content-Encoding: gzip", b"X : y",
+    b"TE: trailers",
     b" X: y", b"\tX: y", b"X", b": y", b"X: y\0", b"X: y\n", b"X: y\r",
     b"X: 1234567\x1f", b"X: \x7f",
     b"X: 12345678\x7f9", b"X: 12345678\x01", b"X\x80: y", b"X(: y", b"",

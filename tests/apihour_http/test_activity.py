@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +15,13 @@ from apihour_http import HTTPServer, Routes
 
 routes = Routes()
 seen: dict[str, Any] = {}
+
+
+@pytest.fixture(autouse=True)
+def forget() -> Iterator[None]:
+    """Hold no connection longer than its test: another one looks whether any is left."""
+    yield
+    seen.clear()
 
 
 @routes.get("/wait/{number:int}")

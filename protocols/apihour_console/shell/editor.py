@@ -111,6 +111,7 @@ class LineEditor:
     def _bindings(self, multiline: Callable[[str], bool] | None) -> KeyBindings:
         bindings = KeyBindings()
         bindings.add(Keys.BracketedPaste)(self._pasted)
+        bindings.add(Keys.ControlZ)(_ignore)  # as every shell; it would be inserted
         # As readline does it: Enter runs the line found, a movement goes on editing it.
         bindings.add(Keys.Enter, filter=is_searching)(accept_search_and_accept_input)
         for key in _ENDS_SEARCH:
@@ -211,6 +212,10 @@ class LineEditor:
             return await application.run_async(
                 handle_sigint=False, set_exception_handler=False, pre_run=leave_signals
             )
+
+
+def _ignore(event: KeyPressEvent) -> None:
+    """A key that does nothing here."""
 
 
 def _enter_of_blocks(multiline: Callable[[str], bool]) -> Callable[[KeyPressEvent], None]:

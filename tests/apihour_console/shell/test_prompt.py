@@ -77,3 +77,8 @@ async def test_clear_and_what_other_shells_can(operator: Operator) -> None:
     await wait_until(lambda: "\x1b[H\x1b[2J" in operator.raw, 30)
     await operator.expect("apihour>")
     assert operator.commands() == ["clear"]
+
+
+async def test_control_z_is_no_part_of_the_line(operator: Operator) -> None:
+    await run(operator, "ver\x1asion\x1a", "apihour 1.0")
+    assert operator.commands() == ["version"]

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from apihour_http import HTTPError, Request, RouteError, Routes, Stream
 
@@ -247,6 +248,55 @@ async def test_a_malformed_chunk_is_400() -> None:
     async with serving(table()) as served:
         raw = await served.ask(chunked("/digest", b"ab", end=False) + b"zz\r\n", 20)
         assert raw.startswith(b"HTTP/1.1 400 ")
+
+
+@pytest.mark.parametrize("parser", ["httptools", "aiohttp"])
+async def test_behind_others_and_before_an_application(parser: str) -> None:
+    gates = {name: asyncio.Event() for name in ("slow", "read")}
+    routes = table(max_body=8 << 20)
+
+    @routes.get("/slow")
+    async def slow(request: Request) -> str:
+        await gates["slow"].wait()
+        return "slow"
+
+    @routes.post("/gated", stream_body=True, max_body=8 << 20)
+    async def gated(request: Request) -> int:
+        await gates["read"].wait()
+        return len(await request.read())
+
+    async def hosted(request: web.Request) -> web.Response:
+        return web.Response(text=f"{request.path} {len(await request.read())}")
+
+    app = web.Application()
+    app.router.add_route("*", "/{tail:.*}", hosted)
+    async with serving(routes, app, parser=parser) as served:
+        peer = await served.connect()
+        peer.send(get("/slow") + post("/gated", BIG) + post("/hosted", b"abc") + get("/more")
+                  + chunked("/digest", b"ab") + post("/unread", b"x" * 1000)
+                  + post("/digest", b"abc", "Upgrade: h2c", "Connection: Upgrade") + get("/next"))
+        gates["slow"].set()
+        assert (await peer.answer()).body == b"slow"
+        await asyncio.sleep(0.01)
+        gates["read"].set()
+        for body in (b"%d" % len(BIG), b"/hosted 3", b"/more 0", expected(b"ab"),
+                     b"not looked at", expected(b"abc"), b"next"):
+            assert (await peer.answer(30)).body == body
+        peer.close()
+
+
+async def test_http_1_0() -> None:
+    async with serving(table()) as served:
+        for keep in (True, False):
+            line = "Connection: keep-alive" if keep else "X: y"
+            peer = await served.connect()
+            peer.send(post("/digest", b"ab", line, length=4).replace(b"HTTP/1.1", b"HTTP/1.0"))
+            await asyncio.sleep(0.01)
+            peer.send(b"cd")
+            answer = await peer.answer()
+            assert answer.body == expected(b"abcd")
+            assert answer.headers["connection"] == ("keep-alive" if keep else "close")
+            peer.close()
 
 
 async def test_what_reads_all_of_a_body_reads_it_here_too() -> None:

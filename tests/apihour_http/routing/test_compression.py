@@ -59,7 +59,7 @@ def make(form: str) -> Routes:
     return routes
 
 
-async def ask(served: Served, path: str, accepted: str = "gzip, br", method: str = "GET") -> Any:
+async def ask(served: Served, path: str, accepted: str = "gzip, zstd", method: str = "GET") -> Any:
     peer = await served.connect()
     peer.send(get(path, f"Accept-Encoding: {accepted}").replace(b"GET", method.encode()))
     answer = await peer.answer(head=method == "HEAD")
@@ -79,11 +79,34 @@ async def test_text_is_compressed_and_the_rest_is_not(form: str) -> None:
             body = gzip.decompress(answer.body) if which in COMPRESSED else answer.body
             assert body == plain.body, which
             assert answer.headers.get("content-type") == plain.headers.get("content-type")
-            for accepted in ("", "gzip;q=0", "br"):
+            for accepted in ("", "gzip;q=0", "zstd", "br;q=0, gzip;q=0.0"):
                 other = await ask(served, f"/{which}", accepted)
                 assert other.body == plain.body
             if which in COMPRESSED:
                 assert "Accept-Encoding" in other.headers["vary"]
+
+
+async def test_brotli_comes_first_where_it_is_installed() -> None:
+    brotli = pytest.importorskip("brotli")
+    async with serving(make("async def")) as served:
+        for which in COMPRESSED:
+            plain = await ask(served, f"/plain/{which}")
+            answer = await ask(served, f"/{which}", "gzip, deflate, br")
+            assert answer.headers["content-encoding"] == "br"
+            assert brotli.decompress(answer.body) == plain.body
+            assert "Accept-Encoding" in answer.headers["vary"]
+            other = await ask(served, f"/{which}", "br;q=0, gzip")
+            assert other.headers["content-encoding"] == "gzip"
+
+
+async def test_without_brotli_it_is_gzip(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    routes = make("async def")
+    served = serving(routes)
+    async with served as running:
+        answer = await ask(running, "/rows", "gzip, br")
+        assert answer.headers["content-encoding"] == "gzip"
+        assert "content-encoding" not in (await ask(running, "/rows", "br")).headers
 
 
 async def test_the_head_is_that_of_the_compressed_answer() -> None:

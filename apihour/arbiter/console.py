@@ -107,6 +107,7 @@ class ConsoleKeeper:
         self.books = books
         self.current: ConsoleProcess | None = None
         self._old: list[ConsoleProcess] = []
+        self._told = ""
 
     def pids(self) -> list[int]:
         """The consoles that live."""
@@ -168,11 +169,15 @@ class ConsoleKeeper:
                 extras["console"] = open_listeners(
                     [("@console", address, 0)], books.cfg.backlog, {})[0]
             except BindError as error:
-                books.log.warning(
-                    "No SSH shell: %s; the local one works: apihour ctl", error)
+                self._no_shell(str(error))
         if "console" in extras:
             shells = [*shells, extras["console"]]
         return shells, options
+
+    def _no_shell(self, why: str) -> None:
+        if why != self._told:  # each worker that is ready has it tried again
+            self.books.log.warning("No SSH shell: %s; the local one works: apihour ctl", why)
+        self._told = why
 
     def on_exit(self, pid: int, how: str) -> bool:
         """A child has ended; returns whether it was a console."""

@@ -83,6 +83,7 @@ def _make(path: Path) -> None:
                 os.link(written, path)
             except FileExistsError:
                 return
+            path.with_name(path.name + ".pub").write_bytes(key.export_public_key())
         finally:
             os.unlink(written)
     except OSError as error:

@@ -140,6 +140,21 @@ async def test_first_start_from_a_terminal(console: Process) -> None:
     assert status == 0 and "apihour" in out
 
 
+@pytest.mark.parametrize("terminal", [False, True])
+async def test_without_a_socket_it_says_what_turns_the_shell_on(
+    console: Process, terminal: bool
+) -> None:
+    await console.start(fds={}, terminal=terminal)
+    assert (await console.ctl("version"))[0] == 0
+    text = console.log.read_text()
+    if terminal:  # its address is taken, which the arbiter has said: a key would not help
+        assert "network shell off" not in text
+    else:
+        (line,) = text.splitlines()
+        assert "apihour keys add" in line and line.endswith("; apihour ctl reload")
+    assert not console.keys.exists()
+
+
 async def test_without_keys_or_terminal_the_network_shell_is_off(console: Process) -> None:
     await console.start()
     lines = [line for line in console.log.read_text().splitlines() if "network shell off" in line]

@@ -23,7 +23,8 @@ def test_a_missing_key_is_made_once(tmp_path):
     assert first.public_data == second.public_data
     assert first.get_algorithm() == "ssh-ed25519"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert os.listdir(path.parent) == ["host"]
+    assert sorted(os.listdir(path.parent)) == ["host", "host.pub"]
+    assert (path.parent / "host.pub").read_bytes() == first.export_public_key()
 
 
 def test_workers_that_start_at_once_agree(tmp_path):

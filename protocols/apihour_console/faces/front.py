@@ -62,14 +62,17 @@ def _prepare(
     """Get the keys ready, and say what the operator must know."""
     logger = console.logger
     address = _address(sockets[0]) if sockets else ("127.0.0.1", 0)
+    terminal = console.settings.terminal
+    # Started from a terminal it has no socket when its address is taken: the arbiter says that.
     prepared = prepare(
-        keys, terminal=console.settings.terminal and bool(sockets), host=address[0],
+        keys, terminal=terminal, host=address[0],
         root=os.geteuid() == 0, home=_home(console), port=address[1],
-    ) if sockets or not keys.authorized.exists() else Prepared()
+    ) if sockets or not (terminal or keys.authorized.exists()) else Prepared()
     for note in prepared.notes:
         logger.info("shell: %s", note)
     if prepared.off:
-        logger.warning("shell: %s", prepared.off)
+        # Who has no socket gets one of the arbiter, in a reload.
+        logger.warning("shell: %s%s", prepared.off, "" if sockets else "; apihour ctl reload")
     for sock in sockets if prepared.host_key is not None else ():
         host, port = _address(sock)
         count = len(prepared.authorized.keys)

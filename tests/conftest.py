@@ -1,5 +1,6 @@
-"""What all tests share: the fixtures that start daemons, and an interrupt that is heard."""
+"""What all tests share: the fixtures that start daemons, and an end that leaves none of them."""
 
+import os
 import signal
 from pathlib import Path
 
@@ -12,6 +13,19 @@ pytest_plugins = ["apihour.testing.plugin"]
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell ignores it for what it runs in the background, and so would every process here.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+RUN = os.getpid()
+
+
+def interrupt(sig, frame):
+    """SIGTERM, as of ``timeout`` or a cancelled job: like Ctrl-C, so that fixtures end daemons."""
+    if os.getpid() == RUN:
+        raise KeyboardInterrupt
+    signal.signal(sig, signal.SIG_DFL)  # a fork of a test's
+    os.kill(os.getpid(), sig)
+
+
+signal.signal(signal.SIGTERM, interrupt)
 
 
 def pytest_collection_modifyitems(items):

@@ -31,6 +31,7 @@ from apihour_http.aiohttp.private import (
 )
 from apihour_http.answers import CONTAINER
 from apihour_http.errors import BadRequest, HTTPError
+from apihour_http.speed import compiled
 
 if TYPE_CHECKING:
     import logging
@@ -357,6 +358,8 @@ class AppHost:
     def decode(self, fields: list[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
         """The header fields as aiohttp's parser gives them."""
         names = self._names
+        if compiled is not None:
+            return compiled.texts(fields, names)  # type: ignore[no-any-return]
         try:
             return [(names[name], value.rstrip(b" \t").decode()) for name, value in fields]
         except UnicodeDecodeError:

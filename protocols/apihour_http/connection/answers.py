@@ -260,8 +260,12 @@ class Answers:
             self._answered_early(exchange)
         elif not exchange.keep:
             lane.close()
-        else:
+        elif (exchange.websocket or self.starting or service.now.closes or self.queue
+              or self.refusal is not None or lane.intake.held or lane.intake.expecting):
             self._stay(exchange)
+        else:
+            # As _stay() and _next(): two calls less in every request.
+            lane.ready = lane.state.starts and not lane.write_paused
 
     def upload_done(self, exchange: Any) -> None:
         """An endpoint that took its body as it came has answered, and was counted."""

@@ -281,10 +281,15 @@ class Intake:
         self, method: bytes, target: bytes, fields: list[tuple[bytes, bytes]], forwarded: bool
     ) -> None:
         """Take a whole plain request without a body, as the extension has read it."""
-        self.arrived = monotonic()
-        self._begin_hosted(method, target, fields, FORWARDED if forwarded else 0, True, True)
-        exchange, self.pending = self.pending, None
-        self._complete_hosted(exchange)
+        lane = self.lane
+        if lane.hosted is None:
+            lane.hosted = self.service.app_host.connect(lane)
+        exchange = lane.hosted.exchange(
+            method, target, fields, True, True, 0, False, monotonic(), False,
+            forwarded)
+        exchange.complete()
+        lane.ready = False
+        lane.answers.start_hosted(exchange)
 
     def _begin_hosted(
         self, method: bytes, target: bytes, fields: list[tuple[bytes, bytes]], seen: int,

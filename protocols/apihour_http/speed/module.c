@@ -6,12 +6,14 @@
  *   scan.c       which reads are one plain request; no Python in it
  *   received.c   Received, the base of a request
  *   plan.c       Plan, what a server's start decided, and Tally, the counters of all requests
+ *   message.c    the fields of a head as texts, for aiohttp's applications
  *   lane.c       Lane, the base of a connection
  */
 
 #include "speed.h"
 
 extern int lane_names(void);
+extern PyObject *texts(PyObject *module, PyObject *const *args, Py_ssize_t count);
 
 PyObject *verbs[METHODS];
 
@@ -35,6 +37,8 @@ static PyObject *scanned(PyObject *module, PyObject *data)
 static PyMethodDef functions[] = {
     {"scan", scanned, METH_O,
      "Method, target, length of the head and fields of a read that is one plain request, or None."},
+    {"texts", (PyCFunction)(void (*)(void))texts, METH_FASTCALL,
+     "The fields of a head as pairs of texts, the names by their keys in a dict."},
     {NULL, NULL, 0, NULL},
 };
 

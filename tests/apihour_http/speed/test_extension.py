@@ -11,8 +11,11 @@ import weakref
 from typing import Any
 
 import pytest
+from aiohttp import web
+from multidict import istr
 
 from apihour_http import HTTPServer, Request, Routes
+from apihour_http.aiohttp.lane import AppHost
 from apihour_http.speed import compiled
 
 from . import streams
@@ -36,7 +39,7 @@ FIELDS = [
     b"TE: trailers",
     b" X: y", b"\tX: y", b"X", b": y", b"X: y\0", b"X: y\n", b"X: y\r",
     b"X: 1234567\x1f", b"X: \x7f",
-    b"X: 12345678\x7f9", b"X: 12345678\x01", b"X\x80: y", b"X(: y", b"",
+    b"X: 12345678\x7f9", b"X: 12345678\x01", b"X\x80: y", b"X(: y", b"", b"te:",
 ]
 HOSTS = [b"", b"a b", b"a,b", b"u@h", b"a:b", b"a:123456", b":1", b"[::1]", b"a ", b"a\t", b"a/",
          b"\xe9"]
@@ -85,6 +88,39 @@ def test_what_is_not_certain_is_left_to_the_parser(data: bytes) -> None:
 def test_nobody_can_tell() -> None:
     """More of it: python -m tests.apihour_http.speed.streams --streams 1000000."""
     assert streams.differing(20260000, 1500) is None
+
+
+TEXTS = [
+    [], [(b"Host", b"t"), (b"X-oDD", b""), (b"x-odd", b" \t"), (b"X-Odd", b"a \tb \t ")],
+    [(b"A", b"caf\xc3\xa9"), (b"A", b"\xff\xfe "), (b"B", b"\xed\xa0\x80\xf0\x9f\x98\x80")],
+]
+
+
+@needed
+@pytest.mark.parametrize("fields", TEXTS)
+def test_fields_become_the_texts_that_python_makes_of_them(
+    fields: list[tuple[bytes, bytes]], monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names, others = AppHost(web.Application()), AppHost(web.Application())
+    for _ in range(2):  # with names that are new, and with those that are known
+        said = names.decode(fields)
+        with monkeypatch.context() as without:
+            without.setattr("apihour_http.aiohttp.lane.compiled", None)
+            assert said == others.decode(fields)
+        assert all(type(name) is istr and type(value) is str for name, value in said)
+
+
+@needed
+def test_fields_that_are_none_are_refused() -> None:
+    for wrong in [[1], [(b"a",)], [(b"a", "b")], [("a", b"b")], [[b"a", b"b"]], ((b"a", b"b"),)]:
+        with pytest.raises(TypeError):
+            compiled.texts(wrong, {b"a": "a"})
+    with pytest.raises(TypeError):
+        compiled.texts([])
+    with pytest.raises(TypeError):
+        compiled.texts([], [])
+    with pytest.raises(KeyError):
+        compiled.texts([(b"a", b"b")], {})
 
 
 def test_it_can_be_left_out() -> None:

@@ -242,7 +242,8 @@ class Servers:
     def _app(self) -> web.Application:
         async def handle(request: web.Request) -> web.Response:
             body = await request.read()
-            self.seen.append((request.method, request.path_qs, list(request.raw_headers), body))
+            self.seen.append((request.method, request.path_qs, list(request.raw_headers),
+                              list(request.headers.items()), body))
             return web.Response(text=request.path)
 
         app = web.Application()

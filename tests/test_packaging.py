@@ -91,6 +91,18 @@ def test_the_wheel_holds_every_package_and_nothing_else(wheel: Path) -> None:
     assert not [name for name in names if "key" in name and not name.endswith(".py")]
 
 
+def test_without_a_compiler_only_the_extension_is_missing(checkout: Path, tmp_path: Path) -> None:
+    source, out = tmp_path / "source", tmp_path / "wheel"
+    shutil.copytree(checkout, source, ignore=shutil.ignore_patterns("build"))
+    run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation",
+        "--no-index", "--wheel-dir", str(out), ".", cwd=source, CC="/nonexistent/cc")
+    (found,) = out.iterdir()
+    with zipfile.ZipFile(found) as archive:
+        names = archive.namelist()
+    assert "apihour_http/speed/__init__.py" in names
+    assert not [name for name in names if name.endswith(".so")]
+
+
 def test_the_wheel_is_typed_and_licensed(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import hashlib
 from collections.abc import AsyncIterator
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from aiohttp import web
 
 from apihour_http import HTTPError, Request, RouteError, Routes, Stream
+from apihour_http.connection.uploads import Upload
 
 from .support import context, get, serving, wait_until
 
@@ -407,6 +409,26 @@ async def test_a_drain_waits_for_the_body_and_its_answer() -> None:
         assert answer.body == expected(b"abcd") and answer.headers["connection"] == "close"
         await asyncio.wait_for(draining, 10)
         peer.close()
+
+
+async def test_nothing_of_it_is_left_to_the_collector() -> None:
+    async with serving(table(max_body=8 << 20)) as served:
+        gc.collect()
+        gc.disable()
+        try:
+            peer = await served.connect()
+            peer.send(post("/digest", BIG) + chunked("/digest", b"ab") + post("/unread", BIG))
+            for _ in range(3):
+                assert (await peer.answer(30)).status == 200
+            peer.close()
+            left = await served.connect()
+            left.send(post("/read", b"ab", length=10))
+            await wait_until(lambda: served.server.statistics()["in_flight"])
+            left.writer.transport.abort()
+            await wait_until(lambda: not served.server.connections)
+            await wait_until(lambda: not [one for one in gc.get_objects() if type(one) is Upload])
+        finally:
+            gc.enable()
 
 
 async def test_cancel_on_disconnect_cancels_it() -> None:

@@ -39,7 +39,8 @@ class StreamedRequest(Request):
     """A request whose body is on its way."""
 
     __slots__ = ("upload",)
-    upload: Upload
+    upload: Upload | None
+    """None once it is answered without having been read."""
 
     @property
     def body_exists(self) -> bool:
@@ -50,16 +51,22 @@ class StreamedRequest(Request):
 
     def stream(self) -> AsyncIterator[bytes]:
         """The body piece by piece, as it comes."""
-        return self.upload.pieces()
+        return self._coming().pieces()
 
     async def read(self) -> bytes:
         """The body, once all of it has come."""
-        if not self.upload.is_taken:
-            self.body = b"".join([piece async for piece in self.upload.pieces()])
-            self.upload.is_kept = True
-        elif not self.upload.is_kept:
+        upload = self._coming()
+        if not upload.is_taken:
+            self.body = b"".join([piece async for piece in upload.pieces()])
+            upload.is_kept = True
+        elif not upload.is_kept:
             raise RuntimeError(f"{self!r}: its body was taken piece by piece already")
         return self.body
+
+    def _coming(self) -> Upload:
+        if self.upload is None:
+            raise RuntimeError(f"{self!r}: it was answered before its body was read")
+        return self.upload
 
     async def text(self) -> str:
         """The body as text. Raises HTTPError 415 or 400 when it is none."""
@@ -84,7 +91,8 @@ class Upload(Side):
 
     def __init__(self, request: Any, expects: bool) -> None:
         super().__init__(request.lane)
-        self.request = made = StreamedRequest.__new__(StreamedRequest)
+        self.request: Any = StreamedRequest.__new__(StreamedRequest)
+        made = self.request
         for name in _SET:
             setattr(made, name, getattr(request, name))
         made.upload = self
@@ -210,6 +218,11 @@ class Upload(Side):
             self._task = None
             self.give_back()
             lane.answers.upload_done(self)
+            # They have each other: without the cycle both are freed here.
+            if self.is_complete or self._gone:
+                self.request = None
+            else:  # the rest is for nobody
+                self.request.upload = None
 
     async def _result(self) -> Any:
         request = self.request

@@ -19,6 +19,7 @@ ARGS ?=
 # More than the CPUs, of which two are enough: much of the suite waits.
 JOBS ?= 3
 EXAMPLE = examples/http_and_ssh
+PARTS = setup.cfg setup.py $(wildcard protocols/apihour_http/speed/*.[ch])
 
 .PHONY: help run test test-all lint clean
 
@@ -63,12 +64,12 @@ $(BIN)/python:
 	@$(PYTHON) -m venv $(VENV)
 
 # The order-only prerequisite: an interpreter that is upgraded in place is no reason to install.
-$(VENV)/.installed: setup.cfg setup.py | $(BIN)/python
+$(VENV)/.installed: $(PARTS) | $(BIN)/python
 	@echo "Installing apihour[standard] into $(VENV)"
 	@$(PIP) --editable '.[standard]'
 	@touch $@
 
-$(VENV)/.installed-test: setup.cfg setup.py | $(BIN)/python
+$(VENV)/.installed-test: $(PARTS) | $(BIN)/python
 	@echo "Installing apihour[test] into $(VENV)"
 	@$(PIP) --editable '.[test]'
 	@touch $(VENV)/.installed $@

@@ -56,6 +56,8 @@ OWN = (
          "127.0.0.1,::1,unix", meta="ADDRESSES",
          desc="Proxies that are believed about their clients: addresses, networks, unix for those "
               "of unix sockets, * for all, apart by commas; '' for nobody."),
+    _own("limit_request_line", ["--limit-request-line"], validate_count, 8190, meta="BYTES",
+         desc="The longest request target that is taken."),
     _own("console", ["--console"], validate_plain_address, None, meta="ADDRESS",
          desc="Where the SSH shell listens (default 127.0.0.1:8022)."),
     _own("no_console", ["--no-console"], validate_switch, False, action="store_true",

@@ -29,7 +29,7 @@ _CONTROL = "the console's local socket does this: apihour ctl"
 
 HONOURED = (
     "config backlog max_requests max_requests_jitter timeout graceful_timeout "
-    "limit_request_line limit_request_fields limit_request_field_size print_config chdir daemon "
+    "limit_request_fields limit_request_field_size print_config chdir daemon "
     "raw_env pidfile user group umask initgroups accesslog access_log_format "
     "errorlog loglevel capture_output logconfig logconfig_dict logconfig_json "
     "syslog_addr syslog syslog_prefix syslog_facility disable_redirect_access_to_syslog "
@@ -45,6 +45,7 @@ REPLACED = {
     "bind": "takes name=address as well, and the addresses of apihour.bind.addresses",
     "workers": "default: one per CPU this process may use; MIN..MAX follows the load",
     "forwarded_allow_ips": "takes networks, and unix for unix sockets, too",
+    "limit_request_line": "default 8190 bytes, as RFC 9110 (4.1) asks for 8000",
     "keepalive": "default 75 s: clients reuse connections for that long",
     "certfile": "binds ask for TLS one by one: ADDRESS?tls, or ADDRESS?tls=FILE&key=FILE",
     "ciphers": "default: forward secrecy with AES-GCM or ChaCha20 only",

@@ -155,6 +155,7 @@ OWN_VALUES: dict[str, tuple[list[str], Any]] = {
     "worker_connections": (["9"], 9),
     "console": (["127.0.0.1:1"], "127.0.0.1:1"),
     "forwarded_allow_ips": (["10.0.0.0/8, unix"], "10.0.0.0/8,unix"),
+    "limit_request_line": (["4094"], 4094),
     "no_console": ([], True),
     "keys": (["other"], "other"),
     "factory": ([], True),

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib
 import os
+from pathlib import Path
 from typing import Any
 
 __all__ = ["compiled"]
@@ -20,9 +21,13 @@ def _find() -> Any:
     if os.environ.get("APIHOUR_NO_EXTENSIONS", "0") not in ("", "0"):
         return None
     try:
-        return importlib.import_module("apihour_http.speed._speed")
+        found = importlib.import_module("apihour_http.speed._speed")
     except ImportError:
         return None
+    # In a checkout: built before its sources changed, it does not fit what calls it.
+    built = os.stat(found.__file__ or "").st_mtime
+    sources = Path(__file__).parent.glob("*.[ch]")
+    return None if any(each.stat().st_mtime > built for each in sources) else found
 
 
 compiled: Any = _find()

@@ -21,7 +21,7 @@ from apihour.bind.listeners import systemd_sockets
 from apihour.books.books import Books
 from apihour.errors import ApihourError
 from apihour.ipc import prctl
-from apihour.ipc.signals import ORDERS, let_through
+from apihour.ipc.signals import ORDERS, STOPS, blocked, let_through
 from apihour.reload.opening import Opening, log_binds
 from apihour.template.templates import Templates
 from apihour.upgrade.upgrade import Inheritance
@@ -70,11 +70,14 @@ class Start:
 
     def _learn_binds(self) -> Binds:
         """Import the application in a child, and ask it."""
-        probe = self.templates.start_probe()
+        probe = None
         try:
+            with blocked(STOPS):  # what a handler raises in a fork's own hooks is swallowed
+                probe = self.templates.start_probe()
             report = probe.wait(self.books.cfg.boot_timeout)
         except BaseException:
-            probe.kill()
+            if probe is not None:
+                probe.kill()
             raise
         if not self.templates.settle(self.books.generation, probe):
             self._reap(probe.pid)

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from apihour.blame import account
+from apihour.ipc.signals import STOPS, let_through
 
 __all__ = ["Probe", "ProbeReport"]
 
@@ -115,6 +116,7 @@ def _report(
     """Body of the child; leaves by _exit so that nothing of the arbiter's runs twice."""
     try:
         in_child()
+        let_through(STOPS)
         message: dict[str, Any] = {"binds": examine()}
     except BaseException as error:
         told = account(error)

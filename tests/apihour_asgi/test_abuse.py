@@ -204,6 +204,8 @@ async def test_small_messages_that_each_cost_something_keep_nobody_waiting():
         watcher = asyncio.ensure_future(watch())
         peer.send(frame(FINAL | 1, b"x") * count)
         first, payload = await read_frame(peer)
+        while first == FINAL | 9:  # a ping, on a machine that takes its time
+            first, payload = await read_frame(peer)
         watcher.cancel()
         peer.close()
     assert (first, payload[:2]) == (FINAL | 8, (1000).to_bytes(2, "big"))

@@ -341,7 +341,7 @@ def test_canary_that_dies(apihour_daemon, app):
     began = time.monotonic()
     outcome = daemon.reload()
     assert not outcome.ok
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 9  # long before its time is up
     assert generations(daemon) == {1}
 
 

@@ -246,7 +246,9 @@ def test_python_in_a_worker(shell, terminal):
         "the evaluation", timeout=5)
     terminal.type("\x03")
     terminal.expect(">>>")
-    assert not [row for row in shell.rows("tasks") if "<shell>" in row["where"]]
+    shell.daemon.wait(
+        lambda: not [row for row in shell.rows("tasks") if "<shell>" in row["where"]],
+        "the evaluation's end")
     terminal.type("'still' + ' here'\r")
     terminal.expect("'still here'")
     terminal.type("\x04")

@@ -382,7 +382,7 @@ def test_files_are_read_before_privileges_are_dropped(
     with socket.create_server(("127.0.0.1", 0)) as sock:
         listener = Listener("x", parse_address("127.0.0.1:0?tls"), sock, False)
         given: Any = SimpleNamespace(
-            age=1, ppid=1, sockets=[listener], slot=1, generation=1, channel=None,
+            age=1, start=1, ppid=1, sockets=[listener], slot=1, generation=1, channel=None,
             row=SimpleNamespace(worker="1.1", pid=0, heartbeat=0.0,
                                 connection_numbers=lambda: [0.0, 0.0]),
             scoreboard=None,

@@ -46,10 +46,12 @@ def develop(arguments: Sequence[str]) -> int:
         sys.executable, "-m", "apihour.cli.dev", *arguments, "--workers", "1", "--timeout", "0",
         "--debug", "--boot-timeout", "3600", "--graceful-timeout", "1",
     ]
+    # Python takes kept byte code for current when a file has its old size and second.
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
     signal.signal(signal.SIGTERM, _interrupt)
     while True:
         before = snapshot(root, extra)
-        process = subprocess.Popen(command, cwd=app.directory)
+        process = subprocess.Popen(command, cwd=app.directory, env=environment)
         try:
             changes = _wait_for_change(process, root, extra, before)
         except KeyboardInterrupt:

@@ -199,8 +199,8 @@ def environment(venv: Path, interpreter: str, peers: list[Peer]) -> dict[str, st
         subprocess.run([interpreter, "-m", "venv", venv], check=True)
         # pip installs setuptools only where it is asked to; an editable install needs it.
         subprocess.run([*pip(venv), "--upgrade", "pip", "setuptools"], check=True)
-    if not (venv / "bin" / "apihour").exists():
-        subprocess.run([*pip(venv), "-e", f"{ROOT}[{OURS}]", "orjson"], check=True)
+    # Always: what is measured is this checkout, and its extension as its sources are now.
+    subprocess.run([*pip(venv), "-e", f"{ROOT}[{OURS}]", "orjson"], check=True)
     missing: dict[str, str] = {}
     for peer in peers:
         if peer.name == "nginx return 200" and not Path(nginx_path()).exists():

@@ -8,6 +8,7 @@ import logging
 import os
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -127,11 +128,14 @@ def test_a_symbolic_link_in_its_place_is_replaced_not_followed(
     assert victim.read_text() == "mine" and not (tmp_path / "bans.json").is_symlink()
 
 
-def test_it_ends_by_itself(book: BanBook, reader: Bans, tmp_path: Path) -> None:
-    book.add(parse_network("10.0.0.7"), 0.05, "me")
+def test_it_ends_by_itself(
+    book: BanBook, reader: Bans, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    book.add(parse_network("10.0.0.7"), 60, "me")
     reader.look()
     assert reader.refuses(("10.0.0.7", 1))
-    time.sleep(0.06)
+    later = SimpleNamespace(monotonic=lambda: time.monotonic() + 61, time=time.time)
+    monkeypatch.setattr("apihour.bind.bans.time", later)
     assert not reader.refuses(("10.0.0.7", 1)) and read_bans(tmp_path / "bans.json") == []
 
 

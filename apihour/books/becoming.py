@@ -10,7 +10,9 @@ from typing import Any, NoReturn
 from apihour.books.books import Books
 from apihour.config.record import Configuration
 from apihour.errors import HookError
+from apihour.ipc.signals import STOPS, hold_off
 from apihour.worker.assignment import Assignment
+from apihour.worker.crashes import EarlyExit
 from apihour.worker.process import HostWorker
 
 __all__ = ["become_worker"]
@@ -29,12 +31,15 @@ def become_worker(
         worker = HostWorker(given, books.app, cfg, books.log)
         worker.__dict__.update(marks or {})
         status = _live(books, worker, shed, configuration)
+        hold_off(STOPS)  # it goes already: none may cut the hook short
         try:
             books.hooks.call(cfg, "worker_exit", worker)
         except BaseException:
             books.log.exception("hook worker_exit failed")
         sys.stdout.flush()
         sys.stderr.flush()
+    except EarlyExit:  # told once more in the moment before
+        status = 0
     except BaseException:
         books.log.exception("Exception in worker process")
     finally:  # whatever happens: nothing of the arbiter's is run here

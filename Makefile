@@ -5,6 +5,7 @@
 #                   in JOBS processes at once; JOBS=0 for one alone, as a debugger needs it
 #   make test-all   the same on every CPython from 3.11 on that is installed
 #   make lint       ruff and mypy
+#   make docs       the site of docs/ in build/docs/html; a warning is an error
 #   make clean      remove what the others made
 #
 # PYTHON=... chooses the interpreter of a new .venv; by default it is python3, or the first
@@ -21,7 +22,7 @@ JOBS ?= 3
 EXAMPLE = examples/http_and_ssh
 PARTS = setup.cfg setup.py $(wildcard protocols/apihour_http/speed/*.[ch])
 
-.PHONY: help run test test-all lint clean
+.PHONY: help run test test-all lint docs clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -51,6 +52,10 @@ lint: $(VENV)/.installed-test
 	$(BIN)/lint-imports .ci/importlinter.ini --no-cache --no-logo
 	$(BIN)/python .ci/sizes
 
+docs: $(VENV)/.installed-docs
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -b html docs build/docs/html
+	@echo "The site: build/docs/html/index.html"
+
 clean:
 	rm -rf .venv .venv-3.* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find apihour protocols tests examples benchmarks docs -name __pycache__ -prune -exec rm -rf {} +
@@ -72,4 +77,9 @@ $(VENV)/.installed: $(PARTS) | $(BIN)/python
 $(VENV)/.installed-test: $(PARTS) | $(BIN)/python
 	@echo "Installing apihour[test] into $(VENV)"
 	@$(PIP) --editable '.[test]'
+	@touch $(VENV)/.installed $@
+
+$(VENV)/.installed-docs: $(PARTS) | $(BIN)/python
+	@echo "Installing apihour[docs] into $(VENV)"
+	@$(PIP) --editable '.[docs]'
 	@touch $(VENV)/.installed $@

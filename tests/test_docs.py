@@ -28,12 +28,12 @@ def test_the_picture_of_the_rooms_is_current() -> None:
     assert is_current, "imports have changed; run: python docs/make_rooms.py"
 
 
-DOCUMENTS = sorted([*ROOT.glob("*.rst"), *ROOT.glob("docs/*.rst")])
+DOCUMENTS = sorted([*ROOT.glob("*.rst"), *ROOT.glob("docs/**/*.rst")])
 _SOURCE = re.compile(
     r"\b(?:apihour|protocols|tests|benchmarks|docs|examples)/[\w/.-]*\.(?:py|rst)\b")
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_source_files_that_a_document_names_exist(path: Path) -> None:
     named = _SOURCE.findall(path.read_text())
     assert [name for name in named if not (ROOT / name).exists()] == []

@@ -269,8 +269,10 @@ class WorkerKeeper:
         if not worker.stack_logged:
             worker.stack_logged = True
             worker.row.blocks += 1
-            log.warning("Worker %s (pid: %s) is blocked for %.1f s:\n%s", worker.name, worker.pid,
-                        silent, faults.dump_stack(self.books.runtime, worker.pid))
+            stack = faults.dump_stack(self.books.runtime, worker.pid)
+            place = blame_frames(faults.dump_frames(stack))
+            log.warning("Worker %s (pid: %s) is blocked for %.1f s%s:\n%s", worker.name, worker.pid,
+                        silent, f" in {place}" if place else "", stack)
         if silent <= timeout:
             return
         worker.aborted_at = now

@@ -77,14 +77,22 @@ class Reports:
         """A child has ended; returns whether it was a worker."""
         books = self.books
         if pid in books.retiring:
-            worker = books.retiring.pop(pid)
-            books.log.info("Worker %s retired (pid: %s)", worker.name, pid)
-            self._forget(worker)
+            self._left(books.retiring.pop(pid), status)
         elif pid in books.workers:
             self._lost(books.workers.pop(pid), status)
         else:
             return False
         return True
+
+    def _left(self, worker: WorkerRecord, status: int) -> None:
+        """A worker that was told to leave has ended, by itself or not."""
+        log, told = self.books.log, os.WIFSIGNALED(status) and os.WTERMSIG(status) == worker.told
+        if status == 0 or told:  # told before it could hear: nothing was to be drained
+            log.info("Worker %s retired (pid: %s)", worker.name, worker.pid)
+        else:
+            log.warning("Worker %s (pid: %s) ended while it retired: %s", worker.name, worker.pid,
+                        describe(status))
+        self._forget(worker)
 
     def _forget(self, worker: WorkerRecord) -> None:
         if worker.channel_open:

@@ -4,7 +4,7 @@ Rules:
 
 - The arbiter keeps its last log records; they are asked for by number, so nobody gets one twice.
 - An event is a line of the arbiter's at level info or above (starts, ends, reloads, deaths) or
-  what an operator did. Who did it is told, from where is the audit log's to tell.
+  what an operator did, and why it failed. Who did it is told; from where, the audit log tells.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ commands = Catalogue()
 _PACE = 0.3  # seconds between two questions to the arbiter while somebody follows
 _ARBITER = "arbiter"
 _INFO = logging.INFO
+_TRACEBACK = "Traceback (most recent call last):"
 _HANDLED = ("Handling signal: ", "Command: ")  # of the arbiter: what follows says it better
 
 
@@ -163,10 +164,13 @@ def _in_order(records: list[dict[str, Any]], deeds: list[EventRow]) -> list[Even
 
 
 def _event(one: dict[str, Any]) -> EventRow | None:
-    """The event in a record of the arbiter; a traceback is the log's to show."""
-    text = str(one["message"]).partition("\n")[0]
+    """The event in a record of the arbiter; a traceback is the log's to show, but for its end."""
+    text, _, more = str(one["message"]).partition("\n")
     if text.startswith(_HANDLED):
         return None
+    if more.startswith(_TRACEBACK):
+        raised = [line for line in more.split("\n")[1:] if line and not line.startswith(" ")]
+        text = ": ".join([text, *raised[-1:]])
     return EventRow(stamp(one["time"]), _ARBITER, text)
 
 

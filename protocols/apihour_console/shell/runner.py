@@ -43,6 +43,7 @@ from apihour_console.text.sink import Sink
 __all__ = ["CANCELLED", "FleetLike", "Front", "LeaveShell", "Runner", "split_words"]
 
 CANCELLED = 130  # as shells report a command ended by SIGINT
+_REASON = 200  # characters of what went wrong that an entry keeps
 
 
 class FleetLike(Protocol):
@@ -78,6 +79,7 @@ class Runner:
         self.sink = sink
         self.fronts = dict(fronts or {})
         self.current = ""
+        self._why = ""  # what went wrong in the command under way
 
     async def run_line(self, line: str) -> int:
         """Run one line of text; returns its exit status."""
@@ -94,15 +96,15 @@ class Runner:
         started = time.monotonic()
         command = self.fleet.catalogue.get(words[0]) if words else None
         self.current, hidden = hide_secrets(words, command)
-        status, workers, outcome = FAILED, "", "failed"
+        status, workers, outcome, self._why = FAILED, "", "failed", ""
         try:
             call = parse_call(words, self.fleet.catalogue)
             workers = call.worker
             self.identity.check(call.command)
             status = await self._carry_out(call)
-            outcome = "ok" if status == 0 else "failed"
+            outcome = "ok" if status == 0 else hidden(self._why)[:_REASON] or "failed"
         except ApihourError as error:
-            status, outcome = error.exit_status, hidden(clean(str(error)))[:200]
+            status, outcome = error.exit_status, hidden(clean(str(error)))[:_REASON]
             await self.complain(str(error), getattr(error, "detail", ""))
         except LeaveShell:
             status, outcome = 0, "ok"
@@ -130,6 +132,7 @@ class Runner:
 
     async def show(self, call: Call, result: Result) -> int:
         """Print a result as the call wants it; returns its exit status."""
+        self._why = clean(_reason(result))
         await self.sink.out(self.render(call, result))
         for one in result.missing:
             await self.complain(f"worker {one.worker}: {one.reason}")
@@ -189,6 +192,13 @@ class Runner:
         if self.sink.colour:
             text = paint(text, "red")
         await self.sink.err(text + "\n" + (clean(detail).rstrip("\n") + "\n" if detail else ""))
+
+
+def _reason(result: Result) -> str:
+    """What went wrong, in one line; empty when all went well."""
+    if result.error:
+        return result.error.partition("\n")[0]
+    return "; ".join(f"worker {one.worker}: {one.reason}" for one in result.missing)
 
 
 def _columns_of(call: Call, row: dict[str, Any]) -> Sequence[Column]:

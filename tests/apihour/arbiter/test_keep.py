@@ -328,6 +328,19 @@ def test_one_that_failed_has_time_for_its_cleanup_and_no_more(make: Any) -> None
     assert "has not cleaned up" in house.crew.log.lines[-1]
 
 
+def test_the_line_of_a_blocked_worker_names_where(
+    make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house = make(workers=1, timeout=10)
+    house.up()
+    stack = ('Current thread 0x1 (most recent call first):\n'
+             '  File "/srv/shop/orders.py", line 7 in load\n')
+    monkeypatch.setattr(keep.faults, "dump_stack", lambda runtime, pid: stack)
+    house.turn(5.1, beat=False)
+    (line,) = house.crew.log.lines
+    assert line.partition("\n")[0].endswith(" is blocked for 5.1 s in /srv/shop/orders.py:7:")
+
+
 def test_a_blocked_worker_stack_then_abort_then_kill(make: Any) -> None:
     house = make(workers=1, timeout=10)
     (worker,) = house.up()

@@ -1,0 +1,33 @@
+"""What is said of a worker's end: it left, or something ended it."""
+
+from __future__ import annotations
+
+import signal
+from unittest.mock import Mock
+
+import pytest
+
+from apihour.arbiter.reports import Reports
+from tests.apihour.fake_crew import Clock, FakeCrew
+
+
+@pytest.mark.parametrize(("status", "said"), [
+    (0, "Worker 1.1 retired (pid: 5001)"),
+    (signal.SIGTERM, "Worker 1.1 retired (pid: 5001)"),
+    (signal.SIGKILL, "Worker 1.1 (pid: 5001) ended while it retired: killed by SIGKILL"),
+    (3 << 8, "Worker 1.1 (pid: 5001) ended while it retired: exit status 3"),
+])
+def test_only_one_that_left_is_called_retired(status: int, said: str) -> None:
+    crew = FakeCrew(Clock(), workers=1)
+    books = crew.books
+    worker = crew.spawn(1, 1, [], books.cfg)
+    worker.row.clear, worker.channel_open = Mock(), False
+    books.runtime.agent_socket = lambda pid: "/nonexistent"
+    books.runtime.path = Mock(__truediv__=lambda self, name: "/nonexistent")
+    books.hooks = Mock()
+    crew.remove(worker)
+    books.retiring[worker.pid] = worker
+    reports = Reports(books, Mock(), Mock(), Mock(), Mock(), Mock())
+    assert reports.ended(worker.pid, status)
+    assert crew.log.lines == [said]
+    assert not books.retiring

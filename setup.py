@@ -64,7 +64,8 @@ SPEED = f"{PROTOCOLS}/apihour_http/speed"
 extensions = [
     Extension(
         "apihour_http.speed._speed",
-        [f"{SPEED}/{name}.c" for name in ("scan", "received", "message", "plan", "lane", "module")],
+        [f"{SPEED}/{name}.c" for name in (
+            "scan", "received", "message", "plan", "begin", "answer", "lane", "module")],
         depends=[f"{SPEED}/scan.h", f"{SPEED}/speed.h"],
         extra_compile_args=["-std=gnu11", "-O2", "-Wall", "-Wextra",
                             "-Wno-missing-field-initializers"],

@@ -8,14 +8,18 @@
  *   plan.c       Plan, what a server's start decided, and Tally, the counters of all requests
  *   message.c    the fields of a head as texts, for aiohttp's applications
  *   lane.c       Lane, the base of a connection
+ *   begin.c      from a read to the endpoint's call
+ *   answer.c     from its result to the transport
  */
 
 #include "speed.h"
 
-extern int lane_names(void);
 extern PyObject *texts(PyObject *module, PyObject *const *args, Py_ssize_t count);
 
 PyObject *verbs[METHODS];
+PyObject *one, *empty, *nothing;
+#define DEFINED(name) PyObject *s_##name;
+NAMES(DEFINED)
 
 static PyObject *scanned(PyObject *module, PyObject *data)
 {
@@ -50,14 +54,22 @@ static struct PyModuleDef module_def = {
     .m_methods = functions,
 };
 
+/* Make what all calls use. */
+static int make_constants(void)
+{
+#define MADE(name) && (s_##name = PyUnicode_InternFromString(#name))
+    int done = 1 NAMES(MADE);
+    for (int each = 0; each < METHODS; each++)
+        done = done && (verbs[each] = PyBytes_FromString(method_names[each]));
+    return done && (one = PyLong_FromLong(1)) && (empty = PyBytes_FromString(""))
+        && (nothing = PyDict_New()) ? 0 : -1;
+}
+
 PyMODINIT_FUNC PyInit__speed(void)
 {
     PyObject *module = PyModule_Create(&module_def);
-    if (!module || lane_names())
+    if (!module || make_constants())
         return NULL;
-    for (int each = 0; each < METHODS; each++)
-        if (!(verbs[each] = PyBytes_FromString(method_names[each])))
-            return NULL;
     PyTypeObject *types[] = {&ReceivedType, &TallyType, &PlanType, &LaneType};
     for (size_t each = 0; each < sizeof types / sizeof *types; each++)
         if (PyModule_AddType(module, types[each]))

@@ -38,8 +38,41 @@ typedef struct {
     char has_app;
 } Plan;
 
+/* A connection, as far as its requests touch it: the base of apihour_http's HTTPConnection. */
+typedef struct {
+    PyObject_HEAD
+    PyObject *service, *conn, *transport, *write, *state, *answers, *queue, *intake, *between,
+        *plan;
+    PyObject *read, *fields; /* the last head of a hosted request, and what was made of it */
+    size_t read_at, read_len;
+    double idle_since;
+    char ready, write_paused;
+} Lane;
+
 extern PyTypeObject ReceivedType, TallyType, PlanType, LaneType;
 extern PyObject *verbs[METHODS];
+extern PyObject *one, *empty, *nothing; /* 1, b"" and {} */
+
+/* What is asked of objects of Python, by name. */
+#define NAMES(do_it) \
+    do_it(advance) do_it(answer_any) do_it(call) do_it(check_slow) do_it(close) do_it(count) \
+    do_it(current) do_it(failed) do_it(idle) do_it(inline) do_it(json_head) do_it(log_request) \
+    do_it(quick) do_it(request) do_it(requests) do_it(run) do_it(send) do_it(state) \
+    do_it(streams_body) do_it(take) do_it(take_hosted) do_it(went_wrong)
+#define DECLARED(name) extern PyObject *s_##name;
+NAMES(DECLARED)
+
+/* Seconds of time.monotonic(). */
+double monotonic(void);
+
+/* The exception that was raised, which is handled from now on. */
+PyObject *raised(void);
+
+/* Begin the request that `data` is. 1 when that is done, 0 when it is for the slow way. */
+int begin(Lane *self, Plan *plan, PyObject *data, const Head *head);
+
+/* Answer with `result`; what sends the rest of it is returned, None if there is no rest. */
+PyObject *answer(Lane *self, Received *request, PyObject *result);
 
 /* The fields of a head, as pairs of bytes. */
 PyObject *fields_of(const char *data, size_t at, size_t end);

@@ -1,0 +1,148 @@
+/* From a result to the transport: the usual answer, 200 with a dictionary as JSON.
+ *
+ * What is none of the usual is Python's (answer_any).
+ */
+
+#include "speed.h"
+
+#include <time.h>
+
+double monotonic(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)(now.tv_sec * 1000000000LL + now.tv_nsec) / 1e9;
+}
+
+/* The answer of 200 with `text` behind `head`: two texts of ASCII; `last` says that it is that. */
+static PyObject *joined(PyObject *head, PyObject *text, int last)
+{
+    char number[64];
+    Py_ssize_t head_size = PyUnicode_GET_LENGTH(head), size = PyUnicode_GET_LENGTH(text);
+    int digits = snprintf(number, sizeof number, "%zd\r\n%s\r\n", size,
+                          last ? "Connection: close\r\n" : "");
+    PyObject *found = PyBytes_FromStringAndSize(NULL, head_size + digits + size);
+    if (found) {
+        char *at = PyBytes_AS_STRING(found);
+        memcpy(at, PyUnicode_DATA(head), (size_t)head_size);
+        memcpy(at + head_size, number, (size_t)digits);
+        memcpy(at + head_size + digits, PyUnicode_DATA(text), (size_t)size);
+    }
+    return found;
+}
+
+static int is_ascii(PyObject *text)
+{
+    return PyUnicode_CheckExact(text) && PyUnicode_IS_COMPACT_ASCII(text);
+}
+
+/* Count an answer, and tell what was slow, and the log. */
+static int note(Lane *self, Plan *plan, Received *request, Py_ssize_t size)
+{
+    double now = self->idle_since = monotonic(), seconds = now - request->arrived;
+    ((Tally *)plan->counters)->seconds += seconds;
+    PyObject *when = NULL, *done;
+    int failed = -1;
+    if (seconds < FAST) {
+        ((Tally *)plan->counters)->fast++;
+    } else {
+        PyObject *count = PyFloat_FromDouble(seconds);
+        done = count ? PyObject_CallMethodOneArg(plan->counters, s_count, count) : NULL;
+        Py_XDECREF(count);
+        if (!done)
+            return -1;
+        Py_DECREF(done);
+    }
+    if (PyObject_SetAttr(self->conn, s_state, s_idle))
+        return -1;
+    if (seconds <= plan->slow && plan->log == Py_None)
+        return 0;
+    if (!(when = PyFloat_FromDouble(now)))
+        return -1;
+    if (seconds > plan->slow) {
+        done = PyObject_CallMethodObjArgs(
+            (PyObject *)self, s_check_slow, request, when, NULL);
+        if (!done)
+            goto end;
+        Py_DECREF(done);
+    }
+    if (plan->log != Py_None) {
+        PyObject *status = PyLong_FromLong(200), *length = PyLong_FromSsize_t(size);
+        done = status && length ? PyObject_CallMethodObjArgs(
+            (PyObject *)self, s_log_request, request, status, length, when, NULL) : NULL;
+        Py_XDECREF(status);
+        Py_XDECREF(length);
+        if (!done)
+            goto end;
+        Py_DECREF(done);
+    }
+    failed = 0;
+end:
+    Py_DECREF(when);
+    return failed;
+}
+
+/* Whether nothing but the end of its connection keeps a request from being plain. */
+static int is_last(Received *request)
+{
+    PyObject *verb = request->verb; /* ours, or the parser's */
+    return !request->keep && request->modern && verb && PyBytes_CheckExact(verb)
+        && (PyBytes_GET_SIZE(verb) != 4 || memcmp(PyBytes_AS_STRING(verb), "HEAD", 4));
+}
+
+/* The bytes of the usual answer. NULL without an exception where it is none of the usual. */
+static PyObject *usual(Plan *plan, Received *request, PyObject *result, Py_ssize_t *size)
+{
+    PyObject *quick, *text, *head, *data = NULL;
+    if (!PyDict_CheckExact(result) || !(request->plain || is_last(request)))
+        return NULL;
+    if (!(quick = PyObject_GetAttr(plan->now, s_quick)))
+        return NULL;
+    Py_DECREF(quick);
+    if (quick != Py_True)
+        return NULL;
+    if (!(text = PyObject_CallOneArg(plan->dumps, result))) {
+        /* The general way tries harder, and says what is wrong. */
+        if (PyErr_ExceptionMatches(PyExc_Exception))
+            PyErr_Clear();
+        return NULL;
+    }
+    if ((head = PyObject_GetAttr(plan->now, s_json_head)) && is_ascii(text) && is_ascii(head)) {
+        *size = PyUnicode_GET_LENGTH(text);
+        data = joined(head, text, !request->keep);
+    }
+    Py_XDECREF(head);
+    Py_DECREF(text);
+    return data;
+}
+
+/* Answer with `result`; what sends the rest of it is returned, None if there is no rest. */
+PyObject *answer(Lane *self, Received *request, PyObject *result)
+{
+    Plan *plan = (Plan *)self->plan;
+    Py_ssize_t size = 0;
+    PyObject *data = usual(plan, request, result, &size);
+    if (!data) {
+        if (PyErr_Occurred())
+            return NULL;
+        return PyObject_CallMethodObjArgs(
+            (PyObject *)self, s_answer_any, request, result, NULL);
+    }
+    int failed = 0;
+    if (self->transport && self->transport != Py_None && self->write) {
+        PyObject *write = Py_NewRef(self->write);
+        PyObject *done = PyObject_CallOneArg(write, data);
+        Py_DECREF(write);
+        failed = !done || note(self, plan, request, size);
+        Py_XDECREF(done);
+        if (!failed && !request->keep) {
+            done = PyObject_CallMethodNoArgs((PyObject *)self, s_close);
+            failed = !done;
+            Py_XDECREF(done);
+        }
+    }
+    Py_DECREF(data);
+    if (failed)
+        return NULL;
+    Py_RETURN_NONE;
+}

@@ -278,15 +278,18 @@ class Intake:
     # -- for the application
 
     def take_hosted(
-        self, method: bytes, target: bytes, fields: list[tuple[bytes, bytes]], forwarded: bool
+        self, method: bytes, target: bytes, fields: list[tuple[bytes, bytes]], forwarded: bool,
+        body: bytes,
     ) -> None:
-        """Take a whole plain request without a body, as the extension has read it."""
+        """Take a whole plain request, as the extension has read it."""
         lane = self.lane
         if lane.hosted is None:
             lane.hosted = self.service.app_host.connect(lane)
         exchange = lane.hosted.exchange(
-            method, target, fields, True, True, 0, False, monotonic(), False,
+            method, target, fields, True, True, len(body), False, monotonic(), False,
             forwarded)
+        if body:
+            exchange.feed(body)
         exchange.complete()
         lane.ready = False
         lane.answers.start_hosted(exchange)

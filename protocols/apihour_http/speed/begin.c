@@ -143,6 +143,13 @@ static int resolve(Plan *plan, PyObject *target, const Head *head,
     return PyDict_Check(*methods) && PyDict_Check(*values);
 }
 
+static PyObject *body_of(PyObject *data, const Head *head)
+{
+    Py_ssize_t length = PyBytes_GET_SIZE(data) - (Py_ssize_t)head->body;
+    return length ? PyBytes_FromStringAndSize(PyBytes_AS_STRING(data) + head->body, length)
+                  : Py_NewRef(empty);
+}
+
 static Received *make(Lane *self, Plan *plan, PyObject *data, const Head *head,
                       PyObject *endpoint, PyObject *target, PyObject *values)
 {
@@ -160,9 +167,7 @@ static Received *make(Lane *self, Plan *plan, PyObject *data, const Head *head,
     made->modern = 1;
     made->plain = made->keep && head->method != HEAD;
     made->arrived = monotonic();
-    Py_ssize_t length = PyBytes_GET_SIZE(data) - (Py_ssize_t)head->body;
-    made->body = length ? PyBytes_FromStringAndSize(
-        PyBytes_AS_STRING(data) + head->body, length) : Py_NewRef(empty);
+    made->body = body_of(data, head);
     if (values && PyDict_GET_SIZE(values))
         made->match_info = PyDict_Copy(values);
     if (!made->body || (values && PyDict_GET_SIZE(values) && !made->match_info)) {
@@ -172,8 +177,8 @@ static Received *make(Lane *self, Plan *plan, PyObject *data, const Head *head,
     return made;
 }
 
-/* Hand a request without a body to the application's side. The list of its fields is the one
- * of the request before where the client sent the same: whoever decodes them does it once. */
+/* Hand a request to the application's side. The list of its fields is the one of the request
+ * before where the client sent the same: whoever decodes them does it once. */
 static int hand_over(Lane *self, PyObject *data, const Head *head, PyObject *target)
 {
     size_t length = head->fields_end - head->fields;
@@ -188,9 +193,11 @@ static int hand_over(Lane *self, PyObject *data, const Head *head, PyObject *tar
         self->read_at = head->fields;
         self->read_len = length;
     }
-    PyObject *done = PyObject_CallMethodObjArgs(
+    PyObject *body = body_of(data, head);
+    PyObject *done = body ? PyObject_CallMethodObjArgs(
         self->intake, s_take_hosted, verbs[head->method], target, self->fields,
-        head->forwarded ? Py_True : Py_False, NULL);
+        head->forwarded ? Py_True : Py_False, body, NULL) : NULL;
+    Py_XDECREF(body);
     Py_XDECREF(done);
     return done ? 1 : -1;
 }
@@ -247,10 +254,8 @@ int begin(Lane *self, Plan *plan, PyObject *data, const Head *head)
         done = -1;
     } else {
         done = 0;
-        if (plan->has_app && !PyDict_GET_SIZE(methods)
-            && !head->closes && (size_t)PyBytes_GET_SIZE(data) == head->body) {
+        if (plan->has_app && !PyDict_GET_SIZE(methods) && !head->closes)
             done = hand_over(self, data, head, target);
-        }
     }
     if (done > 0 && settle(self, plan))
         done = -1;

@@ -22,6 +22,7 @@ from typing import Any
 
 from aiohttp import web
 
+from apihour_asgi import ASGIServer
 from apihour_http import HTTPServer, Request, Response, Routes
 from apihour_http.speed import compiled
 
@@ -45,6 +46,8 @@ GOOD = [
     b"PUT /up HTTP/1.1\r\nHost: t\r\nContent-Length: 3\r\n\r\nabc",
     b"PUT /up HTTP/1.1\r\nHost: t\r\nContent-Length: 0\r\n\r\n",
     b"PUT /up HTTP/1.1\r\nHost: t\r\n\r\n",
+    b"POST /app?a HTTP/1.1\r\nHost: t\r\nContent-Type: a/b\r\nContent-Length: 3\r\n\r\na\r\n",
+    b"PUT /app HTTP/1.1\r\nHost: t\r\nConnection: close\r\nContent-Length: 1\r\n\r\na",
     b"PUT /echo HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n",
     b"POST /echo HTTP/1.1\r\nHost: t\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\nab",
     b"GET /j HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n",
@@ -198,6 +201,7 @@ class Servers:
             HTTPServer(self._routes()), HTTPServer(self._routes(), self._app()),
             HTTPServer(None, self._app()), HTTPServer(self._routes(), max_line=16, max_body=1),
             HTTPServer(self._routes(), max_fields=3), HTTPServer(self._routes(), max_field=70),
+            ASGIServer(self._asgi, lifespan="off"),
         ]
 
     def _note(self, request: Request) -> dict[str, Any]:
@@ -249,6 +253,18 @@ class Servers:
         app = web.Application()
         app.router.add_route("*", "/{rest:.*}", handle)
         return app
+
+    async def _asgi(self, scope: Any, receive: Any, send: Any) -> None:
+        body, more = b"", scope["method"] != "PUT"  # some never ask for theirs
+        while more:
+            message = await receive()
+            body, more = body + message.get("body", b""), message.get("more_body", False)
+        said = {name: value for name, value in scope.items() if name != "state"}
+        self.seen.append((sorted(said.items()), body))
+        answer = {"type": "http.response.start", "status": 200,
+                  "headers": [(b"content-length", b"%d" % len(body))]}
+        await send(answer)
+        await send({"type": "http.response.body", "body": body})
 
     async def outcome(self, draw: random.Random) -> list[Any]:
         """What comes of the next stream: what endpoints saw, what was sent, what was counted."""

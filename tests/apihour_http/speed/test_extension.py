@@ -14,6 +14,7 @@ import pytest
 from aiohttp import web
 from multidict import istr
 
+from apihour_asgi import ASGIServer
 from apihour_http import HTTPServer, Request, Routes
 from apihour_http.aiohttp.lane import AppHost
 from apihour_http.speed import compiled
@@ -162,6 +163,55 @@ async def test_the_parser_sees_only_what_is_not_plain(parser: str) -> None:
     bodies = wire.sent.split(b"\r\n\r\n{")[1:]
     assert [body[:10] for body in bodies] == [b'"name":"%c"' % each for each in b"aacbdefgh"]
     assert lane.conn.requests == server.statistics()["requests"] == 9
+    lane.connection_lost(None)
+    await server.stop()
+
+
+POST = b"POST /a?b HTTP/1.1\r\nHost: t\r\nX: %d\r\nContent-Length: %d\r\n\r\n%s"
+
+
+async def read_aiohttp(request: web.Request) -> web.Response:
+    return web.Response(body=request.path_qs.encode() + await request.read())
+
+
+async def read_asgi(scope: Any, receive: Any, send: Any) -> None:
+    message = await receive()
+    assert not message["more_body"]
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"/a?b" + message["body"]})
+
+
+def hosted(kind: str, parser: str) -> Any:
+    if kind == "asgi":
+        return ASGIServer(read_asgi, lifespan="off", parser=parser)
+    app = web.Application()
+    app.router.add_post("/a", read_aiohttp)
+    return HTTPServer(app=app, parser=parser)
+
+
+@needed
+@pytest.mark.parametrize("parser", ["httptools", "aiohttp"])
+@pytest.mark.parametrize("kind", ["aiohttp", "asgi"])
+async def test_an_application_has_whole_bodies_without_a_parser(kind: str, parser: str) -> None:
+    server = hosted(kind, parser)
+    await server.start()
+    lane, wire = server.stream(), streams.Wire()
+    lane.connection_made(wire)
+    for number, body in enumerate((b"one", b"two", b"", b"three")):
+        lane.data_received(POST % (number, len(body), body))
+        for _ in range(5):
+            await asyncio.sleep(0)
+    assert lane.intake.parser is None
+    # In two reads, and beyond what is read at a stretch: the parser's.
+    data = POST % (9, 20000, b"x" * 20000)
+    for part in (data[:100], data[100:]):
+        lane.data_received(part)
+    for _ in range(9):
+        await asyncio.sleep(0)
+    assert lane.intake.parser is not None
+    assert wire.sent.count(b" 200 ") == 5
+    bodies = [piece.partition(b"HTTP/")[0] for piece in bytes(wire.sent).split(b"/a?b")[1:]]
+    assert bodies == [b"one", b"two", b"", b"three", b"x" * 20000]
     lane.connection_lost(None)
     await server.stop()
 

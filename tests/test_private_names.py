@@ -22,7 +22,7 @@ PRIVATE = (
 )
 # Attributes of classes of a dependency that ours derive from.
 DERIVED = {
-    "protocols/apihour_console/faces/connection.py": {  # its test: faces/test_ssh.py
+    "protocols/apihour_console/faces/ssh_connection.py": {  # its test: faces/test_ssh.py
         "_session", "_validate_openssh_certificate"},
     "apihour/arbiter/arbiter.py": {"_stats"},  # gunicorn's counters; ipc/test_private.py
     "apihour/arbiter/children.py": {"_stats"},

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from apihour.app.cpu import CpuPool
-    from apihour.ops.client import Operations
+    from apihour.ops.container_ops import Operations
     from apihour.shared.store import Shared
 
 __all__ = ["Container"]
@@ -101,7 +101,7 @@ class Container:
     @functools.cached_property
     def ops(self) -> Operations:
         """The shell's commands as async methods: ``await container.ops.workers()``."""
-        from apihour.ops.client import Operations
+        from apihour.ops.container_ops import Operations
 
         return Operations(self.worker.runtime)
 
@@ -118,7 +118,7 @@ class Container:
     @functools.cached_property
     def http(self) -> Any:
         """An :class:`aiohttp.ClientSession` that resolves names by :attr:`resolver`."""
-        from apihour.app.client import make_session
+        from apihour.app.http_client import make_session
 
         resolver = self.resolver
         try:

@@ -35,9 +35,9 @@ from apihour.arbiter.reports import Reports
 from apihour.arbiter.shutdown import Shutdown
 from apihour.arbiter.start import Start, with_detail
 from apihour.books.books import Books
-from apihour.books.hooks import Hooks
 from apihour.books.priority import Priority
 from apihour.books.releases import Releases
+from apihour.books.server_hooks import Hooks
 from apihour.ipc.private import set_process_title
 from apihour.ipc.signals import ORDERS, STOPS, hold_off, ignore
 from apihour.ops.logring import LogRing

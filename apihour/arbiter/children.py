@@ -14,9 +14,9 @@ from typing import Any
 from apihour.bind.listeners import Listener
 from apihour.books.books import Books
 from apihour.books.priority import Priority
-from apihour.books.record import WorkerRecord
 from apihour.books.roles import Forker
-from apihour.config.record import Configuration
+from apihour.books.worker_record import WorkerRecord
+from apihour.config.configuration import Configuration
 from apihour.ipc.channel import Channel
 
 __all__ = ["KILL_MARGIN", "Children"]

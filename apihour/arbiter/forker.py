@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 
 from apihour.books.becoming import become_worker
 from apihour.books.books import Books
-from apihour.books.record import WorkerRecord
 from apihour.books.roles import Forker
+from apihour.books.worker_record import WorkerRecord
 from apihour.ipc.channel import Channel
 from apihour.ipc.signals import fork_blocked
 from apihour.worker.process import BLOCKED

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from apihour.arbiter.autoscale import Autoscaler, WorkerLoad
 from apihour.blame import blame_frames
 from apihour.books.books import Books
-from apihour.books.record import WorkerRecord
 from apihour.books.roles import Crew
+from apihour.books.worker_record import WorkerRecord
 from apihour.errors import ApihourError
 from apihour.ipc import faults
 from apihour.ipc.processes import stat_of

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from gunicorn.pidfile import Pidfile
 
 from apihour.books.books import Books
-from apihour.config.files import see_pidfile
+from apihour.config.file_checks import see_pidfile
 from apihour.errors import ApihourError, ConfigurationError
 from apihour.ipc.bases import unusual
 from apihour.ipc.runtime import Runtime

@@ -19,7 +19,7 @@ from apihour.arbiter.console import ConsoleKeeper
 from apihour.arbiter.keep import WorkerKeeper
 from apihour.books.books import Books
 from apihour.books.priority import Priority
-from apihour.books.record import WorkerRecord
+from apihour.books.worker_record import WorkerRecord
 from apihour.ipc import faults
 from apihour.ipc.scoreboard import Figure
 

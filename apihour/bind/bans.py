@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from apihour.bind.peers import host_of
-from apihour.ipc.files import replace_json
+from apihour.ipc.state_files import replace_json
 
 __all__ = ["MOST", "Ban", "BanBook", "Bans", "Network", "parse_network", "read_bans",
            "why_unclear"]

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from apihour.books.books import Books
-from apihour.config.record import Configuration
+from apihour.config.configuration import Configuration
 from apihour.errors import HookError
 from apihour.ipc.signals import STOPS, hold_off
 from apihour.worker.assignment import Assignment

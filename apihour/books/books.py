@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from apihour.bind.listeners import Listener
-from apihour.books.hooks import Hooks
-from apihour.books.record import WorkerRecord
 from apihour.books.releases import Releases
 from apihour.books.roles import Replacing
+from apihour.books.server_hooks import Hooks
+from apihour.books.worker_record import WorkerRecord
 from apihour.ipc.runtime import Runtime
 from apihour.ipc.scoreboard import Scoreboard
 

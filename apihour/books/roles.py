@@ -10,8 +10,8 @@ from typing import Any, Protocol
 
 from apihour.bind.listeners import Listener
 from apihour.books.probe import Probe
-from apihour.books.record import WorkerRecord
-from apihour.config.record import Configuration
+from apihour.books.worker_record import WorkerRecord
+from apihour.config.configuration import Configuration
 from apihour.ipc.channel import Channel
 
 __all__ = [

@@ -13,7 +13,7 @@ from apihour.bind.binds import class_binds, match_servers, one_kind, refuse_doub
 from apihour.bind.listeners import try_bind
 from apihour.bind.sockets import DEFAULT_CONSOLE, may_open_shell, see_keys, wanted_extras
 from apihour.config.application import HostApplication
-from apihour.config.files import see_files
+from apihour.config.file_checks import see_files
 from apihour.config.tree import server_options
 from apihour.config.values import WorkerCount
 from apihour.errors import ApihourError, ConfigurationError, UsageError

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
+from apihour.config.configuration import Configuration
 from apihour.config.reader import Reader
-from apihour.config.record import Configuration
 from apihour.config.settings import HostConfig
 
 __all__ = ["HostApplication"]

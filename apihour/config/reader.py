@@ -2,8 +2,9 @@
 
 Rules:
 
-- It is read into a value, :class:`~apihour.config.record.Configuration`, or an error of one line
-  is raised. This process is afterwards as it was: directory, ``sys.path``, what is in force.
+- It is read into a value, :class:`~apihour.config.configuration.Configuration`, or an error of
+  one line is raised. This process is afterwards as it was: directory, ``sys.path``, what is in
+  force.
 - Relative paths are relative to where the command was started, also after a reload.
 """
 
@@ -17,8 +18,8 @@ from typing import Any
 from gunicorn import util
 from gunicorn.config import get_default_config_file
 
+from apihour.config.configuration import Configuration, as_it_was
 from apihour.config.naming import daemon_name, split_target
-from apihour.config.record import Configuration, as_it_was
 from apihour.config.settings import HostConfig
 from apihour.config.source import apply_source
 from apihour.config.tree import ConfigTree, environment_binds

@@ -38,8 +38,8 @@ from typing import Any
 
 from apihour.errors import ConfigurationError
 from apihour.ipc.bases import base_directory, make_base
-from apihour.ipc.files import replace_json
 from apihour.ipc.holds import is_locked, is_same, join, lock_alone, make_locked
+from apihour.ipc.state_files import replace_json
 
 __all__ = ["Runtime", "base_directory"]
 

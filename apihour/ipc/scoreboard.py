@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from apihour.errors import ApihourError
-from apihour.ipc.files import reserve
 from apihour.ipc.holds import is_same, make_locked
+from apihour.ipc.state_files import reserve
 
 __all__ = [
     "ROWS",

@@ -12,8 +12,8 @@ from typing import Any
 
 from apihour.bind.bans import BanBook, parse_network
 from apihour.books.books import Books
-from apihour.books.record import WorkerRecord
 from apihour.books.roles import Retirer
+from apihour.books.worker_record import WorkerRecord
 from apihour.errors import ApihourError
 from apihour.ops.logring import LogRing
 from apihour.ops.model import Role

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from apihour.books.books import Books
-from apihour.books.record import WorkerRecord
 from apihour.books.roles import Keeper, Retirer
+from apihour.books.worker_record import WorkerRecord
 from apihour.ipc import faults
 from apihour.orders.control import ControlRequest
 

@@ -21,9 +21,9 @@ from apihour.bind.listeners import Listener
 from apihour.bind.sockets import discard
 from apihour.books.books import Books
 from apihour.books.probe import Probe, ProbeReport
-from apihour.books.record import WorkerRecord
 from apihour.books.roles import Crew, Follower, Prober
-from apihour.config.record import Configuration, forget_environment
+from apihour.books.worker_record import WorkerRecord
+from apihour.config.configuration import Configuration, forget_environment
 from apihour.errors import ApihourError, ConfigurationError
 from apihour.ipc.scoreboard import Figure, worker_name
 from apihour.reload.opening import Opening, log_binds

@@ -33,7 +33,7 @@ from apihour.shared.backend import (
     SharedStatistics,
     Update,
 )
-from apihour.shared.files import FileStore
+from apihour.shared.file_store import FileStore
 from apihour.shared.records import BUCKETS, RecordHead, cost_of
 
 __all__ = ["Change", "CompareAndSet", "Entry", "Shared", "SharedBackend", "SharedStatistics"]

@@ -30,12 +30,12 @@ from typing import Any
 from apihour.bind.listeners import Listener
 from apihour.books.books import Books
 from apihour.books.priority import Priority
-from apihour.books.record import WorkerRecord
+from apihour.books.worker_record import WorkerRecord
 from apihour.ipc.channel import Channel
 from apihour.ipc.prctl import PR_SET_CHILD_SUBREAPER, prctl
 from apihour.ipc.scoreboard import Figure
-from apihour.template.probe import TemplateProbe
 from apihour.template.process import PER_PACKET, PID
+from apihour.template.template_probe import TemplateProbe
 
 __all__ = ["Templates"]
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from apihour_asgi.answer import DONE, SENDING, Answer, ClientGone
+from apihour_asgi.framing import DONE, SENDING, Answer, ClientGone
 from apihour_asgi.sides import ConnectionSide, Message
 
 __all__ = ["Exchange", "run"]

@@ -17,10 +17,10 @@ from collections import deque
 from time import monotonic
 from typing import Any
 
-from apihour_asgi.answer import DONE, WAITING, Answer, ClientGone
+from apihour_asgi.answer_head import declare
 from apihour_asgi.exchange import run
+from apihour_asgi.framing import DONE, WAITING, Answer, ClientGone
 from apihour_asgi.handshake import WebSockets, shake_hands
-from apihour_asgi.head import declare
 from apihour_asgi.sides import ConnectionSide, Message
 
 __all__ = ["WebSocket", "asked_for"]

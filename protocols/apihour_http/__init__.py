@@ -17,7 +17,7 @@ from apihour_http.streaming.stream import Stream
 from apihour_http.websocket.socket import WebSocket, WebSocketDisconnect
 
 if TYPE_CHECKING:
-    from apihour_http.answers import CONTAINER, HTML, JSON
+    from apihour_http.aiohttp_answers import CONTAINER, HTML, JSON
 
 __all__ = [
     "CONTAINER", "HTML", "JSON", "SSE", "Event", "HTTPError", "HTTPServer", "Request", "Response",
@@ -27,7 +27,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in ("CONTAINER", "HTML", "JSON"):
-        from apihour_http import answers
+        from apihour_http import aiohttp_answers
 
-        return getattr(answers, name)
+        return getattr(aiohttp_answers, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

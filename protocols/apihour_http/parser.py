@@ -42,7 +42,7 @@ def _httptools() -> Binding:
 
 
 def _aiohttp() -> Binding:
-    adapter = importlib.import_module("apihour_http.aiohttp.parser")
+    adapter = importlib.import_module("apihour_http.aiohttp.llhttp")
     return Binding(
         "aiohttp", adapter.EventParser, adapter.UpgradeError, adapter.CallbackError,
         tells_begin=False,

@@ -309,6 +309,6 @@ def _host_of(app: Any) -> Any:
     """What runs `app`: itself, when it has the shape of a host."""
     if isinstance(app, Host):
         return app
-    from apihour_http.aiohttp.lane import AppHost
+    from apihour_http.aiohttp.host import AppHost
 
     return AppHost(app)

@@ -22,7 +22,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from apihour_ssh.files import PrivateFileError, check_directory, check_trusted
+from apihour_ssh.private_files import PrivateFileError, check_directory, check_trusted
 
 __all__ = ["AuthorizedKeysError", "AuthorizedKeysFile", "is_expired"]
 

@@ -12,7 +12,7 @@ import os
 import shlex
 from pathlib import Path
 
-from apihour_ssh.files import PrivateFileError, check_writers
+from apihour_ssh.private_files import PrivateFileError, check_writers
 
 __all__ = ["check_keys", "has_keys"]
 

@@ -18,8 +18,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from apihour_ssh.files import PrivateFileError, read_tail
 from apihour_ssh.limits import network_of
+from apihour_ssh.private_files import PrivateFileError, read_tail
 
 __all__ = ["KnownNetworks"]
 

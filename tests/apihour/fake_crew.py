@@ -8,8 +8,8 @@ from typing import Any
 from unittest.mock import Mock
 
 from apihour.books.books import Books
-from apihour.books.record import WorkerRecord
 from apihour.books.releases import Releases
+from apihour.books.worker_record import WorkerRecord
 from apihour.config.values import WorkerCount
 from apihour.ipc.scoreboard import WorkerState
 

@@ -11,8 +11,8 @@ from typing import Any
 from apihour.ops.model import Role
 from apihour_console.calls.call import Identity
 from apihour_console.shell.audit import AuditLog
+from apihour_console.shell.command_shell import ShellContext
 from apihour_console.shell.session import Session
-from apihour_console.shell.shell import ShellContext
 from tests.apihour_console.support import plain
 
 LOGGER = logging.getLogger("tests.console")

@@ -37,7 +37,7 @@ async def test_a_site_is_started_behind_our_connection() -> None:
         async with aiohttp.ClientSession() as session:
             url = f"http://127.0.0.1:{sock.getsockname()[1]}/"
             async with session.get(url, timeout=aiohttp.ClientTimeout(30)) as answer:
-                assert await answer.text() == "apihour_http.aiohttp.lane"
+                assert await answer.text() == "apihour_http.aiohttp.host"
     finally:
         await runner.cleanup()
 

@@ -15,7 +15,7 @@ from apihour.ops.catalogue import Catalogue
 from apihour.ops.model import Command, CommandFailed
 from apihour.version import __version__
 from apihour_console.calls.call import Result
-from apihour_console.calls.reader import parse_call
+from apihour_console.calls.parsing import parse_call
 from apihour_console.fleet.context import ConsoleContext
 
 __all__ = ["commands"]

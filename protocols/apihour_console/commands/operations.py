@@ -12,12 +12,12 @@ from apihour_console.commands import (
     banning,
     certs,
     code,
-    daemon,
     ending,
     figures,
     lists,
-    record,
+    orders,
     routes,
+    sessions,
     timeline,
     workers,
 )
@@ -25,6 +25,6 @@ from apihour_console.commands import (
 __all__ = ["commands"]
 
 commands = Catalogue()
-for _module in (about, workers, figures, code, daemon, record,
+for _module in (about, workers, figures, code, orders, sessions,
                 lists, banning, certs, ending, routes, timeline):
     commands.update(_module.commands)

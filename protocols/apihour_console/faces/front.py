@@ -14,7 +14,7 @@ from pathlib import Path
 from apihour.bind.bans import Bans
 from apihour.version import __version__
 from apihour_console.calls.call import Identity
-from apihour_console.faces.host import ShellHost
+from apihour_console.faces.shell_host import ShellHost
 from apihour_console.faces.ssh import ServerSettings, ShellServer
 from apihour_console.fleet.fleet import Fleet
 from apihour_console.keys.directory import KeyDirectory, Prepared, prepare

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from apihour.errors import ConfigurationError
-from apihour_console.faces.host import ShellHost
+from apihour_console.faces.shell_host import ShellHost
 from apihour_console.fleet.fleet import Fleet
 from apihour_console.shell.audit import AuditLog
 

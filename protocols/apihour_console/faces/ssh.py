@@ -28,13 +28,13 @@ import asyncssh
 from apihour.bind.peers import format_peer
 from apihour.ops.model import Role
 from apihour_console.calls.call import Identity
-from apihour_console.faces.connection import ConsoleConnection, ConsoleServer
+from apihour_console.faces.ssh_connection import ConsoleConnection, ConsoleServer
 from apihour_console.keys.authorized import AuthorizedKeys
 from apihour_console.keys.directory import KeyDirectory, KeysError
 from apihour_console.shell.audit import AuditLog
+from apihour_console.shell.command_shell import ShellContext
 from apihour_console.shell.runner import FleetLike
 from apihour_console.shell.session import Session
-from apihour_console.shell.shell import ShellContext
 from apihour_console.text.render import clean
 from apihour_ssh import hardening
 from apihour_ssh._asyncssh import available_kex

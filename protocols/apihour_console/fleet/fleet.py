@@ -43,11 +43,11 @@ from apihour_console.fleet.choice import fitness, target
 from apihour_console.fleet.collected import Collected
 from apihour_console.fleet.context import ConsoleContext, Provider
 from apihour_console.fleet.link import Link, Unreachable
+from apihour_console.fleet.live_values import Values
 from apihour_console.fleet.metrics import FleetMeter
 from apihour_console.fleet.pumps import Pumps
 from apihour_console.fleet.rates import Rates
 from apihour_console.fleet.trouble import Recent
-from apihour_console.fleet.values import Values
 
 __all__ = ["Fleet"]
 

@@ -23,7 +23,7 @@ from pathlib import Path
 import asyncssh
 
 from apihour_console.keys.authorized import AuthorizedKeys, parse_authorized_keys
-from apihour_ssh.files import PrivateFileError, check_directory, check_trusted
+from apihour_ssh.private_files import PrivateFileError, check_directory, check_trusted
 
 __all__ = ["KeyDirectory", "KeysError", "Prepared", "prepare", "write_file"]
 

@@ -29,7 +29,7 @@ from typing import Any
 from apihour.masking import mask_text
 from apihour.ops.annotations import Address
 from apihour_console.calls.call import Identity
-from apihour_ssh.files import PrivateFileError, check_directory, open_private, read_tail
+from apihour_ssh.private_files import PrivateFileError, check_directory, open_private, read_tail
 
 __all__ = ["AuditLog", "AuditRecord", "daemon_name"]
 

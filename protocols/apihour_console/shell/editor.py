@@ -3,7 +3,7 @@
 Rules:
 
 - No signal and no exception handler of the loop; what is read and written is the channel's
-  (:mod:`apihour_console.text.channel`).
+  (:mod:`apihour_console.text.terminal_io`).
 - A line is at most :data:`LINE_LIMIT` characters; more is dropped with a bell.
 """
 
@@ -30,9 +30,9 @@ from prompt_toolkit.keys import Keys
 
 from apihour_console.shell.completion import Candidate
 from apihour_console.shell.history import LineHistory
-from apihour_console.text.channel import PASTE_LIMIT, ChannelInput, make_output
-from apihour_console.text.own import leave_signals, own_application
+from apihour_console.text.isolation import leave_signals, own_application
 from apihour_console.text.terminal import Terminal
+from apihour_console.text.terminal_io import PASTE_LIMIT, ChannelInput, make_output
 
 __all__ = ["LINE_LIMIT", "LineEditor"]
 

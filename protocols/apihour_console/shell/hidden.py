@@ -19,7 +19,7 @@ from apihour.errors import ApihourError
 from apihour.masking import MASK, mask_text, mask_words
 from apihour.ops.catalogue import Catalogue
 from apihour.ops.model import Command
-from apihour_console.calls.reader import parse_call
+from apihour_console.calls.parsing import parse_call
 
 __all__ = ["has_secret", "hide_secrets"]
 

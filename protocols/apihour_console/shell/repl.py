@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from apihour.errors import ApihourError
 from apihour_console.calls.call import Call, Missing, Result
-from apihour_console.calls.reader import parse_call
+from apihour_console.calls.parsing import parse_call
 from apihour_console.shell.completion import Candidate
 from apihour_console.shell.runner import CANCELLED
 from apihour_console.text.render import clean

@@ -21,7 +21,7 @@ from apihour.errors import ApihourError, UsageError
 from apihour.ops.catalogue import Catalogue
 from apihour.ops.model import Column
 from apihour_console.calls.call import FAILED, Call, Identity, Result, chosen
-from apihour_console.calls.reader import parse_call
+from apihour_console.calls.parsing import parse_call
 from apihour_console.shell.audit import AuditLog
 from apihour_console.shell.hidden import hide_secrets
 from apihour_console.shell.hints import refuse_other_shells

@@ -20,8 +20,8 @@ from typing import Any
 
 import asyncssh
 
+from apihour_console.shell.command_shell import CommandShell, ShellContext
 from apihour_console.shell.runner import CANCELLED
-from apihour_console.shell.shell import CommandShell, ShellContext
 from apihour_console.text.terminal import Terminal
 
 __all__ = ["Session"]

@@ -20,7 +20,7 @@ from prompt_toolkit.styles import Style
 
 from apihour.errors import ApihourError
 from apihour_console.calls.call import Call, Identity, Result
-from apihour_console.calls.reader import parse_call
+from apihour_console.calls.parsing import parse_call
 from apihour_console.shell.top_model import Line, TopModel
 from apihour_console.text.render import clean, table
 

@@ -19,7 +19,7 @@ from typing import Protocol
 from apihour.errors import UsageError
 from apihour.ops.catalogue import Catalogue
 from apihour_console.calls.call import Call, Identity, Result
-from apihour_console.calls.reader import parse_call
+from apihour_console.calls.parsing import parse_call
 from apihour_console.text.pages import screen_lines
 from apihour_console.text.render import clean, csv_text, json_line, paint
 from apihour_console.text.silence import SilenceBreaker

@@ -22,7 +22,7 @@ from apihour_http.routing.middlewares import check_handler, check_middleware
 from apihour_http.routing.paths import CONVERTERS, ORDER, Converter, check_prefix, parse_path
 from apihour_http.routing.route_options import check_can_run, check_options
 from apihour_http.routing.signatures import check_request
-from apihour_http.static.endpoint import static_endpoint
+from apihour_http.static.handler import static_endpoint
 from apihour_http.websocket.declared import as_endpoint, options_of
 
 __all__ = ["Endpoint", "Match", "Routes"]

@@ -16,7 +16,7 @@ from apihour.bind.addresses import parse_address
 from apihour.bind.listeners import Listener
 from apihour.errors import ConfigurationError
 from apihour.ipc.channel import Channel
-from apihour.template import probe, process, templates
+from apihour.template import process, template_probe, templates
 
 PID = struct.Struct("=q")
 
@@ -168,4 +168,4 @@ def test_a_fork_that_fails_is_minus_its_errno(monkeypatch: pytest.MonkeyPatch) -
 def test_elsewhere_it_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.platform", "darwin")
     with pytest.raises(ConfigurationError, match="--template: refused on 'darwin'"):
-        probe.refuse_elsewhere()
+        template_probe.refuse_elsewhere()

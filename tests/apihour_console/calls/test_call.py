@@ -21,7 +21,7 @@ from apihour_console.calls.call import (
     latest,
     selected,
 )
-from apihour_console.calls.reader import parse_call
+from apihour_console.calls.parsing import parse_call
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from apihour.ops.catalogue import Catalogue
 from apihour.ops.commands import built_in
 from apihour.ops.model import CommandFailed, Role
 from apihour_console.calls.call import Identity, Missing
-from apihour_console.calls.reader import parse_call
+from apihour_console.calls.parsing import parse_call
 from apihour_console.commands import operations
 from apihour_console.commands.code import commands
 from apihour_console.fleet.collected import Collected

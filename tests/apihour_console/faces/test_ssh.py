@@ -14,7 +14,7 @@ from pathlib import Path
 import asyncssh
 import pytest
 
-from apihour_console.faces.connection import ConsoleChannel, ConsoleConnection
+from apihour_console.faces.ssh_connection import ConsoleChannel, ConsoleConnection
 from apihour_ssh.limits import Limits, TokenBucket
 from tests.apihour_console.support import Shells, run, ssh_command, wait_until
 

@@ -19,7 +19,7 @@ from apihour.ipc.scoreboard import Figure, Scoreboard, WorkerState
 from apihour.ipc.wire import Framer, encode
 from apihour.ops.model import Role
 from apihour_console.calls.call import FORBIDDEN, PARTIAL, USAGE, Identity, Result
-from apihour_console.calls.reader import parse_call
+from apihour_console.calls.parsing import parse_call
 from apihour_console.commands import operations
 from apihour_console.fleet.fleet import Fleet
 

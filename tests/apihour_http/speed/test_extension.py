@@ -16,7 +16,7 @@ from multidict import istr
 
 from apihour_asgi import ASGIServer
 from apihour_http import HTTPServer, Request, Routes
-from apihour_http.aiohttp.lane import AppHost
+from apihour_http.aiohttp.host import AppHost
 from apihour_http.speed import compiled
 
 from . import streams
@@ -106,7 +106,7 @@ def test_fields_become_the_texts_that_python_makes_of_them(
     for _ in range(2):  # with names that are new, and with those that are known
         said = names.decode(fields)
         with monkeypatch.context() as without:
-            without.setattr("apihour_http.aiohttp.lane.compiled", None)
+            without.setattr("apihour_http.aiohttp.host.compiled", None)
             assert said == others.decode(fields)
         assert all(type(name) is istr and type(value) is str for name, value in said)
 

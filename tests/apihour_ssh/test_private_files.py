@@ -5,8 +5,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from apihour_ssh import files
-from apihour_ssh.files import PrivateFileError, check_directory, check_trusted, open_private
+from apihour_ssh.private_files import (
+    PrivateFileError,
+    check_directory,
+    check_trusted,
+    open_private,
+    read_tail,
+)
 
 
 @pytest.mark.parametrize(("mode", "is_fine"), [
@@ -64,6 +69,6 @@ def test_what_is_no_file_of_ours_is_not_opened(tmp_path, make, message):
 def test_a_new_one_is_private(tmp_path):
     os.close(open_private(tmp_path / "file", os.O_WRONLY | os.O_CREAT))
     assert (tmp_path / "file").stat().st_mode & 0o777 == 0o600
-    assert files.read_tail(tmp_path / "file", 10) == ""
+    assert read_tail(tmp_path / "file", 10) == ""
     (tmp_path / "file").write_text("0123456789")
-    assert files.read_tail(tmp_path / "file", 3) == "789"
+    assert read_tail(tmp_path / "file", 3) == "789"

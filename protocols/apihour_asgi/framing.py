@@ -16,7 +16,7 @@ import asyncio
 from time import time
 from typing import Any
 
-from apihour_asgi.head import BODILESS, CLOSE, Declared, declare, status_line
+from apihour_asgi.answer_head import BODILESS, CLOSE, Declared, declare, status_line
 from apihour_asgi.sides import ConnectionSide, Message
 
 __all__ = ["DONE", "SENDING", "STARTED", "WAITING", "Answer", "ClientGone"]

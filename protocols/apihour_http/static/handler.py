@@ -22,7 +22,7 @@ from typing import Any
 from apihour_http.errors import HTTPError, RouteError
 from apihour_http.response import Response
 from apihour_http.static.conditions import Validators, accepts, judge, part_of
-from apihour_http.static.files import Opened, Pieces, open_beneath
+from apihour_http.static.open_files import Opened, Pieces, open_beneath
 from apihour_http.streaming.stream import Stream
 
 __all__ = ["static_endpoint"]

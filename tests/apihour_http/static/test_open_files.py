@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from apihour_http import Request, RouteError, Routes
-from apihour_http.static.files import Pieces
+from apihour_http.static.open_files import Pieces
 
 from ..support import Served, get, serving, wait_until
 

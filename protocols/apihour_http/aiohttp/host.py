@@ -29,7 +29,7 @@ from apihour_http.aiohttp.private import (
     handler_options,
     subapplications,
 )
-from apihour_http.answers import CONTAINER
+from apihour_http.aiohttp_answers import CONTAINER
 from apihour_http.errors import BadRequest, HTTPError
 from apihour_http.speed import compiled
 

@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 from apihour.errors import SharedError
-from apihour.shared import files as shared_files
-from apihour.shared import records
-from apihour.shared.files import FileStore
+from apihour.shared import file_store, records
+from apihour.shared.file_store import FileStore
 from apihour.shared.records import BUCKETS, RecordHead, bucket_of, clock, cost_of
 
 
@@ -40,7 +39,7 @@ def later(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Let `seconds` pass."""
     def move(seconds: float) -> None:
         now = clock() + int(seconds * 1000)
-        for module in (shared_files, records):
+        for module in (file_store, records):
             monkeypatch.setattr(module, "clock", lambda: now)
     return move
 
@@ -194,7 +193,7 @@ def test_stamps_change_with_their_bucket(opened: Callable[[], FileStore]) -> Non
 def test_too_many_processes(
     opened: Callable[[], FileStore], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shared_files, "_SLOTS", 2)
+    monkeypatch.setattr(file_store, "_SLOTS", 2)
     opened()
     opened()
     with pytest.raises(SharedError, match="open in 2 processes"):
@@ -259,7 +258,7 @@ def test_halted_before_any_system_call(
     with_signal: signal.Signals,
 ) -> None:
     """One process is stopped (killed) there; the others go on, and nothing is lost."""
-    monkeypatch.setattr(shared_files, "_GRACE", -1)  # forget at once
+    monkeypatch.setattr(file_store, "_GRACE", -1)  # forget at once
     store = opened()
     total, revision = 0, 0
     for halt_at in range(1, 1000):

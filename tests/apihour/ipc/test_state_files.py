@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from apihour.ipc.files import replace_json
 from apihour.ipc.runtime import Runtime
+from apihour.ipc.state_files import replace_json
 
 
 def full(*given: Any) -> None:
@@ -41,7 +41,7 @@ def test_a_full_disk_leaves_what_was_and_nothing_more(
 ) -> None:
     runtime = Runtime(tmp_path)
     runtime.write_instance({"pid": 1})
-    monkeypatch.setattr("apihour.ipc.files.json.dump", full)
+    monkeypatch.setattr("apihour.ipc.state_files.json.dump", full)
     with pytest.raises(OSError, match="No space"):
         runtime.write_instance({"pid": 2})
     assert runtime.read_instance() == {"pid": 1}

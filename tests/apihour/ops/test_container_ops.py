@@ -11,7 +11,7 @@ import pytest
 from apihour.ipc.runtime import Runtime
 from apihour.ipc.scoreboard import Scoreboard
 from apihour.ipc.wire import Framer, encode
-from apihour.ops.client import Operations
+from apihour.ops.container_ops import Operations
 from apihour.ops.model import CommandFailed
 
 

@@ -34,7 +34,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from pathlib import Path
 
 from apihour.errors import SharedError
-from apihour.ipc.files import reserve
+from apihour.ipc.state_files import reserve
 from apihour.shared.records import (
     BUCKETS,
     DELETED,

@@ -15,7 +15,7 @@ from apihour.app.examine import examine
 from apihour.books.books import Books
 from apihour.books.priority import Priority, yield_for_good
 from apihour.books.probe import Probe
-from apihour.config.record import forget_environment
+from apihour.config.configuration import forget_environment
 from apihour.errors import ConfigurationError
 from apihour.ipc.prctl import PR_SET_PDEATHSIG, prctl
 from apihour.template.process import PACKET, serve

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from apihour.bind.listeners import Listener
-from apihour.config.record import Configuration
+from apihour.config.configuration import Configuration
 from apihour.ipc.channel import Channel
 from apihour.ipc.runtime import Runtime
 from apihour.ipc.scoreboard import BoardRow, Scoreboard

@@ -92,6 +92,15 @@ class Intake:
         self.feed = self.parser.feed_data
         self.feed(data)
 
+    def expect_nothing(self) -> None:
+        """A request that the parser has not seen is the last (RFC 9112 9.6)."""
+        self.feed = self.refuse_more
+
+    def refuse_more(self, data: bytes) -> None:
+        """Raise ValueError for what follows the last request, as llhttp would: no empty line."""
+        if data.strip(b"\r\n"):
+            raise ValueError("Data after `Connection: close`")
+
     def end(self) -> None:
         """The connection is gone."""
         self.lane = self.parser = self.feed = None
@@ -278,16 +287,15 @@ class Intake:
     # -- for the application
 
     def take_hosted(
-        self, method: bytes, target: bytes, fields: list[tuple[bytes, bytes]], forwarded: bool,
-        body: bytes,
+        self, method: bytes, target: bytes, fields: list[tuple[bytes, bytes]], keep: bool,
+        forwarded: bool, body: bytes,
     ) -> None:
         """Take a whole plain request, as the extension has read it."""
         lane = self.lane
         if lane.hosted is None:
             lane.hosted = self.service.app_host.connect(lane)
         exchange = lane.hosted.exchange(
-            method, target, fields, True, True, len(body), False, monotonic(), False,
-            forwarded)
+            method, target, fields, keep, True, len(body), False, monotonic(), False, forwarded)
         if body:
             exchange.feed(body)
         exchange.complete()

@@ -177,6 +177,14 @@ static Received *make(Lane *self, Plan *plan, PyObject *data, const Head *head,
     return made;
 }
 
+/* What follows a last request is refused: the parser, which has not seen it, cannot know. */
+static int closes(Lane *self)
+{
+    PyObject *done = PyObject_CallMethodNoArgs(self->intake, s_expect_nothing);
+    Py_XDECREF(done);
+    return done ? 0 : -1;
+}
+
 /* Hand a request to the application's side. The list of its fields is the one of the request
  * before where the client sent the same: whoever decodes them does it once. */
 static int hand_over(Lane *self, PyObject *data, const Head *head, PyObject *target)
@@ -194,10 +202,14 @@ static int hand_over(Lane *self, PyObject *data, const Head *head, PyObject *tar
         self->read_len = length;
     }
     PyObject *body = body_of(data, head);
-    PyObject *done = body ? PyObject_CallMethodObjArgs(
+    if (!body || (head->closes && closes(self))) {
+        Py_XDECREF(body);
+        return -1;
+    }
+    PyObject *done = PyObject_CallMethodObjArgs(
         self->intake, s_take_hosted, verbs[head->method], target, self->fields,
-        head->forwarded ? Py_True : Py_False, body, NULL) : NULL;
-    Py_XDECREF(body);
+        head->closes ? Py_False : Py_True, head->forwarded ? Py_True : Py_False, body, NULL);
+    Py_DECREF(body);
     Py_XDECREF(done);
     return done ? 1 : -1;
 }
@@ -209,17 +221,6 @@ static int streams_body(PyObject *endpoint)
         return -1;
     Py_DECREF(streams);
     return streams == Py_True;
-}
-
-/* Whether the endpoint is done, or has begun its answer, when its call returns. What follows a
- * last request is the parser's to refuse: those that wait are begun where it has seen them. */
-static int is_plain_function(PyObject *endpoint)
-{
-    PyObject *inlined = PyObject_GetAttr(endpoint, s_inline);
-    if (!inlined)
-        return -1;
-    Py_DECREF(inlined);
-    return inlined == Py_True;
 }
 
 /* Begin the request that `data` is. 1 when that is done, 0 when it is for the slow way. */
@@ -234,11 +235,6 @@ int begin(Lane *self, Plan *plan, PyObject *data, const Head *head)
     if (done <= 0)
         goto end;
     PyObject *endpoint = PyDict_GetItemWithError(methods, verbs[head->method]);
-    int runs = endpoint && head->closes ? is_plain_function(endpoint) : 1;
-    if (runs <= 0) {
-        done = runs;
-        goto end;
-    }
     int streams = endpoint && head->has_length ? streams_body(endpoint) : 0;
     if (streams) {
         done = streams < 0 ? -1 : 0;
@@ -247,14 +243,14 @@ int begin(Lane *self, Plan *plan, PyObject *data, const Head *head)
         done = -1;
         if (request) {
             self->ready = 0;
-            done = start(self, request) ? -1 : 1;
+            done = (head->closes && closes(self)) || start(self, request) ? -1 : 1;
             Py_DECREF(request);
         }
     } else if (PyErr_Occurred()) {
         done = -1;
     } else {
         done = 0;
-        if (plan->has_app && !PyDict_GET_SIZE(methods) && !head->closes)
+        if (plan->has_app && !PyDict_GET_SIZE(methods))
             done = hand_over(self, data, head, target);
     }
     if (done > 0 && settle(self, plan))

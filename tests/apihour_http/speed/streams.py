@@ -52,6 +52,7 @@ GOOD = [
     b"POST /echo HTTP/1.1\r\nHost: t\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\nab",
     b"GET /j HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n",
     b"GET /later HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n",
+    b"GET /wait HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n",
     b"HEAD /own HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n",
     b"GET /text?x HTTP/1.1\r\nHost: t\r\nX: y\r\nconnection: Close\r\n\r\n",
     b"GET /j HTTP/1.0\r\nHost: t\r\nConnection: keep-alive\r\n\r\n",

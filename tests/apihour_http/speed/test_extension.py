@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import weakref
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from aiohttp import web
 from multidict import istr
 
 from apihour_asgi import ASGIServer
-from apihour_http import HTTPServer, Request, Routes
+from apihour_http import HTTPServer, Request, Routes, Stream
 from apihour_http.aiohttp.host import AppHost
 from apihour_http.speed import compiled
 
@@ -212,6 +213,53 @@ async def test_an_application_has_whole_bodies_without_a_parser(kind: str, parse
     assert wire.sent.count(b" 200 ") == 5
     bodies = [piece.partition(b"HTTP/")[0] for piece in bytes(wire.sent).split(b"/a?b")[1:]]
     assert bodies == [b"one", b"two", b"", b"three", b"x" * 20000]
+    lane.connection_lost(None)
+    await server.stop()
+
+
+LAST = b"GET /%s HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n"
+
+
+@pytest.mark.parametrize("path", [b"wait", b"app", b"stream"])
+async def test_nothing_is_begun_behind_a_last_request(path: bytes) -> None:
+    begun: list[str] = []
+    routes, app, go_on = Routes(), web.Application(), asyncio.Event()
+
+    @routes.get("/wait")
+    async def wait(request: Request) -> Any:
+        begun.append(request.path)
+        await go_on.wait()
+        return "done"
+
+    @routes.get("/stream")
+    def stream(request: Request) -> Any:
+        async def pieces() -> AsyncIterator[bytes]:
+            await go_on.wait()
+            yield b"done"
+        begun.append(request.path)
+        return Stream(pieces())
+
+    async def handle(request: web.Request) -> web.Response:
+        begun.append(request.path)
+        await go_on.wait()
+        return web.Response(text="done")
+
+    app.router.add_get("/app", handle)
+    server, lane, wire = await connected(routes, app=app)
+    lane.data_received(LAST % path)
+    await asyncio.sleep(0)
+    lane.data_received(b"\r\n")  # which is no request
+    assert lane.state.name == "PARSING"
+    lane.data_received(GET % path)
+    assert lane.state.name == "DISCARDING"
+    lane.data_received(GET % path)
+    go_on.set()
+    for _ in range(9):
+        await asyncio.sleep(0)
+    assert wire.sent.count(b"HTTP/1.1 200 ") == wire.sent.count(b"HTTP/1.1 ") == 1
+    assert b"done" in wire.sent and b"close" in wire.sent and not wire.is_open
+    assert begun == [f"/{path.decode()}"]
+    assert server.statistics()["refused"] == 1
     lane.connection_lost(None)
     await server.stop()
 

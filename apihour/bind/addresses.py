@@ -25,7 +25,7 @@ from urllib.parse import parse_qsl, quote
 from apihour.errors import AddressError
 from apihour.plugins import SocketKind
 
-__all__ = ["Address", "is_name", "parse_address", "parse_bind"]
+__all__ = ["BindAddress", "is_name", "parse_address", "parse_bind"]
 
 Family = Literal["tcp", "udp", "unix", "fd", "systemd"]
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*\Z")
@@ -47,7 +47,7 @@ class _Options(TypedDict, total=False):
 
 
 @dataclass(frozen=True)
-class Address:
+class BindAddress:
     """Where one server listens. ``host`` is the path or name for unix, systemd and abstract.
 
     ``tls`` is None for a plain bind, else the file of its certificate, empty for the daemon's.
@@ -113,7 +113,7 @@ def is_name(text: str) -> bool:
     return _NAME.match(text) is not None
 
 
-def parse_bind(text: str) -> tuple[str | None, Address]:
+def parse_bind(text: str) -> tuple[str | None, BindAddress]:
     """Split ``name=address``; the name is None when there is none. Raises AddressError."""
     name, separator, rest = text.partition("=")
     if separator and is_name(name):
@@ -121,7 +121,7 @@ def parse_bind(text: str) -> tuple[str | None, Address]:
     return None, parse_address(text)
 
 
-def parse_address(text: str) -> Address:
+def parse_address(text: str) -> BindAddress:
     """Return what the text means. Raises AddressError naming the text and what was expected."""
     if not isinstance(text, str) or not text.strip():
         raise AddressError(text, _EXPECTED)
@@ -137,20 +137,20 @@ def parse_address(text: str) -> Address:
         number = body.removeprefix("fd://")
         if not _is_number(number):
             raise AddressError(text, "fd://N with the number of an open descriptor")
-        return Address("fd", "", int(number), **options)
+        return BindAddress("fd", "", int(number), **options)
     if body.startswith("systemd:"):
         name = body.removeprefix("systemd:")
         if not name:
             raise AddressError(text, "systemd:NAME with a FileDescriptorName")
-        return Address("systemd", name, **options)
+        return BindAddress("systemd", name, **options)
     family: Family = "udp" if body.startswith("udp://") else "tcp"
     if family == "udp" and "tls" in options:
         raise AddressError(text, "option 'tls' on stream binds only")
     host, port = _parse_host(text, body.removeprefix("udp://").removeprefix("tcp://"))
-    return Address(family, host, port, **options)
+    return BindAddress(family, host, port, **options)
 
 
-def _parse_unix(text: str, path: str, options: _Options) -> Address:
+def _parse_unix(text: str, path: str, options: _Options) -> BindAddress:
     path = path.removeprefix("//")
     if not path or path == "@":
         raise AddressError(text, "unix:PATH or unix:@NAME")
@@ -158,7 +158,7 @@ def _parse_unix(text: str, path: str, options: _Options) -> Address:
         raise AddressError(text, f"a path of at most {_UNIX_PATH_MAXIMUM} bytes")
     if options.get("reuse_port"):
         raise AddressError(text, "option 'reuse_port' on TCP and UDP only")
-    return Address("unix", path, **options)
+    return BindAddress("unix", path, **options)
 
 
 def _parse_host(text: str, body: str) -> tuple[str, int]:

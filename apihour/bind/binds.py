@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from apihour.bind.addresses import Address, is_name, parse_address, parse_bind
+from apihour.bind.addresses import BindAddress, is_name, parse_address, parse_bind
 from apihour.errors import AddressError, ConfigurationError
 from apihour.plugins import SocketKind
 
@@ -24,7 +24,7 @@ __all__ = [
 
 DEFAULT = "127.0.0.1:8000"
 
-Binds = dict[str, list[Address]]
+Binds = dict[str, list[BindAddress]]
 """Addresses by the name of their server."""
 
 
@@ -104,7 +104,7 @@ def resolve_binds(
     return result
 
 
-def refuse_doubles(binds: Mapping[str, Iterable[Address]]) -> None:
+def refuse_doubles(binds: Mapping[str, Iterable[BindAddress]]) -> None:
     """Raise ConfigurationError where two binds, by name, are one address."""
     seen: dict[tuple[str, str, int], str] = {}
     for name, addresses in binds.items():

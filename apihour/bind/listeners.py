@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from apihour.bind.addresses import Address, parse_address
+from apihour.bind.addresses import BindAddress, parse_address
 from apihour.errors import BindError
 from apihour.plugins import SocketKind
 
@@ -35,7 +35,7 @@ class Listener:
     """
 
     def __init__(
-        self, name: str, address: Address, sock: socket.socket, owns_path: bool, slot: int = 0
+        self, name: str, address: BindAddress, sock: socket.socket, owns_path: bool, slot: int = 0
     ) -> None:
         self.name = name
         self.address = address
@@ -117,7 +117,7 @@ class Listener:
 
 
 def open_listeners(
-    wanted: Iterable[tuple[str, Address, int]], backlog: int,
+    wanted: Iterable[tuple[str, BindAddress, int]], backlog: int,
     named: Mapping[str, list[socket.socket]],
     umask: int = 0, owner: tuple[int, int] | None = None,
 ) -> list[Listener]:
@@ -147,7 +147,7 @@ def open_listeners(
     return opened
 
 
-def try_bind(name: str, address: Address) -> bool:
+def try_bind(name: str, address: BindAddress) -> bool:
     """Whether an address could be bound now; False when it is in use.
 
     A TCP or UDP address is bound for a moment, and nothing listens on it; of a unix socket's
@@ -191,7 +191,7 @@ def systemd_sockets(environ: Mapping[str, str], pid: int) -> dict[str, list[sock
 
 
 def _open(
-    name: str, address: Address, named: Mapping[str, list[socket.socket]], umask: int,
+    name: str, address: BindAddress, named: Mapping[str, list[socket.socket]], umask: int,
     owner: tuple[int, int] | None,
 ) -> Listener:
     try:
@@ -228,7 +228,7 @@ def _inherit(fd: int) -> socket.socket:
         raise
 
 
-def _open_inet(address: Address) -> socket.socket:
+def _open_inet(address: BindAddress) -> socket.socket:
     kind = socket.SOCK_DGRAM if address.family == "udp" else socket.SOCK_STREAM
     found = socket.getaddrinfo(
         address.host, address.port, type=kind, flags=socket.AI_PASSIVE | socket.AI_ADDRCONFIG
@@ -251,7 +251,7 @@ def _open_inet(address: Address) -> socket.socket:
     return sock
 
 
-def _open_unix(address: Address, umask: int, owner: tuple[int, int] | None) -> socket.socket:
+def _open_unix(address: BindAddress, umask: int, owner: tuple[int, int] | None) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         if not address.is_path:
@@ -318,7 +318,7 @@ _REASONS = {
 }
 
 
-def _refusal(name: str, address: Address, error: OSError) -> BindError:
+def _refusal(name: str, address: BindAddress, error: OSError) -> BindError:
     reason = error.strerror or str(error)
     if error.errno == errno.EACCES:
         reason = (f"permission denied for uid {os.geteuid()}; expected a "

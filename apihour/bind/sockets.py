@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from apihour.bind.addresses import Address, parse_address
+from apihour.bind.addresses import BindAddress, parse_address
 from apihour.bind.listeners import Listener, open_listeners
 from apihour.errors import AddressError, BindError, ConfigurationError
 from apihour.installed import console_module
@@ -26,11 +26,11 @@ __all__ = [
 
 DEFAULT_CONSOLE = "127.0.0.1:8022"
 
-Wanted = tuple[str, Address, int]
+Wanted = tuple[str, BindAddress, int]
 
 
 def open_binds(
-    binds: Mapping[str, Sequence[Address]], cfg: Any, slots: int, have: Sequence[Listener],
+    binds: Mapping[str, Sequence[BindAddress]], cfg: Any, slots: int, have: Sequence[Listener],
     named: Mapping[str, list[Any]],
 ) -> list[Listener]:
     """Listeners for `binds`, those of `have` kept.
@@ -90,7 +90,7 @@ def _match(
     return kept, renamed, missing
 
 
-def _refuse_switches(name: str, address: Address, held: Sequence[Listener]) -> None:
+def _refuse_switches(name: str, address: BindAddress, held: Sequence[Listener]) -> None:
     if held and held[0].address.reuse_port != address.reuse_port:
         raise BindError(f"bind {name}={address}: reuse_port cannot be switched on a socket "
                         "in use; restart instead")
@@ -100,7 +100,7 @@ def _refuse_switches(name: str, address: Address, held: Sequence[Listener]) -> N
                         "restart instead")
 
 
-def _slots(address: Address, slots: int, have: Iterable[Listener]) -> range:
+def _slots(address: BindAddress, slots: int, have: Iterable[Listener]) -> range:
     """The slots that one bind has sockets for; 0 is that of a shared one."""
     if not address.reuse_port:
         return range(1)
@@ -126,7 +126,7 @@ def _explain(error: BindError, missing: Sequence[Wanted], have: Sequence[Listene
     return error
 
 
-def wanted_extras(cfg: Any) -> dict[str, Address]:
+def wanted_extras(cfg: Any) -> dict[str, BindAddress]:
     """The addresses that the options give the console and health; no default is in it.
 
     Raises ConfigurationError or PluginError with one line for what a start would refuse.
@@ -136,7 +136,7 @@ def wanted_extras(cfg: Any) -> dict[str, Address]:
                                  "expected no --no-console with it")
     if not cfg.no_console:
         console_module()
-    wanted: dict[str, Address] = {}
+    wanted: dict[str, BindAddress] = {}
     for name in () if cfg.no_console else ("console", "health"):
         text = getattr(cfg, name)
         if not text:

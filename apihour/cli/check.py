@@ -8,7 +8,7 @@ from typing import Any
 
 from apihour.app.hooks import call_class, call_hook, make_loop, see_hooks, takes_sockets
 from apihour.app.target import load_target
-from apihour.bind.addresses import Address
+from apihour.bind.addresses import BindAddress
 from apihour.bind.binds import class_binds, match_servers, one_kind, refuse_doubles
 from apihour.bind.listeners import try_bind
 from apihour.bind.sockets import DEFAULT_CONSOLE, may_open_shell, see_keys, wanted_extras
@@ -60,7 +60,7 @@ def check(arguments: Sequence[str]) -> int:
 
 async def _describe(
     app: HostApplication, cls: type[Any], config: dict[str, Any],
-    binds: dict[str, list[Address]], busy: Set[Address],
+    binds: dict[str, list[BindAddress]], busy: Set[BindAddress],
 ) -> tuple[list[str], bool]:
     """The lines about the container's servers, and whether one of them is the shell."""
     container = call_class(
@@ -92,7 +92,7 @@ async def _describe(
 
 
 def _describe_extras(
-    cfg: Any, extras: Mapping[str, Address], has_shell: bool, busy: Set[Address]
+    cfg: Any, extras: Mapping[str, BindAddress], has_shell: bool, busy: Set[BindAddress]
 ) -> list[str]:
     """What a start opens beside the container's own binds."""
     lines = [_row(f"--{name}", _EXTRAS[name], _shown(address, busy))
@@ -102,7 +102,7 @@ def _describe_extras(
     return lines
 
 
-def _shown(address: Address, busy: Set[Address]) -> str:
+def _shown(address: BindAddress, busy: Set[BindAddress]) -> str:
     return f"{address} (in use now)" if address in busy else str(address)
 
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from apihour.bind.addresses import Address
+from apihour.bind.addresses import BindAddress
 from apihour.bind.binds import resolve_binds
 from apihour.config.settings import HostConfig
 from apihour.config.tree import ConfigTree
@@ -47,7 +47,7 @@ class Configuration:
         """What a container gets, from files that are read now. Raises ConfigurationError."""
         return self.tree.load() if self.tree is not None else {}
 
-    def resolve(self, declared: Mapping[str, Sequence[str]] | None) -> dict[str, list[Address]]:
+    def resolve(self, declared: Mapping[str, Sequence[str]] | None) -> dict[str, list[BindAddress]]:
         """The binds after every override. Raises ConfigurationError."""
         return resolve_binds(declared, self.bind_levels)
 

@@ -32,7 +32,7 @@ __all__ = [
     "validate",
 ]
 
-Acts = Literal["", "workers", "daemon"]
+ActsOn = Literal["", "workers", "daemon"]
 Collects = Literal["agent", "loop", "arbiter", "console"]
 Scope = Literal["all", "one", "first"]
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
@@ -180,7 +180,7 @@ class Command:
     hidden: bool = False
     grouped: tuple[Column, ...] = ()
     selects: str = ""
-    acts: Acts = ""
+    acts: ActsOn = ""
 
     def groups_by(self, arguments: Mapping[str, Any]) -> str:
         """The column a call with these arguments groups its rows by; empty: none."""
@@ -191,7 +191,7 @@ class Command:
         by = self.groups_by(arguments)
         return (Column(by, "str"), *self.grouped) if by else self.columns
 
-    def acts_with(self, arguments: Mapping[str, Any]) -> Acts:
+    def acts_with(self, arguments: Mapping[str, Any]) -> ActsOn:
         """What such a call changes something in; empty: it only looks."""
         told = any(one.acts and arguments.get(one.name) not in (None, False)
                    for one in self.parameters)
@@ -278,7 +278,7 @@ def validate(command: Command) -> None:
         refuse("expected a name of a-z, 0-9, - and _, 40 characters at most")
     if command.collects not in typing.get_args(Collects):
         refuse(f"collects {command.collects!r}; expected agent, loop, arbiter or console")
-    if command.acts not in typing.get_args(Acts):
+    if command.acts not in typing.get_args(ActsOn):
         refuse(f"acts {command.acts!r}; expected workers, daemon or nothing")
     if command.scope not in typing.get_args(Scope):
         refuse(f"scope {command.scope!r}; expected all, one or first")

@@ -30,7 +30,7 @@ _REQUEST = 65536  # bytes of the largest request
 class ControlRequest:
     """One request; answer it once, now or later."""
 
-    client: _Client
+    client: _Asking
     id: Any
     command: str
     arguments: dict[str, Any]
@@ -46,7 +46,7 @@ class ControlRequest:
                           "detail": excerpt(detail, DETAIL)})
 
 
-class _Client(PeerConnection):
+class _Asking(PeerConnection):
     def __init__(self, sock: socket.socket) -> None:
         super().__init__(sock, _REQUEST)
         self.closed = False
@@ -79,7 +79,7 @@ class Control:
         self.path = path
         self._owner = owner
         self._on_request = on_request
-        self._clients: list[_Client] = []
+        self._clients: list[_Asking] = []
         self._listener = PeerListener(path, _CLIENTS, owner)
 
     def listen_again(self) -> None:
@@ -116,9 +116,9 @@ class Control:
     def _accept(self) -> None:
         sock = self._listener.accept(len(self._clients))
         if sock is not None:
-            self._clients.append(_Client(sock))
+            self._clients.append(_Asking(sock))
 
-    def _read(self, client: _Client) -> None:
+    def _read(self, client: _Asking) -> None:
         try:
             messages = client.receive()
         except (OSError, EOFError, FrameError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from apihour.bind.addresses import Address
+from apihour.bind.addresses import BindAddress
 from apihour.bind.listeners import Listener
 from apihour.bind.sockets import open_binds, open_extras
 from apihour.books.books import Books
@@ -20,7 +20,7 @@ class Opening:
         self.books = books
 
     def open_binds(
-        self, binds: dict[str, list[Address]], cfg: Any, have: list[Listener],
+        self, binds: dict[str, list[BindAddress]], cfg: Any, have: list[Listener],
         named: Mapping[str, list[Any]] | None = None,
     ) -> list[Listener]:
         """Listeners for `binds`, those of `have` kept."""

@@ -151,7 +151,7 @@ class Shared(CompareAndSet):
         So have one watch in a worker, and hand on what it sees, rather than one per client.
         """
         start = _encode(prefix, prefix=True)
-        watch = _Watch()
+        watch = _KeyWatch()
         while not self._closed:
             pace = _Pace()
             for bucket in watch.due(self._store()):
@@ -292,7 +292,7 @@ class _Errors:
             ) from error
 
 
-class _Watch:
+class _KeyWatch:
     """What one watch has told, and where it has to look again."""
 
     def __init__(self) -> None:

@@ -7,7 +7,7 @@ import re
 import ssl
 from typing import ClassVar
 
-from apihour.testing.raw import Client, Closed, Fate
+from apihour.testing.raw import Closed, Fate, RawClient
 
 __all__ = ["CLIENTS"]
 
@@ -18,7 +18,7 @@ _PING = 0x9
 _LAST_CHUNK = b"\r\n0\r\n\r\n"
 
 
-class _KeepAlive(Client):
+class _KeepAlive(RawClient):
     """HTTP/1.1 on one connection for as long as the server keeps it."""
 
     header: ClassVar[str] = ""
@@ -178,7 +178,7 @@ class _WebSocket(_KeepAlive):
             return opcode, payload
 
 
-class _Tcp(Client):
+class _Tcp(RawClient):
     """Half a message, silence, the other half, its echo; a connection for each."""
 
     _message = b"one half, and the other half\n"
@@ -214,7 +214,7 @@ class _TcpSession(_Tcp):
         await asyncio.sleep(seconds)
 
 
-CLIENTS: dict[str, type[Client]] = {
+CLIENTS: dict[str, type[RawClient]] = {
     "keep-alive": _KeepAlive,
     "connection": _PerRequest,
     "connect-wait": _ConnectWait,

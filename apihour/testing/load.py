@@ -32,7 +32,7 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from apihour.testing.clients import CLIENTS
-from apihour.testing.raw import Client, Closed, Fate, Refused
+from apihour.testing.raw import Closed, Fate, RawClient, Refused
 
 __all__ = ["Failure", "Load", "Report"]
 
@@ -206,7 +206,7 @@ class Load:
                 group.create_task(self._client())
 
     async def _client(self) -> None:
-        client: Client = CLIENTS[self.kind](self.address, self.path, self.wait, self.tls)
+        client: RawClient = CLIENTS[self.kind](self.address, self.path, self.wait, self.tls)
         try:
             while not self._stopping.is_set():
                 if await self._request(client) is not Fate.OK:
@@ -216,7 +216,7 @@ class Load:
         finally:
             await client.leave()
 
-    async def _request(self, client: Client) -> Fate:
+    async def _request(self, client: RawClient) -> Fate:
         began = time.perf_counter()
         fate, detail = await self._attempt(client)
         self._counts[fate] += 1
@@ -231,7 +231,7 @@ class Load:
         client.drop()
         return fate
 
-    async def _attempt(self, client: Client) -> tuple[Fate, str]:
+    async def _attempt(self, client: RawClient) -> tuple[Fate, str]:
         try:
             async with asyncio.timeout(self.timeout):
                 return await client.ask(), ""

@@ -11,7 +11,7 @@ import time
 
 from apihour.testing.secure import Secure
 
-__all__ = ["Client", "Closed", "Fate", "Refused"]
+__all__ = ["Closed", "Fate", "RawClient", "Refused"]
 
 _CHUNK = 65536
 
@@ -42,7 +42,7 @@ class Closed(Exception):
         self.fate = fate
 
 
-class Client:
+class RawClient:
     """One client, which opens a connection when it has none."""
 
     def __init__(

@@ -19,7 +19,7 @@ from apihour.blame import blame
 from apihour.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from apihour.bind.addresses import Address
+    from apihour.bind.addresses import BindAddress
 
 __all__ = ["CIPHERS", "make_context", "verify"]
 
@@ -28,7 +28,7 @@ CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"  # of TLS 1.2; those of 1.3 are all of t
 _CERTIFICATE, _KEY = b"CERTIFICATE-----", b"PRIVATE KEY-----"
 
 
-def verify(cfg: Any, binds: Mapping[str, Sequence[Address]]) -> None:
+def verify(cfg: Any, binds: Mapping[str, Sequence[BindAddress]]) -> None:
     """Load what the binds need, to see whether it can be. Raises ConfigurationError."""
     wanted = [(name, address) for name, addresses in binds.items() for address in addresses
               if address.tls is not None]
@@ -42,7 +42,7 @@ def verify(cfg: Any, binds: Mapping[str, Sequence[Address]]) -> None:
             )
 
 
-def make_context(cfg: Any, name: str, address: Address) -> ssl.SSLContext:
+def make_context(cfg: Any, name: str, address: BindAddress) -> ssl.SSLContext:
     """The context of one bind, after the ``ssl_context`` hook. Raises ConfigurationError."""
     where = f"bind {name}={address}"
     hook = cfg.ssl_context
@@ -58,7 +58,7 @@ def make_context(cfg: Any, name: str, address: Address) -> ssl.SSLContext:
     return context
 
 
-def _default_context(cfg: Any, where: str, address: Address) -> ssl.SSLContext:
+def _default_context(cfg: Any, where: str, address: BindAddress) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE

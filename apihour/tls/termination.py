@@ -26,7 +26,7 @@ from apihour.plugins import Connection
 from apihour.tls.certificates import make_context
 
 if TYPE_CHECKING:
-    from apihour.bind.addresses import Address
+    from apihour.bind.addresses import BindAddress
     from apihour.bind.listeners import Listener
 
 __all__ = ["Handshake", "TLSFacts", "Terminator", "prepare"]
@@ -46,7 +46,7 @@ class TLSFacts:
     peer_certificate: Mapping[str, Any] | None = None
 
 
-class Handed(Protocol):
+class AcceptedSocket(Protocol):
     """What the loop was handed of a connection."""
 
     def fileno(self) -> int: ...
@@ -56,7 +56,7 @@ class Encrypted(Connection, Protocol):
     """A connection with its descriptor."""
 
     @property
-    def sock(self) -> Handed: ...
+    def sock(self) -> AcceptedSocket: ...
 
 
 class Handshake(asyncio.Protocol):
@@ -95,7 +95,7 @@ class Terminator:
             self.context.set_alpn_protocols(list(protocols))
 
     def connect(
-        self, loop: asyncio.AbstractEventLoop, sock: Handed, conn: Encrypted,
+        self, loop: asyncio.AbstractEventLoop, sock: AcceptedSocket, conn: Encrypted,
         ready: Callable[[Any], asyncio.BaseProtocol],
     ) -> Coroutine[Any, None, Any]:
         """Do the handshake; `ready` makes the protocol of a connection that has it behind it.
@@ -138,7 +138,7 @@ def _has_all(conn: Encrypted) -> bool:
 def prepare(cfg: Any, listeners: Iterable[Listener]) -> dict[Listener, Terminator]:
     """The terminator of each listener of a ``?tls`` bind. Raises ConfigurationError."""
     terminators: dict[Listener, Terminator] = {}
-    made: dict[tuple[str, Address], Terminator] = {}
+    made: dict[tuple[str, BindAddress], Terminator] = {}
     for listener in listeners:
         address = listener.address
         if address.tls is not None:

@@ -23,7 +23,7 @@ from typing import Any, Protocol
 __all__ = ["Descriptor", "Handed", "TrackedSocket", "kind_for"]
 
 
-class Row(Protocol):
+class TrackedRow(Protocol):
     """The connection's row in a table, which forgets it by ``remove()``."""
 
     @property
@@ -39,7 +39,7 @@ class Descriptor:
 
     def __init__(self, family: socket.AddressFamily, descriptor: int) -> None:
         self.family = family
-        self.conn: Row | None = None
+        self.conn: TrackedRow | None = None
         self._fd = descriptor
 
     def fileno(self) -> int:
@@ -86,7 +86,7 @@ class TrackedSocket(socket.socket):
 
     __slots__ = ("conn", "family", "type")
 
-    conn: Row | None
+    conn: TrackedRow | None
     family: socket.AddressFamily
     type: socket.SocketKind
 

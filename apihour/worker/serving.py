@@ -14,7 +14,7 @@ from apihour.plugins import Server, ServerContext, StreamServer, is_shell
 from apihour.worker.accept import Acceptor, Balance
 
 if TYPE_CHECKING:
-    from apihour.bind.addresses import Address
+    from apihour.bind.addresses import BindAddress
     from apihour.bind.listeners import Listener
     from apihour.tls.termination import Terminator
     from apihour.worker.connections import ConnectionTable
@@ -224,7 +224,7 @@ class Serving:
         await self.server.stop()
 
 
-def refuse_lost_tls(name: str, server: Server, binds: Mapping[str, Address]) -> None:
+def refuse_lost_tls(name: str, server: Server, binds: Mapping[str, BindAddress]) -> None:
     """Refuse a server that would be served without the TLS its bind asks for.
 
     Raises ConfigurationError naming the bind, a key of `binds`.

@@ -22,7 +22,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from apihour.bind.addresses import Address
+from apihour.bind.addresses import BindAddress
 from apihour.errors import ConfigurationError
 
 __all__ = ["Lock", "Singles", "see_singles"]
@@ -32,7 +32,7 @@ _FIRST_RETRY, _LAST_RETRY = 1.0, 30.0  # seconds until what failed is begun agai
 _END_TIME = 5.0  # seconds a job has to end once it is cancelled
 
 
-def see_singles(container: Any, servers: Mapping[str, Sequence[Address]]) -> dict[str, bool]:
+def see_singles(container: Any, servers: Mapping[str, Sequence[BindAddress]]) -> dict[str, bool]:
     """What of `container` runs once, by name: whether two at once are excluded.
 
     `servers` has the binds of each. Raises ConfigurationError naming what is wrong.

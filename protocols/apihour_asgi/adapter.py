@@ -12,7 +12,7 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from apihour_asgi.handshake import WebSockets
+from apihour_asgi.handshake import WebSocketSettings
 from apihour_asgi.host import ASGIHost
 from apihour_asgi.server import ASGIServer
 
@@ -55,7 +55,7 @@ class _ASGI:
 
         `max_size` is the longest message, in bytes; `ping_interval` the seconds between pings.
         """
-        return ASGIHost(app, "off", "", WebSockets(max_size, ping_interval))
+        return ASGIHost(app, "off", "", WebSocketSettings(max_size, ping_interval))
 
 
 plugin = _ASGI()

@@ -47,7 +47,7 @@ class Declared:
         self.dated = False
 
 
-class Spellings(dict[bytes, int]):
+class HeaderKinds(dict[bytes, int]):
     """The kind of each header name by its spelling, checked when it is first met."""
 
     def __missing__(self, name: bytes) -> int:
@@ -59,7 +59,7 @@ class Spellings(dict[bytes, int]):
         return kind
 
 
-_spellings = Spellings()
+_spellings = HeaderKinds()
 
 
 def declare(fields: Iterable[Any]) -> Declared:

@@ -13,21 +13,21 @@ import asyncio
 from typing import Any
 from urllib.parse import unquote
 
-from apihour_asgi.exchange import Exchange
+from apihour_asgi.exchange import HTTPExchange
 from apihour_asgi.sides import ApplicationSide
 from apihour_asgi.websocket import asked_for
 
-__all__ = ["Connected"]
+__all__ = ["ASGIConnection"]
 
 _HTTP = {"version": "3.0", "spec_version": "2.4"}
 _ORIGIN = ord("/")
 _METHODS = {name.encode(): name for name in
             ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")}
 
-Fields = list[tuple[bytes, bytes]]
+HeaderList = list[tuple[bytes, bytes]]
 
 
-class Connected:
+class ASGIConnection:
     """The application's side of one connection; `lane` is the connection."""
 
     __slots__ = ("_client", "_event", "_fields", "_headers", "_scheme", "_server",
@@ -38,8 +38,8 @@ class Connected:
         self.lane = lane
         self.running: Any = None
         self._event: asyncio.Event | None = None
-        self._fields: Fields | None = None
-        self._headers: Fields = []
+        self._fields: HeaderList | None = None
+        self._headers: HeaderList = []
         transport = lane.transport
         self._scheme = "https" if transport.get_extra_info("sslcontext") else "http"
         self._server = _address(transport.get_extra_info("sockname"))
@@ -50,7 +50,7 @@ class Connected:
     # -- what the connection asks
 
     def exchange(
-        self, method: bytes, target: bytes, fields: Fields, keep: bool, modern: bool,
+        self, method: bytes, target: bytes, fields: HeaderList, keep: bool, modern: bool,
         length: int, upgrade: bool, arrived: float, has_te: bool, forwarded: bool,
     ) -> Any:
         """The exchange of a head that was judged; `length` is -1 for a chunked body."""
@@ -65,7 +65,7 @@ class Connected:
                 return asked_for(self, message, scope, arrived, websockets)
         if has_te and modern and b"trailers" in self._last(b"te").lower():
             scope["extensions"] = {"http.response.trailers": {}}
-        made = Exchange(self, message, scope, arrived, keep, modern)
+        made = HTTPExchange(self, message, scope, arrived, keep, modern)
         if length:
             made.expect_body(length, modern and bool(self._last(b"expect")))
         return made
@@ -75,7 +75,7 @@ class Connected:
         return dict(self._headers).get(name, b"")
 
     def _scope(
-        self, method: bytes, target: bytes, fields: Fields, modern: bool,
+        self, method: bytes, target: bytes, fields: HeaderList, modern: bool,
     ) -> dict[str, Any]:
         if fields is not self._fields:
             # RFC 9110 5.5: a value has no white space around it.

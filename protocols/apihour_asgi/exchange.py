@@ -15,10 +15,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from apihour_asgi.framing import DONE, SENDING, Answer, ClientGone
-from apihour_asgi.sides import ConnectionSide, Message
+from apihour_asgi.framing import DONE, SENDING, ASGIExchange, ClientDisconnected
+from apihour_asgi.sides import ConnectionSide, RequestHead
 
-__all__ = ["Exchange", "run"]
+__all__ = ["HTTPExchange", "run"]
 
 # Bytes of a body that are kept for an application that does not ask for them.
 _HIGH_WATER = 65536
@@ -27,16 +27,16 @@ _LOW_WATER = 16384
 _DISCARDED = 1 << 20
 
 
-class Exchange(Answer):
+class HTTPExchange(ASGIExchange):
     """One HTTP request; ``receive`` and ``send`` are what its application gets."""
 
     __slots__ = ("_ended", "_expects", "_kept", "_parts", "_told")
     _told: bool
     """Whether the application has had the whole body."""
 
-    def __init__(self, hosted: ConnectionSide, message: Message, scope: dict[str, Any],
+    def __init__(self, hosted: ConnectionSide, message: RequestHead, scope: dict[str, Any],
                  arrived: float, keep: bool, modern: bool) -> None:
-        # As Answer does: one call less in every request.
+        # As ASGIExchange does: one call less in every request.
         self.hosted = hosted
         self.lane = hosted.lane
         self.message = message
@@ -145,14 +145,14 @@ class Exchange(Answer):
     async def send(self, message: Any) -> None:
         """Take a message of the answer; waits while the client does not read.
 
-        Raises ClientGone (an OSError) when it has left, or its request was broken off before
-        anything was answered (it is told so); RuntimeError for a message out of its order,
+        Raises ClientDisconnected (an OSError) when it has left, or its request was broken off
+        before anything was answered (it is told so); RuntimeError for a message out of its order,
         ValueError for a header that cannot be sent.
         """
         if self.gone:
-            raise ClientGone("the client has left")
+            raise ClientDisconnected("the client has left")
         if self.failure is not None and self.state < SENDING:
-            raise ClientGone(f"the request is not whole: {self.failure.detail}")
+            raise ClientDisconnected(f"the request is not whole: {self.failure.detail}")
         self.advance(message)
         if self.lane.write_paused and self.state == SENDING:
             await self.hosted.writable()
@@ -192,7 +192,7 @@ def report(exchange: Any, error: Exception) -> None:
     seen: BaseException | None = error
     gone = exchange.failure is not None or exchange.told_gone
     while seen is not None and not gone:
-        gone = isinstance(seen, ClientGone)
+        gone = isinstance(seen, ClientDisconnected)
         seen = seen.__cause__ or seen.__context__
     method, target = exchange.named()
     if gone:

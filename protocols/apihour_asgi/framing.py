@@ -17,9 +17,9 @@ from time import time
 from typing import Any
 
 from apihour_asgi.answer_head import BODILESS, CLOSE, Declared, declare, status_line
-from apihour_asgi.sides import ConnectionSide, Message
+from apihour_asgi.sides import ConnectionSide, RequestHead
 
-__all__ = ["DONE", "SENDING", "STARTED", "WAITING", "Answer", "ClientGone"]
+__all__ = ["DONE", "SENDING", "STARTED", "WAITING", "ASGIExchange", "ClientDisconnected"]
 
 # No start yet; a start that waits for its body; the head is out; trailers are due; complete.
 WAITING, STARTED, SENDING, TRAILERS, DONE = range(5)
@@ -29,11 +29,11 @@ NOTHING, LENGTH, CHUNKED, UNTIL_CLOSE = range(4)
 _JOINED = 16384
 
 
-class ClientGone(ConnectionError):
+class ClientDisconnected(ConnectionError):
     """Raised by ``send`` when the client has left (ASGI HTTP 2.4)."""
 
 
-class Answer:
+class ASGIExchange:
     """What every exchange has: its request's facts, and the answer to it."""
 
     __slots__ = (
@@ -46,7 +46,7 @@ class Answer:
     kinds = ("http.response.start", "http.response.body", "http.response.trailers")
     """What the messages of an answer are called."""
 
-    def __init__(self, hosted: ConnectionSide, message: Message, scope: dict[str, Any],
+    def __init__(self, hosted: ConnectionSide, message: RequestHead, scope: dict[str, Any],
                  arrived: float, keep: bool, modern: bool) -> None:
         self.hosted = hosted
         self.lane = hosted.lane

@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["WebSockets", "shake_hands"]
+__all__ = ["WebSocketSettings", "shake_hands"]
 
 
 @dataclass(frozen=True)
-class WebSockets:
+class WebSocketSettings:
     """What the WebSockets of one server are: limits in bytes, times in seconds."""
 
     max_size: int = 16 * 1024 * 1024
@@ -21,7 +21,7 @@ class WebSockets:
     deflate: bool = True
 
 
-def shake_hands(scope: dict[str, Any], options: WebSockets) -> tuple[Any, Any]:
+def shake_hands(scope: dict[str, Any], options: WebSocketSettings) -> tuple[Any, Any]:
     """The library's answer to a request, and its protocol for the frames after it."""
     from websockets.datastructures import Headers
     from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory

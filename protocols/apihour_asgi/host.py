@@ -16,7 +16,7 @@ from email.utils import formatdate
 from time import time
 from typing import Any
 
-from apihour_asgi.connected import Connected
+from apihour_asgi.connected import ASGIConnection
 from apihour_asgi.lifespan import Application, Lifespan, Mode
 
 __all__ = ["ASGIHost"]
@@ -46,9 +46,9 @@ class ASGIHost:
         self._lifespan = lifespan
         self.state = lifespan.state
 
-    def connect(self, lane: Any) -> Connected:
+    def connect(self, lane: Any) -> ASGIConnection:
         """The application's side of one connection."""
-        return Connected(self, lane)
+        return ASGIConnection(self, lane)
 
     def speaks_websocket(self) -> Any:
         """How WebSockets are spoken; None, and one warning, where the library is missing."""

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from importlib.metadata import entry_points
 from typing import Any
 
-from apihour_asgi.handshake import WebSockets
+from apihour_asgi.handshake import WebSocketSettings
 from apihour_asgi.host import ASGIHost
 from apihour_asgi.lifespan import Application, Mode
 
@@ -65,7 +65,7 @@ class ASGIServer:
         self.app = app
         websockets = None
         if importlib.util.find_spec("websockets") is not None:
-            websockets = WebSockets(ws_max_size, ws_ping_interval, ws_deflate)
+            websockets = WebSocketSettings(ws_max_size, ws_ping_interval, ws_deflate)
         self._host = ASGIHost(app, lifespan, root_path.rstrip("/"), websockets)
         self._http = _speaker(self._host, options)
         self.stream = self._http.stream

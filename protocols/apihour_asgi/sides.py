@@ -11,9 +11,9 @@ from typing import Any, Protocol
 
 from apihour_asgi.lifespan import Application
 
-__all__ = ["ApplicationSide", "ConnectionSide", "Message"]
+__all__ = ["ApplicationSide", "ConnectionSide", "RequestHead"]
 
-Message = tuple[bytes, bytes, list[tuple[bytes, bytes]], bool]
+RequestHead = tuple[bytes, bytes, list[tuple[bytes, bytes]], bool]
 """What a head says: method, target, fields, and whether it speaks HTTP/1.1."""
 
 

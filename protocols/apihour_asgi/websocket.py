@@ -19,11 +19,11 @@ from typing import Any
 
 from apihour_asgi.answer_head import declare
 from apihour_asgi.exchange import run
-from apihour_asgi.framing import DONE, WAITING, Answer, ClientGone
-from apihour_asgi.handshake import WebSockets, shake_hands
-from apihour_asgi.sides import ConnectionSide, Message
+from apihour_asgi.framing import DONE, WAITING, ASGIExchange, ClientDisconnected
+from apihour_asgi.handshake import WebSocketSettings, shake_hands
+from apihour_asgi.sides import ConnectionSide, RequestHead
 
-__all__ = ["WebSocket", "asked_for"]
+__all__ = ["WebSocketExchange", "asked_for"]
 
 # Messages, and bytes of them, that wait for an application which does not receive.
 _MESSAGES = 32
@@ -39,8 +39,8 @@ _ABNORMAL = 1006
 _NO_STATUS = 1005
 
 
-def asked_for(hosted: ConnectionSide, message: Message, scope: dict[str, Any], arrived: float,
-              options: WebSockets) -> WebSocket:
+def asked_for(hosted: ConnectionSide, message: RequestHead, scope: dict[str, Any], arrived: float,
+              options: WebSocketSettings) -> WebSocketExchange:
     """The exchange of a request for a WebSocket."""
     subprotocols = [
         token.strip() for name, value in scope["headers"]
@@ -49,10 +49,10 @@ def asked_for(hosted: ConnectionSide, message: Message, scope: dict[str, Any], a
         type="websocket", asgi={"version": "3.0", "spec_version": "2.4"},
         scheme="wss" if scope["scheme"] == "https" else "ws", subprotocols=subprotocols,
         extensions={"websocket.http.response": {}})
-    return WebSocket(hosted, message, scope, arrived, options)
+    return WebSocketExchange(hosted, message, scope, arrived, options)
 
 
-class WebSocket(Answer):
+class WebSocketExchange(ASGIExchange):
     """One WebSocket, from the request for it to its end."""
 
     __slots__ = (
@@ -62,8 +62,8 @@ class WebSocket(Answer):
 
     kinds = ("websocket.http.response.start", "websocket.http.response.body", "")
 
-    def __init__(self, hosted: ConnectionSide, message: Message, scope: dict[str, Any],
-                 arrived: float, options: WebSockets) -> None:
+    def __init__(self, hosted: ConnectionSide, message: RequestHead, scope: dict[str, Any],
+                 arrived: float, options: WebSocketSettings) -> None:
         # Whatever else it is answered, the connection was meant for a WebSocket.
         super().__init__(hosted, message, scope, arrived, keep=False, modern=True)
         self.websocket = True
@@ -297,7 +297,7 @@ class WebSocket(Answer):
     async def send(self, message: Any) -> None:
         """Take a message; waits while the client does not read.
 
-        Raises ClientGone (an OSError) when it has left or the WebSocket is closed,
+        Raises ClientDisconnected (an OSError) when it has left or the WebSocket is closed,
         RuntimeError for a message out of its order, ValueError for one that cannot be sent.
         """
         kind = message["type"]
@@ -310,7 +310,7 @@ class WebSocket(Answer):
                 await self.hosted.writable()
             return
         if self.gone:
-            raise ClientGone("the client has left")
+            raise ClientDisconnected("the client has left")
         if self.state != WAITING:
             self.advance(message)
         elif kind == "websocket.accept":
@@ -327,7 +327,7 @@ class WebSocket(Answer):
 
     def _send_open(self, kind: str, message: Any) -> None:
         if self.closing or self.gone:
-            raise ClientGone("the WebSocket is closed")
+            raise ClientDisconnected("the WebSocket is closed")
         if kind == "websocket.close":
             code, reason = message.get("code", 1000), message.get("reason") or ""
             self._close(code, reason)

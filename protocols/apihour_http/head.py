@@ -19,8 +19,11 @@ from apihour_http.errors import BadRequest
 
 __all__ = [
     "BODY", "CONNECTION", "CONTENT_LENGTH", "EXPECT", "FORWARDED", "HOST", "TE",
-    "TRANSFER_ENCODING", "UPGRADE", "HeadChecker", "is_host",
+    "TRANSFER_ENCODING", "UPGRADE", "Fields", "HeadChecker", "is_host",
 ]
+
+Fields = list[tuple[bytes, bytes]]
+"""The fields of a head or a trailer section, in the order received (RFC 9110 5)."""
 
 HOST = 1
 CONTENT_LENGTH = 2

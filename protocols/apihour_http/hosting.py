@@ -4,9 +4,9 @@ Rules:
 
 - A host is recognised by its shape (:class:`Host`), so that a package can serve its kind of
   application over these connections without importing this one, and without being imported.
-- ``aiohttp.lane`` is the host of aiohttp's applications; ``apihour_asgi`` has that of ASGI's.
-- A connection (:class:`Lane`) runs one exchange at a time, in the order received, and hears of its
-  answer by ``lane.hosted_done(exchange, status, size)``.
+- ``aiohttp.host`` is the host of aiohttp's applications; ``apihour_asgi`` has that of ASGI's.
+- A connection (:class:`HostingLane`) runs one exchange at a time, in the order received, and
+  hears of its answer by ``lane.hosted_done(exchange, status, size)``.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol, runtime_checkable
 
-__all__ = ["Connected", "Exchange", "Host", "Lane"]
+from apihour_http.head import Fields
 
-Fields = list[tuple[bytes, bytes]]
+__all__ = ["Exchange", "Host", "HostedSide", "HostingLane"]
 
 
-class Lane(Protocol):
+class HostingLane(Protocol):
     """One connection, as the application's side of it sees it."""
 
     loop: asyncio.AbstractEventLoop
@@ -64,7 +64,7 @@ class Lane(Protocol):
         """The exchange has its answer; its ``keep`` says what comes next."""
 
     def upgraded(self) -> None:
-        """A WebSocket was accepted: bytes go to :meth:`Connected.data_received` from now on."""
+        """A WebSocket was accepted: bytes go to :meth:`HostedSide.data_received` from now on."""
 
     def send_continue(self) -> None:
         """Ask for the body that an Expect announced (RFC 9110 10.1.1)."""
@@ -100,7 +100,7 @@ class Exchange(Protocol):
     websocket: bool
 
     def feed(self, piece: bytes) -> None:
-        """Take a piece of the body; :meth:`Lane.pause_payload` when that is enough."""
+        """Take a piece of the body; :meth:`HostingLane.pause_payload` when that is enough."""
 
     def complete(self) -> None:
         """The message has ended."""
@@ -121,7 +121,7 @@ class Exchange(Protocol):
         """Enter the exchange into the access log."""
 
 
-class Connected(Protocol):
+class HostedSide(Protocol):
     """The application's side of one connection."""
 
     running: Any
@@ -135,7 +135,7 @@ class Connected(Protocol):
         """The exchange of a head that was judged; `length` is -1 for a chunked body.
 
         `has_te`: a TE says what transfer codings the client takes, trailers among them;
-        `forwarded`: :meth:`Lane.origin` may know more of where the request is from.
+        `forwarded`: :meth:`HostingLane.origin` may know more of where the request is from.
         """
 
     def serve(self, exchange: Any) -> Coroutine[Any, Any, None]:
@@ -173,7 +173,7 @@ class Host(Protocol):
     async def start(self, container: Any, logger: Any, debug: bool) -> None:
         """Start the application. Raises what its start-up raises."""
 
-    def connect(self, lane: Any) -> Connected:
+    def connect(self, lane: Any) -> HostedSide:
         """The application's side of one connection."""
 
     async def stop(self) -> None:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from apihour_http.routing.routes import Endpoint
 
-__all__ = ["Origin", "Received"]
+__all__ = ["Received", "RequestLane"]
 
 
-class Origin(Protocol):
+class RequestLane(Protocol):
     """The connection that a request came by."""
 
     service: Any  # apihour_http.service.Service
@@ -33,7 +33,7 @@ class Received:
         "arrived", "body", "endpoint", "keep", "lane", "match_info", "modern", "plain",
         "raw_headers", "target", "verb",
     )
-    lane: Origin
+    lane: RequestLane
     endpoint: Endpoint
     verb: bytes
     target: bytes

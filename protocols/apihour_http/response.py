@@ -32,7 +32,7 @@ _JOINED = 16384
 _BODILESS = frozenset({204, 304})
 
 
-class Answer:
+class BaseResponse:
     """What every answer with headers of its own has."""
 
     __slots__ = ()
@@ -57,7 +57,7 @@ class Answer:
         self.headers.append(("Set-Cookie", expired_cookie(name, path, domain)))
 
 
-class Response(Answer):
+class Response(BaseResponse):
     """What an endpoint answers when plain data is not enough.
 
     `body` is bytes, str (sent as UTF-8), None, or anything else, which is sent as JSON.
@@ -83,7 +83,7 @@ class Response(Answer):
         return f"<Response {self.status}>"
 
 
-class Live(Answer):
+class Live(BaseResponse):
     """An answer that is made while it is sent: a stream, events."""
 
     __slots__ = ("__weakref__", "done", "headers", "status")

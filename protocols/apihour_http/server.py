@@ -22,7 +22,7 @@ from apihour_http.access import AccessLog
 from apihour_http.background import Background
 from apihour_http.connection.connection import HTTPConnection
 from apihour_http.connection.heads import LARGE, SLICE
-from apihour_http.connection.opened import Opened
+from apihour_http.connection.opened import OpenConnections
 from apihour_http.connection.states import PARSING
 from apihour_http.forwarded.origin import Forwarding
 from apihour_http.forwarded.proxies import DEFAULT
@@ -80,7 +80,7 @@ class HTTPServer:
         self._app_host: Any = None
         self._log: AccessLog | None = None
         self._counters = Statistics()
-        self._opened = Opened(logging.getLogger("apihour_http"))
+        self._opened = OpenConnections(logging.getLogger("apihour_http"))
         self._background = Background(logging.getLogger("apihour_http"))
         self._websockets: list[Any] = []
         self._meter: Meter | None = None
@@ -95,7 +95,7 @@ class HTTPServer:
         logger = getattr(context, "logger", None) or logging.getLogger("apihour_http")
         self.options = options = self._told(getattr(context, "limits", None) or {},
                                             getattr(context, "options", None) or {})
-        self._opened = Opened(logger)
+        self._opened = OpenConnections(logger)
         self._background = Background(logger)
         self._log = self._start_log(context)
         threads = self.threads = Threads(options.threads, options.thread_backlog)

@@ -17,7 +17,7 @@ from typing import Any
 
 from apihour_http.access import AccessLog
 from apihour_http.background import Background
-from apihour_http.connection.opened import Opened
+from apihour_http.connection.opened import OpenConnections
 from apihour_http.errors import HTTPError
 from apihour_http.forwarded.origin import Forwarding
 from apihour_http.head import HeadChecker
@@ -85,7 +85,7 @@ class Service:
     app_host: Any
     """What runs the application (:class:`apihour_http.hosting.Host`), or None."""
     counters: Statistics
-    opened: Opened
+    opened: OpenConnections
     background: Background
     now: Now
     plan: Any = None

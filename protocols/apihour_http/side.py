@@ -2,7 +2,7 @@
 
 Rules:
 
-- What a connection tells its application's side (``hosting.Connected``) it tells this one while
+- What a connection tells its application's side (``hosting.HostedSide``) it tells this one while
   an answer is made here; the other side hears of what concerns it, and is back after that.
 - A pipelined request for the application meanwhile gets its exchange from that side.
 """

@@ -75,7 +75,7 @@ class UDPServer:
                 f"factory {self._description} returned {protocol!r}, "
                 f"expected {EXPECTED['datagram']}"
             )
-        return _Arrival(self, protocol)
+        return _DatagramArrival(self, protocol)
 
     async def drain(self, deadline: float) -> None:
         """Answer what was received, then close; `deadline` is a time of ``loop.time()``."""
@@ -120,7 +120,7 @@ class UDPServer:
         return {"sockets": len(self._open), "errors": self._errors}
 
 
-class _Arrival(asyncio.DatagramProtocol):
+class _DatagramArrival(asyncio.DatagramProtocol):
     """Learns the transport, then hands it to the user's protocol."""
 
     def __init__(self, server: UDPServer, protocol: asyncio.DatagramProtocol) -> None:

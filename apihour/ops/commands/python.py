@@ -45,7 +45,7 @@ class Evaluation:
     completions: tuple[str, ...] = ()
 
 
-class _Output(io.TextIOBase):
+class _Printed(io.TextIOBase):
     """Stands in for sys.stdout: text goes to the evaluation that wrote it, if one did."""
 
     def __init__(self, real: Any) -> None:
@@ -122,8 +122,8 @@ def _session(context: AgentContext, name: str) -> dict[str, Any]:
 async def _evaluate(worker: str, code: CodeType, names: dict[str, Any]) -> Evaluation:
     buffer, failed = io.StringIO(), False
     token = _output.set(buffer)
-    if not isinstance(sys.stdout, _Output):
-        sys.stdout = _Output(sys.stdout)
+    if not isinstance(sys.stdout, _Printed):
+        sys.stdout = _Printed(sys.stdout)
     if not isinstance(sys.displayhook, _Display):
         sys.displayhook = _Display(sys.displayhook)
     try:

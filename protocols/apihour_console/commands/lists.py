@@ -21,7 +21,7 @@ from apihour_console.fleet.groups import ConnectionGroup, TaskGroup, group_conne
 __all__ = ["commands"]
 
 commands = Catalogue()
-Rows = list[dict[str, Any]]
+CollectedRows = list[dict[str, Any]]
 
 
 @commands.command(collects="console", grouped=ConnectionGroup, merges=True)
@@ -91,7 +91,7 @@ async def cancel(context: ConsoleContext, task: TaskId | None = None) -> list[Ta
     return await _each(context, "cancel", rows)  # type: ignore[return-value]
 
 
-async def _selected(context: ConsoleContext, command: str, expected: str) -> Rows:
+async def _selected(context: ConsoleContext, command: str, expected: str) -> CollectedRows:
     """The rows of `command` that the call chooses. Raises CommandFailed where it has no filter."""
     if not context.call.filters:
         raise CommandFailed(f"{context.call.command.name}: expected {expected}, or --filter to "
@@ -104,7 +104,7 @@ async def _selected(context: ConsoleContext, command: str, expected: str) -> Row
     return rows
 
 
-async def _one(context: ConsoleContext, command: str, worker: str, label: str) -> Rows:
+async def _one(context: ConsoleContext, command: str, worker: str, label: str) -> CollectedRows:
     given = ["filter"] * bool(context.call.filters) + ["limit"] * (context.call.limit is not None)
     if given:
         raise CommandFailed(f"{command}: {label!r} and --{given[0]}; expected one of them", "usage")
@@ -117,12 +117,12 @@ async def _one(context: ConsoleContext, command: str, worker: str, label: str) -
     return found.rows
 
 
-async def _each(context: ConsoleContext, command: str, rows: Rows) -> Rows:
+async def _each(context: ConsoleContext, command: str, rows: CollectedRows) -> CollectedRows:
     """Carry out `command` on the rows, in the worker of each, all of a worker at once."""
     by_worker: dict[str, list[str]] = {}
     for row in rows:
         by_worker.setdefault(row["worker"], []).append(row["id"])
-    done: Rows = []
+    done: CollectedRows = []
     for one in context.workers():
         labels = by_worker.get(one.row.worker)
         if labels:

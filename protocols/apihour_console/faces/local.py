@@ -100,7 +100,7 @@ class LocalServer:
         try:
             identity = _peer(writer.get_extra_info("socket"))
             if identity is not None:
-                await _Client(reader, writer, self._fleet, self._audit, identity).serve()
+                await _LocalClient(reader, writer, self._fleet, self._audit, identity).serve()
         except (ConnectionError, FrameError) as error:
             self._logger.debug("control socket: %s", error)
         except asyncio.CancelledError:
@@ -122,7 +122,7 @@ def _peer(sock: Any) -> Identity | None:
     return Identity(name=name, role=Role.ADMIN, address="local")
 
 
-class _Client:
+class _LocalClient:
     """One connection: one command at a time, its output as items."""
 
     def __init__(

@@ -25,7 +25,7 @@ from apihour_console.fleet.census import Census, DaemonSeen, Seen
 from apihour_console.fleet.collected import Collected
 from apihour_console.fleet.trouble import Disk, disks
 
-__all__ = ["Family", "FleetMeter", "MetricRow", "readiness", "render"]
+__all__ = ["FleetMeter", "MetricFamily", "MetricRow", "readiness", "render"]
 
 _GAUGES = frozenset({
     "connections", "in_flight", "websockets", "draining", "sockets", "tasks", "servers", "open",
@@ -63,7 +63,7 @@ class MetricRow:
 
 
 @dataclass
-class Family:
+class MetricFamily:
     """All figures of one name."""
 
     name: str
@@ -161,7 +161,7 @@ class FleetMeter:
         self._expiry: dict[Labels, float] = {}  # by the clock of time.monotonic()
         self._looked = float("-inf")
 
-    async def collect(self) -> tuple[list[Family], list[Missing]]:
+    async def collect(self) -> tuple[list[MetricFamily], list[Missing]]:
         """All figures now, and the workers whose servers' figures are not fresh."""
         seen = self._fleet.census.workers()
         asked = [one for one in seen if not one.is_stopped]
@@ -209,22 +209,22 @@ class FleetMeter:
                 figures.counters[f"apihour_{counted}_total", ()] = getattr(one.row, counted)
             self._last[one.row.pid] = figures
 
-    def _families(self, seen: Sequence[Seen], daemons: Sequence[DaemonSeen]) -> list[Family]:
+    def _families(self, seen: Sequence[Seen], daemons: Sequence[DaemonSeen]) -> list[MetricFamily]:
         total = _Figures()
         total.add(self._gone, living=False)
         for figures in self._last.values():
             total.add(figures, living=True)
-        families: dict[str, Family] = {}
+        families: dict[str, MetricFamily] = {}
         for one in (*_daemon_figures(daemons), *_worker_figures(seen),
                     *_disk_figures(disks(self._fleet.disks)),
                     *_certificate_figures(self._expiry)):
             families[one.name] = one
         for kind, values in (("counter", total.counters), ("gauge", total.gauges)):
             for (name, labels), value in sorted(values.items()):
-                family = families.setdefault(name, Family(name, kind, _help(name)))
+                family = families.setdefault(name, MetricFamily(name, kind, _help(name)))
                 family.values[labels] = value
         for (name, labels), histogram in sorted(total.histograms.items(), key=lambda i: i[0]):
-            family = families.setdefault(name, Family(name, "histogram", _help(name)))
+            family = families.setdefault(name, MetricFamily(name, "histogram", _help(name)))
             family.histograms[labels] = histogram
         return list(families.values())
 
@@ -263,11 +263,11 @@ def _plain(figures: _Figures, name: str, labels: Labels, value: Any) -> None:
         figures.counters.setdefault((f"{key}_total", labels), value)
 
 
-def _daemon_figures(daemons: Sequence[DaemonSeen]) -> Iterator[Family]:
+def _daemon_figures(daemons: Sequence[DaemonSeen]) -> Iterator[MetricFamily]:
     latest = [one for one in daemons if one.alive][-1:]
 
-    def family(name: str, type: str, help: str, value: float) -> Family:
-        return Family(f"apihour_{name}", type, help, {(): value})
+    def family(name: str, type: str, help: str, value: float) -> MetricFamily:
+        return MetricFamily(f"apihour_{name}", type, help, {(): value})
 
     yield family("up", "gauge", "Whether an arbiter lives", float(bool(latest)))
     yield family("workers_wanted", "gauge", "Workers asked for", sum(d.wanted for d in latest))
@@ -289,8 +289,8 @@ def _daemon_figures(daemons: Sequence[DaemonSeen]) -> Iterator[Family]:
                  min((one.started for one in daemons), default=0.0))
 
 
-def _worker_figures(seen: Sequence[Seen]) -> Iterator[Family]:
-    states = Family("apihour_workers", "gauge", "Workers by state")
+def _worker_figures(seen: Sequence[Seen]) -> Iterator[MetricFamily]:
+    states = MetricFamily("apihour_workers", "gauge", "Workers by state")
     for state in ("starting", "serving", "draining", "exiting", "stuck", "stopped"):
         states.values[("state", state),] = 0.0
     for one in seen:
@@ -299,24 +299,24 @@ def _worker_figures(seen: Sequence[Seen]) -> Iterator[Family]:
         states.values[label] = states.values.get(label, 0.0) + 1
     yield states
     for name, help, value in _PER_WORKER:
-        family = Family(f"apihour_worker_{name}", "gauge", help)
+        family = MetricFamily(f"apihour_worker_{name}", "gauge", help)
         for one in seen:
             family.values[("worker", one.row.worker),] = value(one)
         yield family
 
 
-def _disk_figures(found: Sequence[Disk]) -> Iterator[Family]:
-    free = Family("apihour_disk_free_bytes", "gauge",
+def _disk_figures(found: Sequence[Disk]) -> Iterator[MetricFamily]:
+    free = MetricFamily("apihour_disk_free_bytes", "gauge",
                   "What is left of a file system for who is not root")
-    size = Family("apihour_disk_size_bytes", "gauge", "How large a file system is")
+    size = MetricFamily("apihour_disk_size_bytes", "gauge", "How large a file system is")
     for one in found:
         labels = ("of", one.what), ("path", one.path)
         free.values[labels], size.values[labels] = one.free, one.size
     yield from (free, size)
 
 
-def _certificate_figures(expiry: Mapping[Labels, float]) -> Iterator[Family]:
-    family = Family("apihour_certificate_days_left", "gauge",
+def _certificate_figures(expiry: Mapping[Labels, float]) -> Iterator[MetricFamily]:
+    family = MetricFamily("apihour_certificate_days_left", "gauge",
                     "Days until a certificate that is served expires")
     now = time.monotonic()
     family.values = {labels: round((until - now) / _DAY, 3) for labels, until in expiry.items()}
@@ -337,7 +337,7 @@ def _escape(value: str) -> str:
     return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
-def render(families: Sequence[Family]) -> str:
+def render(families: Sequence[MetricFamily]) -> str:
     """The Prometheus text exposition format 0.0.4 of those families."""
     lines: list[str] = []
     for family in families:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from apihour_console.calls.call import Call, Identity
 from apihour_console.shell.audit import AuditLog
-from apihour_console.shell.completion import Candidate, complete
+from apihour_console.shell.completion import Candidate, CompleteFunction, complete
 from apihour_console.shell.hidden import has_secret
 from apihour_console.shell.history import LineHistory, history_path
 from apihour_console.shell.repl import Repl, wants_more
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from apihour_console.shell.editor import LineEditor
 
 __all__ = ["CommandShell", "ShellContext"]
-
-CompleteFunction = Callable[[str], AsyncGenerator[Candidate, None]]
 
 _VALUES_TIMEOUT = 0.5  # seconds that completion waits for live values
 

@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from apihour.ops.catalogue import Catalogue
 from apihour.ops.model import GLOBAL_OPTIONS, Column, Command, Parameter, Role
 
-__all__ = ["Candidate", "complete"]
+__all__ = ["Candidate", "CompleteFunction", "complete"]
 
 _VALUED = ("worker", "sort", "limit", "filter")  # global options followed by a value
 _MAXIMUM = 200  # candidates; more help nobody
 
-Values = Callable[[str], Awaitable[Iterable[str]]]
+ValuesFunction = Callable[[str], Awaitable[Iterable[str]]]
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,12 @@ class Candidate:
     about: str = ""
 
 
+CompleteFunction = Callable[[str], AsyncGenerator[Candidate, None]]
+"""Gives what may stand next, for the text before the cursor."""
+
+
 async def complete(
-    line: str, catalogue: Catalogue, role: Role, values: Values
+    line: str, catalogue: Catalogue, role: Role, values: ValuesFunction
 ) -> AsyncGenerator[Candidate, None]:
     """Yield what may continue `line` (the text before the cursor)."""
     words = _words(line)
@@ -58,7 +62,7 @@ def _words(line: str) -> list[str]:
 
 
 async def _choices(
-    words: list[str], word: str, catalogue: Catalogue, role: Role, values: Values
+    words: list[str], word: str, catalogue: Catalogue, role: Role, values: ValuesFunction
 ) -> list[tuple[str, str]]:
     if not words:
         return [(one.name, one.summary) for one in catalogue if one.role <= role]
@@ -134,7 +138,7 @@ def _options(command: Command) -> list[tuple[str, str]]:
 
 
 async def _of_parameter(
-    one: Parameter, catalogue: Catalogue, role: Role, values: Values
+    one: Parameter, catalogue: Catalogue, role: Role, values: ValuesFunction
 ) -> list[tuple[str, str]]:
     if one.choices:
         return [(choice, "") for choice in one.choices]

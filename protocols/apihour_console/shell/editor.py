@@ -28,7 +28,7 @@ from prompt_toolkit.key_binding.bindings.search import (
 )
 from prompt_toolkit.keys import Keys
 
-from apihour_console.shell.completion import Candidate
+from apihour_console.shell.completion import CompleteFunction
 from apihour_console.shell.history import LineHistory
 from apihour_console.text.isolation import leave_signals, own_application
 from apihour_console.text.terminal import Terminal
@@ -41,8 +41,6 @@ _MENU = 8  # lines kept free below the prompt; the menu of choices has one less
 _ENDS_SEARCH = (
     Keys.Left, Keys.Right, Keys.Home, Keys.End, Keys.ControlA, Keys.ControlE, Keys.Tab,
 )
-
-CompleteFunction = Callable[[str], AsyncGenerator[Candidate, None]]
 
 
 class _Completer(Completer):

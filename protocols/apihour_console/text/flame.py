@@ -35,11 +35,11 @@ class HotSpot:
 
 
 @dataclass
-class _Node:
+class _Branch:
     """One frame in one place of the tree."""
 
     samples: int = 0
-    children: dict[str, _Node] = field(default_factory=dict)
+    children: dict[str, _Branch] = field(default_factory=dict)
 
 
 def hot_spots(stacks: Mapping[str, int]) -> list[HotSpot]:
@@ -75,21 +75,21 @@ def flame_graph(stacks: Mapping[str, int], title: str) -> str:
     return "\n".join([*parts, "</svg>", ""])
 
 
-def _tree(stacks: Mapping[str, int]) -> tuple[_Node, int]:
-    root, deepest = _Node(), 0
+def _tree(stacks: Mapping[str, int]) -> tuple[_Branch, int]:
+    root, deepest = _Branch(), 0
     for stack, samples in stacks.items():
         frames = stack.split(";")[:_DEEPEST]
         deepest = max(deepest, len(frames))
         node = root
         node.samples += samples
         for frame in frames:
-            node = node.children.setdefault(frame, _Node())
+            node = node.children.setdefault(frame, _Branch())
             node.samples += samples
     return root, deepest
 
 
 def _draw(
-    parts: list[str], name: str, node: _Node, left: float, width: float, depth: int, height: int,
+    parts: list[str], name: str, node: _Branch, left: float, width: float, depth: int, height: int,
     everything: int,
 ) -> None:
     if width < _NARROW:

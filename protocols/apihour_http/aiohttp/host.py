@@ -37,9 +37,9 @@ if TYPE_CHECKING:
     import logging
 
     from apihour_http.access import AccessLog
-    from apihour_http.hosting import Lane
+    from apihour_http.hosting import HostingLane
 
-__all__ = ["AppHost", "Exchange"]
+__all__ = ["AiohttpExchange", "AppHost"]
 
 # Header spellings and targets remembered at most, and the longest target: a peer that
 # invents new ones gains nothing.
@@ -55,7 +55,7 @@ _ENCODINGS = frozenset({"gzip", "deflate", "br", "zstd"})
 _SHUTDOWN = 0.1
 
 
-class Spellings(dict[bytes, str]):
+class HeaderKeys(dict[bytes, str]):
     """The key of each spelling of a header's name, made when it is first met."""
 
     def __missing__(self, name: bytes) -> str:
@@ -65,7 +65,7 @@ class Spellings(dict[bytes, str]):
         return key
 
 
-class Exchange:
+class AiohttpExchange:
     """One request of the full lane: its message, and what becomes of it."""
 
     __slots__ = ("answered", "arrived", "failure", "forwarded", "hosted", "is_complete",
@@ -76,7 +76,7 @@ class Exchange:
     """Whether a proxy says whom it asks for."""
 
     def __init__(
-        self, hosted: Connected, message: Any, payload: Any, arrived: float, keep: bool,
+        self, hosted: AiohttpConnection, message: Any, payload: Any, arrived: float, keep: bool,
     ) -> None:
         self.hosted = hosted
         self.lane = hosted.lane
@@ -131,17 +131,17 @@ class Exchange:
         ))
 
 
-class Upload(Exchange):
+class AiohttpUpload(AiohttpExchange):
     """An exchange whose body is on its way."""
 
     __slots__ = ("_backlog", "_ended", "_more", "_sink", "left")
     has_body = True
 
     def __init__(
-        self, hosted: Connected, message: Any, payload: Any, arrived: float, keep: bool,
+        self, hosted: AiohttpConnection, message: Any, payload: Any, arrived: float, keep: bool,
         length: int,
     ) -> None:
-        # As Exchange does: one call less in every request with a body.
+        # As AiohttpExchange does: one call less in every request with a body.
         self.hosted = hosted
         self.lane = hosted.lane
         self.message = message
@@ -233,7 +233,7 @@ class Upload(Exchange):
         self.payload.set_exception(RequestPayloadError(str(error)))
 
 
-class Connected(Hosted):
+class AiohttpConnection(Hosted):
     """A :class:`Hosted` that makes exchanges out of parsed heads."""
 
     __slots__ = ("_fields", "_headers", "_raw", "host")
@@ -248,7 +248,7 @@ class Connected(Hosted):
     def exchange(
         self, method: bytes, target: bytes, fields: list[tuple[bytes, bytes]], keep: bool,
         modern: bool, length: int, upgrade: bool, arrived: float, has_te: bool, forwarded: bool,
-    ) -> Exchange:
+    ) -> AiohttpExchange:
         """Build aiohttp's message and payload; `length` is -1 for a chunked body."""
         host = self.host
         if fields is not self._fields:
@@ -269,12 +269,12 @@ class Connected(Hosted):
         )
         if length:
             payload = StreamReader(self, host.read_limit, loop=self._loop)
-            upload = Upload(self, message, payload, arrived, keep, length)
+            upload = AiohttpUpload(self, message, payload, arrived, keep, length)
             upload.forwarded = forwarded
             if encoding is not None and host.decompresses:
                 upload.decompress(encoding)
             return upload
-        exchange = Exchange(self, message, EMPTY_PAYLOAD, arrived, keep)
+        exchange = AiohttpExchange(self, message, EMPTY_PAYLOAD, arrived, keep)
         exchange.forwarded = forwarded
         if upgrade:
             exchange.websocket = headers.get("Upgrade", "").lower() == "websocket"
@@ -286,7 +286,7 @@ class AppHost:
 
     def __init__(self, app: web.Application | web.Server) -> None:
         self._app = app
-        self._names = Spellings()
+        self._names = HeaderKeys()
         self.urls: dict[bytes, tuple[str, URL]] = {}
         self._runner: web.AppRunner | None = None
         self._manager: web.Server | None = None
@@ -327,10 +327,10 @@ class AppHost:
         if runner is not None:
             await runner.cleanup()
 
-    def connect(self, lane: Lane) -> Connected:
+    def connect(self, lane: HostingLane) -> AiohttpConnection:
         """Make aiohttp's side of a connection."""
         assert self._manager is not None
-        connected = Connected(self._manager, lane, self._options)
+        connected = AiohttpConnection(self._manager, lane, self._options)
         connected.host = self
         return connected
 

@@ -38,7 +38,7 @@ from apihour_http.hosting import Exchange
 
 if TYPE_CHECKING:
     from apihour_http.errors import HTTPError
-    from apihour_http.hosting import Lane
+    from apihour_http.hosting import HostingLane
 
 __all__ = [
     "EMPTY_PAYLOAD", "DeflateBuffer", "Hosted", "HttpRequestParser", "RawRequestMessage",
@@ -137,7 +137,7 @@ class Hosted(RequestHandler):
 
     __slots__ = ("answering", "lane", "parting", "running", "websocket")
 
-    def __init__(self, manager: web.Server, lane: Lane, options: dict[str, Any]) -> None:
+    def __init__(self, manager: web.Server, lane: HostingLane, options: dict[str, Any]) -> None:
         super().__init__(
             manager, loop=lane.loop, access_log=None,  # type: ignore[arg-type]
             keepalive_timeout=lane.keepalive(), **options,

@@ -9,12 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 from apihour_http.errors import BadRequest
-from apihour_http.head import CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING
+from apihour_http.head import CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING, Fields
 from apihour_http.request import Request
 
 __all__ = ["begin_body", "deliver", "follow_body"]
-
-Fields = list[tuple[bytes, bytes]]
 
 
 def begin_body(intake: Any, fields: Fields, seen: int, modern: bool) -> int:

@@ -55,7 +55,7 @@ _DISCARD_UNKNOWN = 16 << 20
 _TAIL = 65536
 
 
-class Row:
+class UnhostedRow:
     """Stands in for the host's connection row when there is no host."""
 
     __slots__ = ("requests", "state")
@@ -79,7 +79,7 @@ class HTTPConnection(Lane, asyncio.Protocol):
         self.service = service
         self.plan = service.plan
         self.loop = service.loop
-        self.conn = conn if conn is not None else Row()
+        self.conn = conn if conn is not None else UnhostedRow()
         self.transport = None
         self.state = PARSING
         self.intake = intake = Intake(self)

@@ -6,10 +6,10 @@ import asyncio
 import logging
 from typing import Any, Protocol
 
-__all__ = ["Connection", "Opened"]
+__all__ = ["OpenConnection", "OpenConnections"]
 
 
-class Connection(Protocol):
+class OpenConnection(Protocol):
     """What a server asks of its connections."""
 
     def set_timer(self) -> None:
@@ -31,7 +31,7 @@ class Connection(Protocol):
         """What it is doing."""
 
 
-class Opened:
+class OpenConnections:
     """The open connections of one server."""
 
     def __init__(self, logger: logging.Logger) -> None:
@@ -47,7 +47,7 @@ class Opened:
             lane.set_timer()
         self.newcomers.clear()
 
-    def lost(self, lane: Connection) -> None:
+    def lost(self, lane: OpenConnection) -> None:
         """A connection is gone."""
         self.all.discard(lane)
         self.newcomers.discard(lane)

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from apihour_http.forwarded.hops import elements, entries
 from apihour_http.forwarded.proxies import Proxies, node
-from apihour_http.head import is_host
+from apihour_http.head import Fields, is_host
 
 __all__ = ["DEFAULT_HEADERS", "Forwarding", "Origin", "chosen"]
 
@@ -28,8 +28,6 @@ FORWARDED = b"forwarded"
 _KNOWN = (FOR, PROTO, HOST, PORT, FORWARDED)
 _SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 _USUAL = {"http": 80, "": 80, "https": 443}
-
-Fields = list[tuple[bytes, bytes]]
 
 
 class Origin(NamedTuple):

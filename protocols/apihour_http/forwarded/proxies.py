@@ -22,17 +22,17 @@ _NODE = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+))(?::(?:([0-9]{1,5})|_[0-9
 _BARE = re.compile(r"[0-9A-Fa-f:.]+")
 _LONGEST = 64  # characters of a node; the longest IPv6 address with brackets and port has 53
 
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class Node(NamedTuple):
     """One end of a hop; `port` is 0 where it is not told."""
 
-    address: Address
+    address: IPAddress
     port: int
 
 
-def _plain(address: Address) -> Address:
+def _plain(address: IPAddress) -> IPAddress:
     return getattr(address, "ipv4_mapped", None) or address
 
 
@@ -77,7 +77,7 @@ class Proxies:
     def __bool__(self) -> bool:
         return self._all or self._unix or bool(self._networks)
 
-    def believe(self, address: Address) -> bool:
+    def believe(self, address: IPAddress) -> bool:
         """Whether who has that address is believed."""
         if self._all:
             return True

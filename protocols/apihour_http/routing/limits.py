@@ -21,14 +21,14 @@ from apihour_http.response import Live
 
 __all__ = ["InFlight", "with_max_body", "with_max_in_flight", "with_timeout"]
 
-Call = Callable[[Any], Any]
+EndpointCall = Callable[[Any], Any]
 
 
 def _unavailable(detail: str) -> HTTPError:
     return HTTPError(503, detail, headers={"Retry-After": "1"})
 
 
-def with_timeout(call: Call, seconds: float) -> Call:
+def with_timeout(call: EndpointCall, seconds: float) -> EndpointCall:
     """Wrap an async endpoint: its call is cancelled after `seconds`, and answered 503."""
 
     @functools.wraps(call)
@@ -44,7 +44,7 @@ def with_timeout(call: Call, seconds: float) -> Call:
     return timed
 
 
-def with_max_body(call: Call, most: int) -> Call:
+def with_max_body(call: EndpointCall, most: int) -> EndpointCall:
     """Wrap an async endpoint that takes its body as it comes: up to `most` bytes, else 413."""
 
     @functools.wraps(call)
@@ -84,7 +84,7 @@ class InFlight:
             self.leave()
 
 
-def with_max_in_flight(call: Call, inline: bool, most: int) -> Call:
+def with_max_in_flight(call: EndpointCall, inline: bool, most: int) -> EndpointCall:
     """Wrap an endpoint's `call`: while `most` are under way, others are answered 503."""
     running = InFlight(most)
 

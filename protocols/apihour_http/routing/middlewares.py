@@ -21,26 +21,28 @@ from typing import Any, Protocol
 
 from apihour_http.errors import HTTPError, RouteError
 from apihour_http.response import Live, Response, is_aiohttp, refuse_tuple
+from apihour_http.routing.limits import EndpointCall
 
 __all__ = ["Standing", "check_handler", "check_middleware", "stand_between"]
 
-Call = Callable[[Any], Any]
 Handlers = dict[type[Exception], Callable[[Any, Any], Any]]
 
 
 class Standing(Protocol):
     """A table of routes: what of it stands between a request and its endpoint."""
 
-    middlewares: list[Callable[[Any, Call], Any]]
+    middlewares: list[Callable[[Any, EndpointCall], Any]]
     exception_handlers: Handlers
 
 
-def stand_between(call: Call, inline: bool, tables: Iterable[Standing]) -> tuple[Call, bool]:
+def stand_between(
+    call: EndpointCall, inline: bool, tables: Iterable[Standing]
+) -> tuple[EndpointCall, bool]:
     """Put what `tables` (the outermost first) declare around an endpoint's `call`.
 
     `inline` is whether that is a plain function; so is the second of what is returned.
     """
-    middlewares: list[Callable[[Any, Call], Any]] = []
+    middlewares: list[Callable[[Any, EndpointCall], Any]] = []
     handlers: Handlers = {}
     for table in tables:
         middlewares += table.middlewares
@@ -55,7 +57,7 @@ def stand_between(call: Call, inline: bool, tables: Iterable[Standing]) -> tuple
     return _handled(call, inline, handlers), False
 
 
-def _around(middleware: Callable[[Any, Call], Any], call: Call) -> Call:
+def _around(middleware: Callable[[Any, EndpointCall], Any], call: EndpointCall) -> EndpointCall:
     @functools.wraps(call)
     def through(request: Any) -> Any:
         return middleware(request, call)
@@ -63,7 +65,7 @@ def _around(middleware: Callable[[Any, Call], Any], call: Call) -> Call:
     return through
 
 
-def _answering(call: Call, inline: bool, handlers: Handlers) -> Call:
+def _answering(call: EndpointCall, inline: bool, handlers: Handlers) -> EndpointCall:
     """What a middleware calls."""
     handled = _handled(call, inline, handlers)
 
@@ -79,7 +81,7 @@ def _answering(call: Call, inline: bool, handlers: Handlers) -> Call:
     return answering
 
 
-def _handled(call: Call, inline: bool, handlers: Handlers) -> Call:
+def _handled(call: EndpointCall, inline: bool, handlers: Handlers) -> EndpointCall:
     @functools.wraps(call)
     async def handled(request: Any) -> Any:
         try:
@@ -95,7 +97,7 @@ def _handled(call: Call, inline: bool, handlers: Handlers) -> Call:
     return handled
 
 
-def _handled_inline(call: Call, handlers: Handlers) -> Call:
+def _handled_inline(call: EndpointCall, handlers: Handlers) -> EndpointCall:
     @functools.wraps(call)
     def handled(request: Any) -> Any:
         try:

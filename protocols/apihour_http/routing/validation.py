@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from apihour_http.request import Request
     from apihour_http.routing.routes import Endpoint
 
-__all__ = ["Parameter", "Plan", "plan"]
+__all__ = ["Argument", "Plan", "plan"]
 
 # What nearly every client writes: told without making the header mapping.
 _USUAL = frozenset({b"application/json", b"application/json; charset=utf-8"})
@@ -37,7 +37,7 @@ _JSON_TYPES = ("application/json", "application/octet-stream")
 
 
 @dataclass(frozen=True)
-class Parameter:
+class Argument:
     """One argument of an endpoint: where it comes from (path, query, fields or body)."""
 
     name: str
@@ -55,7 +55,7 @@ class Parameter:
 class Plan:
     """How the arguments of one endpoint are made, and what it says it returns."""
 
-    parameters: tuple[Parameter, ...]
+    parameters: tuple[Argument, ...]
     returns: Any
 
     def wrap(self, function: Callable[..., Any]) -> Callable[[Request], Any]:
@@ -128,14 +128,14 @@ def plan(endpoint: Endpoint) -> Plan | None:
         source = "path" if name in in_path else "query"
         if source == "query" and _holds_model(kind):
             source = "fields" if name == "query" and is_model(kind) else "body"
-        parameters.append(Parameter(name, source, kind, declared.default))
+        parameters.append(Argument(name, source, kind, declared.default))
     if parameters:
         msgspec()
     _check_bodies(endpoint, parameters)
     return Plan(tuple(parameters), hints.get("return"))
 
 
-def _check_bodies(endpoint: Endpoint, parameters: list[Parameter]) -> None:
+def _check_bodies(endpoint: Endpoint, parameters: list[Argument]) -> None:
     """Raise RouteError where more than one parameter would be the body, or it is not there yet."""
     bodies = [parameter.name for parameter in parameters if parameter.source == "body"]
     if bodies and endpoint.streams_body:
@@ -164,7 +164,7 @@ def _fault(error: Exception, where: str) -> HTTPError:
         errors=[{"path": path.rstrip("`") or "$", "in": where, "message": message}])
 
 
-def _read_path(parameter: Parameter) -> Callable[[Request], Any]:
+def _read_path(parameter: Argument) -> Callable[[Request], Any]:
     convert, invalid = msgspec().convert, msgspec().ValidationError
 
     def read(request: Request) -> Any:
@@ -176,7 +176,7 @@ def _read_path(parameter: Parameter) -> Callable[[Request], Any]:
     return read
 
 
-def _read_query(parameter: Parameter) -> Callable[[Request], Any]:
+def _read_query(parameter: Argument) -> Callable[[Request], Any]:
     convert, invalid = msgspec().convert, msgspec().ValidationError
     many = typing.get_origin(parameter.kind) in (list, set, tuple, frozenset)
 
@@ -196,7 +196,7 @@ def _read_query(parameter: Parameter) -> Callable[[Request], Any]:
     return read
 
 
-def _read_fields(parameter: Parameter) -> Callable[[Request], Any]:
+def _read_fields(parameter: Argument) -> Callable[[Request], Any]:
     convert, invalid = msgspec().convert, msgspec().ValidationError
     hints = typing.get_type_hints(parameter.kind)
     lists = {
@@ -218,7 +218,7 @@ def _read_fields(parameter: Parameter) -> Callable[[Request], Any]:
     return read
 
 
-def _read_body(parameter: Parameter) -> Callable[[Request], Any]:
+def _read_body(parameter: Argument) -> Callable[[Request], Any]:
     library = msgspec()
     decode = library.json.Decoder(parameter.kind).decode
 
@@ -239,6 +239,6 @@ def _read_body(parameter: Parameter) -> Callable[[Request], Any]:
     return read
 
 
-_READERS: dict[str, Callable[[Parameter], Callable[[Request], Any]]] = {
+_READERS: dict[str, Callable[[Argument], Callable[[Request], Any]]] = {
     "path": _read_path, "query": _read_query, "fields": _read_fields, "body": _read_body,
 }

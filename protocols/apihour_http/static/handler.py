@@ -22,7 +22,7 @@ from typing import Any
 from apihour_http.errors import HTTPError, RouteError
 from apihour_http.response import Response
 from apihour_http.static.conditions import Validators, accepts, judge, part_of
-from apihour_http.static.open_files import Opened, Pieces, open_beneath
+from apihour_http.static.open_files import FilePieces, OpenFile, open_beneath
 from apihour_http.streaming.stream import Stream
 
 __all__ = ["static_endpoint"]
@@ -88,7 +88,7 @@ def _with_slash(request: Any) -> Response:
     return Response(301, {"Location": f"./{path.rpartition('/')[2]}/{mark}{query}"})
 
 
-def _encoded(header: str, root: str, path: str, plain: Opened) -> tuple[str, Opened]:
+def _encoded(header: str, root: str, path: str, plain: OpenFile) -> tuple[str, OpenFile]:
     """The file to send: the plain one, or one beside it that was compressed beforehand."""
     for coding, end in _CODINGS:
         if not accepts(header, coding):
@@ -103,7 +103,7 @@ def _encoded(header: str, root: str, path: str, plain: Opened) -> tuple[str, Ope
     return "", plain
 
 
-def _headers(path: str, coding: str, found: Opened) -> list[tuple[str, str]]:
+def _headers(path: str, coding: str, found: OpenFile) -> list[tuple[str, str]]:
     kind, compressed = _TYPES.guess_type(path)
     if compressed or kind is None:
         kind = "application/gzip" if compressed == "gzip" else "application/octet-stream"
@@ -117,13 +117,13 @@ def _headers(path: str, coding: str, found: Opened) -> list[tuple[str, str]]:
     return [*headers, ("Content-Encoding", coding)] if coding else headers
 
 
-def _validators(found: Opened, coding: str) -> Validators:
+def _validators(found: OpenFile, coding: str) -> Validators:
     end = f"-{coding}" if coding else ""
     return Validators(f'"{found.modified:x}-{found.size:x}{end}"', found.modified // 10**9)
 
 
 def _part(
-    request: Any, found: Opened, headers: list[tuple[str, str]], coding: str
+    request: Any, found: OpenFile, headers: list[tuple[str, str]], coding: str
 ) -> Any:
     now = _validators(found, coding)
     status = judge(request.headers, now)
@@ -141,5 +141,5 @@ def _part(
         headers.append(("Content-Range", f"bytes {start}-{start + count - 1}/{found.size}"))
     if count <= _SMALL:
         return Response(status, headers, os.pread(found.fd, count, start))
-    pieces = Pieces(os.dup(found.fd), start, count)
+    pieces = FilePieces(os.dup(found.fd), start, count)
     return Stream(pieces, status, headers, length=count)

@@ -16,7 +16,7 @@ import os
 import stat
 from typing import NamedTuple
 
-__all__ = ["Opened", "Pieces", "open_beneath"]
+__all__ = ["FilePieces", "OpenFile", "open_beneath"]
 
 # Bytes read at a stretch.
 _PIECE = 65536
@@ -28,7 +28,7 @@ _NOT_THERE = frozenset({errno.ELOOP, errno.ENXIO, errno.ENAMETOOLONG})
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
-class Opened(NamedTuple):
+class OpenFile(NamedTuple):
     """An open file; whoever has it closes `fd`."""
 
     fd: int
@@ -37,7 +37,7 @@ class Opened(NamedTuple):
     """Nanoseconds since the epoch."""
 
 
-def open_beneath(directory: str, path: str) -> Opened | None:
+def open_beneath(directory: str, path: str) -> OpenFile | None:
     """The regular file at `path`, segments separated by slashes; None where there is none.
 
     Raises OSError for what is wrong beyond that: permissions, descriptors.
@@ -65,14 +65,14 @@ def open_beneath(directory: str, path: str) -> Opened | None:
     if not stat.S_ISREG(found.st_mode):
         os.close(fd)
         return None
-    return Opened(fd, found.st_size, found.st_mtime_ns)
+    return OpenFile(fd, found.st_size, found.st_mtime_ns)
 
 
 def _is_shown(name: str) -> bool:
     return bool(name) and "\0" not in name and (name[0] != "." or name == ".well-known")
 
 
-class Pieces:
+class FilePieces:
     """The bytes of an open file from `start` on, as an async iterator; closes it at the end."""
 
     __slots__ = ("_at", "_fd", "_left")
@@ -84,7 +84,7 @@ class Pieces:
         with contextlib.suppress(OSError):  # only advice, for a disk that is slow
             os.posix_fadvise(fd, start, min(count, 1 << 20), os.POSIX_FADV_WILLNEED)
 
-    def __aiter__(self) -> Pieces:
+    def __aiter__(self) -> FilePieces:
         return self
 
     async def __anext__(self) -> bytes:

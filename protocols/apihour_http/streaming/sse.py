@@ -13,7 +13,7 @@ import re
 from collections.abc import AsyncIterable, Callable, Coroutine
 from typing import Any
 
-from apihour_http.streaming.stream import Headers, Stream
+from apihour_http.streaming.stream import HeaderFields, Stream
 
 __all__ = ["SSE", "Event"]
 
@@ -79,7 +79,7 @@ class SSE(Stream):
 
     def __init__(
         self, events: AsyncIterable[Any], *, heartbeat: float = 15.0, goodbye: Any = None,
-        headers: Headers = None,
+        headers: HeaderFields = None,
     ) -> None:
         if isinstance(heartbeat, bool) or not isinstance(heartbeat, int | float) or (
             not 0 <= heartbeat < float("inf")

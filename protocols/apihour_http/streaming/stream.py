@@ -18,7 +18,7 @@ from apihour_http.streaming.sending import Sending
 
 __all__ = ["Stream"]
 
-Headers = Mapping[str, str] | list[tuple[str, str]] | None
+HeaderFields = Mapping[str, str] | list[tuple[str, str]] | None
 
 # RFC 9110 15.3.5, 15.3.6, 15.4.5: these have no body.
 _BODILESS = frozenset({204, 205, 304})
@@ -44,7 +44,7 @@ class Stream(Live):
     """Whether the head is sent before the first piece."""
 
     def __init__(
-        self, body: AsyncIterable[Any], status: int = 200, headers: Headers = None, *,
+        self, body: AsyncIterable[Any], status: int = 200, headers: HeaderFields = None, *,
         endless: bool = False, length: int | None = None,
     ) -> None:
         name = type(self).__name__

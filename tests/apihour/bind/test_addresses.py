@@ -6,31 +6,31 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apihour.bind.addresses import Address, parse_address, parse_bind
+from apihour.bind.addresses import BindAddress, parse_address, parse_bind
 from apihour.errors import AddressError
 
 GOOD = {
-    "127.0.0.1:8000": Address("tcp", "127.0.0.1", 8000),
-    "tcp://127.0.0.1:8000": Address("tcp", "127.0.0.1", 8000),
-    " localhost:80 ": Address("tcp", "localhost", 80),
-    ":8000": Address("tcp", "0.0.0.0", 8000),
-    "*:0": Address("tcp", "0.0.0.0", 0),
-    "[::1]:8000": Address("tcp", "::1", 8000),
-    "[fe80::1%eth0]:1": Address("tcp", "fe80::1%eth0", 1),
-    "udp://127.0.0.1:53": Address("udp", "127.0.0.1", 53),
-    "udp://[::]:53": Address("udp", "::", 53),
-    "unix:/run/x.sock": Address("unix", "/run/x.sock"),
-    "unix:///run/x.sock": Address("unix", "/run/x.sock"),
-    "unix:x.sock?mode=660": Address("unix", "x.sock", mode=0o660),
-    "unix:@name": Address("unix", "@name"),
-    "fd://3": Address("fd", "", 3),
-    "systemd:http": Address("systemd", "http"),
-    "1.2.3.4:5?backlog=9&limit=7&reuse_port": Address(
+    "127.0.0.1:8000": BindAddress("tcp", "127.0.0.1", 8000),
+    "tcp://127.0.0.1:8000": BindAddress("tcp", "127.0.0.1", 8000),
+    " localhost:80 ": BindAddress("tcp", "localhost", 80),
+    ":8000": BindAddress("tcp", "0.0.0.0", 8000),
+    "*:0": BindAddress("tcp", "0.0.0.0", 0),
+    "[::1]:8000": BindAddress("tcp", "::1", 8000),
+    "[fe80::1%eth0]:1": BindAddress("tcp", "fe80::1%eth0", 1),
+    "udp://127.0.0.1:53": BindAddress("udp", "127.0.0.1", 53),
+    "udp://[::]:53": BindAddress("udp", "::", 53),
+    "unix:/run/x.sock": BindAddress("unix", "/run/x.sock"),
+    "unix:///run/x.sock": BindAddress("unix", "/run/x.sock"),
+    "unix:x.sock?mode=660": BindAddress("unix", "x.sock", mode=0o660),
+    "unix:@name": BindAddress("unix", "@name"),
+    "fd://3": BindAddress("fd", "", 3),
+    "systemd:http": BindAddress("systemd", "http"),
+    "1.2.3.4:5?backlog=9&limit=7&reuse_port": BindAddress(
         "tcp", "1.2.3.4", 5, backlog=9, limit=7, reuse_port=True),
-    "1.2.3.4:5?tls": Address("tcp", "1.2.3.4", 5, tls=""),
-    "unix:x.sock?tls&mode=660": Address("unix", "x.sock", mode=0o660, tls=""),
-    "fd://3?tls=/etc/ssl/a%26b.pem": Address("fd", "", 3, tls="/etc/ssl/a&b.pem"),
-    "1.2.3.4:5?tls=cert.pem&key=my+key.pem": Address(
+    "1.2.3.4:5?tls": BindAddress("tcp", "1.2.3.4", 5, tls=""),
+    "unix:x.sock?tls&mode=660": BindAddress("unix", "x.sock", mode=0o660, tls=""),
+    "fd://3?tls=/etc/ssl/a%26b.pem": BindAddress("fd", "", 3, tls="/etc/ssl/a&b.pem"),
+    "1.2.3.4:5?tls=cert.pem&key=my+key.pem": BindAddress(
         "tcp", "1.2.3.4", 5, tls="cert.pem", key="my key.pem"),
 }
 

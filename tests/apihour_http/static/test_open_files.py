@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from apihour_http import Request, RouteError, Routes
-from apihour_http.static.open_files import Pieces
+from apihour_http.static.open_files import FilePieces
 
 from ..support import Served, get, serving, wait_until
 
@@ -195,14 +195,14 @@ async def test_a_file_cut_short_meanwhile_is_cut_off(site: Path) -> None:
 def sent(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """What sendfile(2) put into sockets."""
     counts: list[int] = []
-    original = Pieces.send_to
+    original = FilePieces.send_to
 
-    def send_to(self: Pieces, fd: int) -> int:
+    def send_to(self: FilePieces, fd: int) -> int:
         count = original(self, fd)
         counts.append(count)
         return count
 
-    monkeypatch.setattr(Pieces, "send_to", send_to)
+    monkeypatch.setattr(FilePieces, "send_to", send_to)
     return counts
 
 

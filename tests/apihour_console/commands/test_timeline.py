@@ -9,7 +9,7 @@ from typing import Any
 from apihour.ops.commands import built_in
 from apihour.ops.model import Role
 from apihour_console.calls.call import Identity, Missing, Result
-from apihour_console.calls.reader import parse_call
+from apihour_console.calls.parsing import parse_call
 from apihour_console.commands import operations
 from apihour_console.commands.timeline import commands
 from apihour_console.shell.audit import AuditLog

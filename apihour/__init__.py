@@ -12,6 +12,7 @@ from apihour.errors import (
     BindError,
     ConfigurationError,
     HookError,
+    JobError,
     PluginError,
     RevisionError,
     SharedBusyError,
@@ -20,6 +21,7 @@ from apihour.errors import (
     TargetError,
     UsageError,
 )
+from apihour.jobs import JobRun, cron, every
 from apihour.ops.catalogue import command
 from apihour.plugins import Plugin, Registry, Server, ServerContext
 from apihour.version import __version__
@@ -32,6 +34,8 @@ __all__ = [
     "ConfigurationError",
     "Container",
     "HookError",
+    "JobError",
+    "JobRun",
     "Plugin",
     "PluginError",
     "Registry",
@@ -45,4 +49,6 @@ __all__ = [
     "UsageError",
     "__version__",
     "command",
+    "cron",
+    "every",
 ]

@@ -11,6 +11,7 @@
     │   ├── AdaptError         no plugin, or more than one, accepts an object
     │   └── PluginError        an entry point does not lead to a plugin
     ├── HookError              a hook of the user's container raised
+    ├── JobError               a job cannot run now, or this run of it has lost its lease
     └── SharedError            the shared store did not answer, or refused a value
         ├── RevisionError      somebody else wrote first
         ├── SharedBusyError    other writers won every time until the deadline
@@ -28,6 +29,7 @@ __all__ = [
     "BindError",
     "ConfigurationError",
     "HookError",
+    "JobError",
     "PluginError",
     "RevisionError",
     "SharedBusyError",
@@ -103,6 +105,10 @@ class PluginError(ConfigurationError):
 
 class HookError(ApihourError):
     """A hook of the user's container raised; the message carries file, line and text."""
+
+
+class JobError(ApihourError):
+    """A job of the container cannot run now, or this run of it is not the one any more."""
 
 
 class SharedError(ApihourError):

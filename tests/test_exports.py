@@ -14,9 +14,9 @@ import pytest
 EXPORTS = {
     "apihour": [
         "AdaptError", "AddressError", "ApihourError", "BindError", "ConfigurationError",
-        "Container", "HookError", "Plugin", "PluginError", "Registry", "RevisionError", "Server",
-        "ServerContext", "SharedBusyError", "SharedError", "SharedFullError", "TargetError",
-        "UsageError", "__version__", "command",
+        "Container", "HookError", "JobError", "JobRun", "Plugin", "PluginError", "Registry",
+        "RevisionError", "Server", "ServerContext", "SharedBusyError", "SharedError",
+        "SharedFullError", "TargetError", "UsageError", "__version__", "command", "cron", "every",
     ],
     "apihour.testing": ["Daemon", "Failure", "Load", "Outcome", "Report"],
     "apihour_asgi": ["ASGIServer", "LifespanError"],

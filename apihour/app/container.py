@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from apihour.app.cpu import CpuPool
+    from apihour.jobs import Jobs
     from apihour.ops.container_ops import Operations
     from apihour.shared.store import Shared
 
@@ -97,6 +98,12 @@ class Container:
 
         options = self.config.get("shared") or {}
         return Shared(self.worker.runtime.shared, **options)
+
+    @functools.cached_property
+    def jobs(self) -> Jobs:
+        """The jobs on a schedule, and background work; see :mod:`apihour.jobs`."""
+        jobs: Jobs = self.worker.jobs
+        return jobs
 
     @functools.cached_property
     def ops(self) -> Operations:

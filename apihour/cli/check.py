@@ -21,6 +21,7 @@ from apihour.ops.catalogue import Catalogue
 from apihour.ops.commands import built_in
 from apihour.plugins import Registry, is_shell
 from apihour.tls.certificates import verify
+from apihour.worker.container_jobs import check_jobs
 from apihour.worker.serving import examine, refuse_lost_tls
 from apihour.worker.single import see_singles
 
@@ -66,6 +67,7 @@ async def _describe(
     container = call_class(
         cls, "__init__", config=config, worker=None, loop=asyncio.get_running_loop())
     see_hooks(container)
+    check_jobs(container)
     if not app.cfg.no_console:
         built_in().update(Catalogue.of(container))
     if takes_sockets(container):

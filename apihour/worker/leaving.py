@@ -31,8 +31,8 @@ class Leaving:
     arbiter is gone.
     """
 
-    def __init__(self, host: WorkerHost, servers: ServerSet) -> None:
-        self.retiring = asyncio.Event()
+    def __init__(self, host: WorkerHost, servers: ServerSet, retiring: asyncio.Event) -> None:
+        self.retiring = retiring
         self.quitting = asyncio.Event()
         self.is_orphan = False
         self._host = host
@@ -67,7 +67,8 @@ class Leaving:
             *goodbyes,
             *(self._servers.end_single(name, True) for name in once
               if name not in self._servers.all),
-            call_hook(self._host.container, "shutdown"), return_exceptions=True
+            self._host.jobs.drain(), call_hook(self._host.container, "shutdown"),
+            return_exceptions=True
         )
         quitting = asyncio.ensure_future(self.quitting.wait())
         waiting: set[asyncio.Future[Any]] = {draining, quitting}
@@ -113,6 +114,8 @@ class Leaving:
         host = self._host
         host.row.state = WorkerState.EXITING
         host.row.accepting = 0.0
+        if host.jobs is not None:
+            await host.jobs.close()
         for name in self._servers.once:
             await self._servers.end_single(name, False)
         for serving in self._servers.own():

@@ -39,6 +39,7 @@ from apihour.tls.termination import Terminator
 from apihour.tls.termination import prepare as prepare_tls
 from apihour.worker.assignment import Assignment
 from apihour.worker.connections import ConnectionTable
+from apihour.worker.container_jobs import make_jobs
 from apihour.worker.crashes import CrashLog, EarlyExit
 from apihour.worker.heartbeat import Heartbeat
 from apihour.worker.leaving import Leaving
@@ -78,11 +79,13 @@ class HostWorker(Worker):  # type: ignore[misc]
         self.booted = False
         self.alive = True
         self.container: Any = None
+        self.jobs: Any = None
         self.loop: Any = None
         self._terminators: dict[Listener, Terminator] = {}
-        self._servers = ServerSet(self, self._terminators, self._begin)
+        retiring = asyncio.Event()
+        self._servers = ServerSet(self, self._terminators, self._begin, retiring)
         self.servers = self._servers.all
-        self._leaving = Leaving(self, self._servers)
+        self._leaving = Leaving(self, self._servers, retiring)
         self.sampler = CpuSampler()
         self.started = time.monotonic()
         self.beat = self.started
@@ -286,6 +289,7 @@ class HostWorker(Worker):  # type: ignore[misc]
             container_class, "__init__", config=config, worker=self, loop=self.loop
         )
         see_hooks(container)
+        self.jobs = make_jobs(container, self.name, self.log.error_log)
         self.container = container
         if self._agent is not None:
             self._agent.adopt(self.container)
@@ -293,10 +297,10 @@ class HostWorker(Worker):  # type: ignore[misc]
         if takes_sockets(self.container):
             await self._call("start")
             self._servers.adopt_ancestor(await self._call("make_servers", self.sockets))
-            self._servers.see_singles(self._leaving.retiring, with_servers=False)
+            self._servers.see_singles(with_servers=False)
         else:
             self._servers.adopt(await self._call("make_servers"))
-            self._servers.see_singles(self._leaving.retiring)
+            self._servers.see_singles()
             await self._call("start")
             await self._servers.start()
         self._begin("hook post_worker_init")
@@ -331,6 +335,7 @@ class HostWorker(Worker):  # type: ignore[misc]
             shells={s.name: [listener.name for listener in s.listeners] for s in shells},
         )
         self._servers.watch_singles()
+        self.jobs.begin(self._servers.may_take)
 
     def report_failure(self, error: BaseException, detail: str = "") -> None:
         """Tell the arbiter why this worker will not serve; `detail` instead of a traceback."""

@@ -34,6 +34,7 @@ class WorkerHost(Protocol):
     log: Any
     loop: Any
     container: Any
+    jobs: Any
     sockets: list[Listener]
     connections: ConnectionTable
     row: BoardRow
@@ -46,14 +47,15 @@ class ServerSet:
 
     def __init__(
         self, host: WorkerHost, terminators: dict[Listener, Terminator],
-        begin: Callable[[str], None],
+        begin: Callable[[str], None], retiring: asyncio.Event,
     ) -> None:
-        """`begin` tells the arbiter what is under way from now on."""
+        """`begin` tells the arbiter what is under way from now on; `retiring`: it leaves."""
         self.all: dict[str, Serving] = {}
         self.once: dict[str, bool] = {}
         self._host = host
         self._terminators = terminators
         self._begin = begin
+        self._retiring = retiring
         self._options: dict[str, dict[str, Any]] = {}
         self._singles: Singles
 
@@ -98,18 +100,23 @@ class ServerSet:
         self.all[name] = Serving(name, AncestorServer(dict(pairs or {})), sockets)
         self._host.container.servers = dict(pairs or {})
 
-    def see_singles(self, retiring: asyncio.Event, with_servers: bool = True) -> None:
+    def see_singles(self, with_servers: bool = True) -> None:
         """Learn which servers and jobs only one worker has, of the generation that serves."""
         host = self._host
         self.once = see_singles(host.container, {
             name: [listener.address for listener in serving.listeners]
             for name, serving in (self.all.items() if with_servers else ())})
         self._singles = Singles(
-            host.runtime.path / "single", host.name, host.log.error_log,
-            # Of the generation that serves, or a newer one.
-            lambda: not retiring.is_set()
-            and host.row.generation >= host.scoreboard.figure(Figure.GENERATION),
-            retiring.set)
+            host.runtime.path / "single", host.name, host.log.error_log, self.may_take,
+            self._retiring.set)
+
+    def may_take(self) -> bool:
+        """Whether this worker takes what one worker does for all.
+
+        One of the generation that serves, or of a newer one, that stays.
+        """
+        row, board = self._host.row, self._host.scoreboard
+        return not self._retiring.is_set() and row.generation >= board.figure(Figure.GENERATION)
 
     # -- started ---------------------------------------------------------------------------
 

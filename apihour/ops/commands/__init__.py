@@ -7,7 +7,7 @@ Each module holds one catalogue; a command is one typed function in it (see
 from __future__ import annotations
 
 from apihour.ops.catalogue import Catalogue
-from apihour.ops.commands import process, profile, python, routes, servers, tasks
+from apihour.ops.commands import job_list, process, profile, python, routes, servers, tasks
 
 __all__ = ["built_in"]
 
@@ -15,6 +15,6 @@ __all__ = ["built_in"]
 def built_in() -> Catalogue:
     """A new catalogue of everything that every worker can do."""
     catalogue = Catalogue()
-    for module in (servers, tasks, routes, profile, process, python):
+    for module in (servers, tasks, routes, job_list, profile, process, python):
         catalogue.update(module.commands)
     return catalogue

@@ -1,0 +1,59 @@
+"""The right to run one job, for a while: a key of the store that expires unless it is renewed.
+
+Rules:
+
+- The revision with which it was taken is the run's fencing token: a later holder's is greater.
+- A holder that was stopped past the expiry finds the key gone, or another's: it never takes it
+  up again, though nobody else may have been there.
+"""
+
+from __future__ import annotations
+
+import secrets
+
+from apihour.errors import RevisionError
+from apihour.shared.backend import SharedBackend
+
+__all__ = ["Lease"]
+
+
+class Lease:
+    """One lease, held by one run."""
+
+    def __init__(self, shared: SharedBackend, key: str, seconds: float, holder: str) -> None:
+        self.key = key
+        self.seconds = seconds
+        self.token = 0
+        self._shared = shared
+        self._value = f"{holder} {secrets.token_hex(8)}".encode()
+        self._revision = 0
+
+    async def take(self) -> bool:
+        """Whether it is ours now. Raises SharedError."""
+        try:
+            self._revision = await self._shared.put(self.key, self._value, 0, self.seconds)
+        except RevisionError:
+            return False
+        self.token = self._revision
+        return True
+
+    async def renew(self) -> bool:
+        """Whether it is ours still, for another while. Raises SharedError."""
+        try:
+            self._revision = await self._shared.put(
+                self.key, self._value, self._revision, self.seconds)
+        except RevisionError:
+            return False
+        return True
+
+    async def is_ours(self) -> bool:
+        """Whether it is ours at this moment. Raises SharedError."""
+        entry = await self._shared.get(self.key)
+        return entry is not None and entry.value == self._value
+
+    async def release(self) -> None:
+        """Leave it to another; nothing where it is not ours any more. Raises SharedError."""
+        try:
+            await self._shared.delete(self.key, self._revision)
+        except RevisionError:
+            pass  # expired, and another's

@@ -1,0 +1,115 @@
+"""One run of a job in this worker: its task, its lease, and how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable
+from typing import Any
+
+from apihour.errors import JobError, SharedError
+from apihour.excerpt import LINE, excerpt
+from apihour.jobs.declare import JobSpec
+from apihour.jobs.job_record import CUT_SHORT, LOST, MOVED, OK
+from apihour.jobs.lease import Lease
+
+__all__ = ["JobRun", "Running"]
+
+_RENEWALS = 3  # of a lease within its time
+
+
+class JobRun:
+    """This run, for a job's method that takes it: ``async def report(self, run)``.
+
+    `due` is the time it was due, in seconds since the epoch. `token` is greater with each run: a
+    place that keeps the greatest it has seen, and refuses a lesser one, is safe from a run whose
+    worker was stopped, and which goes on beside the next one.
+    """
+
+    def __init__(self, name: str, due: float, worker: str, lease: Lease) -> None:
+        self.name = name
+        self.due = due
+        self.worker = worker
+        self.token = lease.token
+        self._lease = lease
+
+    async def check(self) -> None:
+        """Raise JobError when this run has lost its lease: another may be under way by now."""
+        if not await self._lease.is_ours():
+            raise JobError(f"job {self.name!r}: its lease is gone, worker {self.worker} was "
+                           f"stopped or blocked for over {self._lease.seconds:g} s")
+
+
+class Running:
+    """A run under way. :meth:`work` is its task; `reason` says why it was cancelled."""
+
+    def __init__(
+        self, spec: JobSpec, due: float, worker: str, lease: Lease, log: logging.Logger
+    ) -> None:
+        self.spec = spec
+        self.lease = lease
+        self.reason = ""
+        self._worker = worker
+        self._log = log
+        self._run = JobRun(spec.name, due, worker, lease)
+        self._task: asyncio.Future[Any] | None = None
+        self._renewed = time.monotonic()
+        self._said = False
+
+    @property
+    def again(self) -> bool:
+        """Whether another worker shall begin it anew."""
+        return self.reason == MOVED or (
+            self.reason in (CUT_SHORT, LOST) and self.spec.misfire == "once")
+
+    def cut(self, reason: str) -> None:
+        """Cancel it."""
+        self.reason = self.reason or reason
+        if self._task is not None:
+            self._task.cancel()
+
+    async def work(self) -> str:
+        """Run to the end and keep the lease meanwhile; return the result in words."""
+        call: Awaitable[Any] = self.spec.function(*((self._run,) if self.spec.takes_run else ()))
+        self._task = task = asyncio.ensure_future(call)
+        if isinstance(task, asyncio.Task):
+            task.set_name(f"job {self.spec.name}")
+        if self.reason:
+            task.cancel()
+        try:
+            while not task.done():
+                await asyncio.wait({task}, timeout=self.lease.seconds / _RENEWALS)
+                if not (task.done() or self.reason == LOST or await self._keep()):
+                    self._log.error(
+                        "Worker %s: job %r has lost its lease, cancelled: the worker was stopped "
+                        "or blocked for over %g s", self._worker, self.spec.name,
+                        self.lease.seconds)
+                    self.reason = LOST
+                    task.cancel()
+        finally:
+            task.cancel()
+        return self._result(task)
+
+    def _result(self, task: asyncio.Future[Any]) -> str:
+        if task.cancelled():
+            return self.reason or "cancelled"
+        error = task.exception()
+        if error is None:
+            self.reason = ""  # whatever it was cut for, it has come to its end
+            return OK
+        self._log.error("Worker %s: job %r failed", self._worker, self.spec.name, exc_info=error)
+        return excerpt(f"failed: {type(error).__name__}: {error}", LINE)
+
+    async def _keep(self) -> bool:
+        """Renew the lease; whether it is ours. A store that does not answer has until its end."""
+        try:
+            kept = await self.lease.renew()
+        except SharedError as error:
+            if not self._said:
+                self._said = True
+                self._log.error("Worker %s: job %r: its lease was not renewed: %s", self._worker,
+                                self.spec.name, error)
+            return time.monotonic() - self._renewed < self.lease.seconds
+        self._renewed = time.monotonic()
+        return kept

@@ -1,0 +1,36 @@
+"""The jobs of one worker's container, made from what its class declares and its configuration."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from apihour.errors import ConfigurationError
+from apihour.jobs import Jobs, see_jobs
+
+__all__ = ["check_jobs", "make_jobs"]
+
+_SHORTEST, _LONGEST = 1.0, 3600.0  # seconds of a lease
+
+
+def check_jobs(container: Any) -> float:
+    """See what `container` declares, and ``jobs:`` of its configuration; returns the lease.
+
+    Raises ConfigurationError naming what is wrong.
+    """
+    see_jobs(container)
+    options = container.config.get("jobs") or {}
+    if not isinstance(options, dict) or set(options) - {"lease"}:
+        raise ConfigurationError(f"jobs: {options!r}; expected lease: SECONDS, and nothing else")
+    lease = options.get("lease", 10.0)
+    if isinstance(lease, bool) or not (
+            isinstance(lease, int | float) and _SHORTEST <= lease <= _LONGEST):
+        raise ConfigurationError(
+            f"jobs: lease: {lease!r}; expected {_SHORTEST:g} to {_LONGEST:g} seconds")
+    return float(lease)
+
+
+def make_jobs(container: Any, worker: str, log: logging.Logger) -> Jobs:
+    """What ``container.jobs`` is. Raises ConfigurationError as :func:`check_jobs`."""
+    lease = check_jobs(container)
+    return Jobs(see_jobs(container), lambda: container.shared, worker, log, lease=lease)

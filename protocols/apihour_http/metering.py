@@ -25,7 +25,7 @@ from apihour_http.errors import HTTPError
 from apihour_http.response import Live, Response, is_aiohttp
 
 if TYPE_CHECKING:
-    from apihour_http.routing.routes import Endpoint
+    from apihour_http.endpoint import Endpoint
     from apihour_http.service import Now
 
 __all__ = ["GROWTH", "Meter", "Stepped"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from apihour_http.routing.routes import Endpoint
+    from apihour_http.endpoint import Endpoint
 
 __all__ = ["Received", "RequestLane"]
 

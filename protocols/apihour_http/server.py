@@ -22,12 +22,12 @@ from apihour_http.access import AccessLog
 from apihour_http.background import Background
 from apihour_http.connection.connection import HTTPConnection
 from apihour_http.connection.heads import LARGE, SLICE
-from apihour_http.connection.opened import OpenConnections
 from apihour_http.connection.states import PARSING
 from apihour_http.forwarded.origin import Forwarding
 from apihour_http.forwarded.proxies import DEFAULT
 from apihour_http.head import HeadChecker
 from apihour_http.hosting import Host
+from apihour_http.opened import OpenConnections
 from apihour_http.options import Options
 from apihour_http.parser import choose
 from apihour_http.request import Request

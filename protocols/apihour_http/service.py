@@ -17,10 +17,10 @@ from typing import Any
 
 from apihour_http.access import AccessLog
 from apihour_http.background import Background
-from apihour_http.connection.opened import OpenConnections
 from apihour_http.errors import HTTPError
 from apihour_http.forwarded.origin import Forwarding
 from apihour_http.head import HeadChecker
+from apihour_http.opened import OpenConnections
 from apihour_http.options import Options
 from apihour_http.parser import Binding
 from apihour_http.response import Renderer, is_aiohttp

@@ -15,8 +15,8 @@ import asyncio
 from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
-from apihour_http.activity import activity
 from apihour_http.connection import frames
+from apihour_http.connection.activity import activity
 from apihour_http.connection.answers import Answers
 from apihour_http.connection.deadlines import DISCARD_SECONDS, Deadlines
 from apihour_http.connection.heads import Intake
@@ -361,7 +361,7 @@ class HTTPConnection(Lane, asyncio.Protocol):
         self.deadlines.set_timer()
 
     def activity(self) -> dict[str, Any]:
-        """What the connection is doing: see :mod:`apihour_http.activity`."""
+        """What the connection is doing: see :mod:`apihour_http.connection.activity`."""
         return activity(self)
 
     def in_flight(self) -> int:

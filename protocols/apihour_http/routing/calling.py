@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from apihour_http.endpoint import Endpoint
 from apihour_http.routing.compression import with_compression
 from apihour_http.routing.limits import with_max_body, with_max_in_flight, with_timeout
 from apihour_http.routing.middlewares import stand_between
 from apihour_http.routing.outcome import with_status
-from apihour_http.routing.routes import Endpoint
 from apihour_http.routing.validation import Plan
 from apihour_http.websocket.hosted import WebSockets
 

@@ -13,15 +13,13 @@ from __future__ import annotations
 import asyncio
 import functools
 import weakref
-from collections.abc import Callable
 from typing import Any
 
+from apihour_http.endpoint import EndpointCall
 from apihour_http.errors import HTTPError
 from apihour_http.response import Live
 
 __all__ = ["InFlight", "with_max_body", "with_max_in_flight", "with_timeout"]
-
-EndpointCall = Callable[[Any], Any]
 
 
 def _unavailable(detail: str) -> HTTPError:

@@ -17,22 +17,13 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from typing import Any
 
+from apihour_http.endpoint import EndpointCall, Handlers, Standing
 from apihour_http.errors import HTTPError, RouteError
 from apihour_http.response import Live, Response, is_aiohttp, refuse_tuple
-from apihour_http.routing.limits import EndpointCall
 
-__all__ = ["Standing", "check_handler", "check_middleware", "stand_between"]
-
-Handlers = dict[type[Exception], Callable[[Any, Any], Any]]
-
-
-class Standing(Protocol):
-    """A table of routes: what of it stands between a request and its endpoint."""
-
-    middlewares: list[Callable[[Any, EndpointCall], Any]]
-    exception_handlers: Handlers
+__all__ = ["check_handler", "check_middleware", "stand_between"]
 
 
 def stand_between(

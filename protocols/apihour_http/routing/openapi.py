@@ -11,9 +11,10 @@ from collections.abc import Iterable
 from html import escape
 from typing import Any
 
+from apihour_http.endpoint import Endpoint
 from apihour_http.response import Response
-from apihour_http.routing.paths import parse_path
-from apihour_http.routing.routes import Endpoint, Routes
+from apihour_http.routing.paths import parameters_of, parse_path
+from apihour_http.routing.routes import Routes
 from apihour_http.routing.validation import Plan, is_model, msgspec
 
 __all__ = ["add_to", "document", "page"]
@@ -106,7 +107,7 @@ def _path_parameters(
     return [
         {"name": name, "in": "path", "required": True,
          "schema": known.get(name) or _CONVERTER_SCHEMAS.get(converter, {"type": "string"})}
-        for name, converter in endpoint.parameters()
+        for name, converter in parameters_of(endpoint.path)
     ]
 
 

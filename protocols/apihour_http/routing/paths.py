@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 from apihour_http.errors import RouteError
 
-__all__ = ["CONVERTERS", "ORDER", "Converter", "check_prefix", "parse_path"]
+__all__ = ["CONVERTERS", "ORDER", "Converter", "check_prefix", "parameters_of", "parse_path"]
 
 Converter = Callable[[str], Any]
 
@@ -77,3 +77,8 @@ def parse_path(path: str) -> list[str | tuple[str, str]]:
         names.add(name)
         parts.append((name, converter))
     return parts
+
+
+def parameters_of(path: str) -> list[tuple[str, str]]:
+    """The names and converters of a path's parameters, in order."""
+    return [part for part in parse_path(path) if not isinstance(part, str)]

@@ -16,16 +16,23 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
+from apihour_http.endpoint import Endpoint
 from apihour_http.errors import RouteError
-from apihour_http.routing.endpoint import Endpoint
 from apihour_http.routing.middlewares import check_handler, check_middleware
-from apihour_http.routing.paths import CONVERTERS, ORDER, Converter, check_prefix, parse_path
+from apihour_http.routing.paths import (
+    CONVERTERS,
+    ORDER,
+    Converter,
+    check_prefix,
+    parameters_of,
+    parse_path,
+)
 from apihour_http.routing.route_options import check_can_run, check_options
 from apihour_http.routing.signatures import check_request
 from apihour_http.static.handler import static_endpoint
 from apihour_http.websocket.declared import as_endpoint, options_of
 
-__all__ = ["Endpoint", "Match", "Routes"]
+__all__ = ["Match", "Routes"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 _METHOD = re.compile(r"[A-Z][A-Z-]*")
@@ -92,7 +99,7 @@ class Routes:
         if callable(path):
             raise RouteError(f"{_name(path)}: expected a path, @routes.{method.lower()}(\"/path\")")
         path = self.prefix + path
-        names = {part[0] for part in parse_path(path) if not isinstance(part, str)}
+        names = {name for name, _ in parameters_of(path)}
         check_options(f"{method} {path}", options)
 
         def declare(function: F) -> F:

@@ -12,12 +12,13 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from apihour_http.endpoint import Endpoint
 from apihour_http.errors import BadRequest, HTTPError
 from apihour_http.head import HeadChecker
 from apihour_http.options import Options
 from apihour_http.response import Response
 from apihour_http.routing.calling import settle
-from apihour_http.routing.routes import Endpoint, Match, Methods, Router, Routes, allowed
+from apihour_http.routing.routes import Match, Methods, Router, Routes, allowed
 from apihour_http.routing.validation import Plan, plan
 
 __all__ = ["Table", "examine", "prepare"]

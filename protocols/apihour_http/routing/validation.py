@@ -23,11 +23,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from apihour_http.errors import HTTPError, RouteError
+from apihour_http.routing.paths import parameters_of
 from apihour_http.routing.signatures import hints_of
 
 if TYPE_CHECKING:
+    from apihour_http.endpoint import Endpoint
     from apihour_http.request import Request
-    from apihour_http.routing.routes import Endpoint
 
 __all__ = ["Argument", "Plan", "plan"]
 
@@ -113,7 +114,7 @@ def plan(endpoint: Endpoint) -> Plan | None:
                          f"before {first!r}, as its first parameter")
     if not names:
         return None
-    in_path = {name for name, _ in endpoint.parameters()}
+    in_path = {name for name, _ in parameters_of(endpoint.path)}
     parameters = []
     for name in names:
         declared = signature.parameters[name]

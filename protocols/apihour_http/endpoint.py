@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from apihour_http.errors import RouteError
-from apihour_http.routing.middlewares import Standing
-from apihour_http.routing.paths import parse_path
 from apihour_http.websocket.declared import WebSocketOptions
 
-__all__ = ["Endpoint"]
+__all__ = ["Endpoint", "EndpointCall", "Handlers", "Standing"]
+
+EndpointCall = Callable[[Any], Any]
+"""What a request is given to, and what it answers or the coroutine of that."""
+Handlers = dict[type[Exception], Callable[[Any, Any], Any]]
+"""What answers instead of an endpoint, by what that raised."""
+
+
+class Standing(Protocol):
+    """A table of routes: what of it stands between a request and its endpoint."""
+
+    middlewares: list[Callable[[Any, EndpointCall], Any]]
+    exception_handlers: Handlers
 
 
 class Endpoint:
@@ -53,10 +63,6 @@ class Endpoint:
                         self.options, (table, *self.tables))
         made.websocket = self.websocket
         return made
-
-    def parameters(self) -> list[tuple[str, str]]:
-        """The names and converters of the path's parameters, in order."""
-        return [part for part in parse_path(self.path) if not isinstance(part, str)]
 
     def route(self) -> str:
         """What it is called: ``GET /users/{id}``; nothing where none was declared."""

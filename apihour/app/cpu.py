@@ -7,7 +7,8 @@ Rules:
 - One process is one executor, and computes one call at a time: when it dies, only that call
   fails (the executor of the standard library gives up all of its processes with one). Calls
   that wait have not begun, so they are never the ones that fail.
-- What is logged there goes where the worker's log goes (:mod:`apihour.config.relay`).
+- What is logged there goes where the worker's log goes (:mod:`apihour.config.relay`), and so do
+  warnings, and exceptions of threads that the computation has started.
 - A process that died while it was idle costs nobody a call: the next one starts another.
 """
 
@@ -26,6 +27,7 @@ from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from apihour.config.failures import FailureLog
 from apihour.config.relay import RelayReader, relay_records
 from apihour.ipc.prctl import PR_SET_PDEATHSIG, prctl
 from apihour.ipc.private import pool_processes
@@ -175,6 +177,7 @@ def _begin(parent: int, records: Connection, level: int) -> None:
     """In a process of the pool, first of all: end with the worker, leave a Ctrl-C to it."""
     ignore([signal.SIGINT, *ORDERS])
     relay_records(records, level)
+    FailureLog("run_cpu", logging.getLogger()).install_in_process()
     let_through([signal.SIGUSR1])
     if not sys.platform.startswith("linux"):
         return

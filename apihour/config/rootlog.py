@@ -19,7 +19,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["SERVER", "Fallback", "LastResort", "text_of"]
+__all__ = ["SERVER", "Fallback", "LastResort", "Speaker", "text_of"]
 
 SERVER: contextvars.ContextVar[str] = contextvars.ContextVar("apihour_server", default="")
 """Name of the server whose connection or datagram is being served; empty outside of them."""
@@ -86,6 +86,22 @@ class Fallback(LastResort):
             f"server {server!r}: " if server else "",
             f"{record.name}: " if record.name != "root" else "",
         ))
+
+
+class Speaker(logging.Filter):
+    """Begins each line of a logger with the worker, and the server it is about."""
+
+    def __init__(self, worker: str) -> None:
+        super().__init__()
+        self._worker = f"Worker {worker}: "
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Change one record, which knows both already when a failure is told."""
+        said, server = str(text_of(record)), SERVER.get()
+        if not said.startswith("Worker "):
+            named = "" if not server or said.startswith("server ") else f"server {server!r}: "
+            record.msg, record.args = f"{self._worker}{named}{said}", None
+        return True
 
 
 def _unless_bare(basic_config: Callable[..., None]) -> Callable[..., None]:

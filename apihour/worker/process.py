@@ -27,6 +27,7 @@ from apihour.bind.bans import Bans
 from apihour.bind.listeners import Listener
 from apihour.blame import account, blame_frames, is_user_code
 from apihour.config.owner import become_owner
+from apihour.config.rootlog import Speaker
 from apihour.errors import ApihourError, HookError
 from apihour.ipc import faults
 from apihour.ipc.prctl import PR_SET_PDEATHSIG, prctl
@@ -146,6 +147,7 @@ class HostWorker(Worker):  # type: ignore[misc]
         fallback = getattr(self.log, "fallback", None)  # another logger class may have none
         if fallback is not None:
             fallback.worker = self.name
+        self.log.error_log.addFilter(Speaker(self.name))
         self._crashes = CrashLog(self, self.log.error_log)
         self._crashes.install_in_process()
 

@@ -177,10 +177,11 @@ async def run(exchange: Any) -> None:
         if exchange.state == DONE and result is None:
             return
         if not exchange.is_settled():
-            host.logger.error("the ASGI application returned from %s without a complete answer",
-                              " ".join(map(ascii, exchange.named())))
+            host.logger.error("%s: the ASGI application returned from %s without a complete answer",
+                              exchange.lane.remote(), _request(exchange))
         if result is not None:
-            host.logger.error("the ASGI application returned %.80r: expected None", result)
+            host.logger.error("%s: the ASGI application returned %.80r from %s: expected None",
+                              exchange.lane.remote(), result, _request(exchange))
     finally:
         host.tasks.discard(task)
     exchange.fall_short()
@@ -188,14 +189,22 @@ async def run(exchange: Any) -> None:
 
 def report(exchange: Any, error: Exception) -> None:
     """Log what an application raised, unless it was only told that its client has left."""
-    logger = exchange.hosted.host.logger
     seen: BaseException | None = error
     gone = exchange.failure is not None or exchange.told_gone
     while seen is not None and not gone:
         gone = isinstance(seen, ClientDisconnected)
         seen = seen.__cause__ or seen.__context__
-    method, target = exchange.named()
+    lane = exchange.lane
     if gone:
-        logger.debug("%s %s not answered: %r", method, ascii(target), error)
+        exchange.hosted.host.logger.debug("%s: %s not answered: %r", lane.remote(),
+                                          _request(exchange), error)
         return
-    logger.error("the ASGI application failed on %s %s", method, ascii(target), exc_info=error)
+    # The host's handler knows the worker, the server and the peer, and counts repeats.
+    said = f"the ASGI application failed on {_request(exchange)}"
+    lane.loop.call_exception_handler({
+        "message": said, "exception": error, "transport": lane.transport, "request": said})
+
+
+def _request(exchange: Any) -> str:
+    method, target = exchange.named()
+    return f"{method} {target!a}"

@@ -132,10 +132,13 @@ class TCPServer:
             self._logger.debug("server %r: %s: %s: %s", self._name, peer,
                                type(error).__name__, error)
             writer.transport.abort()
-        except Exception:
+        except Exception as error:
             self._errors += 1
-            self._logger.exception("server %r: %s: callback %s failed, connection closed",
-                                   self._name, peer, self._description)
+            # The host's handler knows the worker and the server, and counts repeats.
+            said = f"{peer}: callback {self._description} failed, connection closed"
+            asyncio.get_running_loop().call_exception_handler({
+                "message": said, "exception": error, "transport": writer.transport,
+                "request": said})
             writer.transport.abort()
 
     def _log_factory(self, error: Exception, peer: str) -> None:

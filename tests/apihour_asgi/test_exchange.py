@@ -77,8 +77,8 @@ async def test_framing(messages, request_, expected):
      "a body of 3 bytes: expected 2, its Content-Length"),
     ([started(headers=[(b"content-length", b"2")]), body(b"a")],
      "a body of 1 bytes: expected 2, its Content-Length"),
-    ([], "returned from 'GET' '/' without a complete answer"),
-    ([started()], "returned from 'GET' '/' without a complete answer"),
+    ([], "returned from GET '/' without a complete answer"),
+    ([started()], "returned from GET '/' without a complete answer"),
 ])
 async def test_mistakes_before_anything_was_sent_are_a_500(messages, error, caplog):
     raw = await one(http(*messages), get())

@@ -118,3 +118,49 @@ def test_a_block_of_the_loop_is_told_with_its_line(apihour_daemon, system_apps, 
     tell(daemon, b"say")
     daemon.wait_log("an order came in")
     assert daemon.log.count("its event loop was blocked for") == 1
+
+
+FAILING = """
+import apihour
+from aiohttp import web
+
+async def asgi(scope, receive, send):
+    if scope["type"] == "http" and scope["path"] == "/half":
+        return
+    raise ValueError("asgi broke")
+
+async def broken(request):
+    raise ValueError("aiohttp broke")
+
+async def callback(reader, writer):
+    await reader.readline()
+    raise ValueError("callback broke")
+
+class Container(apihour.Container):
+    binds = {"asgi": "127.0.0.1:0", "web": "127.0.0.1:0", "stream": "127.0.0.1:0"}
+    def make_servers(self):
+        app = web.Application()
+        app.router.add_get("/{any}", broken)
+        return {"asgi": asgi, "web": app, "stream": callback}
+"""
+
+
+def test_whatever_hosts_an_application_names_worker_server_peer_and_line(apihour_daemon, tmp_path):
+    (tmp_path / "failing.py").write_text(FAILING)
+    daemon = apihour_daemon("failing:Container", cwd=tmp_path, workers=1)
+    for name, sent, told in [
+        ("asgi", b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n",
+         r": the ASGI application failed on GET '/a': \S*failing.py:\d+: raise .*: asgi broke"),
+        ("asgi", b"GET /half HTTP/1.1\r\nHost: x\r\n\r\n",
+         r": the ASGI application returned from GET '/half' without"),
+        ("web", b"GET /b HTTP/1.1\r\nHost: x\r\n\r\n",
+         r": the application failed on GET '/b': \S*failing.py:\d+: raise .*: aiohttp broke"),
+        ("stream", b"x\n",
+         r": callback .*callback failed, connection closed: \S*failing.py:\d+: raise .*: callback"),
+    ]:
+        with daemon.connect(name) as sock:
+            sock.sendall(sent)
+            peer = "{}:{}".format(*sock.getsockname())
+            peer = peer if "half" not in told else "127.0.0.1"
+            sock.recv(1000)
+            daemon.wait_log(rf"\[ERROR\] Worker 1\.1: server '{name}': {peer}{told}")

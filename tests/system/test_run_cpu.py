@@ -106,7 +106,13 @@ def test_after_its_idle_process_was_killed(daemon):
 
 
 LOGGING = APPLICATION.replace("def work(seconds):", '''def work(seconds):
-    import logging
+    import logging, threading, warnings
+    warnings.warn("sums are old")
+    class Odd:
+        def __del__(self): raise ValueError("in a finalizer")
+    Odd()
+    def odd(): raise KeyError("in a thread")
+    threading.Thread(target=odd, name="odd").start()
     logging.getLogger("shop.sums").info("worked %s s", seconds)
     logging.debug("of no interest")
     try:
@@ -126,6 +132,10 @@ def test_what_it_logs_is_in_the_workers_log(apihour_daemon, tmp_path):
     daemon.wait_log(told.format("INFO", r"shop\.sums: worked 0\.0 s"))
     daemon.wait_log(told.format("ERROR", r"a sum \\x1b\[31mfailed"))
     daemon.wait_log("ZeroDivisionError: division by zero")
+    daemon.wait_log(told.format("WARNING", r"py\.warnings: .*logging_sums\.py:\d+: UserWarning"))
+    daemon.wait_log(told.format("ERROR", r"run_cpu: thread 'odd': .*logging_sums\.py:\d+: .*"
+                                         r": KeyError: 'in a thread'"))
+    daemon.wait_log(told.format("ERROR", "run_cpu: .*Odd.*: ValueError: in a finalizer"))
     path.rename(tmp_path / "rotated.log")
     daemon.signal(signal.SIGUSR1)
     daemon.wait(path.exists, "the new log")

@@ -280,6 +280,20 @@ class AiohttpConnection(Hosted):
             exchange.websocket = headers.get("Upgrade", "").lower() == "websocket"
         return exchange
 
+    def log_exception(self, *args: Any, **options: Any) -> None:
+        """Tell of a failed handler; a logger of the application's own gets aiohttp's line."""
+        running = self.running
+        if self.logger is not self.host.logger or running is None:
+            super().log_exception(*args, **options)
+            return
+        error = options.get("exc_info")
+        said = "the application failed on {} {!a}".format(*running.named())
+        if error is None:
+            said = f"{said}: {args[0]}"
+        # The host's handler knows the worker, the server and the peer, and counts repeats.
+        self._loop.call_exception_handler({
+            "message": said, "exception": error, "transport": self.transport, "request": said})
+
 
 class AppHost:
     """Runs one application in this loop and connects lanes to it."""
@@ -291,6 +305,7 @@ class AppHost:
         self._runner: web.AppRunner | None = None
         self._manager: web.Server | None = None
         self._options: dict[str, Any] = {}
+        self.logger: logging.Logger | None = None
         self.read_limit = _READ_LIMIT
         self.decompresses = True
 
@@ -307,6 +322,7 @@ class AppHost:
             for application in subapplications(app):
                 if not application.frozen:
                     application[CONTAINER] = container
+            self.logger = logger
             options: dict[str, Any] = {"logger": logger}
             if debug:
                 options["debug"] = True

@@ -122,6 +122,9 @@ class Served(Exchange, Protocol):
     forwarded: bool
     failure: HTTPError | None
 
+    def named(self) -> tuple[str, str]:
+        """Method and target."""
+
     def pump(self) -> None:
         """Move what is held into the payload."""
 

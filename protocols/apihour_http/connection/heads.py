@@ -246,7 +246,10 @@ class Intake:
     def went_wrong(self, error: BaseException | None) -> None:
         """Refuse a message whose begin raised `error`, which is logged if it was not meant to."""
         if not isinstance(error, HTTPError):
-            self.service.logger.error("HTTP parser callback failed", exc_info=error)
+            # The host's handler knows the worker, the server and the peer, and counts repeats.
+            self.lane.loop.call_exception_handler({
+                "message": "HTTP parser callback failed", "exception": error,
+                "transport": self.lane.transport, "request": "HTTP parser callback failed"})
             error = HTTPError(500)
         refuse(self.lane, error)
 

@@ -17,11 +17,12 @@ import pytest
 
 from apihour.bind.addresses import parse_address
 from apihour.bind.listeners import open_listeners
+from apihour.config import failures
+from apihour.config.failures import show_warning
 from apihour.plugins import ServerContext
-from apihour.worker import crashes
 from apihour.worker.accept import Acceptor
 from apihour.worker.connections import ConnectionTable
-from apihour.worker.crashes import CrashLog, EarlyExit, show_warning
+from apihour.worker.crashes import CrashLog, EarlyExit
 from apihour.worker.serving import Serving
 from apihour_http import HTTPServer, Routes
 from apihour_tcp import TCPServer, UDPServer
@@ -206,7 +207,7 @@ def test_the_same_again_and_again_is_counted(
 ) -> None:
     _, log = make()
     now = [100.0]
-    monkeypatch.setattr(crashes, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(failures, "time", SimpleNamespace(monotonic=lambda: now[0]))
     loop = cast(asyncio.AbstractEventLoop, None)
 
     def fail(number: int) -> None:

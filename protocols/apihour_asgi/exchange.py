@@ -184,6 +184,7 @@ async def run(exchange: Any) -> None:
                               exchange.lane.remote(), result, _request(exchange))
     finally:
         host.tasks.discard(task)
+        task = None  # a task that is cancelled keeps this frame
     exchange.fall_short()
 
 

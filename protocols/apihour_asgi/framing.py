@@ -30,7 +30,15 @@ _JOINED = 16384
 
 
 class ClientDisconnected(ConnectionError):
-    """Raised by ``send`` when the client has left (ASGI HTTP 2.4)."""
+    """Raised by ``send`` when the client has left (ASGI HTTP 2.4).
+
+    `code` and `reason` are how its WebSocket ended: 1006 is a connection that was lost.
+    """
+
+    def __init__(self, said: str, code: int = 1006, reason: str = "") -> None:
+        super().__init__(said)
+        self.code = code
+        self.reason = reason
 
 
 class ASGIExchange:

@@ -182,7 +182,7 @@ class WebSocketExchange(ASGIExchange):
             self._piece(frame)
         elif opcode == 8:
             received = self._protocol.close_rcvd
-            self._end(received.code, received.reason)
+            self._end(int(received.code), received.reason)
         elif opcode == 10:
             self._due_pong = False
 
@@ -223,7 +223,7 @@ class WebSocketExchange(ASGIExchange):
     def _broken(self) -> None:
         """The library has failed the connection, and said why in its close frame."""
         sent = self._protocol.close_sent
-        self._end(sent.code, sent.reason)
+        self._end(int(sent.code), sent.reason)
 
     def _end(self, code: int, reason: str) -> None:
         """The closing handshake is over, or the connection is: nothing more will come."""
@@ -327,7 +327,10 @@ class WebSocketExchange(ASGIExchange):
 
     def _send_open(self, kind: str, message: Any) -> None:
         if self.closing or self.gone:
-            raise ClientDisconnected("the WebSocket is closed")
+            # How it ended is the last in the inbox, and stays there.
+            last = self._inbox[-1] if self._inbox else {}
+            raise ClientDisconnected("the WebSocket is closed", last.get("code", _ABNORMAL),
+                             last.get("reason", ""))
         if kind == "websocket.close":
             code, reason = message.get("code", 1000), message.get("reason") or ""
             self._close(code, reason)

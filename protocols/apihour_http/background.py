@@ -11,6 +11,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import inspect
 import logging
 from collections.abc import Coroutine
@@ -40,6 +41,15 @@ class Background:
             name = getattr(work, "__name__", "work")
             raise TypeError(f"request.after({ascii(work)[:100]}): expected a coroutine, as "
                             f"calling an async def makes it: request.after({name}(…))")
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:  # an endpoint in a thread; its loop is not to be touched from here
+            request.lane.loop.call_soon_threadsafe(
+                self._begin, request, work, context=contextvars.copy_context())
+        else:
+            self._begin(request, work)
+
+    def _begin(self, request: Any, work: Coroutine[Any, Any, Any]) -> None:
         lane = request.lane
         answering: Any = None
         if not request.endpoint.inline:  # a plain function is answered before the next turn

@@ -1,19 +1,52 @@
-"""Cookies that are set: one Set-Cookie field each (RFC 6265, and 6265bis for SameSite).
+"""Cookies that come, and that are set: one Set-Cookie field each (RFC 6265, and 6265bis).
 
-Rule: what a browser would drop, or what would end up in another attribute, is refused here.
+Rules:
+
+- What a browser would drop, or what would end up in another attribute, is refused here.
+- What comes is read in one pass, as a browser means it: the library's own reader takes a third
+  of a second for 8 KB of quoted backslashes in CPython 3.11, and drops values such as ``{"a":1}``.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
-__all__ = ["expired_cookie", "set_cookie_value"]
+__all__ = ["expired_cookie", "read_cookies", "set_cookie_value"]
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 # RFC 6265 4.1.1: cookie-octet; all else travels encoded, or not at all.
 _VALUE = re.compile(r"[\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]*")
 _ATTRIBUTE = re.compile(r"[\x20-\x3a\x3c-\x7e]+")
+# What clients send as a name: no control, space, quote or separator.
+_NAME = re.compile(r"[!#-+\--:<>-~]+")
+# Python's own way to quote a value: an octal number, or a character behind a backslash.
+_QUOTED = re.compile(r"\\(?:([0-3][0-7][0-7])|(.))")
 _SAME_SITE = ("Lax", "Strict", "None")
+
+
+def read_cookies(lines: Iterable[str]) -> dict[str, str]:
+    """The cookies of Cookie fields by name, the last of a name; what has no name is left out."""
+    found: dict[str, str] = {}
+    for line in lines:
+        for pair in line.split(";"):
+            name, mark, value = pair.partition("=")
+            name = name.strip(" \t")
+            # RFC 2965's $Version and its like were never cookies.
+            if mark and _NAME.fullmatch(name) and name[0] != "$":
+                found[name] = _unquoted(value.strip(" \t"))
+    return found
+
+
+def _unquoted(value: str) -> str:
+    if len(value) < 2 or not value[0] == value[-1] == '"':
+        return value
+    value = value[1:-1]
+    return _QUOTED.sub(_character, value) if "\\" in value else value
+
+
+def _character(found: re.Match[str]) -> str:
+    return chr(int(found[1], 8)) if found[1] else found[2]
 
 
 def set_cookie_value(

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Coroutine
-from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING, Any, Generic
 from urllib.parse import parse_qsl, unquote
 
 from apihour_http.charsets import decoded
+from apihour_http.cookies import read_cookies
 from apihour_http.errors import HTTPError
 from apihour_http.mapping import Form, Headers, Multi
 from apihour_http.speed import compiled
@@ -125,20 +125,12 @@ class Request(Received, Generic[C]):
 
     @property
     def cookies(self) -> dict[str, str]:
-        """The cookies by name; one that cannot be parsed is left out."""
+        """The cookies by name; of several with one name the last."""
         try:
             return self._cookies
         except AttributeError:
-            self._cookies: dict[str, str] = {}
-        for line in self.headers.getall("Cookie", ()):
-            for pair in line.split(";"):
-                jar: SimpleCookie = SimpleCookie()
-                try:
-                    jar.load(pair.strip())
-                except CookieError:
-                    continue
-                self._cookies.update((name, morsel.value) for name, morsel in jar.items())
-        return self._cookies
+            self._cookies: dict[str, str] = read_cookies(self.headers.getall("Cookie", ()))
+            return self._cookies
 
     @property
     def content_type(self) -> str:

@@ -65,7 +65,7 @@ class Response(BaseResponse):
     for a status outside 200 to 599, or a header that would break the message.
     """
 
-    __slots__ = ("body", "headers", "status")
+    __slots__ = ("_checked", "body", "headers", "status")
 
     def __init__(
         self, status: int = 200,
@@ -77,7 +77,15 @@ class Response(BaseResponse):
         pairs = headers.items() if isinstance(headers, Mapping) else headers or ()
         self.status = status
         self.headers = [(name, safe_header(name, value)) for name, value in pairs]
+        self._checked = tuple(self.headers)
         self.body = body
+
+    def safe_headers(self) -> list[tuple[str, str]]:
+        """The headers; raises ValueError for one that came since and would break the message."""
+        if tuple(self.headers) != self._checked:
+            for name, value in self.headers:
+                safe_header(name, value)
+        return self.headers
 
     def __repr__(self) -> str:
         return f"<Response {self.status}>"
@@ -158,13 +166,12 @@ class Renderer:
                 return 200, size, head, b"" if bodiless else body
             return 200, size, head + body, b""
         status, headers, body = self._parts(result)
-        if status in _BODILESS:
+        if status in _BODILESS or status == 205:
             body = b""
-            length = ""
-        else:
-            length = f"Content-Length: {len(body)}\r\n"
+        # RFC 9110 15.3.6: a 205 says that nothing follows.
+        length = "" if status in _BODILESS else f"Content-Length: {len(body)}\r\n"
         lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
-        # Checked when made, and again here: the list may have been changed since.
+        # What a name or value of whatever kind must never have, whoever made it.
         count = len(headers)
         if lines.count("\n") != count or lines.count("\r") != count or "\0" in lines:
             raise ValueError(f"headers {headers!r}: control characters are not allowed")
@@ -189,7 +196,7 @@ class Renderer:
     def _parts(self, result: Any) -> tuple[int, list[tuple[str, str]], bytes]:
         if isinstance(result, Response):
             body, content_type = self._body(result.body)
-            headers = result.headers
+            headers = result.safe_headers()
             if result.status in _BODILESS:
                 content_type = ""
             if content_type and not any(name.lower() == "content-type" for name, _ in headers):

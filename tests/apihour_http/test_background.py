@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import threading
+import time
 from typing import Any
 
 import pytest
@@ -176,3 +178,28 @@ async def test_what_is_no_coroutine_is_refused() -> None:
         assert served.server.statistics()["tasks"] == 0
     assert "expected a coroutine" in told[0] and told[0].endswith("request.after(work(…))")
     assert "request.after(5)" in told[1]
+
+
+async def test_an_endpoint_in_a_thread_may_begin_it() -> None:
+    """The loop belongs to another thread: in debug mode it says so."""
+    asyncio.get_running_loop().set_debug(True)
+    order: list[str] = []
+
+    async def work() -> None:
+        order.append(f"{WHO.get()} in {threading.current_thread().name}")
+
+    routes = Routes()
+
+    @routes.get("/", blocking=True)
+    def endpoint(request: Request) -> str:
+        WHO.set("ada")
+        request.after(work())
+        time.sleep(0.02)
+        order.append("answered")
+        return "fine"
+
+    async with serving(routes) as served:
+        answer = await served.ask(get("/", "Connection: close"))
+        assert answer.endswith(b"fine"), answer
+        await wait_until(lambda: len(order) == 2)
+        assert order == ["answered", f"ada in {threading.current_thread().name}"]

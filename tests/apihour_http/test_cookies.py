@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from yarl import URL
 
 from apihour_http import Request, Response, Routes, Stream
+from apihour_http.cookies import read_cookies
 
 from .support import serving
 
@@ -91,3 +93,29 @@ async def test_a_client_keeps_and_forgets_them() -> None:
     response = Response()
     response.del_cookie("__Host-sid")
     assert response.headers == [("Set-Cookie", "__Host-sid=; Max-Age=0; Path=/; Secure")]
+
+
+@pytest.mark.parametrize(("line", "cookies"), [
+    ("a=b; c=d", {"a": "b", "c": "d"}), ("a=b;c=d", {"a": "b", "c": "d"}), ("a=", {"a": ""}),
+    ("a", {}), ("=b", {}), ("", {}), (";;; =;a=b", {"a": "b"}), ("a=1; a=2", {"a": "2"}),
+    ("a = b ", {"a": "b"}), ("a=b=c", {"a": "b=c"}), ("a b=c", {}), ("é=x", {}),
+    ("$Version=1; a=b; $Path=/", {"a": "b"}), ("path=p; secure", {"path": "p"}),
+    ('a="b"', {"a": "b"}), (r'a="\073\"\\x"', {"a": ';"\\x'}), (r'a="\0"', {"a": "0"}),
+    ('a="b', {"a": '"b'}), ('a="', {"a": '"'}), ('a=""', {"a": ""}),
+    ('a={"x":1,"y":[2]}', {"a": '{"x":1,"y":[2]}'}), ("a=b,c=d", {"a": "b,c=d"}),
+    ("csrf/x:y@z=1", {"csrf/x:y@z": "1"}), ("__proto__=x", {"__proto__": "x"}),
+])
+def test_what_comes(line: str, cookies: dict[str, str]) -> None:
+    assert read_cookies([line]) == cookies
+
+
+def test_several_fields_are_one_list() -> None:
+    assert read_cookies(["a=1; b=2", "b=3"]) == {"a": "1", "b": "3"}
+
+
+def test_quoted_backslashes_cost_no_more_than_others() -> None:
+    """All that a head may hold: quadratic, it would hold up a worker for seconds."""
+    line = 'a="' + "\\\\" * 32000 + '"'
+    start = time.process_time()
+    assert read_cookies([line]) == {"a": "\\" * 32000}
+    assert time.process_time() - start < 0.5

@@ -39,6 +39,11 @@ def make() -> Routes:
         async for message in websocket:
             await websocket.send(message)
 
+    @routes.websocket("/ws-quiet")
+    async def quiet(request: Request, websocket: WebSocket) -> None:
+        await websocket.accept()
+        await asyncio.sleep(60)
+
     return routes
 
 
@@ -46,7 +51,7 @@ UPGRADE = ("Connection: upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 
            "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==")
 
 
-@pytest.mark.parametrize("path", ["/inline", "/async", "/slow", "/ws"])
+@pytest.mark.parametrize("path", ["/inline", "/async", "/slow", "/ws", "/ws-quiet"])
 async def test_nothing_is_left_for_the_collector(path: str) -> None:
     async with serving(make(), cancel_on_disconnect=True) as served:
         def left() -> Any:
@@ -58,7 +63,7 @@ async def test_nothing_is_left_for_the_collector(path: str) -> None:
         try:
             peers = [await served.connect() for _ in range(5)]
             for peer in peers:
-                peer.send(get(path, *(UPGRADE if path == "/ws" else ())))
+                peer.send(get(path, *(UPGRADE if path.startswith("/ws") else ())))
             if path == "/slow":
                 await wait_until(lambda: served.server.statistics()["in_flight"] == 5)
             else:

@@ -63,10 +63,10 @@ class Answers:
         if current is None:
             self.lane = None
         elif isinstance(current, asyncio.Task):
-            current.add_done_callback(self._release)
+            current.add_done_callback(self.release)
         return current
 
-    def _release(self, task: asyncio.Task[None]) -> None:
+    def release(self, task: asyncio.Task[None]) -> None:
         """What ran when the connection was lost is done: without a cycle all is freed.
 
         A task that was cancelled keeps its error, whose frames lead here.

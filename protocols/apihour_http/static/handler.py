@@ -132,7 +132,8 @@ def _part(
     if status == 304:
         return Response(304, headers)
     try:
-        part = part_of(request.headers, found.size, now)
+        # RFC 9110 14.2: a range is one of GET's.
+        part = part_of(request.headers, found.size, now) if request.verb == b"GET" else None
     except ValueError as error:
         raise HTTPError(416, headers={"Content-Range": str(error)}) from None
     start, count = part or (0, found.size)

@@ -10,12 +10,13 @@ Rules:
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 from importlib.metadata import entry_points
 from typing import Any
 
 from apihour_http.errors import HTTPError
-from apihour_http.response import Response
+from apihour_http.response import Response, is_aiohttp
 from apihour_http.side import Side
 from apihour_http.websocket.declared import KEY, WebSocketOptions
 from apihour_http.websocket.socket import WebSocket, WebSocketDisconnect
@@ -88,7 +89,8 @@ async def _close(websocket: WebSocket, result: Any) -> None:
 
 async def _refuse(service: Any, request: Any, result: Any, send: Any) -> None:
     """Answer a handshake that was not accepted: what looks like a success is 403."""
-    if not isinstance(result, Response | HTTPError) or result.status < 300:
+    is_answer = isinstance(result, Response | HTTPError) or is_aiohttp(result)
+    if not is_answer or result.status < 300:
         result = HTTPError(403, "the WebSocket was not accepted")
     try:
         status, _, head, rest = service.renderer.render(result, "", False)
@@ -103,11 +105,13 @@ async def _refuse(service: Any, request: Any, result: Any, send: Any) -> None:
 class _Side(Side):
     """The engine's side of the connection, which stands there once the request has its turn."""
 
-    __slots__ = ("_endpoint", "_inner", "running")
+    __slots__ = ("_endpoint", "_inner", "_request", "_task", "running")
 
     def __init__(self, host: Any, endpoint: Any, request: Any) -> None:
         super().__init__(request.lane)
         self._endpoint = endpoint
+        self._request = request
+        self._task: asyncio.Task[Any] | None = None
         self._inner = host.connect(request.lane)
         self.running = self._inner.exchange(
             request.verb, request.target, request.raw_headers, request.keep, request.modern, 0,
@@ -131,7 +135,14 @@ class _Side(Side):
     def serve(self, exchange: Any) -> Any:
         """The coroutine that runs the endpoint."""
         self.take()
-        return self._inner.serve(exchange)
+        return self._serve(exchange)
+
+    async def _serve(self, exchange: Any) -> None:
+        self._task = asyncio.current_task()
+        try:
+            await self._inner.serve(exchange)
+        finally:
+            self._task = self._request = None
 
     def route(self) -> str:
         """The route, for those who look."""
@@ -162,5 +173,10 @@ class _Side(Side):
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone."""
         super().connection_lost(exc)
+        if self._task is not None and self.lane.service.options.cancel_on_disconnect:
+            websocket = self._request.get(KEY)
+            if websocket is None or not websocket.waits:
+                self._task.add_done_callback(self.lane.answers.release)
+                self._task.cancel()
         self._inner.connection_lost(exc)
         self.running = None  # it leads here

@@ -45,7 +45,7 @@ class WebSocket:
     """One WebSocket of an endpoint: ``async def endpoint(request, websocket)``."""
 
     __slots__ = ("_loads", "_offered", "_receive", "_send", "dumps", "is_accepted", "is_closed",
-                 "subprotocol")
+                 "subprotocol", "waits")
 
     def __init__(
         self, receive: Receive, send: Send, offered: str | None,
@@ -60,6 +60,8 @@ class WebSocket:
         """What was agreed on, of the route's ``subprotocols``."""
         self.is_accepted = False
         self.is_closed = False
+        self.waits = 0
+        """Calls that wait for the client, and hear of its end."""
 
     async def accept(
         self, headers: Mapping[str, str] | list[tuple[str, str]] | None = None
@@ -82,7 +84,11 @@ class WebSocket:
     async def receive(self) -> str | bytes:
         """The next message. Raises WebSocketDisconnect when there is none any more."""
         self._expect_open("receive")
-        message = await self._receive()
+        self.waits += 1
+        try:
+            message = await self._receive()
+        finally:
+            self.waits -= 1
         if message["type"] != "websocket.receive":
             self.is_closed = True
             raise WebSocketDisconnect(message.get("code", _CLOSED), message.get("reason") or "")
@@ -150,8 +156,12 @@ class WebSocket:
                                "await websocket.accept() before")
 
     async def _tell(self, message: dict[str, Any]) -> None:
+        self.waits += 1
         try:
             await self._send(message)
         except OSError as error:  # ASGI's word for it
             self.is_closed = True
-            raise WebSocketDisconnect(_CLOSED, str(error)) from None
+            raise WebSocketDisconnect(
+                getattr(error, "code", _CLOSED), getattr(error, "reason", "")) from None
+        finally:
+            self.waits -= 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import json
 from collections.abc import AsyncIterator, Callable
@@ -321,3 +322,60 @@ def test_an_include_that_is_refused_changes_nothing() -> None:
     other.get("/b")(lambda request: None)
     assert "declared twice" in refused(lambda: routes.include(other))
     assert [e.path for e in routes] == ["/b"]
+
+
+BAD_HEADERS: list[tuple[str, Any, str]] = [
+    ("Content-Length", "1", "is set by the server"), ("date", "x", "is set by the server"),
+    ("Transfer-Encoding", "chunked", "is set by the server"),
+    ("Connection", "close", "is set by the server"), ("X y", "1", "expected a token"),
+    ("", "1", "expected a token"), ("X: y", "1", "expected a token"), ("X", 5, "expected text"),
+    ("X", "a\x0bb", "control characters"), ("X", "a\r\nB: c", "control characters"),
+]
+
+
+@pytest.mark.parametrize("way", ["append", "replace", "insert"])
+async def test_a_header_that_is_added_is_judged_as_any(way: str) -> None:
+    """The framing is ours: two lengths of one answer would be two answers to a proxy."""
+    told: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(
+        lambda loop, what: told.append(str(what["exception"])))
+    routes = Routes()
+
+    @routes.middleware
+    async def add(request: Request, call: Callable[[Request], Any]) -> Any:
+        answer = await call(request)
+        name, value, _ = BAD_HEADERS[request.match_info["which"]]
+        if way == "append":
+            answer.headers.append((name, value))
+        elif way == "insert":
+            answer.headers.insert(0, (name, value))
+        else:
+            answer.headers = [(name, value)]
+        return answer
+
+    @routes.get("/data/{which:int}")
+    async def data(request: Request) -> Any:
+        return {"data": 1}
+
+    @routes.get("/response/{which:int}")
+    def response(request: Request) -> Any:
+        return Response(200, {"X": "y"})
+
+    async with serving(routes) as served:
+        for which, (_, _, message) in enumerate(BAD_HEADERS):
+            for path in ("data", "response"):
+                assert (await ask(served, f"/{path}/{which}")).status == 500
+                assert message in told.pop()
+    assert not told
+
+
+async def test_a_205_has_no_body() -> None:
+    routes = Routes()
+
+    @routes.get("/")
+    async def endpoint(request: Request) -> Response:
+        return Response(205, body="x")
+
+    async with serving(routes) as served:
+        answer = await ask(served, "/")
+        assert (answer.status, answer.headers["content-length"]) == (205, "0")

@@ -266,3 +266,11 @@ async def test_other_routes_and_wrong_directories(site: Path) -> None:
     for wrong in (site / "none", site / "big.bin", 5, "/none/at/all"):
         with pytest.raises(RouteError, match="expected a directory"):
             Routes().static("/static", wrong)  # type: ignore[arg-type]
+
+
+async def test_a_range_is_one_of_get_alone(site: Path) -> None:
+    async with serve(site) as served:
+        for asked in ("bytes=0-9", "bytes=3000000-"):
+            answer = await ask(served, "/static/big.bin", f"Range: {asked}", method=b"HEAD")
+            assert (answer.status, answer.headers["content-length"]) == (200, str(len(BIG)))
+            assert "content-range" not in answer.headers

@@ -372,3 +372,77 @@ async def test_a_missing_library_is_told_at_start(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(ImportError, match=r"GET /ws is a WebSocket.*pip install 'apihour\[asgi\]'"):
         async with serving(echoing()):
             pass
+
+
+@pytest.mark.parametrize("accepts", [True, False])
+async def test_one_that_waits_elsewhere_is_cancelled_where_that_was_asked_for(
+    accepts: bool,
+) -> None:
+    """A feed that is quiet neither sends nor receives: nothing else tells it."""
+    log: list[str] = []
+    routes = Routes()
+
+    @routes.websocket("/ws", max_in_flight=1)
+    async def feed(request: Request, websocket: WebSocket) -> None:
+        log.append("begun")
+        if accepts:
+            await websocket.accept()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            log.append("done")
+
+    async with serving(routes, cancel_on_disconnect=True) as served:
+        for count in (1, 2):  # the first does not count any more
+            peer = await served.connect()
+            peer.send(upgrade("/ws"))
+            await wait_until(lambda count=count: log.count("begun") == count)
+            if accepts:
+                assert (await peer.answer()).status == 101
+            peer.writer.transport.abort()
+            await wait_until(lambda count=count: log.count("done") == count)
+        assert log == ["begun", "done"] * 2
+        await wait_until(lambda: served.server.statistics()["in_flight"] == 0)
+
+
+async def test_a_redirect_of_aiohttp_means_what_it_says() -> None:
+    routes = Routes()
+
+    @routes.websocket("/ws")
+    async def endpoint(request: Request, websocket: WebSocket) -> None:
+        raise web.HTTPFound("/login")
+
+    async with serving(routes) as served:
+        raw = await served.ask(upgrade("/ws"))
+        assert raw.startswith(b"HTTP/1.1 302 ") and b"location: /login" in raw.lower()
+
+
+async def test_what_is_sent_too_late_hears_how_it_ended() -> None:
+    ends: list[tuple[int, str]] = []
+    routes = Routes()
+
+    @routes.websocket("/ws")
+    async def endpoint(request: Request, websocket: WebSocket) -> None:
+        await websocket.accept()
+        try:
+            while True:
+                await websocket.send("tick")
+                await asyncio.sleep(0.01)
+        except WebSocketDisconnect as end:
+            assert type(end.code) is int
+            ends.append((end.code, end.reason))
+
+    async with serving(routes) as served:
+        async with dial(served) as peer:
+            await peer.close(4000, "enough")
+        await wait_until(lambda: len(ends) == 1)
+        peer2 = await served.connect()
+        peer2.send(upgrade("/ws"))
+        await peer2.answer()
+        peer2.send(b"\x88\x80\0\0\0\0")  # a close frame without a code
+        await wait_until(lambda: len(ends) == 2)
+        peer2.close()
+        async with dial(served) as peer:
+            peer.transport.abort()
+        await wait_until(lambda: len(ends) == 3)
+        assert ends == [(4000, "enough"), (1005, ""), (1006, "")]

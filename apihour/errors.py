@@ -11,6 +11,9 @@
     │   ├── AdaptError         no plugin, or more than one, accepts an object
     │   └── PluginError        an entry point does not lead to a plugin
     ├── HookError              a hook of the user's container raised
+    ├── EngineError            an engine cannot be used
+    │   ├── EngineBusyError    all of its connections are in use, for too long
+    │   └── EngineDownError    it cannot be reached
     ├── JobError               a job cannot run now, or this run of it has lost its lease
     └── SharedError            the shared store did not answer, or refused a value
         ├── RevisionError      somebody else wrote first
@@ -28,6 +31,9 @@ __all__ = [
     "ApihourError",
     "BindError",
     "ConfigurationError",
+    "EngineBusyError",
+    "EngineDownError",
+    "EngineError",
     "HookError",
     "JobError",
     "PluginError",
@@ -105,6 +111,20 @@ class PluginError(ConfigurationError):
 
 class HookError(ApihourError):
     """A hook of the user's container raised; the message carries file, line and text."""
+
+
+class EngineError(ApihourError):
+    """An engine cannot be used now; a request that needs it is answered with ``http_status``."""
+
+    http_status = 503
+
+
+class EngineBusyError(EngineError):
+    """No connection became free in time: more are wanted than ``max`` allows."""
+
+
+class EngineDownError(EngineError):
+    """The engine cannot be reached, and it was tried for as long as was allowed."""
 
 
 class JobError(ApihourError):

@@ -39,8 +39,12 @@ KEPT = {
         "Parameter", "Percent", "Role", "Scope", "Seconds", "Secret", "ServerName", "Short",
         "TaskId", "Worker", "command", "stamp", "to_rows",
     ],
+    "apihour.engines": [
+        "EngineBusyError", "EngineDownError", "EngineError", "Postgres", "Resource", "Transaction",
+    ],
     "apihour.shared": [
-        "Change", "CompareAndSet", "Entry", "Shared", "SharedBackend", "SharedStatistics",
+        "Change", "CompareAndSet", "Entry", "Leases", "Shared", "SharedBackend",
+        "SharedStatistics", "Wish",
     ],
 }
 

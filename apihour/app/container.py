@@ -2,7 +2,7 @@
 
 The life of one, in order::
 
-    Container(config, worker, loop) → pre_start() → make_servers() → start()
+    Container(config, worker, loop) → pre_start() → make_engines() → make_servers() → start()
     → accepting, reported ready → … → retire: accepting stops, servers drain
     → shutdown() → connections gone, or the deadline → cleanup()
 
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import inspect
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -33,7 +34,8 @@ class Container:
     """One application in one worker; subclass it and write :meth:`make_servers`.
 
     ``config`` is the configuration of the daemon (``etc/NAME/main/main.yaml``), ``worker``
-    the worker it lives in, ``loop`` its event loop. ``engines`` and ``services`` are yours;
+    the worker it lives in, ``loop`` its event loop. ``engines`` holds what :meth:`make_engines`
+    returned and what the configuration adds, and what you put there; ``services`` is yours;
     ``servers`` holds what :meth:`make_servers` returned, by bind name.
     """
 
@@ -74,6 +76,13 @@ class Container:
             return asyncio.new_event_loop()
         loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
         return loop
+
+    def make_engines(self) -> Any:
+        """Return ``{name: engine}`` (:mod:`apihour.engines`); sync or async, nothing is opened.
+
+        They are up before :meth:`make_servers` is called, and closed after :meth:`cleanup`.
+        """
+        return {}
 
     def make_servers(self) -> Any:
         """Return ``{bind name: what to serve}``; sync or async, nothing is opened here."""
@@ -149,9 +158,32 @@ class Container:
 
         return CpuPool(int(self.config.get("cpu_processes", 1)))
 
+    async def open_engines(
+        self, made: Any = None, begin: Callable[[str], None] = lambda what: None
+    ) -> None:
+        """Start the engines of :meth:`make_engines` (`made`) and of the configuration.
+
+        Called by the worker; `begin` hears what is under way. Raises ApihourError.
+        """
+        if made is None:
+            found = self.make_engines()
+            made = await found if inspect.isawaitable(found) else found
+        sections = self.config.get("engines")
+        if not made and not sections:
+            return
+        from apihour.engines.engine_set import EngineSet, declare
+
+        declared = declare(made, sections)
+        self.engines.update(declared)
+        self._engine_set = EngineSet(declared)
+        has_daemon = getattr(self.worker, "runtime", None) is not None
+        await self._engine_set.start(self, self.shared if has_daemon else None, begin)
+
     async def close_made(self) -> None:
-        """Close what was made on first use, and nothing that was not. Called by the worker."""
+        """Close engines, and what was made on first use, if it was. Called by the worker."""
         made = self.__dict__
+        if "_engine_set" in made:
+            await made.pop("_engine_set").close()
         if "http" in made:
             await made.pop("http").close()
         if "resolver" in made:

@@ -18,12 +18,13 @@ _SHAPES = {
     "__init__": "(self, config, worker, loop)",
     "make_event_loop": "(cls, config)",
     "pre_start": "(self)",
+    "make_engines": "(self)",
     "make_servers": "(self)",
     "start": "(self)",
     "shutdown": "(self)",
     "cleanup": "(self)",
 }
-_BEFORE_LEAVING = ("pre_start", "make_servers", "start", "shutdown", "cleanup")
+_BEFORE_LEAVING = ("pre_start", "make_engines", "make_servers", "start", "shutdown", "cleanup")
 
 
 def hook_title(cls: type[Any], name: str) -> str:

@@ -16,6 +16,7 @@ from apihour.config.application import HostApplication
 from apihour.config.file_checks import see_files
 from apihour.config.tree import server_options
 from apihour.config.values import WorkerCount
+from apihour.engines.engine_set import declare
 from apihour.errors import ApihourError, ConfigurationError, UsageError
 from apihour.ops.catalogue import Catalogue
 from apihour.ops.commands import built_in
@@ -70,9 +71,11 @@ async def _describe(
     check_jobs(container)
     if not app.cfg.no_console:
         built_in().update(Catalogue.of(container))
+    engines = _describe_engines(
+        declare(await call_hook(container, "make_engines"), container.config.get("engines")))
     if takes_sockets(container):
         places = ", ".join(str(a) for addresses in binds.values() for a in addresses)
-        return [f"{app.target}: make_servers(sockets) on {places}"], False
+        return [f"{app.target}: make_servers(sockets) on {places}", *engines], False
     made = await call_hook(container, "make_servers")
     registry = Registry.from_entry_points()
     matched = match_servers(made, list(binds))
@@ -90,7 +93,19 @@ async def _describe(
         examine(name, server, app.cfg.request_limits, options)
         lines.append(_row(name, server.protocol, *(_shown(one, busy) for one in addresses)))
         has_shell = has_shell or is_shell(server)
-    return lines, has_shell
+    return [*lines, *engines], has_shell
+
+
+def _describe_engines(engines: Mapping[str, Any]) -> list[str]:
+    """A line for each engine; what it needs is there."""
+    lines = []
+    for name, engine in engines.items():
+        place = ""
+        if hasattr(engine, "examine"):
+            engine.name = name  # of whose faults it is told
+            place = engine.examine()
+        lines.append(f"  engine {name:<12} {engine.kind:<8} {place}".rstrip())
+    return lines
 
 
 def _describe_extras(

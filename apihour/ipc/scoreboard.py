@@ -100,6 +100,8 @@ class RowRecord:
     time_left: float
     blocks: int
     lost_lines: int
+    engines_down: int = 0
+    """Engines it is not ready without, that are down."""
 
 
 def _column(index: int) -> property:
@@ -143,6 +145,7 @@ class BoardRow:
     deadline = _column(13)
     blocks = _column(14)
     lost_lines = _column(17)
+    engines_down = _column(18)
 
     def connection_numbers(self) -> memoryview[float]:
         """`connections` and `accepted` in the file itself: each connection writes them."""
@@ -171,6 +174,7 @@ class BoardRow:
             drain_total=int(self.drain_total),
             time_left=max(0.0, self.deadline - now) if self.deadline else 0.0,
             blocks=int(self.blocks), lost_lines=int(self.lost_lines),
+            engines_down=int(self.engines_down),
         )
 
 

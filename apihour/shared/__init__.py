@@ -1,6 +1,10 @@
 """The store behind ``container.shared``; may import from ipc down."""
 
 from apihour.shared.backend import SharedBackend
+from apihour.shared.leases import Leases, Wish
 from apihour.shared.store import Change, CompareAndSet, Entry, Shared, SharedStatistics
 
-__all__ = ["Change", "CompareAndSet", "Entry", "Shared", "SharedBackend", "SharedStatistics"]
+__all__ = [
+    "Change", "CompareAndSet", "Entry", "Leases", "Shared", "SharedBackend", "SharedStatistics",
+    "Wish",
+]

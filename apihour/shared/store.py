@@ -34,6 +34,7 @@ from apihour.shared.backend import (
     Update,
 )
 from apihour.shared.file_store import FileStore
+from apihour.shared.leases import Leases
 from apihour.shared.records import BUCKETS, RecordHead, cost_of
 
 __all__ = ["Change", "CompareAndSet", "Entry", "Shared", "SharedBackend", "SharedStatistics"]
@@ -83,6 +84,10 @@ class Shared(CompareAndSet):
     def statistics(self) -> SharedStatistics:
         """How full the store is."""
         return SharedStatistics(self._store().used(), self.limit_bytes)
+
+    def leases(self, name: str, limit: int) -> Leases:
+        """`limit` of something, for all processes together; ask once for a name in each."""
+        return Leases(os.path.join(self.path, "leases", os.fsdecode(_encode(name))), limit)
 
     async def get(self, key: str) -> Entry | None:
         """See :meth:`SharedBackend.get`."""

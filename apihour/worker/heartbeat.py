@@ -46,6 +46,10 @@ class Heartbeat:
         self._count(row)
         self._bans.look()
         row.lost_lines = lost_lines(host.log)
+        engines = getattr(host.container, "engines", None)
+        if engines:
+            row.engines_down = sum(
+                getattr(one, "health", False) is True and not one.up for one in engines.values())
         if row.state == WorkerState.DRAINING:
             row.left = len(host.connections)
         elif host.booted and row.accepting:

@@ -296,6 +296,7 @@ class HostWorker(Worker):  # type: ignore[misc]
         if self._agent is not None:
             self._agent.adopt(self.container)
         await self._call("pre_start")
+        await self.container.open_engines(await self._call("make_engines"), self._begin)
         if takes_sockets(self.container):
             await self._call("start")
             self._servers.adopt_ancestor(await self._call("make_servers", self.sockets))

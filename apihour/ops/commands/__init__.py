@@ -7,7 +7,16 @@ Each module holds one catalogue; a command is one typed function in it (see
 from __future__ import annotations
 
 from apihour.ops.catalogue import Catalogue
-from apihour.ops.commands import job_list, process, profile, python, routes, servers, tasks
+from apihour.ops.commands import (
+    engine_list,
+    job_list,
+    process,
+    profile,
+    python,
+    routes,
+    servers,
+    tasks,
+)
 
 __all__ = ["built_in"]
 
@@ -15,6 +24,6 @@ __all__ = ["built_in"]
 def built_in() -> Catalogue:
     """A new catalogue of everything that every worker can do."""
     catalogue = Catalogue()
-    for module in (servers, tasks, routes, job_list, profile, process, python):
+    for module in (servers, engine_list, tasks, routes, job_list, profile, process, python):
         catalogue.update(module.commands)
     return catalogue

@@ -355,8 +355,11 @@ def readiness(census: Census) -> tuple[bool, str]:
     there = [one for one in census.workers() if one.arbiter not in leaving]
     taking = [one for one in there if one.row.state == "serving" and one.row.accepting
               and not one.is_stopped]
+    ready = [one for one in taking if not one.row.engines_down]
+    if ready:
+        return True, f"{len(ready)} of {len(there)} workers accept"
     if taking:
-        return True, f"{len(taking)} of {len(there)} workers accept"
+        return False, f"of {len(taking)} workers that accept, each has an engine that is down"
     if leaving and not there:
         return False, "the daemon is stopping"
     return False, f"none of {len(there)} workers accepts"

@@ -119,6 +119,8 @@ def troubles(
         yield _row(one.row.worker, not one.is_stuck and not one.is_stopped, state_of(one))
     wanted = sum(one.wanted for one in daemons if one.alive and not one.unready)
     there = sum(one.row.state in ("starting", "serving") for one in seen)
+    down = sum(one.row.engines_down > 0 for one in seen)
+    yield _row("engines", not down, f"down in {down} of {len(seen)} workers")
     yield _row("workers", there >= wanted, f"{there} of {wanted} wanted")
     yield _answers(recent)
     lost = recent.lately().lost_lines

@@ -2,8 +2,8 @@
 
 Rules:
 
-- A container lives as in a worker: ``pre_start``, ``make_servers``, ``start``, its server's
-  start; then, backwards, ``shutdown`` and ``cleanup``, after a failed start too.
+- A container lives as in a worker: ``pre_start``, its engines, ``make_servers``, ``start``, its
+  server's start; then, backwards, ``shutdown`` and ``cleanup``, after a failed start too.
 - It has no daemon: ``worker`` has a name and a store that all its clients in this test share.
 """
 
@@ -41,6 +41,7 @@ async def living(served: Any, name: str, config: dict[str, Any] | None) -> Async
         container = _container(served, config or {}, Path(directory))
         try:
             await _hook(container, "pre_start")
+            await _hook(container, "open_engines")
             servers = await _called(container.make_servers)
             container.servers = servers
             await _hook(container, "start")

@@ -1,0 +1,49 @@
+"""What of a database's URL may be shown: where it is, and nothing of who asks."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Self
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from apihour.errors import one_line
+
+__all__ = ["DatabaseAddress"]
+
+
+@dataclass(frozen=True)
+class DatabaseAddress:
+    """Host, port and database of a URL."""
+
+    host: str
+    port: int | None
+    database: str
+
+    @classmethod
+    def of(cls, url: str, schemes: Collection[str]) -> Self:
+        """Those of `url`. Raises ValueError, without the URL, when it is none of `schemes`."""
+        expected = f"expected {' or '.join(f'{scheme}://…' for scheme in schemes)}"
+        scheme, mark, _ = url.partition("://")
+        if not mark or scheme.partition("+")[0] not in schemes:
+            raise ValueError(f"{'a URL of another kind' if mark else 'no URL'}; {expected}")
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError:
+            raise ValueError(f"a URL that cannot be read; {expected}") from None
+        named = parse_qs(parts.query).get("host", [""])[0]
+        return cls(unquote(parts.hostname or named or "localhost"), port,
+                   unquote(parts.path).strip("/"))
+
+    @staticmethod
+    def password(url: str) -> str:
+        """The password in a URL, empty without one."""
+        try:
+            return unquote(urlsplit(url).password or "")
+        except ValueError:
+            return ""
+
+    def __str__(self) -> str:
+        port = f":{self.port}" if self.port else ""
+        return one_line(f"{self.host}{port}{f'/{self.database}' if self.database else ''}")

@@ -1,0 +1,126 @@
+"""PostgreSQL by asyncpg."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+from apihour.engines.driver import Driver, Purpose
+from apihour.engines.pool_options import is_truth
+from apihour.engines.pooled import PooledEngine
+from apihour.engines.slowest import Slowest
+
+__all__ = ["ISOLATIONS", "Postgres", "see_postgres_use"]
+
+ISOLATIONS = ("read_committed", "repeatable_read", "serializable")
+
+
+def see_postgres_use(wanted: Purpose, pgbouncer: bool) -> None:
+    """Raise ValueError for what PostgreSQL, or PgBouncer before it, cannot give."""
+    if wanted.isolation and wanted.isolation not in ISOLATIONS:
+        raise ValueError(f"isolation {wanted.isolation!r}: expected {', '.join(ISOLATIONS)}")
+    if pgbouncer and not wanted.transaction:
+        raise ValueError("Resource with pgbouncer: expected Transaction, the server behind "
+                         "PgBouncer is the same one within a transaction only")
+
+
+class Postgres(PooledEngine):
+    """PostgreSQL at ``postgresql://USER@HOST:PORT/DATABASE``; connections are asyncpg's.
+
+    ``pgbouncer=True`` for a PgBouncer in transaction mode. ``reset=False`` leaves out the round
+    trip that undoes what a request may have SET, LISTENed to or locked in its session.
+    """
+
+    kind = "pg"
+    extra = "pg"
+    module = "asyncpg"
+    schemes = ("postgresql", "postgres")
+    own = {"pgbouncer": (is_truth, "true or false"), "reset": (is_truth, "true or false")}
+
+    def make_driver(self, url: str, password: str) -> Driver:
+        """See :class:`PooledEngine`."""
+        arguments: dict[str, Any] = {"timeout": self.options.connect_timeout,
+                                     **self.given.get("connect", {})}
+        settings = arguments.pop("server_settings", {})
+        arguments["server_settings"] = {"application_name": self.called, **settings}
+        if password:
+            arguments["password"] = password
+        bouncer = self.given.get("pgbouncer", False)
+        if bouncer:
+            arguments["statement_cache_size"] = 0
+        return _Asyncpg(url, arguments, self.given.get("reset", not bouncer), self.slowest,
+                       self._count)
+
+    @property
+    def called(self) -> str:
+        """How pg_stat_activity calls its connections."""
+        worker = getattr(getattr(self.context.container, "worker", None), "name", "")
+        return f"apihour {self.name} {worker}".strip()
+
+    def user(self, wanted: Purpose) -> Callable[[], AbstractAsyncContextManager[Any]]:
+        """See :class:`PooledEngine`."""
+        see_postgres_use(wanted, self.given.get("pgbouncer", False))
+        return super().user(wanted)
+
+    def _count(self) -> None:
+        if self.pool is not None:
+            self.pool.errors += 1
+
+
+class _Asyncpg:
+    """asyncpg's calls."""
+
+    # It asks the server to stop, and waits for that, before the connection is used again.
+    survives_cancel = True
+    ping_after = 30.0
+
+    def __init__(
+        self, url: str, arguments: dict[str, Any], resets: bool, slowest: Slowest,
+        failed: Callable[[], None],
+    ) -> None:
+        self._library = importlib.import_module("asyncpg")
+        self._url = url
+        self._arguments = arguments
+        self._resets = resets
+        self._slowest = slowest
+        self._failed = failed
+
+    async def connect(self) -> Any:
+        connection = await self._library.connect(self._url, **self._arguments)
+        connection.add_query_logger(self._note)
+        return connection
+
+    def _note(self, record: Any) -> None:
+        self._slowest.note(record.elapsed, record.query)
+        if record.exception is not None:
+            self._failed()
+
+    async def disconnect(self, connection: Any) -> None:
+        await connection.close()
+
+    def drop(self, connection: Any) -> None:
+        connection.terminate()
+
+    def is_open(self, connection: Any) -> bool:
+        return not connection.is_closed()
+
+    async def ping(self, connection: Any) -> None:
+        await connection.execute("SELECT 1")
+
+    async def begin(self, connection: Any, wanted: Purpose) -> Any:
+        transaction = connection.transaction(
+            isolation=wanted.isolation or None, readonly=wanted.readonly)
+        await transaction.start()
+        return transaction
+
+    async def commit(self, connection: Any, begun: Any) -> None:
+        await begun.commit()
+
+    async def rollback(self, connection: Any, begun: Any) -> None:
+        await begun.rollback()
+
+    async def reset(self, connection: Any) -> None:
+        if self._resets:
+            await connection.reset()

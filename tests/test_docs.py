@@ -28,6 +28,24 @@ def test_the_picture_of_the_rooms_is_current() -> None:
     assert is_current, "imports have changed; run: python docs/make_rooms.py"
 
 
+def test_each_room_says_what_it_may_import_and_imports_no_more() -> None:
+    made = runpy.run_path(str(ROOT / "docs" / "make_rooms.py"))
+    rooms = made["rooms"]()
+    for tower in (made["CORE"][:-1], made["CONSOLE"][1:]):
+        package = tower[0].partition(".")[0]
+        names = [name.rpartition(".")[2] for name in tower]
+        for place, name in enumerate(names):
+            says = (ROOT / ("" if package == "apihour" else "protocols")
+                    / package / name / "__init__.py").read_text()
+            may = re.search(r"[Mm]ay import from (?:(every room) below|(\w+)(?: and \w+)? down)"
+                            r"|[Ii]mports (?:nothing of the other rooms|the contract only)", says)
+            assert may is not None, f"{package}.{name}: expected what it may import"
+            below = (names[place + 1:] if may[1] else names[names.index(may[2]):] if may[2] else [])
+            imported = {one.rpartition(".")[2] for one in rooms[tower[place]].imports
+                        if one in tower}
+            assert name not in below and imported <= set(below), f"{package}.{name}"
+
+
 DOCUMENTS = sorted([*ROOT.glob("*.rst"), *ROOT.glob("docs/**/*.rst")])
 _SOURCE = re.compile(
     r"\b(?:apihour|protocols|tests|benchmarks|docs|examples)/[\w/.-]*\.(?:py|rst)\b")

@@ -1,4 +1,4 @@
 """The user's class: the container, the target it is found by, its hooks.
 
-May import from ops down.
+May import from engines down.
 """

@@ -1,1 +1,1 @@
-"""Where servers listen: addresses, sockets, bans; may import from shared down."""
+"""Where servers listen: addresses, sockets, bans; may import from jobs down."""

@@ -1,4 +1,7 @@
-"""Work of an application beside its servers: background work, and jobs on a schedule."""
+"""Work of an application beside its servers: background work, and jobs on a schedule.
+
+May import from shared down.
+"""
 
 from apihour.jobs.declare import cron, every, see_jobs
 from apihour.jobs.running import JobRun

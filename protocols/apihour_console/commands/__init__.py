@@ -1,1 +1,4 @@
-"""The commands that the console carries out, a module for each subject."""
+"""The commands that the console carries out, a module for each subject.
+
+May import from shell down.
+"""

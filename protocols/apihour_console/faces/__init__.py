@@ -1,1 +1,4 @@
-"""Ways in: SSH, the local socket, HTTP for probes, a worker of one's own."""
+"""Ways in: SSH, the local socket, HTTP for probes, a worker of one's own.
+
+May import from commands down.
+"""

@@ -1,1 +1,4 @@
-"""All workers of a daemon: who they are, how they do, and asking them."""
+"""All workers of a daemon: who they are, how they do, and asking them.
+
+May import from calls down.
+"""

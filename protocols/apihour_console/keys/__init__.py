@@ -1,1 +1,4 @@
-"""The keys directory: host key, authorised keys, and the command that edits them."""
+"""The keys directory: host key, authorised keys, and the command that edits them.
+
+May import from text down.
+"""

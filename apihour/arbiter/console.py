@@ -7,6 +7,7 @@ state is in it, and it holds no listener but those handed to it here.
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -27,6 +28,7 @@ from apihour.ipc.signals import ORDERS, blocked
 __all__ = ["ConsoleKeeper", "ConsoleProcess"]
 
 _BACKOFF = (0.05, 0.2, 1.0, 5.0)  # seconds before the next start, by failures in a row
+_LOOK_EVERY = 2.0  # seconds between two looks for the first key
 _HEALTHY = 10.0  # seconds of life after which a death counts as the first again
 
 
@@ -108,6 +110,8 @@ class ConsoleKeeper:
         self.current: ConsoleProcess | None = None
         self._old: list[ConsoleProcess] = []
         self._told = ""
+        self._report: Mapping[str, Any] = {}
+        self._next_look = math.inf
 
     def pids(self) -> list[int]:
         """The consoles that live."""
@@ -117,7 +121,11 @@ class ConsoleKeeper:
         return [*self._old, *([self.current] if self.current is not None else [])]
 
     def keep_up(self) -> None:
-        """Start the console again when it has died."""
+        """Start the console again when it has died; open the shell when its first key is there."""
+        if time.monotonic() >= self._next_look:
+            self._next_look = time.monotonic() + _LOOK_EVERY
+            if may_open_shell(self.books.cfg):
+                self.manage(self._report)
         if self.current is not None:
             self.current.keep_up()
 
@@ -130,6 +138,7 @@ class ConsoleKeeper:
         books, cfg = self.books, self.books.cfg
         if cfg.no_console or books.stopping:
             return
+        self._report = report
         shells, options = self._shells(report)
         configuration = {
             "runtime": str(books.runtime.path), "keys": os.path.abspath(cfg.keys),
@@ -163,11 +172,17 @@ class ConsoleKeeper:
             if server["name"] in declared:
                 options.update(server.get("options") or {})
         extras = books.extras
-        if "console" not in extras and not shells and may_open_shell(books.cfg):
+        self._next_look = math.inf
+        if "console" in extras or shells:
+            pass
+        elif not may_open_shell(books.cfg):  # nobody could log in: it is looked for the first key
+            self._next_look = time.monotonic() + _LOOK_EVERY
+        else:
             address = parse_address(DEFAULT_CONSOLE)
             try:
                 extras["console"] = open_listeners(
                     [("@console", address, 0)], books.cfg.backlog, {})[0]
+                books.log.info("Listening at: %s", extras["console"])
             except BindError as error:
                 self._no_shell(str(error))
         if "console" in extras:

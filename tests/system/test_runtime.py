@@ -57,11 +57,11 @@ def daemon(apihour_daemon, app):
     return found
 
 
-def ctl(directory, *words, check=True):
+def ctl(directory, *words, check=True, cwd=None):
     """Run ``apihour ctl`` on the daemons below that runtime directory."""
     result = subprocess.run(
         [sys.executable, "-m", "apihour", "ctl", *words], text=True, capture_output=True,
-        timeout=60, env={**os.environ, "APIHOUR_RUNTIME_DIR": str(directory)},
+        timeout=60, env={**os.environ, "APIHOUR_RUNTIME_DIR": str(directory)}, cwd=cwd,
     )
     assert not check or result.returncode == 0, result.stderr
     return result
@@ -109,6 +109,14 @@ def test_a_second_daemon_leaves_the_first_alone(daemon, app):
     with Beside(daemon, "stored:Container", cwd=app, workers=1, console=True) as other:
         found = ctl(daemon.directory, "workers", check=False)
         assert found.returncode == 1 and "several daemons" in found.stderr
+        # Both run in app; what the second says of itself is changed to have it elsewhere.
+        facts = other.runtime.read_instance()
+        assert ctl(daemon.directory, "workers", check=False, cwd=app).returncode == 1
+        other.runtime.write_instance({**facts, "directory": "/"})
+        taken = ctl(daemon.directory, "workers", "--json", cwd=app)
+        assert len(json.loads(taken.stdout)) == 2
+        assert f"that of this directory: {daemon.pid} (" in taken.stderr
+        other.runtime.write_instance(facts)
         for one, count in ((daemon, 2), (other, 1)):
             rows = json.loads(ctl(daemon.directory, "--instance", str(one.process.pid),
                                   "workers", "--json").stdout)

@@ -71,8 +71,8 @@ def _prepare(
     for note in prepared.notes:
         logger.info("shell: %s", note)
     if prepared.off:
-        # Who has no socket gets one of the arbiter, in a reload.
-        logger.warning("shell: %s%s", prepared.off, "" if sockets else "; apihour ctl reload")
+        # Who has no socket gets one of the arbiter, as soon as there is a key.
+        logger.warning("shell: %s", prepared.off)
     for sock in sockets if prepared.host_key is not None else ():
         host, port = _address(sock)
         count = len(prepared.authorized.keys)

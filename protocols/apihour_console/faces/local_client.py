@@ -2,7 +2,8 @@
 
 Rules:
 
-- The only running daemon of this user is meant unless ``--instance`` names one.
+- The only running daemon of this user is meant unless ``--instance`` names one; of several the
+  one that runs in the present directory, and stderr says that it was taken.
 - When whoever reads our output goes away (``| head -1``) the command ends at once, whether
   or not another line would come.
 - Exit statuses are the command's; 1 when there is no daemon, 130 on Ctrl-C.
@@ -84,6 +85,7 @@ def _parse(argv: list[str]) -> tuple[str, list[str]]:
 def find_instance(name: str = "") -> Runtime:
     """The daemon of that name (its directory's, pid, or name); without one, the only one.
 
+    Of several without a name, the only one that runs in the present directory, and says so.
     Raises ConfigurationError when there is none, or more than one.
     """
     found = [one for base in _bases() for one in Runtime.instances(base) if one.has_arbiter()]
@@ -100,9 +102,24 @@ def find_instance(name: str = "") -> Runtime:
         raise ConfigurationError(
             f"no daemon is running: none found in {bases}; expected one of this user, with "
             "the same APIHOUR_RUNTIME_DIR")
+    if len(found) > 1 and not name:
+        here = [one for one in found if _runs_here(one)]
+        if len(here) == 1:
+            print(f"of several daemons that of this directory: {here[0].path.name} "
+                  f"({_title(here[0])}); others by --instance NAME", file=sys.stderr)
+            return here[0]
     if len(found) > 1:
-        raise ConfigurationError(f"several daemons: {shown}; choose with --instance NAME")
+        raise ConfigurationError(f"several daemons: {shown}; choose with --instance NAME"
+                                 f"{'' if name else ', or type it in the directory of one'}")
     return found[0]
+
+
+def _runs_here(runtime: Runtime) -> bool:
+    """Whether the daemon's directory is the present one, whatever links lead there."""
+    try:
+        return os.path.samefile(str(runtime.read_instance().get("directory") or "/dev/null"), ".")
+    except OSError:
+        return False  # it has been removed, or is another container's
 
 
 def _bases() -> list[Path]:

@@ -142,6 +142,25 @@ def test_undeclared_the_shell_is_on_where_keys_allow_it(
     assert bool(house.started[0].configuration["listen"]) is keys
 
 
+def test_the_first_key_turns_the_shell_on(house: House, tmp_path: Path) -> None:
+    house.keeper.manage(PLAIN)
+    house.turn()
+    house.turn(10.0)
+    assert [one.configuration["listen"] for one in house.started] == [[]]
+    (tmp_path / "keys").mkdir()
+    (tmp_path / "keys" / "authorized_keys").write_text("")
+    house.turn(2.0)
+    before, after = house.started
+    (url,) = after.configuration["listen"]
+    assert (before.configuration["listen"], len(after.configuration["fds"]["ssh"])) == ([], 1)
+    assert url == house.crew.books.extras["console"].url
+    assert house.kills == [(before.pid, signal.SIGTERM)]
+    house.end(before, "exit status 0")
+    house.turn(10.0)
+    assert len(house.started) == 2 and house.crew.log.lines == [
+        f"Listening at: @console={url.removeprefix('tcp://')}"]
+
+
 def test_the_default_port_taken_is_a_warning(
     house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

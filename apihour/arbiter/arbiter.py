@@ -18,7 +18,6 @@ import sys
 import time
 from typing import Any
 
-from gunicorn import systemd
 from gunicorn.arbiter import Arbiter
 from gunicorn.errors import HaltServer
 
@@ -38,6 +37,7 @@ from apihour.books.books import Books
 from apihour.books.priority import Priority
 from apihour.books.releases import Releases
 from apihour.books.server_hooks import Hooks
+from apihour.books.service_manager import ServiceManager
 from apihour.ipc.private import set_process_title
 from apihour.ipc.signals import ORDERS, STOPS, hold_off, ignore
 from apihour.ops.logring import LogRing
@@ -80,6 +80,8 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         self.ring = LogRing()
         self.ring.attach(self.log.error_log)
         self.inheritance = Inheritance.from_environment(os.environ)
+        self.books.service = ServiceManager(
+            self.log, os.environ, os.getpid(), self.inheritance is not None)
         self.books.releases = Releases(app.working_directory())
         if self.inheritance is not None:
             self._inherit(self.inheritance)
@@ -182,8 +184,7 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
             self.log.error("%s", reason)
 
     def _announce(self) -> None:
-        state = f"READY=1\nMAINPID={self.pid}\nSTATUS=apihour serves"
-        systemd.sd_notify(state, self.log)
+        self.books.service.tell_ready("apihour serves", self.pid)
 
     def _take_over(self) -> None:
         self.presence.take_over()

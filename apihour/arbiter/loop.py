@@ -121,6 +121,7 @@ class Loop:
         if timeout is None:
             timeout = BUSY if self._is_busy() else max(
                 BUSY, min(IDLE, self.keeper.until_deadline()))
+        self.books.service.give_sign()
         watched = self._watched()
         poll = select.poll()
         for fd in watched:

@@ -48,6 +48,8 @@ class Shutdown:
         self.changes.abandon()
         self.templates.end()
         if not handed_over:
+            if books.is_the_one:
+                books.service.tell_stopping()
             books.scoreboard.set_figure(Figure.UNREADY, 1)
             if graceful and books.ever_ready:
                 graceful = self._linger()

@@ -12,8 +12,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gunicorn import systemd
-
 from apihour.arbiter.loop import Loop
 from apihour.arbiter.presence import Presence
 from apihour.bind.binds import Binds
@@ -65,7 +63,7 @@ class Start:
         signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
         log_binds(books.log, [], books.all_listeners())
         books.log.info("Workers: %s, arbiter pid %d", books.cfg.worker_count, books.pid)
-        systemd.sd_notify("STATUS=apihour is starting its workers", books.log)
+        books.service.tell_status("apihour is starting its workers")
         books.hooks.call(books.cfg, "when_ready")
 
     def _learn_binds(self) -> Binds:

@@ -19,6 +19,7 @@ from apihour.bind.listeners import Listener
 from apihour.books.releases import Releases
 from apihour.books.roles import Replacing
 from apihour.books.server_hooks import Hooks
+from apihour.books.service_manager import ServiceManager
 from apihour.books.worker_record import WorkerRecord
 from apihour.ipc.runtime import Runtime
 from apihour.ipc.scoreboard import Scoreboard
@@ -43,6 +44,7 @@ class Books:
     app: Any = None
     cfg: Any = None
     log: Any = None
+    service: ServiceManager = field(default_factory=lambda: ServiceManager(None, {}, 0))
     pid: int = 0
     proc_name: str = ""
     generation: int = 1

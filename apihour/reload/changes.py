@@ -102,8 +102,10 @@ class Changes:
     def request_reload(self, waiter: Waiter | None, canary: int | None = None) -> None:
         """Begin a reload, or one more after the present one; `canary` as for Reload."""
         waiters = [waiter] if waiter is not None else []
+        self.books.service.tell_reloading()
         if self.upgrade is not None or self.books.stopping:
             why = "the daemon stops" if self.books.stopping else "an upgrade is under way"
+            self._tell_over(why)
             _answer(waiters, {"outcome": "failed", "error": why})
         elif self.reload is not None:
             self._again = [*(self._again or []), *waiters]
@@ -130,6 +132,7 @@ class Changes:
             return
         release = self.books.releases.previous()
         self.books.log.info("Rolling back to %s", release)
+        self.books.service.tell_reloading()
         # It served: nothing is to be watched before all workers run it.
         self._begin_reload([waiter], 0, release)
 
@@ -152,6 +155,7 @@ class Changes:
         except OSError as error:
             why = f"no probe process: {error.strerror}"
             self.books.log.error("Reload refused: %s", why)
+            self._tell_over(why)
             _answer(waiters, {"outcome": "failed", "error": why})
         else:
             self.reload, self._waiters = reload, waiters
@@ -174,10 +178,19 @@ class Changes:
                 log.error("%s", reload.detail.rstrip())
         waiters, self._waiters = self._waiters, []
         _answer(waiters, outcome, reload.detail)
-        if self._again is not None:
+        if self._again is None:
+            self._tell_over(reload.error)
+        else:
             again, self._again = self._again, None
             canary, self._canary = self._canary, None
             self._begin_reload(again, canary)
+
+    def _tell_over(self, error: str) -> None:
+        """Tell the service manager that no reload is under way any more."""
+        if self.books.ever_ready:
+            self.books.service.tell_ready(
+                f"apihour serves, generation {self.books.generation}"
+                + (f"; reload refused: {error}" if error else ""))
 
     # -- upgrade ---------------------------------------------------------------------------
 

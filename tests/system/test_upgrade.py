@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import time
 
 import pytest
 
@@ -103,16 +104,41 @@ def test_term_during_an_upgrade_ends_both(apihour_daemon, app):
     assert daemon.terminate(timeout=5) == 0
 
 
-def test_upgrade_tells_systemd_its_new_pid(apihour_daemon, app):
+def test_systemd_is_told_of_reloads_an_upgrade_and_the_stop(apihour_daemon, app):
     name = f"\0apihour-test-notify-{os.getpid()}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
         notify.bind(name)
-        notify.settimeout(10)
+        notify.settimeout(30)
         daemon = apihour_daemon(
-            "house:Container", cwd=app, env={"NOTIFY_SOCKET": name.replace("\0", "@")})
+            "house:Container", cwd=app,
+            env={"NOTIFY_SOCKET": name.replace("\0", "@"), "WATCHDOG_USEC": "600000"})
         assert f"MAINPID={daemon.pid}" in _until(notify, b"READY=1")
+        _until(notify, b"WATCHDOG=1")
+        before = time.monotonic_ns() // 1000
+        daemon.reload(wait=False)  # as Type=notify-reload does, which waits for both
+        stamp = _until(notify, b"RELOADING=1").split("\n")[1]
+        assert int(stamp.removeprefix("MONOTONIC_USEC=")) >= before
+        assert "STATUS=apihour serves, generation 2" in _until(notify, b"READY=1")
+        deploy(app, None, text="raise RuntimeError('no')\n")
+        daemon.reload(wait=False)
+        _until(notify, b"RELOADING=1")
+        assert "generation 2; reload refused: " in _until(notify, b"READY=1")
+        deploy(app, "3")
         assert daemon.upgrade().ok
         assert f"MAINPID={daemon.pid}" in _until(notify, b"READY=1")
+        _drain(notify)
+        _until(notify, b"WATCHDOG=1")  # the new arbiter's: the old one has gone
+        daemon.terminate()
+        assert "STOPPING=1" in _until(notify, b"STOPPING=1")
+
+
+def _drain(notify):
+    notify.setblocking(False)
+    try:
+        while True:
+            assert b"STOPPING" not in notify.recv(4096)
+    except BlockingIOError:
+        notify.settimeout(30)
 
 
 def _until(notify, word):

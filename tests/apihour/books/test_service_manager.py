@@ -1,0 +1,109 @@
+"""What is sent to a service manager, on a socket of its kind."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from apihour.books.service_manager import ServiceManager
+
+
+@pytest.fixture
+def notify(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    path = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.bind(path)
+        sock.settimeout(5)
+        monkeypatch.setenv("NOTIFY_SOCKET", path)
+        yield sock
+
+
+def made(pid: int = 7, took_over: bool = False, **environment: str) -> ServiceManager:
+    return ServiceManager(
+        logging.getLogger("test"), {**os.environ, **environment}, pid, took_over)
+
+
+def test_what_is_told(notify: socket.socket) -> None:
+    service = made()
+    service.tell_ready("serves\nREADY=0", 12)
+    assert notify.recv(4096) == b"READY=1\nMAINPID=12\nSTATUS=serves READY=0"
+    before = time.monotonic_ns() // 1000
+    service.tell_reloading()
+    first, stamp, _ = notify.recv(4096).decode().split("\n")
+    assert first == "RELOADING=1"
+    assert before <= int(stamp.removeprefix("MONOTONIC_USEC=")) <= time.monotonic_ns() // 1000
+    service.tell_ready("generation 2")
+    assert notify.recv(4096) == b"READY=1\nSTATUS=generation 2"
+    service.tell_stopping()
+    assert notify.recv(4096).startswith(b"STOPPING=1\n")
+
+
+def test_signs_of_life_come_at_a_third_of_the_time_allowed(notify: socket.socket) -> None:
+    service = made(WATCHDOG_USEC="600000", WATCHDOG_PID="7")
+    for _ in range(20):
+        service.give_sign()
+    assert notify.recv(4096) == b"WATCHDOG=1"
+    notify.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        notify.recv(4096)
+    time.sleep(0.21)
+    service.give_sign()
+    assert notify.recv(4096) == b"WATCHDOG=1"
+
+
+@pytest.mark.parametrize(("pid", "took_over", "environment", "signs"), [
+    (7, False, {"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": "7"}, True),
+    (7, False, {"WATCHDOG_USEC": "30000000"}, True),
+    (7, False, {"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": "8"}, False),  # another's
+    (7, True, {"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": "8"}, True),  # its predecessor's
+    (7, False, {"WATCHDOG_PID": "7"}, False),
+    (7, False, {"WATCHDOG_USEC": "often"}, False),
+    (7, False, {"WATCHDOG_USEC": "0"}, False),
+])
+def test_whose_signs_of_life_are_waited_for(
+    notify: socket.socket, pid: int, took_over: bool, environment: dict[str, str], signs: bool
+) -> None:
+    made(pid, took_over, **environment).give_sign()
+    notify.setblocking(False)
+    if signs:
+        assert notify.recv(4096) == b"WATCHDOG=1"
+    else:
+        with pytest.raises(BlockingIOError):
+            notify.recv(4096)
+
+
+def test_one_that_does_not_read_holds_nobody_up(notify: socket.socket) -> None:
+    service = made(WATCHDOG_USEC="3")
+    for number in range(1000):  # many more than its queue takes (net.unix.max_dgram_qlen)
+        service.tell_status(str(number))
+        service.give_sign()
+    got = notify.recv(4096)
+    while not got.endswith(b"STATUS=999"):
+        got = notify.recv(4096)
+        service.give_sign()
+    service.give_sign()
+    assert notify.recv(4096) == b"WATCHDOG=1"
+
+
+def test_one_that_is_gone_is_no_error(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "gone"))
+    with caplog.at_level("DEBUG"):
+        made().tell_ready("x")
+    assert "gone': [Errno 2] No such file" in caplog.text
+
+
+def test_without_a_service_manager_nothing_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+    monkeypatch.setattr("socket.socket", lambda *args: pytest.fail("a socket was made"))
+    service = made(WATCHDOG_USEC="1000")
+    service.tell_ready("x")
+    service.tell_reloading()
+    service.give_sign()

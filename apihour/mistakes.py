@@ -1,4 +1,4 @@
-"""What somebody meant who gave an object that nobody serves: the class for its instance, WSGI.
+"""What somebody meant who gave an object that nobody serves: the class for its instance.
 
 Rules: nothing of the user's is called; shapes are judged, and the plugins asked what they
 would have accepted.
@@ -7,7 +7,6 @@ would have accepted.
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -25,9 +24,6 @@ def hint(obj: object, kind: str | None, accepts: Accepts) -> str:
     `accepts` tells of an object and a kind whether a plugin would serve it.
     """
     kinds = ("stream", "datagram") if kind is None else (kind,)
-    if _is_wsgi(obj):
-        return ("a WSGI application; expected ASGI: a2wsgi.WSGIMiddleware(app) or "
-                "asgiref.wsgi.WsgiToAsgi(app) makes it one, or serve it with gunicorn")
     if isinstance(obj, type):
         if _is_server_class(obj) or _accepted(_Instance(obj), kinds, accepts):
             return f"the class {obj.__name__}; expected an instance: {obj.__name__}(...)"
@@ -62,19 +58,6 @@ class _Instance:
 
 def _is_server_class(cls: type) -> bool:
     return all(hasattr(cls, name) for name in _SERVER)
-
-
-def _is_wsgi(obj: object) -> bool:
-    """A callable ``(environ, start_response)`` by its parameters' names (PEP 3333)."""
-    if isinstance(obj, type) or not callable(obj) or inspect.iscoroutinefunction(obj):
-        return False
-    if callable(getattr(obj, "wsgi_app", None)):  # Flask keeps it beside its __call__
-        return True
-    try:
-        names = list(inspect.signature(obj).parameters)
-    except (TypeError, ValueError):
-        return False
-    return len(names) == 2 and names[1] == "start_response"
 
 
 def _name(obj: object) -> str:

@@ -51,6 +51,7 @@ GOALS = (
     Goal("granian RSGI", 1.0, ("close",)),
     Goal("aiohttp app, gunicorn's worker", 1.0, WITH_BODIES, hosted("apihour + aiohttp app")),
     Goal("uvicorn + Starlette", 1.0, WITH_BODIES, hosted("apihour + Starlette")),
+    Goal("Flask on gunicorn", 0.95, WITH_BODIES, ("apihour + Flask",)),
     Goal(LIMIT, 1 / 1.2, ("accept",), ("apihour, raw TCP",)),
 )
 

@@ -148,6 +148,7 @@ def ours() -> Iterator[Peer]:
         yield Peer(f"{name}, aiohttp's parser", apihour(container), (), "ours",
                    lacks=frozenset({"routes", "large", "same"}),
                    environment=lambda start: {"PARSER": "aiohttp"})
+    yield Peer("apihour + Flask", apihour("HostedFlask"), ("flask", "orjson"), "ours")
     yield Peer("apihour, raw TCP", apihour("Raw"), (), "ours", only=frozenset({"accept"}))
 
 

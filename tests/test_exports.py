@@ -30,6 +30,7 @@ EXPORTS = {
         "TokenBucket",
     ],
     "apihour_tcp": ["TCPServer", "UDPServer"],
+    "apihour_wsgi": ["WSGIServer"],
 }
 
 KEPT = {

@@ -30,8 +30,8 @@ usage: apihour [run] module:Container [options]     serve it, on every CPU
        apihour keys list|add|remove|rotate-host     who may log into the shell
        apihour --version | --help
 
-module:Container names a subclass of apihour.Container; a bare aiohttp or ASGI application
-works too. 'apihour run --help' lists every option.
+module:Container names a subclass of apihour.Container; a bare aiohttp, ASGI or WSGI
+application works too. 'apihour run --help' lists every option.
 """
 
 

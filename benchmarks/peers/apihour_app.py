@@ -96,6 +96,16 @@ class HostedStarlette(Container):
         return {"http": ASGIServer(app, parser=PARSER)}
 
 
+class HostedFlask(Container):
+    """The unmodified application of ``flask_app.py``, in as many threads as gunicorn gives it."""
+
+    def make_servers(self) -> dict[str, Any]:
+        from apihour_wsgi import WSGIServer
+        from flask_app import app
+
+        return {"http": WSGIServer(app, threads=64, parser=PARSER)}
+
+
 class Echo(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)

@@ -48,6 +48,10 @@ class _ASGI:
         """Return `obj` as an ASGIServer. Raises ImportError naming the extra."""
         return obj if isinstance(obj, ASGIServer) else ASGIServer(obj)
 
+    def server(self, app: Any, speaks: str, **options: Any) -> ASGIServer:
+        """A server of `app`, which stands for an application of the kind `speaks` in the log."""
+        return ASGIServer(app, speaks=speaks, **options)
+
     def websocket_host(
         self, app: Any, *, max_size: int, ping_interval: float | None
     ) -> ASGIHost:

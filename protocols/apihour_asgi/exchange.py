@@ -177,11 +177,11 @@ async def run(exchange: Any) -> None:
         if exchange.state == DONE and result is None:
             return
         if not exchange.is_settled():
-            host.logger.error("%s: the ASGI application returned from %s without a complete answer",
-                              exchange.lane.remote(), _request(exchange))
+            host.logger.error("%s: the %s application returned from %s without a complete answer",
+                              exchange.lane.remote(), host.speaks, _request(exchange))
         if result is not None:
-            host.logger.error("%s: the ASGI application returned %.80r from %s: expected None",
-                              exchange.lane.remote(), result, _request(exchange))
+            host.logger.error("%s: the %s application returned %.80r from %s: expected None",
+                              exchange.lane.remote(), host.speaks, result, _request(exchange))
     finally:
         host.tasks.discard(task)
         task = None  # a task that is cancelled keeps this frame
@@ -201,7 +201,7 @@ def report(exchange: Any, error: Exception) -> None:
                                           _request(exchange), error)
         return
     # The host's handler knows the worker, the server and the peer, and counts repeats.
-    said = f"the ASGI application failed on {_request(exchange)}"
+    said = f"the {exchange.hosted.host.speaks} application failed on {_request(exchange)}"
     lane.loop.call_exception_handler({
         "message": said, "exception": error, "transport": lane.transport, "request": said})
 

@@ -25,8 +25,10 @@ __all__ = ["ASGIHost"]
 class ASGIHost:
     """Runs one application in this loop, and connects it to connections."""
 
-    def __init__(self, app: Application, lifespan: Mode, root_path: str, websockets: Any) -> None:
+    def __init__(self, app: Application, lifespan: Mode, root_path: str, websockets: Any,
+                 speaks: str = "ASGI") -> None:
         self.app = app
+        self.speaks = speaks
         self.root_path = root_path
         self._websockets = websockets
         self._warned = False

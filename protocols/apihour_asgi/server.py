@@ -35,7 +35,8 @@ class ASGIServer:
 
     `lifespan` is ``auto``, ``on`` or ``off``. `root_path` is where the application is mounted.
     `ws_max_size` is the longest WebSocket message, in bytes; `ws_ping_interval` the seconds
-    between pings, None for none; `ws_deflate` whether messages may be compressed (RFC 7692).
+    between pings, None for none; `ws_deflate` whether messages may be compressed (RFC 7692);
+    `speaks` is what the log calls the application's kind.
     `options` are those of ``HTTPServer`` that concern connections: ``keepalive``, ``linger``,
     ``header_timeout``, ``body_timeout``, ``body_rate``, ``write_timeout``, ``budget``,
     ``max_line``, ``max_field``, ``max_fields``, ``max_head``, ``access_log``, ``parser``,
@@ -51,7 +52,7 @@ class ASGIServer:
     def __init__(
         self, app: Application, *, lifespan: Mode = "auto", root_path: str = "",
         ws_max_size: int = 16 * 1024 * 1024, ws_ping_interval: float | None = 20.0,
-        ws_deflate: bool = True, **options: Any,
+        ws_deflate: bool = True, speaks: str = "ASGI", **options: Any,
     ) -> None:
         if not callable(app):
             raise TypeError(f"ASGIServer({app!r}): expected an ASGI 3 application, "
@@ -66,7 +67,7 @@ class ASGIServer:
         websockets = None
         if importlib.util.find_spec("websockets") is not None:
             websockets = WebSocketSettings(ws_max_size, ws_ping_interval, ws_deflate)
-        self._host = ASGIHost(app, lifespan, root_path.rstrip("/"), websockets)
+        self._host = ASGIHost(app, lifespan, root_path.rstrip("/"), websockets, speaks)
         self._http = _speaker(self._host, options)
         self.stream = self._http.stream
         """The protocol of one new connection, given the host's row for it."""

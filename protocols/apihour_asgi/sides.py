@@ -23,6 +23,8 @@ class ApplicationSide(Protocol):
     app: Application
     root_path: str
     logger: logging.Logger
+    speaks: str
+    """What the log calls the application's kind: ``ASGI``."""
     state: dict[str, Any]
     """What the lifespan keeps for requests."""
     tasks: set[Any]

@@ -26,26 +26,7 @@ class Clock(asyncio.DatagramProtocol):
     pass
 
 
-class Flask:
-    """Shaped as Flask is."""
-
-    def wsgi_app(self, environ: Any, start_response: Any) -> Any: ...
-
-    def __call__(self, *anything: Any) -> Any: ...
-
-
-class Django:
-    def __call__(self, environ: Any, start_response: Any) -> Any: ...
-
-
-def falcon(env: Any, start_response: Any) -> Any: ...
-
-
-WSGI = "a WSGI application; expected ASGI: a2wsgi.WSGIMiddleware(app) or asgiref.wsgi.WsgiToAsgi"
-
-
 @pytest.mark.parametrize(("obj", "kind", "told"), [
-    (Flask(), "stream", WSGI), (Django(), "stream", WSGI), (falcon, "stream", WSGI),
     (Echo(), "stream", "one instance of Echo, and each connection needs its own; expected the "
                        "class: Echo, or a function that makes one"),
     (Needy(None), "stream", "one instance of Needy, and each connection needs its own; expected"),

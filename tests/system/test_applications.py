@@ -16,7 +16,8 @@ BLOCKED = "aiohttp,asyncssh,ujson,aiodns,uvloop,yaml,prompt_toolkit,uvicorn,http
 
 
 @pytest.mark.parametrize(("target", "framework"), [("bare:application", "aiohttp"),
-                                                   ("bare:asgi", "asgi")])
+                                                   ("bare:asgi", "asgi"),
+                                                   ("bare:wsgi", "wsgi")])
 def test_bare_application(apihour_daemon, system_apps, target, framework):
     daemon = apihour_daemon(target, "-b", "127.0.0.1:0", cwd=system_apps)
     name = next(line for line in daemon.lines if "Listening" in line).split("at: ")[1]

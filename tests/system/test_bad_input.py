@@ -62,9 +62,6 @@ CASES = {
     "a protocol instead of its class": (
         "app", CONTAINER.replace("asyncio.Protocol}", "asyncio.Protocol()}"), "app:Container",
         ["server 'echo': one instance of Protocol", "expected the class: Protocol"]),
-    "a WSGI application": (
-        "app", "class Flask:\n    def __call__(self, environ, start_response): pass\n"
-        "app = Flask()\n", "app:app", ["a WSGI application; expected ASGI: a2wsgi"]),
     "a hook that is no method": (
         "app", CONTAINER + "    start = 5\n", "app:Container",
         ["container app:Container: start = 5 (", "app.py:7: start = 5", "def start(self)"]),

@@ -1,0 +1,47 @@
+"""What registers WSGI applications with apihour (entry point ``wsgi``).
+
+Rules:
+
+- A WSGI application is known by the name of its second parameter, ``start_response``, or by a
+  method ``wsgi_app`` (Flask's). One that names it otherwise is given as ``WSGIServer(app)``.
+- ``accepts`` imports nothing and calls nothing of the user's.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from apihour_wsgi.server import WSGIServer
+
+__all__ = ["plugin"]
+
+
+def _is_wsgi(obj: object) -> bool:
+    if isinstance(obj, type) or not callable(obj) or inspect.iscoroutinefunction(obj):
+        return False
+    if callable(getattr(obj, "wsgi_app", None)):  # Flask keeps it beside its __call__
+        return True
+    try:
+        names = list(inspect.signature(obj).parameters)
+    except (TypeError, ValueError):
+        return False
+    return len(names) == 2 and names[1] == "start_response"
+
+
+class _WSGI:
+    """WSGI applications on stream binds."""
+
+    name = "wsgi"
+    describes = "WSGI application: callable (environ, start_response), apihour_wsgi.WSGIServer"
+
+    def accepts(self, obj: object, kind: str) -> bool:
+        """Whether `obj` is a WSGI application."""
+        return kind == "stream" and (isinstance(obj, WSGIServer) or _is_wsgi(obj))
+
+    def adapt(self, obj: Any, kind: str) -> WSGIServer:
+        """Return `obj` as a WSGIServer. Raises ImportError when nothing speaks HTTP."""
+        return obj if isinstance(obj, WSGIServer) else WSGIServer(obj)
+
+
+plugin = _WSGI()

@@ -17,8 +17,8 @@ from typing import Any
 from wsgiref.util import FileWrapper
 
 from apihour_wsgi.body import Errors, open_body
-from apihour_wsgi.call import Call, ClientGone
 from apihour_wsgi.environ import make_environ
+from apihour_wsgi.invocation import Abandoned, Invocation
 
 __all__ = ["Bridge"]
 
@@ -72,13 +72,13 @@ class Bridge:
                 await send(message)
             return
         loop = asyncio.get_running_loop()
-        call = Call(loop, send, receive)
+        call = Invocation(loop, send, receive)
         environ = make_environ(scope, self._root, self._common)
         environ["wsgi.input"] = open_body(start, more, call.ask)
         try:
             for message in await self._hand_over(loop, call, environ):
                 await send(message)
-        except ClientGone as error:
+        except Abandoned as error:
             self._logger.debug("%s %r: %s", scope["method"], scope["path"], error)
         finally:
             call.leave()
@@ -98,7 +98,7 @@ class Bridge:
             more = message["more_body"]
         return b"".join(parts), more
 
-    def _hand_over(self, loop: Any, call: Call, environ: dict[str, Any]) -> asyncio.Future[Any]:
+    def _hand_over(self, loop: Any, call: Invocation, environ: dict[str, Any]) -> asyncio.Future[Any]:
         """Have a thread run the call; what it leaves to be sent is the future's result."""
         answer: asyncio.Future[Any] = loop.create_future()
 
@@ -113,7 +113,7 @@ class Bridge:
                     answer.set_result(messages)
                 else:
                     answer.set_exception(error)
-            elif error is not None and not isinstance(error, ClientGone):
+            elif error is not None and not isinstance(error, Abandoned):
                 self._logger.error("the WSGI application failed on %s %s, after its answer",
                                    environ["REQUEST_METHOD"], ascii(environ["RAW_URI"]),
                                    exc_info=error)

@@ -5,7 +5,7 @@ Rules:
 - The thread waits for the loop only for what is not whole: an answer in one piece, or a list, is
   handed over as the call ends.
 - What an application yields is sent before it is asked for more.
-- Once the request is over for its client, the thread's next word to the loop raises ClientGone.
+- Once the request is over for its client, the thread's next word to the loop raises Abandoned.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from collections.abc import Callable, Coroutine, Iterable
 from types import TracebackType
 from typing import Any
 
-__all__ = ["Call", "ClientGone"]
+__all__ = ["Abandoned", "Invocation"]
 
-Message = dict[str, Any]
+Part = dict[str, Any]
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType]
 _HOP_BY_HOP = frozenset({
     "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer",
@@ -27,11 +27,11 @@ _HOP_BY_HOP = frozenset({
 })
 
 
-class ClientGone(ConnectionError):
+class Abandoned(ConnectionError):
     """The client has left, or the server has ended: nobody waits for the answer."""
 
 
-class Call:
+class Invocation:
     """The call of `app` with `environ`; `send` and `receive` are ASGI's, of this request.
 
     `ended` is called in the loop, with the messages still to be sent and the error, if there
@@ -46,17 +46,17 @@ class Call:
         self._lock = threading.Lock()
         self._asked: concurrent.futures.Future[Any] | None = None
         self._gone = False
-        self._start: Message | None = None
+        self._start: Part | None = None
         self._declared = -1  # its Content-Length
         self._begun = False  # whether something was sent
 
     def run(
         self, app: Callable[..., Iterable[bytes]], environ: dict[str, Any],
-        ready: Callable[[list[Message]], None],
-        ended: Callable[[list[Message], Exception | None], None],
+        ready: Callable[[list[Part]], None],
+        ended: Callable[[list[Part], Exception | None], None],
     ) -> None:
-        """Call `app`; this is what the thread does."""
-        rest: list[Message] = []
+        """Invocation `app`; this is what the thread does."""
+        rest: list[Part] = []
         error: Exception | None = None
         try:
             rest = self._call(app, environ, ready)
@@ -106,7 +106,7 @@ class Call:
 
     # -- what it answers
 
-    def _call(self, app: Any, environ: dict[str, Any], ready: Any) -> list[Message]:
+    def _call(self, app: Any, environ: dict[str, Any], ready: Any) -> list[Part]:
         result = app(environ, self.start_response)
         try:
             if isinstance(result, (list, tuple)):
@@ -117,7 +117,7 @@ class Call:
             if close is not None:
                 close()
 
-    def _follow(self, result: Iterable[bytes], ready: Any) -> list[Message]:
+    def _follow(self, result: Iterable[bytes], ready: Any) -> list[Part]:
         """Send what is yielded, piece by piece."""
         handed = False
         for piece in result:
@@ -138,10 +138,10 @@ class Call:
         self._begun = True
         self._wait(self._all(messages))
 
-    def _last(self, piece: bytes) -> list[Message]:
+    def _last(self, piece: bytes) -> list[Part]:
         return self._messages(piece, more=False)
 
-    def _messages(self, piece: bytes, more: bool) -> list[Message]:
+    def _messages(self, piece: bytes, more: bool) -> list[Part]:
         body = {"type": "http.response.body", "body": piece, "more_body": more}
         if self._begun:
             return [body]
@@ -149,7 +149,7 @@ class Call:
             raise AssertionError("the application answered without calling start_response")
         return [self._start, body]
 
-    async def _all(self, messages: list[Message]) -> None:
+    async def _all(self, messages: list[Part]) -> None:
         for message in messages:
             await self._send(message)
 
@@ -158,12 +158,12 @@ class Call:
         with self._lock:
             if self._gone:
                 coroutine.close()
-                raise ClientGone("the client has left")
+                raise Abandoned("the client has left")
             self._asked = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
             return self._asked.result()
         except concurrent.futures.CancelledError:
-            raise ClientGone("the client has left") from None
+            raise Abandoned("the client has left") from None
 
 
 def _carried(caught: BaseException) -> Exception:

@@ -98,7 +98,9 @@ class Bridge:
             more = message["more_body"]
         return b"".join(parts), more
 
-    def _hand_over(self, loop: Any, call: Invocation, environ: dict[str, Any]) -> asyncio.Future[Any]:
+    def _hand_over(
+        self, loop: Any, call: Invocation, environ: dict[str, Any],
+    ) -> asyncio.Future[Any]:
         """Have a thread run the call; what it leaves to be sent is the future's result."""
         answer: asyncio.Future[Any] = loop.create_future()
 

@@ -19,7 +19,7 @@ from typing import Any
 
 __all__ = ["Abandoned", "Invocation"]
 
-Part = dict[str, Any]
+Sent = dict[str, Any]
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType]
 _HOP_BY_HOP = frozenset({
     "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer",
@@ -46,17 +46,17 @@ class Invocation:
         self._lock = threading.Lock()
         self._asked: concurrent.futures.Future[Any] | None = None
         self._gone = False
-        self._start: Part | None = None
+        self._start: Sent | None = None
         self._declared = -1  # its Content-Length
         self._begun = False  # whether something was sent
 
     def run(
         self, app: Callable[..., Iterable[bytes]], environ: dict[str, Any],
-        ready: Callable[[list[Part]], None],
-        ended: Callable[[list[Part], Exception | None], None],
+        ready: Callable[[list[Sent]], None],
+        ended: Callable[[list[Sent], Exception | None], None],
     ) -> None:
-        """Invocation `app`; this is what the thread does."""
-        rest: list[Part] = []
+        """Call `app`; this is what the thread does."""
+        rest: list[Sent] = []
         error: Exception | None = None
         try:
             rest = self._call(app, environ, ready)
@@ -106,7 +106,7 @@ class Invocation:
 
     # -- what it answers
 
-    def _call(self, app: Any, environ: dict[str, Any], ready: Any) -> list[Part]:
+    def _call(self, app: Any, environ: dict[str, Any], ready: Any) -> list[Sent]:
         result = app(environ, self.start_response)
         try:
             if isinstance(result, (list, tuple)):
@@ -117,7 +117,7 @@ class Invocation:
             if close is not None:
                 close()
 
-    def _follow(self, result: Iterable[bytes], ready: Any) -> list[Part]:
+    def _follow(self, result: Iterable[bytes], ready: Any) -> list[Sent]:
         """Send what is yielded, piece by piece."""
         handed = False
         for piece in result:
@@ -138,10 +138,10 @@ class Invocation:
         self._begun = True
         self._wait(self._all(messages))
 
-    def _last(self, piece: bytes) -> list[Part]:
+    def _last(self, piece: bytes) -> list[Sent]:
         return self._messages(piece, more=False)
 
-    def _messages(self, piece: bytes, more: bool) -> list[Part]:
+    def _messages(self, piece: bytes, more: bool) -> list[Sent]:
         body = {"type": "http.response.body", "body": piece, "more_body": more}
         if self._begun:
             return [body]
@@ -149,7 +149,7 @@ class Invocation:
             raise AssertionError("the application answered without calling start_response")
         return [self._start, body]
 
-    async def _all(self, messages: list[Part]) -> None:
+    async def _all(self, messages: list[Sent]) -> None:
         for message in messages:
             await self._send(message)
 

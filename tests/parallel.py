@@ -15,7 +15,8 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-SLOW = ("tests/system/", "tests/examples/")  # where tests start daemons
+SLOW = ("tests/system/", "tests/examples/", "tests/docs/test_sessions",
+        "tests/docs/test_proxies")  # these start daemons
 
 
 @cache

@@ -29,8 +29,9 @@ _UNSAFE = frozenset("\r\n\0")
 
 
 class Client:
-    """Asks `served`: in memory Routes, an HTTPServer or ASGIServer, an aiohttp application, a
-    container (its class, made with `config`, or one that is made); over TCP a URL or an address.
+    """Asks `served`: in memory Routes, an HTTPServer or ASGIServer, an aiohttp or ASGI
+    application, a container (its class, made with `config`, or one that is made); over TCP a URL
+    or an address.
 
     `server` names the one of a container's servers that is asked. `peer` is the address that
     requests come from in memory, `headers` what all of them have. `timeout` is how many seconds

@@ -4,8 +4,7 @@ Rules:
 
 - A container lives as in a worker: ``pre_start``, its engines, ``make_servers``, ``start``, its
   server's start; then, backwards, ``shutdown`` and ``cleanup``, after a failed start too.
-- It has no daemon: ``worker`` has a name, a store that all its clients in this test share, and in
-  ``worker.cfg.keys`` a directory for keys that nobody has made.
+- It has no daemon: ``worker`` has a name and a store that all its clients in this test share.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ import logging
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib.metadata import entry_points
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -66,9 +66,7 @@ async def _serving(server: Any, container: Any) -> AsyncIterator[Any]:
 def _container(served: Any, config: dict[str, Any], directory: Path) -> Any:
     if not isinstance(served, type):
         return served
-    worker = SimpleNamespace(
-        name="test", runtime=SimpleNamespace(shared=directory / "shared"),
-        cfg=SimpleNamespace(keys=str(directory / "keys")))
+    worker = SimpleNamespace(name="test", runtime=SimpleNamespace(shared=directory / "shared"))
     return served(config, worker, asyncio.get_running_loop())
 
 
@@ -87,12 +85,17 @@ def _as_server(served: Any) -> Any:
         return HTTPServer(served)
     if all(callable(getattr(served, name, None)) for name in ("start", "stream", "stop")):
         return served
+    # Found where apihour finds it: this package imports no other plugin.
+    for found in entry_points(group="apihour.protocols", name="asgi"):
+        plugin = found.load()
+        if plugin.accepts(served, "stream"):
+            return plugin.adapt(served, "stream")
     try:
         return HTTPServer(app=served)
     except TypeError:
         raise TypeError(f"Client({ascii(served)[:100]}): expected Routes, an HTTPServer or "
-                        "ASGIServer, an aiohttp.web.Application, a container, or the URL of a "
-                        "server that runs") from None
+                        "ASGIServer, an aiohttp.web.Application, an ASGI application, a container, "
+                        "or the URL of a server that runs") from None
 
 
 async def _hook(container: Any, name: str) -> None:

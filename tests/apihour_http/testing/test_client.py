@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -173,11 +172,14 @@ async def test_applications_behind_other_lanes() -> None:
         assert answer.json() == {"read": 300_000, "from": "203.0.113.7"}
 
     async def asgi(scope: Any, receive: Any, send: Any) -> None:
+        assert scope["type"] == "http"
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": scope["client"][0].encode()})
 
     async with Client(ASGIServer(asgi, lifespan="off"), peer="203.0.113.7") as client:
         assert (await client.get("/")).text == "203.0.113.7"
+    async with Client(asgi) as client:  # which knows no lifespan
+        assert (await client.get("/")).text == "127.0.0.1"
     async with Client(HTTPServer(routes, max_body=2)) as client:
         assert (await client.post("/echo", data="abc")).status == 413
 
@@ -221,7 +223,6 @@ async def test_a_container_lives_as_in_a_worker() -> None:
             "seen": 1, "told": ["pre_start", "start"], "config": {"a": 1}}
         assert (await client.get("/")).json()["seen"] == 2
     assert FOUND[0].told == ["pre_start", "start", "shutdown", "cleanup"]
-    assert not Path(FOUND[0].worker.cfg.keys).exists()  # as with --keys of a first start
     async with Client(House, server="inner") as client:
         assert (await client.get("/")).json()["seen"] == 1
     with pytest.raises(OSError, match="no database"):

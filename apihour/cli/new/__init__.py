@@ -1,1 +1,0 @@
-"""``apihour new``: an application from the template in ``apihour/starter``."""

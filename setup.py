@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 from setuptools import Extension, find_packages, setup
@@ -12,6 +13,10 @@ PROTOCOLS = "protocols"
 
 packages = find_packages(include=["apihour", "apihour.*"])
 plugins = find_packages(PROTOCOLS)
+
+# The template of `apihour new`: none of it is Python, by its name, so it is data of the package.
+starter = [str(path.relative_to("apihour")) for path in sorted(Path("apihour/starter").rglob("*"))
+           if path.is_file()]
 
 command_classes: dict[str, Any] = {}
 try:
@@ -23,8 +28,6 @@ try:
         """An editable install by a plain ``.pth`` file."""
 
         def _select_strategy(self, name: str, tag: str, build_lib: Any) -> Any:
-            from pathlib import Path
-
             root = Path(self.project_dir)
             return _StaticPth(self.distribution, name, [root, root / PROTOCOLS])
 
@@ -52,6 +55,7 @@ class Sdist(sdist):
                 self.filelist.recursive_include(directory, f"*.{suffix}")
         for pattern in self.FILES:
             self.filelist.include(pattern)
+        self.filelist.recursive_include("apihour/starter", "*")
         self.filelist.remove_duplicates()
         super().make_distribution()
 
@@ -76,7 +80,10 @@ extensions = [
 setup(
     packages=packages + plugins,
     package_dir={"": ".", **{name: f"{PROTOCOLS}/{name.replace('.', '/')}" for name in plugins}},
-    package_data={name: ["py.typed"] for name in packages + plugins if "." not in name},
+    package_data={
+        **{name: ["py.typed"] for name in packages + plugins if "." not in name},
+        "apihour": ["py.typed", *starter],
+    },
     cmdclass=command_classes,
     ext_modules=extensions,
 )

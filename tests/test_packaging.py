@@ -159,6 +159,15 @@ def test_the_source_archive_has_no_private_keys(source: set[str]) -> None:
     assert keys == {"keys/README.rst", "keys/.gitignore"}
 
 
+def test_the_template_of_new_applications_is_in_both(wheel: Path, source: set[str]) -> None:
+    starter = {str(path.relative_to(ROOT)) for path in (ROOT / "apihour/starter").rglob("*")
+               if path.is_file()}
+    assert len(starter) > 30 and not [name for name in starter if name.endswith(".py")]
+    assert starter <= source
+    with zipfile.ZipFile(wheel) as archive:
+        assert starter <= set(archive.namelist())
+
+
 def test_the_license_is_apaches() -> None:
     assert "Apache License" in (ROOT / "LICENSE").read_text()[:300]
 

@@ -22,6 +22,7 @@ __all__ = ["main"]
 
 USAGE = """\
 usage: apihour [run] module:Container [options]     serve it, on every CPU
+       apihour new NAME [options]                   make an application to begin with
        apihour dev module:Container [options]       one worker, started again on every change
        apihour check module:Container [options]     say what would be served where
        apihour protocols                            the plugins and what they accept
@@ -106,5 +107,6 @@ _COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "run": _run,
     "check": _own("check", "check"),
     "dev": _own("dev", "develop"),
+    "new": _own("new.making", "new"),
     "protocols": _own("check", "list_protocols"),
 }

@@ -4,7 +4,8 @@ Rules:
 
 - A container lives as in a worker: ``pre_start``, its engines, ``make_servers``, ``start``, its
   server's start; then, backwards, ``shutdown`` and ``cleanup``, after a failed start too.
-- It has no daemon: ``worker`` has a name and a store that all its clients in this test share.
+- It has no daemon: ``worker`` has a name, a store that all its clients in this test share, and in
+  ``worker.cfg.keys`` a directory for keys that nobody has made.
 """
 
 from __future__ import annotations
@@ -66,7 +67,9 @@ async def _serving(server: Any, container: Any) -> AsyncIterator[Any]:
 def _container(served: Any, config: dict[str, Any], directory: Path) -> Any:
     if not isinstance(served, type):
         return served
-    worker = SimpleNamespace(name="test", runtime=SimpleNamespace(shared=directory / "shared"))
+    worker = SimpleNamespace(
+        name="test", runtime=SimpleNamespace(shared=directory / "shared"),
+        cfg=SimpleNamespace(keys=str(directory / "keys")))
     return served(config, worker, asyncio.get_running_loop())
 
 

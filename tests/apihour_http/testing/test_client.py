@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -223,6 +224,7 @@ async def test_a_container_lives_as_in_a_worker() -> None:
             "seen": 1, "told": ["pre_start", "start"], "config": {"a": 1}}
         assert (await client.get("/")).json()["seen"] == 2
     assert FOUND[0].told == ["pre_start", "start", "shutdown", "cleanup"]
+    assert not Path(FOUND[0].worker.cfg.keys).exists()  # as with --keys of a first start
     async with Client(House, server="inner") as client:
         assert (await client.get("/")).json()["seen"] == 1
     with pytest.raises(OSError, match="no database"):

@@ -1,0 +1,1 @@
+"""``apihour new``: an application from the template in ``apihour/starter``."""

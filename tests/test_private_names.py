@@ -17,6 +17,7 @@ DOCUMENTED = {"os._exit", "sys._getframe", "sys._current_frames"}
 NAMEDTUPLE = {"_replace", "_asdict", "_fields"}  # collections.namedtuple documents them
 PRIVATE = (
     "apihour/ipc/private.py",  # gunicorn, the standard library; tests/apihour/ipc/test_private.py
+    "apihour/engines/asyncpg_private.py",  # tests/apihour/engines/test_asyncpg_private.py
     "protocols/apihour_ssh/_asyncssh.py",  # tests/apihour_ssh/test_asyncssh.py
     "protocols/apihour_http/aiohttp/",  # tests/apihour_http/
 )

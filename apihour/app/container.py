@@ -159,11 +159,13 @@ class Container:
         return CpuPool(int(self.config.get("cpu_processes", 1)))
 
     async def open_engines(
-        self, made: Any = None, begin: Callable[[str], None] = lambda what: None
+        self, made: Any = None, begin: Callable[[str], None] = lambda what: None,
+        without: Collection[Any] = (),
     ) -> None:
         """Start the engines of :meth:`make_engines` (`made`) and of the configuration.
 
-        Called by the worker; `begin` hears what is under way. Raises ApihourError.
+        Called by the worker; `begin` hears what is under way. Tests may do `without` some.
+        Raises ApihourError.
         """
         if made is None:
             found = self.make_engines()
@@ -173,7 +175,8 @@ class Container:
             return
         from apihour.engines.engine_set import EngineSet, declare
 
-        declared = declare(made, sections)
+        declared = {name: engine for name, engine in declare(made, sections).items()
+                    if name not in without}
         self.engines.update(declared)
         self._engine_set = EngineSet(declared)
         has_daemon = getattr(self.worker, "runtime", None) is not None

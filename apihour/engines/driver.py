@@ -47,7 +47,7 @@ class Driver(Protocol):
         """Commit it."""
 
     async def rollback(self, connection: Any, begun: Any) -> None:
-        """Roll it back."""
+        """Roll it back, if one was begun; the call before may have been cancelled."""
 
     async def reset(self, connection: Any) -> None:
         """Undo what one user has set for the next one."""

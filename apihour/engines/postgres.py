@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import importlib
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
+from apihour.engines.asyncpg_private import cancel_again
 from apihour.engines.driver import Driver, Purpose
 from apihour.engines.pool_options import is_truth
 from apihour.engines.pooled import PooledEngine
@@ -14,6 +17,10 @@ from apihour.engines.slowest import Slowest
 
 __all__ = ["ISOLATIONS", "Postgres", "see_postgres_use"]
 
+_HEARD = 0.05  # seconds that a cancelled query has to end before it is cancelled again, doubling
+# The server looks that often whether who asked still lives: what a killed worker had asked for
+# would go on, and its connection count, for as long as it takes. From PostgreSQL 14 on.
+_WATCHED = {"client_connection_check_interval": "1s"}
 ISOLATIONS = ("read_committed", "repeatable_read", "serializable")
 
 
@@ -43,11 +50,12 @@ class Postgres(PooledEngine):
         """See :class:`PooledEngine`."""
         arguments: dict[str, Any] = {"timeout": self.options.connect_timeout,
                                      **self.given.get("connect", {})}
-        settings = arguments.pop("server_settings", {})
-        arguments["server_settings"] = {"application_name": self.called, **settings}
+        bouncer = self.given.get("pgbouncer", False)
+        arguments["server_settings"] = {
+            "application_name": self.called, **({} if bouncer else _WATCHED),
+            **arguments.get("server_settings", {})}
         if password:
             arguments["password"] = password
-        bouncer = self.given.get("pgbouncer", False)
         if bouncer:
             arguments["statement_cache_size"] = 0
         return _Asyncpg(url, arguments, self.given.get("reset", not bouncer), self.slowest,
@@ -88,7 +96,13 @@ class _Asyncpg:
         self._failed = failed
 
     async def connect(self) -> Any:
-        connection = await self._library.connect(self._url, **self._arguments)
+        try:
+            connection = await self._library.connect(self._url, **self._arguments)
+        except self._library.UndefinedObjectError as error:
+            settings = self._arguments["server_settings"]
+            if not any(name in str(error) and settings.pop(name, None) for name in _WATCHED):
+                raise
+            connection = await self._library.connect(self._url, **self._arguments)
         connection.add_query_logger(self._note)
         return connection
 
@@ -119,7 +133,18 @@ class _Asyncpg:
         await begun.commit()
 
     async def rollback(self, connection: Any, begun: Any) -> None:
-        await begun.rollback()
+        undoing = asyncio.ensure_future(
+            begun.rollback() if begun is not None else connection.reset())
+        patience = _HEARD
+        try:
+            while not (await asyncio.wait({undoing}, timeout=patience))[0]:
+                patience = min(2 * patience, 1.0)
+                await cancel_again(connection)
+            undoing.result()
+        finally:
+            undoing.cancel()
+            with contextlib.suppress(Exception, asyncio.CancelledError):
+                await undoing
 
     async def reset(self, connection: Any) -> None:
         if self._resets:

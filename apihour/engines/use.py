@@ -80,8 +80,7 @@ class Use:
         pool, slot = self._pool, self._slot
         try:
             async with asyncio.timeout(_UNDOING):
-                if self._wanted.transaction:
-                    await pool.driver.rollback(slot.connection, self._begun)
+                await pool.driver.rollback(slot.connection, self._begun)
                 await pool.driver.reset(slot.connection)
         except Exception:  # its state is not known: closed, it is rolled back by the server
             pool.errors += 1

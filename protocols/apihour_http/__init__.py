@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from apihour_http.errors import HTTPError, RouteError
 from apihour_http.request import Request
 from apihour_http.response import Response
+from apihour_http.routing.depends import Depends
 from apihour_http.routing.routes import Routes
 from apihour_http.server import HTTPServer
 from apihour_http.streaming.sse import SSE, Event
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
     from apihour_http.aiohttp_answers import CONTAINER, HTML, JSON
 
 __all__ = [
-    "CONTAINER", "HTML", "JSON", "SSE", "Event", "HTTPError", "HTTPServer", "Request", "Response",
-    "RouteError", "Routes", "Stream", "WebSocket", "WebSocketDisconnect",
+    "CONTAINER", "HTML", "JSON", "SSE", "Depends", "Event", "HTTPError", "HTTPServer", "Request",
+    "Response", "RouteError", "Routes", "Stream", "WebSocket", "WebSocketDisconnect",
 ]
 
 

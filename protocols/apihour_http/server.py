@@ -32,6 +32,7 @@ from apihour_http.options import Options
 from apihour_http.parser import choose
 from apihour_http.request import Request
 from apihour_http.response import Renderer
+from apihour_http.routing.provision import Provision
 from apihour_http.routing.routes import Routes
 from apihour_http.routing.table import Table, examine, prepare
 from apihour_http.service import Now, Service
@@ -76,6 +77,8 @@ class HTTPServer:
         self.options = Options().updated(options)
         self.routes = routes
         self.app = app
+        self.overrides: dict[Any, Any] = {}
+        """For tests: functions that provide arguments in the place of others; see Client."""
         self.now = Now()
         self._app_host: Any = None
         self._log: AccessLog | None = None
@@ -100,7 +103,8 @@ class HTTPServer:
         self._log = self._start_log(context)
         threads = self.threads = Threads(options.threads, options.thread_backlog)
         checker = HeadChecker(options.max_line, options.max_field, options.max_fields)
-        table = Table(prepare(self.routes, options, threads.wrap), checker,
+        provision = Provision(container, self.overrides)
+        table = Table(prepare(self.routes, options, threads.wrap, provision), checker,
                       self.routes, self.app is not None)
         self._websockets = [e.websockets for e in table.endpoints if e.websockets is not None]
         if self.app is not None:

@@ -94,10 +94,14 @@ class Service:
     def failed(self, request: Any, error: Exception) -> Any:
         """What to answer when an endpoint raised `error`; logs what is no answer.
 
-        That is an HTTPError, or one of ``aiohttp.web`` (``HTTPFound``).
+        That is an HTTPError, or one of ``aiohttp.web`` (``HTTPFound``), or what says by an
+        attribute ``http_status`` how it is answered: an engine that is down has said so itself.
         """
         if isinstance(error, HTTPError) or is_aiohttp(error):
             return error
+        status = getattr(error, "http_status", None)
+        if type(status) is int and 400 <= status <= 599:
+            return HTTPError(status, headers={"Retry-After": "1"} if status == 503 else None)
         named = f"{request.endpoint.name} failed on {request.method}"
         # The host's handler knows the worker, the server and the peer, and counts repeats.
         self.loop.call_exception_handler({

@@ -51,6 +51,15 @@ async def test_middlewares_and_limits() -> None:
             assert answer.headers["X-User"] == "ada"
 
 
+async def test_what_an_endpoint_asks_for() -> None:
+    async with serving(example("What an endpoint asks for")["routes"]) as served, \
+            aiohttp.ClientSession(served.url) as session:
+        async with session.get("/basket", headers={"X-User": "ada"}) as answer:
+            assert await answer.json() == {"user": "ada", "items": 1}
+        async with session.get("/basket") as answer:
+            assert answer.status == 401
+
+
 async def test_work_after_the_answer() -> None:
     names = example("Work after the answer")
     async with serving(names["routes"]) as served, aiohttp.ClientSession(served.url) as session:

@@ -1,7 +1,7 @@
 """How an endpoint is called: decided once, at start, so that it pays for what it uses.
 
-From the inside: the function with its arguments, a thread, ``timeout``, ``max_in_flight``,
-``status``, what its tables have standing between, and ``compress``.
+From the inside: the function with its arguments and what it asks for, a thread, ``timeout``,
+``max_in_flight``, ``status``, what its tables have standing between, and ``compress``.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from apihour_http.routing.compression import with_compression
 from apihour_http.routing.limits import with_max_body, with_max_in_flight, with_timeout
 from apihour_http.routing.middlewares import stand_between
 from apihour_http.routing.outcome import with_status
+from apihour_http.routing.provision import Provision
 from apihour_http.routing.validation import Plan
 from apihour_http.websocket.hosted import WebSockets
 
@@ -22,10 +23,15 @@ __all__ = ["settle"]
 
 def settle(
     endpoint: Endpoint, plan: Plan | None = None,
-    in_thread: Callable[[Any], Any] | None = None,
+    in_thread: Callable[[Any], Any] | None = None, provision: Provision | None = None,
 ) -> None:
-    """Decide how `endpoint` is called; `in_thread` wraps one that blocks."""
+    """Decide how `endpoint` is called; `in_thread` wraps one that blocks.
+
+    `provision` has what it asks for. Raises RouteError when that is not there.
+    """
     call = endpoint.function if plan is None else plan.wrap(endpoint.function)
+    if plan is not None and plan.asked:
+        call = (provision or Provision()).wrap(endpoint, plan.readers(), plan.asked)
     inline = endpoint.plain
     if endpoint.blocking and in_thread is not None:
         call = in_thread(call)

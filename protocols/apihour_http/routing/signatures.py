@@ -53,14 +53,14 @@ def check_request(
         raise RouteError(wanted)
 
 
-def hints_of(route: str, function: Callable[..., Any]) -> dict[str, Any]:
-    """The annotations of `function`, resolved.
+def hints_of(route: str, function: Callable[..., Any], whole: bool = False) -> dict[str, Any]:
+    """The annotations of `function`, resolved; `whole`: with what ``Annotated`` adds.
 
     The request's, and that of what is returned, may be for type checkers alone. Raises
     RouteError for another that cannot be resolved, TypeError for what has no annotations.
     """
     try:
-        return typing.get_type_hints(function)
+        return typing.get_type_hints(function, include_extras=whole)
     except NameError:
         pass  # of which, is told by looking at one after the other
     original = inspect.unwrap(function)
@@ -70,7 +70,8 @@ def hints_of(route: str, function: Callable[..., Any]) -> dict[str, Any]:
     for name, annotation in told.items():
         one = SimpleNamespace(__annotations__={name: annotation})
         try:
-            hints.update(typing.get_type_hints(one, getattr(original, "__globals__", {})))
+            hints.update(typing.get_type_hints(
+                one, getattr(original, "__globals__", {}), include_extras=whole))
         except NameError as error:
             if name == first or name not in others:
                 continue

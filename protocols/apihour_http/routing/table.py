@@ -18,6 +18,7 @@ from apihour_http.head import HeadChecker
 from apihour_http.options import Options
 from apihour_http.response import Response
 from apihour_http.routing.calling import settle
+from apihour_http.routing.provision import Provision
 from apihour_http.routing.routes import Match, Methods, Router, Routes, allowed
 from apihour_http.routing.validation import Plan, plan
 
@@ -29,20 +30,23 @@ _is_query = re.compile(rb"[!\"$-~]*").fullmatch
 
 
 def prepare(
-    routes: Routes | None, options: Options, in_thread: Callable[[Any], Any]
+    routes: Routes | None, options: Options, in_thread: Callable[[Any], Any],
+    provision: Provision | None = None,
 ) -> list[Endpoint]:
     """Decide how each endpoint is called; `in_thread` wraps those that block.
 
-    Raises RouteError for a signature that cannot be called.
+    Raises RouteError for a signature that cannot be called, and what cannot be provided.
     """
     endpoints = list(routes) if routes is not None else []
     plans: dict[Endpoint, Plan | None] = {}
     for endpoint in endpoints:
         found = plans[endpoint] = plan(endpoint)
         endpoint.max_body = endpoint.options.get("max_body", options.max_body)
-        settle(endpoint, found, in_thread)
+        settle(endpoint, found, in_thread, provision)
+    if provision is not None:
+        provision.see_overrides()
     wanted = options.openapi
-    if wanted or (wanted is None and any(plans.values())):
+    if wanted or (wanted is None and any(one and one.parameters for one in plans.values())):
         from apihour_http.routing.openapi import add_to
 
         for endpoint in add_to(endpoints, plans, options.title, options.version):

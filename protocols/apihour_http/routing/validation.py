@@ -3,6 +3,7 @@
 Rules, for every parameter after the request:
 
 - named like a path parameter: its value, as the annotation says;
+- annotated with what provides it (``depends``): that;
 - annotated with a msgspec Struct or a dataclass: decoded from the JSON body, or from the
   query when the parameter is called ``query``;
 - annotated with something made of these (``Item | None``, ``list[Item]``): from the body;
@@ -23,6 +24,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from apihour_http.errors import HTTPError, RouteError
+from apihour_http.routing.depends import Asked, asked_by
 from apihour_http.routing.paths import parameters_of
 from apihour_http.routing.signatures import hints_of
 
@@ -58,13 +60,19 @@ class Plan:
 
     parameters: tuple[Argument, ...]
     returns: Any
+    asked: tuple[Asked, ...] = ()
+    """Those that are provided for each request."""
+
+    def readers(self) -> list[tuple[str, Callable[[Request], Any]]]:
+        """What reads the arguments from a request, by name."""
+        return [(p.name, _READERS[p.source](p)) for p in self.parameters]
 
     def wrap(self, function: Callable[..., Any]) -> Callable[[Request], Any]:
         """Return a callable of the request alone, which returns what `function` returns.
 
         Of an async `function` that is its coroutine: a second one around it would cost.
         """
-        readers = [(p.name, _READERS[p.source](p)) for p in self.parameters]
+        readers = self.readers()
         if len(readers) == 1:
             only, read_only = readers[0]
 
@@ -112,28 +120,36 @@ def plan(endpoint: Endpoint) -> Plan | None:
     if is_model(hints.get(first)):
         raise RouteError(f"route {endpoint.route()}: {endpoint.name}: expected the request "
                          f"before {first!r}, as its first parameter")
+    asked = asked_by(endpoint.route(), function, names, first)
     if not names:
         return None
-    in_path = {name for name, _ in parameters_of(endpoint.path)}
-    parameters = []
-    for name in names:
-        declared = signature.parameters[name]
-        if declared.kind in (declared.VAR_POSITIONAL, declared.VAR_KEYWORD):
-            continue
-        if name not in hints and name not in in_path:
-            if declared.default is not declared.empty:
-                continue
-            raise RouteError(f"route {endpoint.route()}: parameter {name!r} of {endpoint.name}: "
-                             f"expected an annotation, or a path with {{{name}}}")
-        kind = hints.get(name, Any)
-        source = "path" if name in in_path else "query"
-        if source == "query" and _holds_model(kind):
-            source = "fields" if name == "query" and is_model(kind) else "body"
-        parameters.append(Argument(name, source, kind, declared.default))
+    provided = {one.parameter for one in asked}
+    parameters = [found for name in names if name not in provided
+                  and (found := _argument(endpoint, signature.parameters[name], hints))]
     if parameters:
         msgspec()
     _check_bodies(endpoint, parameters)
-    return Plan(tuple(parameters), hints.get("return"))
+    return Plan(tuple(parameters), hints.get("return"), asked)
+
+
+def _argument(
+    endpoint: Endpoint, declared: inspect.Parameter, hints: dict[str, Any]
+) -> Argument | None:
+    """Where an argument is read from; None where its parameter's default will do."""
+    name = declared.name
+    if declared.kind in (declared.VAR_POSITIONAL, declared.VAR_KEYWORD):
+        return None
+    in_path = {name for name, _ in parameters_of(endpoint.path)}
+    if name not in hints and name not in in_path:
+        if declared.default is not declared.empty:
+            return None
+        raise RouteError(f"route {endpoint.route()}: parameter {name!r} of {endpoint.name}: "
+                         f"expected an annotation, or a path with {{{name}}}")
+    kind = hints.get(name, Any)
+    source = "path" if name in in_path else "query"
+    if source == "query" and _holds_model(kind):
+        source = "fields" if name == "query" and is_model(kind) else "body"
+    return Argument(name, source, kind, declared.default)
 
 
 def _check_bodies(endpoint: Endpoint, parameters: list[Argument]) -> None:

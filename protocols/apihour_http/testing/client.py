@@ -35,13 +35,16 @@ class Client:
 
     `server` names the one of a container's servers that is asked. `peer` is the address that
     requests come from in memory, `headers` what all of them have. `timeout` is how many seconds
-    an answer may take. `tls` is the context for a URL of https.
+    an answer may take. `tls` is the context for a URL of https. `overrides` are functions that
+    provide arguments in memory, by the function of the ``Depends``, or the name of the engine, in
+    the place of which they are called; such an engine is not started.
     """
 
     def __init__(
         self, served: Any, *, server: str = "http", config: dict[str, Any] | None = None,
         peer: str = "127.0.0.1", headers: Mapping[str, str] | None = None,
         timeout: float = 10.0, tls: ssl.SSLContext | None = None,
+        overrides: Mapping[Any, Any] | None = None,
     ) -> None:
         self.server: Any = None
         """The server that is asked in memory."""
@@ -54,7 +57,7 @@ class Client:
         if isinstance(served, str):
             self._url = served if "://" in served else f"http://{served}"
         else:
-            self._living = living(served, server, config)
+            self._living = living(served, server, config, dict(overrides or {}))
 
     async def __aenter__(self) -> Self:
         if self._living is not None:

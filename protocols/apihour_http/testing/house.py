@@ -30,24 +30,31 @@ _log = logging.getLogger("apihour_http.testing")
 
 
 @asynccontextmanager
-async def living(served: Any, name: str, config: dict[str, Any] | None) -> AsyncIterator[Any]:
+async def living(
+    served: Any, name: str, config: dict[str, Any] | None,
+    overrides: dict[Any, Any] | None = None,
+) -> AsyncIterator[Any]:
     """Start what is `served`, and stop it; `name` is that of a container's server.
+
+    `overrides` provide arguments in the place of engines, which are not started, and functions.
 
     Raises TypeError for what cannot be served, ValueError for a name that there is not.
     """
     if not hasattr(served, "make_servers"):
-        async with _serving(_as_server(served), None) as server:
+        async with _serving(_as_server(served), None, overrides) as server:
             yield server
         return
     with tempfile.TemporaryDirectory(prefix="apihour-test-") as directory:
         container = _container(served, config or {}, Path(directory))
         try:
             await _hook(container, "pre_start")
-            await _hook(container, "open_engines")
+            if hasattr(container, "open_engines"):
+                await container.open_engines(without=overrides or ())
             servers = await _called(container.make_servers)
             container.servers = servers
             await _hook(container, "start")
-            async with _serving(_as_server(_chosen(servers, name)), container) as server:
+            chosen = _as_server(_chosen(servers, name))
+            async with _serving(chosen, container, overrides) as server:
                 yield server
                 await _hook(container, "shutdown")
         finally:
@@ -56,7 +63,11 @@ async def living(served: Any, name: str, config: dict[str, Any] | None) -> Async
 
 
 @asynccontextmanager
-async def _serving(server: Any, container: Any) -> AsyncIterator[Any]:
+async def _serving(
+    server: Any, container: Any, overrides: dict[Any, Any] | None
+) -> AsyncIterator[Any]:
+    if overrides:
+        server.overrides = overrides
     try:
         await server.start(SimpleNamespace(container=container, logger=_log))
         yield server

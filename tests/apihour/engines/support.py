@@ -25,4 +25,4 @@ async def until(condition, what="the condition", seconds=30.0):
     ends = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < ends, f"{what} did not come within {seconds:g} s"
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.002)

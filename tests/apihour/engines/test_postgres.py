@@ -59,14 +59,15 @@ async def test_none_leaks_of_a_pool_of_one_though_a_thousand_are_cancelled(datab
     async with running(Postgres(database, max=1)) as engine:
         pids = set()
 
-        async def one(statement):
-            async with engine.transaction() as connection:
+        async def one(statement, how=engine.transaction):
+            async with how() as connection:
                 pids.add(connection.get_server_pid())
                 await connection.execute(statement)
 
         for number in range(1000):
             statement = "SELECT pg_sleep(60)" if number % 10 == 0 else "SELECT 1"
-            task = asyncio.create_task(one(statement))
+            how = engine.connection if number % 3 == 0 else engine.transaction
+            task = asyncio.create_task(one(statement, how))
             for _ in range(number % 17):
                 await asyncio.sleep(0)
             if number % 10 == 0:

@@ -8,6 +8,7 @@ Rules:
   ``peer=127.0.0.77``, ``peer=10.0.0.0/8``, ``peer=2001:db8::/64``.
 - Numbers are compared as such, in their unit: ``age>1m``, ``bytes_in>=2M``, ``cpu<50%``.
 - ``COLUMN~TEXT`` is part of the value, ``~TEXT`` part of any value of the row.
+- ``COLUMN=`` is a row without a value there, which tables show as ``-``, or with an empty one.
 - A column there is not is refused with those there are; so is a word that is no condition.
 """
 
@@ -84,7 +85,8 @@ def parse_filter(text: str, columns: Sequence[Column]) -> Filter:
     kind = known.get(name, "any")
     if kind == "address" and operator != "~" and (unclear := why_unclear(value)):
         raise UsageError(f"option --filter: {unclear}")
-    return Filter(name, operator, value if operator == "~" else _value(name, kind, value), kind)
+    taken = operator == "~" or (operator in ("=", "!=") and not value)
+    return Filter(name, operator, value if taken else _value(name, kind, value), kind)
 
 
 def _listed(known: Mapping[str, str]) -> str:

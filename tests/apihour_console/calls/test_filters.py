@@ -36,6 +36,13 @@ def test_does_not_fit(text: str) -> None:
     assert not parse_filter(text, COLUMNS).matches(ROW)
 
 
+@pytest.mark.parametrize("name", [column.name for column in COLUMNS])
+def test_a_row_without_a_value_is_asked_for_by_none(name: str) -> None:
+    for row in (ROW, {**ROW, name: None}):
+        assert parse_filter(f"{name}=", COLUMNS).matches(row) is (row[name] is None)
+        assert parse_filter(f"{name}!=", COLUMNS).matches(row) is (row[name] is not None)
+
+
 @pytest.mark.parametrize(("text", "fits"), [
     ("peer=::1", True), ("peer=[::1]", True), ("peer=[::1]:80", True), ("peer=::/64", True),
     ("peer=0:0:0:0:0:0:0:1", True), ("peer=::2", False), ("peer=[::1]:8", False),

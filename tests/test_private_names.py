@@ -20,6 +20,7 @@ PRIVATE = (
     "apihour/engines/asyncpg_private.py",  # tests/apihour/engines/test_asyncpg_private.py
     "protocols/apihour_ssh/_asyncssh.py",  # tests/apihour_ssh/test_asyncssh.py
     "protocols/apihour_http/aiohttp/",  # tests/apihour_http/
+    "protocols/apihour_console/text/isolation.py",  # prompt_toolkit; text/test_isolation.py
 )
 # Attributes of classes of a dependency that ours derive from.
 DERIVED = {

@@ -8,6 +8,8 @@ Rules:
   whole run and not only around the construction.
 - No signal is taken: SIGWINCH tells of the daemon's terminal, never of a client's, and the
   handlers of two runs that overlap would restore each other.
+- What prompt_toolkit remembers of a session beyond its end is dropped: its filters of the editing
+  modes live as long as the process, and cache what each session's are joined with (8 kB of each).
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from prompt_toolkit.application import create_app_session
+from prompt_toolkit.filters import Condition, emacs_mode, vi_mode
 
 if TYPE_CHECKING:
     from prompt_toolkit.input.base import Input
@@ -44,6 +47,15 @@ def own_application(
     finally:
         terminal.resized = before
         _drop_handler()  # that of another application, "restored" by this one
+        _forget_focus()
+
+
+def _forget_focus() -> None:
+    """Whoever else is there has its filter joined again; those of the library stay."""
+    for mode in (emacs_mode, vi_mode):
+        for one in list(mode._and_cache):
+            if isinstance(one, Condition) and one.func.__name__ == "has_focus_filter":
+                del mode._and_cache[one]
 
 
 def leave_signals() -> None:

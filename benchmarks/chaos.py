@@ -59,6 +59,7 @@ class Chaos:
         self.directory = Path(tempfile.mkdtemp(prefix="apihour-chaos-"))
         shutil.copy(HERE / "load" / "chaos_app.py", self.directory)
         self.release = 1
+        self.is_bad = False
         self.deploy()
         reuse = [word for name, bind in (("http", ""), ("echo", ""), ("udp", "udp://"))
                  for word in ("-b", f"{name}={bind}127.0.0.1:0?reuse_port")]
@@ -83,9 +84,14 @@ class Chaos:
         if name == "deploy":
             self.release += 1
             self.deploy()
+            self.is_bad = False
             self.send(signal.SIGHUP)
         elif name == "bad":
-            self.deploy(self.random.choice(BAD))
+            text = self.random.choice(BAD)
+            # Without a template what is killed starts anew from this code: while it cannot
+            # start at all, somebody must serve.
+            self.is_bad = "template" in self.mode or len(self.daemon.workers("serving")) > 1
+            self.deploy(text if self.is_bad else None)
             self.send(signal.SIGHUP)
         elif name == "kill":
             self.kill()
@@ -115,6 +121,9 @@ class Chaos:
         if not children:
             return
         pid = self.random.choice(children)
+        if self.is_bad and len(self.daemon.workers("serving")) <= 1:
+            self.deploy()  # as whoever deployed it would, before the last worker is gone
+            self.is_bad = False
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGSTOP)
             until = time.monotonic() + 5.0
@@ -268,7 +277,25 @@ class Chaos:
             if not more or time.monotonic() > until:
                 break
             time.sleep(0.2)
-        self.expect(not more, f"leaked: {({w: dict(k) for w, k in more.items()})}")
+        self.expect(not more, f"leaked: {({w: dict(k) for w, k in more.items()})}"
+                    f"{self.sockets_of(more)}")
+
+    def sockets_of(self, kinds: dict[str, Counter[str]]) -> str:
+        """What the kernel says of every socket of such processes."""
+        lines = []
+        for pid in sorted(self.daemon.processes()):
+            if (kind := self.kind_of(pid)) not in kinds:
+                continue
+            with contextlib.suppress(OSError):
+                tables = [line for name in ("unix", "tcp", "udp")
+                          for line in Path(f"/proc/{pid}/net/{name}").read_text().splitlines()]
+                for entry in os.listdir(f"/proc/{pid}/fd"):
+                    target = os.readlink(f"/proc/{pid}/fd/{entry}")
+                    inode = target.removeprefix("socket:[").rstrip("]")
+                    if target.startswith("socket:"):
+                        about = [line for line in tables if inode in line.split()]
+                        lines.append(f"{kind} {pid} fd {entry} {inode}: {about}")
+        return "".join(f"\n      {line}" for line in lines)
 
 
 def _kind(name: str) -> str:

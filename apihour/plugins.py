@@ -107,7 +107,8 @@ class Connection(Protocol):
     """What a protocol gets of its connection: the row that it may annotate.
 
     ``state`` is one of the protocol's own words, ``requests`` its count; ``tls`` is what the
-    handshake agreed on, None for a plain connection.
+    handshake agreed on, None for a plain connection; ``peer_address`` is the client's also where
+    a proxy said who that is, and ``proxied`` then all that it said, else None.
     """
 
     state: str
@@ -116,6 +117,7 @@ class Connection(Protocol):
     alpn: str | None
     transport: asyncio.Transport | None
     peer_address: Any
+    proxied: Any
 
     @property
     def local(self) -> Any:

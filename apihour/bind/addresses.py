@@ -12,7 +12,8 @@
 
 Options follow a question mark: ``mode`` (octal), ``backlog`` (connections waiting),
 ``limit`` (open connections per worker), ``reuse_port`` (one socket per worker), ``tls``
-(TLS with the certificate of ``--certfile``), or ``tls=FILE`` and ``key=FILE`` (with its own).
+(TLS with the certificate of ``--certfile``), or ``tls=FILE`` and ``key=FILE`` (with its own),
+``proxy=NETWORKS`` (connections come from those, and begin with a PROXY header).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from dataclasses import dataclass
 from typing import Literal, TypedDict
 from urllib.parse import parse_qsl, quote
 
+from apihour.bind.proxy_header import TrustedProxies
 from apihour.errors import AddressError
 from apihour.plugins import SocketKind
 
@@ -32,7 +34,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*\Z")
 _EXPECTED = (
     "HOST:PORT, [IPV6]:PORT, unix:PATH, unix:@NAME, udp://HOST:PORT, fd://N or systemd:NAME"
 )
-_OPTIONS = "mode=OCTAL, backlog=N, limit=N, reuse_port, tls, tls=FILE or key=FILE"
+_OPTIONS = "mode=OCTAL, backlog=N, limit=N, reuse_port, tls, tls=FILE, key=FILE or proxy=NETWORKS"
 _MOST = 2**31 - 1  # what the system calls take for a descriptor and a backlog
 _UNIX_PATH_MAXIMUM = 107  # bytes of sun_path less its NUL, unix(7)
 
@@ -44,6 +46,7 @@ class _Options(TypedDict, total=False):
     reuse_port: bool
     tls: str
     key: str
+    proxy: str
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,7 @@ class BindAddress:
     reuse_port: bool = False
     tls: str | None = None
     key: str | None = None
+    proxy: str | None = None
 
     @property
     def kind(self) -> SocketKind:
@@ -105,6 +109,8 @@ class BindAddress:
             parts.append("tls=" + quote(self.tls) if self.tls else "tls")
         if self.key is not None:
             parts.append("key=" + quote(self.key))
+        if self.proxy is not None:
+            parts.append("proxy=" + quote(self.proxy, safe="/,:*"))
         return "?" + "&".join(parts) if parts else ""
 
 
@@ -144,8 +150,9 @@ def parse_address(text: str) -> BindAddress:
             raise AddressError(text, "systemd:NAME with a FileDescriptorName")
         return BindAddress("systemd", name, **options)
     family: Family = "udp" if body.startswith("udp://") else "tcp"
-    if family == "udp" and "tls" in options:
-        raise AddressError(text, "option 'tls' on stream binds only")
+    for option in {"tls", "proxy"} & options.keys():
+        if family == "udp":
+            raise AddressError(text, f"option {option!r} on stream binds only")
     host, port = _parse_host(text, body.removeprefix("udp://").removeprefix("tcp://"))
     return BindAddress(family, host, port, **options)
 
@@ -192,7 +199,17 @@ def _parse_options(text: str, query: str) -> _Options:
             options["tls"] = value
         elif key == "key" and value:
             options["key"] = value
+        elif key == "proxy":
+            options["proxy"] = _trusted(text, value)
         else:
             found = f"{key}={value}" if value else key
             raise AddressError(text, f"the options {_OPTIONS}, not {found!r}")
     return options
+
+
+def _trusted(text: str, value: str) -> str:
+    try:
+        TrustedProxies(value)
+    except ValueError as error:
+        raise AddressError(text, f"option 'proxy' of networks; {error}") from None
+    return value

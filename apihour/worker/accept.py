@@ -2,8 +2,8 @@
 
 Rules:
 
-- Stages in order: limit → balance → bans → TLS → protocol. (PROXY and peek have their place before
-  TLS.) A handshake under way is a connection like any other.
+- Stages in order: limit → balance → PROXY → bans → TLS → protocol. A header or a handshake under
+  way is a connection like any other.
 - A worker with more than its share of connections leaves new ones to the others for a
   moment, and takes them after all when nobody did: no connection waits on a busy neighbour.
 - Nothing is put between transport and protocol. What the loop is handed (``handed.py``) tells
@@ -25,16 +25,19 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
+from apihour.bind.peers import format_peer
+from apihour.bind.proxy_header import ProxyError
 from apihour.config.rootlog import SERVER
 from apihour.ipc.private import accept_descriptor
 from apihour.ipc.scoreboard import BoardRow
 from apihour.worker.connections import AcceptedConnection, Entrance
-from apihour.worker.handed import kind_for
+from apihour.worker.handed import Handed, kind_for
 
 if TYPE_CHECKING:
     from apihour.plugins import StreamServer
     from apihour.tls.termination import Terminator
     from apihour.worker.connections import ConnectionTable
+    from apihour.worker.proxied import ProxyGate
 
 __all__ = ["Acceptor", "Balance"]
 
@@ -93,14 +96,15 @@ class Acceptor:
 
     `limit` is the number of open connections at which this listener stops accepting, `total`
     that of the whole worker (0: none); at a limit new ones wait in the kernel's backlog.
-    `tls` ends TLS for its connections, None: they are plain.
+    `tls` ends TLS for its connections, None: they are plain; `proxy` reads what a proxy says of
+    them first, None: they are their peers' own.
     """
 
     def __init__(
         self, name: str, sock: socket.socket, server: StreamServer, table: ConnectionTable,
         loop: asyncio.AbstractEventLoop, log: logging.Logger, *,
         balance: Balance | None = None, limit: int = 0, total: int = 0,
-        tls: Terminator | None = None,
+        tls: Terminator | None = None, proxy: ProxyGate | None = None,
     ) -> None:
         self.name = name
         self.sock = sock
@@ -112,6 +116,7 @@ class Acceptor:
         self.limit = limit
         self.total = total
         self.tls = tls
+        self.proxy = proxy
         self.local = sock.getsockname()
         self.entrance = Entrance(
             name, server.protocol, self.local, self._freed if limit else None)
@@ -247,14 +252,48 @@ class Acceptor:
         self._rest(_EXHAUSTED_REST)
 
     def _take(self, descriptor: int, peer: Any) -> None:
-        bans = self.table.bans
-        if bans and bans.refuses(peer):
-            self.banned += 1
+        if self.proxy is None:
+            bans = self.table.bans
+            if bans and bans.refuses(peer):
+                self.banned += 1
+                os.close(descriptor)
+                return
+        elif not self.proxy.trusts(peer):
+            self.proxy.refuse(format_peer(peer), "it is no proxy of this bind's")
             os.close(descriptor)
             return
         sock = self._hand(self._family, descriptor)
         conn = sock.conn = AcceptedConnection(self.table, self.entrance, sock, peer)
         self.accepted += 1
+        if self.proxy is None:
+            self._connect(sock, conn)
+        else:
+            conn.state = "proxy"
+            conn.waiting = self.loop.create_task(self._learn(self.proxy, sock, conn))
+
+    async def _learn(self, proxy: ProxyGate, sock: Handed, conn: AcceptedConnection) -> None:
+        """Read the proxy's header of a connection, and go on with its client."""
+        try:
+            conn.proxied = facts = await proxy.read(self.loop, conn)
+        except (ProxyError, OSError) as error:
+            proxy.refuse(conn.peer, error)
+            sock.give_up()
+            return
+        except BaseException:  # conn.close(): nobody else has the socket yet
+            sock.give_up()
+            raise
+        conn.state = "open"
+        if facts.source is not None:
+            conn.peer_address = facts.source
+        bans = self.table.bans
+        if bans and bans.refuses(conn.peer_address):
+            self.banned += 1
+            sock.give_up()
+            return
+        self._connect(sock, conn)
+
+    def _connect(self, sock: Handed, conn: AcceptedConnection) -> None:
+        """Have the loop take the socket."""
         if self.tls is None:
             conn.connecting = self.loop.connect_accepted_socket(
                 partial(self.server.stream, conn), cast("socket.socket", sock))

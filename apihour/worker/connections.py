@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, Union
 
 from apihour.bind.peers import format_peer
+from apihour.bind.proxy_header import ProxyFacts
 from apihour.ops.activity import activity_of
 from apihour.ops.ids import Ids
 from apihour.tls.termination import TLSFacts
@@ -56,6 +57,8 @@ class ConnectionRecord:
     """Seconds since the request under way began; None where none is."""
     client: str = ""
     """Who sent the request under way, where its protocol says so: behind a proxy not the peer."""
+    via: str = ""
+    """The proxy whose PROXY header named the peer."""
 
 
 class Entrance:
@@ -82,7 +85,8 @@ class AcceptedConnection:
 
     A protocol sets ``state`` to one of its own words (``idle``, ``request``, ``websocket``,
     ``shell``...) and counts ``requests``; everything else is the core's. ``tls`` is an
-    ``TLSFacts`` once the handshake of a TLS connection is over, else None.
+    ``TLSFacts`` once the handshake of a TLS connection is over, else None; ``proxied`` what the
+    PROXY header said, on a ``?proxy`` bind.
     """
 
     __slots__ = (
@@ -92,6 +96,7 @@ class AcceptedConnection:
         "entrance",
         "id",
         "peer_address",
+        "proxied",
         "requests",
         "sock",
         "state",
@@ -116,6 +121,7 @@ class AcceptedConnection:
         self.requests = 0
         self.tls: TLSFacts | None = None
         self.alpn: str | None = None
+        self.proxied: ProxyFacts | None = None
         self.transport: asyncio.Transport | None = None
         self.waiting: asyncio.Future[Any] | None = None
         entrance.open += 1
@@ -165,6 +171,7 @@ class AcceptedConnection:
             bytes_out=sent, state=doing.state or self.state, requests=self.requests,
             tls=self.tls.version if self.tls is not None else "", path=doing.path,
             route=doing.route, request_age=doing.age, client=doing.client,
+            via=format_peer(self.proxied.proxy) if self.proxied is not None else "",
         )
 
     def close(self, reason: str = "") -> None:

@@ -12,6 +12,7 @@ from apihour.config.rootlog import SERVER
 from apihour.errors import ConfigurationError, HookError
 from apihour.plugins import Server, ServerContext, StreamServer, is_shell
 from apihour.worker.accept import Acceptor, Balance
+from apihour.worker.proxied import ProxyGate
 
 if TYPE_CHECKING:
     from apihour.bind.addresses import BindAddress
@@ -107,6 +108,7 @@ class Serving:
                     self.name, listener.sock, cast(StreamServer, self.server), table, loop, log,
                     balance=None if listener.slot else balance,
                     limit=listener.address.limit or 0, total=worker_limit, tls=tls,
+                    proxy=_gate(listener, self.name, log),
                 )
                 self.acceptors.append(acceptor)
                 if own:
@@ -202,11 +204,11 @@ class Serving:
     async def drain(self, deadline: float) -> None:
         """Let the server say goodbye; `deadline` is a loop time.
 
-        A handshake under way is let finish, and what follows it is drained like the rest;
+        A header or handshake under way is let finish, and what follows it is drained like the rest;
         nobody waits for it to hear the goodbye.
         """
         for acceptor in self.acceptors:
-            if acceptor.tls is None:
+            if acceptor.tls is None and acceptor.proxy is None:
                 await acceptor.wait_attached()
         more = True
         while more:
@@ -224,11 +226,21 @@ class Serving:
         await self.server.stop()
 
 
+def _gate(listener: Listener, name: str, log: logging.Logger) -> ProxyGate | None:
+    networks = listener.address.proxy
+    return None if networks is None else ProxyGate(networks, name, log)
+
+
 def refuse_lost_tls(name: str, server: Server, binds: Mapping[str, BindAddress]) -> None:
-    """Refuse a server that would be served without the TLS its bind asks for.
+    """Refuse a server that would be served without the TLS, or the PROXY headers, of its bind.
 
     Raises ConfigurationError naming the bind, a key of `binds`.
     """
+    proxied = [bind for bind, address in binds.items() if address.proxy is not None]
+    if proxied and (is_shell(server) or not callable(getattr(server, "stream", None))):
+        raise ConfigurationError(
+            f"server {name!r}: it accepts by itself ({server.protocol}), where nobody reads PROXY "
+            f"headers; expected its bind {proxied[0]} without proxy")
     encrypted = [bind for bind, address in binds.items() if address.tls is not None]
     if not encrypted:
         return

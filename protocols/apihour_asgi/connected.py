@@ -41,7 +41,10 @@ class ASGIConnection:
         self._fields: HeaderList | None = None
         self._headers: HeaderList = []
         transport = lane.transport
-        self._scheme = "https" if transport.get_extra_info("sslcontext") else "http"
+        # What a PROXY header said of the client, if there was one.
+        is_secure = (transport.get_extra_info("sslcontext")
+                     or getattr(getattr(lane.conn, "proxied", None), "tls", ""))
+        self._scheme = "https" if is_secure else "http"
         self._server = _address(transport.get_extra_info("sockname"))
         # The peer the core knows (PROXY protocol) is the client, not the proxy's socket.
         peer = getattr(lane.conn, "peer_address", None) or transport.get_extra_info("peername")

@@ -3,9 +3,12 @@
 import contextlib
 import json
 import socket
+import struct
 import threading
 
 import pytest
+
+from tests.system.shell_support import ctl
 
 CLIENTS = "127.0.0.81", "127.0.0.82"
 PROXY, STRANGER = "127.0.0.80", "127.0.0.83"
@@ -18,6 +21,9 @@ def house(apihour_module_daemon, system_apps, tmp_path_factory):
     daemon = apihour_module_daemon(
         "proxied:Container", "--pythonpath", str(system_apps),
         "-b", f"local=unix:{directory}/local.sock",
+        *(word for bind in (f"http=127.0.0.1:0?proxy={PROXY}", "http=127.0.0.1:0",
+                            f"asgi=127.0.0.1:0?proxy={PROXY}", "asgi=127.0.0.1:0")
+          for word in ("-b", bind)),
         "--access-logfile", str(log), "--access-logformat", "json",
         "--forwarded-allow-ips", f"{PROXY},127.0.0.96/28",
         console=True, cwd=directory, workers=2)
@@ -148,3 +154,83 @@ def test_conns_shows_the_proxy_and_the_client(house, proxies):
 
         expected = [(client, PROXY) for client in CLIENTS]
         house.wait(lambda: seen() == expected, "both clients", timeout=30)
+
+
+# -- by the PROXY protocol
+
+
+def proxied(house, name):
+    """Where the server of that name expects PROXY headers: its first bind."""
+    return next(line for line in house.log.splitlines()
+                if f"at: {name}=" in line).partition(f"{name}=")[2]
+
+
+def header(client, tls=b""):
+    body = socket.inet_aton(client) + socket.inet_aton("192.0.2.1") + struct.pack("!HH", 4711, 443)
+    if tls:
+        inner = struct.pack("!BI", 1, 0) + struct.pack("!BH", 0x21, len(tls)) + tls
+        body += struct.pack("!BH", 0x20, len(inner)) + inner
+    return b"\r\n\r\n\0\r\nQUIT\n\x21\x11" + struct.pack("!H", len(body)) + body
+
+
+WHO = [("http", "/who"), ("http", "/hosted"), ("asgi", "/")]
+
+
+@pytest.mark.parametrize(("name", "path"), WHO)
+def test_a_proxy_header_says_who_the_client_is_to_every_lane(house, name, path):
+    for client, tls in (("192.0.2.7", b"TLSv1.3"), ("192.0.2.8", b"")):
+        with dial(proxied(house, name), PROXY) as sock:
+            sock.sendall(header(client, tls))
+            for _ in range(2):  # the second on the same connection
+                found = ask(sock, path, *SPOOFED)
+                assert (found["remote"], found["scheme"]) == (client, "https" if tls else "http")
+
+
+@pytest.mark.parametrize("name", ["http", "asgi"])
+def test_strangers_are_not_heard_behind_a_proxy_header(house, name):
+    with dial(proxied(house, name), STRANGER) as sock:
+        sock.sendall(header("192.0.2.7") + b"GET /who HTTP/1.1\r\nHost: x\r\n\r\n")
+        with contextlib.suppress(ConnectionResetError):
+            assert sock.recv(100) == b""
+    with dial(proxied(house, name), PROXY) as sock:
+        sock.sendall(b"GET /who HTTP/1.1\r\nHost: x\r\n\r\n")
+        with contextlib.suppress(ConnectionResetError):
+            assert sock.recv(100) == b""
+
+
+def test_conns_show_both_and_a_reload_loses_none(house):
+    with contextlib.ExitStack() as stack:
+        held = []
+        for client in ("192.0.2.21", "192.0.2.22"):
+            sock = stack.enter_context(dial(proxied(house, "http"), PROXY))
+            sock.sendall(header(client))
+            held.append((client, sock, ask(sock, "/who")))
+        waiting = stack.enter_context(dial(proxied(house, "http"), PROXY))
+        waiting.sendall(header("192.0.2.23")[:20])
+        rows = json.loads(ctl(house, "conns", "--json").stdout)
+        shown = {row["peer"]: row["via"].rpartition(":")[0] for row in rows if row["via"]}
+        assert shown == {f"{client}:4711": PROXY for client, *_ in held}
+        assert any(row["state"] == "proxy" for row in rows)
+        assert house.reload().ok
+        for client, sock, _ in held:
+            assert ask(sock, "/who")["remote"] == client
+        waiting.sendall(header("192.0.2.23")[20:])
+        assert ask(waiting, "/who")["remote"] == "192.0.2.23"
+
+
+def test_a_ban_of_a_client_leaves_its_proxy_alone(house):
+    assert ctl(house, "ban", "192.0.2.31", "--for", "60s").returncode == 0
+    house.wait(lambda: refuses(house, "192.0.2.31"), "the ban in both workers")
+    with dial(proxied(house, "http"), PROXY) as sock:
+        sock.sendall(header("192.0.2.32"))
+        assert ask(sock, "/who")["remote"] == "192.0.2.32"
+
+
+def refuses(house, client):
+    """Whether four connections in a row are closed."""
+    for _ in range(4):
+        with dial(proxied(house, "http"), PROXY) as sock, contextlib.suppress(OSError):
+            sock.sendall(header(client) + b"GET /who HTTP/1.1\r\nHost: x\r\n\r\n")
+            if sock.recv(10):
+                return False
+    return True

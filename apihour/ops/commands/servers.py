@@ -53,7 +53,7 @@ class ConnectionRow:
     """One open connection; `state` is a word of its protocol, `path` what it asks for now.
 
     `request_age` is how long the request under way has taken so far, `route` what answers it,
-    `client` who sent it: behind a proxy that is not the peer.
+    `client` who sent it: behind a proxy that is not the peer; `via` the proxy that named the peer.
     """
 
     id: str
@@ -71,6 +71,7 @@ class ConnectionRow:
     tls: str
     route: str
     client: Address = ""
+    via: Address = ""
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ def conns(context: AgentContext) -> Iterator[ConnectionRow | float]:
         yield ConnectionRow(
             one.id, context.worker.name, one.server, one.peer, one.state, one.request_age,
             one.path, one.age, one.requests, one.bytes_in, one.bytes_out, one.protocol, one.tls,
-            one.route, one.client,
+            one.route, one.client, one.via,
         )
 
 

@@ -30,6 +30,7 @@ from apihour_http.aiohttp.private import (
     subapplications,
 )
 from apihour_http.aiohttp_answers import CONTAINER
+from apihour_http.connection.peer import is_proxied
 from apihour_http.errors import BadRequest, HTTPError
 from apihour_http.speed import compiled
 
@@ -236,7 +237,7 @@ class AiohttpUpload(AiohttpExchange):
 class AiohttpConnection(Hosted):
     """A :class:`Hosted` that makes exchanges out of parsed heads."""
 
-    __slots__ = ("_fields", "_headers", "_raw", "host")
+    __slots__ = ("_fields", "_headers", "_proxied", "_raw", "host")
     host: AppHost
     _headers: CIMultiDictProxy[str]
     _raw: tuple[tuple[bytes, bytes], ...]
@@ -244,6 +245,7 @@ class AiohttpConnection(Hosted):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._fields: list[tuple[bytes, bytes]] | None = None
+        self._proxied = is_proxied(self.lane)
 
     def exchange(
         self, method: bytes, target: bytes, fields: list[tuple[bytes, bytes]], keep: bool,
@@ -270,12 +272,12 @@ class AiohttpConnection(Hosted):
         if length:
             payload = StreamReader(self, host.read_limit, loop=self._loop)
             upload = AiohttpUpload(self, message, payload, arrived, keep, length)
-            upload.forwarded = forwarded
+            upload.forwarded = forwarded or self._proxied
             if encoding is not None and host.decompresses:
                 upload.decompress(encoding)
             return upload
         exchange = AiohttpExchange(self, message, EMPTY_PAYLOAD, arrived, keep)
-        exchange.forwarded = forwarded
+        exchange.forwarded = forwarded or self._proxied
         if upgrade:
             exchange.websocket = headers.get("Upgrade", "").lower() == "websocket"
         return exchange

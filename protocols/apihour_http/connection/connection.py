@@ -21,7 +21,7 @@ from apihour_http.connection.answers import Answers
 from apihour_http.connection.deadlines import DISCARD_SECONDS, Deadlines
 from apihour_http.connection.heads import Intake
 from apihour_http.connection.outbox import Outbox
-from apihour_http.connection.peer import is_believed
+from apihour_http.connection.peer import origin_of
 from apihour_http.connection.reading import PAYLOAD, UPGRADE_TAIL, WRITE, Reading
 from apihour_http.connection.refusals import END
 from apihour_http.connection.states import (
@@ -387,10 +387,7 @@ class HTTPConnection(Lane, asyncio.Protocol):
 
     def origin(self, fields: list[tuple[bytes, bytes]]) -> Origin | None:
         """What a proxy that is believed says of the request with these fields, if anything."""
-        is_proxy = self.is_proxy
-        if is_proxy is None:
-            is_proxy = self.is_proxy = is_believed(self, self.service.forwarding)
-        return self.service.forwarding.origin(fields) if is_proxy else None
+        return origin_of(self, self.service.forwarding, fields)
 
     def client(self, fields: list[tuple[bytes, bytes]]) -> str | None:
         """The address of who sent the request with these fields: :meth:`remote` without proxy."""

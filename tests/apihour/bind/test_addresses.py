@@ -32,6 +32,9 @@ GOOD = {
     "fd://3?tls=/etc/ssl/a%26b.pem": BindAddress("fd", "", 3, tls="/etc/ssl/a&b.pem"),
     "1.2.3.4:5?tls=cert.pem&key=my+key.pem": BindAddress(
         "tcp", "1.2.3.4", 5, tls="cert.pem", key="my key.pem"),
+    "1.2.3.4:5?proxy=10.0.0.0/8,::1": BindAddress("tcp", "1.2.3.4", 5, proxy="10.0.0.0/8,::1"),
+    "unix:x.sock?proxy=unix": BindAddress("unix", "x.sock", proxy="unix"),
+    "1.2.3.4:5?proxy=*&tls": BindAddress("tcp", "1.2.3.4", 5, tls="", proxy="*"),
 }
 
 
@@ -55,6 +58,8 @@ def test_text_of_an_address_reads_back_as_the_same(text: str) -> None:
     ("fd://x", "fd://N"), ("fd://", "fd://N"), ("systemd:", "systemd:NAME"),
     ("unix:/x?mode=999", "'mode=999'"), ("x:1?mode=660", "unix:PATH only"),
     ("unix:/x?reuse_port", "TCP and UDP only"), ("x:1?backlog=0", "'backlog=0'"),
+    ("x:1?proxy", "'proxy' of networks; expected networks"), ("x:1?proxy=me", "'me': expected an"),
+    ("udp://x:1?proxy=*", "'proxy' on stream binds only"),
     ("x:1?limit=many", "'limit=many'"), ("x:1?colour=red", "'colour=red'"),
     ("x:1?reuse_port=maybe", "'reuse_port=maybe'"), ("x:1?key=k.pem", "beside tls=FILE"),
     ("x:1?tls&key=k.pem", "beside tls=FILE"), ("x:1?tls=c.pem&key=", "'key'"),

@@ -76,6 +76,13 @@ class House:
         assert await asyncio.wait_for(reader.readexactly(len(text)), 10) == text
         return writer
 
+    async def says_behind(self, header: bytes, text: bytes) -> asyncio.StreamWriter:
+        """A new client whose words come back, but for the header before them."""
+        reader, writer = await self.client()
+        writer.write(header + text)
+        assert await asyncio.wait_for(reader.readexactly(len(text)), 30) == text
+        return writer
+
     async def close(self) -> None:
         self.acceptor.stop()
         for writer in self.writers:

@@ -78,7 +78,8 @@ REFUSED = {
         _DIRTY,
     ),
     **dict.fromkeys("control_socket control_socket_mode control_socket_disable".split(), _CONTROL),
-    **dict.fromkeys("proxy_protocol proxy_allow_ips".split(), "binds read PROXY headers one by one: ADDRESS?proxy=NETWORKS"),
+    **dict.fromkeys("proxy_protocol proxy_allow_ips".split(),
+                    "binds read PROXY headers one by one: ADDRESS?proxy=NETWORKS"),
     **dict.fromkeys("paste raw_paste_global_conf".split(), "Paste Deploy files are not read"),
     **dict.fromkeys(
         "statsd_host dogstatsd_tags statsd_prefix enable_backlog_metric".split(),

@@ -12,10 +12,9 @@ import socket
 from typing import Any
 
 from apihour_http.forwarded.origin import Forwarding, Origin
+from apihour_http.head import Fields
 
 __all__ = ["is_proxied", "origin_of"]
-
-Fields = list[tuple[bytes, bytes]]
 
 
 def origin_of(lane: Any, forwarding: Forwarding, fields: Fields) -> Origin | None:

@@ -26,6 +26,7 @@ PARTS = {
     "asgi": "an ASGI application (Starlette)",
     "ssh": "sessions over SSH",
     "tcp": "lines over TCP",
+    "pg": "a database, PostgreSQL",
 }
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")  # also of a unit of systemd, an image, a user
 _TEMPLATE = "{{cookiecutter.name}}"

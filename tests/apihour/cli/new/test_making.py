@@ -60,8 +60,9 @@ def test_parts_are_chosen(directory: Path) -> None:
 
 
 def test_apihour_is_chosen(directory: Path) -> None:
-    assert main(["new", "shop", "--apihour", "2.0", "--with", "http,asgi"]) == 0
-    assert "\napihour[standard,asgi] ==2.0\n" in (directory / "shop/requirements.txt").read_text()
+    assert main(["new", "shop", "--apihour", "2.0", "--with", "http,asgi,pg"]) == 0
+    needed = (directory / "shop/requirements.txt").read_text()
+    assert "\napihour[standard,asgi,pg] ==2.0\n" in needed
 
 
 @pytest.mark.parametrize(("words", "status", "told"), [
@@ -73,7 +74,7 @@ def test_apihour_is_chosen(directory: Path) -> None:
     (["json"], 1, "'json' is the name of another package already"),
     (["aiohttp"], 1, "'aiohttp' is the name of another package already"),
     (["tests"], 1, "'tests' is the name of another package already"),
-    (["shop", "--with", "http,smtp"], 2, "--with 'smtp': expected some of http, asgi, ssh, tcp"),
+    (["shop", "--with", "http,smtp"], 2, "'smtp': expected some of http, asgi, ssh, tcp, pg"),
     (["shop", "--with", ""], 2, "--with '': expected some of"),
     (["shop", "--apihour", "newest"], 1, "--apihour 'newest': expected a version"),
     (["shop", "--without", "http"], 2, "unrecognized arguments: --without http"),

@@ -73,9 +73,8 @@ class Console:
                 await health.start(_listener(int(self.settings.health["fd"])))
                 stack.push_async_callback(health.stop)
             await fleet.start()
-            audit = AuditLog(
-                self.state / "audit.jsonl" if self.state.is_dir() else None, self.logger,
-                daemon_name(self.runtime.path, self.settings.name))
+            audit = AuditLog(self.state / "audit.jsonl", self.logger,
+                             daemon_name(self.runtime.path, self.settings.name))
             fleet.providers["audit"] = audit_provider(audit)
             fleet.providers["deeds"] = deeds_provider(audit)
             fleet.providers["sessions"] = no_sessions

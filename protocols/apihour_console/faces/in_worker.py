@@ -59,7 +59,7 @@ class WorkerShell:
             idle_timeout=float(options.get("idle_timeout", 1800.0)),
             limits=limits if isinstance(limits, Limits) else Limits(**(limits or {})),
         )
-        path = self._keys.path / "audit.jsonl" if self._keys.path.is_dir() else None
+        path = self._keys.path / "audit.jsonl"
         daemon = daemon_name(worker.runtime.path, getattr(worker.cfg, "proc_name", context.name))
         self._server = ShellServer(
             self._fleet, AuditLog(path, context.logger, daemon), self._keys, settings,

@@ -6,6 +6,7 @@ Rules:
   Several processes may write one file: one of them rotates it.
 - No link is followed, and no file is written that others could have put there or may read.
 - What cannot be written is said once, lives in memory (bounded), and is written when it can be.
+  So is, unsaid, what happens before there is a keys directory: ``apihour keys add`` makes one.
 - Secrets in commands and outcomes are masked (:mod:`apihour.masking`).
 - An entry is written when a command ends, and for logins, refusals and kicks.
 """
@@ -75,6 +76,7 @@ class AuditLog:
         self._recent: collections.deque[AuditRecord] = collections.deque(maxlen=_REMEMBERED)
         self._unwritten: collections.deque[bytes] = collections.deque(maxlen=_REMEMBERED)
         self._complaint = ""
+        self._awaited = path is not None and not path.parent.exists()
         self._followers: set[asyncio.Queue[AuditRecord]] = set()
         if path is not None:
             self._recent.extend(_read_tail(path))
@@ -89,6 +91,9 @@ class AuditLog:
             return
         line = json.dumps(asdict(record), separators=(",", ":")) + "\n"
         self._unwritten.append(line.encode())
+        self._awaited = self._awaited and not self._path.parent.exists()
+        if self._awaited:
+            return
         try:
             _append(self._path, b"".join(self._unwritten))
         except (OSError, PrivateFileError) as error:

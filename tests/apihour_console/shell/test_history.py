@@ -94,11 +94,26 @@ def test_audit_is_read_back_and_bad_lines_are_passed_by(tmp_path: Path) -> None:
 def test_a_disk_that_refuses_is_said_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    log = AuditLog(tmp_path / "absent" / "audit.jsonl", LOGGER)
+    place = tmp_path / "keys"
+    place.mkdir(mode=0o700)
+    log = AuditLog(place / "audit.jsonl", LOGGER)
+    place.rmdir()
     for number in range(3):
         write(log, str(number))
     assert len(caplog.records) == 1
     assert [record.command for record in log.recent()] == ["0", "1", "2"]
+
+
+def test_what_happens_before_there_is_a_keys_directory_is_written_once_there_is(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "keys" / "audit.jsonl"
+    log = AuditLog(path, LOGGER)
+    write(log, "0")
+    path.parent.mkdir(mode=0o700)  # as ``apihour keys add`` does
+    write(log, "1")
+    told = [json.loads(line)["command"] for line in path.read_text().splitlines()]
+    assert (told, caplog.records) == (["0", "1"], [])
 
 
 def test_audit_hides_secrets(tmp_path: Path) -> None:

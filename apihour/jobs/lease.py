@@ -9,10 +9,13 @@ Rules:
 
 from __future__ import annotations
 
-import secrets
+import os
+from typing import TYPE_CHECKING
 
 from apihour.errors import RevisionError
-from apihour.shared.backend import SharedBackend
+
+if TYPE_CHECKING:
+    from apihour.shared.backend import SharedBackend
 
 __all__ = ["Lease"]
 
@@ -25,7 +28,7 @@ class Lease:
         self.seconds = seconds
         self.token = 0
         self._shared = shared
-        self._value = f"{holder} {secrets.token_hex(8)}".encode()
+        self._value = f"{holder} {os.urandom(8).hex()}".encode()
         self._revision = 0
 
     async def take(self) -> bool:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 import re
 import time
-import zoneinfo
 from dataclasses import dataclass
-from datetime import UTC, datetime, tzinfo
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from apihour.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from datetime import tzinfo
 
 __all__ = ["Cron", "Every", "Schedule", "interval"]
 
@@ -67,6 +68,8 @@ class Cron:
 
     def after(self, previous: float, now: float) -> float:
         """See :meth:`Schedule.after`."""
+        from datetime import datetime
+
         from cronsim import CronSim
 
         for found in CronSim(self.expression, datetime.fromtimestamp(now, _zone(self.zone))):
@@ -95,6 +98,9 @@ class Cron:
 
 
 def _zone(name: str) -> tzinfo:
+    import zoneinfo  # not by everybody who imports apihour: it takes milliseconds
+    from datetime import UTC
+
     if name == "UTC":  # without a database of time zones, too
         return UTC
     try:

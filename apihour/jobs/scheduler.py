@@ -17,14 +17,16 @@ import logging
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from apihour.errors import JobError, RevisionError, SharedError
 from apihour.jobs.declare import JobSpec
 from apihour.jobs.job_record import CUT_SHORT, MOVED, JobRecord, settle
 from apihour.jobs.lease import Lease
 from apihour.jobs.running import Running
-from apihour.shared.backend import Entry, SharedBackend
+
+if TYPE_CHECKING:
+    from apihour.shared.backend import Entry, SharedBackend
 
 __all__ = ["PREFIX", "JobState", "Jobs"]
 

@@ -18,7 +18,7 @@ from apihour.installed import command_names, find_command
 from apihour.printable import printable
 from apihour.version import __version__
 
-__all__ = ["main"]
+__all__ = ["commands", "main"]
 
 USAGE = """\
 usage: apihour [run] module:Container [options]     serve it, on every CPU
@@ -29,6 +29,7 @@ usage: apihour [run] module:Container [options]     serve it, on every CPU
        apihour ctl COMMAND [options]                run a shell command over the local socket
        apihour upgrade [options]                    a new arbiter on the same sockets
        apihour keys list|add|remove|rotate-host     who may log into the shell
+       apihour completion bash|zsh|fish             a script that completes this in a shell
        apihour --version | --help
 
 module:Container names a subclass of apihour.Container; a bare aiohttp, ASGI or WSGI
@@ -49,6 +50,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_status
     except KeyboardInterrupt:
         return 130
+
+
+def commands() -> list[str]:
+    """The commands of the core; packages bring more (:mod:`apihour.installed`)."""
+    return sorted(_COMMANDS)
 
 
 def _dispatch(words: list[str]) -> int:
@@ -106,6 +112,7 @@ _run = _own("run", "run")
 _COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "run": _run,
     "check": _own("check", "check"),
+    "completion": _own("completion", "completion"),
     "dev": _own("dev", "develop"),
     "new": _own("new.making", "new"),
     "protocols": _own("check", "list_protocols"),

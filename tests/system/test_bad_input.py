@@ -143,8 +143,8 @@ def test_what_was_typed(status, options, message, tmp_path):
     (["a:B", "c:D"], "expected one target, module:Container; got a:B c:D"),
     (["check", "a:B", "c:D"], "expected one target, module:Container; got a:B c:D"),
     (["check", "a:B", "--no-such"], "unrecognized arguments: --no-such"),
-    (["nonsense"], "'nonsense': expected module:Container or one of check, ctl, dev, keys, "),
-    (["nonsense", "a:B"], "'nonsense': expected module:Container or one of check, ctl, dev, "),
+    (["nonsense"], "'nonsense': expected module:Container or one of check, completion, "),
+    (["nonsense", "a:B"], "'nonsense': expected module:Container or one of check, completion, "),
     (["protocols", "x"], "protocols: takes no arguments, got 'x'"),
 ])
 def test_a_wrong_command_line(words, message, tmp_path):

@@ -123,7 +123,7 @@ def test_a_misspelt_command_lists_the_commands(words: list[str], capsys: Capture
     assert cli.main(words) == 2
     err = capsys.readouterr().err
     assert err == ("apihour: error: 'chekc': expected module:Container or one of "
-                   "check, ctl, dev, keys, new, protocols, run, upgrade\n")
+                   "check, completion, ctl, dev, keys, new, protocols, run, upgrade\n")
 
 
 class Broken(ApihourError):

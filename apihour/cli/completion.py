@@ -113,6 +113,9 @@ _apihour() {
     case $command:$before in
         (keys:--keys) mapfile -t found < <(compgen -d -- "$word") ;;
         (keys:--role) found=(observer operator admin) ;;
+        (new:--directory|new:--apihour) mapfile -t found < <(compgen -f -- "$word") ;;
+        (new:--with) found=(http asgi ssh tcp) ;;
+        (new:*) found=(--with --apihour --directory --help) ;;
         (ctl:--instance) ;;
         (ctl:ctl|ctl:help)
             found=($("${words[0]}" ctl help 2>/dev/null | sed -n 's/^  \([a-z-]*\) .*/\1/p')) ;;
@@ -174,6 +177,9 @@ _apihour() {
         (keys) _arguments '--keys=[the keys directory]:directory:_files -/' \
                 '--role=[what it may do]:role:(observer operator admin)' \
                 '1:action:(%(keys)s)' '*:key:_files' ;;
+        (new) _arguments '--with=[what it serves]:part:_values -s , part http asgi ssh tcp' \
+                '--apihour=[where it gets apihour from]:version or path:_files' \
+                '--directory=[make that directory]:directory:_files -/' '1:name: ' ;;
         (completion) _arguments '1:shell:(%(shells)s)' ;;
         (ctl) (( CURRENT == 2 )) && compadd -- \
                 $(apihour ctl help 2>/dev/null | sed -n 's/^  \([a-z-]*\) .*/\1/p') ;;
@@ -236,6 +242,9 @@ complete -c apihour -n '__fish_seen_subcommand_from keys' -a '%(keys)s'
 complete -c apihour -n '__fish_seen_subcommand_from keys' -l keys -x \
     -a '(__fish_complete_directories)'
 complete -c apihour -n '__fish_seen_subcommand_from keys' -l role -x -a 'observer operator admin'
+complete -c apihour -n '__fish_seen_subcommand_from new' -l with -x -a 'http asgi ssh tcp'
+complete -c apihour -n '__fish_seen_subcommand_from new' -l apihour -r -F
+complete -c apihour -n '__fish_seen_subcommand_from new' -l directory -r -F
 complete -c apihour -n '__fish_seen_subcommand_from ctl' \
     -a '(apihour ctl help 2>/dev/null | sed -n "s/^  \([a-z-]*\) .*/\1/p")'
 %(options)s

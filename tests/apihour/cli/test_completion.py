@@ -11,6 +11,7 @@ import pytest
 
 from apihour.cli.completion import completed_options
 from apihour.cli.main import commands, main
+from apihour.cli.new.making import PARTS
 from apihour.config.settings import HostConfig
 from apihour_console.keys.command import run as keys
 
@@ -63,6 +64,8 @@ def complete(script: str, line: str) -> set[str]:
     ("apihour dev hello:Container --config=ot", {"other.py"}),
     ("apihour completion ", {"bash", "zsh", "fish"}),
     ("apihour keys a", {"add"}),
+    ("apihour new shop --w", {"--with"}),
+    ("apihour new shop --with ", {"http", "asgi", "ssh", "tcp"}),
     ("apihour keys --role o", {"observer", "operator"}),
     ("./ctl ctl ", {"workers", "jobs"}),
     ("./ctl ctl j", {"jobs"}),
@@ -96,6 +99,10 @@ def test_words_of_keys_are_those_it_takes(script: str, place: Path,
         keys(["--help"])
     assert "|".join(("list", "add", "remove", "rotate-host")) in capsys.readouterr().out
     assert complete(script, "apihour keys ") == {"list", "add", "remove", "rotate-host"}
+
+
+def test_parts_of_new_are_those_it_takes(script: str, place: Path) -> None:
+    assert complete(script, "apihour new shop --with ") == set(PARTS)
 
 
 @pytest.mark.parametrize("shell", ["zsh", "fish"])

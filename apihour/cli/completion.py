@@ -14,6 +14,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from apihour.cli.new.making import PARTS
 from apihour.config.settings import HostConfig
 from apihour.errors import UsageError
 from apihour.installed import command_names
@@ -114,7 +115,7 @@ _apihour() {
         (keys:--keys) mapfile -t found < <(compgen -d -- "$word") ;;
         (keys:--role) found=(observer operator admin) ;;
         (new:--directory|new:--apihour) mapfile -t found < <(compgen -f -- "$word") ;;
-        (new:--with) found=(http asgi ssh tcp) ;;
+        (new:--with) found=(%(parts)s) ;;
         (new:*) found=(--with --apihour --directory --help) ;;
         (ctl:--instance) ;;
         (ctl:ctl|ctl:help)
@@ -150,7 +151,7 @@ def _bash() -> str:
         f"        ({command}:{command}) found=({' '.join(given)}) ;;"
         for command, given in _WORDS.items())
     return _BASH.lstrip() % {
-        "how": _HOW["bash"], "words": words, "targets": _TARGETS.lstrip(),
+        "how": _HOW["bash"], "words": words, "parts": " ".join(PARTS), "targets": _TARGETS.lstrip(),
         "commands": "|".join(_commands()), "names": " ".join(_commands()),
         "files": _of_kind("file"), "dirs": _of_kind("dir"), "values": _of_kind("value"),
         "levels": " ".join(_LEVELS), "options": " ".join(options),
@@ -177,7 +178,7 @@ _apihour() {
         (keys) _arguments '--keys=[the keys directory]:directory:_files -/' \
                 '--role=[what it may do]:role:(observer operator admin)' \
                 '1:action:(%(keys)s)' '*:key:_files' ;;
-        (new) _arguments '--with=[what it serves]:part:_values -s , part http asgi ssh tcp' \
+        (new) _arguments '--with=[what it serves]:part:_values -s , part %(parts)s' \
                 '--apihour=[where it gets apihour from]:version or path:_files' \
                 '--directory=[make that directory]:directory:_files -/' '1:name: ' ;;
         (completion) _arguments '1:shell:(%(shells)s)' ;;
@@ -203,6 +204,7 @@ fi
 def _zsh() -> str:
     return _ZSH.lstrip() % {
         "how": _HOW["zsh"], "names": " ".join(_commands()), "shells": " ".join(_SHELLS),
+        "parts": " ".join(PARTS),
         "keys": " ".join(_WORDS[_KEYS]), "targets": _TARGETS.lstrip(),
         "options": "\n".join(f"                {shlex.quote(_zsh_option(name, one))} \\"
                              for one in completed_options() for name in one.names),
@@ -242,7 +244,7 @@ complete -c apihour -n '__fish_seen_subcommand_from keys' -a '%(keys)s'
 complete -c apihour -n '__fish_seen_subcommand_from keys' -l keys -x \
     -a '(__fish_complete_directories)'
 complete -c apihour -n '__fish_seen_subcommand_from keys' -l role -x -a 'observer operator admin'
-complete -c apihour -n '__fish_seen_subcommand_from new' -l with -x -a 'http asgi ssh tcp'
+complete -c apihour -n '__fish_seen_subcommand_from new' -l with -x -a '%(parts)s'
 complete -c apihour -n '__fish_seen_subcommand_from new' -l apihour -r -F
 complete -c apihour -n '__fish_seen_subcommand_from new' -l directory -r -F
 complete -c apihour -n '__fish_seen_subcommand_from ctl' \
@@ -254,6 +256,7 @@ complete -c apihour -n '__fish_seen_subcommand_from ctl' \
 def _fish() -> str:
     return _FISH.lstrip() % {
         "how": _HOW["fish"], "names": " ".join(_commands()), "shells": " ".join(_SHELLS),
+        "parts": " ".join(PARTS),
         "keys": " ".join(_WORDS[_KEYS]),
         "others": " ".join(one for one in _commands() if one not in _SERVING),
         "options": "\n".join(map(_fish_option, completed_options())),

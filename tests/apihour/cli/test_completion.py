@@ -65,7 +65,7 @@ def complete(script: str, line: str) -> set[str]:
     ("apihour completion ", {"bash", "zsh", "fish"}),
     ("apihour keys a", {"add"}),
     ("apihour new shop --w", {"--with"}),
-    ("apihour new shop --with ", {"http", "asgi", "ssh", "tcp"}),
+    ("apihour new shop --with s", {"ssh"}),
     ("apihour keys --role o", {"observer", "operator"}),
     ("./ctl ctl ", {"workers", "jobs"}),
     ("./ctl ctl j", {"jobs"}),

@@ -112,7 +112,7 @@ _run = _own("run", "run")
 _COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "run": _run,
     "check": _own("check", "check"),
-    "completion": _own("completion", "completion"),
+    "completion": _own("completion_scripts", "completion"),
     "dev": _own("dev", "develop"),
     "new": _own("new.making", "new"),
     "protocols": _own("check", "list_protocols"),

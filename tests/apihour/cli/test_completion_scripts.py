@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from apihour.cli.completion import completed_options
+from apihour.cli.completion_scripts import completed_options
 from apihour.cli.main import commands, main
 from apihour.cli.new.making import PARTS
 from apihour.config.settings import HostConfig

@@ -15,7 +15,7 @@ from types import TracebackType
 from apihour.errors import ApihourError, one_line
 from apihour.excerpt import DETAIL, LINE, excerpt
 
-__all__ = ["account", "blame", "blame_frames", "is_user_code", "user_traceback"]
+__all__ = ["account", "blame", "blame_frames", "blamed", "is_user_code", "user_traceback"]
 
 
 def blame(error: BaseException) -> str:
@@ -27,8 +27,13 @@ def blame(error: BaseException) -> str:
     summary = traceback.TracebackException(type(error), error, None)
     summary.__notes__ = None  # they would come last, where the message is looked for
     message = " ".join(list(summary.format_exception_only())[-1].split())
-    place = blame_frames(_frames(error.__traceback__))
+    place = blamed(error)
     return f"{place}: {message}" if place else message
+
+
+def blamed(error: BaseException) -> str:
+    """``file:line: text`` of :func:`blame`; empty where the error was never raised."""
+    return blame_frames(_frames(error.__traceback__))
 
 
 def blame_frames(frames: Sequence[tuple[str, int]]) -> str:

@@ -15,7 +15,7 @@ import time
 import warnings
 from typing import Any, TextIO
 
-from apihour.blame import blame
+from apihour.blame import blame, blamed
 
 __all__ = ["FailureLog", "short", "show_warning"]
 
@@ -43,12 +43,12 @@ class FailureLog:
         """``threading.excepthook``."""
         if not issubclass(args.exc_type, SystemExit):
             name = args.thread.name if args.thread is not None else "?"
-            self.tell([f"thread {name!r}"], args.exc_value or args.exc_type())
+            self.tell([f"thread {name!r}"], args.exc_value or args.exc_type(), "threads")
 
     def in_finalizer(self, args: Any) -> None:
         """``sys.unraisablehook``: an exception where none can be raised."""
         what = args.err_msg or "exception ignored in"
-        self.tell([f"{what} {short(args.object)}"], args.exc_value or args.exc_type())
+        self.tell([f"{what} {short(args.object)}"], args.exc_value or args.exc_type(), "finalizers")
 
     def flush(self) -> None:
         """Say how many of each kind were not told yet, and forget the kinds."""
@@ -58,11 +58,16 @@ class FailureLog:
                 self._log.error("%s", f"{': '.join(parts)}: ({untold} more of it)")
         self._kinds.clear()
 
-    def tell(self, about: list[str], error: BaseException | None) -> None:
-        """Log `error`, or what is known `about` a failure without one, with its traceback."""
+    def tell(self, about: list[str], error: BaseException | None, whose: str = "") -> None:
+        """Log `error`, or what is known `about` a failure without one, with its traceback.
+
+        Those of one line and of the same `whose` are counted together: what a message quotes is
+        the peer's to choose.
+        """
         place = blame(error) if error is not None else ""
         parts = [self._speaker, *about, *([place] if place else [])]
-        more = self._more((about[0] if about else "", place))
+        line = f"{blamed(error)}: {type(error).__name__}" if error is not None else ""
+        more = self._more((whose if error is not None else about[0], line))
         if more is None:
             return
         if more:

@@ -66,7 +66,7 @@ class CrashLog(FailureLog):
             about.append(what)  # a plugin's: the endpoint and the request that it failed on
         elif error is None or isinstance(task, asyncio.Future):
             about.append(f"{what or 'a failure without an exception'}{_others(context)}")
-        self.tell(about, error)
+        self.tell(about, error, f"server {server!r}" if server else "")
 
     def in_finalizer(self, args: Any) -> None:
         """``sys.unraisablehook``, but for the worker's own way out."""

@@ -212,7 +212,7 @@ def test_the_same_again_and_again_is_counted(
 
     def fail(number: int) -> None:
         try:
-            raise RuntimeError("again")
+            raise RuntimeError(f"again, with what the peer has sent: {number}")
         except RuntimeError as error:
             log.in_loop(loop, {"message": f"number {number}", "exception": error})
 
@@ -222,6 +222,17 @@ def test_the_same_again_and_again_is_counted(
     now[0] += 11
     fail(1001)
     assert caplog.records[-1].getMessage().endswith("(995 more of it in the last 10 s)")
+
+
+def test_threads_with_names_of_their_own_are_counted(caplog: pytest.LogCaptureFixture) -> None:
+    _, log = make()
+    for number in range(100):
+        try:
+            raise KeyError(number)
+        except KeyError as error:
+            log.in_thread(SimpleNamespace(exc_type=KeyError, exc_value=error,
+                                          thread=SimpleNamespace(name=f"Thread-{number}")))
+    assert len(caplog.records) == 5
 
 
 def test_what_was_only_counted_is_told_at_the_end(caplog: pytest.LogCaptureFixture) -> None:

@@ -21,7 +21,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -176,7 +176,8 @@ class Acceptor:
 
     def _awaited(self) -> set[asyncio.Future[Any]]:
         return {row.waiting for row in self.table
-                if row.waiting is not None and row.entrance is self.entrance}
+                if row.waiting is not None and not row.waiting.done()
+                and row.entrance is self.entrance}
 
     def _read(self) -> None:
         if not self._stopped and not self._reading:
@@ -294,43 +295,39 @@ class Acceptor:
 
     def _connect(self, sock: Handed, conn: AcceptedConnection) -> None:
         """Have the loop take the socket."""
+        connecting = self.loop.connect_accepted_socket(
+            partial(self.server.stream, conn), cast("socket.socket", sock),
+        ) if self.tls is None else self.tls.connect(self.loop, sock, conn, self._ready)
+        try:
+            # By hand, because it waits exactly once: a task costs more than all the rest here.
+            conn.waiting = connecting.send(None)
+        except Exception:
+            self._log_factory(conn)
+            sock.give_up()
+            return
         if self.tls is None:
-            conn.connecting = self.loop.connect_accepted_socket(
-                partial(self.server.stream, conn), cast("socket.socket", sock))
+            conn.connecting = connecting
         else:
-            conn.connecting = self.tls.connect(self.loop, sock, conn, self._ready)
-        self._attach(conn)
+            conn.waiting.add_done_callback(partial(self._attach, conn, connecting, self.tls))
 
     def _freed(self) -> None:
         if self.open < self.limit and self._timer is None:
             self._read()
 
     def _attach(
-        self, conn: AcceptedConnection, waited: asyncio.Future[Any] | None = None
+        self, conn: AcceptedConnection, connecting: Coroutine[Any, None, Any],
+        tls: Terminator, waited: asyncio.Future[Any],
     ) -> None:
-        """Go on with its connecting until it waits for a future, and again once that is done.
-
-        By hand, because it waits exactly once: a task costs more than all the rest here.
-        """
+        """The handshake of `conn` is over, or was given up."""
         conn.waiting = None
         try:
-            conn.waiting = conn.connecting.send(None)
-        except StopIteration as done:
-            del conn.connecting
-            if self.tls is None:
-                conn.transport = done.value[0]
-            else:
-                self.tls.watch(self.loop, conn)
+            connecting.send(None)
+        except StopIteration:
+            tls.watch(self.loop, conn)
         except asyncio.CancelledError:
             return  # conn.close() gave it up, and the loop has closed the socket
         except Exception as error:
-            if self.tls is not None:
-                self._handshake_failed(conn, error)
-                return
-            self._log_factory(conn)
-            conn.sock.give_up()
-        else:
-            conn.waiting.add_done_callback(partial(self._attach, conn))
+            self._handshake_failed(conn, error)
 
     def _log_factory(self, conn: AcceptedConnection) -> None:
         """A factory of the user's that raises costs this connection only."""

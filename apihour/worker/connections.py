@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+import threading
 import time
 from array import array
 from collections.abc import Callable, Coroutine, Iterator, MutableSequence
@@ -30,6 +31,8 @@ __all__ = ["AcceptedConnection", "ConnectionRecord", "ConnectionTable", "Entranc
 
 Numbers = Union[MutableSequence[float], "memoryview[float]"]
 
+# While one thread takes a connection's transport from where it was made, another waits.
+_ARRIVING = threading.RLock()
 # struct tcp_info of linux/tcp.h: tcpi_bytes_acked and tcpi_bytes_received stand at 120.
 _TCP_INFO_BYTES = struct.Struct("=120xQQ")
 
@@ -90,6 +93,7 @@ class AcceptedConnection:
     """
 
     __slots__ = (
+        "_transport",
         "accepted_at",
         "alpn",
         "connecting",
@@ -102,12 +106,8 @@ class AcceptedConnection:
         "state",
         "table",
         "tls",
-        "transport",
         "waiting",
     )
-
-    connecting: Coroutine[Any, None, Any]
-    """Its way to a protocol; :attr:`waiting` is what that waits for."""
 
     def __init__(
         self, table: ConnectionTable, entrance: Entrance, sock: Handed, peer_address: Any
@@ -122,8 +122,11 @@ class AcceptedConnection:
         self.tls: TLSFacts | None = None
         self.alpn: str | None = None
         self.proxied: ProxyFacts | None = None
-        self.transport: asyncio.Transport | None = None
+        self._transport: asyncio.Transport | None = None
+        self.connecting: Coroutine[Any, None, Any] | None = None
+        """Its way to a protocol, without TLS, until :meth:`arrive`."""
         self.waiting: asyncio.Future[Any] | None = None
+        """What that waits for."""
         entrance.open += 1
         rows = table.rows
         self.id = table.accepted = number = table.accepted + 1
@@ -149,6 +152,39 @@ class AcceptedConnection:
     def peer(self) -> str:
         """The peer's address for people: ``127.0.0.1:1234``."""
         return format_peer(self.peer_address)
+
+    @property
+    def transport(self) -> asyncio.Transport | None:
+        """None before it has a protocol."""
+        if self._transport is None:
+            self.arrive()
+        return self._transport
+
+    @transport.setter
+    def transport(self, transport: asyncio.Transport | None) -> None:
+        self._transport = transport
+
+    def arrive(self) -> None:
+        """Take the transport from its way to a protocol, once that is over.
+
+        Nobody is called for that: whoever first asks for the transport does it, in any thread,
+        or else the table when the connection leaves. With TLS this does nothing.
+        """
+        with _ARRIVING:
+            waiting = self.waiting
+            if waiting is not None and waiting.done() and not waiting.cancelled():
+                self._end_connecting()
+
+    def _end_connecting(self, waited: asyncio.Future[Any] | None = None) -> None:
+        connecting, self.connecting, self.waiting = self.connecting, None, None
+        if connecting is None:
+            return
+        try:
+            connecting.send(None)
+        except StopIteration as done:
+            self._transport = done.value[0]
+        except asyncio.CancelledError:
+            pass  # close() gave it up, and the loop closes the socket
 
     def byte_counts(self) -> tuple[int, int]:
         """Bytes received and bytes acknowledged by the peer; -1 where the kernel keeps none."""
@@ -180,7 +216,10 @@ class AcceptedConnection:
         if self.transport is not None:
             self.transport.abort()
         elif self.waiting is not None:
-            self.waiting.cancel()  # the loop has the socket: it must close it
+            # The loop has the socket: it must close it. Not before connection_made(), which it
+            # calls in its next turn: uvloop would ask a handle that is freed.
+            self.waiting.add_done_callback(self._end_connecting)
+            self.waiting.cancel()
         else:
             self.sock.give_up()
 
@@ -231,6 +270,8 @@ class ConnectionTable:
         entrance.open -= 1
         if entrance.freed is not None:
             entrance.freed()
+        if conn.connecting is not None:
+            conn.arrive()  # else they would have each other
 
     def __len__(self) -> int:
         return len(self.rows)

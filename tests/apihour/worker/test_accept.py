@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import gc
 import logging
 import os
 import socket
+import weakref
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +45,15 @@ class EchoServer:
     def __init__(self) -> None:
         self.fail = False
         self.conns: list[AcceptedConnection] = []
+        self.made: list[weakref.ref[Any]] = []
 
     def stream(self, conn: Any = None) -> asyncio.BaseProtocol:
         if self.fail:
             raise RuntimeError("no protocol today")
         self.conns.append(conn)
-        return Echo()
+        protocol = Echo()
+        self.made.append(weakref.ref(protocol))
+        return protocol
 
 
 class House:
@@ -119,6 +125,58 @@ def test_a_connection_is_served_and_has_a_row(run: Run) -> None:
             writer.close()
             await wait_until(lambda: not len(h.table))
             assert (h.acceptor.open, h.acceptor.accepted) == (0, 1)
+
+    run(body)
+
+
+def test_another_thread_may_be_the_first_that_asks_for_the_transport(run: Run) -> None:
+    async def body() -> None:
+        async with house() as h:
+            await h.says(b"x")
+            (conn,) = h.table
+            with ThreadPoolExecutor(4) as pool:
+                found = list(pool.map(lambda _: conn.transport, range(40)))
+            assert found[0] is not None and {*map(id, found)} == {id(found[0])}
+            assert conn.transport is h.server.made[0]().transport
+
+    run(body)
+
+
+def test_one_kicked_before_its_protocol_is_connected_is_closed(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def body() -> None:
+        async with house(start=False) as h:
+            reader, _ = await h.client()
+            h.acceptor.sweep()
+            (conn,) = h.table
+            assert conn.transport is None and h.acceptor.is_attaching()
+            conn.close()
+            assert conn.transport is None
+            assert await asyncio.wait_for(reader.read(), 10) == b""
+            await wait_until(lambda: not len(h.table))
+            assert conn.sock.fileno() == -1
+
+    run(body)
+    assert not caplog.text
+
+
+@pytest.mark.parametrize("looked_at", [False, True])
+def test_nothing_is_left_of_a_connection_that_is_gone(run: Run, looked_at: bool) -> None:
+    async def body() -> None:
+        async with house() as h:
+            gc.collect()
+            gc.disable()
+            try:
+                writer = await h.says(b"x")
+                if looked_at:
+                    assert [row.transport for row in h.table] != [None]
+                h.server.conns.clear()
+                writer.close()
+                await wait_until(lambda: not len(h.table))
+                await wait_until(lambda: h.server.made[0]() is None)
+            finally:
+                gc.enable()
 
     run(body)
 

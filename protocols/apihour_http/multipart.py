@@ -188,6 +188,9 @@ async def parts(
     """
     from aiohttp import MultipartReader
 
+    from apihour_http.aiohttp.silence import silence
+
+    silence()
     if not request.is_multipart():
         raise HTTPError(415, f"{request.content_type}: expected multipart/form-data")
     kind = request.headers["Content-Type"]

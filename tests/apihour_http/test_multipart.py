@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import warnings
 from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from apihour_http import Request, Routes
+from apihour_http.aiohttp.silence import silence
 
 from .support import serving, wait_until
 
@@ -181,3 +184,28 @@ async def test_parts_come_one_byte_at_a_time() -> None:
         answer = await peer.answer()
         assert json.loads(answer.body) == [["a", "value"], ["a", ["x", "text/plain", 3, 3]]]
         peer.close()
+
+
+@pytest.mark.parametrize("lane", ["direct", "hosted"])
+async def test_no_client_writes_into_the_log(lane: str) -> None:
+    """aiohttp warns of a malformed part, with what its client wrote."""
+    app = web.Application()
+
+    async def hosted(request: web.Request) -> web.Response:
+        return web.json_response([name for name in await request.post()])
+
+    app.router.add_post("/post", hosted)
+    bodies = [f'--b\r\nContent-Disposition: form-data; {rest}\r\n\r\nv\r\n--b--\r\n'
+              for rest in ('name="a"; filename="x', "name=a; filename*=utf-8''%FF")]
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        silence.cache_clear()
+        async with serving(table(False) if lane == "direct" else None,
+                           app if lane == "hosted" else None) as served, \
+                aiohttp.ClientSession(served.url) as session:
+            for body in bodies:
+                async with session.post("/post", data=body, headers={
+                        "Content-Type": "multipart/form-data; boundary=b"}):
+                    pass
+        assert [str(one.message) for one in seen
+                if "Disposition" in one.category.__name__] == []

@@ -29,6 +29,7 @@ from apihour_http.aiohttp.private import (
     handler_options,
     subapplications,
 )
+from apihour_http.aiohttp.silence import silence
 from apihour_http.aiohttp_answers import CONTAINER
 from apihour_http.connection.peer import is_proxied
 from apihour_http.errors import BadRequest, HTTPError
@@ -318,6 +319,7 @@ class AppHost:
         """
         app = self._app
         check_options(app)
+        silence()
         if isinstance(app, web.Server):
             self._manager = app
         else:

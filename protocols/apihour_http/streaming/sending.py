@@ -121,6 +121,8 @@ class Sending(Side):
             if hasattr(source.body, "send_to") and can_send(lane):
                 await self._send_file(source.body)
             async for piece in source.body:
+                if lane.transport is None:
+                    return  # it went on although it was cancelled
                 self._write(source.encode(piece))
                 await self._wait_for_room()
         except asyncio.CancelledError:

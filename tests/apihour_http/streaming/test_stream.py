@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 import struct
@@ -169,6 +170,30 @@ async def test_a_client_that_is_gone_cancels_the_iterator(way: str) -> None:
         peer.writer.transport.abort()
         await asyncio.wait_for(ended.wait(), 5)
         await wait_until(lambda: served.server.statistics()["connections"] == 0)
+
+
+async def test_an_iterator_that_swallows_that_is_closed() -> None:
+    closed = asyncio.Event()
+    entered = asyncio.Event()
+
+    async def stubborn() -> AsyncIterator[str]:
+        try:
+            for _ in range(60):
+                with contextlib.suppress(asyncio.CancelledError):
+                    yield "x"
+                    entered.set()
+                    await asyncio.sleep(0.2)
+        finally:
+            closed.set()
+
+    routes = Routes()
+    routes.get("/")(lambda request: Stream(stubborn(), endless=True))
+    async with serving(routes) as served:
+        peer = await served.connect()
+        peer.send(get("/"))
+        await asyncio.wait_for(entered.wait(), 5)
+        peer.writer.transport.abort()
+        await asyncio.wait_for(closed.wait(), 5)
 
 
 async def test_a_client_that_closes_its_side_gets_the_rest() -> None:

@@ -188,7 +188,7 @@ async def parts(
     """
     from aiohttp import MultipartReader
 
-    from apihour_http.aiohttp.silence import silence
+    from apihour_http.silence import silence
 
     silence()
     if not request.is_multipart():

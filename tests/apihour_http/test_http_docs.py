@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
+import subprocess
+import sys
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -104,3 +107,45 @@ async def test_files() -> None:
             etag = answer.headers["ETag"]
         async with session.get("/static/main.css", headers={"If-None-Match": etag}) as answer:
             assert answer.status == 304
+
+
+async def test_cors() -> None:
+    async with serving(example("CORS, and types of a middleware")["routes"]) as served, \
+            aiohttp.ClientSession(served.url, headers={"Origin": "https://x"}) as session:
+        preflight = {"Access-Control-Request-Method": "PUT"}
+        async with session.options("/shared", headers=preflight) as answer:
+            assert answer.status == 204
+            assert answer.headers["Access-Control-Allow-Methods"] == "OPTIONS, PUT"
+        for method, path, status in (("PUT", "/shared", 204), ("GET", "/nowhere", 404)):
+            async with session.request(method, path) as answer:
+                assert answer.status == status
+                assert answer.headers["Access-Control-Allow-Origin"] == "https://app.example.org"
+
+
+def test_the_middleware_is_typed(tmp_path: Path) -> None:
+    pytest.importorskip("mypy")
+    text = PAGE[PAGE.index("\nCORS, and types of a middleware\n"):]
+    found = _BLOCK.search(text)
+    assert found is not None
+    (tmp_path / "cors.py").write_text(textwrap.dedent(found[1]))
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--config-file",
+         str(Path(__file__).parents[2] / "setup.cfg"), str(tmp_path / "cors.py")],
+        cwd=Path(__file__).parents[2], text=True, capture_output=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+async def test_a_feed_of_a_websocket_ends_with_its_client() -> None:
+    text = PAGE[PAGE.index("An endpoint that neither receives nor sends"):]
+    found = _BLOCK.search(text)
+    assert found is not None
+    names: dict[str, Any] = {}
+    exec(compile(textwrap.dedent(found[1]), "docs/http.rst: WebSockets", "exec"), names)
+    async with serving(names["routes"]) as served, \
+            aiohttp.ClientSession(served.url) as session:
+        async with session.ws_connect("/news") as websocket:
+            names["news"].put_nowait("rain")
+            assert await websocket.receive_str(timeout=10) == "rain"
+        await wait_until(lambda: served.server.statistics()["connections"] == 0)
+        await wait_until(lambda: not [one for one in asyncio.all_tasks()
+                                      if "push" in repr(one.get_coro())])

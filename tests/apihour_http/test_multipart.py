@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 
 from apihour_http import Request, Routes
-from apihour_http.aiohttp.silence import silence
+from apihour_http.silence import silence
 
 from .support import serving, wait_until
 

@@ -29,10 +29,10 @@ from apihour_http.aiohttp.private import (
     handler_options,
     subapplications,
 )
-from apihour_http.aiohttp.silence import silence
 from apihour_http.aiohttp_answers import CONTAINER
 from apihour_http.connection.peer import is_proxied
 from apihour_http.errors import BadRequest, HTTPError
+from apihour_http.silence import silence
 from apihour_http.speed import compiled
 
 if TYPE_CHECKING:

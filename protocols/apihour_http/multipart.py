@@ -188,9 +188,9 @@ async def parts(
     """
     from aiohttp import MultipartReader
 
-    from apihour_http.silence import silence
+    from apihour_http.hush import hush
 
-    silence()
+    hush()
     if not request.is_multipart():
         raise HTTPError(415, f"{request.content_type}: expected multipart/form-data")
     kind = request.headers["Content-Type"]

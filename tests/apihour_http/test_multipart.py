@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 
 from apihour_http import Request, Routes
-from apihour_http.silence import silence
+from apihour_http.hush import hush
 
 from .support import serving, wait_until
 
@@ -199,7 +199,7 @@ async def test_no_client_writes_into_the_log(lane: str) -> None:
               for rest in ('name="a"; filename="x', "name=a; filename*=utf-8''%FF")]
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
-        silence.cache_clear()
+        hush.cache_clear()
         async with serving(table(False) if lane == "direct" else None,
                            app if lane == "hosted" else None) as served, \
                 aiohttp.ClientSession(served.url) as session:

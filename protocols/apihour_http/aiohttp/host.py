@@ -32,7 +32,7 @@ from apihour_http.aiohttp.private import (
 from apihour_http.aiohttp_answers import CONTAINER
 from apihour_http.connection.peer import is_proxied
 from apihour_http.errors import BadRequest, HTTPError
-from apihour_http.silence import silence
+from apihour_http.hush import hush
 from apihour_http.speed import compiled
 
 if TYPE_CHECKING:
@@ -319,7 +319,7 @@ class AppHost:
         """
         app = self._app
         check_options(app)
-        silence()
+        hush()
         if isinstance(app, web.Server):
             self._manager = app
         else:

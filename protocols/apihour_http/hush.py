@@ -11,11 +11,11 @@ import warnings
 
 from aiohttp import BadContentDispositionHeader, BadContentDispositionParam
 
-__all__ = ["silence"]
+__all__ = ["hush"]
 
 
 @functools.cache
-def silence() -> None:
+def hush() -> None:
     """Leave them out from now on, in this process."""
     for kind in (BadContentDispositionHeader, BadContentDispositionParam):
         warnings.filterwarnings("ignore", category=kind)

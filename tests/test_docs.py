@@ -34,9 +34,10 @@ def test_each_room_says_what_it_may_import_and_imports_no_more() -> None:
     for tower in (made["CORE"][:-1], made["CONSOLE"][1:]):
         package = tower[0].partition(".")[0]
         names = [name.rpartition(".")[2] for name in tower]
+        home = ROOT / ("" if package == "apihour" else "protocols") / package
+        assert {path.parent.name for path in home.glob("*/__init__.py")} == set(names)
         for place, name in enumerate(names):
-            says = (ROOT / ("" if package == "apihour" else "protocols")
-                    / package / name / "__init__.py").read_text()
+            says = (home / name / "__init__.py").read_text()
             may = re.search(r"[Mm]ay import from (?:(every room) below|(\w+)(?: and \w+)? down)"
                             r"|[Ii]mports (?:nothing of the other rooms|the contract only)", says)
             assert may is not None, f"{package}.{name}: expected what it may import"

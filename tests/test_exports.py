@@ -29,7 +29,7 @@ EXPORTS = {
         "COMPATIBLE", "STRICT", "Admission", "Algorithms", "Limits", "SSHServer", "Shell",
         "TokenBucket",
     ],
-    "apihour_tcp": ["TCPServer", "UDPServer"],
+    "apihour_tcp": ["LibraryServer", "TCPServer", "UDPServer"],
     "apihour_wsgi": ["WSGIServer"],
 }
 

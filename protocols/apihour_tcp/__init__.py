@@ -8,6 +8,7 @@ The same objects serve in an apihour container; nothing here imports apihour.
 """
 
 from apihour_tcp.datagram import UDPServer
+from apihour_tcp.library import LibraryServer
 from apihour_tcp.server import TCPServer
 
-__all__ = ["TCPServer", "UDPServer"]
+__all__ = ["LibraryServer", "TCPServer", "UDPServer"]

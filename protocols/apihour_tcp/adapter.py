@@ -13,6 +13,7 @@ from typing import Any
 
 from apihour_tcp.datagram import UDPServer
 from apihour_tcp.factories import classify
+from apihour_tcp.library import LibraryServer
 from apihour_tcp.server import TCPServer
 
 __all__ = ["datagram_plugin", "plugin"]
@@ -24,18 +25,19 @@ class _TCP:
     name = "tcp"
     describes = (
         "asyncio.Protocol class or factory (any with connection_made and data_received), "
-        "stream callback async (reader, writer)"
+        "stream callback async (reader, writer), LibraryServer"
     )
 
     def accepts(self, obj: object, kind: str) -> bool:
         """Whether `obj` is a stream protocol, a factory without arguments, or a callback."""
         if kind != "stream":
             return False
-        return isinstance(obj, TCPServer) or classify(obj) in ("stream", "factory", "callback")
+        return isinstance(obj, (TCPServer, LibraryServer)) or classify(obj) in (
+            "stream", "factory", "callback")
 
-    def adapt(self, obj: Any, kind: str) -> TCPServer:
-        """Return `obj` as a TCPServer."""
-        return obj if isinstance(obj, TCPServer) else TCPServer(obj)
+    def adapt(self, obj: Any, kind: str) -> TCPServer | LibraryServer:
+        """Return `obj` as a server."""
+        return obj if isinstance(obj, (TCPServer, LibraryServer)) else TCPServer(obj)
 
 
 class _UDP:

@@ -16,14 +16,14 @@ import contextvars
 from collections.abc import Callable, Iterator
 from typing import Any
 
-__all__ = ["Captured", "Door", "capturing"]
+__all__ = ["Captured", "Handle", "capturing"]
 
 _NAMES = ("create_server", "create_unix_server")
 _current: contextvars.ContextVar[Captured | None] = contextvars.ContextVar(
     "apihour_tcp_captured", default=None)
 
 
-class Door(asyncio.AbstractServer):
+class Handle(asyncio.AbstractServer):
     """What a library gets for the server that it asked for: the host accepts for it."""
 
     sockets: tuple[()] = ()
@@ -65,13 +65,13 @@ class Captured:
     """The factory that a library gave while it started."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.door = Door(loop)
+        self.handle = Handle(loop)
         self.factory: Callable[[], Any] | None = None
         self.is_over = False
         """Whether the start is: what is opened from now on is the library's own business."""
         self.ready: asyncio.Future[None] = loop.create_future()
 
-    def take(self, factory: Callable[[], Any], ssl: Any) -> Door:
+    def take(self, factory: Callable[[], Any], ssl: Any) -> Handle:
         """Take it. Raises RuntimeError for a second one, or TLS, which is the bind's business."""
         if self.factory is not None:
             raise RuntimeError("a second server was opened; expected one for each entry of "
@@ -82,13 +82,13 @@ class Captured:
         self.factory = factory
         if not self.ready.done():
             self.ready.set_result(None)
-        return self.door
+        return self.handle
 
 
 @contextlib.contextmanager
 def capturing(captured: Captured) -> Iterator[None]:
     """What is called meanwhile, and by tasks that begin meanwhile, gives its factory."""
-    loop = captured.door.get_loop()
+    loop = captured.handle.get_loop()
     for name in _NAMES:
         if not hasattr(getattr(loop, name), "_stands_in"):
             setattr(loop, name, _stand_in(getattr(loop, name)))

@@ -64,7 +64,7 @@ class LibraryServer:
         first = asyncio.FIRST_COMPLETED
         await asyncio.wait([self._task, captured.ready], return_when=first)
         # It may open its server before it is ready.
-        await asyncio.wait([self._task, captured.door.awaited], return_when=first,
+        await asyncio.wait([self._task, captured.handle.awaited], return_when=first,
                            timeout=_SETTLING)
         if self._task.done() and self._task.exception() is not None:
             await self._task
@@ -100,7 +100,7 @@ class LibraryServer:
         if self._served is not None:
             await self._served.stop()
         if self._captured is not None:
-            self._captured.door.close()
+            self._captured.handle.close()
         if task is None:
             return
         if not task.done():

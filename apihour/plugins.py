@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import Any, Literal, Protocol, cast, runtime_checkable
@@ -24,6 +24,7 @@ from apihour.mistakes import hint
 
 __all__ = [
     "GROUP",
+    "BannedAddresses",
     "Connection",
     "Plugin",
     "Registry",
@@ -38,6 +39,22 @@ SHELL = "ssh"  # the entry point whose servers the console serves as the shell
 SocketKind = Literal["stream", "datagram"]
 
 
+class BannedAddresses(Protocol):
+    """Who is banned; what comes from there is refused before a server sees it.
+
+    A server that is told by a proxy who its client is refuses that one by itself.
+    """
+
+    watchers: list[Callable[[], None]]
+    """Called in the loop whenever it is somebody else."""
+
+    def __len__(self) -> int:
+        """0 when nobody is."""
+
+    def refuses(self, peer: Any) -> bool:
+        """Whether a client with that address, a tuple of host and port, is; counts it."""
+
+
 @dataclass(frozen=True)
 class ServerContext:
     """What a server is told when it starts: who it is and where it runs.
@@ -46,7 +63,7 @@ class ServerContext:
     ``--limit-request-*`` options were given (``line`` and ``field_size`` in bytes, ``fields``
     a number), ``forwarded_allow_ips`` who is believed about clients (addresses, networks,
     ``unix``, ``*``, apart by commas), ``options`` are the configuration file's for this server
-    (``servers: NAME:``).
+    (``servers: NAME:``), ``bans`` who is banned.
     """
 
     name: str
@@ -62,6 +79,7 @@ class ServerContext:
     limits: Mapping[str, int] = field(default_factory=dict)
     forwarded_allow_ips: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
+    bans: BannedAddresses | None = None
 
 
 @runtime_checkable

@@ -19,7 +19,7 @@ import json
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -157,6 +157,9 @@ class Bans:
         self._looked = 0.0
         # By version and length of prefix: the networks' bits, their names and their ends.
         self._by_prefix: dict[tuple[int, int], dict[int, Ban]] = {}
+        self._last = 0.0  # when the last of them is over
+        self.watchers: list[Callable[[], None]] = []
+        """Called by :meth:`look` whenever somebody else is banned than before."""
         self.refused: Counter[str] = Counter()
         """Connections refused so far, by network."""
 
@@ -181,19 +184,30 @@ class Bans:
     def _refresh(self) -> None:
         try:
             found = self._path.stat()
-            seen = found.st_ino, found.st_mtime_ns, found.st_size
+            seen: tuple[int, int, int] | None = (
+                found.st_ino, found.st_mtime_ns, found.st_size)
         except FileNotFoundError:
-            self._seen, self._by_prefix = None, {}
-            return
+            seen = None
         if seen == self._seen:
+            if self._by_prefix and self._last <= time.monotonic():
+                self._hold({})
             return
         tables: dict[tuple[int, int], dict[int, Ban]] = {}
-        for ban in read_bans(self._path):
+        for ban in read_bans(self._path) if seen is not None else ():
             network = ipaddress.ip_network(ban.network)
             shift = network.max_prefixlen - network.prefixlen
             table = tables.setdefault((network.version, shift), {})
             table[int(network.network_address) >> shift] = ban
-        self._seen, self._by_prefix = seen, tables
+        self._seen = seen
+        self._hold(tables)
+
+    def _hold(self, tables: dict[tuple[int, int], dict[int, Ban]]) -> None:
+        """From now on these hold."""
+        self._by_prefix = tables
+        self._last = max((ban.until for table in tables.values() for ban in table.values()),
+                         default=0.0)
+        for watcher in self.watchers:
+            watcher()
 
     def find(self, peer: Any) -> Ban | None:
         """The ban that a peer's socket address falls under now, or None."""

@@ -18,12 +18,13 @@ import time
 from array import array
 from collections.abc import Callable, Coroutine, Iterator, MutableSequence
 from dataclasses import dataclass
-from typing import Any, Protocol, Union
+from typing import Any, Union
 
 from apihour.bind.peers import format_peer
 from apihour.bind.proxy_header import ProxyFacts
 from apihour.ops.activity import activity_of
 from apihour.ops.ids import Ids
+from apihour.plugins import BannedAddresses
 from apihour.tls.termination import TLSFacts
 from apihour.worker.handed import Handed
 
@@ -224,15 +225,6 @@ class AcceptedConnection:
             self.sock.give_up()
 
 
-class Door(Protocol):
-    """Who is refused: see :mod:`apihour.bind.bans`."""
-
-    def __len__(self) -> int: ...
-
-    def refuses(self, peer: Any) -> bool:
-        """Whether a new connection of that peer is to be refused; counts it."""
-
-
 class ConnectionTable:
     """The open connections of one worker, and how many there have been.
 
@@ -243,7 +235,7 @@ class ConnectionTable:
         self, worker: str = "", numbers: Numbers | None = None, ids: Ids | None = None
     ) -> None:
         self.ids = Ids(worker) if ids is None else ids
-        self.bans: Door | None = None
+        self.bans: BannedAddresses | None = None
         """Who is refused before anything is known of the connection."""
         self.accepted = 0
         self.numbers: Numbers = array("d", (0, 0)) if numbers is None else numbers

@@ -148,7 +148,7 @@ class ServerSet:
             access_log=host.log.access_log if cfg.accesslog else None,
             access_log_format=cfg.access_log_format, debug=cfg.debug,
             limits=cfg.request_limits, options=self._options[name],
-            forwarded_allow_ips=cfg.forwarded_allow_ips,
+            forwarded_allow_ips=cfg.forwarded_allow_ips, bans=host.connections.bans,
         )
 
     def suspend(self, suspended: bool) -> None:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from apihour_http.access import AccessLog
 from apihour_http.background import Background
+from apihour_http.banned import BannedClients
 from apihour_http.connection.connection import HTTPConnection
 from apihour_http.connection.heads import LARGE, SLICE
 from apihour_http.connection.states import PARSING
@@ -87,6 +88,7 @@ class HTTPServer:
         self._background = Background(logging.getLogger("apihour_http"))
         self._websockets: list[Any] = []
         self._meter: Meter | None = None
+        self._banned: BannedClients | None = None
         self._ticker: asyncio.TimerHandle | None = None
         self.threads: Threads | None = None
 
@@ -113,6 +115,10 @@ class HTTPServer:
         if self._app_host is not None:
             await self._app_host.start(
                 container, logger, bool(getattr(context, "debug", False)))
+        bans = getattr(context, "bans", None)
+        if bans is not None:
+            # No head is as short as the compiled way's are then.
+            self._banned = BannedClients(self.service, bans, self._plan(table, 0))
         self._tick()
 
     def _decide(
@@ -207,6 +213,9 @@ class HTTPServer:
     async def stop(self) -> None:
         """Close what is left, at once, and clean the application up."""
         self.now.end()
+        if self._banned is not None:
+            self._banned.stop()
+            self._banned = None
         await self._opened.abort()
         await self._background.stop()
         for websockets in self._websockets:
@@ -232,7 +241,10 @@ class HTTPServer:
 
     def stream(self, conn: Any = None) -> HTTPConnection:
         """Return the protocol of one new connection; `conn` is the host's row for it."""
-        return HTTPConnection(self.service, conn)
+        connection = HTTPConnection(self.service, conn)
+        if self._banned is not None:
+            self._banned.take(connection)
+        return connection
 
     __call__ = stream
 

@@ -156,6 +156,42 @@ def test_conns_shows_the_proxy_and_the_client(house, proxies):
         house.wait(lambda: seen() == expected, "both clients", timeout=30)
 
 
+def status(address, source, path):
+    with dial(address, source) as sock:
+        sock.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        with sock.makefile("rb") as file:
+            return int(file.readline().split()[1])
+
+
+def test_a_ban_of_a_client_holds_behind_the_proxy(house, proxies):
+    """On every lane of both workers, and for what is under way; neighbours notice nothing."""
+    banned, other = CLIENTS
+    kinds = ("http", "/who"), ("http", "/hosted"), ("asgi", "/")
+    with contextlib.ExitStack() as stack:
+        holding = {}
+        for client in CLIENTS:
+            holding[client] = sock = stack.enter_context(dial(proxies["http"].address, client))
+            sock.sendall(b"GET /hold HTTP/1.1\r\nHost: x\r\n\r\n")
+        house.wait(lambda: set(CLIENTS) <= {
+            row["client"] for worker in house.workers()
+            for row in house.ask(worker, "conns").rows}, "both clients", timeout=30)
+        [row] = json.loads(ctl(house, "ban", banned, "--for", "1h", "--json").stdout)
+        stack.callback(ctl, house, "unban", "all")
+        assert row["network"] == f"{banned}/32" and row["closed"] >= 1
+        assert holding[banned].recv(1) == b""
+        for name, path in kinds:
+            seen = {status(proxies[name].address, banned, path) for _ in range(12)}
+            assert seen == {403}, (name, path, seen)
+            assert status(proxies[name].address, other, path) == 200
+        holding[other].settimeout(0.05)
+        with pytest.raises(TimeoutError):
+            holding[other].recv(1)
+        [row] = json.loads(ctl(house, "bans", "--json").stdout)
+        assert row["refused"] == 36
+    for name, path in kinds:
+        assert status(proxies[name].address, banned, path) == 200
+
+
 # -- by the PROXY protocol
 
 

@@ -9,7 +9,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from apihour.bind.bans import Bans
 from apihour.bind.peers import format_peer
+from apihour.ops.activity import activity_of
 from apihour.ops.annotations import Address, Bytes, ConnectionId, Seconds
 from apihour.ops.catalogue import Catalogue
 from apihour.ops.commands.context import AgentContext
@@ -219,11 +221,23 @@ def heed_bans(context: AgentContext) -> list[ClosedRow]:
     bans.look()
     shells = {name for name, one in context.worker.servers.items()
               if getattr(one.server, "is_shell", False)}
-    banned = [conn for conn in context.worker.connections
-              if conn.server not in shells and bans.find(conn.peer_address)]
-    for conn in banned:
-        conn.close("banned")
-    return [ClosedRow(conn.table.label(conn.id), conn.peer, conn.server) for conn in banned]
+    if not bans:
+        return []
+    closed = []
+    for conn in list(context.worker.connections):
+        who = "" if conn.server in shells else _banned(conn, bans)
+        if who:
+            closed.append(ClosedRow(conn.table.label(conn.id), who, conn.server))
+            conn.close("banned")
+    return closed
+
+
+def _banned(conn: Any, bans: Bans) -> str:
+    """Who has the connection, where that is banned: its peer, or whose request is under way."""
+    if bans.find(conn.peer_address):
+        return str(conn.peer)
+    client = activity_of(conn.transport).client
+    return client if bans.find((client, 0)) else ""
 
 
 @commands.command(role="operator", collects="loop")

@@ -70,9 +70,10 @@ async def ban(
 ) -> list[Banned]:
     """Refuse an address or a network at every bind and the shell, and end its connections.
 
-    It holds for all workers, those that start later too, until its time is over or unban; not
-    for datagrams, for servers that accept by themselves, and for the health address. An IPv6
-    client has a whole /64 to itself: ban that. Open sessions of the shell stay.
+    It holds for all workers, those that start later too, until its time is over or unban, and for
+    what a believed proxy asks for on its behalf by HTTP (403); not for datagrams, for servers that
+    accept by themselves, and for the health address. An IPv6 client has a whole /64 to itself: ban
+    that. Open sessions of the shell stay.
 
     Args:
         address: 10.0.0.7, 10.0.0.0/8, 2001:db8::/64; a port is left out

@@ -139,6 +139,32 @@ def test_it_ends_by_itself(
     assert not reader.refuses(("10.0.0.7", 1)) and read_bans(tmp_path / "bans.json") == []
 
 
+def test_whoever_watches_is_told_of_each_change(
+    book: BanBook, reader: Bans, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[int] = []
+    reader.watchers.append(lambda: told.append(len(reader)))
+    reader.look()
+    book.add(parse_network("10.0.0.7"), 60, "me")
+    for _ in range(2):
+        reader.look()
+    assert told == [1]
+    book.remove(None)
+    reader.look()
+    assert told == [1, 0]
+    book.add(parse_network("10.0.0.7"), 60, "me")
+    book.add(parse_network("10.0.0.8"), 30, "me")
+    reader.look()
+    later = SimpleNamespace(monotonic=lambda: time.monotonic() + 31, time=time.time)
+    monkeypatch.setattr("apihour.bind.bans.time", later)
+    reader.look()
+    assert told == [1, 0, 1]
+    later.monotonic = lambda: time.monotonic() + 61
+    for _ in range(2):
+        reader.look()  # nobody has written: it is over
+    assert told == [1, 0, 1, 0] and not reader
+
+
 def test_again_is_longer_not_twice(book: BanBook, tmp_path: Path) -> None:
     book.add(parse_network("10.0.0.7"), 60, "me")
     book.add(parse_network("10.0.0.7:99"), 600, "you")

@@ -270,9 +270,8 @@ class WorkerKeeper:
             worker.stack_logged = True
             worker.row.blocks += 1
             stack = faults.dump_stack(self.books.runtime, worker.pid)
-            place = blame_frames(faults.dump_frames(stack))
             log.warning("Worker %s (pid: %s) is blocked for %.1f s%s:\n%s", worker.name, worker.pid,
-                        silent, f" in {place}" if place else "", stack)
+                        silent, faults.where(stack), stack)
         if silent <= timeout:
             return
         worker.aborted_at = now

@@ -31,5 +31,5 @@ class Hooks:
         """Call one whose failure changes nothing: it is logged."""
         try:
             self.call(cfg, name, *arguments)
-        except Exception:
-            log.exception("hook %s failed", name)
+        except Exception as error:
+            log.exception("hook %s failed: %s", name, blame(error))

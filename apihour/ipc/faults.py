@@ -13,11 +13,12 @@ import signal
 import time
 from pathlib import Path
 
+from apihour.blame import blame_frames
 from apihour.ipc.processes import STOPPED, stat_of
 from apihour.ipc.runtime import Runtime
 
 __all__ = ["STACK_SIGNAL", "dump_frames", "dump_stack", "is_stopped", "read_stack", "register",
-           "stack_path", "unregister"]
+           "stack_path", "unregister", "where"]
 
 STACK_SIGNAL = signal.SIGRTMIN + 7 if hasattr(signal, "SIGRTMIN") else int(signal.SIGIO)
 """Makes a worker write the stack of every thread to :func:`stack_path`.
@@ -88,6 +89,12 @@ def dump_stack(runtime: Runtime, pid: int) -> str:
         before = size
         time.sleep(0.005)
     return read_stack(runtime, pid) or f"process {pid} wrote no stack within {_WAIT:g} s"
+
+
+def where(stack: str) -> str:
+    """`` in FILE:LINE: TEXT`` of the user's innermost frame in a stack; empty where it has none."""
+    place = blame_frames(dump_frames(stack))
+    return f" in {place}" if place else ""
 
 
 def dump_frames(stack: str) -> list[tuple[str, int]]:

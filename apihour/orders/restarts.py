@@ -136,9 +136,10 @@ class Restarts:
         if old.row.heartbeat >= one.began or now - old.row.heartbeat < _BLOCKED:
             return
         one.outcome = "killed"
+        stack = faults.dump_stack(self.books.runtime, old.pid)
         self.books.log.warning(
-            "Worker %s (pid: %s) is blocked for %.1f s and cannot drain, killing it:\n%s", old.name,
-            old.pid, now - old.row.heartbeat, faults.dump_stack(self.books.runtime, old.pid))
+            "Worker %s (pid: %s) is blocked for %.1f s%s and cannot drain, killing it:\n%s",
+            old.name, old.pid, now - old.row.heartbeat, faults.where(stack), stack)
         self._retirer.send(old, signal.SIGKILL)
 
     def _is_replaced(self, one: _Wait, old: WorkerRecord) -> bool:

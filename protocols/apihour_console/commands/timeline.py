@@ -166,11 +166,13 @@ def _in_order(records: list[dict[str, Any]], deeds: list[EventRow]) -> list[Even
 def _event(one: dict[str, Any]) -> EventRow | None:
     """The event in a record of the arbiter; a traceback is the log's to show, but for its end."""
     text, _, more = str(one["message"]).partition("\n")
-    if text.startswith(_HANDLED):
+    if text.startswith((*_HANDLED, _TRACEBACK)):
         return None
+    ends = [line for line in more.split("\n") if line and not line.startswith(" ")]
     if more.startswith(_TRACEBACK):
-        raised = [line for line in more.split("\n")[1:] if line and not line.startswith(" ")]
-        text = ": ".join([text, *raised[-1:]])
+        text = ": ".join([text, *(one for one in ends[-1:] if one not in text)])
+    elif text.endswith(":") and "\n" not in more:
+        text = f"{text} {more}"  # why there is no stack to show
     return EventRow(stamp(one["time"]), _ARBITER, text)
 
 

@@ -18,11 +18,27 @@ from apihour_console.shell.runner import Runner
 from tests.apihour_console.shell.test_runner import Page
 from tests.apihour_console.support import LOGGER
 
-TRACEBACK = """hook child_exit failed
+RECORDS = [
+    """hook child_exit failed
 Traceback (most recent call last):
   File "/srv/shop/hooks.py", line 3, in child_exit
     raise ValueError("no such row")
-ValueError: no such row"""
+ValueError: no such row""",
+    """hook on_exit failed: /srv/shop/hooks.py:5: 1 / 0: ZeroDivisionError: division by zero
+Traceback (most recent call last):
+  File "/srv/shop/hooks.py", line 5, in on_exit
+    1 / 0
+ZeroDivisionError: division by zero""",
+    "Traceback (most recent call last):\n  of a line before",
+    "Worker 1.1 (pid: 7) is blocked for 2.0 s:\nprocess 7 is stopped by a signal",
+    'Worker 1.1 (pid: 7) is blocked for 2.0 s in a.py:3:\nCurrent thread\n  File "a.py", line 3',
+]
+TOLD = [
+    "hook child_exit failed: ValueError: no such row",
+    "hook on_exit failed: /srv/shop/hooks.py:5: 1 / 0: ZeroDivisionError: division by zero",
+    "Worker 1.1 (pid: 7) is blocked for 2.0 s: process 7 is stopped by a signal",
+    "Worker 1.1 (pid: 7) is blocked for 2.0 s in a.py:3:",
+]
 
 
 class Fleet:
@@ -38,8 +54,9 @@ class Fleet:
         return self.result
 
     async def arbiter(self, command: str, *rest: Any) -> list[dict[str, Any]]:
-        return [{"pid": 1, "number": 1, "time": 1.0, "level": 40, "logger": "gunicorn.error",
-                 "message": TRACEBACK}]
+        return [{"pid": 1, "number": number, "time": float(number), "level": 40,
+                 "logger": "gunicorn.error", "message": message}
+                for number, message in enumerate(RECORDS)]
 
 
 async def told(fleet: Fleet, audit: AuditLog) -> list[str]:
@@ -64,8 +81,7 @@ def test_events_and_audit_tell_why_a_command_failed() -> None:
     outcome, what = asyncio.run(run(
         Result(status=1, error="reload: app.py:3: NameError: x\nand more"), "reload"))
     assert outcome == "reload: app.py:3: NameError: x"
-    assert what == ["hook child_exit failed: ValueError: no such row",
-                    "reload: reload: app.py:3: NameError: x"]
+    assert what == [*TOLD, "reload: reload: app.py:3: NameError: x"]
 
 
 def test_and_which_worker_was_missing() -> None:

@@ -23,7 +23,7 @@ from apihour.ops.commands import built_in
 from apihour.plugins import Registry, is_shell
 from apihour.tls.certificates import verify
 from apihour.worker.container_jobs import check_jobs
-from apihour.worker.serving import examine, refuse_lost_tls
+from apihour.worker.serving import examine_server, refuse_lost_tls
 from apihour.worker.single import see_singles
 
 __all__ = ["check", "list_protocols"]
@@ -90,7 +90,7 @@ async def _describe(
         options = server_options(container.config, name, known, server)
         refuse_lost_tls(name, server, {f"{bind}={address}": address for bind in names
                                        for address in binds[bind]})
-        examine(name, server, app.cfg.request_limits, options)
+        examine_server(name, server, app.cfg.request_limits, options)
         lines.append(_row(name, server.protocol, *(_shown(one, busy) for one in addresses)))
         has_shell = has_shell or is_shell(server)
     return [*lines, *engines], has_shell

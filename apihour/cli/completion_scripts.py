@@ -18,7 +18,7 @@ from apihour.cli.new.making import PARTS
 from apihour.config.settings import HostConfig
 from apihour.errors import UsageError
 from apihour.installed import command_names
-from apihour.ipc.private import options_of
+from apihour.ipc.private import parser_options
 
 __all__ = ["CompletedOption", "completed_options", "completion"]
 
@@ -68,7 +68,7 @@ def completion(words: Sequence[str]) -> int:
 def completed_options() -> list[CompletedOption]:
     """The options of ``run``, ``dev`` and ``check``; those that are refused are left out."""
     parser = HostConfig("apihour", prog="apihour").parser()
-    return [_option(action) for action in options_of(parser)
+    return [_option(action) for action in parser_options(parser)
             if action.option_strings and action.help != argparse.SUPPRESS]
 
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Set
 from typing import Any
 
-from apihour.ipc.private import options_of
+from apihour.ipc.private import parser_options
 
 __all__ = ["explain", "plain"]
 
@@ -48,7 +48,7 @@ def explain(parser: argparse.ArgumentParser, settings: Mapping[str, Any],
             refused: Set[str]) -> None:
     """Give the options of `parser` the help of their settings; none to `refused` ones."""
     parser.description = _ABOUT.get(parser.prog)
-    for action in options_of(parser):
+    for action in parser_options(parser):
         setting = settings.get(action.dest)
         if action.dest in refused:
             action.help = argparse.SUPPRESS

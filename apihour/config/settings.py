@@ -35,7 +35,7 @@ from apihour.config.values import (
 )
 from apihour.config.verdicts import REFUSED, TABLE
 from apihour.errors import ApihourError, ConfigurationError, UsageError
-from apihour.ipc.private import options_of
+from apihour.ipc.private import parser_options
 from apihour.tls.certificates import CIPHERS
 from apihour.version import __version__
 
@@ -184,7 +184,7 @@ class HostConfig(Config):  # type: ignore[misc]
         """The argument parser: gunicorn's options and ours. Raises UsageError."""
         parser = super().parser()
         parser.error = _usage
-        for action in options_of(parser):
+        for action in parser_options(parser):
             if action.dest == "version":
                 action.version = f"apihour {__version__}"
             elif action.type is not None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from multiprocessing import Process
 
 __all__ = ["accept_descriptor", "awaiters", "context_of", "is_gunicorns", "opened_again",
-           "options_of", "pool_processes", "set_process_title", "shrink_tls_buffers"]
+           "parser_options", "pool_processes", "set_process_title", "shrink_tls_buffers"]
 
 
 def accept_descriptor(sock: socket.socket) -> tuple[int, object]:
@@ -92,7 +92,7 @@ def awaiters(future: asyncio.Future[Any], deep: int = 3) -> Iterator[asyncio.Tas
                     yield from awaiters(cell.cell_contents, deep - 1)
 
 
-def options_of(parser: argparse.ArgumentParser) -> list[Any]:
+def parser_options(parser: argparse.ArgumentParser) -> list[Any]:
     """The options of a parser that gunicorn has filled: it keeps no other list of them."""
     return parser._actions
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from apihour.tls.termination import Terminator
     from apihour.worker.connections import ConnectionTable
 
-__all__ = ["AncestorServer", "Serving", "examine", "refuse_lost_tls"]
+__all__ = ["AncestorServer", "Serving", "examine_server", "refuse_lost_tls"]
 
 _LEFT_ALONE = 1.0  # seconds for which a slot without a worker is left alone: one is coming
 
@@ -254,7 +254,7 @@ def refuse_lost_tls(name: str, server: Server, binds: Mapping[str, BindAddress])
         f"server {name!r}: {why}; expected its bind {encrypted[0]} without tls")
 
 
-def examine(
+def examine_server(
     name: str, server: Server, limits: Mapping[str, int], options: Mapping[str, Any]
 ) -> None:
     """See, without starting it, that a server can do with what its context will say.

@@ -32,7 +32,7 @@ from apihour_console.faces.network import NetworkShell
 from apihour_console.fleet.fleet import Fleet
 from apihour_console.log import ConsoleLog
 from apihour_console.settings import VARIABLE, Settings
-from apihour_console.shell.audit import AuditLog, daemon_name
+from apihour_console.shell.audit import AuditLog, daemon_label
 from apihour_console.shell.providers import audit_provider, deeds_provider, no_sessions
 
 __all__ = ["Console", "main"]
@@ -74,7 +74,7 @@ class Console:
                 stack.push_async_callback(health.stop)
             await fleet.start()
             audit = AuditLog(self.state / "audit.jsonl", self.logger,
-                             daemon_name(self.runtime.path, self.settings.name))
+                             daemon_label(self.runtime.path, self.settings.name))
             fleet.providers["audit"] = audit_provider(audit)
             fleet.providers["deeds"] = deeds_provider(audit)
             fleet.providers["sessions"] = no_sessions

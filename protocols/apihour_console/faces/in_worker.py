@@ -22,7 +22,7 @@ from apihour_console.commands import operations
 from apihour_console.faces.ssh import ServerSettings, ShellServer
 from apihour_console.fleet.fleet import Fleet
 from apihour_console.keys.directory import KeyDirectory, prepare
-from apihour_console.shell.audit import AuditLog, daemon_name
+from apihour_console.shell.audit import AuditLog, daemon_label
 from apihour_console.shell.providers import audit_provider, deeds_provider, sessions_provider
 from apihour_ssh.limits import Limits
 
@@ -60,7 +60,7 @@ class WorkerShell:
             limits=limits if isinstance(limits, Limits) else Limits(**(limits or {})),
         )
         path = self._keys.path / "audit.jsonl"
-        daemon = daemon_name(worker.runtime.path, getattr(worker.cfg, "proc_name", context.name))
+        daemon = daemon_label(worker.runtime.path, getattr(worker.cfg, "proc_name", context.name))
         self._server = ShellServer(
             self._fleet, AuditLog(path, context.logger, daemon), self._keys, settings,
             context.logger)

@@ -32,7 +32,7 @@ from apihour.ops.annotations import Address
 from apihour_console.calls.call import Identity
 from apihour_ssh.private_files import PrivateFileError, check_directory, open_private, read_tail
 
-__all__ = ["AuditLog", "AuditRecord", "daemon_name"]
+__all__ = ["AuditLog", "AuditRecord", "daemon_label"]
 
 _SIZE = 10 * 1024 * 1024  # bytes of one file; with KEPT below, 40 MB at most
 _KEPT = 3
@@ -69,7 +69,7 @@ class AuditLog:
     """Appends records; reads the last ones; follows."""
 
     def __init__(self, path: Path | None, logger: logging.Logger, daemon: str = "") -> None:
-        """`daemon`: who writes, see :func:`daemon_name`."""
+        """`daemon`: who writes, see :func:`daemon_label`."""
         self.daemon = daemon
         self._path = path
         self._logger = logger
@@ -143,7 +143,7 @@ class AuditLog:
             self._followers.discard(queue)
 
 
-def daemon_name(runtime: Path, name: str) -> str:
+def daemon_label(runtime: Path, name: str) -> str:
     """A daemon by the name of its host, of its runtime directory (``--instance``), and its own.
 
     In two containers both may be the same process on the same system, but for the host.

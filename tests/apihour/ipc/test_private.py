@@ -27,7 +27,7 @@ from apihour.ipc.private import (
     awaiters,
     context_of,
     opened_again,
-    options_of,
+    parser_options,
     pool_processes,
     set_process_title,
     shrink_tls_buffers,
@@ -89,7 +89,7 @@ async def test_who_waits_for_whom() -> None:
 def test_the_options_of_a_parser() -> None:
     parser = argparse.ArgumentParser(add_help=False)
     made = parser.add_argument("--size")
-    assert options_of(parser) == [made]
+    assert parser_options(parser) == [made]
 
 
 def test_a_log_file_is_opened_again(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from tests import parallel
 
-pytest_plugins = ["apihour.testing.plugin", "tests.postgres"]
+pytest_plugins = ["apihour.testing.plugin", "tests.postgres", "tests.databases"]
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell ignores it for what it runs in the background, and so would every process here.

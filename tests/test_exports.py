@@ -41,7 +41,8 @@ KEPT = {
         "TaskId", "Worker", "command", "stamp", "to_rows",
     ],
     "apihour.engines": [
-        "EngineBusyError", "EngineDownError", "EngineError", "Postgres", "Resource", "Transaction",
+        "EngineBusyError", "EngineDownError", "EngineError", "MySQL", "Postgres", "Psycopg",
+        "Redis", "Resource", "SQLite", "Transaction",
     ],
     "apihour.shared": [
         "Change", "CompareAndSet", "Entry", "Leases", "Shared", "SharedBackend",

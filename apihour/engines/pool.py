@@ -175,8 +175,8 @@ class Pool:
         try:
             async with asyncio.timeout(_CLOSING):
                 await self.driver.disconnect(slot.connection)
-        except Exception:
-            self.driver.drop(slot.connection)
+        except Exception:  # it is closed here all the same, and the server finds out by itself
+            self.errors += 1
         finally:
             self._leaving -= 1
             self.size -= 1

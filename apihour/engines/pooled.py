@@ -31,7 +31,7 @@ from apihour.resources import EngineContext
 __all__ = ["PooledEngine"]
 
 _LOOK = 0.1  # seconds between two looks at what others want
-_CHECK = 5.0  # seconds between two looks whether the server answers
+_CHECK = 2.0  # seconds between two looks whether the server answers
 _CONNECT: Check = (lambda value: isinstance(value, Mapping), "a mapping of the driver's arguments")
 
 
@@ -94,7 +94,7 @@ class PooledEngine:
         try:
             self._url = read_secret(str(self.given.get("url", "")))
             self._password = read_secret(str(self.given.get("password", "")))
-            self.address = str(DatabaseAddress.of(self._url, self.schemes))
+            self.address = self.place(self._url)
         except ValueError as error:
             raise ConfigurationError(f"{self.title}: url: {error}") from None
         return self.address
@@ -218,6 +218,10 @@ class PooledEngine:
         """What speaks to the server."""
         raise NotImplementedError
 
+    def place(self, url: str) -> str:
+        """What of the URL may be shown. Raises ValueError for one of another kind."""
+        return str(DatabaseAddress.of(url, self.schemes))
+
     def user(self, wanted: Purpose) -> Callable[[], AbstractAsyncContextManager[Any]]:
         """What gives a connection for that. Raises ValueError when it cannot be had so."""
         return lambda: Use(self._running(), wanted)
@@ -239,6 +243,11 @@ class PooledEngine:
         if self.pool is None:
             raise EngineDownError(f"{self.title}: not started, or closed")
         return self.pool
+
+    def count_error(self) -> None:
+        """A query has failed."""
+        if self.pool is not None:
+            self.pool.errors += 1
 
     def statistics(self) -> dict[str, Any]:
         """See :class:`apihour.resources.Engine`."""

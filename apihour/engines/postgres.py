@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import importlib
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -14,10 +12,10 @@ from apihour.engines.driver import Driver, Purpose
 from apihour.engines.pool_options import is_truth
 from apihour.engines.pooled import PooledEngine
 from apihour.engines.slowest import Slowest
+from apihour.engines.undoing import undo
 
 __all__ = ["ISOLATIONS", "Postgres", "see_postgres_use"]
 
-_HEARD = 0.05  # seconds that a cancelled query has to end before it is cancelled again, doubling
 # The server looks that often whether who asked still lives: what a killed worker had asked for
 # would go on, and its connection count, for as long as it takes. From PostgreSQL 14 on.
 _WATCHED = {"client_connection_check_interval": "1s"}
@@ -58,8 +56,13 @@ class Postgres(PooledEngine):
             arguments["password"] = password
         if bouncer:
             arguments["statement_cache_size"] = 0
-        return _Asyncpg(url, arguments, self.given.get("reset", not bouncer), self.slowest,
-                       self._count)
+        return _Asyncpg(url, arguments, self.resets, self.slowest, self.count_error)
+
+    @property
+    def resets(self) -> bool:
+        """Whether what a request may have set in its session is undone."""
+        found: bool = self.given.get("reset", not self.given.get("pgbouncer", False))
+        return found
 
     @property
     def called(self) -> str:
@@ -71,10 +74,6 @@ class Postgres(PooledEngine):
         """See :class:`PooledEngine`."""
         see_postgres_use(wanted, self.given.get("pgbouncer", False))
         return super().user(wanted)
-
-    def _count(self) -> None:
-        if self.pool is not None:
-            self.pool.errors += 1
 
 
 class _Asyncpg:
@@ -133,18 +132,8 @@ class _Asyncpg:
         await begun.commit()
 
     async def rollback(self, connection: Any, begun: Any) -> None:
-        undoing = asyncio.ensure_future(
-            begun.rollback() if begun is not None else connection.reset())
-        patience = _HEARD
-        try:
-            while not (await asyncio.wait({undoing}, timeout=patience))[0]:
-                patience = min(2 * patience, 1.0)
-                await cancel_again(connection)
-            undoing.result()
-        finally:
-            undoing.cancel()
-            with contextlib.suppress(Exception, asyncio.CancelledError):
-                await undoing
+        await undo(begun.rollback() if begun is not None else connection.reset(),
+                   lambda: cancel_again(connection))
 
     async def reset(self, connection: Any) -> None:
         if self._resets:

@@ -1,0 +1,122 @@
+"""MySQL and MariaDB by asyncmy."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from apihour.engines.driver import Driver, Purpose
+from apihour.engines.pooled import PooledEngine
+from apihour.engines.slowest import Slowest
+
+__all__ = ["MySQL"]
+
+_ISOLATIONS = ("read_uncommitted", "read_committed", "repeatable_read", "serializable")
+_IN_TRANSACTION = 1  # SERVER_STATUS_IN_TRANS of the protocol
+
+
+class MySQL(PooledEngine):
+    """MySQL or MariaDB at ``mysql://USER@HOST:PORT/DATABASE`` (``?unix_socket=PATH``).
+
+    Connections are ``asyncmy.Connection``, with autocommit outside of transactions; ``connect``
+    has what ``asyncmy.connect`` takes. What a request sets in its session stays for the next.
+    """
+
+    kind = "mysql"
+    extra = "mysql"
+    module = "asyncmy"
+    schemes = ("mysql", "mariadb")
+
+    def make_driver(self, url: str, password: str) -> Driver:
+        """See :class:`PooledEngine`."""
+        parts = urlsplit(url)
+        socket = parse_qs(parts.query).get("unix_socket")
+        arguments: dict[str, Any] = {
+            "user": unquote(parts.username or "") or None,
+            "password": password or unquote(parts.password or ""),
+            "database": unquote(parts.path).strip("/") or None,
+            "connect_timeout": max(1, round(self.options.connect_timeout)),
+            "charset": "utf8mb4", "autocommit": True,
+            **({"unix_socket": socket[0]} if socket else
+               {"host": parts.hostname or "localhost", "port": parts.port or 3306}),
+            **self.given.get("connect", {}),
+        }
+        return _Asyncmy(arguments, self.slowest)
+
+    def user(self, wanted: Purpose) -> Callable[[], AbstractAsyncContextManager[Any]]:
+        """See :class:`PooledEngine`."""
+        if wanted.isolation and wanted.isolation not in _ISOLATIONS:
+            raise ValueError(f"isolation {wanted.isolation!r}: expected {', '.join(_ISOLATIONS)}")
+        return super().user(wanted)
+
+
+class _Asyncmy:
+    """asyncmy's calls."""
+
+    # The answer that nobody waited for would be taken for that of the next query.
+    survives_cancel = False
+    ping_after = 1.0  # seconds: nothing reads meanwhile, so nobody hears of an end
+
+    def __init__(self, arguments: dict[str, Any], slowest: Slowest) -> None:
+        self._library = importlib.import_module("asyncmy")
+        self._arguments = {"query_callback": self._note, **arguments}
+        self._slowest = slowest
+        self._cut: dict[Any, int] = {}  # connections closed at once, and their threads there
+
+    def _note(self, cursor: Any, query: Any, milliseconds: float) -> None:
+        text = query.decode("utf-8", "replace") if isinstance(query, bytes) else str(query)
+        self._slowest.note(milliseconds / 1000, text)
+
+    async def connect(self) -> Any:
+        return await self._library.connect(**self._arguments)
+
+    async def disconnect(self, connection: Any) -> None:
+        thread = self._cut.pop(connection, None)
+        if thread is not None:
+            await self._kill(thread)
+        elif connection.connected:
+            await connection.ensure_closed()
+
+    async def _kill(self, thread: int) -> None:
+        """End what goes on behind a connection that was cut: the server would not notice."""
+        killer = await self.connect()
+        try:
+            async with killer.cursor() as cursor:
+                await cursor.execute(f"KILL {thread:d}")
+        except self._library.errors.OperationalError:
+            pass  # it has ended by itself
+        finally:
+            await killer.ensure_closed()
+
+    def drop(self, connection: Any) -> None:
+        # It may be closed by now: a call that is cancelled closes it, and the server goes on.
+        self._cut[connection] = connection.thread_id()
+        connection.close()
+
+    def is_open(self, connection: Any) -> bool:
+        return bool(connection.connected)
+
+    async def ping(self, connection: Any) -> None:
+        await connection.ping(reconnect=False)
+
+    async def begin(self, connection: Any, wanted: Purpose) -> Any:
+        async with connection.cursor() as cursor:
+            if wanted.isolation:
+                await cursor.execute("SET TRANSACTION ISOLATION LEVEL "
+                                     + wanted.isolation.replace("_", " ").upper())
+            await cursor.execute(f"START TRANSACTION{' READ ONLY' if wanted.readonly else ''}")
+        return True
+
+    async def commit(self, connection: Any, begun: Any) -> None:
+        await connection.commit()
+
+    async def rollback(self, connection: Any, begun: Any) -> None:
+        if begun is not None:
+            await connection.rollback()
+
+    async def reset(self, connection: Any) -> None:
+        if connection.server_status & _IN_TRANSACTION:  # the application's own, left open
+            await connection.rollback()

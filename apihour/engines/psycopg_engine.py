@@ -1,0 +1,119 @@
+"""PostgreSQL by psycopg 3."""
+
+from __future__ import annotations
+
+import importlib
+import select
+import time
+from collections.abc import Callable
+from typing import Any
+
+from apihour.engines.driver import Driver, Purpose
+from apihour.engines.postgres import Postgres
+from apihour.engines.slowest import Slowest
+
+__all__ = ["Psycopg"]
+
+# What a connection is to be for the next one as it was: by PostgreSQL's DISCARD, but for prepared
+# statements, which psycopg counts on.
+_RESET = "SELECT pg_advisory_unlock_all(); CLOSE ALL; UNLISTEN *; RESET ALL"
+
+
+class Psycopg(Postgres):
+    """The same by psycopg: connections are ``psycopg.AsyncConnection``, with autocommit.
+
+    ``connect`` has what ``AsyncConnection.connect`` takes.
+    """
+
+    kind = "psycopg"
+    extra = "psycopg"
+    module = "psycopg"
+    schemes = ("postgresql", "postgres")
+
+    def make_driver(self, url: str, password: str) -> Driver:
+        """See :class:`PooledEngine`."""
+        arguments = {"connect_timeout": max(1, round(self.options.connect_timeout)),
+                     "application_name": self.called, **self.given.get("connect", {})}
+        if password:
+            arguments["password"] = password
+        if self.given.get("pgbouncer", False):
+            arguments["prepare_threshold"] = None
+        return _PsycopgDriver(url, arguments, self.resets, self.slowest, self.count_error)
+
+
+def _timed(library: Any, slowest: Slowest, failed: Callable[[], None]) -> type[Any]:
+    """The class of cursors that tell how long their queries take."""
+
+    class TimedCursor(library.AsyncCursor):  # type: ignore[misc]
+        """psycopg's own, and a look at the clock."""
+
+        async def execute(self, query: Any, *arguments: Any, **options: Any) -> Any:
+            began = time.monotonic()
+            try:
+                return await super().execute(query, *arguments, **options)
+            except library.Error:
+                failed()
+                raise
+            finally:
+                text = query if isinstance(query, str) else type(query).__name__
+                slowest.note(time.monotonic() - began, text)
+
+    return TimedCursor
+
+
+class _PsycopgDriver:
+    """psycopg's calls."""
+
+    # It asks the server to stop, and waits for that, before the cancelled call ends.
+    survives_cancel = True
+    ping_after = 30.0
+
+    def __init__(
+        self, url: str, arguments: dict[str, Any], resets: bool, slowest: Slowest,
+        failed: Callable[[], None],
+    ) -> None:
+        self._library = importlib.import_module("psycopg")
+        self._url = url
+        self._arguments = {
+            "autocommit": True, "cursor_factory": _timed(self._library, slowest, failed),
+            **arguments}
+        self._resets = resets
+
+    async def connect(self) -> Any:
+        return await self._library.AsyncConnection.connect(self._url, **self._arguments)
+
+    async def disconnect(self, connection: Any) -> None:
+        await connection.close()
+
+    def drop(self, connection: Any) -> None:
+        connection.pgconn.finish()
+
+    def is_open(self, connection: Any) -> bool:
+        if connection.closed:
+            return False
+        # Nothing reads while it is not in use, so nobody has heard of an end.
+        poll = select.poll()
+        poll.register(connection.fileno(), select.POLLRDHUP)
+        return not poll.poll(0)
+
+    async def ping(self, connection: Any) -> None:
+        await connection.execute("SELECT 1")
+
+    async def begin(self, connection: Any, wanted: Purpose) -> Any:
+        isolation = wanted.isolation.replace("_", " ").upper()
+        await connection.execute(
+            f"BEGIN{f' ISOLATION LEVEL {isolation}' if isolation else ''}"
+            f"{' READ ONLY' if wanted.readonly else ''}")
+        return True
+
+    async def commit(self, connection: Any, begun: Any) -> None:
+        await connection.commit()
+
+    async def rollback(self, connection: Any, begun: Any) -> None:
+        await connection.rollback()
+
+    async def reset(self, connection: Any) -> None:
+        if connection.info.transaction_status:  # the application's own, which it left open
+            await connection.rollback()
+        if self._resets:
+            await connection.execute(_RESET)

@@ -1,0 +1,115 @@
+"""Redis and Valkey by redis-py."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+from apihour.engines.driver import Driver, Purpose
+from apihour.engines.pooled import PooledEngine
+from apihour.engines.slowest import Slowest
+
+__all__ = ["Redis"]
+
+
+class Redis(PooledEngine):
+    """Redis or Valkey at ``redis://HOST:PORT/NUMBER`` (``rediss`` for TLS, ``unix://PATH``).
+
+    What is given is a ``redis.asyncio.Redis`` of one connection, on which a pipeline, or a
+    subscription, has its turn too. ``connect`` has what ``redis.asyncio.Redis.from_url`` takes.
+    """
+
+    kind = "redis"
+    extra = "redis"
+    module = "redis.asyncio"
+    schemes = ("redis", "rediss", "unix", "valkey", "valkeys")
+
+    def make_driver(self, url: str, password: str) -> Driver:
+        """See :class:`PooledEngine`."""
+        # Without a time of its own for each command: some wait by design, and up to Python 3.11 a
+        # cancel that comes as a command is sent would be lost in that (asyncio.wait_for).
+        arguments = {"socket_timeout": None, "socket_connect_timeout": self.options.connect_timeout,
+                     "client_name": f"apihour-{self.name}", **self.given.get("connect", {})}
+        if password:
+            arguments["password"] = password
+        return _RedisPy(url.replace("valkey", "redis", 1), arguments, self.options.wait,
+                        self.slowest, self.count_error)
+
+    def user(self, wanted: Purpose) -> Callable[[], AbstractAsyncContextManager[Any]]:
+        """See :class:`PooledEngine`."""
+        if wanted.transaction:
+            raise ValueError("Transaction: expected Resource(), and redis.pipeline() for a MULTI")
+        return super().user(wanted)
+
+
+def _timed(library: Any, slowest: Slowest, failed: Callable[[], None]) -> type[Any]:
+    """The class of clients that tell how long their commands take, by name: keys are data."""
+
+    class TimedRedis(library.Redis):  # type: ignore[misc]
+        """redis-py's own, and a look at the clock."""
+
+        async def execute_command(self, *words: Any, **options: Any) -> Any:
+            began = time.monotonic()
+            try:
+                return await super().execute_command(*words, **options)
+            except library.RedisError:
+                failed()
+                raise
+            finally:
+                slowest.note(time.monotonic() - began, str(words[0]) if words else "")
+
+    return TimedRedis
+
+
+class _RedisPy:
+    """redis-py's calls."""
+
+    # The answer that nobody waited for would be taken for that of the next command.
+    survives_cancel = False
+    ping_after = 1.0  # seconds: nothing reads meanwhile, so nobody hears of an end
+
+    def __init__(
+        self, url: str, arguments: dict[str, Any], wait: float, slowest: Slowest,
+        failed: Callable[[], None],
+    ) -> None:
+        self._library = importlib.import_module("redis.asyncio")
+        self._client = _timed(self._library, slowest, failed)
+        self._url = url
+        self._arguments = {"max_connections": 1, "timeout": wait, **arguments}
+
+    async def connect(self) -> Any:
+        pool = self._library.BlockingConnectionPool.from_url(self._url, **self._arguments)
+        client = self._client(connection_pool=pool)
+        try:
+            await client.ping()
+        except BaseException:
+            await pool.disconnect()
+            raise
+        return client
+
+    async def disconnect(self, connection: Any) -> None:
+        await connection.connection_pool.disconnect()
+
+    def drop(self, connection: Any) -> None:
+        """Nothing at once: who closes it discards what is under way."""
+
+    def is_open(self, connection: Any) -> bool:
+        return True
+
+    async def ping(self, connection: Any) -> None:
+        await connection.ping()
+
+    async def begin(self, connection: Any, wanted: Purpose) -> Any:
+        raise NotImplementedError
+
+    async def commit(self, connection: Any, begun: Any) -> None:
+        raise NotImplementedError
+
+    async def rollback(self, connection: Any, begun: Any) -> None:
+        """There is nothing to roll back."""
+
+    async def reset(self, connection: Any) -> None:
+        """Nothing of one user's stays."""

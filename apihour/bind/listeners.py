@@ -21,6 +21,7 @@ from typing import Any
 
 from apihour.bind.addresses import BindAddress, parse_address
 from apihour.errors import BindError
+from apihour.ipc.giving import give
 from apihour.plugins import SocketKind
 
 __all__ = ["Listener", "open_listeners", "systemd_sockets", "try_bind"]
@@ -264,8 +265,8 @@ def _open_unix(address: BindAddress, umask: int, owner: tuple[int, int] | None) 
             sock.bind(address.host)
         finally:
             os.umask(before)
-        if owner is not None and owner != (os.geteuid(), os.getegid()):
-            os.chown(address.host, *owner)
+        if owner is not None:
+            give(address.host, owner)
         if address.mode is not None:
             os.chmod(address.host, address.mode)
     except BaseException:

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from apihour.errors import ConfigurationError
+from apihour.ipc.giving import give
 
 __all__ = ["base_directory", "is_private", "make_base", "place", "private_bases", "unusual"]
 
@@ -95,13 +96,13 @@ def make_base(uid: int, gid: int) -> Path:
     try:
         with contextlib.suppress(FileExistsError):
             usual.mkdir(0o700)
-            os.chown(usual, uid, gid, follow_symlinks=False)
+            give(usual, (uid, gid))
         if is_private(usual, uid):
             return usual
         for other in private_bases(uid):
             return other
         other = Path(tempfile.mkdtemp(prefix=f"{usual.name}-", dir=usual.parent))
-        os.chown(other, uid, gid, follow_symlinks=False)
+        give(other, (uid, gid))
     except OSError as error:
         raise ConfigurationError(f"runtime directory {str(usual)!r}: {error.strerror}") from error
     return other

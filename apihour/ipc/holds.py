@@ -16,6 +16,8 @@ import fcntl
 import os
 import stat
 
+from apihour.ipc.giving import give
+
 __all__ = ["is_locked", "is_same", "join", "lock_alone", "make_locked"]
 
 _OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -28,7 +30,7 @@ def make_locked(path: str | os.PathLike[str], owner: tuple[int, int], shared: bo
     """
     fd = os.open(path, _OPEN | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        os.fchown(fd, *owner)
+        give(fd, owner)
         fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BaseException:
         os.close(fd)

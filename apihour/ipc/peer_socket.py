@@ -21,6 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from apihour.ipc.giving import give
 from apihour.ipc.wire import Framer, encode
 
 __all__ = ["PeerConnection", "PeerListener", "peer_uid"]
@@ -93,7 +94,7 @@ def _listen(
         if stat.S_IMODE(os.lstat(temporary).st_mode) & ~_PRIVATE:
             os.chmod(temporary, _PRIVATE, follow_symlinks=False)
         if owner is not None:
-            os.chown(temporary, *owner, follow_symlinks=False)
+            give(temporary, owner)
         sock.listen(backlog)
         sock.setblocking(False)
         inode = os.lstat(temporary).st_ino

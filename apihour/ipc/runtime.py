@@ -38,6 +38,7 @@ from typing import Any
 
 from apihour.errors import ConfigurationError
 from apihour.ipc.bases import base_directory, make_base
+from apihour.ipc.giving import give
 from apihour.ipc.holds import is_locked, is_same, join, lock_alone, make_locked
 from apihour.ipc.state_files import replace_json
 
@@ -80,7 +81,7 @@ class Runtime:
         try:
             fresh = Path(tempfile.mkdtemp(prefix=_NEW, dir=self.path.parent))
             try:
-                os.chown(fresh, *owner, follow_symlinks=False)
+                give(fresh, owner)
                 lock = make_locked(fresh / "lock", owner, shared=True)
                 self.path = _move(fresh, self.path, fixed)
             except BaseException:

@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from apihour.ipc.giving import give
+
 __all__ = ["replace_json", "reserve"]
 
 
@@ -35,7 +37,7 @@ def replace_json(path: Path, value: Any, owner: tuple[int, int] | None = None) -
     try:
         with open(fd, "w", encoding="utf-8") as file:
             if owner is not None:
-                os.fchown(fd, *owner)
+                give(fd, owner)
             json.dump(value, file)
         temporary.rename(path)
     except OSError:  # most often no room is left: take none

@@ -81,8 +81,7 @@ class ASGIConnection:
         self, method: bytes, target: bytes, fields: HeaderList, modern: bool,
     ) -> dict[str, Any]:
         if fields is not self._fields:
-            # RFC 9110 5.5: a value has no white space around it.
-            self._headers = [(name.lower(), value.rstrip(b" \t")) for name, value in fields]
+            self._headers = self.lane.lowered(fields)
             self._fields = fields
         if target[0] != _ORIGIN or b"#" in target:
             target = _origin(target)

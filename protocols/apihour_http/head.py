@@ -14,8 +14,10 @@ Rules, the same for both lanes; each refusal is a :class:`BadRequest`:
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from apihour_http.errors import BadRequest
+from apihour_http.speed import compiled
 
 __all__ = [
     "BODY", "CONNECTION", "CONTENT_LENGTH", "EXPECT", "FORWARDED", "HOST", "TE",
@@ -155,6 +157,15 @@ class HeadChecker:
         for name, _ in fields:
             if not _TOKEN.fullmatch(name) or name.lower() in _FORBIDDEN_TRAILERS:
                 raise BadRequest(f"{_show(name)} is not allowed in a trailer")
+
+
+if TYPE_CHECKING or compiled is None:
+
+    def lowered(fields: Fields) -> Fields:
+        """Names in lower case, and values without white space behind them (RFC 9110 5.5)."""
+        return [(name.lower(), value.rstrip(b" \t")) for name, value in fields]
+else:
+    lowered = compiled.lowered
 
 
 def is_host(value: bytes) -> bool:

@@ -60,6 +60,9 @@ class HostingLane(Protocol):
     def client(self, fields: Fields) -> str | None:
         """The address of who sent the request with these fields."""
 
+    def lowered(self, fields: Fields) -> Fields:
+        """Names in lower case, and values without white space behind them (RFC 9110 5.5)."""
+
     def hosted_done(self, exchange: Any, status: int, size: int) -> None:
         """The exchange has its answer; its ``keep`` says what comes next."""
 

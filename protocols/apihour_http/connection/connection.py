@@ -34,6 +34,7 @@ from apihour_http.connection.states import (
     State,
 )
 from apihour_http.direct import answer_any, check_slow, log_request
+from apihour_http.head import lowered
 from apihour_http.speed import compiled
 
 if TYPE_CHECKING:
@@ -129,6 +130,7 @@ class HTTPConnection(Lane, asyncio.Protocol):
 
     if compiled is None:
         data_received = take
+    lowered = staticmethod(lowered)
     # What the extension calls.
     answer_any, check_slow, log_request = answer_any, check_slow, log_request
 

@@ -6,7 +6,7 @@
  *   scan.c       which reads are one plain request; no Python in it
  *   received.c   Received, the base of a request
  *   plan.c       Plan, what a server's start decided, and Tally, the counters of all requests
- *   message.c    the fields of a head as texts, for aiohttp's applications
+ *   message.c    the fields of a head as applications have them
  *   lane.c       Lane, the base of a connection
  *   begin.c      from a read to the endpoint's call
  *   answer.c     from its result to the transport
@@ -15,6 +15,7 @@
 #include "speed.h"
 
 extern PyObject *texts(PyObject *module, PyObject *const *args, Py_ssize_t count);
+extern PyObject *lowered(PyObject *module, PyObject *fields);
 
 PyObject *verbs[METHODS];
 PyObject *one, *empty, *nothing;
@@ -43,6 +44,8 @@ static PyMethodDef functions[] = {
      "Method, target, length of the head and fields of a read that is one plain request, or None."},
     {"texts", (PyCFunction)(void (*)(void))texts, METH_FASTCALL,
      "The fields of a head as pairs of texts, the names by their keys in a dict."},
+    {"lowered", lowered, METH_O,
+     "The fields of a head with names in lower case, without white space behind values."},
     {NULL, NULL, 0, NULL},
 };
 

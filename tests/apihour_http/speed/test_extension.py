@@ -125,6 +125,18 @@ def test_fields_that_are_none_are_refused() -> None:
         compiled.texts([(b"a", b"b")], {})
 
 
+@needed
+@pytest.mark.parametrize("fields", [*TEXTS, [(bytes(range(256)), bytes(range(256)) + b" \t")]])
+def test_fields_are_lowered_as_by_python(fields: list[tuple[bytes, bytes]]) -> None:
+    assert compiled.lowered(fields) == [
+        (name.lower(), value.rstrip(b" \t")) for name, value in fields]
+    assert compiled.lowered([(b"Q", b"")]) == [(b"q", b"")]
+    assert bytes([81]) == b"Q"  # one for all: it must not be changed in place
+    for wrong in [1, (), [1], [(b"a",)], [(b"a", "b")], [("a", b"b")], [[b"a", b"b"]]]:
+        with pytest.raises(TypeError):
+            compiled.lowered(wrong)
+
+
 def test_it_can_be_left_out() -> None:
     said = subprocess.run(
         [sys.executable, "-c", "import apihour_http.speed as s; print(s.compiled)"],

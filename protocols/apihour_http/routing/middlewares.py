@@ -9,6 +9,7 @@ Rules:
   pass through, unless a handler takes them first.
 - The handler of the nearest class takes an exception (as ``except`` would), of the inner table
   where two name the same. What it raises itself counts as raised in its place.
+- A client that leaves is no failure: handlers of broader classes do not hear of it.
 - All is decided at start: an endpoint with neither is called as it would be without them.
 """
 
@@ -20,10 +21,14 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from apihour_http.endpoint import EndpointCall, Handlers, Standing
-from apihour_http.errors import HTTPError, RouteError
+from apihour_http.errors import ClientGone, HTTPError, RouteError
 from apihour_http.response import Live, Response, is_aiohttp, refuse_tuple
+from apihour_http.websocket.socket import WebSocketDisconnect
 
 __all__ = ["check_handler", "check_middleware", "stand_between"]
+
+# What is no failure: taken by a handler of its own class only.
+_ENDS = (ClientGone, WebSocketDisconnect)
 
 
 def stand_between(
@@ -106,6 +111,8 @@ def _handler_of(error: Exception, handlers: Handlers) -> Callable[[Any, Any], An
     for kind in type(error).__mro__:
         if kind in handlers:
             return handlers[kind]
+        if kind in _ENDS:
+            return None
     return None
 
 

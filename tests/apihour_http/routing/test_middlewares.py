@@ -10,9 +10,18 @@ from typing import Any
 
 import pytest
 
-from apihour_http import HTTPError, Request, Response, RouteError, Routes, Stream
+from apihour_http import (
+    HTTPError,
+    Request,
+    Response,
+    RouteError,
+    Routes,
+    Stream,
+    WebSocket,
+    WebSocketDisconnect,
+)
 
-from ..support import Served, get, serving
+from ..support import Served, get, serving, wait_until
 
 
 async def ask(served: Served, path: str, method: bytes = b"GET") -> Any:
@@ -379,3 +388,49 @@ async def test_a_205_has_no_body() -> None:
     async with serving(routes) as served:
         answer = await ask(served, "/")
         assert (answer.status, answer.headers["content-length"]) == (205, "0")
+
+
+@pytest.mark.parametrize("kind", [Exception, OSError, None])
+async def test_a_client_that_leaves_is_no_failure_for_a_handler(
+    kind: type[Exception] | None,
+) -> None:
+    """One of its own class may look at it; a broad one would call each end an error."""
+    taken: list[str] = []
+    ended: list[str] = []
+    routes = Routes()
+
+    def take(request: Request, error: Exception) -> Response:
+        taken.append(type(error).__name__)
+        return Response(500)
+
+    for one in (WebSocketDisconnect, ConnectionResetError) if kind is None else (kind,):
+        routes.exception_handler(one)(take)
+
+    @routes.websocket("/ws")
+    async def ws(request: Request, websocket: WebSocket) -> None:
+        await websocket.accept()
+        try:
+            await websocket.receive()
+        finally:
+            ended.append("ws")
+
+    @routes.put("/up", stream_body=True)
+    async def up(request: Request) -> None:
+        try:
+            await request.read()
+        finally:
+            ended.append("up")
+
+    async with serving(routes) as served:
+        peer = await served.connect()
+        peer.send(get("/ws", "Connection: upgrade", "Upgrade: websocket",
+                      "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA=="))
+        assert (await peer.answer()).status == 101
+        peer.writer.transport.abort()
+        peer = await served.connect()
+        peer.send(b"PUT /up HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nabc")
+        await wait_until(lambda: served.server.statistics()["in_flight"] == 1)
+        peer.writer.transport.abort()
+        await wait_until(lambda: sorted(ended) == ["up", "ws"])
+        await wait_until(lambda: not served.server.connections)
+        assert taken == (["WebSocketDisconnect"] if kind is None else [])

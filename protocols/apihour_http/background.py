@@ -47,12 +47,16 @@ class Background:
             request.lane.loop.call_soon_threadsafe(
                 self._begin, request, work, context=contextvars.copy_context())
         else:
-            self._begin(request, work)
+            self._begin(request, work, asyncio.current_task() in self.tasks)
 
-    def _begin(self, request: Any, work: Coroutine[Any, Any, Any]) -> None:
+    def _begin(
+        self, request: Any, work: Coroutine[Any, Any, Any], is_answered: bool = False
+    ) -> None:
         lane = request.lane
         answering: Any = None
-        if not request.endpoint.inline:  # a plain function is answered before the next turn
+        # A plain function is answered before the next turn; behind an answer its connection may
+        # be at another request.
+        if not is_answered and not request.endpoint.inline:
             current = lane.answers.current
             answering = current if isinstance(current, asyncio.Task) else asyncio.current_task()
         task = lane.loop.create_task(

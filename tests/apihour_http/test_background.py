@@ -203,3 +203,38 @@ async def test_an_endpoint_in_a_thread_may_begin_it() -> None:
         assert answer.endswith(b"fine"), answer
         await wait_until(lambda: len(order) == 2)
         assert order == ["answered", f"ada in {threading.current_thread().name}"]
+
+
+async def test_work_that_begins_more_does_not_wait_for_later_requests() -> None:
+    order: list[str] = []
+    go, gate = asyncio.Event(), asyncio.Event()
+
+    async def more() -> None:
+        order.append("more")
+
+    async def work(request: Request) -> None:
+        await go.wait()
+        request.after(more())
+
+    routes = Routes()
+
+    @routes.get("/")
+    async def endpoint(request: Request) -> str:
+        request.after(work(request))
+        return "first"
+
+    @routes.get("/long")
+    async def long(request: Request) -> str:
+        go.set()
+        await gate.wait()
+        return "second"
+
+    async with serving(routes) as served:
+        peer = await served.connect()
+        peer.send(get("/"))
+        assert (await peer.answer()).body == b"first"
+        peer.send(get("/long"))
+        await wait_until(lambda: order == ["more"])
+        gate.set()
+        assert (await peer.answer()).body == b"second"
+        peer.close()

@@ -71,6 +71,11 @@ def _compress(make: Callable[[], Any], body: bytes) -> bytes:
     return bytes(coder.process(body) + coder.finish())
 
 
+def _squeeze(coder: Any, piece: bytes) -> bytes:
+    """What leaves of a piece, so that a client can have all of it."""
+    return bytes(coder.process(piece) + coder.flush())
+
+
 def with_compression(call: Callable[[Any], Any], inline: bool) -> Callable[[Any], Any]:
     """Wrap an endpoint's `call`: its answers are compressed where the client takes that."""
     codings = _codings()
@@ -158,7 +163,10 @@ class _Squeezed:
         except StopAsyncIteration:
             self._coder = None
             return bytes(coder.finish())
-        return bytes(coder.process(self._stream.encode(piece)) + coder.flush())
+        data = self._stream.encode(piece)
+        if len(data) < _LARGE:
+            return _squeeze(coder, data)
+        return await asyncio.to_thread(_squeeze, coder, data)
 
     async def aclose(self) -> None:
         """Let the iterator clean up."""

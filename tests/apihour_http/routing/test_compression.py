@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import threading
 import zlib
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from apihour_http import SSE, HTTPError, Request, Response, Routes, Stream
+from apihour_http.routing import compression
 
 from ..support import Served, get, serving, wait_until
 
@@ -154,3 +156,31 @@ async def test_each_piece_of_a_stream_is_on_its_way_before_the_next() -> None:
             await wait_until(lambda: not served.server.connections)
         await wait_until(lambda: len(ended) == 2)
         assert (await ask(served, "/")).status == 200
+
+
+async def test_large_pieces_of_a_stream_are_compressed_in_a_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As large answers are: a piece of some megabytes holds up nobody."""
+    where: dict[int, bool] = {}
+    before = compression._Gzip.process
+
+    def process(self: Any, data: bytes) -> bytes:
+        where[len(data)] = threading.current_thread() is threading.main_thread()
+        return before(self, data)
+
+    monkeypatch.setattr(compression._Gzip, "process", process)
+    monkeypatch.setattr(compression, "_codings", lambda: [("gzip", compression._Gzip)])
+    sizes = (10, 100_000, 20, 3_000_000)
+
+    async def body() -> AsyncIterator[str]:
+        for size in sizes:
+            yield "x" * size
+
+    routes = Routes()
+    routes.get("/", compress=True)(
+        lambda request: Stream(body(), headers={"Content-Type": "text/plain"}))
+    async with serving(routes) as served:
+        answer = await ask(served, "/")
+        assert gzip.decompress(answer.body) == b"x" * sum(sizes)
+    assert where == {10: True, 100_000: False, 20: True, 3_000_000: False}

@@ -27,6 +27,7 @@ from apihour_http.head import (
     HOST,
     TE,
     UPGRADE,
+    Fields,
 )
 from apihour_http.request import Request
 
@@ -56,34 +57,39 @@ class Intake:
         "pending", "service", "set_aside", "sized", "sized_fields", "unseen", "urls",
     )
 
+    fields: Fields
+    last_fields: Fields
+    sized_fields: Fields | None
+    set_aside: tuple[Any, int] | None
+    """A message whose body is parsed after an upgrade was ignored, and that body's length."""
+
     def __init__(self, lane: Any) -> None:
         self.lane = lane
         self.service: Service = lane.service
         self.urls: list[bytes] = []
-        self.fields: list[tuple[bytes, bytes]] = []
-        self.last_fields: list[tuple[bytes, bytes]] = []
-        self.last_seen = 0
-        self.sized_fields: list[tuple[bytes, bytes]] | None = None
-        self.sized = 0
-        self.chunks: list[bytes] = []
-        self.parts: list[bytes] = []
         # Not empty while the parser stands before a message.
         self.between = [True]
         self.pending: Any = None
         self.claimed: Any = None
-        # A message whose body is parsed after an upgrade was ignored, and that body's length.
-        self.set_aside: tuple[Any, int] | None = None
         self.held = b""
         self.large = False
         self.expecting = False
         self.head_bytes = 0
-        self.body_bytes = self.unseen = 0
+        self.body_bytes = 0
         self.head_since = self.body_since = self.arrived = 0.0
         self.parser: Any = None
         self.feed: Any = self.feed_first
 
     def feed_first(self, data: bytes) -> None:
-        """Make the parser, and feed it: connections whose reads are all compiled's have none."""
+        """Make the parser and what it fills, and feed it.
+
+        A connection whose reads are all compiled's has none of that.
+        """
+        self.fields, self.last_fields = [], []
+        self.last_seen = self.sized = self.unseen = 0
+        self.sized_fields = self.set_aside = None
+        self.chunks: list[bytes] = []
+        self.parts: list[bytes] = []
         # Bound once: for these the parser calls C, not Python.
         self.on_url = self.urls.append
         self.on_body = self.chunks.append
@@ -111,7 +117,8 @@ class Intake:
     def drop(self) -> Any:
         """Forget what is under way; the message whose body was awaited is returned."""
         self.urls.clear()
-        self.chunks.clear()
+        if self.parser is not None:
+            self.chunks.clear()
         self.held = b""
         self.claimed = None
         pending, self.pending = self.pending, None

@@ -22,6 +22,19 @@ def test_the_list_of_options_is_current() -> None:
         "run: python docs/make_options.py > docs/options.rst")
 
 
+def test_the_list_of_commands_is_current() -> None:
+    made = runpy.run_path(str(ROOT / "docs" / "make_commands.py"))["make"]()
+    is_current = made == (ROOT / "docs" / "reference" / "commands.rst").read_text()
+    assert is_current, "run: python docs/make_commands.py > docs/reference/commands.rst"
+
+
+def test_the_list_of_metrics_is_current() -> None:
+    names = set(runpy.run_path(str(ROOT / "docs" / "make_metrics.py"))["scraped"]())
+    page = (ROOT / "docs" / "reference" / "metrics.rst").read_text()
+    listed = set(re.findall(r"^   \* - ``(apihour_\w+)``$", page, re.MULTILINE))
+    assert names == listed, "run: python docs/make_metrics.py > docs/reference/metrics.rst"
+
+
 def test_the_picture_of_the_rooms_is_current() -> None:
     made = runpy.run_path(str(ROOT / "docs" / "make_rooms.py"))
     is_current = made["as_svg"](made["rooms"]()) == (ROOT / "docs" / "rooms.svg").read_text()

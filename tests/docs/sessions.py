@@ -29,7 +29,7 @@ from tests.ports import free_port
 
 PATIENCE = 60.0  # seconds that a daemon or a command may take on a busy machine
 _PORT = re.compile(r"(127\.0\.0\.1[: ]|localhost[: ]|-p )(\d{4})\b")
-_DAEMON = re.compile(r"apihour (?:dev )?[\w.]+:\w+")
+_DAEMON = re.compile(r"apihour (?:dev )?(?:-\S+ )*[\w.]+:\w+")
 _ELSEWHERE = re.compile(
     r"python3? -m venv|\. .*activate$|pip |cd |mkdir \w+ && cd|git clone|certbot")
 _STATUS = re.compile(r" +# status (\d+)$")

@@ -20,6 +20,7 @@ PAGES = [
     "docs/howto/tcp.rst",
     "docs/howto/tls.rst",
     "docs/howto/websocket-sse.rst",
+    "docs/reference/etc.rst",
 ]
 
 

@@ -23,13 +23,14 @@ from apihour.ops.model import Role
 from apihour_console.calls.call import Missing
 from apihour_console.fleet.census import Census, DaemonSeen, Seen
 from apihour_console.fleet.collected import Collected
+from apihour_console.fleet.metric_texts import help_of
 from apihour_console.fleet.trouble import Disk, disks
 
 __all__ = ["FleetMeter", "MetricFamily", "MetricRow", "readiness", "render"]
 
 _GAUGES = frozenset({
     "connections", "in_flight", "websockets", "draining", "sockets", "tasks", "servers", "open",
-    "sessions", "active", "pending",
+    "open_sessions", "starting", "active", "pending",
 })
 _COUNTED = ("accepted", "refused", "requests", "errors", "blocks", "lost_lines")
 _PLAIN = re.compile(r"[^a-zA-Z0-9_]")
@@ -221,10 +222,10 @@ class FleetMeter:
             families[one.name] = one
         for kind, values in (("counter", total.counters), ("gauge", total.gauges)):
             for (name, labels), value in sorted(values.items()):
-                family = families.setdefault(name, MetricFamily(name, kind, _help(name)))
+                family = families.setdefault(name, MetricFamily(name, kind, help_of(name)))
                 family.values[labels] = value
         for (name, labels), histogram in sorted(total.histograms.items(), key=lambda i: i[0]):
-            family = families.setdefault(name, MetricFamily(name, "histogram", _help(name)))
+            family = families.setdefault(name, MetricFamily(name, "histogram", help_of(name)))
             family.histograms[labels] = histogram
         return list(families.values())
 
@@ -322,11 +323,6 @@ def _certificate_figures(expiry: Mapping[Labels, float]) -> Iterator[MetricFamil
     family.values = {labels: round((until - now) / _DAY, 3) for labels, until in expiry.items()}
     if expiry:
         yield family
-
-
-def _help(name: str) -> str:
-    words = name.removeprefix("apihour_").removesuffix("_total").replace("_", " ")
-    return f"{words[:1].upper()}{words[1:]}, over all workers"
 
 
 def _label_text(labels: Labels) -> str:

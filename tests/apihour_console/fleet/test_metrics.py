@@ -105,6 +105,17 @@ async def test_the_memory_of_a_template(asked: Asked) -> None:
     assert int(values[0].split()[1]) > 2**20
 
 
+async def test_sessions_of_ssh_are_counted_and_those_that_are_open_measured(asked: Asked) -> None:
+    asked.worker(1, os.getpid())
+    asked.answers["1.1"] = {"sessions": 7, "open_sessions": 2, "starting": 1, "own": 3}
+    text = await text_of(FleetMeter(asked))
+    assert "# TYPE apihour_server_sessions_total counter" in text
+    assert "# HELP apihour_server_open_sessions Open sessions, over all workers" in text
+    assert "# TYPE apihour_server_open_sessions gauge" in text
+    assert "# TYPE apihour_server_starting gauge" in text
+    assert "# HELP apihour_server_own_total Server own, over all workers" in text
+
+
 async def test_counters_never_shrink(asked: Asked) -> None:
     first, _ = asked.worker(1, os.getpid()), asked.worker(2, os.getppid())
     first.requests = 10

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 
 from apihour.errors import ApihourError, ConfigurationError, UsageError
 from apihour.installed import command_names, find_command
+from apihour.ipc.signals import ORDERS, blocked
 from apihour.printable import printable
 from apihour.version import __version__
 
@@ -108,7 +109,12 @@ def _find(word: str) -> Callable[[list[str]], int] | None:
     return _COMMANDS.get(word) or find_command(word)
 
 
-_run = _own("run", "run")
+def _run(words: list[str]) -> int:
+    """``apihour run``; what is asked of the daemon while it is imported waits until it can obey."""
+    with blocked(ORDERS):  # the arbiter lets them through
+        return _own("run", "run")(words)
+
+
 _COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "run": _run,
     "check": _own("check", "check"),

@@ -13,12 +13,14 @@ Rules:
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import asyncio  # a tenth of a second, in which a daemon that starts would be without this
 
 __all__ = [
     "ORDERS", "STOPS", "blocked", "fork_blocked", "handle_in_loop", "hold_off", "ignore",

@@ -121,3 +121,14 @@ def test_a_worker_that_starts_while_logs_are_rotated_writes_to_the_new_one(apiho
     files = {os.readlink(f"{descriptors}/{fd}") for fd in os.listdir(descriptors)}
     assert str(log) in files
     assert str(old) not in files
+
+
+def test_orders_that_come_before_the_daemon_can_obey_wait(apihour_daemon, app, tmp_path):
+    """The configuration file is read before anything else: logs may be rotated just then."""
+    path = tmp_path / "conf.py"
+    path.write_text("import os, signal\nif not os.environ.get('TOLD'):\n"
+                    "    os.environ['TOLD'] = '1'\n    for name in ('HUP', 'USR1', 'TTIN'):\n"
+                    "        os.kill(os.getpid(), getattr(signal, f'SIG{name}'))\n")
+    daemon = apihour_daemon("house:Container", "-c", path, cwd=app, workers=1)
+    daemon.wait_log("Reload done")
+    daemon.wait(lambda: len(daemon.workers("serving")) == 2, "the worker that SIGTTIN asked for")

@@ -26,6 +26,10 @@ _WORKER = re.compile(r"all|\d+(\.\d+)?(,\d+(\.\d+)?)*")
 _CONNECTION = re.compile(r"\d+\.\d+-\d+")
 _NUMBER = re.compile(r"([+-]?\d+(?:\.\d+)?)\s*([a-zA-Z]*)")
 _SECONDS = UNITS["seconds"]
+# What hands used to other shells type for commands there are.
+_ELSEWHERE = {"quit": ("exit",), "logout": ("exit",), "kill": ("kick", "restart", "signal"),
+              "ps": ("workers", "tasks"), "tail": ("logs",), "who": ("sessions",),
+              "netstat": ("conns",), "ls": ("help",), "status": ("health", "workers")}
 
 
 def parse_call(words: Sequence[str], catalogue: Catalogue) -> Call:
@@ -37,7 +41,8 @@ def parse_call(words: Sequence[str], catalogue: Catalogue) -> Call:
     if command is None:
         raise UnknownCommand(
             f"{name!r:.80}: no such command"
-            + (_hint(name, [one.name for one in catalogue]) or "; help lists them"))
+            + (_hint(name, [one.name for one in catalogue], _ELSEWHERE.get(name, ()))
+               or "; help lists them"))
     reader = _Reader(command, list(words[1:]), _filtered_columns(command, catalogue))
     reader.read()
     about = catalogue.get("help")
@@ -109,7 +114,7 @@ class _Reader:
             self.arguments[flag.name] = False
         else:
             known = [p.option for p in self.command.parameters if not p.positional]
-            near = _hint(name, [*known, *GLOBAL_OPTIONS])
+            near = _hint(f"--{name}", [f"--{one}" for one in (*known, *GLOBAL_OPTIONS)])
             raise self.refuse(f"unknown option --{name:.80}{near}")
 
     def short_option(self, word: str) -> None:
@@ -253,6 +258,7 @@ def _convert(one: Parameter, text: str) -> tuple[Any, str]:
     return text, ""
 
 
-def _hint(word: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(word, list(known), n=2, cutoff=0.65)
+def _hint(word: str, known: Sequence[str], meant: Iterable[str] = ()) -> str:
+    near = [one for one in meant if one in known]
+    near = near or difflib.get_close_matches(word, known, n=2, cutoff=0.65)
     return f"; did you mean {' or '.join(near)}?" if near else ""

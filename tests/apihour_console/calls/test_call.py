@@ -103,7 +103,7 @@ def test_streams_follow_only_when_told(catalogue: Catalogue) -> None:
 
 
 @pytest.mark.parametrize(("line", "said"), [
-    ("conns --tre", "unknown option --tre; did you mean tree"),
+    ("conns --tre", "unknown option --tre; did you mean --tree"),
     ("conns --limit x", "option --limit: 'x'; expected a number"),
     ("conns --limit -1", "--limit"),
     ("conns --sort foo", "no column 'foo'; expected one of worker, age"),
@@ -132,6 +132,8 @@ def test_unknown_command(catalogue: Catalogue) -> None:
     with pytest.raises(UnknownCommand, match="did you mean conns") as caught:
         read(catalogue, "cons")
     assert caught.value.exit_status == 127
+    with pytest.raises(UnknownCommand, match=r"^'tail': no such command; did you mean logs\?$"):
+        read(catalogue, "tail")
     with pytest.raises(UnknownCommand, match=r"^'frobnicate': no such command; help lists them$"):
         read(catalogue, "frobnicate")
     with pytest.raises(UsageError):

@@ -42,6 +42,8 @@ def test_it_makes_an_application(directory: Path, capsys: Captured) -> None:
     tomllib.loads(made["pyproject.toml"])
     assert yaml.safe_load(made["etc/shop/main/main.yaml"]) == {"greeting": "Hello"}
     assert yaml.safe_load(made[".github/workflows/ci.yml"])["jobs"]["test"]["steps"]
+    for name in ("site.yml", "roles/shop/tasks/main.yml", "roles/shop/handlers/main.yml"):
+        assert yaml.safe_load(made[f"packaging/ansible/{name}"])[0]["name"], name
     assert list(directory.iterdir()) == [directory / "shop"]
 
 

@@ -57,7 +57,8 @@ class WebSocketExchange(ASGIExchange):
 
     __slots__ = (
         "_beat", "_begun", "_due_pong", "_ended", "_failed", "_heard", "_inbox", "_kept",
-        "_options", "_parts", "_protocol", "_response", "_text", "_turn", "accepted", "closing",
+        "_options", "_parts", "_patience", "_protocol", "_response", "_text", "_turn", "accepted",
+        "closing",
     )
 
     kinds = ("websocket.http.response.start", "websocket.http.response.body", "")
@@ -79,6 +80,7 @@ class WebSocketExchange(ASGIExchange):
         self._begun = False
         self._failed = False  # whether the application raised
         self._beat: asyncio.TimerHandle | None = None
+        self._patience: asyncio.TimerHandle | None = None  # with the answer to our close frame
         self._heard = self._due_pong = False
         self._turn = 0.0  # when the application last gave way
 
@@ -230,6 +232,9 @@ class WebSocketExchange(ASGIExchange):
         if self._ended:
             return
         self._ended = True
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
         if not self.closing:
             self._inbox.append({"type": "websocket.disconnect", "code": code, "reason": reason})
         self.closing = True
@@ -244,7 +249,7 @@ class WebSocketExchange(ASGIExchange):
         self._protocol.send_close(code, reason)
         self._write()
         self._go_on()
-        self.lane.loop.call_later(_CLOSE_TIMEOUT, self._give_up)
+        self._patience = self.lane.loop.call_later(_CLOSE_TIMEOUT, self._give_up)
 
     def _give_up(self) -> None:
         if not self._ended:

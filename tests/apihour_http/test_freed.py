@@ -44,6 +44,10 @@ def make() -> Routes:
         await websocket.accept()
         await asyncio.sleep(60)
 
+    @routes.websocket("/ws-short")
+    async def short(request: Request, websocket: WebSocket) -> None:
+        await websocket.accept()
+
     return routes
 
 
@@ -51,7 +55,7 @@ UPGRADE = ("Connection: upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 
            "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==")
 
 
-@pytest.mark.parametrize("path", ["/inline", "/async", "/slow", "/ws", "/ws-quiet"])
+@pytest.mark.parametrize("path", ["/inline", "/async", "/slow", "/ws", "/ws-quiet", "/ws-short"])
 async def test_nothing_is_left_for_the_collector(path: str) -> None:
     async with serving(make(), cancel_on_disconnect=True) as served:
         def left() -> Any:

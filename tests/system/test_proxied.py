@@ -156,9 +156,9 @@ def test_conns_shows_the_proxy_and_the_client(house, proxies):
         house.wait(lambda: seen() == expected, "both clients", timeout=30)
 
 
-def status(address, source, path):
+def status(address, source, path, *lines):
     with dial(address, source) as sock:
-        sock.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        sock.sendall("\r\n".join([f"GET {path} HTTP/1.1", "Host: x", *lines, "", ""]).encode())
         with sock.makefile("rb") as file:
             return int(file.readline().split()[1])
 
@@ -183,11 +183,14 @@ def test_a_ban_of_a_client_holds_behind_the_proxy(house, proxies):
             seen = {status(proxies[name].address, banned, path) for _ in range(12)}
             assert seen == {403}, (name, path, seen)
             assert status(proxies[name].address, other, path) == 200
+        local = house.address("local")
+        assert status(local, "", "/who", f"X-Forwarded-For: {banned}") == 403
+        assert asked(local, "", "/who", f"X-Forwarded-For: {other}")["remote"] == other
         holding[other].settimeout(0.05)
         with pytest.raises(TimeoutError):
             holding[other].recv(1)
         [row] = json.loads(ctl(house, "bans", "--json").stdout)
-        assert row["refused"] == 36
+        assert row["refused"] == 37
     for name, path in kinds:
         assert status(proxies[name].address, banned, path) == 200
 

@@ -45,9 +45,10 @@ def _is_believed(lane: Any, forwarding: Forwarding) -> bool:
     """
     peer = lane.remote()
     if peer is None:
-        family = getattr(lane.conn, "family", None)
-        if family is None and lane.transport is not None:
-            family = getattr(lane.transport.get_extra_info("socket"), "family", None)
+        sock = getattr(lane.conn, "sock", None)  # the host's, there before the transport
+        if sock is None and lane.transport is not None:
+            sock = lane.transport.get_extra_info("socket")
+        family = getattr(sock, "family", None)
         if family != socket.AF_UNIX:
             return False
     return forwarding.believes(peer)

@@ -21,8 +21,9 @@ EXPORTS = {
     "apihour.testing": ["Daemon", "Failure", "Load", "Outcome", "Report"],
     "apihour_asgi": ["ASGIServer", "LifespanError"],
     "apihour_http": [
-        "CONTAINER", "Depends", "Event", "HTML", "HTTPError", "HTTPServer", "JSON", "Request",
-        "Response", "RouteError", "Routes", "SSE", "Stream", "WebSocket", "WebSocketDisconnect",
+        "CONTAINER", "Depends", "Event", "HTML", "HTTPClient", "HTTPError", "HTTPServer", "JSON",
+        "Request", "Response", "RouteError", "Routes", "SSE", "Stream", "WebSocket",
+        "WebSocketDisconnect",
     ],
     "apihour_http.testing": ["Answer", "Client"],
     "apihour_ssh": [

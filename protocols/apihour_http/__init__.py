@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from apihour_http.client_engine import HTTPClient
 from apihour_http.errors import HTTPError, RouteError
 from apihour_http.request import Request
 from apihour_http.response import Response
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
     from apihour_http.aiohttp_answers import CONTAINER, HTML, JSON
 
 __all__ = [
-    "CONTAINER", "HTML", "JSON", "SSE", "Depends", "Event", "HTTPError", "HTTPServer", "Request",
-    "Response", "RouteError", "Routes", "Stream", "WebSocket", "WebSocketDisconnect",
+    "CONTAINER", "HTML", "JSON", "SSE", "Depends", "Event", "HTTPClient", "HTTPError", "HTTPServer",
+    "Request", "Response", "RouteError", "Routes", "Stream", "WebSocket", "WebSocketDisconnect",
 ]
 
 

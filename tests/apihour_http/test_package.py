@@ -55,8 +55,9 @@ asyncio.run(main())
 
 def test_exports() -> None:
     assert sorted(apihour_http.__all__) == [
-        "CONTAINER", "Event", "HTML", "HTTPError", "HTTPServer", "JSON", "Request", "Response",
-        "RouteError", "Routes", "SSE", "Stream", "WebSocket", "WebSocketDisconnect"]
+        "CONTAINER", "Depends", "Event", "HTML", "HTTPClient", "HTTPError", "HTTPServer", "JSON",
+        "Request", "Response", "RouteError", "Routes", "SSE", "Stream", "WebSocket",
+        "WebSocketDisconnect"]
     for name in apihour_http.__all__:
         assert getattr(apihour_http, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):

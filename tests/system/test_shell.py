@@ -19,7 +19,8 @@ pytestmark = needs_ssh
 CATALOGUE = set(
     "top workers servers conns tasks where stack log logs drain undrain reload upgrade scale "
     "kick cancel metrics config slow profile mem gc python health version env sessions audit "
-    "signal watch help exit clear ban bans unban restart rollback events routes certs".split()
+    "signal watch help exit clear ban bans unban restart rollback events routes certs "
+    "jobs engines".split()
 )
 
 

@@ -22,6 +22,7 @@ from apihour.books.priority import Priority
 from apihour.books.worker_record import WorkerRecord
 from apihour.ipc import faults
 from apihour.ipc.scoreboard import Figure
+from apihour.worker.process import BOOT_FAILED
 
 __all__ = ["Reports", "describe"]
 
@@ -89,6 +90,9 @@ class Reports:
         log, told = self.books.log, os.WIFSIGNALED(status) and os.WTERMSIG(status) == worker.told
         if status == 0 or told:  # told before it could hear: nothing was to be drained
             log.info("Worker %s retired (pid: %s)", worker.name, worker.pid)
+        elif not worker.ready and os.waitstatus_to_exitcode(status) == BOOT_FAILED:
+            # Another was faster to say why none of them starts.
+            log.info("Worker %s (pid: %s) did not start either", worker.name, worker.pid)
         else:
             log.warning("Worker %s (pid: %s) ended while it retired: %s", worker.name, worker.pid,
                         describe(status))

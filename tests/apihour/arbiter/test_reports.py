@@ -11,17 +11,19 @@ from apihour.arbiter.reports import Reports
 from tests.apihour.fake_crew import Clock, FakeCrew
 
 
-@pytest.mark.parametrize(("status", "said"), [
-    (0, "Worker 1.1 retired (pid: 5001)"),
-    (signal.SIGTERM, "Worker 1.1 retired (pid: 5001)"),
-    (signal.SIGKILL, "Worker 1.1 (pid: 5001) ended while it retired: killed by SIGKILL"),
-    (3 << 8, "Worker 1.1 (pid: 5001) ended while it retired: exit status 3"),
+@pytest.mark.parametrize(("ready", "status", "said"), [
+    (True, 0, "Worker 1.1 retired (pid: 5001)"),
+    (True, signal.SIGTERM, "Worker 1.1 retired (pid: 5001)"),
+    (True, signal.SIGKILL, "Worker 1.1 (pid: 5001) ended while it retired: killed by SIGKILL"),
+    (True, 3 << 8, "Worker 1.1 (pid: 5001) ended while it retired: exit status 3"),
+    (False, 1 << 8, "Worker 1.1 (pid: 5001) ended while it retired: exit status 1"),
+    (False, 3 << 8, "Worker 1.1 (pid: 5001) did not start either"),
 ])
-def test_only_one_that_left_is_called_retired(status: int, said: str) -> None:
+def test_only_one_that_left_is_called_retired(ready: bool, status: int, said: str) -> None:
     crew = FakeCrew(Clock(), workers=1)
     books = crew.books
     worker = crew.spawn(1, 1, [], books.cfg)
-    worker.row.clear, worker.channel_open = Mock(), False
+    worker.row.clear, worker.channel_open, worker.ready = Mock(), False, ready
     books.runtime.agent_socket = lambda pid: "/nonexistent"
     books.runtime.path = Mock(__truediv__=lambda self, name: "/nonexistent")
     books.hooks = Mock()

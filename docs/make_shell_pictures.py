@@ -91,8 +91,12 @@ class Terminal:
                 data = os.read(self._master, 65536)
                 # pyte has no second screen; clearing the one there is looks the same.
                 self._stream.feed(data.replace(b"\x1b[?1049h", b"\x1b[2J\x1b[H"))
+                self.look()
             if until and any(until in line for line in self.screen.display):
                 return
+
+    def look(self) -> None:
+        """Called whenever the screen may have changed."""
 
     def type(self, text: str, seconds: float = 1.0) -> None:
         """Type like a person who is in a hurry, then watch."""
@@ -121,11 +125,12 @@ def svg(screen: pyte.Screen, title: str) -> str:
         'xml:space="preserve">',
     ]
     for row in rows:
-        lines += _row(screen, row)
+        lines += draw_row(screen, row)
     return "\n".join([*lines, "</g>", "</svg>", ""])
 
 
-def _row(screen: pyte.Screen, row: int) -> Iterator[str]:
+def draw_row(screen: pyte.Screen, row: int) -> Iterator[str]:
+    """The elements of one row of the screen."""
     y = (row + 1.5) * HEIGHT
     start = 0
     cells = [screen.buffer[row][column] for column in range(COLUMNS)]
@@ -208,6 +213,13 @@ def ask_for_trouble(port: int) -> None:
         connection.getresponse()
 
 
+def login(shell: int, key: Path) -> list[str]:
+    """The command that logs into the shell on that port."""
+    return ["ssh", "-F", "/dev/null", "-i", str(key), "-p", str(shell), "-tt",
+            "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
+            "-o", "LogLevel=ERROR", "-o", "IdentitiesOnly=yes", "ada@127.0.0.1"]
+
+
 def main() -> None:
     """Make all pictures."""
     PICTURES.mkdir(exist_ok=True)
@@ -216,11 +228,7 @@ def main() -> None:
         clients = [threading.Thread(target=load, args=(web, stopped)) for _ in range(6)]
         for client in clients:
             client.start()
-        terminal = Terminal([
-            "ssh", "-F", "/dev/null", "-i", str(key), "-p", str(shell), "-tt",
-            "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
-            "-o", "LogLevel=ERROR", "-o", "IdentitiesOnly=yes", "ada@127.0.0.1",
-        ])
+        terminal = Terminal(login(shell, key))
         try:
             _session(terminal, web)
         finally:

@@ -7,6 +7,7 @@ import runpy
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -58,6 +59,13 @@ def test_each_room_says_what_it_may_import_and_imports_no_more() -> None:
             imported = {one.rpartition(".")[2] for one in rooms[tower[place]].imports
                         if one in tower}
             assert name not in below and imported <= set(below), f"{package}.{name}"
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("docs/**/*.svg")), ids=lambda path: path.name)
+def test_a_picture_is_one_for_browsers(path: Path) -> None:
+    root = ElementTree.parse(path).getroot()
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    assert not root.findall(".//{*}script")
 
 
 DOCUMENTS = sorted([*ROOT.glob("*.rst"), *ROOT.glob("docs/**/*.rst")])

@@ -96,6 +96,8 @@ class Server(Protocol):
     ``ServerContext.options``; without it a section ``servers: NAME:`` is refused. A method
     ``examine(limits, options)`` raises for those of the context that ``start`` would refuse;
     ``apihour check`` calls it, and nothing may be started or opened by it.
+    ``optional_tls``, seconds, says that on a ``?tls`` bind it takes connections that begin no
+    handshake, or nothing within that time, as they are.
     ``is_shell = True`` says that the daemon's console serves its binds with the attribute
     ``options``, and no worker does, unless ``in_worker`` is true.
     """
@@ -143,6 +145,9 @@ class Connection(Protocol):
 
     def close(self, reason: str = "") -> None:
         """Abort the connection; must be called in the loop."""
+
+    def move(self, server: str, protocol: str) -> None:
+        """Have the tables show it as one of `server`, ``NAME/PART``, which speaks `protocol`."""
 
 
 class StreamServer(Server, Protocol):

@@ -26,6 +26,7 @@ EXPORTS = {
         "WebSocketDisconnect",
     ],
     "apihour_http.testing": ["Answer", "Client"],
+    "apihour_mux": ["Mux", "MuxEntry"],
     "apihour_ssh": [
         "COMPATIBLE", "STRICT", "Admission", "Algorithms", "Limits", "SSHServer", "Shell",
         "TokenBucket",

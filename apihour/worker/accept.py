@@ -2,8 +2,8 @@
 
 Rules:
 
-- Stages in order: limit → balance → PROXY → bans → TLS → protocol. A header or a handshake under
-  way is a connection like any other.
+- Stages in order: limit → balance → PROXY → bans → peek → TLS → protocol. A header or a handshake
+  under way is a connection like any other.
 - A worker with more than its share of connections leaves new ones to the others for a
   moment, and takes them after all when nobody did: no connection waits on a busy neighbour.
 - Nothing is put between transport and protocol. What the loop is handed (``handed.py``) tells
@@ -32,6 +32,7 @@ from apihour.ipc.private import accept_descriptor
 from apihour.ipc.scoreboard import BoardRow
 from apihour.worker.connections import AcceptedConnection, Entrance
 from apihour.worker.handed import Handed, kind_for
+from apihour.worker.peeking import HANDSHAKE, first_byte
 
 if TYPE_CHECKING:
     from apihour.plugins import StreamServer
@@ -117,6 +118,9 @@ class Acceptor:
         self.total = total
         self.tls = tls
         self.proxy = proxy
+        # Seconds after which a silent connection of a TLS bind is taken as plain; 0: never.
+        self._plain_after = 0.0 if tls is None else float(getattr(server, "optional_tls", 0.0))
+        self._is_direct = proxy is None and not self._plain_after
         self.local = sock.getsockname()
         self.entrance = Entrance(
             name, server.protocol, self.local, self._freed if limit else None)
@@ -266,38 +270,51 @@ class Acceptor:
         sock = self._hand(self._family, descriptor)
         conn = sock.conn = AcceptedConnection(self.table, self.entrance, sock, peer)
         self.accepted += 1
-        if self.proxy is None:
-            self._connect(sock, conn)
+        if self._is_direct:
+            self._connect(sock, conn, self.tls)
         else:
-            conn.state = "proxy"
-            conn.waiting = self.loop.create_task(self._learn(self.proxy, sock, conn))
+            conn.waiting = self.loop.create_task(self._learn(sock, conn))
 
-    async def _learn(self, proxy: ProxyGate, sock: Handed, conn: AcceptedConnection) -> None:
-        """Read the proxy's header of a connection, and go on with its client."""
+    async def _learn(self, sock: Handed, conn: AcceptedConnection) -> None:
+        """See what must be known of a connection before it has a protocol, and go on with it."""
+        tls = self.tls
+        try:
+            if self.proxy is not None and not await self._is_welcome(self.proxy, conn):
+                sock.give_up()
+                return
+            if self._plain_after:
+                conn.state = "peek"
+                if await first_byte(self.loop, sock, self._plain_after) != HANDSHAKE:
+                    tls = None
+        except BaseException as error:  # conn.close(), or the peer is gone
+            sock.give_up()
+            if isinstance(error, OSError):
+                return
+            raise
+        conn.state = "open"
+        self._connect(sock, conn, tls)
+
+    async def _is_welcome(self, proxy: ProxyGate, conn: AcceptedConnection) -> bool:
+        """Read the proxy's header of a connection; whether its client may come in."""
+        conn.state = "proxy"
         try:
             conn.proxied = facts = await proxy.read(self.loop, conn)
         except (ProxyError, OSError) as error:
             proxy.refuse(conn.peer, error)
-            sock.give_up()
-            return
-        except BaseException:  # conn.close(): nobody else has the socket yet
-            sock.give_up()
-            raise
-        conn.state = "open"
+            return False
         if facts.source is not None:
             conn.peer_address = facts.source
         bans = self.table.bans
         if bans and bans.refuses(conn.peer_address):
             self.banned += 1
-            sock.give_up()
-            return
-        self._connect(sock, conn)
+            return False
+        return True
 
-    def _connect(self, sock: Handed, conn: AcceptedConnection) -> None:
+    def _connect(self, sock: Handed, conn: AcceptedConnection, tls: Terminator | None) -> None:
         """Have the loop take the socket."""
         connecting = self.loop.connect_accepted_socket(
             partial(self.server.stream, conn), cast("socket.socket", sock),
-        ) if self.tls is None else self.tls.connect(self.loop, sock, conn, self._ready)
+        ) if tls is None else tls.connect(self.loop, sock, conn, self._ready)
         try:
             # By hand, because it waits exactly once: a task costs more than all the rest here.
             conn.waiting = connecting.send(None)
@@ -305,10 +322,10 @@ class Acceptor:
             self._log_factory(conn)
             sock.give_up()
             return
-        if self.tls is None:
+        if tls is None:
             conn.connecting = connecting
         else:
-            conn.waiting.add_done_callback(partial(self._attach, conn, connecting, self.tls))
+            conn.waiting.add_done_callback(partial(self._attach, conn, connecting, tls))
 
     def _freed(self) -> None:
         if self.open < self.limit and self._timer is None:

@@ -71,7 +71,7 @@ class Entrance:
     `open` of them are. `freed`, if given, is called after each that has gone.
     """
 
-    __slots__ = ("freed", "local", "open", "protocol", "server")
+    __slots__ = ("freed", "local", "open", "parts", "protocol", "server")
 
     def __init__(
         self, server: str, protocol: str, local: Any = None,
@@ -82,6 +82,20 @@ class Entrance:
         self.local = local
         self.freed = freed
         self.open = 0
+        self.parts: dict[str, Entrance] | None = None
+
+    def part(self, server: str, protocol: str) -> Entrance:
+        """The entrance of those of its connections that turn out to be for `server`."""
+        if self.parts is None:
+            self.parts = {}
+        if server not in self.parts:
+            self.parts[server] = Entrance(server, protocol, self.local, self._part_freed)
+        return self.parts[server]
+
+    def _part_freed(self) -> None:
+        self.open -= 1
+        if self.freed is not None:
+            self.freed()
 
 
 class AcceptedConnection:
@@ -133,6 +147,12 @@ class AcceptedConnection:
         self.id = table.accepted = number = table.accepted + 1
         rows[number] = self
         table.numbers[0], table.numbers[1] = len(rows), number
+
+    def move(self, server: str, protocol: str) -> None:
+        """Have the tables show it as a connection of `server`, a part of the one it came in for."""
+        part = self.entrance.part(server, protocol)
+        part.open += 1
+        self.entrance = part
 
     @property
     def server(self) -> str:

@@ -19,6 +19,7 @@ from dataclasses import replace
 from typing import Any
 
 from apihour.bind.proxy_header import ProxyError, ProxyFacts, ProxyHeader, TrustedProxies
+from apihour.worker.peeking import readable
 
 __all__ = ["ProxyGate"]
 
@@ -69,23 +70,9 @@ async def _read(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> ProxyFa
         try:
             seen = sock.recv(_PEEK, socket.MSG_PEEK | socket.MSG_DONTWAIT)
         except (BlockingIOError, InterruptedError):
-            await _readable(loop, sock.fileno())
+            await readable(loop, sock.fileno())
             continue
         if not seen:
             raise ProxyError("closed before its header of the PROXY protocol was whole")
         sock.recv(header.feed(seen), socket.MSG_DONTWAIT)
     return header.facts
-
-
-async def _readable(loop: asyncio.AbstractEventLoop, descriptor: int) -> None:
-    ready = loop.create_future()
-    loop.add_reader(descriptor, _tell, ready)
-    try:
-        await ready
-    finally:
-        loop.remove_reader(descriptor)
-
-
-def _tell(ready: asyncio.Future[None]) -> None:
-    if not ready.done():
-        ready.set_result(None)

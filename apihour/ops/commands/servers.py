@@ -115,7 +115,7 @@ def application_commands(context: AgentContext) -> list[dict[str, Any]]:
 def servers(context: AgentContext) -> list[ServerRow]:
     """Servers: where they listen, how many connections they have and had"""
     worker = context.worker
-    open_now = Counter(conn.server for conn in worker.connections)
+    open_now = Counter(conn.server.partition("/")[0] for conn in worker.connections)
     return [
         ServerRow(name, one.protocol, " ".join(one.addresses), open_now[name], one.accepted,
                   one.refused, worker.name)

@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 
+from apihour_http.testing import Client
+from tests.postgres import fresh_database
+
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
@@ -51,3 +54,53 @@ def test_a_goal_is_missed_below_its_ratio_and_open_without_a_figure(load: Any) -
     nothing = goals(lambda case, peer, ours: None)
     assert "pass" not in nothing
     assert "FAIL" not in nothing
+
+
+WRK = """Running 4s test @ http://127.0.0.1:1/index
+  Latency Distribution
+     99%    1.25s
+  4096 requests in 4.00s, 0.5MB read
+Requests/sec:   1024.00
+"""
+
+
+def test_a_failed_answer_ends_a_run_of_the_ancestors_benchmark(load: Any) -> None:
+    agents = load("agents")
+    assert agents.read(WRK) == (4096, 1024.0, 1250.0)
+    for wrong in ("  Socket errors: connect 0, read 1, write 0, timeout 0\n",
+                  "  Non-2xx or 3xx responses: 7\n"):
+        with pytest.raises(RuntimeError, match=wrong.split(":")[0].strip()):
+            agents.read(WRK + wrong)
+    with pytest.raises(RuntimeError, match="no answer"):
+        agents.read(WRK.replace("4096", "0"))
+
+
+def test_the_ancestors_goals_need_figures_of_both(load: Any) -> None:
+    agents = load("agents")
+    assert "pass" not in agents.goals({}) and "FAIL" not in agents.goals({})
+    cheap, dear = agents.Figures(costs=[1.0, 2.0]), agents.Figures(costs=[25.0, 60.0])
+    found = {"/index": {agents.OURS: cheap, "Flask, psycopg, gunicorn": dear},
+             "/agents": {agents.OURS: dear, "Flask, psycopg, gunicorn": cheap}}
+    assert [line.split()[-1] for line in agents.goals(found).splitlines()[2:]] == [
+        "pass", "FAIL", "open"]
+
+
+async def test_the_ancestors_benchmark_is_answered(
+    postgres: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asyncpg = pytest.importorskip("asyncpg")
+    monkeypatch.setattr(sys, "path", [*sys.path, str(BENCHMARKS / "peers")])
+    with fresh_database(postgres) as url:
+        monkeypatch.setenv("DATABASE_URL", url)
+        common = importlib.import_module("agents_common")
+        connection = await asyncpg.connect(url)
+        await connection.execute(common.TABLES)
+        await connection.close()
+        async with Client(importlib.import_module("agents_apihour").Container) as client:
+            assert (await client.get("/index")).json() == {"hello": "world"}
+            found = (await client.get("/agents")).json()
+    assert len(found) == 50
+    assert found[1] == {
+        "number": "301", "extension": None, "context": None, "state_interface": None,
+        "status": "offline", "extension_status": "-1", "paused": "0"}
+    assert found[2]["extension"] == "1003"

@@ -466,3 +466,62 @@ async def test_a_body_that_is_validated_cannot_be_streamed() -> None:
     with pytest.raises(RouteError, match=r"has not come yet: expected request.stream\(\)"):
         async with serving(routes):
             pass
+
+
+@pytest.mark.parametrize("how", ["stream", "read", "text", "post", "multipart"])
+async def test_what_a_middleware_has_read_is_there_for_the_endpoint(how: str) -> None:
+    """One that checks a signature reads all of the body; what came in one read is there anyway."""
+    routes = Routes()
+    seen: list[bytes] = []
+
+    @routes.middleware
+    async def check(request: Request, call: Any) -> Any:
+        seen.append(await request.read())
+        return await call(request)
+
+    @routes.post("/", stream_body=True)
+    async def endpoint(request: Request) -> Any:
+        if how == "stream":
+            return b"".join([piece async for piece in request.stream()])
+        if how == "post":
+            return (await request.post())["a"]
+        if how == "multipart":
+            return [await part.read() async for part in request.multipart()][0]
+        return await (request.read() if how == "read" else request.text())
+
+    body, kind = b"value", "text/plain"
+    if how in ("post", "multipart"):
+        kind = "multipart/form-data; boundary=b"
+        body = b'--b\r\nContent-Disposition: form-data; name="a"\r\n\r\nvalue\r\n--b--\r\n'
+    head = (f"POST / HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n").encode()
+    async with serving(routes) as served:
+        for slices in ([head + body], [head + body[:3], body[3:]]):
+            peer = await served.connect()
+            for data in slices:
+                peer.send(data)
+                await asyncio.sleep(0.05)
+            answer = await peer.answer()
+            assert (answer.status, answer.body) == (200, b"value"), answer
+            peer.close()
+    assert seen == [body, body]
+
+
+async def test_a_body_that_was_taken_is_not_an_empty_one() -> None:
+    routes = Routes()
+
+    @routes.post("/", stream_body=True)
+    async def twice(request: Request) -> str:
+        async for _ in request.stream():
+            pass
+        with pytest.raises(RuntimeError, match="piece by piece"):
+            request.stream()
+        return "said"
+
+    async with serving(routes) as served:
+        peer = await served.connect()
+        peer.send(post("/", b"", length=3))
+        await asyncio.sleep(0.05)
+        peer.send(b"abc")
+        assert (await peer.answer()).body == b"said"
+        peer.close()

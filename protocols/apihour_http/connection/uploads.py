@@ -50,23 +50,29 @@ class StreamedRequest(Request):
     can_read_body = body_exists
 
     def stream(self) -> AsyncIterator[bytes]:
-        """The body piece by piece, as it comes."""
-        return self._coming().pieces()
+        """The body piece by piece, as it comes; all of it where it was read before.
+
+        Raises RuntimeError where it was taken piece by piece.
+        """
+        upload = self._coming()
+        return super().stream() if upload.is_kept else upload.pieces()
 
     async def read(self) -> bytes:
-        """The body, once all of it has come."""
+        """The body, once all of it has come. Raises RuntimeError as :meth:`stream` does."""
         upload = self._coming()
-        if not upload.is_taken:
+        if not upload.is_kept:
             self.body = b"".join([piece async for piece in upload.pieces()])
             upload.is_kept = True
-        elif not upload.is_kept:
-            raise RuntimeError(f"{self!r}: its body was taken piece by piece already")
         return self.body
 
     def _coming(self) -> Upload:
-        if self.upload is None:
+        """What brings the body, where nobody has taken it."""
+        upload = self.upload
+        if upload is None:
             raise RuntimeError(f"{self!r}: it was answered before its body was read")
-        return self.upload
+        if upload.is_taken and not upload.is_kept:
+            raise RuntimeError(f"{self!r}: its body was taken piece by piece already")
+        return upload
 
     async def text(self) -> str:
         """The body as text. Raises HTTPError 415 or 400 when it is none."""

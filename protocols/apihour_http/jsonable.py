@@ -16,6 +16,7 @@ import datetime
 import decimal
 import enum
 import functools
+import inspect
 import ipaddress
 import json
 import pathlib
@@ -29,6 +30,13 @@ __all__ = ["encoder", "to_plain", "with_fallback"]
 
 Encoder = Callable[[Any], str | bytes]
 
+
+def _listed(values: Iterator[Any]) -> list[Any]:
+    if inspect.isawaitable(values):  # what async generators give is both
+        raise _formless(values)
+    return list(values)
+
+
 _FORMS: dict[type, Callable[[Any], Any]] = {
     datetime.datetime: datetime.datetime.isoformat,  # which is a date too: it comes first
     datetime.date: datetime.date.isoformat,
@@ -40,7 +48,7 @@ _FORMS: dict[type, Callable[[Any], Any]] = {
     ipaddress.IPv4Network: str, ipaddress.IPv6Network: str,
     ipaddress.IPv4Interface: str, ipaddress.IPv6Interface: str,
     bytes: bytes.decode, re.Pattern: lambda pattern: pattern.pattern,
-    set: list, frozenset: list, deque: list, range: list, Iterator: list,
+    set: list, frozenset: list, deque: list, range: list, Iterator: _listed,
 }
 
 
@@ -62,9 +70,17 @@ def to_plain(value: Any) -> Any:
     for kind, form in _FORMS.items():
         if isinstance(value, kind):
             return form(value)
-    raise TypeError(
-        f"{type(value).__name__} {ascii(value)[:100]}: has no form in JSON, expected a dict, list, "
-        "text, number, date, UUID, enum, set or dataclass")
+    raise _formless(value)
+
+
+def _formless(value: Any) -> TypeError:
+    expected = "a dict, list, text, number, date, UUID, enum, set or dataclass"
+    if inspect.isawaitable(value):
+        expected = "it awaited, in an async def"
+    elif hasattr(value, "__aiter__"):
+        expected = "Stream(…) or SSE(…) around it"
+    return TypeError(f"{type(value).__name__} {ascii(value)[:100]}: has no form in JSON, expected "
+                     f"{expected}")
 
 
 @functools.cache

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import uuid
 from collections import deque
+from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
@@ -175,3 +176,18 @@ async def test_a_text_may_say_what_no_number_is(text: str) -> None:
         peer.send(get("/day"))
         assert json.loads((await peer.answer()).body) == {text: "2026-11-26"}
         peer.close()
+
+
+async def test_what_was_not_awaited_or_is_a_stream_says_so() -> None:
+    async def later() -> int:
+        return 1
+
+    async def rows() -> AsyncIterator[int]:
+        yield 1
+
+    coroutine, step = later(), rows().__anext__()
+    for value, message in ((coroutine, "expected it awaited"), (step, "expected it awaited"),
+                           (rows(), r"expected Stream\(…\) or SSE")):
+        with pytest.raises(TypeError, match=message):
+            to_plain(value)
+    assert (await coroutine, await step) == (1, 1)

@@ -12,10 +12,11 @@ import tempfile
 import time
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from tests.postgres import _die_with_parent
+from tests.postgres import PASSWORD, _die_with_parent
 
 
 class UnixServer:
@@ -113,5 +114,32 @@ def redis_server():
         "--requirepass", "hidden-word", "--dir", self.directory])
     try:
         yield server.start()
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def pgbouncer(database):
+    """The URL of a PgBouncer in transaction mode before the test's database: two connections."""
+    program = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
+    if program is None:
+        pytest.skip("needs a PgBouncer: apt-get install pgbouncer")
+    parts = urlsplit(database)
+    host = parse_qs(parts.query)["host"][0]
+    server = UnixServer("bouncer", lambda self: [program, self.directory / "ini"], user="nobody")
+    server.socket = server.directory / ".s.PGSQL.6432"
+    (server.directory / "ini").write_text(f"""[databases]
+shop = host={host} dbname={parts.path[1:]} user={parts.username} password='{PASSWORD}'
+[pgbouncer]
+listen_port = 6432
+listen_addr =
+unix_socket_dir = {server.directory}
+auth_type = any
+pool_mode = transaction
+default_pool_size = 2
+""")
+    try:
+        server.start()
+        yield f"postgresql://anybody@/shop?host={server.directory}&port=6432"
     finally:
         server.stop()

@@ -31,6 +31,7 @@ APPLICATION = '''\
 import asyncio
 
 import apihour
+from apihour.engines import SQLite
 from apihour_http import HTTPServer, Routes
 from apihour_ssh import SSHServer
 
@@ -51,6 +52,9 @@ async def asgi(scope, receive, send):
 class Container(apihour.Container):
     binds = {"http": "127.0.0.1:0?tls", "asgi": "127.0.0.1:0", "ssh": "127.0.0.1:0",
              "tcp": "127.0.0.1:0", "udp": "udp://127.0.0.1:0"}
+
+    def make_engines(self):
+        return {"files": SQLite("files.db")}
 
     def make_servers(self):
         ssh = SSHServer(lambda: None, host_keys="keys/host", authorized_keys="keys/users")
@@ -74,7 +78,7 @@ on the protocol. What ``statistics()`` of a plugin of yours returns is here as
 serve them.
 """
 _PARTS = (("The daemon", "apihour_"), ("Each worker", "apihour_worker_"),
-          ("Each server", "apihour_server_"))
+          ("Each server", "apihour_server_"), ("Each engine", "apihour_engine_"))
 
 
 @dataclass
@@ -89,7 +93,7 @@ class Metric:
 
 
 def scraped() -> dict[str, Metric]:
-    """All metrics of a daemon with HTTP over TLS, ASGI, SSH, TCP and UDP."""
+    """All metrics of a daemon with HTTP over TLS, ASGI, SSH, TCP, UDP, an engine."""
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         (directory / "house.py").write_text(APPLICATION)

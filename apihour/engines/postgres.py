@@ -70,6 +70,12 @@ class Postgres(PooledEngine):
         worker = getattr(getattr(self.context.container, "worker", None), "name", "")
         return f"apihour {self.name} {worker}".strip()
 
+    def explain(self, error: BaseException) -> str:
+        """See :class:`PooledEngine`."""
+        text = super().explain(error)
+        is_bouncer = "unsupported startup parameter" in text
+        return f"{text}; behind a PgBouncer, expected pgbouncer=True" if is_bouncer else text
+
     def user(self, wanted: Purpose) -> Callable[[], AbstractAsyncContextManager[Any]]:
         """See :class:`PooledEngine`."""
         see_postgres_use(wanted, self.given.get("pgbouncer", False))

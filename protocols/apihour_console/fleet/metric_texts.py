@@ -1,4 +1,4 @@
-"""What the metrics of servers and workers mean, for ``# HELP`` and the reference."""
+"""What the metrics of servers, engines and workers mean, for ``# HELP`` and the reference."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ __all__ = ["help_of"]
 _TEXTS: Mapping[str, str] = {
     "accepted": "Connections accepted",
     "blocks": "Times a loop was blocked",
+    "engine_connections": "Open connections of an engine",
+    "engine_down": "Workers for which an engine is down",
+    "engine_errors": "Failed queries, connections and waits of an engine",
+    "engine_waiting": "Requests that wait for a connection",
     "errors": "Requests answered by 5xx",
     "lost_lines": "Log lines that could not be written",
     "refused": "Connections refused, by limits and bans",

@@ -13,6 +13,7 @@ Rules:
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -167,14 +168,14 @@ class FleetMeter:
         seen = self._fleet.census.workers()
         asked = [one for one in seen if not one.is_stopped]
         found = await self._fleet.collect("statistics", {}, Role.OBSERVER, asked, _DEADLINE)
-        more = await self._fleet.collect(
-            "servers", {}, Role.OBSERVER,
-            [one for one in asked if one.row.worker not in {m.worker for m in found.missing}],
-            _DEADLINE,
-        )
+        silent = {one.worker for one in found.missing}
+        heard = [one for one in asked if one.row.worker not in silent]
+        more, engines = await asyncio.gather(*(
+            self._fleet.collect(command, {}, Role.OBSERVER, heard, _DEADLINE)
+            for command in ("servers", "engines")))
         missing = [*found.missing, *(
             Missing(one.row.worker, "stopped by a signal") for one in seen if one.is_stopped)]
-        self._note(seen, found.rows, more.rows)
+        self._note(seen, found.rows, more.rows, engines.rows)
         await self._look_at_certificates(asked)
         return self._families(seen, self._fleet.census.daemons()), missing
 
@@ -194,7 +195,7 @@ class FleetMeter:
 
     def _note(
         self, seen: Sequence[Seen], statistics: list[dict[str, Any]],
-        servers: list[dict[str, Any]],
+        servers: list[dict[str, Any]], engines: list[dict[str, Any]],
     ) -> None:
         for pid in self._last.keys() - {one.row.pid for one in seen}:
             self._gone.add(self._last.pop(pid), living=False)
@@ -203,6 +204,7 @@ class FleetMeter:
             own = [row for row in statistics if row["worker"] == name]
             listed = [row for row in servers if row["worker"] == name]
             figures = _server_figures(own, listed)
+            _add_engines(figures, [row for row in engines if row["worker"] == name])
             known = self._last.get(one.row.pid)
             if known is not None:
                 figures.keep(known, gauges=not own or not listed)
@@ -252,6 +254,16 @@ def _server_figures(
         else:
             _plain(figures, name, labels, value)
     return figures
+
+
+def _add_engines(figures: _Figures, rows: list[dict[str, Any]]) -> None:
+    for row in rows:
+        labels: Labels = (("engine", row["engine"]), ("kind", row["kind"]))
+        for state, count in (("busy", row["busy"]), ("idle", row["size"] - row["busy"])):
+            figures.gauges["apihour_engine_connections", (*labels, ("state", state))] = count
+        figures.gauges["apihour_engine_waiting", labels] = row["waiting"]
+        figures.gauges["apihour_engine_down", labels] = row["state"] == "down"
+        figures.counters["apihour_engine_errors_total", labels] = row["errors"]
 
 
 def _plain(figures: _Figures, name: str, labels: Labels, value: Any) -> None:

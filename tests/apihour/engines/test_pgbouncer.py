@@ -4,8 +4,14 @@ import asyncio
 
 import pytest
 
-from apihour.engines import Postgres, Psycopg
+from apihour.engines import EngineDownError, Postgres, Psycopg
 from tests.apihour.engines.support import running
+
+
+async def test_without_the_option_it_is_named(pgbouncer):
+    with pytest.raises(EngineDownError, match="behind a PgBouncer, expected pgbouncer=True"):
+        async with running(Postgres(pgbouncer, start_timeout=0.3)):
+            pass
 
 
 @pytest.mark.parametrize("kind", [Postgres, Psycopg])

@@ -27,6 +27,7 @@ class Asked:
         self.disks = {"the log": str(path)}
         self.answers: dict[str, dict[str, Any] | None] = {}
         self.certificates: list[dict[str, Any]] = []
+        self.engines: dict[str, list[dict[str, Any]]] = {}
 
     def worker(self, slot: int, pid: int) -> Any:
         row = self.board.claim(slot, 1)
@@ -48,6 +49,8 @@ class Asked:
             elif command == "servers":
                 found.rows.append({"name": "http", "protocol": "http", "address": "x",
                                    "connections": 2, "accepted": 5, "refused": 0, "worker": name})
+            elif command == "engines":
+                found.rows += self.engines.get(name, [])
             else:
                 found.rows += [{"worker": name, "server": "http", "name": key, "value": value}
                                for key, value in answer.items()]
@@ -66,6 +69,26 @@ def latency(*counts: int) -> dict[str, Any]:
 async def text_of(meter: FleetMeter) -> str:
     families, _ = await meter.collect()
     return render(families)
+
+
+async def test_engines_are_merged_over_workers_and_their_errors_stay(asked: Asked) -> None:
+    for slot, pid in ((1, os.getpid()), (2, os.getppid())):
+        row = asked.worker(slot, pid)
+        asked.engines[f"{slot}.1"] = [{
+            "worker": f"{slot}.1", "engine": "pg", "kind": "pg", "state": ("up", "down")[slot == 2],
+            "size": 3, "busy": slot, "waiting": 4, "errors": 10}]
+    meter = FleetMeter(asked)
+    text = await text_of(meter)
+    labels = 'engine="pg",kind="pg"'
+    for line in (f'apihour_engine_connections{{{labels},state="busy"}} 3',
+                 f'apihour_engine_connections{{{labels},state="idle"}} 3',
+                 f"apihour_engine_waiting{{{labels}}} 8", f"apihour_engine_down{{{labels}}} 1",
+                 f"apihour_engine_errors_total{{{labels}}} 20"):
+        assert line in text.splitlines()
+    row.clear()
+    text = await text_of(meter)
+    assert f"apihour_engine_errors_total{{{labels}}} 20" in text.splitlines()
+    assert f"apihour_engine_waiting{{{labels}}} 4" in text.splitlines()
 
 
 async def test_figures_are_merged_over_workers(asked: Asked) -> None:

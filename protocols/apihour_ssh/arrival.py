@@ -49,6 +49,10 @@ class Lobby:
         self._waiting.pop(ticket, None)
         self.admission.leave(ticket)
 
+    def has_some(self, silent: bool) -> bool:
+        """Whether somebody waits; without `silent` those count only that have spoken."""
+        return any(silent or one.has_asked for one in self._waiting.values())
+
     def close(self) -> None:
         """End whatever waits."""
         for arrival in list(self._waiting.values()):
@@ -86,7 +90,7 @@ class Arrival(asyncio.Protocol):
         self._refused = refused
         self._queues = queues
         self._received = b""
-        self._asked = False
+        self.has_asked = False
         self._stream: asyncio.Transport
         self._ticket: Ticket | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -124,8 +128,8 @@ class Arrival(asyncio.Protocol):
         too_long = len(self._received) > _MOST or (not end and len(line) == _LINE)
         if too_long or not line.startswith(b"SSH-"[:len(line)]):
             self._stream.abort()
-        elif end and not self._asked and self._ticket is not None:
-            self._asked = True
+        elif end and not self.has_asked and self._ticket is not None:
+            self.has_asked = True
             self._greet()
             self._lobby.ask(self._ticket)
 

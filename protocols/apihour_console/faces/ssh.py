@@ -5,7 +5,8 @@ Rules:
 - It accepts by itself, so that a refused connection costs no handshake.
 - Keys and host key are looked at when somebody logs in, and once a second: a removed or
   changed key ends its sessions.
-- Draining stops accepting and tells the operators; their sessions end when they leave.
+- Draining stops accepting and tells the operators; their sessions end when they leave, or when
+  their key is removed. Who was about to log in gets a session yet.
 """
 
 from __future__ import annotations
@@ -19,8 +20,7 @@ import math
 import socket
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import asyncssh
@@ -28,6 +28,7 @@ import asyncssh
 from apihour.bind.peers import format_peer
 from apihour.ops.model import Role
 from apihour_console.calls.call import Identity
+from apihour_console.faces.server_settings import ServerSettings
 from apihour_console.faces.ssh_connection import ConsoleConnection, ConsoleServer
 from apihour_console.keys.authorized import AuthorizedKeys
 from apihour_console.keys.directory import KeyDirectory, KeysError
@@ -42,7 +43,7 @@ from apihour_ssh.admission import Admission, Ticket
 from apihour_ssh.arrival import Arrival, Lobby
 from apihour_ssh.farewell import Farewell
 from apihour_ssh.known import KnownNetworks
-from apihour_ssh.limits import Limits, TokenBucket
+from apihour_ssh.limits import TokenBucket
 
 __all__ = ["ServerSettings", "ShellServer"]
 
@@ -51,21 +52,10 @@ _REFUSED_RATE, _REFUSED_BURST = 0.2, 20
 _NOBODY = ("nobody can log in here: no key is authorised, or they cannot be used (the daemon's "
            "log says which); on its host: apihour keys add FILE.pub --role admin")
 _WATCH = 1.0  # seconds between looks at the key files and at idle sessions
+_NEWCOMERS = 3.0  # seconds that who had connected has for a login and the first session
+_SILENT = 0.3  # seconds of them in which a client that speaks first has spoken
+_POLL = 0.05
 _KNOWN = "shell_networks"  # beside the histories: the networks of earlier logins
-
-
-@dataclass(frozen=True)
-class ServerSettings:
-    """How to serve; times in seconds. `history`: the directory of line histories."""
-
-    name: str = "apihour"
-    greeting: Callable[[Identity], str] = lambda identity: ""
-    history: Path | None = None
-    strict: bool = False
-    login_timeout: float = 20.0
-    idle_timeout: float = 1800.0
-    keepalive: float = 15.0
-    limits: Limits = field(default_factory=Limits)
 
 
 class ShellServer:
@@ -88,7 +78,8 @@ class ShellServer:
         self.connections: set[ConsoleServer] = set()
         self._options: asyncssh.SSHServerConnectionOptions | None = None
         self.is_banned: Callable[[Any], bool] = lambda peer: False
-        self._tasks: list[asyncio.Task[None]] = []
+        self._listening: list[asyncio.Task[None]] = []
+        self._watching: asyncio.Task[None] | None = None
         self._arrivals: set[asyncio.Task[None]] = set()
         self._ended = asyncio.Event()
         self._seen: tuple[Any, ...] = ()
@@ -119,14 +110,11 @@ class ShellServer:
     def listen(self, sock: socket.socket) -> None:
         """Accept on a bound, listening socket until :meth:`stop_accepting`."""
         sock.setblocking(False)
-        self._start(self._accept(sock))
+        self._listening.append(asyncio.get_running_loop().create_task(self._accept(sock)))
 
     def watch(self) -> None:
-        """Begin to look after key files and idle sessions."""
-        self._start(self._watch())
-
-    def _start(self, work: Any) -> None:
-        self._tasks.append(asyncio.get_running_loop().create_task(work))
+        """Begin to look after key files and idle sessions, until :meth:`stop`."""
+        self._watching = asyncio.get_running_loop().create_task(self._watch())
 
     async def _accept(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -195,10 +183,14 @@ class ShellServer:
         )
 
     def stop_accepting(self) -> None:
-        """Close the listeners and stop watching; sessions go on."""
-        for task in [*self._tasks, *self._arrivals]:
+        """Close the listeners; who is there may go on, and is looked after."""
+        for task in self._listening:
             task.cancel()
-        self._tasks.clear()
+        self._listening.clear()
+
+    def _refuse_newcomers(self) -> None:
+        for task in self._arrivals:
+            task.cancel()
         self._lobby.close()
 
     # Connections and sessions.
@@ -366,11 +358,22 @@ class ShellServer:
             session.notify(reason)
         try:
             async with asyncio.timeout(None if deadline == math.inf else deadline):
+                await self._let_newcomers_in()
                 while any(True for _ in self.sessions()):
                     self._ended.clear()
                     await self._ended.wait()
         except TimeoutError:
             self.logger.info("shell: %d sessions are ended", len(list(self.sessions())))
+
+    async def _let_newcomers_in(self) -> None:
+        """A client that had connected already would read that the connection was closed."""
+        began = time.monotonic()
+        while (waited := time.monotonic() - began) < _NEWCOMERS:
+            has_some = self._arrivals or self._lobby.has_some(silent=waited < _SILENT)
+            if not has_some and not any(one.is_new(_NEWCOMERS) for one in self.connections):
+                break
+            await asyncio.sleep(_POLL)
+        self._refuse_newcomers()
 
     def end_after(self, delay: float) -> None:
         """End the sessions there are in `delay` seconds."""
@@ -381,6 +384,9 @@ class ShellServer:
     async def stop(self, reason: str = "the console ends") -> None:
         """End every connection now."""
         self.stop_accepting()
+        self._refuse_newcomers()
+        if self._watching is not None:
+            self._watching.cancel()
         servers = list(self.connections)
         for server in servers:
             for session in list(server.sessions):

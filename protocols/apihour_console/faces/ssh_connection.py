@@ -188,7 +188,8 @@ class ConsoleServer(asyncssh.SSHServer):
         self.network = ""
         self.peer = ""
         self.kicked = False
-        self._quiet_since = time.monotonic()
+        self._begun = self._quiet_since = time.monotonic()
+        self._had_session = False
 
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
         assert isinstance(conn, ConsoleConnection)  # whose options have made this object
@@ -205,6 +206,10 @@ class ConsoleServer(asyncssh.SSHServer):
     def failures(self) -> int:
         """Tries to log in that were refused."""
         return max(0, self.connection.failures) if self.connection is not None else 0
+
+    def is_new(self, seconds: float) -> bool:
+        """Whether it began so lately, and has had no session yet."""
+        return not self._had_session and time.monotonic() - self._begun < seconds
 
     @property
     def idle(self) -> float:
@@ -233,6 +238,7 @@ class ConsoleServer(asyncssh.SSHServer):
             return False
         session = self._make_session(self)
         self.sessions.add(session)
+        self._had_session = True
         return session
 
     # asyncssh would answer these with "connect failed", as if somebody had tried.

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import socket
 import sys
 import threading
 import time
@@ -16,7 +17,7 @@ import pytest
 
 from apihour_console.faces.ssh_connection import ConsoleChannel, ConsoleConnection
 from apihour_ssh.limits import Limits, TokenBucket
-from tests.apihour_console.support import Shells, run, ssh_command, wait_until
+from tests.apihour_console.support import Shells, Typist, run, ssh_command, wait_until
 
 paramiko = pytest.importorskip("paramiko")
 
@@ -77,6 +78,31 @@ async def test_a_removed_key_is_out_and_an_added_one_is_in_at_once(
                 await connect(shells, shells.key_files["operator"])
             with pytest.raises((asyncssh.ChannelOpenError, asyncssh.DisconnectError)):
                 await connection.run("version")  # nor on the connection it has kept
+
+
+async def test_a_removed_key_is_out_of_a_console_that_leaves_too(
+    shells: Shells, typist: Typist
+) -> None:
+    await typist.start(shells.command(role="admin", options=["-tt"]))
+    await typist.expect(r"apihour>")
+    drained = asyncio.create_task(shells.server.drain(60.0, "going"))
+    await typist.expect("going")
+    lines = shells.keys.authorized.read_text().splitlines()
+    shells.keys.write_authorized([line for line in lines if "admin" not in line])
+    await typist.expect("your key was removed")
+    await asyncio.wait_for(drained, 10)
+
+
+async def test_who_has_connected_when_the_console_leaves_gets_a_session(shells: Shells) -> None:
+    silent = socket.create_connection(("127.0.0.1", shells.port))
+    for _ in range(3):
+        client = asyncio.create_task(shells.run("version"))
+        await wait_until(lambda: shells.server.connections)
+        await shells.server.drain(60.0, "going")
+        await shells.stop()
+        assert (await client)[0] == 0
+        await shells.start()
+    silent.close()
 
 
 async def test_without_keys_the_client_is_told_what_to_do(tmp_path: Path) -> None:

@@ -35,9 +35,10 @@ class Client:
 
     `server` names the one of a container's servers that is asked. `peer` is the address that
     requests come from in memory, `headers` what all of them have. `timeout` is how many seconds
-    an answer may take. `tls` is the context for a URL of https. `overrides` are functions that
-    provide arguments in memory, by the function of the ``Depends``, or the name of the engine, in
-    the place of which they are called; such an engine is not started.
+    an answer may take, and at the end the work behind all of them (``request.after``). `tls` is the
+    context for a URL of https. `overrides` are functions that provide arguments in memory, by the
+    function of the ``Depends``, or the name of the engine, in the place of which they are called;
+    such an engine is not started.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class Client:
         if isinstance(served, str):
             self._url = served if "://" in served else f"http://{served}"
         else:
-            self._living = living(served, server, config, dict(overrides or {}))
+            self._living = living(served, server, config, dict(overrides or {}), timeout)
 
     async def __aenter__(self) -> Self:
         if self._living is not None:

@@ -11,6 +11,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import logging
 import tempfile
@@ -32,16 +33,18 @@ _log = logging.getLogger("apihour_http.testing")
 @asynccontextmanager
 async def living(
     served: Any, name: str, config: dict[str, Any] | None,
-    overrides: dict[Any, Any] | None = None,
+    overrides: dict[Any, Any] | None = None, patience: float = 10.0,
 ) -> AsyncIterator[Any]:
     """Start what is `served`, and stop it; `name` is that of a container's server.
+
+    Work behind answers (``request.after``) is waited for as in a worker, for `patience` seconds.
 
     `overrides` provide arguments in the place of engines, which are not started, and functions.
 
     Raises TypeError for what cannot be served, ValueError for a name that there is not.
     """
     if not hasattr(served, "make_servers"):
-        async with _serving(_as_server(served), None, overrides) as server:
+        async with _serving(_as_server(served), None, overrides, patience) as server:
             yield server
         return
     with tempfile.TemporaryDirectory(prefix="apihour-test-") as directory:
@@ -54,7 +57,7 @@ async def living(
             container.servers = servers
             await _hook(container, "start")
             chosen = _as_server(_chosen(servers, name))
-            async with _serving(chosen, container, overrides) as server:
+            async with _serving(chosen, container, overrides, patience) as server:
                 yield server
                 await _hook(container, "shutdown")
         finally:
@@ -64,13 +67,16 @@ async def living(
 
 @asynccontextmanager
 async def _serving(
-    server: Any, container: Any, overrides: dict[Any, Any] | None
+    server: Any, container: Any, overrides: dict[Any, Any] | None, patience: float
 ) -> AsyncIterator[Any]:
     if overrides:
         server.overrides = overrides
     try:
         await server.start(SimpleNamespace(container=container, logger=_log))
         yield server
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                await server.drain(asyncio.get_running_loop().time() + patience)
     finally:
         await server.stop()
 

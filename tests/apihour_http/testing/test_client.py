@@ -256,3 +256,24 @@ async def test_a_server_that_is_not_there() -> None:
     async with nothing_listens() as address, Client(address) as client:
         with pytest.raises(ConnectionRefusedError):
             await client.get("/")
+
+
+@pytest.mark.parametrize("ends", [True, False])
+async def test_work_behind_an_answer_is_done_at_the_end(
+    ends: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    table, done = Routes(), []
+
+    async def work() -> None:
+        await asyncio.sleep(0.2 if ends else 60)
+        done.append("work")
+
+    @table.post("/")
+    async def begin(request: Request) -> None:
+        request.after(work())
+
+    async with asyncio.timeout(20):
+        async with Client(table, timeout=10.0 if ends else 0.3) as client:
+            assert (await client.post("/")).status == 204
+    assert done == (["work"] if ends else [])
+    assert ("was cancelled before its end" in caplog.text) != ends

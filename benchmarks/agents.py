@@ -158,23 +158,25 @@ def measure(
 # What is printed
 
 
-def cost_ratio(figures: dict[str, Figures], name: str) -> float | None:
-    """How many times our CPU time an answer of `name` costs, within rounds; None if unknown."""
-    mine, theirs = figures.get(OURS), figures.get(name)
+def cost_ratio(figures: dict[str, Figures], name: str, base: str = OURS) -> float | None:
+    """How many times the CPU time of `base` an answer of `name` costs; None if unknown."""
+    mine, theirs = figures.get(base), figures.get(name)
     if mine is None or theirs is None or mine.failure or theirs.failure or not mine.costs:
         return None
     return ratio(theirs.costs, mine.costs)
 
 
-def path_table(path: str, figures: dict[str, Figures]) -> str:
+def path_table(
+    path: str, figures: dict[str, Figures], base: str = OURS, connections: int = CONNECTIONS
+) -> str:
     """The servers at one path, and why others are missing."""
     rows = []
     for name, one in figures.items():
-        factor = cost_ratio(figures, name)
+        factor = cost_ratio(figures, name, base)
         if factor is not None:
             rows.append([name, f"{median(one.rates):,.0f}", f"{median(one.costs):.1f}",
                          f"{factor:.2f}", f"{median(one.p99):.1f}"])
-    said = table([f"{path}, {CONNECTIONS} connections", "answers/s", "CPU µs", "of ours",
+    said = table([f"{path}, {connections} connections", "answers/s", "CPU µs", "of ours",
                   "p99 ms"], rows)
     notes = [f"{name}: {one.failure}" for name, one in figures.items() if one.failure]
     return "\n".join([said, *notes, ""])

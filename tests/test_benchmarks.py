@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import json
+import re
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +86,22 @@ def test_the_ancestors_goals_need_figures_of_both(load: Any) -> None:
              "/agents": {agents.OURS: dear, "Flask, psycopg, gunicorn": cheap}}
     assert [line.split()[-1] for line in agents.goals(found).splitlines()[2:]] == [
         "pass", "FAIL", "open"]
+
+
+def test_the_arenas_requests_are_those_of_its_profiles(load: Any) -> None:
+    arena = load("arena")
+    for name, profile in arena.PROFILES.items():
+        for text in profile.requests():
+            quoted, _, filling = text.partition(" .. string.rep")
+            head, _, body = json.loads(quoted).partition("\r\n\r\n")
+            first, *fields = head.split("\r\n")
+            assert re.fullmatch(r"(GET|POST|PUT) /[!-~]* HTTP/1\.1", first), (name, first)
+            told = dict(field.split(": ", 1) for field in fields)
+            if "Content-Length" in told:
+                size = int(re.findall(r"\d+", filling)[0]) if filling else len(body)
+                assert int(told["Content-Length"]) == size, (name, first)
+    words = [json.loads(text).split()[0] for text in arena.PROFILES["crud"].requests()]
+    assert Counter(words) == {"GET": 320, "PUT": 60, "POST": 20}
 
 
 async def test_the_ancestors_benchmark_is_answered(

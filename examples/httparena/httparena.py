@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import asyncpg
-import ujson
+import msgspec
+from items import CREATE, MOST, ONE, PAGE, RANGE, UPDATE, as_item, within
 
 import apihour
 from apihour.engines import EngineError, Postgres, Resource
@@ -30,23 +31,8 @@ from apihour_http import HTTPError, HTTPServer, Request, Response, Routes
 
 DATA = Path(os.environ.get("DATA_DIR", "/data"))
 CERTS = Path(os.environ.get("CERTS_DIR", "/certs"))
-MOST = 50  # items of one answer
 LARGEST = 64 << 20  # bytes of an upload
 FRESH = 0.2  # seconds that an item is cached
-COLUMNS = "id, name, category, price, quantity, active, tags, rating_score, rating_count"
-RANGE = f"SELECT {COLUMNS} FROM items WHERE price BETWEEN $1 AND $2 LIMIT $3"
-PAGE = f"SELECT {COLUMNS} FROM items WHERE category = $1 ORDER BY id LIMIT $2 OFFSET $3"
-ONE = f"SELECT {COLUMNS} FROM items WHERE id = $1"
-CREATE = f"""
-INSERT INTO items ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, true, '[]', 0, 0)
-ON CONFLICT (id) DO UPDATE SET
-    name = excluded.name, category = excluded.category, price = excluded.price,
-    quantity = excluded.quantity
-RETURNING {COLUMNS}
-"""
-UPDATE = f"""
-UPDATE items SET name = $2, price = $3, quantity = $4 WHERE id = $1 RETURNING {COLUMNS}
-"""
 
 Connection = Annotated[Any, Resource("pg")]  # an asyncpg.Connection
 routes = Routes()
@@ -128,7 +114,7 @@ async def item(request: Request[Container], id: int):
         row = await pg.fetchrow(ONE, id)
     if row is None:
         raise HTTPError(404, f"no item {id}")
-    text = ujson.dumps(as_item(row)).encode()
+    text = msgspec.json.encode(as_item(row))
     await shared.put(f"items/{id}", text, ttl=FRESH)
     return cached_item("MISS", text)
 
@@ -166,18 +152,6 @@ async def change(request: Request[Container], pg: Connection, id: int, body: Cha
     return as_item(row)
 
 
-def within(limit):
-    return min(max(limit, 1), MOST)
-
-
-def as_item(row):
-    """A row with its rating as an object, and its tags as a list."""
-    return {
-        "id": row["id"], "name": row["name"], "category": row["category"], "price": row["price"],
-        "quantity": row["quantity"], "active": row["active"], "tags": ujson.loads(row["tags"]),
-        "rating": {"score": row["rating_score"], "count": row["rating_count"]}}
-
-
 def cached_item(how, text):
     return Response(200, {"Content-Type": "application/json", "X-Cache": how}, text)
 
@@ -200,7 +174,7 @@ class Container(apihour.Container):
                                reset=False)}
 
     def make_servers(self):
-        return {"http": HTTPServer(routes)}
+        return {"http": HTTPServer(routes, dumps=msgspec.json.encode)}
 
     async def start(self):
         self.dataset = standard_json.loads((DATA / "dataset.json").read_text())

@@ -52,9 +52,9 @@ def test_without_its_database_it_serves_the_rest(apihour_daemon, data):
 
 
 CHEAT = """
-import httparena
+import httparena, items
 from httparena import Container
-httparena.MOST, httparena.FRESH = 60, 5.0
+items.MOST, httparena.FRESH = 60, 5.0
 """
 
 

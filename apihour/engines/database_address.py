@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Self
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from apihour.errors import one_line
 
@@ -37,12 +37,16 @@ class DatabaseAddress:
                    unquote(parts.path).strip("/"))
 
     @staticmethod
-    def password(url: str) -> str:
-        """The password in a URL, empty without one."""
+    def secrets(url: str) -> set[str]:
+        """The passwords in a URL, in each way that a message may have them."""
         try:
-            return unquote(urlsplit(url).password or "")
+            parts = urlsplit(url)
+            query = parse_qs(parts.query)
+            told = [parts.password, *query.get("password", ()), *query.get("sslpassword", ())]
         except ValueError:
-            return ""
+            return {url}
+        plain = {unquote(one) for one in told if one} | {one for one in told if one}
+        return plain | {quote(one, safe="") for one in plain}
 
     def __str__(self) -> str:
         port = f":{self.port}" if self.port else ""

@@ -151,7 +151,8 @@ class Pool:
 
     def _is_needed(self) -> bool:
         """Whether another worker has less than its share, and this one more."""
-        return self.budget.is_wished(Wish.SHARE) and self.size > self.budget.share()
+        return self.budget.is_wished(Wish.SHARE) and (
+            self.size - self._leaving > self.budget.share())
 
     def put(self, slot: Slot) -> None:
         """A connection is free."""
@@ -198,7 +199,7 @@ class Pool:
                 if pause > 0 or (self.down and self._connecting):
                     await asyncio.sleep(max(pause, _LOOK))
                 elif not self.begin_one():
-                    has_share = self.size >= max(1, self.budget.share())
+                    has_share = self.size - self._leaving >= max(1, self.budget.share())
                     self.budget.wish(Wish.MORE if has_share else Wish.SHARE)
                     await asyncio.sleep(_LOOK)
         finally:
@@ -278,19 +279,28 @@ class Pool:
 
     async def check(self) -> None:
         """See whether the server answers, unless a request is finding out just now."""
+        is_time = self._loop.time() >= self._retry_at
         if self.idle:
-            slot = self.idle.popleft()
-            slot.used = float("-inf")
-            if await self.is_good(slot):
-                self.succeeded()
-                self.release(slot)
-                return
+            await self._check_one(self.idle.popleft())
+        elif self.size == self._leaving and not self.is_trying and is_time:
+            self.begin_one()
+
+    async def _check_one(self, slot: Slot) -> None:
+        try:
+            if not self.driver.is_open(slot.connection):
+                raise ConnectionError("the server has closed its connections")
+            async with asyncio.timeout(self.options.connect_timeout):
+                await self.driver.ping(slot.connection)
+        except BaseException as error:
             self.drop(slot)
+            if not isinstance(error, Exception):
+                raise
+            self._failed(error)
             while self.idle:  # what has closed that one has closed the others
                 self.drop(self.idle.popleft())
-        is_time = self._loop.time() >= self._retry_at
-        if self.size == self._leaving and not self.is_trying and is_time:
-            self.begin_one()
+        else:
+            self.succeeded()
+            self.release(slot)
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Run something that no request may cut short; closing waits for it."""

@@ -26,6 +26,7 @@ from apihour.engines.secret import read_secret
 from apihour.engines.slowest import Slowest
 from apihour.engines.use import Use
 from apihour.errors import ConfigurationError, EngineDownError, EngineError
+from apihour.masking import MASK
 from apihour.resources import EngineContext
 
 __all__ = ["PooledEngine"]
@@ -207,9 +208,10 @@ class PooledEngine:
     def explain(self, error: BaseException) -> str:
         """One line of what a driver raised, without secrets."""
         text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        for secret in (self._password, DatabaseAddress.password(self._url)):
+        secrets = {self._password, self._url} | DatabaseAddress.secrets(self._url)
+        for secret in sorted(secrets, key=len, reverse=True):
             if secret:
-                text = text.replace(secret, "********")
+                text = text.replace(secret, MASK)
         return " ".join(text.split())
 
     # -- what it is for

@@ -196,6 +196,16 @@ def test_a_url_that_cannot_be_used(url, said):
     assert "secret" not in str(failure.value)
 
 
+@pytest.mark.parametrize("url", [
+    "postgresql://app:one%2Ftwo@h/d", "postgresql://app@h/d?password=one%2Ftwo"])
+def test_what_a_driver_says_is_told_without_the_secret(url):
+    engine = Postgres(url)
+    engine.examine()
+    for text in (f"bad dsn {url}", "bad word one%2Ftwo", "bad word one/two"):
+        said = engine.explain(ValueError(text))
+        assert "one" not in said and "two" not in said
+
+
 def test_the_address_has_no_secret():
     engine = Postgres(f"postgresql://app:{QUOTED}@db.example:5433/shop?sslmode=disable")
     assert engine.examine() == "db.example:5433/shop"

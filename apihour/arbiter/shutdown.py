@@ -108,9 +108,10 @@ class Shutdown:
 
     def _wait_for_consoles(self) -> None:
         limit = time.monotonic() + KILL_MARGIN
+        how = signal.SIGINT  # to say goodbye, and give terminals their screen back
         while self.consoles.pids():
             self.turns.wait(BUSY)
             self.turns.reap()
             if time.monotonic() > limit:
-                self.consoles.signal(signal.SIGKILL)
-                limit = time.monotonic() + 1.0
+                self.consoles.signal(how)
+                how, limit = signal.SIGKILL, time.monotonic() + 1.0

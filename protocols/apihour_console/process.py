@@ -21,6 +21,7 @@ import os
 import signal
 import socket
 from pathlib import Path
+from typing import Any
 
 from apihour.errors import ConfigurationError
 from apihour.ipc.runtime import Runtime
@@ -55,13 +56,14 @@ class Console:
         self.keys = Path(options.get("keys") or settings.keys)
         self.state = Path(options["state"]) if options.get("state") else self.keys
         self._leaving = asyncio.Event()
+        self._at_once = asyncio.Event()
         self._deadline = math.inf
 
     async def run(self) -> None:
         """Serve until told to go."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._leaving.set)
+        loop.add_signal_handler(signal.SIGTERM, self._leaving.set)
+        loop.add_signal_handler(signal.SIGINT, self._leave_now)
         ignore(set(ORDERS) - {signal.SIGUSR1})  # those are the arbiter's to obey
         handle_in_loop(loop, signal.SIGUSR1, self.log.reopen)
         let_through(ORDERS)  # blocked for the start, during which they would end this process
@@ -90,8 +92,30 @@ class Console:
             stack.callback(orphan.cancel)
             await self._leaving.wait()
             local.stop_accepting()
-            why = f"{self.settings.name}: this console is going"
-            await asyncio.gather(local.finish(), shell.drain(self._deadline, why))
+            await self._finish(local, shell)
+
+    async def _finish(self, local: LocalServer, shell: NetworkShell) -> None:
+        """Wait for what is under way, unless told by SIGINT that it was long enough.
+
+        Whoever is there then gets a goodbye, and the screen back as it was.
+        """
+        why = f"{self.settings.name}: this console is going"
+        loop = asyncio.get_running_loop()
+        last = [loop.create_task(local.finish()),
+                loop.create_task(shell.drain(self._deadline, why))]
+        done, at_once = asyncio.gather(*last), loop.create_task(self._at_once.wait())
+        waited: list[asyncio.Future[Any]] = [done, at_once]
+        await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+        at_once.cancel()
+        if self._at_once.is_set():
+            done.cancel()
+        else:
+            done.result()
+
+    def _leave_now(self) -> None:
+        """SIGINT: the daemon has waited long enough for open sessions."""
+        self._at_once.set()
+        self._leaving.set()
 
     def _disks(self) -> dict[str, str]:
         """What is written to, by what for."""

@@ -129,6 +129,27 @@ async def test_one_command_by_ssh_and_by_the_local_socket(console: Process) -> N
     assert console.runtime.console_socket.stat().st_mode & 0o777 == 0o600
 
 
+async def test_told_to_leave_now_it_gives_the_screen_back(
+    console: Process, typist: Typist
+) -> None:
+    """A killed one would leave whoever is in ``top`` on the alternate screen."""
+    key = console.authorise()
+    await console.start()
+    await typist.start(ssh_command(console.port, key, options=["-tt"]))
+    await typist.expect("> ?")
+    await typist.type("top\r")
+    await typist.expect("SERVER")
+    assert console.process is not None
+    console.process.send_signal(signal.SIGTERM)
+    await wait_until(lambda: not console.runtime.console_socket.exists())
+    assert console.process.returncode is None, "the session may go on"
+    console.process.send_signal(signal.SIGINT)
+    assert await asyncio.wait_for(console.process.wait(), 20) == 0
+    await typist.ended()
+    assert "the console ends" in typist.seen
+    assert "\x1b[?1049l" in typist.seen
+
+
 async def test_first_start_from_a_terminal(console: Process) -> None:
     await console.start(terminal=True)
     text = console.log.read_text()

@@ -21,7 +21,6 @@ import os
 import signal
 import socket
 from pathlib import Path
-from typing import Any
 
 from apihour.errors import ConfigurationError
 from apihour.ipc.runtime import Runtime
@@ -101,16 +100,12 @@ class Console:
         """
         why = f"{self.settings.name}: this console is going"
         loop = asyncio.get_running_loop()
-        last = [loop.create_task(local.finish()),
-                loop.create_task(shell.drain(self._deadline, why))]
-        done, at_once = asyncio.gather(*last), loop.create_task(self._at_once.wait())
-        waited: list[asyncio.Future[Any]] = [done, at_once]
-        await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+        last = asyncio.gather(local.finish(), shell.drain(self._deadline, why))
+        at_once = loop.create_task(self._at_once.wait())
+        at_once.add_done_callback(lambda task: last.cancel())
+        with contextlib.suppress(asyncio.CancelledError):
+            await last
         at_once.cancel()
-        if self._at_once.is_set():
-            done.cancel()
-        else:
-            done.result()
 
     def _leave_now(self) -> None:
         """SIGINT: the daemon has waited long enough for open sessions."""

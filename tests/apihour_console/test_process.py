@@ -148,6 +148,7 @@ async def test_told_to_leave_now_it_gives_the_screen_back(
     await typist.ended()
     assert "the console ends" in typist.seen
     assert "\x1b[?1049l" in typist.seen
+    assert "Error" not in console.log.read_text()
 
 
 async def test_first_start_from_a_terminal(console: Process) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -113,7 +114,8 @@ class _Asyncpg:
 
     def _note(self, record: Any) -> None:
         self._slowest.note(record.elapsed, record.query)
-        if record.exception is not None:
+        # One that is cancelled has not failed: its request has ended.
+        if not isinstance(record.exception, asyncio.CancelledError | None):
             self._failed()
 
     async def disconnect(self, connection: Any) -> None:

@@ -44,7 +44,11 @@ async def test_a_transaction_commits_and_rolls_back(database):
         async with engine.transaction("serializable", readonly=True) as connection:
             assert [row["n"] for row in await connection.fetch("SELECT n FROM t")] == [1]
             assert await connection.fetchval("SHOW transaction_isolation") == "serializable"
-        assert engine.statistics()["size"] == 1 and engine.statistics()["errors"] == 1
+        assert engine.statistics()["size"] == 1 and engine.statistics()["errors"] == 0
+        with pytest.raises(Exception, match="nowhere"):
+            async with engine.connection() as connection:
+                await connection.execute("SELECT * FROM nowhere")
+        await until(lambda: engine.statistics()["errors"] == 1)
 
 
 async def test_a_connection_is_given_on_as_it_was(database):

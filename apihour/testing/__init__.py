@@ -17,7 +17,7 @@ a daemon is ended by its pid when the fixture goes, however the test went, and a
 shows what its daemons logged.
 
 Needs Linux; pytest only for the fixtures: ``with Daemon(...) as daemon`` works anywhere.
-May import from ipc down.
+May import from worker down.
 """
 
 from __future__ import annotations

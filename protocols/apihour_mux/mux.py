@@ -159,7 +159,12 @@ class Mux:
                 pass
 
     async def stop(self) -> None:
-        """Stop what was started, the last first. Raises what one of them raises."""
+        """Stop what was started, the last first; who has not spoken yet is closed.
+
+        Raises what one of them raises.
+        """
+        for peek in list(self._peeking):
+            peek.abort()
         async with contextlib.AsyncExitStack() as stack:
             started, self._started = self._started, []
             for server in started:

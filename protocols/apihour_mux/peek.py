@@ -61,10 +61,10 @@ class Peek(asyncio.Protocol):
         """Nobody has got it, and nobody will."""
         self._stop()
 
-    def on_drain(self) -> None:
-        """The server says goodbye to a client that has said nothing."""
+    def abort(self) -> None:
+        """The server ends."""
         self._stop()
-        self._transport.close()
+        self._transport.abort()
 
     def _stop(self) -> None:
         timer, self._timer = self._timer, None

@@ -1,0 +1,142 @@
+"""The suite for plugins' authors, on our own plugins; and that it finds what is wrong."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from apihour_mux import Mux
+from apihour_wsgi import WSGIServer
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+from apihour.testing.conformance import Conformance
+from apihour_asgi import ASGIServer
+from apihour_http import HTTPServer, Routes
+from apihour_tcp import LibraryServer, TCPServer
+
+routes = Routes()
+
+
+@routes.get("/")
+async def index(request: Any) -> str:
+    return "hello"
+
+
+async def application(request: Any) -> PlainTextResponse:
+    return PlainTextResponse("hello")
+
+
+def wsgi(environ: Any, start_response: Any) -> list[bytes]:
+    start_response("200 OK", [])
+    return [b"hello"]
+
+
+class Echo(asyncio.Protocol):
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.transport.write(data)
+
+
+class OverHTTP(Conformance):
+    async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200 ")
+        assert await reader.readexactly(5) == b"hello"
+
+
+class TestHTTP(OverHTTP):
+    def make(self) -> Any:
+        return HTTPServer(routes)
+
+
+class TestASGI(OverHTTP):
+    def make(self) -> Any:
+        return ASGIServer(Starlette(routes=[Route("/", application)]))
+
+
+class TestWSGI(OverHTTP):
+    def make(self) -> Any:
+        return WSGIServer(wsgi, threads=2)
+
+
+class TestMux(OverHTTP):
+    def make(self) -> Any:
+        return Mux({"http": HTTPServer(routes), "default": Echo}, timeout=0.5)
+
+
+class OverTCP(Conformance):
+    async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"hello")
+        assert await reader.readexactly(5) == b"hello"
+
+
+class TestTCP(OverTCP):
+    def make(self) -> Any:
+        return TCPServer(Echo)
+
+
+class TestLibrary(OverTCP):
+    def make(self) -> Any:
+        return LibraryServer(
+            lambda: asyncio.get_running_loop().create_server(Echo, "127.0.0.1", 1))
+
+
+# -- and what is wrong is found
+
+
+class Sound(TCPServer):
+    pass
+
+
+class Deaf(TCPServer):
+    async def drain(self, deadline: float) -> None:
+        await asyncio.sleep(3600)
+
+
+class Sticky(TCPServer):
+    async def stop(self) -> None:
+        pass
+
+
+class Shapeless:
+    protocol = "x"
+
+
+class Talkative(TCPServer):
+    def statistics(self) -> Any:
+        return {"open": {object()}}
+
+
+class Forgetful(TCPServer):
+    async def start(self, context: Any = None) -> None:
+        await super().start(context)
+        self.forever = asyncio.ensure_future(asyncio.sleep(3600))
+
+
+def suite_of(server: type) -> Any:
+    class Suite(OverTCP):
+        def make(self) -> Any:
+            return server() if server is Shapeless else server(Echo)
+
+    return Suite()
+
+
+@pytest.mark.parametrize(("server", "test"), [
+    (Deaf, "test_drain_returns_at_its_deadline"),
+    (Sticky, "test_stop_ends_what_is_left_and_may_come_before_a_start"),
+    (Shapeless, "test_it_has_the_shape_of_a_server"),
+    (Talkative, "test_two_clients_talk_at_once_and_it_counts_them"),
+    (Forgetful, "test_two_clients_talk_at_once_and_it_counts_them"),
+])
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of what is left
+def test_it_finds_what_is_wrong(server: type, test: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("apihour.testing.conformance.PATIENCE", 2.0)
+    getattr(suite_of(Sound), test)("asyncio")
+    with pytest.raises((AssertionError, TypeError, TimeoutError)):
+        getattr(suite_of(server), test)("asyncio")

@@ -53,6 +53,9 @@ class Container(apihour.Container):
     binds = {"http": "127.0.0.1:0?tls", "asgi": "127.0.0.1:0", "ssh": "127.0.0.1:0",
              "tcp": "127.0.0.1:0", "udp": "udp://127.0.0.1:0"}
 
+    @apihour.every("1h")
+    async def tidy(self): ...
+
     def make_engines(self):
         return {"files": SQLite("files.db")}
 
@@ -78,7 +81,8 @@ on the protocol. What ``statistics()`` of a plugin of yours returns is here as
 serve them.
 """
 _PARTS = (("The daemon", "apihour_"), ("Each worker", "apihour_worker_"),
-          ("Each server", "apihour_server_"), ("Each engine", "apihour_engine_"))
+          ("Each server", "apihour_server_"), ("Each engine", "apihour_engine_"),
+          ("Each job", "apihour_job_"))
 
 
 @dataclass

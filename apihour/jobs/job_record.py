@@ -16,7 +16,7 @@ from typing import Any
 
 from apihour.jobs.declare import JobSpec
 
-__all__ = ["CUT_SHORT", "LOST", "MOVED", "OK", "JobRecord", "settle"]
+__all__ = ["CUT_SHORT", "LOST", "MOVED", "OK", "JobRecord", "is_failure", "settle"]
 
 OK, MOVED, CUT_SHORT, LOST = "ok", "moved", "cut short", "lost"
 """How a run ends, beside ``failed: WHY``: moved to another worker, cut short by a drain's end."""
@@ -84,7 +84,12 @@ class JobRecord:
         if self.token != token or not self.is_running:
             return self
         return replace(self, ended=now, result=result, again=self.again or again,
-                       failures=self.failures + (result not in (OK, MOVED)), at=now)
+                       failures=self.failures + is_failure(result), at=now)
+
+
+def is_failure(result: str) -> bool:
+    """Whether a run that ended so did not do its work; one that was moved does it elsewhere."""
+    return result not in (OK, MOVED)
 
 
 def settle(record: JobRecord, spec: JobSpec, now: float, is_held: bool) -> JobRecord:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from apihour.errors import JobError, RevisionError, SharedError
 from apihour.jobs.declare import JobSpec
-from apihour.jobs.job_record import CUT_SHORT, MOVED, JobRecord, settle
+from apihour.jobs.job_record import CUT_SHORT, MOVED, JobRecord, is_failure, settle
 from apihour.jobs.lease import Lease
 from apihour.jobs.running import Running
 
@@ -80,6 +80,8 @@ class Jobs:
         self._looking: asyncio.Task[None] | None = None
         self._is_leaving = False
         self._said = ""
+        self.counts = {name: (0, 0) for name in specs}
+        """Runs that ended in this worker by job, and how many of them failed."""
 
     # -- for the application ---------------------------------------------------------------
 
@@ -245,6 +247,8 @@ class Jobs:
     async def _run(self, one: Running) -> None:
         try:
             result = await one.work()
+            runs, failures = self.counts[one.spec.name]
+            self.counts[one.spec.name] = runs + 1, failures + is_failure(result)
             await self._shared().update(PREFIX + one.spec.name, lambda old: JobRecord.from_bytes(
                 old).over(one.lease.token, self._clock(), result, one.again).to_bytes())
             await one.lease.release()

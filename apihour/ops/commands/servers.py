@@ -137,7 +137,11 @@ def conns(context: AgentContext) -> Iterator[ConnectionRow | float]:
 
 @commands.command(hidden=True)
 def statistics(context: AgentContext) -> Iterator[StatisticRow | float]:
-    """Every figure the servers' plugins keep, read without asking the loop."""
+    """Every figure the servers' plugins keep, read without asking the loop; jobs have no server."""
+    jobs = getattr(context.worker, "jobs", None)
+    for job, counts in list(jobs.counts.items() if jobs is not None else ()):
+        for kind, count in zip(("job_runs", "job_failures"), counts, strict=True):
+            yield StatisticRow(context.worker.name, "", kind, {job: count})
     for name, one in list(context.worker.servers.items()):
         for key, value in figures(one).items():
             if key == "slow":  # no figure: requests, which the command of that name shows

@@ -13,6 +13,8 @@ _TEXTS: Mapping[str, str] = {
     "engine_down": "Workers for which an engine is down",
     "engine_errors": "Failed queries, connections and waits of an engine",
     "engine_waiting": "Requests that wait for a connection",
+    "job_failures": "Runs of jobs that raised, lost their lease, or were cut short",
+    "job_runs": "Runs of jobs that have ended",
     "errors": "Requests answered by 5xx",
     "lost_lines": "Log lines that could not be written",
     "refused": "Connections refused, by limits and bans",

@@ -245,6 +245,10 @@ def _server_figures(
     for row in statistics:
         labels = (("server", row["server"]), ("protocol", protocols.get(row["server"], "")))
         name, value = _PLAIN.sub("_", row["name"]), row["value"]
+        if not row["server"]:
+            for job, count in value.items():
+                figures.counters[f"apihour_{name}_total", (("job", job),)] = count
+            continue
         histogram = Histogram.read(value)
         if histogram is not None:
             figures.histograms[f"apihour_server_{name}_seconds", labels] = histogram

@@ -141,6 +141,8 @@ async def test_a_failure_is_logged_with_job_and_worker(caplog: pytest.LogCapture
     assert (state.result, state.failures) == ("failed: ValueError: no mail server", 1)
     await crew.pass_(60.0)
     assert (await crew.record()).failures == 2
+    assert [sum(counts) for counts in zip(*(one.counts["failing"] for one in crew.workers),
+                                          strict=True)] == [2, 2]
 
 
 @pytest.mark.parametrize(("name", "times"), [("tick", 0), ("sure", 1)])

@@ -52,7 +52,8 @@ class Asked:
             elif command == "engines":
                 found.rows += self.engines.get(name, [])
             else:
-                found.rows += [{"worker": name, "server": "http", "name": key, "value": value}
+                found.rows += [{"worker": name, "server": "" if key[:4] == "job_" else "http",
+                                "name": key, "value": value}
                                for key, value in answer.items()]
         return found
 
@@ -89,6 +90,18 @@ async def test_engines_are_merged_over_workers_and_their_errors_stay(asked: Aske
     text = await text_of(meter)
     assert f"apihour_engine_errors_total{{{labels}}} 20" in text.splitlines()
     assert f"apihour_engine_waiting{{{labels}}} 4" in text.splitlines()
+
+
+async def test_runs_of_jobs_are_counted_by_job_and_stay(asked: Asked) -> None:
+    for slot, pid in ((1, os.getpid()), (2, os.getppid())):
+        row = asked.worker(slot, pid)
+        asked.answers[f"{slot}.1"] = {"job_runs": {"report": 3}, "job_failures": {"report": slot}}
+    meter = FleetMeter(asked)
+    for _ in range(2):
+        lines = (await text_of(meter)).splitlines()
+        assert 'apihour_job_runs_total{job="report"} 6' in lines
+        assert 'apihour_job_failures_total{job="report"} 3' in lines
+        row.clear()  # that worker has left
 
 
 async def test_figures_are_merged_over_workers(asked: Asked) -> None:

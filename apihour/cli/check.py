@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence, Set
+from types import SimpleNamespace
 from typing import Any
 
 from apihour.app.hooks import call_class, call_hook, make_loop, see_hooks, takes_sockets
@@ -65,8 +66,10 @@ async def _describe(
     binds: dict[str, list[BindAddress]], busy: Set[BindAddress],
 ) -> tuple[list[str], bool]:
     """The lines about the container's servers, and whether one of them is the shell."""
+    # What make_servers() may ask of its worker: `apihour check` refuses nothing that a start takes.
+    worker = SimpleNamespace(name="check", cfg=app.cfg)
     container = call_class(
-        cls, "__init__", config=config, worker=None, loop=asyncio.get_running_loop())
+        cls, "__init__", config=config, worker=worker, loop=asyncio.get_running_loop())
     see_hooks(container)
     check_jobs(container)
     if not app.cfg.no_console:

@@ -48,7 +48,7 @@ class Container(apihour.Container):
     binds = {"http": "127.0.0.1:8000", "ssh": "127.0.0.1:8023", "echo": "127.0.0.1:9000"}
 
     def make_servers(self):
-        keys = self.worker.cfg.keys if self.worker else "keys"
+        keys = self.worker.cfg.keys
         ssh = SSHServer(
             process_factory=self.talk,
             host_keys=os.path.join(keys, "ssh_host_ed25519_key"),

@@ -171,6 +171,21 @@ def test_a_command_is_no_matter_without_a_shell(write: Write) -> None:
     assert check([f"{write(COMMAND)}:Container", "--no-console"]) == 0
 
 
+def test_make_servers_may_ask_for_the_options_of_its_worker(
+    write: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = write("""
+class Container(apihour.Container):
+    binds = {"echo": "127.0.0.1:9000"}
+
+    def make_servers(self):
+        assert self.worker.name
+        return {"echo": asyncio.Protocol} if self.worker.cfg.keys == "elsewhere" else {}
+""")
+    assert check([f"{name}:Container", "--no-console", "--keys", "elsewhere"]) == 0
+    assert "echo" in capsys.readouterr().out
+
+
 def test_tls_that_would_be_lost(write: Write, tmp_path: Path) -> None:
     certificate, _ = Authority(tmp_path).issue("server")
     with pytest.raises(ConfigurationError, match=r"accepts by itself \(own\) loses TLS; expected "

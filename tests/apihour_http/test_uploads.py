@@ -6,6 +6,7 @@ import asyncio
 import gc
 import hashlib
 from collections.abc import AsyncIterator
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -82,6 +83,19 @@ async def test_a_body_beyond_the_servers_limit_comes_whole_and_the_connection_go
             assert (await peer.answer()).body == b"next"
         assert served.server.statistics()["requests"] == 8
         peer.close()
+
+
+async def test_what_was_read_of_a_body_comes_in_one_piece() -> None:
+    """Cut into slices it would be copied for each of them: many times its size."""
+    log: list[Any] = []
+    async with serving(table(log, max_body=8 << 20)) as served:
+        peer = await served.connect()
+        peer.send(post("/digest", BIG) + get("/next"))
+        assert (await peer.answer(30)).body == expected(BIG)
+        assert (await peer.answer()).body == b"next"
+        peer.close()
+    sizes = [0, *log[1:]]
+    assert max(after - before for before, after in pairwise(sizes)) > 100_000
 
 
 async def test_byte_by_byte() -> None:

@@ -206,7 +206,8 @@ class Intake:
 
     def feed_held(self) -> None:
         """Parse the next slice of what is held."""
-        data, self.held = self.held[:SLICE], self.held[SLICE:]
+        size = self.stretch()
+        data, self.held = self.held[:size], self.held[size:]
         lane = self.lane
         if not self.held and lane.state is HOLDING:
             lane.become(PARSING)
@@ -230,11 +231,16 @@ class Intake:
             refuse(self.lane, BadRequest("more than one empty line before a request"))
             return b""
         self.large = True
-        if len(data) > SLICE:
-            self.held = data[SLICE:] + self.held
+        size = self.stretch()
+        if len(data) > size:
+            self.held = data[size:] + self.held
             self.lane.become(HOLDING)
-            data = data[:SLICE]
+            data = data[:size]
         return data
+
+    def stretch(self) -> int:
+        """Bytes to parse at once: all that is left of a body of known length has no requests."""
+        return max(SLICE, getattr(self.pending, "left", 0))
 
     def parser_stopped(self, error: Exception, data: bytes) -> None:
         """Handle what the parser raised: an upgrade, a refusal, a malformed message."""

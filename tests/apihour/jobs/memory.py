@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 from apihour.errors import RevisionError
@@ -19,7 +20,7 @@ class Clock:
 
 
 class Memory(CompareAndSet):
-    """What several workers share, on one clock."""
+    """What several workers share, on one clock; others have their turn before each call is done."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
@@ -28,6 +29,10 @@ class Memory(CompareAndSet):
         self._there: dict[str, tuple[Entry, float]] = {}
 
     async def get(self, key: str) -> Entry | None:
+        await asyncio.sleep(0)
+        return self._get(key)
+
+    def _get(self, key: str) -> Entry | None:
         if self.fails is not None:
             raise self.fails
         entry, until = self._there.get(key, (None, 0.0))
@@ -37,18 +42,20 @@ class Memory(CompareAndSet):
         self, key: str, value: bytes, expected_revision: int | None = None,
         ttl: float | None = None,
     ) -> int:
-        await self._check(key, expected_revision)
+        await asyncio.sleep(0)
+        self._check(key, expected_revision)
         self.revision += 1
         until = float("inf") if ttl is None else self.clock.now + ttl
         self._there[key] = Entry(key, value, self.revision), until
         return self.revision
 
     async def delete(self, key: str, expected_revision: int | None = None) -> bool:
-        await self._check(key, expected_revision)
+        await asyncio.sleep(0)
+        self._check(key, expected_revision)
         return self._there.pop(key, None) is not None
 
-    async def _check(self, key: str, expected: int | None) -> None:
-        entry = await self.get(key)
+    def _check(self, key: str, expected: int | None) -> None:
+        entry = self._get(key)
         actual = entry.revision if entry else 0
         if expected is not None and expected != actual:
             raise RevisionError(key, expected, actual)

@@ -86,7 +86,7 @@ class Crew:
     async def look(self, *workers: Jobs) -> None:
         """All of them look at the clock at once; what begins has its first turns."""
         await asyncio.gather(*(one.look() for one in workers or self.workers))
-        for _ in range(10):
+        for _ in range(30):
             await asyncio.sleep(0)
 
     async def pass_(self, seconds: float, *workers: Jobs) -> None:
@@ -366,6 +366,29 @@ async def test_a_clock_that_is_set_back_does_not_silence_it() -> None:
     await crew.pass_(-7200.0)
     assert (await crew.record()).next == crew.clock.now + 60.0
     await crew.pass_(60.0)
+    assert crew.count == 1
+
+
+async def test_only_the_run_of_its_token_is_ended() -> None:
+    record = JobRecord(began=10.0, token=5)
+    assert record.over(4, 20.0, "ok", True) is record  # a later one is under way
+    ended = record.over(5, 20.0, "ok", False)
+    assert (ended.ended, ended.result) == (20.0, "ok")
+    assert ended.over(5, 30.0, "lost", True) is ended  # it has been told already
+
+
+async def test_a_worker_that_looked_before_another_ran_it_does_not_run_it_again() -> None:
+    crew = Crew("tick")
+    slow, quick = crew.workers
+    await crew.look()
+    crew.clock.now += 60.0
+    spec = slow._specs["tick"]
+    entry, record, held = await slow._read(spec)
+    assert record.is_due(crew.clock.now) and not held
+    await crew.look(quick)
+    assert crew.count == 1 and not quick._runs
+    assert not await slow._claim(spec, entry, record)
+    await crew.look()
     assert crew.count == 1
 
 

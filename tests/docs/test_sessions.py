@@ -24,6 +24,7 @@ PAGES = [
 ]
 
 
+@pytest.mark.timeout(400)  # on a busy machine; the longest page takes 12 s on an idle one
 @pytest.mark.parametrize("name", PAGES)
 def test_what_a_page_says_to_type(name: str, tmp_path: Path) -> None:
     for needed in ("ssh-keygen", "ssh", "curl"):

@@ -152,7 +152,8 @@ def test_an_entry_points_name_must_be_the_plugins(monkeypatch: pytest.MonkeyPatc
 def test_the_installed_plugins_all_load() -> None:
     registry = Registry.from_entry_points()
     assert registry.unusable == {}
-    assert [plugin.name for plugin in registry] == ["asgi", "http", "ssh", "tcp", "udp"]
+    assert [plugin.name for plugin in registry] == [
+        "asgi", "http", "mux", "ssh", "tcp", "udp", "wsgi"]
 
 
 async def stream_callback(reader: Any, writer: Any) -> None: ...

@@ -26,10 +26,10 @@ MARGIN = 1.0  # seconds a busy machine may take to run us
 CALLS = {
     "agent": [
         "conns", "tasks", "log", "logs", "slow", "gc", "servers", "mem --stop",
-        "profile -s 100ms", "certs", "bans",
+        "profile -s 100ms", "certs", "bans", "engines",
     ],
     "loop": ["pids", "routes -s 100ms"],
-    "one": ["config", "env", "quickest", "greet you"],  # another worker will do
+    "one": ["config", "env", "quickest", "greet you", "jobs"],  # another worker will do
     "console": ["help", "version", "health", "metrics", "top", "sessions", "audit -n 1",
                 "watch --limit 1 0.2 workers", "scale 2", "clear", "exit", "events"],
 }

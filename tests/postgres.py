@@ -157,7 +157,11 @@ def shared_server(run: Path):
 
 
 def _wait_unused(door, users) -> None:
-    """Return with the door closed and nobody inside."""
+    """Return with the door closed and nobody inside.
+
+    Others may have minutes of tests left: the time that a test of ours may take is not meant.
+    """
+    signal.setitimer(signal.ITIMER_REAL, 0)
     while True:
         fcntl.flock(door, fcntl.LOCK_EX)
         try:

@@ -177,7 +177,7 @@ async def test_drain_waits_for_those_that_have_not_spoken():
         reader, writer = await asyncio.open_connection(*address)
         await wait_until(lambda: mux._peeking)
         task = asyncio.ensure_future(mux.drain(loop.time() + PATIENCE))
-        await asyncio.sleep(0.05)
+        await wait_until(lambda: mux._servers["http"].now.draining)
         writer.write(REQUEST)
         head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE)
         assert head.startswith(b"HTTP/1.1 200") and b"connection: close" in head.lower()

@@ -115,7 +115,7 @@ async def test_a_server_that_restarts_is_found_again(own_postgres, caplog):
                 return await connection.fetchval("SELECT 1")
 
         asked = asyncio.create_task(one())
-        await asyncio.sleep(0.3)
+        await until(lambda: engine.statistics()["waiting"], "it waits for the server")
         own_postgres.start()
         assert await asked == 1 and engine.up
         messages = [record.getMessage() for record in caplog.records]

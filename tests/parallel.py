@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import time
 from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+LONGEST = 900.0  # seconds
 SLOW = ("tests/system/", "tests/examples/", "tests/docs/test_sessions",
         "tests/docs/test_proxies")  # these start daemons
 
@@ -57,12 +59,29 @@ def make_scheduler(config, log):
 def among_others(directory: Path, alone: bool):
     """Enter the room where each test of a run is while it runs; `alone`: once it is empty.
 
-    The room and its door are locked files in the run's directory: who is killed has left. The
-    door stays locked while one waits to be alone, so that nobody else enters meanwhile.
+    The room and its door are locked files in the run's directory: who is killed has left, and
+    what a test forked and left behind does not stay in it. The door stays locked while one waits
+    to be alone, so that nobody else enters meanwhile.
     """
     how = fcntl.LOCK_EX if alone else fcntl.LOCK_SH
     with open(directory / "door", "w") as door, open(directory / "room", "w") as room:
-        fcntl.flock(door, how)
-        fcntl.flock(room, how)
-        fcntl.flock(door, fcntl.LOCK_UN)
-        yield
+        try:
+            _lock(door, how)
+            _lock(room, how)
+            fcntl.flock(door, fcntl.LOCK_UN)
+            yield
+        finally:
+            fcntl.flock(room, fcntl.LOCK_UN)
+            fcntl.flock(door, fcntl.LOCK_UN)
+
+
+def _lock(file, how: int) -> None:
+    """Lock it, or fail after what no test may take: a run that hangs says nothing."""
+    ends = time.monotonic() + LONGEST
+    while True:
+        try:
+            return fcntl.flock(file, how | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > ends:
+                raise TimeoutError(f"{file.name}: still locked after {LONGEST} s") from None
+            time.sleep(0.005)

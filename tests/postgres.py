@@ -14,6 +14,7 @@ import pwd
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from importlib.util import find_spec
@@ -24,6 +25,7 @@ import pytest
 PASSWORD = "t0p-s3cret/of the tests"
 QUOTED = "t0p-s3cret%2Fof%20the%20tests"
 CONNECTIONS = 60
+_KEEPERS: list[subprocess.Popen] = []
 _SETTINGS = ("fsync=off", "full_page_writes=off", "shared_buffers=16MB", "wal_level=minimal",
              "max_wal_senders=0", "password_encryption=scram-sha-256", "autovacuum=off")
 
@@ -134,43 +136,70 @@ class Joined:
 
 @contextlib.contextmanager
 def shared_server(run: Path):
-    """The one server of the suite: started by who asks first, stopped when all are done."""
-    where, own = run / "postgres", None
+    """The one server of the suite, that a process of its own keeps while anybody uses it."""
+    where = run / "postgres"
     with (run / "postgres-door").open("w") as door, (run / "postgres-users").open("w") as users:
-        fcntl.flock(door, fcntl.LOCK_EX)
-        if where.exists():
+        with locked(door):
+            if not where.exists():
+                _KEEPERS.append(_started_keeper(run))
+            fcntl.flock(users, fcntl.LOCK_SH)
             directory, bins = where.read_text().split("\n")
-            server = Joined(Path(directory), Path(bins))
-        else:
-            server = own = PostgresServer().start()
-            where.write_text(f"{own.directory}\n{own._bins}")
-        fcntl.flock(users, fcntl.LOCK_SH)
-        fcntl.flock(door, fcntl.LOCK_UN)
         try:
-            yield server
+            yield Joined(Path(directory), Path(bins))
         finally:
             fcntl.flock(users, fcntl.LOCK_UN)
-            if own is not None:
-                _wait_unused(door, users)
-                where.unlink()
-                own.stop()
 
 
-def _wait_unused(door, users) -> None:
-    """Return with the door closed and nobody inside.
+def _started_keeper(run: Path) -> subprocess.Popen:
+    keeper = subprocess.Popen(
+        [sys.executable, "-m", "tests.postgres", run], cwd=Path(__file__).parent.parent,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+    assert keeper.stdout is not None
+    with keeper.stdout as said:
+        assert (line := said.readline()) == b"ready\n", line + said.read()
+    return keeper
 
-    Others may have minutes of tests left: the time that a test of ours may take is not meant.
+
+def keep(run: Path) -> None:
+    """Start the server of a run, and stop it when its last user has left or was killed.
+
+    Who asks for it holds the door meanwhile.
     """
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    while True:
-        fcntl.flock(door, fcntl.LOCK_EX)
-        try:
-            fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+    where, server = run / "postgres", PostgresServer()
+    try:
+        server.start()
+        where.write_text(f"{server.directory}\n{server._bins}")
+        with (run / "postgres-door").open("w") as door, (run / "postgres-users").open("w") as users:
+            print("ready", flush=True)
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # nobody reads it any more
+            os.dup2(1, 2)
+            while not _closed(door, users):
+                time.sleep(0.1)
+            where.unlink(missing_ok=True)
             fcntl.flock(door, fcntl.LOCK_UN)
-            time.sleep(0.1)
-        else:
-            return
+    finally:
+        server.stop()
+
+
+def _closed(door, users) -> bool:
+    """Close the door where nobody is inside."""
+    fcntl.flock(door, fcntl.LOCK_EX)
+    try:
+        fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        fcntl.flock(door, fcntl.LOCK_UN)
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def locked(file):
+    """Hold the one lock of an open file; a process that a test forked meanwhile does not."""
+    fcntl.flock(file, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        fcntl.flock(file, fcntl.LOCK_UN)
 
 
 @pytest.fixture(scope="session")
@@ -211,3 +240,7 @@ def own_postgres():
     server = PostgresServer()
     yield server
     server.stop()
+
+
+if __name__ == "__main__":
+    keep(Path(sys.argv[1]))

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 import random
-import shutil
 import signal
 import threading
 import time
@@ -21,8 +20,6 @@ from apihour.testing import Daemon, Failure, Load, Report
 
 _UPGRADES = 10
 _SESSIONS, _RELOADS = 200, 20
-# setpriv(1): a nice value that was raised cannot be lowered again, so none is raised.
-_UNPRIVILEGED = ("setpriv", "--bounding-set=-sys_nice", "--inh-caps=-sys_nice")
 _BURN = 2.0  # seconds of CPU that the import costs
 
 
@@ -173,18 +170,10 @@ def sessions(seconds: float) -> str:
 def slow_import(seconds: float) -> str:
     """Latency while an application whose import burns CPU is reloaded with ``--surge 1``.
 
-    Twice: as it is, and without the right to take a priority back, so that a worker which
-    replaces starts at full priority. The client is real-time where it may be: it stands for
-    others' machines, and how late it is scheduled on this one is not the server's latency.
+    The client is real-time where it may be: it stands for others' machines, and how late it is
+    scheduled on this one is not the server's latency.
     """
-    parts = [_slow_import(seconds, "Replacements start at a lower priority", ())]
-    if os.geteuid() == 0 and shutil.which("setpriv"):
-        parts.append(_slow_import(seconds, "They start at full priority", _UNPRIVILEGED))
-    return "\n\n".join(parts)
-
-
-def _slow_import(seconds: float, title: str, prefix: tuple[str, ...]) -> str:
-    with ours("apihour", "--surge", "1", burn=_BURN, prefix=prefix) as daemon:
+    with ours("apihour", "--surge", "1", burn=_BURN) as daemon:
         def load() -> Load:
             return Load("keep-alive", daemon.address("http"), connections=10, think=0.01, seed=1)
 
@@ -215,7 +204,6 @@ def _slow_import(seconds: float, title: str, prefix: tuple[str, ...]) -> str:
     factor = busy.percentile(99.9) / quiet.percentile(99.9)
     more = (max(busy.latencies) - max(quiet.latencies)) * 1000
     return "\n".join([
-        f"{title}:",
         table(["", "lost / requests", "p50 ms", "p99", "p99.9", "max"], rows),
         f"p99.9 is {factor:.1f} times that without reload (goal: 3), the maximum {more:.0f} ms "
         f"more (goal: 50); memory (PSS) of all processes {before:.0f} MB, at most {peak:.0f} MB; "

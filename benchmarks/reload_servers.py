@@ -73,12 +73,12 @@ def default_venv() -> Path:
 
 
 def ours(name: str, *options: str, workers: int = WORKERS, burn: float = 0.0,
-         console: bool = False, prefix: tuple[str, ...] = ()) -> Daemon:
-    """apihour with one of the containers; `prefix` is a command that runs it."""
+         console: bool = False) -> Daemon:
+    """apihour with one of the containers."""
     return Daemon(
         f"reload_apps:{OURS[name]}", "--linger", str(LINGER), "--graceful-timeout", "30",
         *options, cwd=LOAD, workers=workers, console=console, env={"BURN": str(burn)},
-        command=(*prefix, sys.executable, "-m", "apihour"), timeout=60.0)
+        command=(sys.executable, "-m", "apihour"), timeout=60.0)
 
 
 @contextlib.contextmanager

@@ -6,7 +6,6 @@ Rule: whoever calls this ends soon, or becomes what workers are forked from.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 
 from apihour.app.target import load_target
 from apihour.bind.binds import class_binds
@@ -17,18 +16,14 @@ __all__ = ["examine"]
 
 
 def examine(
-    application: HostApplication, configured: Callable[[], None] | None = None,
-    release: str | None = None,
+    application: HostApplication, release: str | None = None,
 ) -> dict[str, list[str]] | None:
     """Read the configuration anew, import the target, return the binds it declares.
 
-    `configured` is called in between; `release` is the directory to do it in, by default that of
-    what is in force. Raises ApihourError with one line, also for binds that
-    could not be opened for their names or certificates.
+    `release` is the directory to do it in, by default that of what is in force. Raises ApihourError
+    with one line, also for binds that could not be opened for their names or certificates.
     """
     application.reload(release)
-    if configured is not None:
-        configured()
     cfg = application.cfg
     os.environ.update(cfg.env)  # as the workers will have it
     logger_class = cfg.logger_class

@@ -34,7 +34,6 @@ from apihour.arbiter.reports import Reports
 from apihour.arbiter.shutdown import Shutdown
 from apihour.arbiter.start import Start, with_detail
 from apihour.books.books import Books
-from apihour.books.priority import Priority
 from apihour.books.releases import Releases
 from apihour.books.server_hooks import Hooks
 from apihour.books.service_manager import ServiceManager
@@ -102,26 +101,24 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
     def _assemble(self) -> None:
         """Give every part the books, and the parts that it needs."""
         books = self.books
-        self.priority = Priority(self.log)
-        self.templates = Templates(books, self.priority, self._shed)
+        self.templates = Templates(books, self._shed)
         forker = FirstOf([self.templates, PlainForker(books, self._shed)])
-        self.children = Children(books, forker, self.priority)
+        self.children = Children(books, forker)
         self.keeper = WorkerKeeper(books, self.children)
         self.consoles = ConsoleKeeper(books)
         followers = Followers(books, lambda: self.setup(self.app), self.ring, self.keeper,
                               self.templates, self.consoles)
         opening = Opening(books)
         self.changes = Changes(books, opening, self.templates, self.children, followers)
-        reports = Reports(books, self.children, self.keeper, self.consoles, self.priority,
-                          self._announce)
+        reports = Reports(books, self.children, self.keeper, self.consoles, self._announce)
         restarts = Restarts(books, self.keeper, self.children)
         commands = ArbiterCommands(
             books, self.children, self.changes, restarts, self.ring, lambda sig: self.signal(sig))
         self.presence = Presence(books, commands.dispatch)
         self.loop = Loop(
-            books, self.priority, self.templates, self.consoles, self.keeper, self.changes,
-            restarts, reports, self.presence, RuntimeGuard(books, self.presence),
-            Leftovers(books), self.inheritance, self._take_over, self._obey)
+            books, self.templates, self.consoles, self.keeper, self.changes, restarts, reports,
+            self.presence, RuntimeGuard(books, self.presence), Leftovers(books),
+            self.inheritance, self._take_over, self._obey)
         self._start = Start(books, self.loop, opening, self.templates, self.presence,
                             self.inheritance, self.init_signals)
         self._shutdown = Shutdown(books, self.loop, self.changes, self.templates, self.children,

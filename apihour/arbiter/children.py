@@ -13,7 +13,6 @@ from typing import Any
 
 from apihour.bind.listeners import Listener
 from apihour.books.books import Books
-from apihour.books.priority import Priority
 from apihour.books.roles import Forker
 from apihour.books.worker_record import WorkerRecord
 from apihour.config.configuration import Configuration
@@ -28,10 +27,9 @@ _RETIRE = int(signal.SIGTERM)
 class Children:
     """What is done to worker processes."""
 
-    def __init__(self, books: Books, forker: Forker, priority: Priority) -> None:
+    def __init__(self, books: Books, forker: Forker) -> None:
         self.books = books
         self._forker = forker
-        self._priority = priority
 
     def spawn(
         self, slot: int, generation: int, listeners: list[Listener], cfg: Any,
@@ -63,8 +61,6 @@ class Children:
             raise
         finally:
             theirs.close()
-        if books.is_replacing():
-            self._priority.lower(pid, cfg.uid, cfg.boot_timeout)
         worker.pid = row.pid = pid
         books.workers[pid] = worker
         return worker

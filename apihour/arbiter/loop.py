@@ -25,7 +25,6 @@ from apihour.arbiter.leftovers import Leftovers
 from apihour.arbiter.presence import Presence
 from apihour.arbiter.reports import Reports, describe
 from apihour.books.books import Books
-from apihour.books.priority import Priority
 from apihour.config.log import lost_lines
 from apihour.ipc.scoreboard import Figure
 from apihour.ipc.signals import STOPS
@@ -53,7 +52,6 @@ class Loop:
     """Turns over everything there is; `obey` carries out one signal."""
 
     books: Books
-    priority: Priority
     templates: Templates
     consoles: ConsoleKeeper
     keeper: WorkerKeeper
@@ -179,7 +177,6 @@ class Loop:
             self._reaped(pid, status)
 
     def _reaped(self, pid: int, status: int) -> None:
-        self.priority.forget(pid)
         probes = self.books.probes
         if pid in probes or self.templates.on_exit(pid):
             probes.discard(pid)
@@ -188,9 +185,8 @@ class Loop:
             self.books.log.debug("Reaped unknown child process (pid:%s, status:%s)", pid, status)
 
     def enforce(self) -> None:
-        """Enforce every deadline: booting, heartbeat, drain, priority."""
+        """Enforce every deadline: booting, heartbeat, drain."""
         self.keeper.enforce()
-        self.priority.expire()
 
 
 def _nothing() -> None:

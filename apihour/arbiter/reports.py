@@ -18,7 +18,6 @@ from apihour.arbiter.children import Children
 from apihour.arbiter.console import ConsoleKeeper
 from apihour.arbiter.keep import WorkerKeeper
 from apihour.books.books import Books
-from apihour.books.priority import Priority
 from apihour.books.worker_record import WorkerRecord
 from apihour.ipc import faults
 from apihour.ipc.scoreboard import Figure
@@ -32,14 +31,13 @@ class Reports:
 
     def __init__(
         self, books: Books, children: Children, keeper: WorkerKeeper, consoles: ConsoleKeeper,
-        priority: Priority, on_first: Callable[[], None],
+        on_first: Callable[[], None],
     ) -> None:
         """`on_first` is called once, when the first worker serves."""
         self.books = books
         self._children = children
         self._keeper = keeper
         self._consoles = consoles
-        self._priority = priority
         self._on_first = on_first
 
     def hear(self, worker: WorkerRecord) -> None:
@@ -58,7 +56,6 @@ class Reports:
 
     def _on_ready(self, worker: WorkerRecord, message: dict[str, Any]) -> None:
         books = self.books
-        self._priority.restore(worker.pid)
         worker.ready = True
         worker.report = message
         if worker.pid in books.retiring:

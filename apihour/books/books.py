@@ -118,13 +118,6 @@ class Books:
     def all_listeners(self) -> list[Listener]:
         return [*self.listeners, *self.extras.values()]
 
-    def is_replacing(self) -> bool:
-        """Whether what starts now adds nothing that is missing: enough serve without it."""
-        if self.taking_over:
-            return True
-        ready = sum(worker.ready for worker in self.live_workers())
-        return bool(ready >= self.num_workers)
-
     @property
     def has_runtime(self) -> bool:
         """Whether the runtime directory is there yet; the first probe is forked before."""

@@ -13,7 +13,6 @@ from typing import Any
 
 from apihour.app.examine import examine
 from apihour.books.books import Books
-from apihour.books.priority import Priority, yield_for_good
 from apihour.books.probe import Probe
 from apihour.config.configuration import forget_environment
 from apihour.errors import ConfigurationError
@@ -27,16 +26,13 @@ class TemplateProbe(Probe):
     """A probe that stays as the template, if the configuration it has read says so."""
 
     def __init__(
-        self, books: Books, priority: Priority, shed: Callable[[], None],
-        release: str | None = None,
+        self, books: Books, shed: Callable[[], None], release: str | None = None,
     ) -> None:
         """`release` is the directory of the code, by default that of what is in force."""
         super().__init__(self._examine, self._begin, self._stay)
         self.books = books
-        self._priority = priority
         self._shed = shed
         self._release = release
-        self._yields = books.is_replacing()
         self._line: socket.socket | None = None
         self._theirs: socket.socket | None = None
 
@@ -51,9 +47,6 @@ class TemplateProbe(Probe):
             raise
         finally:
             self._theirs.close()
-        if self._yields:
-            timeout = self.books.cfg.boot_timeout
-            self._priority.lower(self.pid, os.geteuid(), timeout)
 
     # -- in the child ----------------------------------------------------------------------
 
@@ -68,16 +61,12 @@ class TemplateProbe(Probe):
 
     def _examine(self) -> dict[str, list[str]] | None:
         app = self.books.app
-        binds: dict[str, list[str]] | None = examine(app, self._on_configured, self._release)
+        binds: dict[str, list[str]] | None = examine(app, self._release)
         if app.cfg.template:
             refuse_elsewhere()
             assert self._theirs is not None
             self._theirs.send(json.dumps({"threads": threading.active_count()}).encode())
         return binds
-
-    def _on_configured(self) -> None:
-        if self._yields and not self.books.app.cfg.template:
-            yield_for_good()
 
     def _stay(self) -> None:
         if self.books.app.cfg.template and threading.active_count() == 1:

@@ -29,7 +29,6 @@ from typing import Any
 
 from apihour.bind.listeners import Listener
 from apihour.books.books import Books
-from apihour.books.priority import Priority
 from apihour.books.worker_record import WorkerRecord
 from apihour.ipc.channel import Channel
 from apihour.ipc.prctl import PR_SET_CHILD_SUBREAPER, prctl
@@ -103,10 +102,9 @@ class _SilentError(Exception):
 class Templates:
     """The templates there are, by generation: one, or two while a reload is under way."""
 
-    def __init__(self, books: Books, priority: Priority, shed: Callable[[], None]) -> None:
+    def __init__(self, books: Books, shed: Callable[[], None]) -> None:
         """`shed` lets go of what belongs to the arbiter alone, in a child."""
         self.books = books
-        self._priority = priority
         self._shed = shed
         self._living: dict[int, _Template] = {}
         self._lost: set[int] = set()
@@ -122,7 +120,7 @@ class Templates:
 
     def start_probe(self, release: str | None = None) -> TemplateProbe:
         """Fork the child that imports the application. Raises OSError."""
-        probe = TemplateProbe(self.books, self._priority, self._shed, release)
+        probe = TemplateProbe(self.books, self._shed, release)
         probe.start()
         self.books.probes.add(probe.pid)
         return probe
@@ -139,7 +137,6 @@ class Templates:
                 "has none of them; every worker imports it by itself", hello["threads"] - 1)
             return False
         prctl(PR_SET_CHILD_SUBREAPER, 1)
-        self._priority.restore(probe.pid)
         self._living[generation] = _Template(probe.pid, probe.take_line())
         self._lost.discard(generation)
         books.probes.discard(probe.pid)

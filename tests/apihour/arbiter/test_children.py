@@ -18,7 +18,7 @@ from apihour.ipc.scoreboard import ROWS, Scoreboard, ScoreboardFullError, Worker
 def spawn(board: Scoreboard) -> None:
     books = Books(Mock())
     books.scoreboard = board
-    Children(books, Mock(), Mock()).spawn(1, 1, [], None)
+    Children(books, Mock()).spawn(1, 1, [], None)
 
 
 def test_a_full_scoreboard_is_one_line_and_leaks_no_channel(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def test_only_one_that_left_is_called_retired(ready: bool, status: int, said: st
     books.hooks = Mock()
     crew.remove(worker)
     books.retiring[worker.pid] = worker
-    reports = Reports(books, Mock(), Mock(), Mock(), Mock(), Mock())
+    reports = Reports(books, Mock(), Mock(), Mock(), Mock())
     assert reports.ended(worker.pid, status)
     assert crew.log.lines == [said]
     assert not books.retiring

@@ -25,7 +25,7 @@ _LATEST = 10.0  # seconds in which answers that fail are looked for too
 _SHARE = 0.1  # of the answers that may be 5xx: one in ten
 _FEWEST = 5  # answers of 5xx that are no accident
 _FULL = 0.01  # of a file system's blocks that are left
-_LEAST = 8192  # bytes: of a small file system, where a hundredth is less than a line of a log
+_LEAST = 16384  # bytes: of a small file system, where a hundredth is a few lines of a log
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,8 @@ def troubles(
     wanted = sum(one.wanted for one in daemons if one.alive and not one.unready)
     there = sum(one.row.state in ("starting", "serving") for one in seen)
     down = sum(one.row.engines_down > 0 for one in seen)
-    yield _row("engines", not down, f"down in {down} of {len(seen)} workers")
+    if down:
+        yield _row("engines", False, f"down in {down} of {len(seen)} workers")
     yield _row("workers", there >= wanted, f"{there} of {wanted} wanted")
     yield _answers(recent)
     lost = recent.lately().lost_lines

@@ -135,6 +135,7 @@ def test_a_small_file_system_that_is_nearly_full_is_full(house: House) -> None:
     """Of a small one a hundredth is less than one entry of the audit log."""
     assert house.wrong([Disk("audit log and keys", "/keys", 4096, 65_536)]) == {
         "disk of audit log and keys": "/keys: 4.0K free of 64.0K"}
+    assert "disk of the log" in house.wrong([Disk("the log", "/log", 12_288, 921_600)])
     assert house.wrong([Disk("x", "/x", 32_768, 65_536)]) == {}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import ssl
+from collections.abc import Sequence
 from pathlib import Path
 
 from cryptography import x509
@@ -33,13 +34,18 @@ class Authority:
             self._key.public_key())
 
     def issue(
-        self, name: str, together: bool = True, password: bytes | None = None
+        self, name: str, together: bool = True, password: bytes | None = None,
+        names: Sequence[str] = (), days: float = 1.0,
     ) -> tuple[Path, Path]:
-        """Make NAME.pem and NAME.key for 127.0.0.1; with `together` the first has both."""
+        """Make NAME.pem and NAME.key for 127.0.0.1 or `names`; with `together` the first has both.
+
+        It expires in so many `days`.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
-        names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-        certificate = _builder(_name(name), self._name, key).add_extension(
-            x509.SubjectAlternativeName(names), critical=False
+        known: list[x509.GeneralName] = [x509.DNSName(one) for one in names] or [
+            x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+        certificate = _builder(_name(name), self._name, key, days).add_extension(
+            x509.SubjectAlternativeName(known), critical=False
         ).add_extension(self._identifier, critical=False).add_extension(
             _usage(signs=False), critical=True
         ).sign(self._key, hashes.SHA256())
@@ -67,13 +73,13 @@ def _name(text: str) -> x509.Name:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, days: float = 1.0
 ) -> x509.CertificateBuilder:
     now = datetime.datetime.now(datetime.UTC)
     return x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(
         key.public_key()
     ).serial_number(x509.random_serial_number()).not_valid_before(now - _DAY).not_valid_after(
-        now + _DAY
+        now + days * _DAY
     ).add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
 
 

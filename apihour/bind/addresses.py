@@ -12,8 +12,8 @@
 
 Options follow a question mark: ``mode`` (octal), ``backlog`` (connections waiting),
 ``limit`` (open connections per worker), ``reuse_port`` (one socket per worker), ``tls``
-(TLS with the certificate of ``--certfile``), or ``tls=FILE`` and ``key=FILE`` (with its own),
-``proxy=NETWORKS`` (connections come from those, and begin with a PROXY header).
+(TLS; see apihour.bind.tls_options for what may stand beside it), ``proxy=NETWORKS`` (connections
+come from those, and begin with a PROXY header).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import Literal, TypedDict
 from urllib.parse import parse_qsl, quote
 
 from apihour.bind.proxy_header import TrustedProxies
+from apihour.bind.tls_options import TLS_KEYS, TLS_WORDS, TLSOptions, parse_tls
 from apihour.errors import AddressError
 from apihour.plugins import SocketKind
 
@@ -34,7 +35,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*\Z")
 _EXPECTED = (
     "HOST:PORT, [IPV6]:PORT, unix:PATH, unix:@NAME, udp://HOST:PORT, fd://N or systemd:NAME"
 )
-_OPTIONS = "mode=OCTAL, backlog=N, limit=N, reuse_port, tls, tls=FILE, key=FILE or proxy=NETWORKS"
+_OPTIONS = f"mode=OCTAL, backlog=N, limit=N, reuse_port, {TLS_WORDS} or proxy=NETWORKS"
 _MOST = 2**31 - 1  # what the system calls take for a descriptor and a backlog
 _UNIX_PATH_MAXIMUM = 107  # bytes of sun_path less its NUL, unix(7)
 
@@ -44,8 +45,7 @@ class _Options(TypedDict, total=False):
     backlog: int
     limit: int
     reuse_port: bool
-    tls: str
-    key: str
+    tls: TLSOptions | None
     proxy: str
 
 
@@ -53,7 +53,7 @@ class _Options(TypedDict, total=False):
 class BindAddress:
     """Where one server listens. ``host`` is the path or name for unix, systemd and abstract.
 
-    ``tls`` is None for a plain bind, else the file of its certificate, empty for the daemon's.
+    ``tls`` is None for a plain bind.
     """
 
     family: Family
@@ -63,8 +63,7 @@ class BindAddress:
     backlog: int | None = None
     limit: int | None = None
     reuse_port: bool = False
-    tls: str | None = None
-    key: str | None = None
+    tls: TLSOptions | None = None
     proxy: str | None = None
 
     @property
@@ -106,9 +105,7 @@ class BindAddress:
         if self.reuse_port:
             parts.append("reuse_port")
         if self.tls is not None:
-            parts.append("tls=" + quote(self.tls) if self.tls else "tls")
-        if self.key is not None:
-            parts.append("key=" + quote(self.key))
+            parts += self.tls.parts()
         if self.proxy is not None:
             parts.append("proxy=" + quote(self.proxy, safe="/,:*"))
         return "?" + "&".join(parts) if parts else ""
@@ -133,8 +130,6 @@ def parse_address(text: str) -> BindAddress:
         raise AddressError(text, _EXPECTED)
     body, _, query = text.strip().partition("?")
     options = _parse_options(text, query)
-    if "key" in options and not options.get("tls"):
-        raise AddressError(text, "option 'key' beside tls=FILE only")
     if body.startswith("unix:"):
         return _parse_unix(text, body.removeprefix("unix:"), options)
     if "mode" in options:
@@ -186,6 +181,7 @@ def _is_number(text: str) -> bool:
 
 def _parse_options(text: str, query: str) -> _Options:
     options: _Options = {}
+    tls: list[tuple[str, str]] = []
     for key, value in parse_qsl(query, keep_blank_values=True):
         if key == "reuse_port" and value in ("", "1", "true"):
             options["reuse_port"] = True
@@ -195,15 +191,18 @@ def _parse_options(text: str, query: str) -> _Options:
             options["backlog"] = int(value)
         elif key == "limit" and _is_number(value) and int(value) > 0:
             options["limit"] = int(value)
-        elif key == "tls":
-            options["tls"] = value
-        elif key == "key" and value:
-            options["key"] = value
+        elif key in TLS_KEYS:
+            tls.append((key, value))
         elif key == "proxy":
             options["proxy"] = _trusted(text, value)
         else:
             found = f"{key}={value}" if value else key
             raise AddressError(text, f"the options {_OPTIONS}, not {found!r}")
+    if tls:
+        try:
+            options["tls"] = parse_tls(tls)
+        except ValueError as error:
+            raise AddressError(text, str(error)) from None
     return options
 
 

@@ -1,53 +1,73 @@
-"""Certificates and keys of TLS binds: from options to an ``ssl.SSLContext``.
+"""Certificates and keys of TLS binds: from options to ``ssl.SSLContext``.
 
 Rules:
 
 - What is wrong is one line that names the option or bind, the file, and what was expected.
 - TLS 1.2 at least, forward secrecy and authenticated encryption only, no renegotiation; the
-  ``ssl_context`` hook of the configuration file has the last word.
+  ``ssl_context`` hook of the configuration file has the last word, for each certificate.
 - Nothing is asked on the terminal: an encrypted key is refused.
 """
 
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from apihour.bind.tls_options import TLSOptions
 from apihour.blame import blame
 from apihour.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from apihour.bind.addresses import BindAddress
 
-__all__ = ["CIPHERS", "make_context", "verify"]
+__all__ = ["CIPHERS", "make_contexts", "verify"]
 
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"  # of TLS 1.2; those of 1.3 are all of this kind
 # What PEM files hold (RFC 7468); OpenSSL knows "TRUSTED" and "RSA" variants of them.
 _CERTIFICATE, _KEY = b"CERTIFICATE-----", b"PRIVATE KEY-----"
+_Named = tuple[str, str]  # what a file is of: an option or part of a bind; and its path
 
 
 def verify(cfg: Any, binds: Mapping[str, Sequence[BindAddress]]) -> None:
     """Load what the binds need, to see whether it can be. Raises ConfigurationError."""
-    wanted = [(name, address) for name, addresses in binds.items() for address in addresses
-              if address.tls is not None]
-    for name, address in wanted:
-        make_context(cfg, name, address)
+    wanted = [(name, address, address.tls) for name, addresses in binds.items()
+              for address in addresses if address.tls is not None]
+    for name, address, _ in wanted:
+        make_contexts(cfg, name, address)
     for option in ("certfile", "keyfile"):
         path = getattr(cfg, option)
-        if path and all(address.tls for _, address in wanted):
+        if path and all(tls.files for _, _, tls in wanted):
             raise ConfigurationError(
                 f"--{option} {path!r}: no bind uses it; expected one like NAME=ADDRESS?tls"
             )
 
 
-def make_context(cfg: Any, name: str, address: BindAddress) -> ssl.SSLContext:
-    """The context of one bind, after the ``ssl_context`` hook. Raises ConfigurationError."""
-    where = f"bind {name}={address}"
-    hook = cfg.ssl_context
+def make_contexts(cfg: Any, name: str, address: BindAddress) -> list[ssl.SSLContext]:
+    """The contexts of one bind, for each certificate one, after the ``ssl_context`` hook.
+
+    Raises ConfigurationError.
+    """
+    where, options = f"bind {name}={address}", address.tls or TLSOptions()
+    return [_hooked(cfg, where, partial(_default_context, cfg, where, options, *pair))
+            for pair in _pairs(cfg, where, options)]
+
+
+def _pairs(cfg: Any, where: str, options: TLSOptions) -> Iterator[tuple[_Named, _Named]]:
+    """The certificates and keys of a bind, each with what it is called in messages."""
+    if options.files:
+        for one in options.files:
+            cert = f"{where}: tls", one.certificate
+            yield cert, (f"{where}: key", one.key) if one.key else cert
+    else:
+        cert = "--certfile", cfg.certfile or ""
+        yield cert, ("--keyfile", cfg.keyfile) if cfg.keyfile else cert
+
+
+def _hooked(cfg: Any, where: str, default: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
     try:
-        context = hook(cfg, partial(_default_context, cfg, where, address))
+        context = cfg.ssl_context(cfg, default)
     except ConfigurationError:
         raise
     except Exception as error:
@@ -58,31 +78,28 @@ def make_context(cfg: Any, name: str, address: BindAddress) -> ssl.SSLContext:
     return context
 
 
-def _default_context(cfg: Any, where: str, address: BindAddress) -> ssl.SSLContext:
+def _default_context(
+    cfg: Any, where: str, options: TLSOptions, cert: _Named, key: _Named
+) -> ssl.SSLContext:
+    if not cert[1]:
+        raise ConfigurationError(f"{where}: no certificate; expected --certfile FILE or ?tls=FILE")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    versions = ssl.TLSVersion
+    context.minimum_version = versions.TLSv1_3 if options.modern else versions.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
     try:
         context.set_ciphers(cfg.ciphers or CIPHERS)
     except ssl.SSLError as error:
         raise ConfigurationError(
             f"--ciphers {cfg.ciphers!r}: expected ciphers that OpenSSL knows") from error
-    if address.tls:
-        _load_pair(context, (f"{where}: tls", address.tls), (f"{where}: key", address.key))
-    elif cfg.certfile:
-        _load_pair(context, ("--certfile", cfg.certfile), ("--keyfile", cfg.keyfile))
-    else:
-        raise ConfigurationError(f"{where}: no certificate; expected --certfile FILE or ?tls=FILE")
-    _ask_clients(context, cfg)
+    _load_pair(context, cert, key)
+    _ask_clients(context, cfg, where, options)
     return context
 
 
-def _load_pair(
-    context: ssl.SSLContext, cert: tuple[str, str], key: tuple[str, str | None]
-) -> None:
+def _load_pair(context: ssl.SSLContext, cert: _Named, key: _Named) -> None:
     """Load a certificate chain and its key, which may be in the same file."""
-    what, path = cert
-    key_what, key_path = (key[0], key[1]) if key[1] else cert
+    (what, path), (key_what, key_path) = cert, key
     _read(what, path, _CERTIFICATE, "a certificate in PEM format")
     _read(key_what, key_path, _KEY, "a private key in PEM format")
 
@@ -112,22 +129,24 @@ def _read(what: str, path: str, mark: bytes, expected: str) -> None:
         raise ConfigurationError(f"{what} {path!r}: expected {expected}")
 
 
-def _ask_clients(context: ssl.SSLContext, cfg: Any) -> None:
-    """Ask clients for certificates, as --cert-reqs says."""
+def _ask_clients(context: ssl.SSLContext, cfg: Any, where: str, options: TLSOptions) -> None:
+    """Ask clients for certificates, as the bind says, or else --cert-reqs."""
+    number, what = options.verify_mode, f"{where}: clients={options.clients}"
+    if number is None:
+        number, what = cfg.cert_reqs, f"--cert-reqs {cfg.cert_reqs!s}"
     try:
-        mode = ssl.VerifyMode(cfg.cert_reqs)
+        context.verify_mode = mode = ssl.VerifyMode(number)
     except ValueError as error:
         raise ConfigurationError(
-            f"--cert-reqs {cfg.cert_reqs!r}: expected 0 (none), 1 (optional) or 2 (required)"
-        ) from error
-    if mode is not ssl.CERT_NONE and not cfg.ca_certs:
-        raise ConfigurationError(f"--cert-reqs {mode:d}: expected --ca-certs FILE with it")
-    context.verify_mode = mode
-    if cfg.ca_certs:
-        _read("--ca-certs", cfg.ca_certs, _CERTIFICATE,
-              "certificates in PEM format")
-        try:
-            context.load_verify_locations(cfg.ca_certs)
-        except ssl.SSLError as error:
-            raise ConfigurationError(
-                f"--ca-certs {cfg.ca_certs!r}: OpenSSL cannot use it ({error.reason})") from error
+            f"--cert-reqs {number!r}: expected 0 (none), 1 (optional) or 2 (required)") from error
+    ca_what, path = (f"{where}: ca", options.ca) if options.ca else ("--ca-certs", cfg.ca_certs)
+    if not path:
+        if mode is not ssl.CERT_NONE:
+            raise ConfigurationError(f"{what}: expected --ca-certs FILE with it, or ca=FILE")
+        return
+    _read(ca_what, path, _CERTIFICATE, "certificates in PEM format")
+    try:
+        context.load_verify_locations(path)
+    except ssl.SSLError as error:
+        raise ConfigurationError(
+            f"{ca_what} {path!r}: OpenSSL cannot use it ({error.reason})") from error

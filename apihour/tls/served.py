@@ -33,6 +33,7 @@ class ServedCertificate:
     issuer: str
     expires: float
     fingerprint: str
+    dns_names: tuple[str, ...] = ()
 
     @property
     def days_left(self) -> float:
@@ -50,9 +51,11 @@ def served_certificate(context: ssl.SSLContext) -> ServedCertificate:
     trusting.load_verify_locations(cadata=encoded)
     trusting.verify_flags = ssl.VerifyFlags(_FLAGS)
     told: Any = _handshake(context, trusting).getpeercert() or {}
+    names = [(kind, str(value)) for kind, value in told.get("subjectAltName", ())]
     return ServedCertificate(
-        subject=_name(told.get("subject", ())),
-        names=tuple(str(value) for _, value in told.get("subjectAltName", ())),
+        subject=_name(told.get("subject", ())) or next((name for _, name in names), ""),
+        names=tuple(name for _, name in names),
+        dns_names=tuple(name for kind, name in names if kind == "DNS"),
         issuer=_name(told.get("issuer", ())),
         expires=float(ssl.cert_time_to_seconds(told["notAfter"])),
         fingerprint=hashlib.sha256(encoded).hexdigest(),

@@ -23,7 +23,9 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from apihour.ipc.private import shrink_tls_buffers
 from apihour.plugins import Connection
-from apihour.tls.certificates import make_context
+from apihour.tls.certificates import make_contexts
+from apihour.tls.choosing import choose_by_name, name_table
+from apihour.tls.served import served_certificate
 
 if TYPE_CHECKING:
     from apihour.bind.addresses import BindAddress
@@ -81,18 +83,23 @@ class Handshake(asyncio.Protocol):
 
 
 class Terminator:
-    """Ends TLS for the connections of a listener."""
+    """Ends TLS for the connections of a listener, by the contexts of its certificates."""
 
-    def __init__(self, context: ssl.SSLContext, timeout: float) -> None:
-        self.context = context
+    def __init__(
+        self, contexts: Sequence[ssl.SSLContext], timeout: float, files: Sequence[str] = ("",)
+    ) -> None:
+        """`files` are those of the certificates, as operators know them."""
+        self.contexts = list(contexts)
+        self.context = self.contexts[0]
+        self.files = list(files)
         self.timeout = timeout
         self._watched: set[Encrypted] = set()
         self._silent: set[Encrypted] = set()
 
     def offer(self, protocols: Sequence[str]) -> None:
         """Offer these by ALPN (RFC 7301), the names as IANA registers them."""
-        if protocols:
-            self.context.set_alpn_protocols(list(protocols))
+        for context in self.contexts if protocols else ():
+            context.set_alpn_protocols(list(protocols))
 
     def connect(
         self, loop: asyncio.AbstractEventLoop, sock: AcceptedSocket, conn: Encrypted,
@@ -144,8 +151,18 @@ def prepare(cfg: Any, listeners: Iterable[Listener]) -> dict[Listener, Terminato
         if address.tls is not None:
             key = listener.name, address
             if key not in made:
-                made[key] = Terminator(make_context(cfg, *key), cfg.tls_handshake_timeout)
+                files = [one.certificate for one in address.tls.files] or [cfg.certfile or ""]
+                made[key] = Terminator(_chosen(cfg, *key), cfg.tls_handshake_timeout, files)
             terminators[listener] = made[key]
     if made:
         shrink_tls_buffers(_BUFFER)
     return terminators
+
+
+def _chosen(cfg: Any, name: str, address: BindAddress) -> list[ssl.SSLContext]:
+    """The contexts of a bind, the first of which goes on by the others."""
+    contexts = make_contexts(cfg, name, address)
+    if len(contexts) > 1:
+        choose_by_name(contexts[0], name_table(
+            [(context, served_certificate(context)) for context in contexts]))
+    return contexts

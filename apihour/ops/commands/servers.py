@@ -10,15 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from apihour.bind.bans import Bans
-from apihour.bind.peers import format_peer
 from apihour.ops.activity import activity_of
 from apihour.ops.annotations import Address, Bytes, ConnectionId, Seconds
 from apihour.ops.catalogue import Catalogue
 from apihour.ops.commands.context import AgentContext
 from apihour.ops.model import CommandFailed
-from apihour.ops.rows import stamp
 from apihour.ops.stacks import place_of, places
-from apihour.tls.served import served_certificate
 
 commands = Catalogue()
 
@@ -161,42 +158,6 @@ def figures(serving: Any) -> Mapping[str, Any]:
         except RuntimeError:  # a set changed while it was counted: the loop goes on beside us
             continue
     return {}
-
-
-@dataclass(frozen=True)
-class CertificateRow:
-    """The certificate a bind serves; `problem` says why it cannot be told."""
-
-    worker: str
-    server: str
-    address: str
-    subject: str
-    names: str
-    issuer: str
-    days_left: float | None
-    expires: str
-    fingerprint: str
-    problem: str
-
-
-@commands.command()
-def certs(context: AgentContext) -> Iterator[CertificateRow | float]:
-    """Certificates that the TLS binds serve"""
-    for name, one in list(context.worker.servers.items()):
-        for acceptor in getattr(one, "acceptors", ()):
-            if acceptor.tls is not None:
-                yield _certificate_row(context.worker.name, name, acceptor)
-
-
-def _certificate_row(worker: str, server: str, acceptor: Any) -> CertificateRow:
-    address = format_peer(acceptor.sock.getsockname())
-    try:
-        found = served_certificate(acceptor.tls.context)
-    except (OSError, ValueError) as error:
-        return CertificateRow(worker, server, address, "", "", "", None, "", "", str(error))
-    return CertificateRow(
-        worker, server, address, found.subject, " ".join(found.names), found.issuer,
-        round(found.days_left, 2), stamp(found.expires), found.fingerprint, "")
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ class Certificate:
     names: str
     workers: int
     fingerprint: str
+    file: str
     problem: str
 
 
@@ -47,12 +48,12 @@ def merged(rows: Iterable[Mapping[str, Any]]) -> list[Certificate]:
     """One row for each certificate of each bind, whatever the number of workers."""
     found: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
     for row in rows:
-        key = row["server"], row["address"], row["fingerprint"], row["problem"]
+        key = row["server"], row["address"], row["fingerprint"], row["file"], row["problem"]
         found.setdefault(key, []).append(row)
     made = [
         Certificate(one["server"], one["address"], one["subject"], one["days_left"],
                     one["expires"], one["issuer"], one["names"], len(same), one["fingerprint"],
-                    one["problem"])
+                    one["file"], one["problem"])
         for same in found.values() for one in same[:1]
     ]
     return sorted(made, key=lambda one: -1e9 if one.days_left is None else one.days_left)

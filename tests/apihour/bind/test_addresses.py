@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apihour.bind.addresses import BindAddress, parse_address, parse_bind
+from apihour.bind.tls_options import CertificateFiles, TLSOptions
 from apihour.errors import AddressError
 
 GOOD = {
@@ -27,14 +28,20 @@ GOOD = {
     "systemd:http": BindAddress("systemd", "http"),
     "1.2.3.4:5?backlog=9&limit=7&reuse_port": BindAddress(
         "tcp", "1.2.3.4", 5, backlog=9, limit=7, reuse_port=True),
-    "1.2.3.4:5?tls": BindAddress("tcp", "1.2.3.4", 5, tls=""),
-    "unix:x.sock?tls&mode=660": BindAddress("unix", "x.sock", mode=0o660, tls=""),
-    "fd://3?tls=/etc/ssl/a%26b.pem": BindAddress("fd", "", 3, tls="/etc/ssl/a&b.pem"),
+    "1.2.3.4:5?tls": BindAddress("tcp", "1.2.3.4", 5, tls=TLSOptions()),
+    "unix:x.sock?tls&mode=660": BindAddress("unix", "x.sock", mode=0o660, tls=TLSOptions()),
+    "fd://3?tls=/etc/ssl/a%26b.pem": BindAddress(
+        "fd", "", 3, tls=TLSOptions((CertificateFiles("/etc/ssl/a&b.pem"),))),
     "1.2.3.4:5?tls=cert.pem&key=my+key.pem": BindAddress(
-        "tcp", "1.2.3.4", 5, tls="cert.pem", key="my key.pem"),
+        "tcp", "1.2.3.4", 5, tls=TLSOptions((CertificateFiles("cert.pem", "my key.pem"),))),
+    "x:5?tls=a.pem&tls=b.pem&key=b.key&tls=modern&ca=ca.pem": BindAddress(
+        "tcp", "x", 5, tls=TLSOptions(
+            (CertificateFiles("a.pem"), CertificateFiles("b.pem", "b.key")), True, "ca.pem")),
+    "x:5?clients=none&tls=./modern": BindAddress("tcp", "x", 5, tls=TLSOptions(
+        (CertificateFiles("./modern"),), clients="none")),
     "1.2.3.4:5?proxy=10.0.0.0/8,::1": BindAddress("tcp", "1.2.3.4", 5, proxy="10.0.0.0/8,::1"),
     "unix:x.sock?proxy=unix": BindAddress("unix", "x.sock", proxy="unix"),
-    "1.2.3.4:5?proxy=*&tls": BindAddress("tcp", "1.2.3.4", 5, tls="", proxy="*"),
+    "1.2.3.4:5?proxy=*&tls": BindAddress("tcp", "1.2.3.4", 5, tls=TLSOptions(), proxy="*"),
 }
 
 
@@ -61,8 +68,12 @@ def test_text_of_an_address_reads_back_as_the_same(text: str) -> None:
     ("x:1?proxy", "'proxy' of networks; expected networks"), ("x:1?proxy=me", "'me': expected an"),
     ("udp://x:1?proxy=*", "'proxy' on stream binds only"),
     ("x:1?limit=many", "'limit=many'"), ("x:1?colour=red", "'colour=red'"),
-    ("x:1?reuse_port=maybe", "'reuse_port=maybe'"), ("x:1?key=k.pem", "beside tls=FILE"),
-    ("x:1?tls&key=k.pem", "beside tls=FILE"), ("x:1?tls=c.pem&key=", "'key'"),
+    ("x:1?reuse_port=maybe", "'reuse_port=maybe'"), ("x:1?key=k.pem", "behind its tls=FILE"),
+    ("x:1?tls&key=k.pem", "behind its tls=FILE"), ("x:1?tls=c.pem&key=", "'key'"),
+    ("x:1?tls=a&tls=modern&key=k", "behind its tls=FILE"), ("x:1?ca=a.pem", "'ca' beside tls only"),
+    ("x:1?tls&clients=some", "'clients' as one of none, optional, required"),
+    ("x:1?tls&ca=a&ca=b", "'ca' once"), ("x:1?tls&ca", "'ca' once, and with a value"),
+    ("x:1?tls&ca=a&clients=none", "'ca' without clients=none"),
     ("udp://x:1?tls", "stream binds only"), ("1x=h:1", "NAME=ADDRESS, a name like 'http' and "),
     ("fd://\N{SUPERSCRIPT TWO}", "fd://N"), ("fd://2147483648", "fd://N"),
     ("x:1?limit=\N{SUPERSCRIPT TWO}", "limit=N"), ("x:1?backlog=2147483648", "backlog=N"),

@@ -12,7 +12,7 @@ import pytest
 from apihour.bind.addresses import parse_address
 from apihour.config.settings import HostConfig
 from apihour.errors import ConfigurationError
-from apihour.tls.certificates import make_context, verify
+from apihour.tls.certificates import make_contexts, verify
 from tests.certificates import Authority
 
 
@@ -38,7 +38,8 @@ def config(**options: Any) -> HostConfig:
 
 
 def context(bind: str = "127.0.0.1:0?tls", **options: Any) -> ssl.SSLContext:
-    return make_context(config(**options), "https", parse_address(bind))
+    (made,) = make_contexts(config(**options), "https", parse_address(bind))
+    return made
 
 
 @pytest.mark.parametrize(("bind", "options"), [
@@ -64,6 +65,22 @@ def test_ciphers_and_clients_certificates() -> None:
         "ECDHE-ECDSA-AES128-GCM-SHA256"}
     assert made.verify_mode == ssl.CERT_REQUIRED
     assert len(made.get_ca_certs()) == 1
+
+
+def test_a_bind_says_whose_certificates_clients_show() -> None:
+    made = context("127.0.0.1:0?tls=both.pem&ca=ca.pem")
+    assert (made.verify_mode, len(made.get_ca_certs())) == (ssl.CERT_REQUIRED, 1)
+    made = context("127.0.0.1:0?tls=both.pem&ca=ca.pem&clients=optional")
+    assert made.verify_mode == ssl.CERT_OPTIONAL
+    made = context("127.0.0.1:0?tls=both.pem&clients=none", ca_certs="ca.pem", cert_reqs=2)
+    assert made.verify_mode == ssl.CERT_NONE
+    made = context("127.0.0.1:0?tls=both.pem&clients=required", ca_certs="ca.pem")
+    assert (made.verify_mode, len(made.get_ca_certs())) == (ssl.CERT_REQUIRED, 1)
+
+
+def test_modern_is_tls_1_3_only() -> None:
+    made = context("127.0.0.1:0?tls=modern", certfile="both.pem")
+    assert made.minimum_version == ssl.TLSVersion.TLSv1_3
 
 
 def test_the_hook_has_the_last_word() -> None:
@@ -100,6 +117,9 @@ def fail(cfg: Any, default: Any) -> Any:
     ("?tls", {"certfile": "both.pem", "ca_certs": "gone.pem"},
      ["--ca-certs 'gone.pem'", "No such"]),
     ("?tls", {"certfile": "both.pem", "ca_certs": "broken.pem"}, ["--ca-certs 'broken.pem'"]),
+    ("?tls=both.pem&ca=gone.pem", {}, [": ca 'gone.pem'", "No such"]),
+    ("?tls=both.pem&clients=optional", {}, [": clients=optional: expected", "ca=FILE"]),
+    ("?tls=both.pem&tls=gone.pem", {}, [": tls 'gone.pem'", "No such"]),
     ("?tls", {"ssl_context": fail}, ["https=", "ssl_context", "no secrets today"]),
     ("?tls", {"ssl_context": lambda cfg, default: None}, ["ssl_context returned None"]),
 ])

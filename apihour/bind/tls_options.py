@@ -1,0 +1,93 @@
+"""What the text of a bind says of TLS: ``?tls``, ``tls=FILE``, ``tls=modern`` and their company.
+
+Options are read in order: ``key`` belongs to the ``tls=FILE`` before it, and the first certificate
+is for clients that name none of those there are (RFC 6066 3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import quote
+
+__all__ = ["TLS_KEYS", "TLS_WORDS", "CertificateFiles", "TLSOptions", "parse_tls"]
+
+TLS_KEYS = ("tls", "key", "ca", "clients")
+"""The options that are read here."""
+TLS_WORDS = "tls, tls=FILE, key=FILE, tls=modern, ca=FILE, clients=required|optional|none"
+_CLIENTS = ("none", "optional", "required")
+"""By the number of ``ssl.VerifyMode``."""
+
+
+@dataclass(frozen=True)
+class CertificateFiles:
+    """A chain in PEM format, and its key unless that is in the same file."""
+
+    certificate: str
+    key: str | None = None
+
+
+@dataclass(frozen=True)
+class TLSOptions:
+    """How a bind ends TLS; without `files` by the daemon's certificate.
+
+    `modern`: TLS 1.3 only. `ca` and `clients`: whose certificates clients show, and whether they
+    must; None: as the daemon's options say.
+    """
+
+    files: tuple[CertificateFiles, ...] = ()
+    modern: bool = False
+    ca: str | None = None
+    clients: str | None = None
+
+    @property
+    def verify_mode(self) -> int | None:
+        """The number of ``ssl.VerifyMode`` that was asked for, if one was."""
+        if self.clients is not None:
+            return _CLIENTS.index(self.clients)
+        return None if self.ca is None else _CLIENTS.index("required")
+
+    def parts(self) -> list[str]:
+        """The options again, as they are written in a bind."""
+        found = ["tls=modern"] if self.modern else []
+        for one in self.files:
+            found.append("tls=" + quote(_told_apart(one.certificate)))
+            if one.key is not None:
+                found.append("key=" + quote(one.key))
+        if self.ca is not None:
+            found.append("ca=" + quote(self.ca))
+        if self.clients is not None:
+            found.append("clients=" + self.clients)
+        return found if any(one.startswith("tls") for one in found) else ["tls", *found]
+
+
+def parse_tls(words: Sequence[tuple[str, str]]) -> TLSOptions | None:
+    """What pairs of :data:`TLS_KEYS` and values mean, if there are any. Raises ValueError."""
+    files: list[CertificateFiles] = []
+    said: dict[str, str] = {}
+    behind_file = False
+    for key, value in words:
+        if key == "tls" and value not in ("", "modern"):
+            files.append(CertificateFiles(value))
+        elif key == "key":
+            if not behind_file or not value:
+                raise ValueError("option 'key' behind its tls=FILE only")
+            files[-1] = CertificateFiles(files[-1].certificate, value)
+        elif key in ("ca", "clients") and (not value or key in said):
+            raise ValueError(f"option {key!r} once, and with a value")
+        else:
+            said[key if key != "tls" else value] = value
+        behind_file = key == "tls" and value not in ("", "modern")
+    if words and "tls" not in dict(words):
+        raise ValueError(f"option {words[0][0]!r} beside tls only")
+    clients = said.get("clients")
+    if clients not in (None, *_CLIENTS):
+        raise ValueError(f"option 'clients' as one of {', '.join(_CLIENTS)}")
+    if clients == "none" and "ca" in said:
+        raise ValueError("option 'ca' without clients=none")
+    return TLSOptions(tuple(files), "modern" in said, said.get("ca"), clients) if words else None
+
+
+def _told_apart(path: str) -> str:
+    """A file that is called like a word, by a path that is none."""
+    return f"./{path}" if path == "modern" else path

@@ -122,6 +122,18 @@ class Container:
         return Operations(self.worker.runtime)
 
     @functools.cached_property
+    def tracer(self) -> Any:
+        """What makes spans of requests, queries and jobs, with ``tracing: true``; None else.
+
+        OpenTelemetry's, of the provider that the application sets. Raises ConfigurationError.
+        """
+        if not self.config.get("tracing"):
+            return None
+        from apihour.app.tracing import make_tracer
+
+        return make_tracer(self.config["tracing"])
+
+    @functools.cached_property
     def resolver(self) -> Any:
         """An :class:`aiodns.DNSResolver` on this loop, made on first use."""
         try:

@@ -72,6 +72,7 @@ async def _describe(
         cls, "__init__", config=config, worker=worker, loop=asyncio.get_running_loop())
     see_hooks(container)
     check_jobs(container)
+    getattr(container, "tracer", None)  # raises where it is to be, and cannot
     if not app.cfg.no_console:
         built_in().update(Catalogue.of(container))
     engines = _describe_engines(

@@ -137,6 +137,7 @@ class PooledEngine:
         self.context, self.name = context, context.name
         self._import()
         self._read()
+        self._trace(getattr(context.container, "tracer", None))
         pool = self.pool = Pool(
             self.title, self.make_driver(self._url, self._password), self._budget(context),
             self.options, self.explain, self._told)
@@ -149,6 +150,12 @@ class PooledEngine:
                 raise
             context.logger.error("%s; the worker serves without it, and goes on trying", error)
         self._is_started = True
+
+    def _trace(self, tracer: Any) -> None:
+        if tracer is not None:
+            from apihour.engines.query_spans import SpannedQueries
+
+            self.slowest = SpannedQueries(tracer, self.kind, self.address)
 
     def _budget(self, context: EngineContext) -> Budget:
         if context.shared is None:

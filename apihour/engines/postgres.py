@@ -113,7 +113,7 @@ class _Asyncpg:
         return connection
 
     def _note(self, record: Any) -> None:
-        self._slowest.note(record.elapsed, record.query)
+        self._slowest.note(record.elapsed, record.query, record.exception)
         # One that is cancelled has not failed: its request has ended.
         if not isinstance(record.exception, asyncio.CancelledError | None):
             self._failed()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import select
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -56,7 +57,7 @@ def _timed(library: Any, slowest: Slowest, failed: Callable[[], None]) -> type[A
                 raise
             finally:
                 text = query if isinstance(query, str) else type(query).__name__
-                slowest.note(time.monotonic() - began, text)
+                slowest.note(time.monotonic() - began, text, sys.exception())
 
     return TimedCursor
 

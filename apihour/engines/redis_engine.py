@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -59,7 +60,25 @@ def _timed(library: Any, slowest: Slowest, failed: Callable[[], None]) -> type[A
                 failed()
                 raise
             finally:
-                slowest.note(time.monotonic() - began, str(words[0]) if words else "")
+                slowest.note(
+                    time.monotonic() - began, str(words[0]) if words else "", sys.exception())
+
+        def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> Any:
+            return TimedPipeline(
+                self.connection_pool, self.response_callbacks, transaction, shard_hint)
+
+    class TimedPipeline(library.client.Pipeline):  # type: ignore[misc]
+        """redis-py's own: its commands are one."""
+
+        async def execute(self, raise_on_error: bool = True) -> Any:
+            began = time.monotonic()
+            try:
+                return await super().execute(raise_on_error)
+            except library.RedisError:
+                failed()
+                raise
+            finally:
+                slowest.note(time.monotonic() - began, "PIPELINE", sys.exception())
 
     return TimedRedis
 

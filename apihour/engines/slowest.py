@@ -17,12 +17,15 @@ _SHOWN = 200  # characters of a query
 class Slowest:
     """Takes every query; remembers the slowest of the last five minutes at most."""
 
+    keeps_context = False
+    """Whether it is to be told in the context of who asked."""
+
     def __init__(self) -> None:
         self._since = time.monotonic()
         self._now = self._before = (0.0, "")
 
-    def note(self, seconds: float, query: str) -> None:
-        """One query has taken that long."""
+    def note(self, seconds: float, query: str, error: BaseException | None = None) -> None:
+        """One query has taken that long, and ended by `error` if it did."""
         self._turn()
         if seconds > self._now[0]:
             self._now = seconds, query

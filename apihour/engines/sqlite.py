@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sqlite3
+import sys
 import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager
@@ -78,7 +79,7 @@ def _timed(slowest: Slowest, failed: Callable[[], None]) -> type[sqlite3.Connect
                     failed()
                 raise
             finally:
-                slowest.note(time.monotonic() - began, sql)
+                slowest.note(time.monotonic() - began, sql, sys.exception())
 
     return TimedConnection
 
@@ -95,11 +96,17 @@ class _Aiosqlite:
     ) -> None:
         self._library = importlib.import_module("aiosqlite")
         self._path = path
+        self._keeps_context = slowest.keeps_context
         self._arguments = {"timeout": _BUSY, "isolation_level": None,
                            "factory": _timed(slowest, failed), **arguments}
 
     async def connect(self) -> Any:
-        connection = await self._library.connect(self._path, **self._arguments)
+        connection = self._library.connect(self._path, **self._arguments)
+        if self._keeps_context:
+            from apihour.engines.aiosqlite_private import keep_context
+
+            keep_context(connection)
+        await connection
         try:
             for pragma in ("journal_mode = WAL", "foreign_keys = ON", "synchronous = NORMAL"):
                 await connection.execute(f"PRAGMA {pragma}")

@@ -33,4 +33,9 @@ def check_jobs(container: Any) -> float:
 def make_jobs(container: Any, worker: str, log: logging.Logger) -> Jobs:
     """What ``container.jobs`` is. Raises ConfigurationError as :func:`check_jobs`."""
     lease = check_jobs(container)
-    return Jobs(see_jobs(container), lambda: container.shared, worker, log, lease=lease)
+    specs, tracer = see_jobs(container), getattr(container, "tracer", None)
+    if tracer is not None and specs:
+        from apihour.jobs.job_spans import spanned_job
+
+        specs = {name: spanned_job(tracer, spec) for name, spec in specs.items()}
+    return Jobs(specs, lambda: container.shared, worker, log, lease=lease)

@@ -77,6 +77,10 @@ class ASGIExchange:
         method, target, *_ = self.message
         return method.decode("ascii"), target.decode("ascii")
 
+    def fields(self) -> list[tuple[bytes, bytes]]:
+        """The header fields, as they came."""
+        return self.message[2]
+
     def client(self) -> str | None:
         """The address of who sent the request."""
         found: str | None = self.lane.client(self.message[2])

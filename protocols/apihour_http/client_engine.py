@@ -119,7 +119,8 @@ class HTTPClient:
             "timeout": library.ClientTimeout(total=self.timeout),
             "connector": library.TCPConnector(
                 limit=self.max, resolver=library.AsyncResolver(**(config.get("resolver") or {}))),
-            "trace_configs": [self._traced(library)], **given.get("session", {})})
+            "trace_configs": self._watchers(library, getattr(context.container, "tracer", None)),
+            **given.get("session", {})})
         if self.health:
             problem = await self._problem()
             if problem and given.get("at_start", "fail") == "fail":
@@ -179,7 +180,14 @@ class HTTPClient:
                 "errors": self._errors, "slowest": 0.0 if is_late else seconds,
                 "slowest_query": "" if is_late else what}
 
-    def _traced(self, library: Any) -> Any:
+    def _watchers(self, library: Any, tracer: Any) -> list[Any]:
+        if tracer is None:
+            return [self._counted(library)]
+        from apihour_http.client_spans import spanned_requests
+
+        return [self._counted(library), spanned_requests(library, tracer)]
+
+    def _counted(self, library: Any) -> Any:
         """What counts requests: nothing of them but method, host and path is kept."""
         found = library.TraceConfig()
 

@@ -12,7 +12,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Protocol, runtime_checkable
 
 from apihour_http.head import Fields
@@ -116,6 +116,9 @@ class Exchange(Protocol):
 
     def named(self) -> tuple[str, str]:
         """Method and target."""
+
+    def fields(self) -> Iterable[tuple[bytes, bytes]]:
+        """The header fields, as they came."""
 
     def client(self) -> str | None:
         """The address of who sent it, as far as that is known."""

@@ -16,11 +16,12 @@ import asyncio
 import functools
 import math
 from collections import Counter
-from collections.abc import Coroutine, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from time import monotonic, thread_time
 from typing import TYPE_CHECKING, Any
 
+from apihour_http.driven import Driven
 from apihour_http.errors import HTTPError
 from apihour_http.response import Live, Response, is_aiohttp
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from apihour_http.endpoint import Endpoint
     from apihour_http.service import Now
 
-__all__ = ["GROWTH", "Meter", "Stepped"]
+__all__ = ["GROWTH", "Meter", "Stepped", "status_of"]
 
 GROWTH = math.log(1.05)
 _MOST = 500  # routes that one measure tells apart; applications have fewer
@@ -46,16 +47,13 @@ class Figures:
     latency: Counter[int] = field(default_factory=Counter)
 
 
-class Stepped(Coroutine[Any, Any, Any]):
-    """A coroutine that is driven as it was, and whose CPU time is added up.
+class Stepped(Driven):
+    """A coroutine whose CPU time is added up."""
 
-    It shows the frames of the one inside, so that whoever looks at tasks sees no difference.
-    """
-
-    __slots__ = ("_began", "_inner", "_spent")
+    __slots__ = ("_began", "_spent")
 
     def __init__(self, inner: Any) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._spent = 0.0
         self._began: float | None = None
 
@@ -65,18 +63,6 @@ class Stepped(Coroutine[Any, Any, Any]):
         began = self._began
         return self._spent + (thread_time() - began if began is not None else 0.0)
 
-    @property
-    def cr_frame(self) -> Any:
-        return self._inner.cr_frame
-
-    @property
-    def cr_await(self) -> Any:
-        return self._inner.cr_await
-
-    @property
-    def cr_code(self) -> Any:
-        return self._inner.cr_code
-
     def _step(self, function: Any, *arguments: Any) -> Any:
         self._began = thread_time()
         try:
@@ -84,24 +70,6 @@ class Stepped(Coroutine[Any, Any, Any]):
         finally:
             self._spent += thread_time() - self._began
             self._began = None
-
-    def send(self, value: Any) -> Any:
-        return self._step(self._inner.send, value)
-
-    def throw(self, *error: Any) -> Any:
-        return self._step(self._inner.throw, *error)
-
-    def close(self) -> None:
-        self._inner.close()
-
-    def __await__(self) -> Any:
-        return self
-
-    def __iter__(self) -> Any:
-        return self
-
-    def __next__(self) -> Any:
-        return self.send(None)
 
 
 class Meter:
@@ -133,6 +101,7 @@ class Meter:
 
     def _begin(self) -> None:
         self._now.meter = self
+        self._now.watchers += (self,)
         for endpoint in self._endpoints:
             if endpoint.measured == 0:
                 endpoint.unmeasured = endpoint.call
@@ -141,6 +110,7 @@ class Meter:
 
     def _end(self) -> None:
         self._now.meter = None
+        self._now.watchers = tuple(one for one in self._now.watchers if one is not self)
         self._hosted.clear()
         for endpoint in self._endpoints:
             endpoint.measured -= 1
@@ -203,10 +173,10 @@ def _measured_inline(call: Any, route: str) -> Any:
         before, status = thread_time(), 500
         try:
             result = call(request)
-            status = _status_of(result)
+            status = status_of(result)
             return result
         except Exception as error:
-            status = _status_of(error, 500)
+            status = status_of(error, 500)
             raise
         finally:
             meter.ended(route, monotonic() - request.arrived, thread_time() - before, status)
@@ -224,10 +194,10 @@ def _measured_later(call: Any, route: str) -> Any:
         stepped, status = Stepped(call(request)), 500
         try:
             result = await stepped
-            status = _status_of(result)
+            status = status_of(result)
             return result
         except Exception as error:
-            status = _status_of(error, 500)
+            status = status_of(error, 500)
             raise
         finally:
             meter.ended(route, monotonic() - request.arrived, stepped.cpu, status)
@@ -235,7 +205,9 @@ def _measured_later(call: Any, route: str) -> Any:
     return later
 
 
-def _status_of(result: Any, otherwise: int = 200) -> int:
+def status_of(result: Any, otherwise: int = 200) -> int:
     """The status of what an endpoint returns or raises; data is answered with `otherwise`."""
-    is_answer = isinstance(result, Response | Live | HTTPError) or is_aiohttp(result)
-    return int(result.status) if is_answer else otherwise
+    if isinstance(result, Response | Live | HTTPError) or is_aiohttp(result):
+        return int(result.status)
+    said = getattr(result, "http_status", None)  # of an engine that is down, for instance
+    return said if type(said) is int else otherwise

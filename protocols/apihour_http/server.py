@@ -108,6 +108,7 @@ class HTTPServer:
         provision = Provision(container, self.overrides)
         table = Table(prepare(self.routes, options, threads.wrap, provision), checker,
                       self.routes, self.app is not None)
+        self._trace(getattr(container, "tracer", None), table)
         self._websockets = [e.websockets for e in table.endpoints if e.websockets is not None]
         if self.app is not None:
             self._app_host = _host_of(self.app)
@@ -157,6 +158,15 @@ class HTTPServer:
             max_fields=options.max_fields, max_body=min(options.max_body, SLICE - large),
             slow=options.slow_endpoint, has_app=self.app is not None,
         )
+
+    def _trace(self, tracer: Any, table: Table) -> None:
+        """Have every request make a span, where there is what makes them."""
+        if tracer is not None:
+            from apihour_http.request_spans import RequestSpans
+
+            spans = RequestSpans(tracer)
+            spans.wrap(table.endpoints)
+            self.now.watchers += (spans,)
 
     def examine(self, limits: Mapping[str, int], options: Mapping[str, Any]) -> None:
         """See whether :meth:`start` would take these of its context. Raises what it would.

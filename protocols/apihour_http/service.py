@@ -34,7 +34,8 @@ __all__ = ["Now", "Service"]
 class Now:
     """What changes while a server serves."""
 
-    __slots__ = ("closes", "drain_linger", "drain_since", "draining", "json_head", "meter", "quick")
+    __slots__ = ("closes", "drain_linger", "drain_since", "draining", "json_head", "meter", "quick",
+                 "watchers")
 
     def __init__(self, quick: bool = False) -> None:
         self.closes = False  # whether an answer with nothing behind it is the last
@@ -46,6 +47,7 @@ class Now:
         self.drain_since = 0.0
         self.drain_linger = 0.0
         self.meter: Any = None
+        self.watchers: tuple[Any, ...] = ()  # who sees the application's handlers begin and end
 
     def end(self) -> None:
         """Nothing stays open from now on."""

@@ -117,6 +117,11 @@ class AiohttpExchange:
         """Method and target."""
         return self.message.method, self.message.path
 
+    def fields(self) -> tuple[tuple[bytes, bytes], ...]:
+        """The header fields, as they came."""
+        found: tuple[tuple[bytes, bytes], ...] = self.message.raw_headers
+        return found
+
     def client(self) -> str | None:
         """The address of who sent the request."""
         lane = self.lane

@@ -228,9 +228,8 @@ class Answers:
         # goes on with what comes next.
         self.starting = True
         serving = exchange.hosted.serve(exchange)
-        meter = lane.service.now.meter
-        if meter is not None:
-            serving = meter.hosted(exchange, serving)
+        for watcher in lane.service.now.watchers:
+            serving = watcher.hosted(exchange, serving)
         _task(serving, loop=lane.loop, name="http")
         self.starting = False
 
@@ -241,8 +240,9 @@ class Answers:
         service = lane.service
         seconds = now - exchange.arrived
         service.counters.answered(status, seconds)
-        if service.now.meter is not None and lane.state is not UPGRADED:
-            service.now.meter.hosted_done(exchange, status, seconds)
+        if service.now.watchers and lane.state is not UPGRADED:
+            for watcher in service.now.watchers:
+                watcher.hosted_done(exchange, status, seconds)
         if seconds > service.slow and lane.state is not UPGRADED:
             method, target = exchange.named()
             service.counters.note_slow(method, target, seconds)

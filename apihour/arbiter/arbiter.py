@@ -110,7 +110,8 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
                               self.templates, self.consoles)
         opening = Opening(books)
         self.changes = Changes(books, opening, self.templates, self.children, followers)
-        reports = Reports(books, self.children, self.keeper, self.consoles, self._announce)
+        reports = Reports(books, self.children, self.keeper, self.consoles, self._announce,
+                          self.ring.tell)
         restarts = Restarts(books, self.keeper, self.children)
         commands = ArbiterCommands(
             books, self.children, self.changes, restarts, self.ring, lambda sig: self.signal(sig))

@@ -31,14 +31,15 @@ class Reports:
 
     def __init__(
         self, books: Books, children: Children, keeper: WorkerKeeper, consoles: ConsoleKeeper,
-        on_first: Callable[[], None],
+        on_first: Callable[[], None], tell: Callable[[str], None],
     ) -> None:
-        """`on_first` is called once, when the first worker serves."""
+        """`on_first` is called once, when the first worker serves; `tell` hears of events."""
         self.books = books
         self._children = children
         self._keeper = keeper
         self._consoles = consoles
         self._on_first = on_first
+        self._tell = tell
 
     def hear(self, worker: WorkerRecord) -> None:
         """Take in what has come over a worker's channel."""
@@ -53,6 +54,8 @@ class Reports:
                 worker.under_way = str(message.get("what"))
             elif message.get("event") == "failed":
                 worker.failure = (str(message.get("message")), str(message.get("detail", "")))
+            elif message.get("event") == "told":
+                self._tell(str(message.get("what")))
 
     def _on_ready(self, worker: WorkerRecord, message: dict[str, Any]) -> None:
         books = self.books

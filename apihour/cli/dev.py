@@ -14,6 +14,7 @@ from typing import NoReturn
 from apihour.cli.run import run
 from apihour.config.application import HostApplication
 from apihour.errors import ApihourError
+from apihour.ipc.bases import base_directory
 from apihour.printable import printable
 
 try:
@@ -146,11 +147,18 @@ def _files(root: Path, extra: Sequence[Path]) -> Iterator[str]:
         for directory, directories, files in os.walk(top):
             directories[:] = [
                 d for d in directories if not d.startswith(".") and d not in _SKIPPED
-                and not d.endswith(".egg-info")
+                and not d.endswith(".egg-info") and not _is_runtime(directory, d)
             ]
             for name in files:
                 if os.path.splitext(name)[1] in _SUFFIXES:
                     yield os.path.join(directory, name)
+
+
+def _is_runtime(directory: str, name: str) -> bool:
+    """Whether a directory is that of daemons, which write there as they run."""
+    base = base_directory(os.getuid())
+    return name.startswith(base.name) and os.path.realpath(directory) == os.path.realpath(
+        base.parent)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import select
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -44,6 +45,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in words
     try:
         return _dispatch(words)
+    except BrokenPipeError:
+        if not _is_unread():
+            raise
+        return 0  # as of ctl: whoever reads has seen enough
     except ApihourError as error:
         if debug:
             sys.stderr.write(printable(traceback.format_exc() + error.detail))
@@ -51,6 +56,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_status
     except KeyboardInterrupt:
         return 130
+    finally:
+        _flush()
+
+
+def _flush() -> None:
+    """Write what is left, or drop it where nobody reads: Python would complain at its end."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _is_unread() -> bool:
+    """Whether nobody reads any more what is printed: ``apihour check … | head -1``."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)  # only errors
+    return bool(poll.poll(0))
 
 
 def commands() -> list[str]:

@@ -148,7 +148,8 @@ class PooledEngine:
             if self.options.at_start == "fail":
                 await self.close()  # who cleans up is told at once, and does not wait for it
                 raise
-            context.logger.error("%s; the worker serves without it, and goes on trying", error)
+            context.logger.error("%s; the worker serves without it, and goes on trying", error,
+                                 extra={"apihour_event": f"engine {self.name} down"})
         self._is_started = True
 
     def _trace(self, tracer: Any) -> None:
@@ -208,9 +209,11 @@ class PooledEngine:
         if not self._is_started:
             return  # the start tells what became of it
         if down:
-            self.context.logger.error("%s is down: %s; trying again", self.title, down)
+            self.context.logger.error("%s is down: %s; trying again", self.title, down,
+                                      extra={"apihour_event": f"engine {self.name} down"})
         else:
-            self.context.logger.info("%s is back", self.title)
+            self.context.logger.info("%s is back", self.title,
+                                     extra={"apihour_event": f"engine {self.name} up"})
 
     def explain(self, error: BaseException) -> str:
         """One line of what a driver raised, without secrets."""

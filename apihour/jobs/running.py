@@ -13,10 +13,16 @@ from apihour.excerpt import LINE, excerpt
 from apihour.jobs.declare import JobSpec
 from apihour.jobs.job_record import CUT_SHORT, LOST, MOVED, OK
 from apihour.jobs.lease import Lease
+from apihour.masking import mask_text
 
-__all__ = ["JobRun", "Running"]
+__all__ = ["JobRun", "Running", "event_of"]
 
 _RENEWALS = 3  # of a lease within its time
+
+
+def event_of(job: str) -> dict[str, str]:
+    """What makes a log record of `job` one of ``events`` in the shell, too."""
+    return {"apihour_event": f"job {job}"}
 
 
 class JobRun:
@@ -84,7 +90,7 @@ class Running:
                     self._log.error(
                         "Worker %s: job %r has lost its lease, cancelled: the worker was stopped "
                         "or blocked for over %g s", self._worker, self.spec.name,
-                        self.lease.seconds)
+                        self.lease.seconds, extra=event_of(self.spec.name))
                     self.reason = LOST
                     task.cancel()
         finally:
@@ -98,8 +104,9 @@ class Running:
         if error is None:
             self.reason = ""  # whatever it was cut for, it has come to its end
             return OK
-        self._log.error("Worker %s: job %r failed", self._worker, self.spec.name, exc_info=error)
-        return excerpt(f"failed: {type(error).__name__}: {error}", LINE)
+        self._log.error("Worker %s: job %r failed", self._worker, self.spec.name, exc_info=error,
+                        extra=event_of(self.spec.name))
+        return mask_text(excerpt(f"failed: {type(error).__name__}: {error}", LINE))
 
     async def _keep(self) -> bool:
         """Renew the lease; whether it is ours. A store that does not answer has until its end."""

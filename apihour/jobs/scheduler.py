@@ -23,7 +23,7 @@ from apihour.errors import JobError, RevisionError, SharedError
 from apihour.jobs.declare import JobSpec
 from apihour.jobs.job_record import CUT_SHORT, MOVED, JobRecord, is_failure, settle
 from apihour.jobs.lease import Lease
-from apihour.jobs.running import Running
+from apihour.jobs.running import Running, event_of
 
 if TYPE_CHECKING:
     from apihour.shared.backend import Entry, SharedBackend
@@ -81,7 +81,7 @@ class Jobs:
         self._is_leaving = False
         self._said = ""
         self.counts = {name: (0, 0) for name in specs}
-        """Runs that ended in this worker by job, and how many of them failed."""
+        """Runs by job that ended in this worker, or that it saw were lost; how many failed."""
 
     # -- for the application ---------------------------------------------------------------
 
@@ -104,7 +104,8 @@ class Jobs:
         try:
             await work
         except Exception:
-            self._log.exception("Worker %s: background work %r failed", self._worker, name)
+            self._log.exception("Worker %s: background work %r failed", self._worker, name,
+                                extra={"apihour_event": f"work {name}"})
 
     async def states(self) -> list[JobState]:
         """Every job, by name. Raises SharedError."""
@@ -224,6 +225,11 @@ class Jobs:
     async def _put(self, spec: JobSpec, record: JobRecord, seen: Entry | None) -> None:
         await self._shared().put(
             PREFIX + spec.name, record.to_bytes(), seen.revision if seen else 0)
+        before = JobRecord.from_bytes(seen.value if seen else None)
+        if record.failures > before.failures:  # it was this look that saw it
+            self._count(spec.name, True)
+            self._log.error("Worker %s: job %r: its run was lost, worker %s died or hung",
+                            self._worker, spec.name, before.worker, extra=event_of(spec.name))
 
     async def _claim(self, spec: JobSpec, seen: Entry | None, record: JobRecord) -> bool:
         """Run it here, unless another worker was first since `seen` was read."""
@@ -246,11 +252,7 @@ class Jobs:
 
     async def _run(self, one: Running) -> None:
         try:
-            result = await one.work()
-            runs, failures = self.counts[one.spec.name]
-            self.counts[one.spec.name] = runs + 1, failures + is_failure(result)
-            await self._shared().update(PREFIX + one.spec.name, lambda old: JobRecord.from_bytes(
-                old).over(one.lease.token, self._clock(), result, one.again).to_bytes())
+            await self._note_end(one, await one.work())
             await one.lease.release()
         except Exception as error:  # others will say it was lost
             self._log.error("Worker %s: the end of job %r was not noted: %s: %s", self._worker,
@@ -259,6 +261,24 @@ class Jobs:
             if self._running.get(one.spec.name) is one:
                 del self._running[one.spec.name]
             self._wake.set()
+
+    async def _note_end(self, one: Running, result: str) -> None:
+        is_noted = False
+
+        def end(old: bytes | None) -> bytes:
+            nonlocal is_noted
+            before = JobRecord.from_bytes(old)
+            after = before.over(one.lease.token, self._clock(), result, one.again)
+            is_noted = after is not before  # of one that was given up another has told
+            return after.to_bytes()
+
+        await self._shared().update(PREFIX + one.spec.name, end)
+        if is_noted:
+            self._count(one.spec.name, is_failure(result))
+
+    def _count(self, name: str, has_failed: bool) -> None:
+        runs, failures = self.counts[name]
+        self.counts[name] = runs + 1, failures + has_failed
 
     # -- records ---------------------------------------------------------------------------
 

@@ -40,6 +40,7 @@ from apihour.ops.logring import LogRing
 from apihour.ops.model import CommandFailed, Role
 from apihour.ops.stacks import LoopWatch, place_of, places
 from apihour.ops.taskbook import TaskBook
+from apihour.ops.telling import Teller
 
 __all__ = ["Agent"]
 
@@ -99,7 +100,9 @@ class Agent:
         for sock in (self._wake_out, self._wake_in):
             sock.setblocking(False)
         self.selector.register(self._wake_out, selectors.EVENT_READ, self._woken)
-        self.ring.attach(getattr(self.worker.log, "error_log", None))
+        if (log := getattr(self.worker.log, "error_log", None)) is not None:
+            self.ring.attach(log)
+            log.addHandler(Teller(self.worker.channel.send))
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:  # the thread inherits the mask: signals are the main thread's alone
             self._thread.start()

@@ -56,6 +56,11 @@ class LogRing(logging.Handler):
             self._text(record)[:_LENGTH],
         ))
 
+    def tell(self, text: str) -> None:
+        """Keep a line of another process's log, which is written there."""
+        self.keep(logging.makeLogRecord({
+            "name": "apihour.events", "levelno": logging.ERROR, "msg": text}))
+
     def latest(self, after: int = 0, level: int = 0, logger: str = "") -> list[Logged]:
         """Records after that number, of `level` and above, of that logger and those below it."""
         return [

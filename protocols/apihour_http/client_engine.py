@@ -159,9 +159,11 @@ class HTTPClient:
         was_up, self.up = self.up, not problem
         if was_up and problem:
             self._logger.error("engine %r (http at %s) is down: %s; trying again", self.name,
-                               self.address, problem)
+                               self.address, problem,
+                               extra={"apihour_event": f"engine {self.name} down"})
         elif self.up and not was_up:
-            self._logger.info("engine %r (http at %s) is back", self.name, self.address)
+            self._logger.info("engine %r (http at %s) is back", self.name, self.address,
+                              extra={"apihour_event": f"engine {self.name} up"})
 
     # -- what it is for
 

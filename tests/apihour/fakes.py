@@ -48,6 +48,7 @@ class FakeWorker:
         self.container = container if container is not None else SimpleNamespace(config={})
         self.loop = asyncio.new_event_loop()
         self.log = logging.getLogger("fake")
+        self.channel = SimpleNamespace(send=lambda **message: None)
         self.cfg = SimpleNamespace(graceful_timeout=30, settings={}, shell_python=True)
         self.started = self.beat = time.monotonic()
         self.sampler = CpuSampler()

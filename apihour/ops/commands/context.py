@@ -35,6 +35,7 @@ class WorkerView(Protocol):
     started: float
     beat: float
     sampler: CpuSampler
+    channel: Any
 
 
 class AgentView(Protocol):

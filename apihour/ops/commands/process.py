@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from apihour.masking import MASK, is_secret, mask_url
+from apihour.masking import MASK, is_secret, mask_text, mask_url
 from apihour.ops.annotations import Acts, Bytes, Duration, LoggerName, Short, Worker
 from apihour.ops.catalogue import Catalogue
 from apihour.ops.commands.context import AgentContext
@@ -24,6 +24,7 @@ commands = Catalogue()
 Level = Literal["debug", "info", "warning", "error", "critical", "notset"]
 
 _VALUE = 500  # characters of one value that are shown
+_PLACES = {"bind", "console", "health"}  # settings whose values name places
 _TRACES = 2000  # traces of tracemalloc that are added up between two looks at the clock
 
 
@@ -209,7 +210,8 @@ def shown(name: str, value: Any) -> Any:
     text = str(value)
     if isinstance(value, Callable):  # type: ignore[arg-type]
         text = getattr(value, "__qualname__", text)
-    return mask_url(text)[:_VALUE]
+    # ``auth=127.0.0.1:8000`` names a bind, and is no secret's value.
+    return (mask_url if name in _PLACES else mask_text)(text)[:_VALUE]
 
 
 @commands.command(role="operator")

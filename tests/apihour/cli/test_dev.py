@@ -36,6 +36,18 @@ def test_watches_sources_configuration_and_templates(tmp_path: Path) -> None:
     assert names(tmp_path) == {"app.py", "etc/app/main/main.yaml", "templates/a.html", "a.json"}
 
 
+def test_what_a_daemon_writes_in_the_project_is_no_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "run").mkdir()
+    monkeypatch.setenv("APIHOUR_RUNTIME_DIR", str(tmp_path / "run"))
+    base = f"apihour-{os.getuid()}"
+    for name in ("run/app.py", f"run/{base}/7/instance.json", f"run/{base}-x/7/a.json",
+                 f"{base}/mine.py"):
+        touch(tmp_path / name)
+    assert names(tmp_path) == {"run/app.py", f"{base}/mine.py"}
+
+
 def test_extra_files_and_directories_are_watched_whatever_they_are_called(tmp_path: Path) -> None:
     root = touch(tmp_path / "root" / "app.py").parent
     file = touch(tmp_path / "elsewhere" / "secret.key")

@@ -42,6 +42,18 @@ def test_nothing_asked_for(capsys: Captured) -> None:
     assert capsys.readouterr().err.startswith("usage: ")
 
 
+@pytest.mark.parametrize("words", [["protocols"], ["run", "--help"], ["--help"]])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_who_has_read_enough_is_no_error(words: list[str], unbuffered: str) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "-m", "apihour", *words], stdout=write, stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered}, timeout=60, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 def run_with(monkeypatch: pytest.MonkeyPatch, **commands: Any) -> None:
     monkeypatch.setattr(cli, "_COMMANDS", {**cli._COMMANDS, **commands})
 

@@ -66,6 +66,12 @@ class Container(apihour.Container):
         raise ValueError("no mail server")
 
 
+async def turns() -> None:
+    """Turns of the loop, so many that all which needs no time is done."""
+    for _ in range(30):
+        await asyncio.sleep(0)
+
+
 class Crew:
     """Workers of one daemon, in one loop; each has those of the jobs that `names` says."""
 
@@ -86,8 +92,7 @@ class Crew:
     async def look(self, *workers: Jobs) -> None:
         """All of them look at the clock at once; what begins has its first turns."""
         await asyncio.gather(*(one.look() for one in workers or self.workers))
-        for _ in range(30):
-            await asyncio.sleep(0)
+        await turns()
 
     async def pass_(self, seconds: float, *workers: Jobs) -> None:
         self.clock.now += seconds
@@ -226,6 +231,8 @@ async def test_a_stopped_worker_finds_its_token_stale(caplog: pytest.LogCaptureF
     await wait_until(lambda: not stopped._runs and not other._runs)
     record = await crew.record()
     assert (record.worker, record.token, record.result) == ("2.1", second.token, "ok")
+    # One was lost and one has ended, whatever the stopped worker thinks.
+    assert (stopped.counts["queued"], other.counts["queued"]) == ((0, 0), (2, 1))
     assert record.failures == 1  # the one that was lost
 
 
@@ -237,7 +244,8 @@ async def test_a_run_that_has_lost_its_lease_is_cancelled(
     holder._lease = 0.03  # so that its own timer renews within the test
     await crew.look(other)
     await crew.pass_(60.0, holder)
-    await asyncio.sleep(0.1)
+    before = crew.memory.revision
+    await wait_until(lambda: crew.memory.revision >= before + 3)  # renewed, and ours still
     assert crew.work.cancelled == 0
     crew.clock.now += 1.0  # its expiry, on the store's clock
     await wait_until(lambda: crew.work.cancelled)
@@ -247,7 +255,9 @@ async def test_a_run_that_has_lost_its_lease_is_cancelled(
 
 
 @pytest.mark.parametrize(("name", "times"), [("long", 1), ("queued", 2)])
-async def test_a_dead_worker_s_run_is_lost_and_begun_anew_or_not(name: str, times: int) -> None:
+async def test_a_dead_worker_s_run_is_lost_and_begun_anew_or_not(
+    name: str, times: int, caplog: pytest.LogCaptureFixture,
+) -> None:
     crew = Crew(name)
     dead, other = crew.workers
     await crew.look()
@@ -262,6 +272,10 @@ async def test_a_dead_worker_s_run_is_lost_and_begun_anew_or_not(name: str, time
     if times == 1:
         assert (await crew.record()).result == "lost: worker 1.1 died or hung"
     assert (await crew.record()).failures == 1
+    text = f"Worker 2.1: job '{name}': its run was lost, worker 1.1 died or hung"
+    assert [one.message for one in caplog.records] == [text]
+    assert caplog.records[0].__dict__["apihour_event"] == f"job {name}"
+    assert (other.counts[name], dead.counts[name]) == ((1, 1), (0, 0))
 
 
 async def test_a_drain_waits_for_what_runs_and_begins_nothing() -> None:
@@ -270,7 +284,7 @@ async def test_a_drain_waits_for_what_runs_and_begins_nothing() -> None:
     await crew.look()
     await crew.pass_(60.0, leaving)
     draining = asyncio.ensure_future(leaving.drain())
-    await asyncio.sleep(0.05)
+    await turns()
     assert not draining.done()
     assert crew.work.cancelled == 0
     with pytest.raises(JobError, match=r"worker 1.1 retires"):
@@ -418,9 +432,15 @@ async def test_a_store_that_does_not_answer_is_said_once_and_gone_on_with(
 async def test_the_schedule_is_minded_until_the_worker_leaves() -> None:
     crew = Crew("tick")
     worker = crew.workers[0]
-    may = False
-    worker.begin(lambda: may)
-    await asyncio.sleep(0.05)
+    may, asked = False, []
+
+    def may_take() -> bool:
+        asked.append(may)
+        return may
+
+    worker.begin(may_take)
+    await wait_until(lambda: asked)
+    await turns()
     assert await crew.memory.get(PREFIX + "tick") is None
     may = True
     await worker.look()
@@ -441,9 +461,10 @@ async def test_background_work_is_waited_for_and_its_failure_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     jobs, done = Crew().workers[0], []
+    go = asyncio.Event()
 
     async def send(fails: bool) -> None:
-        await asyncio.sleep(0.02)
+        await go.wait()
         if fails:
             raise OSError("refused")
         done.append(True)
@@ -451,7 +472,11 @@ async def test_background_work_is_waited_for_and_its_failure_logged(
     jobs.start(send(False))
     task = jobs.start(send(True), name="mail")
     assert task.get_name() == "mail"
-    await asyncio.wait_for(jobs.drain(), 10)
+    draining = asyncio.ensure_future(jobs.drain())
+    await turns()
+    assert not draining.done()
+    go.set()
+    await asyncio.wait_for(draining, 10)
     assert done == [True]
     assert "Worker 1.1: background work 'mail' failed" in caplog.text
     assert "OSError: refused" in caplog.text

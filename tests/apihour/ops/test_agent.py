@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -30,7 +31,8 @@ class Greeting:
 
 
 class Application:
-    config = {"db": {"password": "hunter2", "url": "pg://joe:secret@db/x"}, "size": 3}
+    config = {"db": {"password": "hunter2", "url": "pg://joe:secret@db/x"}, "size": 3,
+              "other": {"url": "postgresql:///x?host=/run/pg&password=hunter2"}}
 
     @command(role="observer")
     async def greet(self, name: str, *, loud: bool = False) -> list[Greeting]:
@@ -378,10 +380,16 @@ def test_logs_past_and_followed(agent) -> None:
 
 def test_config_and_env_hide_secrets(agent, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("API_TOKEN", "abc123")
-    _, _, caller = agent
+    worker, _, caller = agent
+    worker.cfg.settings = {
+        name: SimpleNamespace(get=lambda value=value: value, default=[])
+        for name, value in (("raw_env", ["TOKEN=hunter2"]), ("bind", ["auth=127.0.0.1:80"]))}
     rows = {row["name"]: row["value"] for row in caller.call("config")}
     assert rows["db.password"] == "********" and rows["size"] == 3
     assert rows["db.url"] == "pg://joe:********@db/x"
+    assert rows["other.url"] == "postgresql:///x?host=/run/pg&password=********"
+    assert rows["raw_env"] == "['TOKEN=********']"
+    assert rows["bind"] == "['auth=127.0.0.1:80']"  # a bind of that name
     environment = {row["name"]: row["value"] for row in caller.call("env")}
     assert environment["API_TOKEN"] == "********"
 

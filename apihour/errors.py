@@ -11,6 +11,9 @@
     │   ├── AdaptError         no plugin, or more than one, accepts an object
     │   └── PluginError        an entry point does not lead to a plugin
     ├── HookError              a hook of the user's container raised
+    ├── BusError               a message cannot be sent, or its bus is closed
+    │   ├── BusTimeoutError    no answer within the time that it had
+    │   └── NoResponderError   nobody subscribes to what was asked, or all of them are gone
     ├── EngineError            an engine cannot be used
     │   ├── EngineBusyError    all of its connections are in use, for too long
     │   └── EngineDownError    it cannot be reached
@@ -30,12 +33,15 @@ __all__ = [
     "AddressError",
     "ApihourError",
     "BindError",
+    "BusError",
+    "BusTimeoutError",
     "ConfigurationError",
     "EngineBusyError",
     "EngineDownError",
     "EngineError",
     "HookError",
     "JobError",
+    "NoResponderError",
     "PluginError",
     "RevisionError",
     "SharedBusyError",
@@ -111,6 +117,18 @@ class PluginError(ConfigurationError):
 
 class HookError(ApihourError):
     """A hook of the user's container raised; the message carries file, line and text."""
+
+
+class BusError(ApihourError):
+    """A message cannot be sent, or subscribed to, as it is; or the bus is closed."""
+
+
+class BusTimeoutError(BusError):
+    """No answer came within the time that it had."""
+
+
+class NoResponderError(BusError):
+    """Nobody subscribes to the subject of a request, or all that were asked are gone."""
 
 
 class EngineError(ApihourError):

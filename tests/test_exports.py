@@ -13,8 +13,10 @@ import pytest
 
 EXPORTS = {
     "apihour": [
-        "AdaptError", "AddressError", "ApihourError", "BindError", "ConfigurationError",
-        "Container", "HookError", "JobError", "JobRun", "Plugin", "PluginError", "Registry",
+        "AdaptError", "AddressError", "ApihourError", "BindError", "BusError", "BusTimeoutError",
+        "ConfigurationError",
+        "Container", "HookError", "JobError", "JobRun", "NoResponderError",
+        "Plugin", "PluginError", "Registry",
         "RevisionError", "Server", "ServerContext", "SharedBusyError", "SharedError",
         "SharedFullError", "TargetError", "UsageError", "__version__", "command", "cron", "every",
     ],
@@ -36,6 +38,10 @@ EXPORTS = {
 }
 
 KEPT = {
+    "apihour.bus": [
+        "Bus", "BusError", "BusMessage", "BusTimeoutError", "Gap", "NoResponderError",
+        "Subscription", "open_bus",
+    ],
     "apihour.ops": [
         "GLOBAL_OPTIONS", "Address", "Bytes", "Catalogue", "Collects", "Column", "Command",
         "CommandFailed", "CommandName", "ConnectionId", "Duration", "Kind", "LoggerName",
@@ -118,3 +124,14 @@ def test_asking_which_plugins_there_are_imports_no_protocol_library() -> None:
             "server = registry.adapt(asyncio.Protocol, 'stream', 'x');"
             f"print(server.protocol, [name for name in {HEAVY!r} if name in sys.modules])")
     assert in_a_fresh_interpreter(code) == "tcp []\n"
+
+
+def test_nothing_of_the_bus_is_there_before_it_is_used() -> None:
+    code = ("import asyncio, sys, apihour, apihour.worker.process, apihour.arbiter.arbiter\n"
+            "async def main():\n"
+            "    container = apihour.Container()\n"
+            "    container.retire_made()\n"
+            "    await container.close_made()\n"
+            "asyncio.run(main())\n"
+            "print([name for name in sys.modules if name.startswith(('apihour.bus', 'nats'))])")
+    assert in_a_fresh_interpreter(code) == "[]\n"

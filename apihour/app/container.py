@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from apihour.app.cpu import CpuPool
+    from apihour.bus import Bus
     from apihour.jobs import Jobs
     from apihour.ops.container_ops import Operations
     from apihour.shared.store import Shared
@@ -109,6 +110,13 @@ class Container:
         return Shared(self.worker.runtime.shared, **options)
 
     @functools.cached_property
+    def bus(self) -> Bus:
+        """Messages to the other workers, or to other machines; see :mod:`apihour.bus`."""
+        from apihour.bus import open_bus
+
+        return open_bus(self.config.get("bus"), self.worker.runtime.path / "bus")
+
+    @functools.cached_property
     def jobs(self) -> Jobs:
         """The jobs on a schedule, and background work; see :mod:`apihour.jobs`."""
         jobs: Jobs = self.worker.jobs
@@ -194,9 +202,16 @@ class Container:
         has_daemon = getattr(self.worker, "runtime", None) is not None
         await self._engine_set.start(self, self.shared if has_daemon else None, begin)
 
+    def retire_made(self) -> None:
+        """What was made on first use takes no more work. Called by a worker that retires."""
+        if "bus" in self.__dict__:
+            self.bus.retire(self.jobs.has)
+
     async def close_made(self) -> None:
         """Close engines, and what was made on first use, if it was. Called by the worker."""
         made = self.__dict__
+        if "bus" in made:
+            await made.pop("bus").close()
         if "_engine_set" in made:
             await made.pop("_engine_set").close()
         if "http" in made:

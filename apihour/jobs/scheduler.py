@@ -147,6 +147,10 @@ class Jobs:
         if self._specs:
             self._looking = asyncio.get_running_loop().create_task(self._mind(), name="jobs")
 
+    def has(self, task: asyncio.Task[Any]) -> bool:
+        """Whether that is work for which a worker that retires waits."""
+        return task in self._work or task in self._runs
+
     async def drain(self) -> None:
         """Begin nothing more; wait for what runs, and move what is to be moved."""
         self._is_leaving = True

@@ -60,6 +60,7 @@ class Leaving:
 
     async def _drain_all(self, timeout: float) -> None:
         once, deadline = self._servers.once, self._host.loop.time() + timeout
+        self._host.container.retire_made()
         goodbyes: list[Awaitable[Any]] = [
             self._drain(serving, deadline) for serving in self._servers.own()
         ]

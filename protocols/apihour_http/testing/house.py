@@ -85,7 +85,7 @@ def _container(served: Any, config: dict[str, Any], directory: Path) -> Any:
     if not isinstance(served, type):
         return served
     worker = SimpleNamespace(
-        name="test", runtime=SimpleNamespace(shared=directory / "shared"),
+        name="test", runtime=SimpleNamespace(path=directory, shared=directory / "shared"),
         cfg=SimpleNamespace(keys=str(directory / "keys")))
     return served(config, worker, asyncio.get_running_loop())
 

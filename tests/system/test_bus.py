@@ -1,0 +1,38 @@
+"""``container.bus`` of real workers: one bus, through kill -9, reload and upgrade."""
+
+import os
+import signal
+import time
+
+from apihour.testing import Load
+from tests.system.support import get
+from tests.system.test_supervision import other_than
+
+
+def pids(daemon):
+    return sorted(worker.pid for worker in daemon.workers("serving"))
+
+
+def test_the_bus_lives_through_kill_9_reload_and_upgrade(apihour_daemon, system_apps):
+    daemon = apihour_daemon("bussed:Container", cwd=system_apps)
+    first = pids(daemon)
+    assert len(first) == 2
+    assert get(daemon, "/who")["pids"] == first
+
+    os.kill(first[0], signal.SIGKILL)
+    daemon.wait(lambda: other_than(daemon, first[:1]), "another worker")
+    daemon.wait(lambda: get(daemon, "/who")["pids"] == pids(daemon), "its answers")
+
+    with Load("keep-alive", daemon.address("http"), path="/one", connections=4,
+              think=0.005) as load:
+        load.wait_answers(50)
+        before, began = pids(daemon), time.monotonic()
+        assert daemon.reload().ok
+        daemon.wait(lambda: not {worker.pid for worker in daemon.workers()} & set(before),
+                    "the end of the old workers, which their loops do not hold up")
+        assert time.monotonic() - began < 25, "of a graceful timeout of 30 s"
+        load.wait_answers(50)
+        assert daemon.upgrade().ok
+        load.wait_answers(50)
+    assert not load.report.lost, load.report
+    daemon.wait(lambda: get(daemon, "/who")["pids"] == pids(daemon), "one bus of all")

@@ -98,11 +98,15 @@ def running(directory: Path, target: str) -> Iterator[Running]:
 
 @pytest.mark.parametrize("name", ["whole", "plain"])
 def test_it_passes_its_own_checks(name: str, made: Path, postgres: Any) -> None:
+    settings = made / name / f"etc/{name}/main/main.yaml"  # that its user has changed
+    settings.write_text(settings.read_text().replace("Hello", "Bonjour"))
     with fresh_database(postgres, connections=40) as url:
-        done = run(*make(made / name, "lint", "test"), timeout=110, env={
+        done = run(*make(made / name, "lint", "test", "check"), timeout=110, env={
             **os.environ, "DATABASE_URL": url, "MYPY_CACHE_DIR": str(made / "cache")})
     assert done.returncode == 0, done.stdout + done.stderr
+    settings.write_text(settings.read_text().replace("Bonjour", "Hello"))
     assert re.search(r"^\d+ passed in", done.stdout, re.M), done.stdout
+    assert re.search(r"^  http +http +127.0.0.1:8000", done.stdout, re.M), done.stdout
 
 
 def test_it_serves_and_reloads(made: Path) -> None:

@@ -1,1 +1,1 @@
-"""Where servers listen: addresses, sockets, bans; may import from jobs down."""
+"""Where servers listen: addresses, sockets, bans; may import from limits down."""

@@ -13,20 +13,24 @@
 Options follow a question mark: ``mode`` (octal), ``backlog`` (connections waiting),
 ``limit`` (open connections per worker), ``reuse_port`` (one socket per worker), ``tls``
 (TLS; see apihour.bind.tls_options for what may stand beside it), ``proxy=NETWORKS`` (connections
-come from those, and begin with a PROXY header).
+come from those, and begin with a PROXY header), and those of ``apihour.limits.bind_options``,
+about connections.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal, TypedDict
+from typing import TYPE_CHECKING, Literal, TypedDict
 from urllib.parse import parse_qsl, quote
 
 from apihour.bind.proxy_header import TrustedProxies
 from apihour.bind.tls_options import TLS_KEYS, TLS_WORDS, TLSOptions, parse_tls
 from apihour.errors import AddressError
 from apihour.plugins import SocketKind
+
+if TYPE_CHECKING:
+    from apihour.limits.bind_options import BindOptions
 
 __all__ = ["BindAddress", "is_name", "parse_address", "parse_bind"]
 
@@ -35,7 +39,11 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*\Z")
 _EXPECTED = (
     "HOST:PORT, [IPV6]:PORT, unix:PATH, unix:@NAME, udp://HOST:PORT, fd://N or systemd:NAME"
 )
-_OPTIONS = f"mode=OCTAL, backlog=N, limit=N, reuse_port, {TLS_WORDS} or proxy=NETWORKS"
+_OPTIONS = (
+    f"mode=OCTAL, backlog=N, limit=N, reuse_port, {TLS_WORDS}, proxy=NETWORKS, per_address=N, "
+    "rate=N/s, over=wait|close, idle=TIME, min_rate=BYTES, keepalive=TIME or nodelay=no"
+)
+_ABOUT_CONNECTIONS = ("per_address", "rate", "over", "idle", "min_rate", "keepalive", "nodelay")
 _MOST = 2**31 - 1  # what the system calls take for a descriptor and a backlog
 _UNIX_PATH_MAXIMUM = 107  # bytes of sun_path less its NUL, unix(7)
 
@@ -47,6 +55,7 @@ class _Options(TypedDict, total=False):
     reuse_port: bool
     tls: TLSOptions | None
     proxy: str
+    options: BindOptions
 
 
 @dataclass(frozen=True)
@@ -65,6 +74,7 @@ class BindAddress:
     reuse_port: bool = False
     tls: TLSOptions | None = None
     proxy: str | None = None
+    options: BindOptions | None = None
 
     @property
     def kind(self) -> SocketKind:
@@ -108,6 +118,8 @@ class BindAddress:
             parts += self.tls.parts()
         if self.proxy is not None:
             parts.append("proxy=" + quote(self.proxy, safe="/,:*"))
+        if self.options is not None:
+            parts += [f"{key}={text}" for key, text in self.options.texts().items()]
         return "?" + "&".join(parts) if parts else ""
 
 
@@ -148,6 +160,7 @@ def parse_address(text: str) -> BindAddress:
     for option in {"tls", "proxy"} & options.keys():
         if family == "udp":
             raise AddressError(text, f"option {option!r} on stream binds only")
+    _see_place(text, family, options)
     host, port = _parse_host(text, body.removeprefix("udp://").removeprefix("tcp://"))
     return BindAddress(family, host, port, **options)
 
@@ -160,6 +173,7 @@ def _parse_unix(text: str, path: str, options: _Options) -> BindAddress:
         raise AddressError(text, f"a path of at most {_UNIX_PATH_MAXIMUM} bytes")
     if options.get("reuse_port"):
         raise AddressError(text, "option 'reuse_port' on TCP and UDP only")
+    _see_place(text, "unix", options)
     return BindAddress("unix", path, **options)
 
 
@@ -182,6 +196,7 @@ def _is_number(text: str) -> bool:
 def _parse_options(text: str, query: str) -> _Options:
     options: _Options = {}
     tls: list[tuple[str, str]] = []
+    about_connections: dict[str, str] = {}
     for key, value in parse_qsl(query, keep_blank_values=True):
         if key == "reuse_port" and value in ("", "1", "true"):
             options["reuse_port"] = True
@@ -195,6 +210,8 @@ def _parse_options(text: str, query: str) -> _Options:
             tls.append((key, value))
         elif key == "proxy":
             options["proxy"] = _trusted(text, value)
+        elif key in _ABOUT_CONNECTIONS:
+            about_connections[key] = value
         else:
             found = f"{key}={value}" if value else key
             raise AddressError(text, f"the options {_OPTIONS}, not {found!r}")
@@ -203,7 +220,23 @@ def _parse_options(text: str, query: str) -> _Options:
             options["tls"] = parse_tls(tls)
         except ValueError as error:
             raise AddressError(text, str(error)) from None
+    if about_connections:
+        options["options"] = _about(text, about_connections)
     return options
+
+
+def _see_place(text: str, family: Family, options: _Options) -> None:
+    if "options" in options and (why := options["options"].misplaced(family, "proxy" in options)):
+        raise AddressError(text, why)
+
+
+def _about(text: str, given: dict[str, str]) -> BindOptions:
+    from apihour.limits.bind_options import parse_options  # read by binds that ask something only
+
+    try:
+        return parse_options(given)
+    except ValueError as error:
+        raise AddressError(text, str(error)) from None
 
 
 def _trusted(text: str, value: str) -> str:

@@ -30,7 +30,8 @@ _V2_MOST = 4096  # bytes behind its head; 216 are what a receiver must take [2.2
 _ADDRESSES = {0x11: (4, "TCP over IPv4"), 0x21: (16, "TCP over IPv6")}
 _UNIX = 0x31
 _UNIX_SIZE = 216
-_ALPN, _AUTHORITY, _SSL, _SSL_VERSION, _SSL_CN = 0x01, 0x02, 0x20, 0x21, 0x22
+_ALPN, _AUTHORITY, _SSL = 0x01, 0x02, 0x20
+_SSL_VERSION, _SSL_CN, _SSL_CERTIFICATE = 0x21, 0x22, 0x28
 
 
 class ProxyError(ValueError):
@@ -43,8 +44,8 @@ class ProxyFacts:
 
     `source` and `destination` are addresses as of ``getpeername()``, None where it speaks for
     itself (its health checks) or does not know. `tls` is the version of TLS that it ended, empty
-    for none; `common_name` that of a client's certificate which it verified; `proxy` its own
-    address.
+    for none; `common_name` that of a client's certificate which it verified, `certificate` all of
+    it in DER, where the proxy sends it; `proxy` its own address.
     """
 
     source: Any = None
@@ -53,6 +54,7 @@ class ProxyFacts:
     server_name: str = ""
     tls: str = ""
     common_name: str = ""
+    certificate: bytes = b""
     proxy: Any = None
 
 
@@ -176,8 +178,8 @@ def _split(data: bytes) -> Iterable[tuple[int, bytes]]:
         data = data[end:]
 
 
-def _values(found: dict[int, bytes]) -> dict[str, str]:
-    values = {"alpn": _text(found.get(_ALPN, b"")),
+def _values(found: dict[int, bytes]) -> dict[str, Any]:
+    values: dict[str, Any] = {"alpn": _text(found.get(_ALPN, b"")),
               "server_name": _text(found.get(_AUTHORITY, b""))}
     ssl = found.get(_SSL, b"")
     if len(ssl) >= 5 and ssl[0] & 1:  # the client used TLS
@@ -185,6 +187,7 @@ def _values(found: dict[int, bytes]) -> dict[str, str]:
         values["tls"] = _text(inner.get(_SSL_VERSION, b"")) or "TLS"
         if not int.from_bytes(ssl[1:5], "big"):  # and its certificate was verified
             values["common_name"] = _text(inner.get(_SSL_CN, b""))
+            values["certificate"] = inner.get(_SSL_CERTIFICATE, b"")
     return values
 
 

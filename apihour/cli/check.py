@@ -19,12 +19,13 @@ from apihour.config.tree import server_options
 from apihour.config.values import WorkerCount
 from apihour.engines.engine_set import declare
 from apihour.errors import ApihourError, ConfigurationError, UsageError
+from apihour.limits.layers import declared_options
 from apihour.ops.catalogue import Catalogue
 from apihour.ops.commands import built_in
 from apihour.plugins import Registry, is_shell
 from apihour.tls.certificates import verify
 from apihour.worker.container_jobs import check_jobs
-from apihour.worker.serving import examine_server, refuse_lost_tls
+from apihour.worker.serving import examine_server, refuse_lost_options, refuse_lost_tls
 from apihour.worker.single import see_singles
 
 __all__ = ["check", "list_protocols"]
@@ -92,10 +93,13 @@ async def _describe(
         kind = one_kind(name, (address.kind for address in addresses))
         server = registry.adapt(served, kind, name)
         options = server_options(container.config, name, known, server)
-        refuse_lost_tls(name, server, {f"{bind}={address}": address for bind in names
-                                       for address in binds[bind]})
+        by_name = {f"{bind}={address}": address for bind in names for address in binds[bind]}
+        declared = declared_options(served, container.config, name)
+        refuse_lost_tls(name, server, by_name)
+        refuse_lost_options(name, server, declared, by_name)
         examine_server(name, server, app.cfg.request_limits, options)
-        lines.append(_row(name, server.protocol, *(_shown(one, busy) for one in addresses)))
+        lines.append(_row(name, server.protocol, *(_shown(one, busy) for one in addresses))
+                     + (f"  (where its bind does not say: {declared})" if declared else ""))
         has_shell = has_shell or is_shell(server)
     return [*lines, *engines], has_shell
 

@@ -125,12 +125,14 @@ def server_options(
         raise ConfigurationError(
             f"servers: {name!r}: {options!r}; expected a mapping of option to value"
         )
+    # What is asked of its connections is the host's: apihour.limits.layers has it.
+    options = {key: value for key, value in (options or {}).items() if key != "bind_options"}
     if options and not getattr(server, "takes_options", False):
         raise ConfigurationError(
             f"servers: {name!r}: {next(iter(options))!r}; expected no options, a server of "
             f"{server.protocol} takes none here"
         )
-    return dict(options or {})
+    return options
 
 
 def _read(path: Path) -> dict[str, Any]:

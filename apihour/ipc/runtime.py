@@ -20,6 +20,7 @@ Rules:
     ├── console.sock                local control socket of the console (``apihour ctl``)
     ├── worker.PID.sock             agent of each worker
     ├── bans.json                   who is refused; see apihour.bind.bans
+    ├── limits.json                 what operators ask of servers; see apihour.limits.live
     ├── scoreboard.PID              one per arbiter, locked by it; see apihour.ipc.scoreboard
     └── shared/                     the embedded store behind ``container.shared``
 """
@@ -157,6 +158,10 @@ class Runtime:
     @property
     def bans(self) -> Path:
         return self.path / "bans.json"
+
+    @property
+    def limits(self) -> Path:
+        return self.path / "limits.json"
 
     def agent_socket(self, pid: int) -> Path:
         """The socket of the agent in worker `pid`."""

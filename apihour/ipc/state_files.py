@@ -9,7 +9,28 @@ from typing import Any
 
 from apihour.ipc.giving import give
 
-__all__ = ["replace_json", "reserve"]
+__all__ = ["StateFile", "replace_json", "reserve"]
+
+
+class StateFile:
+    """A file that another process replaces; whether it is another one costs one stat(2)."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._seen: tuple[int, int, int] | None = None
+
+    def has_changed(self) -> bool:
+        """Whether it is another one than it was, or is gone, since the last call. Raises OSError.
+
+        Before the first call it was not there.
+        """
+        try:
+            found = self.path.stat()
+            seen = (found.st_ino, found.st_mtime_ns, found.st_size)
+        except FileNotFoundError:
+            seen = None
+        before, self._seen = self._seen, seen
+        return seen != before
 
 
 def reserve(fd: int, size: int) -> None:

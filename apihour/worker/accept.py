@@ -2,8 +2,8 @@
 
 Rules:
 
-- Stages in order: limit → balance → PROXY → bans → peek → TLS → protocol. A header or a handshake
-  under way is a connection like any other.
+- Stages in order: limit → balance → PROXY → bans → door → peek → TLS → protocol. A header or a
+  handshake under way is a connection like any other.
 - A worker with more than its share of connections leaves new ones to the others for a
   moment, and takes them after all when nobody did: no connection waits on a busy neighbour.
 - Nothing is put between transport and protocol. What the loop is handed (``handed.py``) tells
@@ -35,6 +35,7 @@ from apihour.worker.handed import Handed, kind_for
 from apihour.worker.peeking import HANDSHAKE, first_byte
 
 if TYPE_CHECKING:
+    from apihour.limits.door import Door
     from apihour.plugins import StreamServer
     from apihour.tls.termination import Terminator
     from apihour.worker.connections import ConnectionTable
@@ -124,6 +125,8 @@ class Acceptor:
         self.local = sock.getsockname()
         self.entrance = Entrance(
             name, server.protocol, self.local, self._freed if limit else None)
+        self.door: Door | None = None
+        self.is_held = False
         self.accepted = 0
         self.refused = 0
         self.banned = 0
@@ -152,6 +155,24 @@ class Acceptor:
     def stop(self) -> None:
         """Stop accepting; what waits in the backlog is left to whoever shares the socket."""
         self._stopped = True
+        self._pause()
+
+    def hold(self, is_held: bool) -> None:
+        """Leave what comes in the backlog, started or not, until it is let go."""
+        self.is_held = is_held
+        if is_held:
+            self._pause()
+        else:
+            self._read()
+
+    def obey(self, limit: int, door: Door | None) -> None:
+        """From now on that limit holds, and what `door` asks of connections."""
+        self.limit, self.door = limit, door
+        self.entrance.freed = self._freed if limit or door is not None else None
+        if self._timer is None:
+            self._read()
+
+    def _pause(self) -> None:
         self._unread()
         if self._timer is not None:
             self._timer.cancel()
@@ -184,7 +205,7 @@ class Acceptor:
                 and row.entrance is self.entrance}
 
     def _read(self) -> None:
-        if not self._stopped and not self._reading:
+        if not (self._stopped or self.is_held or self._reading):
             self._reading = True
             self._context.run(self.loop.add_reader, self.sock.fileno(), self._readable)
 
@@ -270,7 +291,7 @@ class Acceptor:
         sock = self._hand(self._family, descriptor)
         conn = sock.conn = AcceptedConnection(self.table, self.entrance, sock, peer)
         self.accepted += 1
-        if self._is_direct:
+        if self._is_direct and (self.door is None or self.door.admits(conn)):
             self._connect(sock, conn, self.tls)
         else:
             conn.waiting = self.loop.create_task(self._learn(sock, conn))
@@ -280,6 +301,9 @@ class Acceptor:
         tls = self.tls
         try:
             if self.proxy is not None and not await self._is_welcome(self.proxy, conn):
+                sock.give_up()
+                return
+            if self.door is not None and not await self.door.enter(conn):
                 sock.give_up()
                 return
             if self._plain_after:
@@ -318,6 +342,8 @@ class Acceptor:
         try:
             # By hand, because it waits exactly once: a task costs more than all the rest here.
             conn.waiting = connecting.send(None)
+            if self.door is not None:
+                self.door.connected(conn)
         except Exception:
             self._log_factory(conn)
             sock.give_up()
@@ -327,7 +353,9 @@ class Acceptor:
         else:
             conn.waiting.add_done_callback(partial(self._attach, conn, connecting, tls))
 
-    def _freed(self) -> None:
+    def _freed(self, number: int) -> None:
+        if self.door is not None:
+            self.door.leave(number)
         if self.open < self.limit and self._timer is None:
             self._read()
 

@@ -68,14 +68,14 @@ class ConnectionRecord:
 class Entrance:
     """Where connections of one server come in, and what all of them have in common.
 
-    `open` of them are. `freed`, if given, is called after each that has gone.
+    `open` of them are. `freed`, if given, is called with the number of each that has gone.
     """
 
     __slots__ = ("freed", "local", "open", "parts", "protocol", "server")
 
     def __init__(
         self, server: str, protocol: str, local: Any = None,
-        freed: Callable[[], None] | None = None,
+        freed: Callable[[int], None] | None = None,
     ) -> None:
         self.server = server
         self.protocol = protocol
@@ -92,10 +92,10 @@ class Entrance:
             self.parts[server] = Entrance(server, protocol, self.local, self._part_freed)
         return self.parts[server]
 
-    def _part_freed(self) -> None:
+    def _part_freed(self, number: int) -> None:
         self.open -= 1
         if self.freed is not None:
-            self.freed()
+            self.freed(number)
 
 
 class AcceptedConnection:
@@ -268,7 +268,7 @@ class ConnectionTable:
 
     def add(
         self, sock: Handed, server: str, protocol: str, peer: Any, local: Any = None,
-        left: Callable[[], None] | None = None,
+        left: Callable[[int], None] | None = None,
     ) -> AcceptedConnection:
         """Enter one socket with an entrance of its own; it leaves by :meth:`remove`."""
         return AcceptedConnection(self, Entrance(server, protocol, local, left), sock, peer)
@@ -281,7 +281,7 @@ class ConnectionTable:
         entrance = conn.entrance
         entrance.open -= 1
         if entrance.freed is not None:
-            entrance.freed()
+            entrance.freed(conn.id)
         if conn.connecting is not None:
             conn.arrive()  # else they would have each other
 

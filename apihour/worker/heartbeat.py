@@ -45,6 +45,8 @@ class Heartbeat:
         row.lag = max(0.0, now - self._due)
         self._count(row)
         self._bans.look()
+        if host.booted:
+            self._servers.heed_orders()
         row.lost_lines = lost_lines(host.log)
         engines = getattr(host.container, "engines", None)
         if engines:

@@ -15,6 +15,8 @@ from apihour.bind.listeners import Listener
 from apihour.config.tree import server_options
 from apihour.ipc.runtime import Runtime
 from apihour.ipc.scoreboard import BoardRow, Figure, Scoreboard
+from apihour.ipc.state_files import StateFile
+from apihour.limits.layers import declared_options
 from apihour.plugins import Registry, ServerContext
 from apihour.tls.termination import Terminator
 from apihour.worker.accept import Balance
@@ -58,6 +60,7 @@ class ServerSet:
         self._retiring = retiring
         self._options: dict[str, dict[str, Any]] = {}
         self._singles: Singles
+        self._orders = StateFile(host.runtime.limits)
 
     def own(self) -> list[Serving]:
         """Those this process accepts for."""
@@ -83,7 +86,9 @@ class ServerSet:
         for name, served, binds in match_servers(made, list(by_bind)):
             listeners = [listener for bind in binds for listener in by_bind[bind]]
             kind = one_kind(name, (listener.kind for listener in listeners))
-            self.all[name] = Serving(name, registry.adapt(served, kind, name), listeners)
+            serving = Serving(name, registry.adapt(served, kind, name), listeners)
+            serving.declare(declared_options(served, container.config, name))
+            self.all[name] = serving
         self._options = {
             name: server_options(container.config, name, self.all, serving.server)
             for name, serving in self.all.items()
@@ -128,9 +133,25 @@ class ServerSet:
 
     async def accept(self, balance: Balance) -> None:
         """Accept for those that every worker has."""
+        self.heed_orders()
         for serving in self.common():
             self._begin(f"server {serving.name!r} ({serving.protocol}): its accepting")
             await self._accept(serving, balance)
+
+    def heed_orders(self) -> None:
+        """Do what operators have said of servers since the last call, if anything."""
+        try:
+            if not self._orders.has_changed():
+                return
+            from apihour.limits.live import read_live  # read where something was said only
+
+            found = read_live(self._orders.path)
+        except (OSError, ValueError) as error:
+            self._host.log.error("Worker %s: what operators said of servers cannot be read, what "
+                                 "was known holds on: %s", self._host.name, error)
+            return
+        for serving in self.own():
+            serving.obey(found.get(serving.name))
 
     async def _accept(self, serving: Serving, balance: Balance | None) -> None:
         host = self._host

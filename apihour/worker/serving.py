@@ -17,10 +17,12 @@ from apihour.worker.proxied import ProxyGate
 if TYPE_CHECKING:
     from apihour.bind.addresses import BindAddress
     from apihour.bind.listeners import Listener
+    from apihour.limits.bind_options import BindOptions
+    from apihour.limits.live import LiveOrder
     from apihour.tls.termination import Terminator
     from apihour.worker.connections import ConnectionTable
 
-__all__ = ["AncestorServer", "Serving", "examine_server", "refuse_lost_tls"]
+__all__ = ["AncestorServer", "Serving", "examine_server", "refuse_lost_options", "refuse_lost_tls"]
 
 _LEFT_ALONE = 1.0  # seconds for which a slot without a worker is left alone: one is coming
 
@@ -43,7 +45,11 @@ class Serving:
         self.started = False
         self._slot = 0
         self.numbers: dict[str, Any] = {}
-        refuse_lost_tls(name, server, {str(one): one.address for one in listeners})
+        self.declared: BindOptions | None = None
+        self.live: LiveOrder | None = None
+        binds = {str(one): one.address for one in listeners}
+        refuse_lost_tls(name, server, binds)
+        refuse_lost_options(name, server, None, binds)
 
     @property
     def is_datagram(self) -> bool:
@@ -61,7 +67,8 @@ class Serving:
 
     @property
     def refused(self) -> int:
-        return sum(acceptor.refused + acceptor.banned for acceptor in self.acceptors)
+        return sum(one.refused + one.banned + (one.door.refused if one.door is not None else 0)
+                   for one in self.acceptors)
 
     def statistics(self) -> dict[str, Any]:
         """The figures of its plugin, and ours of its handshakes."""
@@ -111,6 +118,7 @@ class Serving:
                     proxy=_gate(listener, self.name, log),
                 )
                 self.acceptors.append(acceptor)
+                self._mind(acceptor, listener.address)
                 if own:
                     acceptor.start()
                 else:
@@ -173,6 +181,35 @@ class Serving:
             SERVER.reset(token)
         self._datagrams.append(transport)
 
+    def declare(self, options: BindOptions | None) -> None:
+        """What its class and the files ask. Raises ConfigurationError where it cannot be had."""
+        refuse_lost_options(self.name, self.server, options,
+                            {str(one): one.address for one in self.listeners})
+        self.declared = options
+
+    def obey(self, live: LiveOrder | None) -> None:
+        """What operators have said of it, from now on; None: nothing."""
+        self.live = live
+        addresses = [one.address for one in self.listeners if one.kind == "stream"]
+        for acceptor, address in zip(self.acceptors, addresses, strict=False):
+            self._mind(acceptor, address)
+
+    def _mind(self, acceptor: Acceptor, address: BindAddress) -> None:
+        """Have an acceptor do what is asked of its connections, if anything is."""
+        live = self.live
+        ordered = None if live is None else live.options
+        told = (self.declared, address.options, ordered, acceptor.door)
+        if any(one is not None for one in told):
+            from apihour.limits.door import Door, layered  # read where something is asked only
+
+            door = acceptor.door or Door(
+                self.name, acceptor.sock, acceptor.entrance, acceptor.table, acceptor.loop,
+                acceptor.log, acceptor.proxy is not None)
+            door.change(layered(self.declared, address.limit, address.options, ordered))
+            acceptor.obey(door.waits_at, door)
+        if acceptor.is_held != (is_held := live is not None and live.suspended):
+            acceptor.hold(is_held)
+
     def listens_at(self, address: Any) -> bool:
         """Whether a connection whose own end has that socket address came in here."""
         return any(_covers(acceptor.local, address) for acceptor in self.acceptors)
@@ -196,7 +233,7 @@ class Serving:
         """
         for acceptor in self.acceptors:
             acceptor.stop()
-            if last:
+            if last and not acceptor.is_held:
                 acceptor.sweep()
         for listener in self.listeners:
             listener.close()  # a datagram transport has a duplicate, until it is drained
@@ -208,7 +245,7 @@ class Serving:
         nobody waits for it to hear the goodbye.
         """
         for acceptor in self.acceptors:
-            if acceptor.tls is None and acceptor.proxy is None:
+            if acceptor.tls is None and acceptor.proxy is None and acceptor.door is None:
                 await acceptor.wait_attached()
         more = True
         while more:
@@ -223,6 +260,9 @@ class Serving:
         """Close what is left of it."""
         for transport in self._datagrams:
             transport.close()
+        for acceptor in self.acceptors:
+            if acceptor.door is not None:
+                acceptor.door.close()
         await self.server.stop()
 
 
@@ -252,6 +292,30 @@ def refuse_lost_tls(name: str, server: Server, binds: Mapping[str, BindAddress])
         return
     raise ConfigurationError(
         f"server {name!r}: {why}; expected its bind {encrypted[0]} without tls")
+
+
+def refuse_lost_options(
+    name: str, server: Server, declared: BindOptions | None, binds: Mapping[str, BindAddress]
+) -> None:
+    """Refuse options about connections where nobody would mind them.
+
+    Raises ConfigurationError naming the server and the first of them.
+    """
+    asked = {"its bind_options": declared,
+             **{f"its bind {bind}": address.options for bind, address in binds.items()}}
+    for where, options in asked.items():
+        if options is None or not options.texts():
+            continue
+        if is_shell(server):
+            why = "the console accepts for the shell"
+        elif any(one.kind == "datagram" for one in binds.values()):
+            why = "datagrams have no connections"
+        elif not callable(getattr(server, "stream", None)):
+            why = f"it accepts by itself ({server.protocol})"
+        else:
+            return
+        raise ConfigurationError(f"server {name!r}: {why}, where nobody minds what is asked of "
+                                 f"them; expected {where} without {next(iter(options.texts()))}")
 
 
 def examine_server(

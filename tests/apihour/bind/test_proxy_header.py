@@ -44,7 +44,10 @@ GOOD = {
         *BOTH, alpn="h2", server_name="a.example"),
     v2(V4 + ssl(1, 0, value(0x21, b"TLSv1.3"), value(0x22, b"me"))): ProxyFacts(
         *BOTH, tls="TLSv1.3", common_name="me"),
-    v2(V4 + ssl(1, 1, value(0x21, b"TLSv1.3"), value(0x22, b"liar"))): ProxyFacts(
+    v2(V4 + ssl(1, 0, value(0x21, b"TLSv1.3"), value(0x22, b"me"), value(0x28, b"\x30\x82"))):
+        ProxyFacts(*BOTH, tls="TLSv1.3", common_name="me", certificate=b"\x30\x82"),
+    v2(V4 + ssl(1, 1, value(0x28, b"\x30"), value(0x21, b"TLSv1.3"),
+                value(0x22, b"liar"))): ProxyFacts(
         *BOTH, tls="TLSv1.3"),
     v2(V4 + ssl(0, 0)): ProxyFacts(*BOTH),
     v2(V4 + ssl(1, 0)): ProxyFacts(*BOTH, tls="TLS"),

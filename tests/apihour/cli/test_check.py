@@ -193,6 +193,41 @@ def test_tls_that_would_be_lost(write: Write, tmp_path: Path) -> None:
         check([f"{write(LISTENER)}:Container", "--certfile", str(certificate)])
 
 
+LIMITED = """
+class Patient(asyncio.Protocol):
+    bind_options = {"idle": "1m", "rate": 5}
+class Container(apihour.Container):
+    binds = {"echo": "127.0.0.1:0?idle=9"}
+    def make_servers(self): return {"echo": Patient}
+"""
+
+
+def test_what_is_asked_of_connections_is_said(
+    write: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert check([f"{write(LIMITED)}:Container", "--no-console"]) == 0
+    assert ("  echo         tcp      127.0.0.1:0?idle=9  "
+            "(where its bind does not say: rate=5/s idle=60)\n") in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("text", "told"), [
+    (LISTENER.replace("?tls", "?idle=5"), "server 'echo': it accepts by itself (own), where nobody "
+     "minds what is asked of them; expected its bind echo=127.0.0.1:9000?idle=5 without idle"),
+    (LISTENER.replace("?tls", "").replace('"own"', '"own"; bind_options = {"rate": 3}'),
+     "expected its bind_options without rate"),
+    (LIMITED.replace("127.0.0.1:0?idle=9", "udp://127.0.0.1:0").replace(
+        "asyncio.Protocol", "asyncio.DatagramProtocol"),
+     "server 'echo': datagrams have no connections"),
+    (LIMITED.replace('"1m"', "'soon'"), "Patient.bind_options: expected option 'idle' of a time"),
+    (HTTP.replace("{}", "{'bind_options': {'idle': 'x'}}"),
+     "servers: 'http': bind_options: expected option 'idle' of a time such as 90"),
+])
+def test_what_nobody_would_mind_is_refused(text: str, told: str, write: Write) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        check([f"{write(text)}:Container", "--no-console"])
+    assert told in str(caught.value)
+
+
 def test_an_address_in_use_is_said(
     write: Write, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -30,7 +30,7 @@ def test_rows_come_and_go_and_are_counted(pair: Pair) -> None:
     numbers, left = [0.0, 0.0], []
     table = ConnectionTable("1.2", numbers)
     one = table.add(
-        pair[0], "http", "http", ("127.0.0.1", 5), left=lambda: left.append(list(numbers)))
+        pair[0], "http", "http", ("127.0.0.1", 5), left=lambda _: left.append(list(numbers)))
     two = table.add(pair[0], "echo", "tcp", "")
     assert (len(table), table.accepted, numbers, one.entrance.open) == (2, 2, [2, 2], 1)
     assert list(table) == [one, two]

@@ -22,7 +22,7 @@ from apihour.errors import ConfigurationError
 if TYPE_CHECKING:
     from apihour.bind.addresses import BindAddress
 
-__all__ = ["CIPHERS", "make_contexts", "verify"]
+__all__ = ["CIPHERS", "file_names", "make_contexts", "verify"]
 
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"  # of TLS 1.2; those of 1.3 are all of this kind
 # What PEM files hold (RFC 7468); OpenSSL knows "TRUSTED" and "RSA" variants of them.
@@ -52,6 +52,14 @@ def make_contexts(cfg: Any, name: str, address: BindAddress) -> list[ssl.SSLCont
     where, options = f"bind {name}={address}", address.tls or TLSOptions()
     return [_hooked(cfg, where, partial(_default_context, cfg, where, options, *pair))
             for pair in _pairs(cfg, where, options)]
+
+
+def file_names(cfg: Any, options: TLSOptions) -> tuple[list[str], list[str]]:
+    """The files of a bind's certificates, one each, and all that are read for it."""
+    found = list(_pairs(cfg, "", options))
+    read = [path for pair in found for _, path in pair]
+    read += [path for path in (options.ca or cfg.ca_certs,) if path]
+    return [path for (_, path), _ in found], list(dict.fromkeys(filter(None, read)))
 
 
 def _pairs(cfg: Any, where: str, options: TLSOptions) -> Iterator[tuple[_Named, _Named]]:

@@ -2,8 +2,8 @@
 
 Rules:
 
-- Certificates are read when a worker starts, before it drops its privileges: a reload takes
-  new ones, and the probe finds the bad ones first.
+- Certificates are read when a worker starts, before it drops its privileges, and the probe finds
+  the bad ones first; :mod:`apihour.tls.watching` has new ones read later.
 - A protocol is made when its handshake is over: one that stalls or fails costs no more than
   its own connection, and no line but a debug one.
 - Nobody is waited for who has everything and only does not answer close_notify, as RFC 5246
@@ -13,17 +13,19 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fcntl import ioctl
+from functools import partial
 from termios import TIOCOUTQ
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from apihour.ipc.private import shrink_tls_buffers
 from apihour.plugins import Connection
-from apihour.tls.certificates import make_contexts
+from apihour.tls.certificates import file_names, make_contexts
 from apihour.tls.choosing import choose_by_name, name_table
 from apihour.tls.served import served_certificate
 
@@ -31,7 +33,10 @@ if TYPE_CHECKING:
     from apihour.bind.addresses import BindAddress
     from apihour.bind.listeners import Listener
 
-__all__ = ["Handshake", "TLSFacts", "Terminator", "prepare"]
+__all__ = ["Handshake", "Stamps", "TLSFacts", "Terminator", "prepare"]
+
+Stamps = tuple[tuple[int, ...] | None, ...]
+"""What is known of files without reading them: time, size and inode of each."""
 
 _BUFFER = 32768  # bytes read at once by asyncio's TLS: two records of the largest size
 _SHUTDOWN = 60.0  # seconds to take the last bytes and answer close_notify
@@ -86,20 +91,54 @@ class Terminator:
     """Ends TLS for the connections of a listener, by the contexts of its certificates."""
 
     def __init__(
-        self, contexts: Sequence[ssl.SSLContext], timeout: float, files: Sequence[str] = ("",)
+        self, make: Callable[[], list[ssl.SSLContext]], timeout: float, where: str = "",
+        files: Sequence[str] = ("",), watched: Sequence[str] = (),
     ) -> None:
-        """`files` are those of the certificates, as operators know them."""
-        self.contexts = list(contexts)
-        self.context = self.contexts[0]
-        self.files = list(files)
+        """`make` reads the files and makes the contexts, the first for all new handshakes.
+
+        `where` and `files`, one a certificate, are what operators know them by; `watched` the
+        paths of all that is read. Raises what `make` does.
+        """
         self.timeout = timeout
-        self._watched: set[Encrypted] = set()
+        self.where = where
+        self.files = list(files)
+        self.problem = ""  # why what the files hold now is not served
+        self._make = make
+        self._watched = list(watched)
+        self._alpn: list[str] = []
+        self.loaded: Stamps = ()
+        self.contexts: list[ssl.SSLContext] = []
+        self.renew(self.stamps())
+        self._closing: set[Encrypted] = set()
         self._silent: set[Encrypted] = set()
 
     def offer(self, protocols: Sequence[str]) -> None:
         """Offer these by ALPN (RFC 7301), the names as IANA registers them."""
-        for context in self.contexts if protocols else ():
-            context.set_alpn_protocols(list(protocols))
+        self._alpn = list(protocols)
+        self._offer(self.contexts)
+
+    def _offer(self, contexts: Iterable[ssl.SSLContext]) -> None:
+        for context in contexts if self._alpn else ():
+            context.set_alpn_protocols(self._alpn)
+
+    def stamps(self) -> Stamps:
+        """What tells whether a file is another; of one that may not be looked at, as before.
+
+        Those are root's, whose rights this worker has dropped: a reload takes new ones.
+        """
+        before: Stamps = self.loaded or (None,) * len(self._watched)
+        return tuple(map(_stamp, self._watched, before))
+
+    def renew(self, stamps: Stamps) -> None:
+        """Read the files, whose `stamps` were taken before, for all new handshakes.
+
+        Raises ConfigurationError; then nothing has changed.
+        """
+        contexts = self._make()
+        self._offer(contexts)
+        self.contexts = contexts
+        self.context = contexts[0]
+        self.loaded = stamps
 
     def connect(
         self, loop: asyncio.AbstractEventLoop, sock: AcceptedSocket, conn: Encrypted,
@@ -117,17 +156,17 @@ class Terminator:
 
     def watch(self, loop: asyncio.AbstractEventLoop, conn: Encrypted) -> None:
         """See to it that the connection ends in time once it is closing."""
-        if not self._watched:
+        if not self._closing:
             loop.call_later(_SILENCE, self._end_silence, loop)
-        self._watched.add(conn)
+        self._closing.add(conn)
 
     def _end_silence(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._watched = {conn for conn in self._watched if conn.sock.fileno() >= 0}
-        before, self._silent = self._silent, set(filter(_has_all, self._watched))
+        self._closing = {conn for conn in self._closing if conn.sock.fileno() >= 0}
+        before, self._silent = self._silent, set(filter(_has_all, self._closing))
         for conn in self._silent & before:
             assert conn.transport is not None
             conn.transport.abort()
-        if self._watched:
+        if self._closing:
             loop.call_later(_SILENCE, self._end_silence, loop)
 
 
@@ -142,6 +181,16 @@ def _has_all(conn: Encrypted) -> bool:
         return False  # the system does not say, or the socket is gone
 
 
+def _stamp(path: str, before: tuple[int, ...] | None) -> tuple[int, ...] | None:
+    try:
+        found = os.stat(path)
+    except PermissionError:
+        return before
+    except (OSError, ValueError):
+        return ()
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
 def prepare(cfg: Any, listeners: Iterable[Listener]) -> dict[Listener, Terminator]:
     """The terminator of each listener of a ``?tls`` bind. Raises ConfigurationError."""
     terminators: dict[Listener, Terminator] = {}
@@ -151,8 +200,9 @@ def prepare(cfg: Any, listeners: Iterable[Listener]) -> dict[Listener, Terminato
         if address.tls is not None:
             key = listener.name, address
             if key not in made:
-                files = [one.certificate for one in address.tls.files] or [cfg.certfile or ""]
-                made[key] = Terminator(_chosen(cfg, *key), cfg.tls_handshake_timeout, files)
+                made[key] = Terminator(
+                    partial(_chosen, cfg, *key), cfg.tls_handshake_timeout,
+                    f"bind {listener.name}={address}", *file_names(cfg, address.tls))
             terminators[listener] = made[key]
     if made:
         shrink_tls_buffers(_BUFFER)

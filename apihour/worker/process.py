@@ -83,6 +83,7 @@ class HostWorker(Worker):  # type: ignore[misc]
         self.jobs: Any = None
         self.loop: Any = None
         self._terminators: dict[Listener, Terminator] = {}
+        self.certificates: Any = None
         retiring = asyncio.Event()
         self._servers = ServerSet(self, self._terminators, self._begin, retiring)
         self.servers = self._servers.all
@@ -338,6 +339,9 @@ class HostWorker(Worker):  # type: ignore[misc]
             shells={s.name: [listener.name for listener in s.listeners] for s in shells},
         )
         self._servers.watch_singles()
+        if self._terminators:
+            tls = importlib.import_module("apihour.tls.watching")
+            self.certificates = tls.watch(self, self._terminators.values())
         self.jobs.begin(self._servers.may_take)
 
     def report_failure(self, error: BaseException, detail: str = "") -> None:

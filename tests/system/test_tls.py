@@ -246,6 +246,36 @@ def test_who_accepts_by_itself_is_refused(apihour_daemon, site, app):
     assert "server 'a'" in line and "without tls" in line
 
 
+def test_certificates_are_swapped_in_place(daemon, authority):
+    """Under load, by files and by the shell; what is broken is refused, and nobody notices."""
+    served = authority.directory / "server.pem"
+    before = certificate_of(daemon, authority)
+    context = authority.client()
+    with (secure(daemon, authority, "echo") as open_before,
+          Load("connection", daemon.address("http"), tls=context, connections=2) as fresh,
+          Load("keep-alive", daemon.address("http"), tls=context, think=0.01) as kept):
+        for number in range(3):
+            authority.issue(f"swap{number}")
+            (authority.directory / f"swap{number}.pem").rename(served)
+            done = ctl(daemon, "certs", "reload", "--json")
+            assert done.returncode == 0, done.stderr
+            assert {row["subject"] for row in json.loads(done.stdout)} == {f"swap{number}"}
+            for load in (fresh, kept):
+                load.wait_answers(5)
+        good = served.read_bytes()
+        served.write_bytes(good[:400])
+        done = ctl(daemon, "certs", "reload")
+        assert done.returncode == 1 and "the certificate from before is served on" in done.stderr
+        assert certificate_of(daemon, authority) == "swap2"
+        authority.issue(before)
+        (authority.directory / f"{before}.pem").rename(served)
+        daemon.wait(lambda: certificate_of(daemon, authority) == before, "files to be noticed")
+        echo(open_before)
+    for load in (fresh, kept):
+        assert not load.report.lost, load.report
+    assert "Traceback" not in daemon.log
+
+
 def test_certs_names_what_each_bind_serves(daemon, authority):
     done = ctl(daemon, "certs", "--json")
     found = json.loads(done.stdout)
@@ -259,7 +289,7 @@ def test_certs_names_what_each_bind_serves(daemon, authority):
     wrong = {row["name"]: row["detail"] for row in json.loads(done.stdout)
              if row["status"].startswith("not")}
     assert done.returncode == 1 and wrong.keys() >= {"certificate of http", "certificate of echo"}
-    assert re.search(r" 1\.0 days left; reload", wrong["certificate of http"])
+    assert re.search(r" 1\.0 days left; one that is renewed", wrong["certificate of http"])
     days = [row["value"] for row in json.loads(ctl(daemon, "metrics", "--json").stdout)
             if row["name"] == "apihour_certificate_days_left"]
     assert len(days) == len(found) and all(0.9 < one <= 1 for one in days)

@@ -17,7 +17,7 @@ commands = Catalogue()
 
 @dataclass(frozen=True)
 class CertificateRow:
-    """A certificate a bind serves, and its file; `problem` says why it cannot be told."""
+    """A certificate a bind serves, and its file; `problem` why it cannot be told, or renewed."""
 
     worker: str
     server: str
@@ -40,10 +40,28 @@ def certs(context: AgentContext) -> Iterator[CertificateRow | float]:
             if acceptor.tls is not None:
                 address = format_peer(acceptor.sock.getsockname())
                 for made, file in list(zip(acceptor.tls.contexts, acceptor.tls.files, strict=True)):
-                    yield _row(context.worker.name, name, address, made, file)
+                    yield _row(context.worker.name, name, address, made, file, acceptor.tls.problem)
 
 
-def _row(worker: str, server: str, address: str, context: Any, file: str) -> CertificateRow:
+@dataclass(frozen=True)
+class RefusedFiles:
+    """Why a bind's files are not served."""
+
+    worker: str
+    problem: str
+
+
+@commands.command(name="reload-certs", role="operator", collects="loop", hidden=True)
+def reload_certs(context: AgentContext) -> list[RefusedFiles]:
+    """Serve what the files of certificates hold now; what cannot be served of it."""
+    watch = context.worker.certificates
+    found = watch.reload() if watch is not None else []
+    return [RefusedFiles(context.worker.name, one) for one in found]
+
+
+def _row(
+    worker: str, server: str, address: str, context: Any, file: str, problem: str
+) -> CertificateRow:
     try:
         found = served_certificate(context)
     except (OSError, ValueError) as error:
@@ -51,4 +69,4 @@ def _row(worker: str, server: str, address: str, context: Any, file: str) -> Cer
             worker, server, address, "", "", "", None, "", "", file, str(error))
     return CertificateRow(
         worker, server, address, found.subject, " ".join(found.names), found.issuer,
-        round(found.days_left, 2), stamp(found.expires), found.fingerprint, file, "")
+        round(found.days_left, 2), stamp(found.expires), found.fingerprint, file, problem)

@@ -34,6 +34,7 @@ class WorkerView(Protocol):
     log: Any
     started: float
     beat: float
+    certificates: Any
     sampler: CpuSampler
     channel: Any
 

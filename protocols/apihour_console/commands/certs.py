@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
+from apihour.ops.annotations import Acts
 from apihour.ops.catalogue import Catalogue
+from apihour.ops.model import CommandFailed, Role
 from apihour_console.fleet.context import ConsoleContext
 from apihour_console.fleet.trouble import HealthRow
 
@@ -35,12 +37,24 @@ class Certificate:
 
 
 @commands.command(collects="console", merges=True)
-async def certs(context: ConsoleContext) -> list[Certificate]:
-    """Certificates that the TLS binds serve, the one that expires first on top.
+async def certs(
+    context: ConsoleContext, action: Annotated[Literal["reload"] | None, Acts()] = None,
+) -> list[Certificate]:
+    """Certificates that the TLS binds serve, the one that expires first on top; or renew them.
 
-    It is what clients get, asked of the workers: one that was renewed on disk is served after
-    the next reload, and until then the old one is shown.
+    It is what clients get, asked of the workers. Files that have changed are served within
+    seconds; what cannot be used of them is a problem, and the certificate from before goes on.
+
+    Args:
+        action: reload serves what the files hold now, in all workers; it needs role operator
     """
+    if action is not None:
+        if context.identity.role < Role.OPERATOR:
+            raise CommandFailed(f"certs: {action} needs role operator", "role")
+        refused = await context.ask("reload-certs")
+        if refused:
+            raise CommandFailed(f"certs: {refused[0]['problem']}; the certificate from before is "
+                                "served on")
     return merged(await context.ask("certs"))
 
 
@@ -67,6 +81,6 @@ def expiring(found: Iterable[Certificate]) -> Iterator[HealthRow]:
         detail = (f"{one.address} {one.subject}: expired at {one.expires}" if one.days_left < 0
                   else f"{one.address} {one.subject}: {one.days_left:.1f} days left")
         if one.days_left < _FEWEST:
-            detail += "; reload serves one that is renewed"
+            detail += "; one that is renewed in place is served"
         yield HealthRow(f"certificate of {one.server}",
                         "ok" if one.days_left >= _FEWEST else "not ok", detail)

@@ -177,7 +177,7 @@ def test_tls_behind_the_header(run: Run, tmp_path: Any) -> None:
 
     async def body() -> None:
         gate = ProxyGate("127.0.0.1", "echo", log)
-        async with house(proxy=gate, tls=Terminator([context], 20.0)) as h:
+        async with house(proxy=gate, tls=Terminator(lambda: [context], 20.0)) as h:
             assert await asyncio.to_thread(talk, h.sock.getsockname()) == b"hello"
             (conn,) = h.server.conns
             assert conn.peer == "10.0.0.1:1000" and conn.tls is not None

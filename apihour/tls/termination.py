@@ -3,7 +3,7 @@
 Rules:
 
 - Certificates are read when a worker starts, before it drops its privileges, and the probe finds
-  the bad ones first; :mod:`apihour.tls.watching` has new ones read later.
+  the bad ones first; :mod:`apihour.tls.renewal` has new ones read later.
 - A protocol is made when its handshake is over: one that stalls or fails costs no more than
   its own connection, and no line but a debug one.
 - Nobody is waited for who has everything and only does not answer close_notify, as RFC 5246

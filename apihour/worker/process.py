@@ -340,7 +340,7 @@ class HostWorker(Worker):  # type: ignore[misc]
         )
         self._servers.watch_singles()
         if self._terminators:
-            tls = importlib.import_module("apihour.tls.watching")
+            tls = importlib.import_module("apihour.tls.renewal")
             self.certificates = tls.watch(self, self._terminators.values())
         self.jobs.begin(self._servers.may_take)
 

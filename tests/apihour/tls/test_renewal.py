@@ -15,14 +15,14 @@ import pytest
 
 from apihour.tls.served import served_certificate
 from apihour.tls.termination import Terminator
-from apihour.tls.watching import CertificateWatch, Told
+from apihour.tls.renewal import CertificateWatch, Told
 from tests.apihour.loops import Run, run
 from tests.apihour.tls.test_choosing import subject, terminator
 from tests.certificates import Authority
 
 __all__ = ["run"]
 
-log = logging.getLogger("test.tls.watching")
+log = logging.getLogger("test.tls.renewal")
 
 
 @pytest.fixture
@@ -146,13 +146,13 @@ def test_a_warning_a_day(
 ) -> None:
     now = time.time()
     for days in range(60):
-        monkeypatch.setattr("apihour.tls.watching.time.time", lambda days=days: now + days * 86400)
+        monkeypatch.setattr("apihour.tls.renewal.time.time", lambda days=days: now + days * 86400)
         for _ in range(3):
             watch.look()
     said = lines(caplog)
     assert 13 <= len(said) <= 14
     assert "expires in 13." in said[0] or "expires in 14.0" in said[0]
-    monkeypatch.setattr("apihour.tls.watching.time.time", lambda: now + 63 * 86400)
+    monkeypatch.setattr("apihour.tls.renewal.time.time", lambda: now + 63 * 86400)
     watch.look()
     assert "has expired 3.0 days ago" in lines(caplog)[-1]
     assert served_certificate(made.context).subject == "server"

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
+from apihour.tls.renewal import CertificateWatch, Told
 from apihour.tls.served import served_certificate
 from apihour.tls.termination import Terminator
-from apihour.tls.renewal import CertificateWatch, Told
 from tests.apihour.loops import Run, run
 from tests.apihour.tls.test_choosing import subject, terminator
 from tests.certificates import Authority

@@ -30,12 +30,10 @@ __all__ = [
     "Registry",
     "Server",
     "ServerContext",
-    "ShellPlugin",
     "SocketKind",
 ]
 
 GROUP = "apihour.protocols"
-SHELL = "ssh"  # the entry point whose servers the console serves as the shell
 SocketKind = Literal["stream", "datagram"]
 
 
@@ -170,33 +168,6 @@ class Plugin(Protocol):
 
     def adapt(self, obj: Any, kind: SocketKind) -> Server:
         """Turn `obj` into a server. Raises ImportError naming the extra when one is missing."""
-
-
-class ShellPlugin(Plugin, Protocol):
-    """The plugin whose servers may be the daemon's shell: it knows the files of ``--keys``."""
-
-    def check_keys(self, directory: str, uid: int) -> None:
-        """Raise ValueError, one line, when a console of user `uid` could not use what is there.
-
-        Called in the arbiter, before anything is opened: it reads files, and no more.
-        """
-
-    def has_keys(self, directory: str) -> bool:
-        """Whether anybody could log in; else only a start from a terminal opens the shell."""
-
-
-def shell_plugin() -> ShellPlugin | None:
-    """The plugin of the console's shell, None when it is not installed; no other is loaded.
-
-    Raises PluginError when it cannot be loaded.
-    """
-    for entry in entry_points(group=GROUP, name=SHELL):
-        try:
-            return cast(ShellPlugin, entry.load())
-        except Exception as error:
-            raise PluginError(f"plugin {SHELL!r}: {entry.value} cannot be loaded: {error!r}"
-                              ) from error
-    return None
 
 
 def is_server(obj: object, kind: SocketKind) -> bool:

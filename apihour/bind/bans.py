@@ -27,8 +27,7 @@ from typing import Any
 from apihour.bind.peers import host_of
 from apihour.ipc.state_files import replace_json
 
-__all__ = ["MOST", "Ban", "BanBook", "Bans", "Network", "parse_network", "read_bans",
-           "why_unclear"]
+__all__ = ["MOST", "Ban", "BanBook", "Bans", "Network", "parse_network", "read_bans"]
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 MOST = 1000  # bans at a time; more are a firewall's work
@@ -63,23 +62,6 @@ def parse_network(text: str) -> Network:
     if mapped is not None and found.prefixlen >= 96:
         return ipaddress.IPv4Network((mapped, found.prefixlen - 96))
     return found
-
-
-def why_unclear(text: str) -> str:
-    """One line on a network that may be meant to be less than it is; empty: it is clear, or none.
-
-    Bits of a host are set in ``10.1.2.3/8``: its sixteen million neighbours may not be meant.
-    """
-    try:
-        given = ipaddress.ip_interface(text)
-        network = parse_network(text)
-    except ValueError:
-        return ""
-    if given.ip == given.network.network_address:
-        return ""
-    ip = getattr(given.ip, "ipv4_mapped", None) or given.ip
-    return (f"{text!r:.80}: bits of a host are set in it; expected {network} for all of that "
-            f"network, or {ip}")
 
 
 def read_bans(path: Path) -> list[Ban]:

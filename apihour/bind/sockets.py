@@ -16,8 +16,7 @@ from typing import Any
 from apihour.bind.addresses import BindAddress, parse_address
 from apihour.bind.listeners import Listener, open_listeners
 from apihour.errors import AddressError, BindError, ConfigurationError
-from apihour.installed import console_module
-from apihour.plugins import shell_plugin
+from apihour.installed import console_module, key_files
 
 __all__ = [
     "DEFAULT_CONSOLE", "discard", "may_open_shell", "open_binds",
@@ -172,18 +171,12 @@ def see_keys(directory: str, uid: int | None = None) -> None:
     `uid`: the user the console will run as; by default the one that asks. Raises
     ConfigurationError with one line.
     """
-    plugin = shell_plugin()
-    if plugin is None:
-        return
     try:
-        plugin.check_keys(directory, os.geteuid() if uid is None else uid)
+        key_files().check_keys(directory, os.geteuid() if uid is None else uid)
     except ValueError as error:
         raise ConfigurationError(f"--keys {directory!r}: {error}") from error
 
 
 def may_open_shell(cfg: Any) -> bool:
     """Without a terminal and without authorised keys the network shell stays off."""
-    if sys.stderr.isatty() and sys.stdin.isatty():
-        return True
-    plugin = shell_plugin()
-    return plugin is not None and plugin.has_keys(cfg.keys)
+    return (sys.stderr.isatty() and sys.stdin.isatty()) or key_files().has_keys(cfg.keys)

@@ -19,12 +19,12 @@ from apihour.config.tree import server_options
 from apihour.config.values import WorkerCount
 from apihour.engines.engine_set import declare
 from apihour.errors import ApihourError, ConfigurationError, UsageError
+from apihour.jobs.container_jobs import check_jobs
 from apihour.limits.layers import declared_options
 from apihour.ops.catalogue import Catalogue
 from apihour.ops.commands import built_in
 from apihour.plugins import Registry, is_shell
 from apihour.tls.certificates import verify
-from apihour.worker.container_jobs import check_jobs
 from apihour.worker.serving import examine_server, refuse_lost_options, refuse_lost_tls
 from apihour.worker.single import see_singles
 

@@ -34,13 +34,13 @@ from apihour.ipc.prctl import PR_SET_PDEATHSIG, prctl
 from apihour.ipc.private import set_process_title
 from apihour.ipc.scoreboard import WorkerState
 from apihour.ipc.signals import ORDERS, STOPS, handle_in_loop, ignore, let_through
+from apihour.jobs.container_jobs import make_jobs
 from apihour.ops.ids import Ids
 from apihour.ops.sampler import CpuSampler
 from apihour.tls.termination import Terminator
 from apihour.tls.termination import prepare as prepare_tls
 from apihour.worker.assignment import Assignment
 from apihour.worker.connections import ConnectionTable
-from apihour.worker.container_jobs import make_jobs
 from apihour.worker.crashes import CrashLog, EarlyExit
 from apihour.worker.heartbeat import Heartbeat
 from apihour.worker.leaving import Leaving

@@ -1,1 +1,1 @@
-"""The console process: the SSH shell, health and metrics; nothing imports it."""
+"""The console process: the SSH shell, health and metrics; a daemon asks its ``key_files`` only."""

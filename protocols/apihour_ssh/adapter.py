@@ -10,7 +10,6 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from apihour_ssh.keyfiles import check_keys, has_keys
 from apihour_ssh.server import SSHServer
 from apihour_ssh.shell import Shell
 
@@ -37,14 +36,6 @@ class _SSH:
     def adapt(self, obj: Any, kind: str) -> SSHServer | Shell:
         """Return `obj` as a server. Raises ImportError naming asyncssh when it is missing."""
         return obj if isinstance(obj, (SSHServer, Shell)) else SSHServer(obj)
-
-    def check_keys(self, directory: str, uid: int) -> None:
-        """See :func:`apihour_ssh.keyfiles.check_keys`."""
-        check_keys(directory, uid)
-
-    def has_keys(self, directory: str) -> bool:
-        """See :func:`apihour_ssh.keyfiles.has_keys`."""
-        return has_keys(directory)
 
 
 plugin = _SSH()

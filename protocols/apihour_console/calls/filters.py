@@ -20,10 +20,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from apihour.bind.bans import why_unclear
 from apihour.bind.peers import host_of
 from apihour.errors import UsageError
 from apihour.ops.model import Column
+from apihour_console.calls.networks import why_unclear
 
 __all__ = ["TRUTH", "UNITS", "Filter", "natural", "parse_filter", "quantity"]
 

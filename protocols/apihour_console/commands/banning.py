@@ -17,13 +17,14 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from apihour.bind.bans import Network, parse_network, read_bans, why_unclear
+from apihour.bind.bans import Network, parse_network, read_bans
 from apihour.bind.peers import host_of
 from apihour.ops.annotations import Duration, Seconds
 from apihour.ops.catalogue import Catalogue
 from apihour.ops.model import CommandFailed
 from apihour.ops.rows import to_rows
 from apihour_console.calls.call import Identity
+from apihour_console.calls.networks import why_unclear
 from apihour_console.fleet.context import ConsoleContext
 
 __all__ = ["commands"]

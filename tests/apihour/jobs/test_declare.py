@@ -9,7 +9,7 @@ import pytest
 import apihour
 from apihour.errors import ConfigurationError
 from apihour.jobs import see_jobs
-from apihour.worker.container_jobs import check_jobs
+from apihour.jobs.container_jobs import check_jobs
 
 
 class Sweeping:

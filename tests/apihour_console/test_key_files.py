@@ -1,4 +1,4 @@
-"""What a start says of the shell's key files, and that the core asks its plugin for it."""
+"""What a start says of the console's key files, and that the core asks the console for it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-import apihour.plugins
+from apihour import installed
 from apihour.bind.sockets import see_keys
-from apihour.errors import ConfigurationError
-from apihour.plugins import ShellPlugin, shell_plugin
-from apihour_ssh.keyfiles import check_keys, has_keys
+from apihour.errors import ConfigurationError, PluginError
+from apihour.installed import key_files
+from apihour_console.key_files import check_keys, has_keys
 
 KEY = b"-----BEGIN OPENSSH " + b"PRIVATE KEY-----\n"  # no key, also to who looks for some
 
@@ -61,12 +61,12 @@ def test_a_directory_of_another_user_and_no_directory(keys: Path, tmp_path: Path
             check_keys(str(keys), 0)
 
 
-def test_the_core_asks_the_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plugin: ShellPlugin | None = shell_plugin()
-    assert plugin is not None and plugin.name == "ssh"
+def test_the_core_asks_the_console(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert key_files().has_keys is has_keys
     (tmp_path / "file").touch()
     where = str(tmp_path / "file")
     with pytest.raises(ConfigurationError, match=f"^--keys '{where}': expected a directory$"):
         see_keys(where)
-    monkeypatch.setattr(apihour.plugins, "SHELL", "not-installed")
-    see_keys(where)  # there will be no shell that could use them
+    monkeypatch.setattr(installed, "console_module", lambda: "json")
+    with pytest.raises(PluginError, match=r"^the console's json\.key_files cannot be loaded"):
+        see_keys(where)

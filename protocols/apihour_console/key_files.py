@@ -2,7 +2,7 @@
 
 Rules:
 
-- Nothing is made or changed here, and nothing is imported for it: the arbiter asks.
+- Nothing is made or changed here, and little is imported for it: the arbiter asks.
 - What is not there yet is no fault: the console makes it, or says how to make it.
 """
 

@@ -17,7 +17,7 @@ pytestmark = needs_ssh
 
 @pytest.fixture
 def shell(apihour_daemon, tmp_path):
-    with house(apihour_daemon, tmp_path, "--graceful-timeout", "3") as found:
+    with house(apihour_daemon, tmp_path, "--graceful-timeout", "5") as found:
         yield found
 
 
@@ -28,6 +28,7 @@ def test_session_sees_a_reload(shell):
         echo(held)
         terminal.run("reload", r"done +2 ")
         # The connection keeps its old worker, which drains; the new ones serve.
+        shell.daemon.wait(lambda: "draining" in str(shell.rows("workers")), "a drain")
         terminal.run("workers", r"draining \d+ of \d+, \d s left")
         terminal.run("workers", r"1\.2 .*serving.*2\.2 .*serving")
         echo(held)

@@ -24,14 +24,14 @@ class Authority:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.path = directory / "ca.pem"
-        self._key = ec.generate_private_key(ec.SECP256R1())
+        self.key = ec.generate_private_key(ec.SECP256R1())
         self._name = _name("apihour test authority")
-        certificate = _builder(self._name, self._name, self._key).add_extension(
+        certificate = _builder(self._name, self._name, self.key).add_extension(
             x509.BasicConstraints(ca=True, path_length=0), critical=True
-        ).add_extension(_usage(signs=True), critical=True).sign(self._key, hashes.SHA256())
+        ).add_extension(_usage(signs=True), critical=True).sign(self.key, hashes.SHA256())
         self.path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
         self._identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(
-            self._key.public_key())
+            self.key.public_key())
 
     def issue(
         self, name: str, together: bool = True, password: bytes | None = None,
@@ -48,7 +48,7 @@ class Authority:
             x509.SubjectAlternativeName(known), critical=False
         ).add_extension(self._identifier, critical=False).add_extension(
             _usage(signs=False), critical=True
-        ).sign(self._key, hashes.SHA256())
+        ).sign(self.key, hashes.SHA256())
         encryption: serialization.KeySerializationEncryption = serialization.NoEncryption()
         if password is not None:
             encryption = serialization.BestAvailableEncryption(password)

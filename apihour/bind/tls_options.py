@@ -1,30 +1,32 @@
 """What the text of a bind says of TLS: ``?tls``, ``tls=FILE``, ``tls=modern`` and their company.
 
-Options are read in order: ``key`` belongs to the ``tls=FILE`` before it, and the first certificate
-is for clients that name none of those there are (RFC 6066 3).
+Options are read in order: ``key`` and ``ocsp`` belong to the ``tls=FILE`` before them, and the
+first certificate is for clients that name none of those there are (RFC 6066 3).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import quote
 
 __all__ = ["TLS_KEYS", "TLS_WORDS", "CertificateFiles", "TLSOptions", "parse_tls"]
 
-TLS_KEYS = ("tls", "key", "ca", "clients")
+TLS_KEYS = ("tls", "key", "ocsp", "ca", "clients")
 """The options that are read here."""
-TLS_WORDS = "tls, tls=FILE, key=FILE, tls=modern, ca=FILE, clients=required|optional|none"
+TLS_WORDS = ("tls, tls=FILE, key=FILE, ocsp=FILE, tls=modern, ca=FILE, "
+             "clients=required|optional|none")
 _CLIENTS = ("none", "optional", "required")
 """By the number of ``ssl.VerifyMode``."""
 
 
 @dataclass(frozen=True)
 class CertificateFiles:
-    """A chain in PEM format, and its key unless that is in the same file."""
+    """A chain in PEM format, its key unless that is in the same file, an OCSP response in DER."""
 
     certificate: str
     key: str | None = None
+    ocsp: str | None = None
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,8 @@ class TLSOptions:
             found.append("tls=" + quote(_told_apart(one.certificate)))
             if one.key is not None:
                 found.append("key=" + quote(one.key))
+            if one.ocsp is not None:
+                found.append("ocsp=" + quote(one.ocsp))
         if self.ca is not None:
             found.append("ca=" + quote(self.ca))
         if self.clients is not None:
@@ -69,10 +73,11 @@ def parse_tls(words: Sequence[tuple[str, str]]) -> TLSOptions | None:
     for key, value in words:
         if key == "tls" and value not in ("", "modern"):
             files.append(CertificateFiles(value))
-        elif key == "key":
-            if not behind_file or not value:
-                raise ValueError("option 'key' behind its tls=FILE only")
-            files[-1] = CertificateFiles(files[-1].certificate, value)
+        elif key in ("key", "ocsp"):
+            if not behind_file or not value or getattr(files[-1], key) is not None:
+                raise ValueError(f"option {key!r} behind its tls=FILE only")
+            files[-1] = replace(files[-1], **{key: value})
+            continue
         elif key in ("ca", "clients") and (not value or key in said):
             raise ValueError(f"option {key!r} once, and with a value")
         else:

@@ -74,6 +74,9 @@ OWN = (
          desc="Certificate chain of the binds with ?tls, and their key unless --keyfile has it."),
     _own("tls_handshake_timeout", ["--tls-handshake-timeout"], seconds(0.1), 10.0, meta="SECONDS",
          desc="How long a client may take for its TLS handshake."),
+    _own("tls_tickets", ["--tls-tickets"], seconds(), 43200.0, meta="SECONDS",
+         desc="How long keys of TLS session tickets, shared by all workers, are used (default "
+              "12h); 0: each worker has its own."),
     _own("boot_timeout", ["--boot-timeout"], seconds(0.1), 60.0, meta="SECONDS",
          desc="How long a new worker may take to be ready."),
     _own("linger", ["--linger"], seconds(), None, meta="SECONDS",

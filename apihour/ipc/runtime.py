@@ -21,6 +21,7 @@ Rules:
     ├── worker.PID.sock             agent of each worker
     ├── bans.json                   who is refused; see apihour.bind.bans
     ├── limits.json                 what operators ask of servers; see apihour.limits.live
+    ├── tickets.json                secret of TLS session tickets; see apihour.tls.tickets
     ├── told.HASH                   what one worker has said for all; see apihour.tls.renewal
     ├── scoreboard.PID              one per arbiter, locked by it; see apihour.ipc.scoreboard
     └── shared/                     the embedded store behind ``container.shared``

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from apihour.bind.tls_options import TLSOptions
 from apihour.blame import blame
 from apihour.errors import ConfigurationError
+from apihour.tls.libssl import set_groups, why_unreachable
 
 if TYPE_CHECKING:
     from apihour.bind.addresses import BindAddress
@@ -28,6 +29,10 @@ CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"  # of TLS 1.2; those of 1.3 are all of t
 # What PEM files hold (RFC 7468); OpenSSL knows "TRUSTED" and "RSA" variants of them.
 _CERTIFICATE, _KEY = b"CERTIFICATE-----", b"PRIVATE KEY-----"
 _Named = tuple[str, str]  # what a file is of: an option or part of a bind; and its path
+# Mozilla's recommendation; from OpenSSL 3.5 on with the hybrid that resists quantum computers.
+_GROUPS = "X25519:P-256:P-384"
+if ssl.OPENSSL_VERSION_INFO >= (3, 5):
+    _GROUPS = "X25519MLKEM768:" + _GROUPS
 
 
 def verify(cfg: Any, binds: Mapping[str, Sequence[BindAddress]]) -> None:
@@ -50,14 +55,21 @@ def make_contexts(cfg: Any, name: str, address: BindAddress) -> list[ssl.SSLCont
     Raises ConfigurationError.
     """
     where, options = f"bind {name}={address}", address.tls or TLSOptions()
-    return [_hooked(cfg, where, partial(_default_context, cfg, where, options, *pair))
-            for pair in _pairs(cfg, where, options)]
+    contexts = [_hooked(cfg, where, partial(_default_context, cfg, where, options, *pair))
+                for pair in _pairs(cfg, where, options)]
+    for context, one in zip(contexts, options.files, strict=False):  # none: --certfile's
+        if one.ocsp is not None:
+            from apihour.tls.stapling import staple_file  # needed with such a file only
+
+            staple_file(context, f"{where}: ocsp", one.ocsp, one.certificate)
+    return contexts
 
 
 def file_names(cfg: Any, options: TLSOptions) -> tuple[list[str], list[str]]:
     """The files of a bind's certificates, one each, and all that are read for it."""
     found = list(_pairs(cfg, "", options))
     read = [path for pair in found for _, path in pair]
+    read += [one.ocsp for one in options.files if one.ocsp]
     read += [path for path in (options.ca or cfg.ca_certs,) if path]
     return [path for (_, path), _ in found], list(dict.fromkeys(filter(None, read)))
 
@@ -100,6 +112,8 @@ def _default_context(
     except ssl.SSLError as error:
         raise ConfigurationError(
             f"--ciphers {cfg.ciphers!r}: expected ciphers that OpenSSL knows") from error
+    if not why_unreachable():
+        set_groups(context, _GROUPS)
     _load_pair(context, cert, key)
     _ask_clients(context, cfg, where, options)
     return context

@@ -25,6 +25,7 @@ from typing import Any
 from apihour.errors import ConfigurationError
 from apihour.tls.served import ServedCertificate, served_certificate
 from apihour.tls.termination import Stamps, Terminator
+from apihour.tls.tickets import TicketKeys
 
 __all__ = ["CertificateWatch", "Told", "watch"]
 
@@ -67,11 +68,14 @@ class CertificateWatch:
     """Looks after the certificates of one worker's binds."""
 
     def __init__(
-        self, terminators: Iterable[Terminator], told: Told, log: logging.Logger
+        self, terminators: Iterable[Terminator], told: Told, log: logging.Logger,
+        tickets: TicketKeys | None = None,
     ) -> None:
+        """`tickets` are the keys of their session tickets, None: each context has its own."""
         self._terminators = list(dict.fromkeys(terminators))
         self._told = told
         self._log = log
+        self._tickets = tickets
         self._pending: dict[Terminator, Stamps] = {}
         self._refused: dict[Terminator, Stamps] = {}
         self._next_warning = 0.0
@@ -83,6 +87,7 @@ class CertificateWatch:
 
     def look(self) -> None:
         """Take what has changed and is whole; warn once a day of what expires soon."""
+        self._share_tickets()
         for one in self._terminators:
             stamps = one.stamps()
             if stamps in (one.loaded, self._refused.get(one)):
@@ -113,11 +118,27 @@ class CertificateWatch:
                 self._log.warning("%s; the certificate from before is served on", error)
             return
         one.problem = ""
+        if self._tickets is not None:
+            self._tickets.seal(one.context, one.where)
         self._next_warning = 0.0
         if stamps and self._told.is_first("taken", one.where, stamps):
             names = ", ".join(_described(context) for context in one.contexts)
             if names != ", ".join(_described(context) for context in before):
                 self._log.info("%s: new certificates are served: %s", one.where, names)
+
+    def _share_tickets(self) -> None:
+        """Have sessions be resumed at every worker, by the keys of now."""
+        if self._tickets is None:
+            return
+        try:
+            if self._tickets.look():
+                for one in self._terminators:
+                    self._tickets.seal(one.context, one.where)
+        except (OSError, NotImplementedError) as error:
+            self._tickets = None
+            if self._told.is_first("tickets", str(error)):
+                self._log.warning(
+                    "TLS sessions are resumed at the worker that has begun them only: %s", error)
 
     def _warn(self) -> None:
         """Warn of each certificate once a day."""
@@ -137,7 +158,10 @@ class CertificateWatch:
 
 def watch(host: Any, terminators: Iterable[Terminator]) -> CertificateWatch:
     """Look after the certificates of a worker that serves from now on."""
-    made = CertificateWatch(terminators, Told(host.runtime.path), host.log.error_log)
+    period = host.cfg.tls_tickets
+    made = CertificateWatch(
+        terminators, Told(host.runtime.path), host.log.error_log,
+        TicketKeys(host.runtime.path / "tickets.json", period) if period else None)
     made.begin(host.loop)
     return made
 

@@ -246,6 +246,27 @@ def test_who_accepts_by_itself_is_refused(apihour_daemon, site, app):
     assert "server 'a'" in line and "without tls" in line
 
 
+def test_sessions_are_resumed_whatever_the_worker(daemon, authority):
+    def accepted():
+        return {row["worker"]: row["accepted"] for row in rows(daemon, "servers")
+                if row["name"] == "echo"}
+
+    for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+        context = authority.client()
+        context.minimum_version = context.maximum_version = version
+        session, reused, before, held = None, [], accepted(), []
+        while len(reused) < 5 or any(accepted()[one] == before[one] for one in before):
+            sock = context.wrap_socket(
+                daemon.connect("echo"), server_hostname="127.0.0.1", session=session)
+            echo(sock)
+            held.append(sock)  # who has fewer connections takes the next
+            reused.append(sock.session_reused)
+            session = session or sock.session
+        assert reused == [False] + [True] * (len(reused) - 1)
+        for sock in held:
+            sock.close()
+
+
 def test_certificates_are_swapped_in_place(daemon, authority):
     """Under load, by files and by the shell; what is broken is refused, and nobody notices."""
     served = authority.directory / "server.pem"

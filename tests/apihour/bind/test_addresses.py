@@ -37,6 +37,8 @@ GOOD = {
     "x:5?tls=a.pem&tls=b.pem&key=b.key&tls=modern&ca=ca.pem": BindAddress(
         "tcp", "x", 5, tls=TLSOptions(
             (CertificateFiles("a.pem"), CertificateFiles("b.pem", "b.key")), True, "ca.pem")),
+    "x:5?tls=a.pem&ocsp=a.der&key=a.key": BindAddress("tcp", "x", 5, tls=TLSOptions(
+        (CertificateFiles("a.pem", "a.key", "a.der"),))),
     "x:5?clients=none&tls=./modern": BindAddress("tcp", "x", 5, tls=TLSOptions(
         (CertificateFiles("./modern"),), clients="none")),
     "1.2.3.4:5?proxy=10.0.0.0/8,::1": BindAddress("tcp", "1.2.3.4", 5, proxy="10.0.0.0/8,::1"),
@@ -70,6 +72,7 @@ def test_text_of_an_address_reads_back_as_the_same(text: str) -> None:
     ("x:1?limit=many", "'limit=many'"), ("x:1?colour=red", "'colour=red'"),
     ("x:1?reuse_port=maybe", "'reuse_port=maybe'"), ("x:1?key=k.pem", "behind its tls=FILE"),
     ("x:1?tls&key=k.pem", "behind its tls=FILE"), ("x:1?tls=c.pem&key=", "'key'"),
+    ("x:1?tls=a&key=b&key=c", "'key' behind its tls=FILE"), ("x:1?tls&ocsp=a", "'ocsp' behind"),
     ("x:1?tls=a&tls=modern&key=k", "behind its tls=FILE"), ("x:1?ca=a.pem", "'ca' beside tls only"),
     ("x:1?tls&clients=some", "'clients' as one of none, optional, required"),
     ("x:1?tls&ca=a&ca=b", "'ca' once"), ("x:1?tls&ca", "'ca' once, and with a value"),

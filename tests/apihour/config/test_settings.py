@@ -164,6 +164,7 @@ OWN_VALUES: dict[str, tuple[list[str], Any]] = {
     "health": (["127.0.0.1:1"], "127.0.0.1:1"),
     "certfile": (["x.pem"], "x.pem"),
     "tls_handshake_timeout": (["3"], 3.0),
+    "tls_tickets": (["1h"], 3600.0),
     "boot_timeout": (["2"], 2.0),
     "linger": (["3"], 3.0),
     "drain_delay": (["4"], 4.0),

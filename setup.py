@@ -82,7 +82,7 @@ setup(
     package_dir={"": ".", **{name: f"{PROTOCOLS}/{name.replace('.', '/')}" for name in plugins}},
     package_data={
         **{name: ["py.typed"] for name in packages + plugins if "." not in name},
-        "apihour": ["py.typed", *starter],
+        "apihour": ["py.typed", "cli/errors.txt", *starter],
     },
     cmdclass=command_classes,
     ext_modules=extensions,

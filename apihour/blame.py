@@ -78,7 +78,7 @@ def user_traceback(error: BaseException) -> str:
 
 def account(error: BaseException, detail: str = "") -> dict[str, str]:
     """What a child tells the arbiter of its failure: one line, and `detail` or the traceback."""
-    message = str(error) if isinstance(error, ApihourError) else one_line(repr(error))
+    message = error.told() if isinstance(error, ApihourError) else one_line(repr(error))
     return {"message": excerpt(message, LINE),
             "detail": excerpt(detail or user_traceback(error), DETAIL)}
 

@@ -79,6 +79,12 @@ class ApihourError(Exception):
         # What was given is quoted: two thousand characters of it, or bytes that steer a terminal.
         return one_line(super().__str__())
 
+    def told(self) -> str:
+        """The message, and what tells more about it: docs/reference/errors.rst, offline."""
+        cls = type(self)
+        is_explained = cls.__module__ == __name__ and cls not in (ApihourError, UsageError)
+        return f"{self} (apihour explain {cls.__name__})" if is_explained else str(self)
+
 
 class UsageError(ApihourError):
     """A command line that cannot be understood."""

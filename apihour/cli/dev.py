@@ -72,7 +72,7 @@ def serve(arguments: Sequence[str]) -> int:
     try:
         run(arguments, "apihour dev")
     except ApihourError as error:
-        print(f"{printable(error.detail)}apihour: error: {error}", file=sys.stderr)
+        print(f"{printable(error.detail)}apihour: error: {error.told()}", file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt:
         return 130

@@ -31,6 +31,7 @@ usage: apihour [run] module:Container [options]     serve it, on every CPU
        apihour ctl COMMAND [options]                run a shell command over the local socket
        apihour upgrade [options]                    a new arbiter on the same sockets
        apihour keys list|add|remove|rotate-host     who may log into the shell
+       apihour explain [NAME]                       what to do about an error
        apihour completion bash|zsh|fish             a script that completes this in a shell
        apihour --version | --help
 
@@ -52,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ApihourError as error:
         if debug:
             sys.stderr.write(printable(traceback.format_exc() + error.detail))
-        print(f"apihour: error: {error}", file=sys.stderr)
+        print(f"apihour: error: {error.told()}", file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt:
         return 130
@@ -143,6 +144,7 @@ _COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "check": _own("check", "check"),
     "completion": _own("completion_scripts", "completion"),
     "dev": _own("dev", "develop"),
+    "explain": _own("explain", "explain"),
     "new": _own("new.making", "new"),
     "protocols": _own("check", "list_protocols"),
 }

@@ -49,7 +49,8 @@ def test_a_command_of_another_package(
     bring(monkeypatch, entry("hello", f"{__name__}:hello"))
     assert cli.main(["hello", "a", "b"]) == 2
     assert cli.main(["helo"]) == 2
-    assert "one of check, completion, dev, hello, new, protocols, run" in capsys.readouterr().err
+    known = "check, completion, dev, explain, hello, new, protocols, run"
+    assert f"one of {known}" in capsys.readouterr().err
 
 
 def test_a_word_that_is_no_command_is_a_target(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -23,7 +24,10 @@ def run(*words, cwd=None, timeout=30, env=None):
 
 
 def refused(*words, status=1, **options):
-    """Run what must fail: returns its one line, having checked that it is the only one."""
+    """Run what must fail: returns its one line, having checked that it is the only one.
+
+    Without where that is explained.
+    """
     result = run(*words, **options)
     errors = [line for line in result.stderr.splitlines() if "[INFO]" not in line]
     assert len(errors) == 1, result.stderr
@@ -31,7 +35,7 @@ def refused(*words, status=1, **options):
     assert result.returncode == status
     assert "Traceback" not in result.stdout + result.stderr
     assert result.left == []
-    return errors[0].removeprefix("apihour: error: ")
+    return re.sub(r" \(apihour explain \w+Error\)$", "", errors[0].removeprefix("apihour: error: "))
 
 
 def get(daemon, path="/", name="http", timeout=10):

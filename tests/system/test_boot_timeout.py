@@ -57,7 +57,7 @@ def test_a_hook_that_waits_too_long_is_named_with_its_line_and_undone(case, tmp_
     begin = (f"apihour: error: container app:Container: {hook} was not done within 2 s "
              f"(--boot-timeout): {tmp_path}/app.py:")
     assert last.startswith(begin)
-    assert last.endswith(f": {line}")
+    assert last.endswith(f": {line} (apihour explain HookError)")
     assert (result.returncode, result.left) == (1, [])
     assert result.stdout.splitlines() == ["cleaned up"]
     # The log has all of the user's lines, and none of the framework's.
@@ -92,7 +92,8 @@ class Server:
 Container.make_servers = lambda self: {"echo": Server()}
 """)
     assert "server 'echo' (mine): its start was not done within 2 s" in result.stderr
-    assert result.stderr.splitlines()[-1].endswith(": await asyncio.sleep(60)")
+    assert result.stderr.splitlines()[-1].endswith(
+        ": await asyncio.sleep(60) (apihour explain HookError)")
 
 
 def test_a_cleanup_that_hangs_as_well_is_ended(tmp_path):

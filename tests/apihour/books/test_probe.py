@@ -39,7 +39,7 @@ def test_an_own_error_is_its_line_with_the_traceback_beside() -> None:
         raise TargetError("no such thing")
 
     report = probed(examine)
-    assert report.error == "no such thing"
+    assert report.error == "no such thing (apihour explain TargetError)"
     assert "test_probe.py" in report.detail and "TargetError" in report.detail
 
 

@@ -210,7 +210,7 @@ def test_a_mistake_is_told_once_in_the_users_lines_and_repaired(tmp_path: Path) 
         developed.wait(lambda: "waiting for a change" in developed.log.read_text())
         assert told(developed) == [
             "apihour: error: target 'developed:Container': no module named 'developed', looked in "
-            f"'{developed.file.parent}'"]
+            f"'{developed.file.parent}' (apihour explain TargetError)"]
         developed.file.write_text("import apihour\nimport not_installed\n")
         developed.wait(lambda: developed.log.read_text().count("waiting for a change") == 2)
         assert told(developed)[1:] == [
@@ -218,7 +218,8 @@ def test_a_mistake_is_told_once_in_the_users_lines_and_repaired(tmp_path: Path) 
             f'  File "{developed.file}", line 2, in <module>', "    import not_installed",
             "ModuleNotFoundError: No module named 'not_installed'",
             f"apihour: error: target 'developed:Container': {developed.file}:2: "
-            "import not_installed: ModuleNotFoundError: No module named 'not_installed'"]
+            "import not_installed: ModuleNotFoundError: No module named 'not_installed' "
+            "(apihour explain TargetError)"]
         developed.write("one")
         with open(developed.file, "a") as file:
             file.write("    async def start(self):\n        1 / 0\n")

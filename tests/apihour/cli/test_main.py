@@ -135,7 +135,7 @@ def test_a_misspelt_command_lists_the_commands(words: list[str], capsys: Capture
     assert cli.main(words) == 2
     err = capsys.readouterr().err
     assert err == ("apihour: error: 'chekc': expected module:Container or one of "
-                   "check, completion, ctl, dev, keys, new, protocols, run, upgrade\n")
+                   "check, completion, ctl, dev, explain, keys, new, protocols, run, upgrade\n")
 
 
 class Broken(ApihourError):
@@ -183,7 +183,8 @@ def test_what_gunicorn_would_trip_over_is_named(
     monkeypatch.setenv("WEB_CONCURRENCY", "many")
     assert cli.main([command, *(["x:y"] if command != "protocols" else [])]) == 1
     assert capsys.readouterr().err == (
-        "apihour: error: WEB_CONCURRENCY: 'many'; expected a number from 1 to 128\n")
+        "apihour: error: WEB_CONCURRENCY: 'many'; expected a number from 1 to 128 "
+        "(apihour explain ConfigurationError)\n")
 
 
 def test_an_empty_web_concurrency_is_none(

@@ -114,7 +114,8 @@ def test_a_disk_that_is_full_in_the_middle_leaves_nothing(
     monkeypatch.setattr(making, "render_tree", full)
     assert main(["new", "shop"]) == 1
     assert capsys.readouterr().err == (
-        "apihour: error: 'shop' cannot be made: shop/README.md: No space left on device\n")
+        "apihour: error: 'shop' cannot be made: shop/README.md: No space left on device "
+        "(apihour explain ConfigurationError)\n")
     assert not list(directory.iterdir())
 
 

@@ -20,8 +20,8 @@ from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from apihour.app.cpu import CpuPool
     from apihour.bus import Bus
+    from apihour.cpu.cpu_pool import CpuPool
     from apihour.jobs import Jobs
     from apihour.ops.container_ops import Operations
     from apihour.shared.store import Shared
@@ -174,7 +174,7 @@ class Container:
 
     @functools.cached_property
     def _cpu_pool(self) -> CpuPool:
-        from apihour.app.cpu import CpuPool
+        from apihour.cpu.cpu_pool import CpuPool
 
         return CpuPool(int(self.config.get("cpu_processes", 1)))
 

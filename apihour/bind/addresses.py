@@ -24,8 +24,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypedDict
 from urllib.parse import parse_qsl, quote
 
-from apihour.bind.proxy_header import TrustedProxies
 from apihour.bind.tls_options import TLS_KEYS, TLS_WORDS, TLSOptions, parse_tls
+from apihour.bind.trusted_proxies import TrustedProxies
 from apihour.errors import AddressError
 from apihour.plugins import SocketKind
 

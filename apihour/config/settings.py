@@ -36,7 +36,7 @@ from apihour.config.values import (
 from apihour.config.verdicts import REFUSED, TABLE
 from apihour.errors import ApihourError, ConfigurationError, UsageError
 from apihour.ipc.private import parser_options
-from apihour.tls.certificates import CIPHERS
+from apihour.tls import CIPHERS
 from apihour.version import __version__
 
 __all__ = ["HostConfig"]

@@ -2,3 +2,7 @@
 
 May import from bind down.
 """
+
+__all__ = ["CIPHERS"]
+
+CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"  # of TLS 1.2; those of 1.3 are all of this kind

@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, Any
 from apihour.bind.tls_options import TLSOptions
 from apihour.blame import blame
 from apihour.errors import ConfigurationError
+from apihour.tls import CIPHERS
 from apihour.tls.libssl import set_groups, why_unreachable
 
 if TYPE_CHECKING:
     from apihour.bind.addresses import BindAddress
 
-__all__ = ["CIPHERS", "file_names", "make_contexts", "verify"]
+__all__ = ["file_names", "make_contexts", "verify"]
 
-CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"  # of TLS 1.2; those of 1.3 are all of this kind
 # What PEM files hold (RFC 7468); OpenSSL knows "TRUSTED" and "RSA" variants of them.
 _CERTIFICATE, _KEY = b"CERTIFICATE-----", b"PRIVATE KEY-----"
 _Named = tuple[str, str]  # what a file is of: an option or part of a bind; and its path

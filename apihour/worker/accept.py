@@ -25,21 +25,20 @@ from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
+from apihour.bind.peeking import HANDSHAKE, first_byte
 from apihour.bind.peers import format_peer
-from apihour.bind.proxy_header import ProxyError
 from apihour.config.rootlog import SERVER
 from apihour.ipc.private import accept_descriptor
 from apihour.ipc.scoreboard import BoardRow
 from apihour.worker.connections import AcceptedConnection, Entrance
 from apihour.worker.handed import Handed, kind_for
-from apihour.worker.peeking import HANDSHAKE, first_byte
 
 if TYPE_CHECKING:
     from apihour.limits.door import Door
     from apihour.plugins import StreamServer
+    from apihour.proxied.proxy_gate import ProxyGate
     from apihour.tls.termination import Terminator
     from apihour.worker.connections import ConnectionTable
-    from apihour.worker.proxied import ProxyGate
 
 __all__ = ["Acceptor", "Balance"]
 
@@ -320,14 +319,8 @@ class Acceptor:
 
     async def _is_welcome(self, proxy: ProxyGate, conn: AcceptedConnection) -> bool:
         """Read the proxy's header of a connection; whether its client may come in."""
-        conn.state = "proxy"
-        try:
-            conn.proxied = facts = await proxy.read(self.loop, conn)
-        except (ProxyError, OSError) as error:
-            proxy.refuse(conn.peer, error)
+        if not await proxy.introduce(self.loop, conn):
             return False
-        if facts.source is not None:
-            conn.peer_address = facts.source
         bans = self.table.bans
         if bans and bans.refuses(conn.peer_address):
             self.banned += 1

@@ -18,15 +18,17 @@ import time
 from array import array
 from collections.abc import Callable, Coroutine, Iterator, MutableSequence
 from dataclasses import dataclass
-from typing import Any, Union
+from typing import TYPE_CHECKING, Any, Union
 
 from apihour.bind.peers import format_peer
-from apihour.bind.proxy_header import ProxyFacts
 from apihour.ops.activity import activity_of
 from apihour.ops.ids import Ids
 from apihour.plugins import BannedAddresses
-from apihour.tls.termination import TLSFacts
 from apihour.worker.handed import Handed
+
+if TYPE_CHECKING:
+    from apihour.proxied.proxy_header import ProxyFacts
+    from apihour.tls.termination import TLSFacts
 
 __all__ = ["AcceptedConnection", "ConnectionRecord", "ConnectionTable", "Entrance"]
 

@@ -16,7 +16,7 @@ import signal
 import sys
 import time
 import traceback
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gunicorn import util
 from gunicorn.workers.base import Worker
@@ -37,14 +37,15 @@ from apihour.ipc.signals import ORDERS, STOPS, handle_in_loop, ignore, let_throu
 from apihour.jobs.container_jobs import make_jobs
 from apihour.ops.ids import Ids
 from apihour.ops.sampler import CpuSampler
-from apihour.tls.termination import Terminator
-from apihour.tls.termination import prepare as prepare_tls
 from apihour.worker.assignment import Assignment
 from apihour.worker.connections import ConnectionTable
 from apihour.worker.crashes import CrashLog, EarlyExit
 from apihour.worker.heartbeat import Heartbeat
 from apihour.worker.leaving import Leaving
 from apihour.worker.servers import ServerSet
+
+if TYPE_CHECKING:
+    from apihour.tls.termination import Terminator
 
 __all__ = ["BLOCKED", "BOOT_FAILED", "HostWorker"]
 
@@ -127,7 +128,7 @@ class HostWorker(Worker):  # type: ignore[misc]
             os.environ[key] = value
         try:
             # While keys of root's can be read.
-            self._terminators.update(prepare_tls(self.cfg, self.sockets))
+            self._prepare_tls()
             become_owner(self.cfg)
         except ApihourError as error:
             self.report_failure(error)
@@ -142,6 +143,12 @@ class HostWorker(Worker):  # type: ignore[misc]
             prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
             if os.getppid() != self.ppid:
                 sys.exit(0)
+
+    def _prepare_tls(self) -> None:
+        if any(listener.address.tls is not None for listener in self.sockets):
+            from apihour.tls.termination import prepare
+
+            self._terminators.update(prepare(self.cfg, self.sockets))
 
     def _name_in_log(self) -> None:
         """What the application logs, warns of and fails with goes to the log, with this name."""

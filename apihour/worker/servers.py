@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from apihour.bind.binds import match_servers, one_kind
 from apihour.bind.listeners import Listener
@@ -18,11 +18,13 @@ from apihour.ipc.scoreboard import BoardRow, Figure, Scoreboard
 from apihour.ipc.state_files import StateFile
 from apihour.limits.layers import declared_options
 from apihour.plugins import Registry, ServerContext
-from apihour.tls.termination import Terminator
 from apihour.worker.accept import Balance
 from apihour.worker.connections import ConnectionTable
 from apihour.worker.serving import AncestorServer, Serving
-from apihour.worker.single import Singles, see_singles
+
+if TYPE_CHECKING:
+    from apihour.single.singles import Singles
+    from apihour.tls.termination import Terminator
 
 __all__ = ["ServerSet", "WorkerHost"]
 
@@ -108,6 +110,10 @@ class ServerSet:
     def see_singles(self, with_servers: bool = True) -> None:
         """Learn which servers and jobs only one worker has, of the generation that serves."""
         host = self._host
+        if not (host.container.single or host.container.exclusive):
+            return
+        from apihour.single.singles import Singles, see_singles
+
         self.once = see_singles(host.container, {
             name: [listener.address for listener in serving.listeners]
             for name, serving in (self.all.items() if with_servers else ())})

@@ -12,13 +12,13 @@ from apihour.config.rootlog import SERVER
 from apihour.errors import ConfigurationError, HookError
 from apihour.plugins import Server, ServerContext, StreamServer, is_shell
 from apihour.worker.accept import Acceptor, Balance
-from apihour.worker.proxied import ProxyGate
 
 if TYPE_CHECKING:
     from apihour.bind.addresses import BindAddress
     from apihour.bind.listeners import Listener
     from apihour.limits.bind_options import BindOptions
     from apihour.limits.live import LiveOrder
+    from apihour.proxied.proxy_gate import ProxyGate
     from apihour.tls.termination import Terminator
     from apihour.worker.connections import ConnectionTable
 
@@ -268,7 +268,11 @@ class Serving:
 
 def _gate(listener: Listener, name: str, log: logging.Logger) -> ProxyGate | None:
     networks = listener.address.proxy
-    return None if networks is None else ProxyGate(networks, name, log)
+    if networks is None:
+        return None
+    from apihour.proxied.proxy_gate import ProxyGate
+
+    return ProxyGate(networks, name, log)
 
 
 def refuse_lost_tls(name: str, server: Server, binds: Mapping[str, BindAddress]) -> None:

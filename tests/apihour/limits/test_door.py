@@ -17,7 +17,7 @@ from apihour.limits import watch
 from apihour.limits.bind_options import BindOptions, parse_options
 from apihour.limits.door import Door
 from apihour.limits.gate import AddressGate, address_key
-from apihour.worker.proxied import ProxyGate
+from apihour.proxied.proxy_gate import ProxyGate
 from tests.apihour.loops import Run, run, wait_until
 from tests.apihour.worker.test_accept import House, house
 

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from apihour.bind.bans import BanBook, Bans, parse_network
+from apihour.proxied import proxy_gate
+from apihour.proxied.proxy_gate import ProxyGate
 from apihour.tls.termination import Terminator
-from apihour.worker import proxied
-from apihour.worker.proxied import ProxyGate
 from tests.apihour.loops import Run, run, wait_until
 from tests.apihour.worker.test_accept import House, house
 from tests.certificates import Authority
@@ -105,7 +105,7 @@ def test_strangers_and_what_is_no_header_are_closed_and_said_once(
 def test_a_header_that_does_not_come_is_waited_for_in_vain(
     run: Run, monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(proxied, "_TIMEOUT", 0.05)
+    monkeypatch.setattr(proxy_gate, "_TIMEOUT", 0.05)
 
     async def body() -> None:
         async with behind() as h:

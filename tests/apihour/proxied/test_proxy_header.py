@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apihour.bind.proxy_header import ProxyError, ProxyFacts, ProxyHeader, TrustedProxies
+from apihour.bind.trusted_proxies import TrustedProxies
+from apihour.proxied.proxy_header import ProxyError, ProxyFacts, ProxyHeader
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 V4 = bytes([10, 0, 0, 1, 10, 0, 0, 2]) + struct.pack("!HH", 1000, 80)

@@ -18,8 +18,9 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from apihour.bind.proxy_header import ProxyError, ProxyFacts, ProxyHeader, TrustedProxies
-from apihour.worker.peeking import readable
+from apihour.bind.peeking import readable
+from apihour.bind.trusted_proxies import TrustedProxies
+from apihour.proxied.proxy_header import ProxyError, ProxyFacts, ProxyHeader
 
 __all__ = ["ProxyGate"]
 
@@ -50,6 +51,18 @@ class ProxyGate:
             self._last_line = now
             self._log.warning("server %r: connection of %s closed: %s (%d so far)",
                               self._name, peer, why, self.refused)
+
+    async def introduce(self, loop: asyncio.AbstractEventLoop, conn: Any) -> bool:
+        """Learn who the client of `conn` is; False when its proxy does not say it."""
+        conn.state = "proxy"
+        try:
+            conn.proxied = facts = await self.read(loop, conn)
+        except (ProxyError, OSError) as error:
+            self.refuse(conn.peer, error)
+            return False
+        if facts.source is not None:
+            conn.peer_address = facts.source
+        return True
 
     async def read(self, loop: asyncio.AbstractEventLoop, conn: Any) -> ProxyFacts:
         """The facts in the header of `conn`. Raises ProxyError or OSError."""

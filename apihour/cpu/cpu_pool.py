@@ -7,7 +7,7 @@ Rules:
 - One process is one executor, and computes one call at a time: when it dies, only that call
   fails (the executor of the standard library gives up all of its processes with one). Calls
   that wait have not begun, so they are never the ones that fail.
-- What is logged there goes where the worker's log goes (:mod:`apihour.config.relay`), and so do
+- What is logged there goes where the worker's log goes (:mod:`apihour.cpu.relay`), and so do
   warnings, and exceptions of threads that the computation has started.
 - A process that died while it was idle costs nobody a call: the next one starts another.
 """
@@ -28,7 +28,7 @@ from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from apihour.config.failures import FailureLog
-from apihour.config.relay import RelayReader, relay_records
+from apihour.cpu.relay import RelayReader, relay_records
 from apihour.ipc.prctl import PR_SET_PDEATHSIG, prctl
 from apihour.ipc.private import pool_processes
 from apihour.ipc.signals import ORDERS, blocked, ignore, let_through

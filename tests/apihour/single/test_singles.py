@@ -13,12 +13,12 @@ import pytest
 
 from apihour.bind.addresses import parse_address
 from apihour.errors import ConfigurationError
-from apihour.worker.single import Lock, Singles, see_singles
+from apihour.single.singles import Lock, Singles, see_singles
 
 HOLDER = """
 import sys
 from pathlib import Path
-from apihour.worker.single import Lock
+from apihour.single.singles import Lock
 print(Lock(Path(sys.argv[1])).take(), flush=True)
 sys.stdin.read()
 """

@@ -1,0 +1,1 @@
+"""The processes behind ``container.run_cpu()``; imported where it is used, from config down."""

@@ -16,7 +16,7 @@ import signal
 import sys
 import time
 import traceback
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gunicorn import util
 from gunicorn.workers.base import Worker
@@ -24,7 +24,6 @@ from gunicorn.workers.base import Worker
 from apihour.app.hooks import call_class, call_hook, hook_title, make_loop, see_hooks, takes_sockets
 from apihour.app.target import load_target
 from apihour.bind.bans import Bans
-from apihour.bind.listeners import Listener
 from apihour.blame import account, blame_frames, is_user_code
 from apihour.config.owner import become_owner
 from apihour.config.rootlog import Speaker
@@ -43,9 +42,6 @@ from apihour.worker.crashes import CrashLog, EarlyExit
 from apihour.worker.heartbeat import Heartbeat
 from apihour.worker.leaving import Leaving
 from apihour.worker.servers import ServerSet
-
-if TYPE_CHECKING:
-    from apihour.tls.termination import Terminator
 
 __all__ = ["BLOCKED", "BOOT_FAILED", "HostWorker"]
 
@@ -83,10 +79,9 @@ class HostWorker(Worker):  # type: ignore[misc]
         self.container: Any = None
         self.jobs: Any = None
         self.loop: Any = None
-        self._terminators: dict[Listener, Terminator] = {}
         self.certificates: Any = None
         retiring = asyncio.Event()
-        self._servers = ServerSet(self, self._terminators, self._begin, retiring)
+        self._servers = ServerSet(self, self._begin, retiring)
         self.servers = self._servers.all
         self._leaving = Leaving(self, self._servers, retiring)
         self.sampler = CpuSampler()
@@ -128,7 +123,7 @@ class HostWorker(Worker):  # type: ignore[misc]
             os.environ[key] = value
         try:
             # While keys of root's can be read.
-            self._prepare_tls()
+            self._servers.prepare_tls()
             become_owner(self.cfg)
         except ApihourError as error:
             self.report_failure(error)
@@ -143,12 +138,6 @@ class HostWorker(Worker):  # type: ignore[misc]
             prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
             if os.getppid() != self.ppid:
                 sys.exit(0)
-
-    def _prepare_tls(self) -> None:
-        if any(listener.address.tls is not None for listener in self.sockets):
-            from apihour.tls.termination import prepare
-
-            self._terminators.update(prepare(self.cfg, self.sockets))
 
     def _name_in_log(self) -> None:
         """What the application logs, warns of and fails with goes to the log, with this name."""
@@ -346,9 +335,9 @@ class HostWorker(Worker):  # type: ignore[misc]
             shells={s.name: [listener.name for listener in s.listeners] for s in shells},
         )
         self._servers.watch_singles()
-        if self._terminators:
+        if self._servers.terminators:
             tls = importlib.import_module("apihour.tls.renewal")
-            self.certificates = tls.watch(self, self._terminators.values())
+            self.certificates = tls.watch(self, self._servers.terminators.values())
         self.jobs.begin(self._servers.may_take)
 
     def report_failure(self, error: BaseException, detail: str = "") -> None:

@@ -50,14 +50,13 @@ class ServerSet:
     """All of them by name, in `all`; `once` are those of one worker at a time."""
 
     def __init__(
-        self, host: WorkerHost, terminators: dict[Listener, Terminator],
-        begin: Callable[[str], None], retiring: asyncio.Event,
+        self, host: WorkerHost, begin: Callable[[str], None], retiring: asyncio.Event,
     ) -> None:
         """`begin` tells the arbiter what is under way from now on; `retiring`: it leaves."""
         self.all: dict[str, Serving] = {}
         self.once: dict[str, bool] = {}
         self._host = host
-        self._terminators = terminators
+        self.terminators: dict[Listener, Terminator] = {}
         self._begin = begin
         self._retiring = retiring
         self._options: dict[str, dict[str, Any]] = {}
@@ -75,6 +74,13 @@ class ServerSet:
     def shells(self) -> list[Serving]:
         """Those that the console accepts for."""
         return [serving for serving in self.all.values() if serving.is_shell]
+
+    def prepare_tls(self) -> None:
+        """Read the certificates of ``?tls`` binds. Raises ConfigurationError."""
+        if any(listener.address.tls is not None for listener in self._host.sockets):
+            from apihour.tls.termination import prepare
+
+            self.terminators = prepare(self._host.cfg, self._host.sockets)
 
     # -- made ------------------------------------------------------------------------------
 
@@ -163,7 +169,7 @@ class ServerSet:
         host = self._host
         await serving.accept(
             host.connections, host.loop, host.log.error_log, balance,
-            host.cfg.worker_connections, host.slot, self._terminators,
+            host.cfg.worker_connections, host.slot, self.terminators,
         )
 
     def _context(self, name: str) -> ServerContext:

@@ -390,7 +390,7 @@ def test_files_are_read_before_privileges_are_dropped(
         worker = HostWorker(given, None, cfg, SimpleNamespace(error_log=log))
         with pytest.raises(Dropped):
             worker.init_process()
-        assert list(worker._terminators) == [listener]
+        assert list(worker._servers.terminators) == [listener]
 
 
 class Accepting:

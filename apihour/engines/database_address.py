@@ -29,9 +29,13 @@ class DatabaseAddress:
             raise ValueError(f"{'a URL of another kind' if mark else 'no URL'}; {expected}")
         try:
             parts = urlsplit(url)
+            hosts = parts.netloc.rpartition("@")[2]
+            if "," in hosts and "postgresql" in schemes:  # several, of which one is the primary
+                return cls(unquote(hosts), None, unquote(parts.path).strip("/"))
             port = parts.port
         except ValueError:
-            raise ValueError(f"a URL that cannot be read; {expected}") from None
+            raise ValueError(f"a URL that cannot be read; {expected} (in a password %2F for /, "
+                             "%40 for @, %23 for #, %3F for ?)") from None
         named = parse_qs(parts.query).get("host", [""])[0]
         return cls(unquote(parts.hostname or named or "localhost"), port,
                    unquote(parts.path).strip("/"))

@@ -25,7 +25,7 @@ from apihour.engines.pool_options import Check, PoolOptions, check_options, is_t
 from apihour.engines.secret import read_secret
 from apihour.engines.slowest import Slowest
 from apihour.engines.use import Use
-from apihour.errors import ConfigurationError, EngineDownError, EngineError
+from apihour.errors import ConfigurationError, EngineDownError, EngineError, one_line
 from apihour.masking import MASK
 from apihour.resources import EngineContext
 
@@ -222,7 +222,7 @@ class PooledEngine:
         for secret in sorted(secrets, key=len, reverse=True):
             if secret:
                 text = text.replace(secret, MASK)
-        return " ".join(text.split())
+        return one_line(" ".join(text.split()))
 
     # -- what it is for
 

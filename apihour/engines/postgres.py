@@ -15,11 +15,11 @@ from apihour.engines.pooled import PooledEngine
 from apihour.engines.slowest import Slowest
 from apihour.engines.undoing import undo
 
-__all__ = ["ISOLATIONS", "Postgres", "see_postgres_use"]
+__all__ = ["ISOLATIONS", "WATCHED", "Postgres", "PostgresDriver", "see_postgres_use"]
 
 # The server looks that often whether who asked still lives: what a killed worker had asked for
 # would go on, and its connection count, for as long as it takes. From PostgreSQL 14 on.
-_WATCHED = {"client_connection_check_interval": "1s"}
+WATCHED = {"client_connection_check_interval": "1s"}
 ISOLATIONS = ("read_committed", "repeatable_read", "serializable")
 
 
@@ -51,7 +51,7 @@ class Postgres(PooledEngine):
                                      **self.given.get("connect", {})}
         bouncer = self.given.get("pgbouncer", False)
         arguments["server_settings"] = {
-            "application_name": self.called, **({} if bouncer else _WATCHED),
+            "application_name": self.called, **({} if bouncer else WATCHED),
             **arguments.get("server_settings", {})}
         if password:
             arguments["password"] = password
@@ -83,30 +83,43 @@ class Postgres(PooledEngine):
         return super().user(wanted)
 
 
-class _Asyncpg:
-    """asyncpg's calls."""
+class PostgresDriver:
+    """What the calls of both libraries have in common."""
 
-    # It asks the server to stop, and waits for that, before the connection is used again.
+    # They ask the server to stop, and wait for that, before the connection is used again.
     survives_cancel = True
     ping_after = 30.0
+    module = ""
 
     def __init__(
         self, url: str, arguments: dict[str, Any], resets: bool, slowest: Slowest,
         failed: Callable[[], None],
     ) -> None:
-        self._library = importlib.import_module("asyncpg")
+        self._library = importlib.import_module(self.module)
         self._url = url
         self._arguments = arguments
         self._resets = resets
         self._slowest = slowest
         self._failed = failed
 
+    async def disconnect(self, connection: Any) -> None:
+        await connection.close()
+
+    async def ping(self, connection: Any) -> None:
+        await connection.execute("SELECT 1")
+
+
+class _Asyncpg(PostgresDriver):
+    """asyncpg's calls."""
+
+    module = "asyncpg"
+
     async def connect(self) -> Any:
         try:
             connection = await self._library.connect(self._url, **self._arguments)
         except self._library.UndefinedObjectError as error:
             settings = self._arguments["server_settings"]
-            if not any(name in str(error) and settings.pop(name, None) for name in _WATCHED):
+            if not any(name in str(error) and settings.pop(name, None) for name in WATCHED):
                 raise
             connection = await self._library.connect(self._url, **self._arguments)
         connection.add_query_logger(self._note)
@@ -118,17 +131,11 @@ class _Asyncpg:
         if not isinstance(record.exception, asyncio.CancelledError | None):
             self._failed()
 
-    async def disconnect(self, connection: Any) -> None:
-        await connection.close()
-
     def drop(self, connection: Any) -> None:
         connection.terminate()
 
     def is_open(self, connection: Any) -> bool:
         return not connection.is_closed()
-
-    async def ping(self, connection: Any) -> None:
-        await connection.execute("SELECT 1")
 
     async def begin(self, connection: Any, wanted: Purpose) -> Any:
         transaction = connection.transaction(

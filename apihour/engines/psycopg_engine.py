@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import select
 import sys
 import time
@@ -10,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from apihour.engines.driver import Driver, Purpose
-from apihour.engines.postgres import Postgres
+from apihour.engines.postgres import WATCHED, Postgres, PostgresDriver
 from apihour.engines.slowest import Slowest
 
 __all__ = ["Psycopg"]
@@ -39,6 +38,9 @@ class Psycopg(Postgres):
             arguments["password"] = password
         if self.given.get("pgbouncer", False):
             arguments["prepare_threshold"] = None
+        elif "options=" not in url:  # those of the URL would be left out
+            watched = " ".join(f"-c {name}={value}" for name, value in WATCHED.items())
+            arguments["options"] = f"{watched} {arguments.get('options', '')}".strip()
         return _PsycopgDriver(url, arguments, self.resets, self.slowest, self.count_error)
 
 
@@ -62,29 +64,29 @@ def _timed(library: Any, slowest: Slowest, failed: Callable[[], None]) -> type[A
     return TimedCursor
 
 
-class _PsycopgDriver:
+class _PsycopgDriver(PostgresDriver):
     """psycopg's calls."""
 
-    # It asks the server to stop, and waits for that, before the cancelled call ends.
-    survives_cancel = True
-    ping_after = 30.0
+    module = "psycopg"
 
-    def __init__(
-        self, url: str, arguments: dict[str, Any], resets: bool, slowest: Slowest,
-        failed: Callable[[], None],
-    ) -> None:
-        self._library = importlib.import_module("psycopg")
-        self._url = url
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
         self._arguments = {
-            "autocommit": True, "cursor_factory": _timed(self._library, slowest, failed),
-            **arguments}
-        self._resets = resets
+            "autocommit": True,
+            "cursor_factory": _timed(self._library, self._slowest, self._failed),
+            **self._arguments}
 
     async def connect(self) -> Any:
-        return await self._library.AsyncConnection.connect(self._url, **self._arguments)
-
-    async def disconnect(self, connection: Any) -> None:
-        await connection.close()
+        connect = self._library.AsyncConnection.connect
+        try:
+            return await connect(self._url, **self._arguments)
+        except self._library.OperationalError as error:
+            if not any(f'parameter "{name}"' in str(error) for name in WATCHED):
+                raise
+            for name, value in WATCHED.items():  # not known there: an older server
+                options = self._arguments["options"]
+                self._arguments["options"] = options.replace(f"-c {name}={value}", "").strip()
+            return await connect(self._url, **self._arguments)
 
     def drop(self, connection: Any) -> None:
         connection.pgconn.finish()
@@ -96,9 +98,6 @@ class _PsycopgDriver:
         poll = select.poll()
         poll.register(connection.fileno(), select.POLLRDHUP)
         return not poll.poll(0)
-
-    async def ping(self, connection: Any) -> None:
-        await connection.execute("SELECT 1")
 
     async def begin(self, connection: Any, wanted: Purpose) -> Any:
         isolation = wanted.isolation.replace("_", " ").upper()

@@ -110,17 +110,11 @@ class HTTPClient:
     # -- its life
 
     async def start(self, context: Any) -> None:
-        """Make the session. Raises ConnectionError when it is to answer, and does not."""
+        """Make the session. Raises ConnectionError when it is to answer, and does not; ValueError
+        for what ClientSession does not take."""
         self.name, self._logger = context.name, context.logger
-        library, given = self._library(), self.given
-        config = getattr(context.container, "config", None) or {}
-        self.session = library.ClientSession(**{
-            "base_url": given["url"] or None, "headers": given.get("headers"),
-            "timeout": library.ClientTimeout(total=self.timeout),
-            "connector": library.TCPConnector(
-                limit=self.max, resolver=library.AsyncResolver(**(config.get("resolver") or {}))),
-            "trace_configs": self._watchers(library, getattr(context.container, "tracer", None)),
-            **given.get("session", {})})
+        given = self.given
+        self.session = self._make_session(context)
         if self.health:
             problem = await self._problem()
             if problem and given.get("at_start", "fail") == "fail":
@@ -128,6 +122,28 @@ class HTTPClient:
                 raise ConnectionError(f"engine {self.name!r} (http at {self.address}): {problem}")
             self._tell(problem)
             self._keeper = asyncio.get_running_loop().create_task(self._keep())
+
+    def _make_session(self, context: Any) -> Any:
+        library, given = self._library(), self.given
+        config = getattr(context.container, "config", None) or {}
+        connector = library.TCPConnector(
+            limit=self.max, resolver=library.AsyncResolver(**(config.get("resolver") or {})))
+        try:
+            return library.ClientSession(**{
+                "base_url": self._base(), "headers": given.get("headers"), "connector": connector,
+                "timeout": library.ClientTimeout(total=self.timeout),
+                "trace_configs": self._watchers(
+                    library, getattr(context.container, "tracer", None)),
+                **given.get("session", {})})
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"engine {self.name!r} (http at {self.address}): session: {error}"
+                             ) from None
+
+    def _base(self) -> str | None:
+        """What paths are asked below: ``/v1`` is a directory as ``/v1/`` is."""
+        parts = urlsplit(self.given["url"])
+        path = f"{parts.path.rstrip('/')}/"
+        return f"{parts.scheme}://{parts.netloc}{path}" if parts.scheme else None
 
     async def close(self) -> None:
         """Close the session and its connections."""
@@ -174,11 +190,12 @@ class HTTPClient:
         return lambda: nullcontext(self.session)
 
     def statistics(self) -> dict[str, Any]:
-        """Requests that wait for their answer or a connection, failures, the slowest lately."""
+        """Requests under way, those that wait for a connection, failures, the slowest lately."""
         seconds, what, at = self._slowest
+        busy = self._busy - self._waiting
         is_late = time.monotonic() - at > _LATELY
         return {"kind": self.kind, "address": self.address, "up": self.up, "max": self.max,
-                "size": self._busy, "busy": self._busy, "waiting": self._waiting,
+                "size": busy, "busy": busy, "waiting": self._waiting,
                 "errors": self._errors, "slowest": 0.0 if is_late else seconds,
                 "slowest_query": "" if is_late else what}
 
@@ -194,21 +211,25 @@ class HTTPClient:
         found = library.TraceConfig()
 
         async def begin(session: Any, request: Any, told: Any) -> None:
-            request.began = time.monotonic()
+            request.began, request.waits = time.monotonic(), 0
             self._busy += 1
 
         async def end(session: Any, request: Any, told: Any) -> None:
             self._busy -= 1
+            self._waiting -= request.waits  # one that is cancelled in the queue has not left it
             self._note(time.monotonic() - request.began, told)
 
         async def fail(session: Any, request: Any, told: Any) -> None:
-            self._errors += 1
+            # Who asked has given it up, or has left: nothing has failed.
+            self._errors += not isinstance(told.exception, asyncio.CancelledError)
             await end(session, request, told)
 
         async def queue(session: Any, request: Any, told: Any) -> None:
+            request.waits += 1
             self._waiting += 1
 
         async def leave_queue(session: Any, request: Any, told: Any) -> None:
+            request.waits -= 1
             self._waiting -= 1
 
         found.on_request_start.append(begin)

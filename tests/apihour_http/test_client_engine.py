@@ -12,6 +12,7 @@ from apihour.engines import Resource, Transaction
 from apihour.engines.engine_set import declare
 from apihour_http import HTTPClient, HTTPServer, RouteError, Routes
 from apihour_http.testing import Client
+from tests.apihour.engines.support import until
 
 from .support import serving
 
@@ -75,20 +76,65 @@ async def test_an_endpoint_asks_another_service() -> None:
         assert engine.session is None
 
 
+def context(name: str = "shop") -> SimpleNamespace:
+    return SimpleNamespace(name=name, container=None, logger=logging.getLogger("test"))
+
+
+async def test_a_server_that_hangs_holds_nobody_for_ever_and_figures_stay_true() -> None:
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    async def ask(path: str) -> bytes:
+        async with engine.session.get(path) as answer:
+            return await answer.read()  # type: ignore[no-any-return]
+
+    async with await asyncio.start_server(hang, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        engine = HTTPClient(f"http://127.0.0.1:{port}/", max=1, timeout=0.5)
+        await engine.start(context())
+        tasks = [asyncio.create_task(ask(path)) for path in "abc"]
+        await until(lambda: engine.statistics()["waiting"] == 2)
+        assert (engine.statistics()["busy"], engine.statistics()["size"]) == (1, 1)
+        for task in tasks[1:]:
+            task.cancel()  # their clients have left
+        found = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [type(one) for one in found] == [TimeoutError, *2 * [asyncio.CancelledError]]
+        told = engine.statistics()
+        assert (told["busy"], told["waiting"], told["errors"]) == (0, 0, 1)
+        await engine.close()
+
+
+@pytest.mark.parametrize("path", ["v1", "v1/", "v1?token=hidden"])
+async def test_paths_are_asked_below_its_url(path: str) -> None:
+    async with serving(asked()) as other:
+        engine = HTTPClient(f"{other.url}/{path}")
+        await engine.start(context())
+        async with engine.session.get("price") as answer:
+            assert (await answer.json())["price"] == 5
+        await engine.close()
+
+
+async def test_what_a_session_does_not_take_is_told_by_name() -> None:
+    engine = HTTPClient("http://127.0.0.1:1/", session={"bogus": "hidden"})
+    said = r"^engine 'shop' \(http at http://127.0.0.1:1/\): session: .* 'bogus'$"
+    with pytest.raises(ValueError, match=said):
+        await engine.start(context())
+
+
 async def test_its_health_is_that_of_its_url(caplog: pytest.LogCaptureFixture) -> None:
-    context = SimpleNamespace(name="shop", container=None, logger=logging.getLogger("test"))
     async with serving(asked()) as other:
         engine = HTTPClient(other.url, health=True)
-        await engine.start(context)
+        await engine.start(context())
         assert engine.up
         await engine.close()
         gone = other.url
     engine = HTTPClient(gone.replace("//", "//user:hidden@"), health=True)
     with pytest.raises(ConnectionError, match=r"engine 'shop' \(http at http://127") as failure:
-        await engine.start(context)
+        await engine.start(context())
     assert "hidden" not in str(failure.value) and engine.session is None
     patient = engine.configured({"at_start": "retry"})
-    await patient.start(context)
+    await patient.start(context())
     assert not patient.up and "is down" in caplog.text and "hidden" not in caplog.text
     await patient.close()
 

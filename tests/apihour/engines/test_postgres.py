@@ -6,7 +6,9 @@ import logging
 import pytest
 
 from apihour.engines.driver import Purpose
+from apihour.engines.mysql import MySQL
 from apihour.engines.postgres import Postgres
+from apihour.engines.psycopg_engine import Psycopg
 from apihour.errors import ConfigurationError, EngineBusyError, EngineDownError
 from tests.apihour.engines.support import running, until
 from tests.postgres import PASSWORD, QUOTED
@@ -192,6 +194,7 @@ def test_an_option_out_of_range(options, said):
     ("", "no URL; expected postgresql://"),
     ("mysql://secret@h/d", "a URL of another kind"),
     ("postgresql://h:port-secret/d", "a URL that cannot be read"),
+    ("postgresql://me:a/secret@h/d", "a URL that cannot be read; .*in a password %2F for /"),
     ("env:NOT_SET_ANYWHERE", "env:NOT_SET_ANYWHERE: the variable is not set"),
 ])
 def test_a_url_that_cannot_be_used(url, said):
@@ -205,9 +208,36 @@ def test_a_url_that_cannot_be_used(url, said):
 def test_what_a_driver_says_is_told_without_the_secret(url):
     engine = Postgres(url)
     engine.examine()
-    for text in (f"bad dsn {url}", "bad word one%2Ftwo", "bad word one/two"):
+    for text in (f"bad dsn {url}", "bad word one%2Ftwo", "bad word one/two\x1b[2J" + "x" * 99999):
         said = engine.explain(ValueError(text))
         assert "one" not in said and "two" not in said
+        assert said.isprintable() and len(said) < 5000
+
+
+def test_several_hosts():
+    assert Postgres("postgresql://me:x@a:1,b/shop?target_session_attrs=primary"
+                    ).examine() == "a:1,b/shop"
+    with pytest.raises(ConfigurationError, match="a URL that cannot be read"):
+        MySQL("mysql://me:x@a:1,b:2/shop").examine()
+
+
+@pytest.mark.parametrize("kind", [Postgres, Psycopg])
+async def test_the_server_looks_whether_who_asked_still_lives(kind, database):
+    async with running(kind(database)) as engine, engine.transaction() as connection:
+        statement = "SHOW client_connection_check_interval"
+        if kind is Postgres:
+            found = await connection.fetchval(statement)
+        else:
+            found = (await (await connection.execute(statement)).fetchone())[0]
+        assert found == "1s"
+
+
+async def test_a_server_that_cannot_look_is_used_all_the_same(database, monkeypatch):
+    for module in ("postgres", "psycopg_engine"):
+        monkeypatch.setattr(f"apihour.engines.{module}.WATCHED", {"of_another_server": "1s"})
+    for kind in (Postgres, Psycopg):
+        async with running(kind(database)) as engine, engine.transaction():
+            pass
 
 
 def test_the_address_has_no_secret():

@@ -143,7 +143,7 @@ OFF = """
 import asyncio, logging, sys, apihour
 from apihour.engines import SQLite
 from apihour.resources import EngineContext
-from apihour.worker.container_jobs import make_jobs
+from apihour.jobs.container_jobs import make_jobs
 from apihour_http import HTTPClient, HTTPServer, Routes
 
 class Container(apihour.Container):

@@ -8,7 +8,7 @@ import pytest
 from opentelemetry.trace import get_current_span
 
 import apihour
-from apihour.worker.container_jobs import make_jobs
+from apihour.jobs.container_jobs import make_jobs
 from tests.apihour.jobs.memory import Clock, Memory
 from tests.apihour.loops import wait_until
 from tests.spans import Traced

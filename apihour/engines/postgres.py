@@ -95,12 +95,12 @@ class PostgresDriver:
         self, url: str, arguments: dict[str, Any], resets: bool, slowest: Slowest,
         failed: Callable[[], None],
     ) -> None:
-        self._library = importlib.import_module(self.module)
-        self._url = url
-        self._arguments = arguments
-        self._resets = resets
-        self._slowest = slowest
-        self._failed = failed
+        self.library = importlib.import_module(self.module)
+        self.url = url
+        self.arguments = arguments
+        self.resets = resets
+        self.slowest = slowest
+        self.failed = failed
 
     async def disconnect(self, connection: Any) -> None:
         await connection.close()
@@ -116,20 +116,20 @@ class _Asyncpg(PostgresDriver):
 
     async def connect(self) -> Any:
         try:
-            connection = await self._library.connect(self._url, **self._arguments)
-        except self._library.UndefinedObjectError as error:
-            settings = self._arguments["server_settings"]
+            connection = await self.library.connect(self.url, **self.arguments)
+        except self.library.UndefinedObjectError as error:
+            settings = self.arguments["server_settings"]
             if not any(name in str(error) and settings.pop(name, None) for name in WATCHED):
                 raise
-            connection = await self._library.connect(self._url, **self._arguments)
+            connection = await self.library.connect(self.url, **self.arguments)
         connection.add_query_logger(self._note)
         return connection
 
     def _note(self, record: Any) -> None:
-        self._slowest.note(record.elapsed, record.query, record.exception)
+        self.slowest.note(record.elapsed, record.query, record.exception)
         # One that is cancelled has not failed: its request has ended.
         if not isinstance(record.exception, asyncio.CancelledError | None):
-            self._failed()
+            self.failed()
 
     def drop(self, connection: Any) -> None:
         connection.terminate()
@@ -151,5 +151,5 @@ class _Asyncpg(PostgresDriver):
                    lambda: cancel_again(connection))
 
     async def reset(self, connection: Any) -> None:
-        if self._resets:
+        if self.resets:
             await connection.reset()

@@ -71,22 +71,22 @@ class _PsycopgDriver(PostgresDriver):
 
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
-        self._arguments = {
+        self.arguments = {
             "autocommit": True,
-            "cursor_factory": _timed(self._library, self._slowest, self._failed),
-            **self._arguments}
+            "cursor_factory": _timed(self.library, self.slowest, self.failed),
+            **self.arguments}
 
     async def connect(self) -> Any:
-        connect = self._library.AsyncConnection.connect
+        connect = self.library.AsyncConnection.connect
         try:
-            return await connect(self._url, **self._arguments)
-        except self._library.OperationalError as error:
+            return await connect(self.url, **self.arguments)
+        except self.library.OperationalError as error:
             if not any(f'parameter "{name}"' in str(error) for name in WATCHED):
                 raise
             for name, value in WATCHED.items():  # not known there: an older server
-                options = self._arguments["options"]
-                self._arguments["options"] = options.replace(f"-c {name}={value}", "").strip()
-            return await connect(self._url, **self._arguments)
+                options = self.arguments["options"]
+                self.arguments["options"] = options.replace(f"-c {name}={value}", "").strip()
+            return await connect(self.url, **self.arguments)
 
     def drop(self, connection: Any) -> None:
         connection.pgconn.finish()
@@ -115,5 +115,5 @@ class _PsycopgDriver(PostgresDriver):
     async def reset(self, connection: Any) -> None:
         if connection.info.transaction_status:  # the application's own, which it left open
             await connection.rollback()
-        if self._resets:
+        if self.resets:
             await connection.execute(_RESET)

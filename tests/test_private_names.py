@@ -18,6 +18,7 @@ NAMEDTUPLE = {"_replace", "_asdict", "_fields"}  # collections.namedtuple docume
 PRIVATE = (
     "apihour/ipc/private.py",  # gunicorn, the standard library; tests/apihour/ipc/test_private.py
     "apihour/engines/asyncpg_private.py",  # tests/apihour/engines/test_asyncpg_private.py
+    "apihour/bus/nats_private.py",  # tests/apihour/bus/test_nats_private.py
     "protocols/apihour_ssh/_asyncssh.py",  # tests/apihour_ssh/test_asyncssh.py
     "protocols/apihour_http/aiohttp/",  # tests/apihour_http/
     "protocols/apihour_console/text/isolation.py",  # prompt_toolkit; text/test_isolation.py

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import Any
 
 from apihour.bus.bus_contract import Bus
 from apihour.bus.mailbox import Subscription
 from apihour.bus.messages import BusMessage, Gap
 from apihour.errors import BusError, BusTimeoutError, ConfigurationError, NoResponderError
+from apihour.masking import mask_text
 
 __all__ = [
     "Bus", "BusError", "BusMessage", "BusTimeoutError", "Gap", "NoResponderError",
@@ -21,8 +23,17 @@ def open_bus(config: Any, directory: str | os.PathLike[str]) -> Bus:
 
     Nothing is opened before its first use. Raises ConfigurationError.
     """
-    if config is not None:
-        raise ConfigurationError(f"bus: {config!r:.100}; expected nothing")
-    from apihour.bus.local_bus import LocalBus
+    if config is None:
+        from apihour.bus.local_bus import LocalBus
 
-    return LocalBus(directory)
+        return LocalBus(directory)
+    from apihour.bus.nats_address import SCHEMES, NATSAddress, scheme_of
+
+    if scheme_of("bus", config) not in SCHEMES:
+        raise ConfigurationError(f"bus: {mask_text(repr(config))[:100]}; expected "
+                                 "nats://HOST:PORT, a mapping with such a url, or nothing")
+    from apihour.bus.nats_bus import NATSBus
+    from apihour.bus.nats_connection import NATSConnection
+
+    address, _ = NATSAddress.read("bus", config, {})
+    return NATSBus(partial(NATSConnection, "bus", address))

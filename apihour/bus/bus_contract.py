@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Literal, Protocol, overload
 
+from apihour.bus.durable import DurableSubscription
 from apihour.bus.mailbox import Subscription
 from apihour.bus.messages import LIMIT, BusMessage, Gap
 
@@ -18,25 +19,38 @@ __all__ = ["Bus"]
 class Bus(Protocol):
     """What ``container.bus`` offers. Every method raises BusError."""
 
-    async def publish(self, subject: str, data: bytes = b"") -> None:
-        """Send to all that subscribe now; waits for nobody."""
+    async def publish(self, subject: str, data: bytes = b"", *, durable: bool = False) -> None:
+        """Send to all that subscribe now; waits for nobody.
+
+        With `durable` it is stored first (JetStream), and that is waited for.
+        """
 
     @overload
     def subscribe(
         self, pattern: str, *, queue: str = "", gaps: Literal[False] = False, limit: int = LIMIT,
+        durable: Literal[False] = False,
     ) -> Subscription[BusMessage]: ...
 
     @overload
     def subscribe(
         self, pattern: str, *, queue: str = "", gaps: Literal[True], limit: int = LIMIT,
+        durable: Literal[False] = False,
     ) -> Subscription[BusMessage | Gap]: ...
+
+    @overload
+    def subscribe(
+        self, pattern: str, *, queue: str, gaps: bool = False, limit: int = LIMIT,
+        durable: Literal[True],
+    ) -> DurableSubscription: ...
 
     def subscribe(
         self, pattern: str, *, queue: str = "", gaps: bool = False, limit: int = LIMIT,
+        durable: bool = False,
     ) -> Any:
         """What is sent to subjects that match, from when the loop over it begins.
 
         Of those with the same `queue` one gets each message. `limit`: messages that may wait.
+        `durable`: from where `queue` had come to in the stream, each until it is acknowledged.
         """
 
     async def request(

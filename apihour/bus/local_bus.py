@@ -51,8 +51,9 @@ class LocalBus:
 
     # -- for the application ---------------------------------------------------------------
 
-    async def publish(self, subject: str, data: bytes = b"") -> None:
+    async def publish(self, subject: str, data: bytes = b"", *, durable: bool = False) -> None:
         """See :meth:`Bus.publish`."""
+        _refuse(durable, "subject", subject)
         if not self._is_open:
             await self._open()
         self._check(subject, data)
@@ -64,10 +65,12 @@ class LocalBus:
 
     def subscribe(
         self, pattern: str, *, queue: str = "", gaps: bool = False, limit: int = LIMIT,
-    ) -> Subscription[Any]:
+        durable: bool = False,
+    ) -> Any:
         """See :meth:`Bus.subscribe`."""
+        _refuse(durable, "pattern", pattern)
         mailbox = Mailbox(check_pattern(pattern), check_queue(queue), limit)
-        return Subscription(self, mailbox, gaps)
+        return Subscription[Any](self, mailbox, gaps)
 
     async def request(
         self, subject: str, data: bytes = b"", timeout: float = 1.0) -> BusMessage:
@@ -256,3 +259,9 @@ def _choose(mine: tuple[Mailbox, ...], theirs: tuple[Neighbour, ...]) -> Mailbox
         members = mine + tuple(one for one in theirs if not one.is_behind) or members
     one: Mailbox | Neighbour = members[int(random.random() * len(members))]
     return one
+
+
+def _refuse(durable: bool, what: str, subject: str) -> None:
+    if durable:
+        raise BusError(f"{what} {subject!r}: durable=True: the embedded bus stores nothing; "
+                       "expected bus: nats://HOST:PORT, with JetStream")

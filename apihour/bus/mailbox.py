@@ -80,9 +80,12 @@ class Mailbox:
         """Note that messages never came here."""
         if self._has_ended:
             return
-        self.missed += missed or 0
         self._warn(why)
-        self._waiting.append(Gap(self.pattern, missed))
+        if missed is not None:
+            self.missed += missed
+            self._dropped += missed
+        elif not self._waiting or self._waiting[-1] != Gap(self.pattern, None):
+            self._waiting.append(Gap(self.pattern, None))
         self._wake()
 
     def end(self) -> None:

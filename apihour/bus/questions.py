@@ -88,6 +88,11 @@ class Questions:
         if question is not None:
             question.take(data)
 
+    def leave_one(self, number: int, who: Hashable) -> None:
+        """`who` does not answer that one."""
+        if (question := self._open.get(number)) is not None:
+            question.leave(who)
+
     def leave(self, who: Hashable) -> None:
         """`who` is gone."""
         for question in list(self._open.values()):

@@ -16,10 +16,10 @@ from collections.abc import Callable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from apihour.engines.secret import read_secret
 from apihour.errors import ConfigurationError, one_line
 from apihour.masking import mask_text
 from apihour.resources import Engine, EngineContext
+from apihour.secret import read_secret
 
 __all__ = ["GROUP", "EngineSet", "declare"]
 

@@ -22,12 +22,12 @@ from apihour.engines.database_address import DatabaseAddress
 from apihour.engines.driver import Driver, Purpose
 from apihour.engines.pool import Pool
 from apihour.engines.pool_options import Check, PoolOptions, check_options, is_text
-from apihour.engines.secret import read_secret
 from apihour.engines.slowest import Slowest
 from apihour.engines.use import Use
 from apihour.errors import ConfigurationError, EngineDownError, EngineError, one_line
 from apihour.masking import MASK
 from apihour.resources import EngineContext
+from apihour.secret import read_secret
 
 __all__ = ["PooledEngine"]
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from apihour.engines.secret import read_secret
+from apihour.secret import read_secret
 
 
 def test_where_a_secret_may_be(tmp_path, monkeypatch):

@@ -1,0 +1,183 @@
+"""What must not be lost: NATS's JetStream, which stores messages until each is acknowledged.
+
+Rules:
+
+- A message is sent again until JetStream has it, under one id, so that it is stored once.
+- A subscription has a name: its place in the stream is kept there by NATS, for all who iterate
+  under it. What was taken and not acknowledged comes again, here or to another.
+- Streams are the operator's to make: how many copies, how long, how much.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Any
+
+from apihour.bus.messages import BusMessage
+from apihour.errors import BusError, BusTimeoutError
+
+__all__ = ["DurableMessage", "DurableSubscription", "publish_durable"]
+
+PATIENCE = 10.0  # seconds until a message must be stored
+_TRY = 2.0  # seconds of one attempt
+_WAIT = 2.0  # seconds of one request for more
+_BATCH = 16  # messages taken ahead
+
+
+class DurableMessage(BusMessage):
+    """One message of a stream; `deliveries` counts how often it was delivered, this time too."""
+
+    __slots__ = ("_msg", "deliveries")
+
+    def __init__(self, msg: Any) -> None:
+        super().__init__(msg.subject, msg.data)
+        self._msg = msg
+        self.deliveries: int = msg.metadata.num_delivered
+
+    async def ack(self) -> None:
+        """It is done: never again. Returns when NATS knows. Raises BusError."""
+        from nats.errors import Error
+
+        try:
+            await self._msg.ack_sync(timeout=PATIENCE)
+        except (Error, OSError, TimeoutError) as error:
+            raise BusError(f"subject {self.subject!r}: not acknowledged ({error!r}); it will come "
+                           "again") from error
+
+
+class DurableSubscription:
+    """The messages of a stream that match, under a name; each has to be acknowledged."""
+
+    def __init__(
+        self, client: Callable[[float | None], Awaitable[Any]], others: set[DurableSubscription],
+        pattern: str, name: str,
+    ) -> None:
+        if not name:
+            raise BusError(f"pattern {pattern!r}: durable=True needs queue=NAME: what NATS keeps "
+                           "the place in the stream under")
+        self.pattern = pattern
+        self.name = name
+        self._client = client
+        self._others = others
+        self._source: Any = None
+        self._taken: list[Any] = []
+        self._ending = asyncio.Event()
+
+    def __aiter__(self) -> DurableSubscription:
+        return self
+
+    async def __aenter__(self) -> DurableSubscription:
+        await self._begin()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def __anext__(self) -> DurableMessage:
+        if self._source is None and not self._ending.is_set():
+            await self._begin()
+        while not self._taken:
+            if self._ending.is_set():
+                await self.close()
+                raise StopAsyncIteration
+            await self._take()
+        if self._ending.is_set():
+            await self._give_back()
+            return await self.__anext__()
+        return DurableMessage(self._taken.pop(0))
+
+    async def _begin(self) -> None:
+        from nats.js.errors import APIError, NotFoundError
+
+        client = await self._client(None)
+        js = client.jetstream(timeout=PATIENCE)
+        self._others.add(self)
+        try:
+            stream = await js.find_stream_name_by_subject(self.pattern)
+            self._source = await js.pull_subscribe(self.pattern, durable=self.name, stream=stream)
+        except NotFoundError:
+            raise BusError(_no_stream("pattern", self.pattern)) from None
+        except (APIError, client_errors(), OSError) as error:
+            raise BusError(f"pattern {self.pattern!r}: durable {self.name!r}: {error}") from error
+
+    async def _take(self) -> None:
+        """Wait for more, until there is some or the end."""
+        fetching = asyncio.ensure_future(self._source.fetch(_BATCH, timeout=_WAIT))
+        ending = asyncio.ensure_future(self._ending.wait())
+        try:
+            await asyncio.wait({fetching, ending}, return_when=asyncio.FIRST_COMPLETED)
+            if fetching.done():
+                self._taken = list(fetching.result())
+        except (client_errors(), OSError, TimeoutError):  # nothing there, or NATS is away
+            await asyncio.sleep(0.05)
+        finally:
+            for task in (fetching, ending):
+                task.cancel()
+            await asyncio.wait({fetching, ending})
+
+    def end(self) -> None:
+        """Take no more; the loop ends."""
+        self._ending.set()
+
+    async def close(self) -> None:
+        """Take no more, and give back what nobody has seen."""
+        self._ending.set()
+        self._others.discard(self)
+        await self._give_back()
+
+    async def _give_back(self) -> None:
+        taken, self._taken = self._taken, []
+        for msg in taken:
+            try:
+                await msg.nak()
+            except (client_errors(), OSError):  # it comes again by itself, after its time
+                return
+
+
+async def publish_durable(client: Any, subject: str, data: bytes) -> None:
+    """Store one message. Raises BusError, BusTimeoutError when that is not known."""
+    from nats.js.errors import APIError, NoStreamResponseError
+
+    headers = {"Nats-Msg-Id": os.urandom(12).hex()}
+    end = asyncio.get_running_loop().time() + PATIENCE
+    while True:
+        try:
+            await client.jetstream(timeout=_TRY).publish(subject, data, headers=headers)
+            return
+        except APIError as error:
+            if not _is_passing(error):
+                raise BusError(f"subject {subject!r}: JetStream: {error}") from error
+            failure: Exception = error
+        except NoStreamResponseError as error:
+            failure = error
+        except (client_errors(), OSError, TimeoutError) as error:
+            failure = error
+        if asyncio.get_running_loop().time() >= end:
+            if isinstance(failure, NoStreamResponseError):
+                raise BusError(_no_stream("subject", subject)) from None
+            raise BusTimeoutError(f"subject {subject!r}: not stored within {PATIENCE:g} s, or not "
+                                  f"known to be: {failure!r}") from failure
+        await asyncio.sleep(0.1)
+
+
+def client_errors() -> Any:
+    """What nats-py raises."""
+    from nats.errors import Error
+
+    return Error
+
+
+def _is_passing(error: Any) -> bool:
+    """Whether a cluster says that now, and not in a while."""
+    return bool(error.code == 503)
+
+
+def _no_stream(what: str, subject: str) -> str:
+    return (f"{what} {subject!r}: no stream of JetStream has it; expected one: nats stream add "
+            f"NAME --subjects '{subject}'")

@@ -1,0 +1,206 @@
+"""The bus on a real NATS, its JetStream, and what happens while it is away."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import nats
+import pytest
+
+from apihour.bus import Bus, Gap, open_bus
+from apihour.errors import BusError, BusTimeoutError, ConfigurationError
+from tests.contracts.bus_contract import BusContract, take
+from tests.nats_server import NATSServer, nats_server
+
+__all__ = ["nats_server"]
+
+
+@pytest.fixture
+async def bus(nats_server: NATSServer, tmp_path: Path) -> AsyncIterator[Bus]:
+    bus = open_bus(nats_server.url, tmp_path)
+    yield bus
+    await bus.close()
+
+
+@pytest.fixture
+async def another(nats_server: NATSServer, tmp_path: Path) -> AsyncIterator[Bus]:
+    another = open_bus({"url": nats_server.url}, tmp_path)
+    yield another
+    await another.close()
+
+
+@pytest.fixture
+async def stream(nats_server: NATSServer) -> AsyncIterator[Any]:
+    """A stream for ``orders.>``; yields nats-py's JetStream."""
+    client = await nats.connect(nats_server.url)
+    js = client.jetstream()
+    await js.add_stream(name="ORDERS", subjects=["orders.>"])
+    yield js
+    await js.delete_stream("ORDERS")
+    await client.close()
+
+
+class TestNATSBus(BusContract):
+    @pytest.fixture
+    async def bus(self, nats_server: NATSServer, tmp_path: Path) -> AsyncIterator[Bus]:
+        bus = open_bus(nats_server.url, tmp_path)
+        yield bus
+        await bus.close()
+
+    @pytest.fixture
+    async def another(self, nats_server: NATSServer, tmp_path: Path) -> AsyncIterator[Bus]:
+        another = open_bus({"url": nats_server.url}, tmp_path)
+        yield another
+        await another.close()
+
+
+async def test_a_server_that_is_away_and_comes_again(
+    nats_server: NATSServer, bus: Bus, another: Bus, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with another.subscribe("a", gaps=True) as messages:
+        await bus.publish("a", b"1")
+        assert await take(messages, 1) == [b"1"]
+        nats_server.halt(signal.SIGKILL)
+        with pytest.raises(BusError):
+            await asyncio.wait_for(bus.request("a", b"", timeout=0.5), 30)
+        nats_server.start()
+        assert await take(messages, 1) == [Gap("a", None)]
+        async with asyncio.timeout(30):
+            while True:
+                try:
+                    await bus.publish("a", b"2")
+                except BusError:
+                    continue
+                break
+        while await take(messages, 1) != [b"2"]:
+            pass
+    assert "the connection is lost" in caplog.text
+    assert "may have missed messages" in caplog.text
+
+
+async def test_a_server_that_never_was(tmp_path: Path) -> None:
+    bus = open_bus("nats://127.0.0.1:1", tmp_path)
+    with pytest.raises(BusError, match=r"nats://127\.0\.0\.1:1: not connected within 2 s"):
+        await bus.publish("a", b"")
+    with pytest.raises(BusError, match=r"not connected within 0\.1 s: .*[Cc]onn"):
+        await bus.request("a", b"", timeout=0.1)
+    await asyncio.wait_for(bus.close(), 30)
+
+
+async def test_what_is_stored_is_there_for_who_comes_later(
+    stream: Any, bus: Bus, another: Bus
+) -> None:
+    for number in range(40):
+        await bus.publish("orders.new", b"%d" % number, durable=True)
+    seen = []
+    async with another.subscribe("orders.>", queue="billing", durable=True) as orders:
+        async for order in orders:
+            seen.append(int(order.data))
+            if len(seen) <= 10:
+                await order.ack()
+            if len(seen) == 12:
+                break
+    assert seen == list(range(12))
+    info = await stream.consumer_info("ORDERS", "billing")
+    assert info.num_pending + info.num_ack_pending >= 28
+    again = bus.subscribe("orders.>", queue="billing", durable=True)
+    rest = []
+    async with asyncio.timeout(60):
+        async for order in again:
+            await order.ack()
+            rest.append(int(order.data))
+            if len(rest) == 28:  # but for 10 and 11, which were taken: they come in 30 s
+                break
+    assert sorted(rest) == list(range(12, 40))
+    await again.close()
+
+
+async def test_a_durable_loop_ends_with_its_worker(stream: Any, bus: Bus) -> None:
+    async def listen() -> list[bytes]:
+        seen = []
+        async for order in bus.subscribe("orders.*", queue="q", durable=True):
+            await order.ack()
+            seen.append(order.data)
+            bus.retire(lambda task: False)
+        return seen
+
+    await bus.publish("orders.a", b"1", durable=True)
+    assert await asyncio.wait_for(listen(), 60) == [b"1"]
+
+
+async def test_every_acknowledged_message_survives_the_server(
+    nats_server: NATSServer, stream: Any, bus: Bus, another: Bus
+) -> None:
+    stored, halted = [], asyncio.Event()
+
+    async def send() -> None:
+        for number in range(60):
+            await bus.publish("orders.x", b"%d" % number, durable=True)
+            stored.append(number)
+            if number == 30:
+                halted.set()
+
+    sending = asyncio.ensure_future(send())
+    await halted.wait()
+    nats_server.halt(signal.SIGKILL)
+    nats_server.start()
+    await asyncio.wait_for(sending, 60)
+    seen = []
+    async with asyncio.timeout(60):
+        async for order in another.subscribe("orders.>", queue="all", durable=True):
+            await order.ack()
+            seen.append(int(order.data))
+            if len(set(seen)) == len(stored):
+                break
+    assert sorted(set(seen)) == stored == list(range(60))
+
+
+async def test_durable_without_a_stream_or_a_name(bus: Bus, monkeypatch: Any) -> None:
+    monkeypatch.setattr("apihour.bus.durable.PATIENCE", 0.5)
+    with pytest.raises(BusError, match=r"'lost\.a': no stream of JetStream has it"):
+        await bus.publish("lost.a", b"", durable=True)
+    with pytest.raises(BusError, match=r"'lost\.>': no stream of JetStream has it"):
+        await anext(bus.subscribe("lost.>", queue="q", durable=True))
+    with pytest.raises(BusError, match="needs queue=NAME"):
+        bus.subscribe("lost.>", queue="", durable=True)
+
+
+async def test_stored_or_not_is_said_when_it_is_not_known(
+    nats_server: NATSServer, stream: Any, bus: Bus, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("apihour.bus.durable.PATIENCE", 0.3)
+    monkeypatch.setattr("apihour.bus.durable._TRY", 0.2)
+    await bus.publish("orders.a", b"", durable=True)
+    nats_server.process.send_signal(signal.SIGSTOP)
+    try:
+        with pytest.raises(BusTimeoutError, match="not stored within"):
+            await asyncio.wait_for(bus.publish("orders.a", b"", durable=True), 30)
+    finally:
+        nats_server.process.send_signal(signal.SIGCONT)
+
+
+@pytest.mark.parametrize(("config", "said"), [
+    ("http://x", "bus: 'http://x'; expected nats://HOST:PORT"),
+    ({"url": "nats://"}, "expected nats://HOST:PORT"),
+    ({"url": "nats://x", "durable": True}, "'durable'; expected of credentials, tls, url"),
+    ({"url": "nats://x", "credentials": "/nowhere"}, "credentials: '/nowhere'; expected a file"),
+    ({"url": "nats://x", "tls": {"ca": "/nowhere"}}, "tls: {'ca': '/nowhere'}"),
+    ({"url": "nats://x", "tls": {"crt": "x"}}, "expected ca, cert and key"),
+    ({"url": "env:NOT_SET"}, "env:NOT_SET: the variable is not set"),
+    ({"url": "nats://u:hidden-word@x,ftp://u:hidden-word@y"}, "ftp://"),
+])
+def test_configurations_that_are_refused(config: Any, said: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        open_bus(config, tmp_path)
+    assert said in str(refused.value)
+    assert "hidden-word" not in str(refused.value)
+
+
+def test_nats_py_is_an_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "nats", None)
+    with pytest.raises(ConfigurationError, match=r"pip install 'apihour\[nats\]'"):
+        open_bus("nats://x", tmp_path)

@@ -56,6 +56,7 @@ class NATSConnection:
         self._making: asyncio.Task[None] | None = None
         self._log = logging.getLogger("gunicorn.error")
         self._said = ""
+        self._is_refused = False
         self._lost = 0.0
         self.on_slow: Callable[[Any], None] = lambda subscription: None
         """Hears of a subscription of nats-py that has dropped a message."""
@@ -102,12 +103,15 @@ class NATSConnection:
             max_reconnect_attempts=-1, reconnect_time_wait=_RETRY, connect_timeout=_CONNECT,
             ping_interval=_PING, error_cb=self._failed, disconnected_cb=self._disconnected,
             reconnected_cb=self._reconnected, **options)
-        self._said = ""
+        self._said, self._is_refused = "", False
 
     async def _failed(self, error: Exception) -> None:
         if isinstance(error, self.errors.SlowConsumerError):
             self.on_slow(error.sub)
             return
+        if self._is_refused and isinstance(error, OSError):
+            return  # a refusal is followed by a broken pipe, which says less
+        self._is_refused = not isinstance(error, OSError)
         said = str(error) or type(error).__name__
         if said != self._said:
             self._said = said
@@ -120,6 +124,6 @@ class NATSConnection:
 
     async def _reconnected(self) -> None:
         seconds = time.monotonic() - self._lost if self._lost else 0.0
-        self._lost, self._said = 0.0, ""
+        self._lost, self._said, self._is_refused = 0.0, "", False
         self._log.warning("%s: connected again after %.1f s", self.where, seconds)
         self._again(seconds)

@@ -73,6 +73,10 @@ class BindOptions:
         """Whether an address has limits of its own."""
         return self.per_address is not None or self.rate is not None
 
+    def only(self, *names: str) -> BindOptions:
+        """These options of it."""
+        return BindOptions(**{name: getattr(self, name) for name in names})
+
     def misplaced(self, family: str, is_proxied: bool) -> str:
         """What of it a socket of that family (tcp, udp, unix) cannot do; empty: nothing."""
         if family == "udp" and (name := self._first(NAMES)):

@@ -63,7 +63,7 @@ class AddressGate:
     def change(self, options: BindOptions) -> None:
         """From now on these hold; who is in stays."""
         self.options = options
-        self.closes = options.over != "wait"
+        self._limits = options.only("limit", "per_address", "rate")
         self._most = options.per_address or 0
         self._step = self._burst = 0.0
         if options.rate is not None:
@@ -174,4 +174,4 @@ class AddressGate:
         if now - self._last_line >= _LINE_EVERY:
             self._last_line = now
             self._log.warning("server %r: connection of %s closed: over %s (%d so far)",
-                              self._name, peer, self.options, self.refused)
+                              self._name, peer, self._limits, self.refused)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from apihour.bind.bans import BanBook, parse_network
@@ -56,6 +57,9 @@ class ArbiterCommands:
             "signal": (Role.ADMIN, self._signal),
             "ban": (Role.OPERATOR, self._ban),
             "unban": (Role.OPERATOR, self._unban),
+            "suspend": (Role.ADMIN, self._steer),
+            "resume": (Role.ADMIN, self._steer),
+            "limit": (Role.ADMIN, self._steer),
             "records": (Role.OBSERVER, self._records),
         }
 
@@ -202,8 +206,34 @@ class ArbiterCommands:
             return
         request.answer([{"network": ban.network, "left": ban.left} for ban in gone])
 
-    def _refuse_unwritten(self, request: ControlRequest, error: OSError) -> None:
-        path = self.books.runtime.bans
+    def _steer(self, request: ControlRequest) -> None:
+        """What a server takes from now on; in which workers it is, the console knows."""
+        from apihour.limits.live import LiveBook  # read where it is asked only
+
+        given, books = request.arguments, self.books
+        server, by = given.get("server"), str(given.get("by", ""))
+        if not isinstance(server, str) or not server:
+            request.fail(f"{request.command}: server {server!r:.60}: expected a name", "usage")
+            return
+        book = LiveBook(books.runtime.limits, (books.cfg.uid, books.cfg.gid))
+        try:
+            if request.command != "limit":
+                book.suspend(server, request.command == "suspend", by)
+            elif "reset" in given:
+                book.reset(server, list(given["reset"]), by)
+            else:
+                book.limit(server, dict(given.get("options") or {}), by)
+        except OSError as error:
+            self._refuse_unwritten(request, error, books.runtime.limits)
+        except (TypeError, ValueError) as error:
+            request.fail(f"{request.command} {server}: expected {error}", "usage")
+        else:
+            request.answer([])
+
+    def _refuse_unwritten(
+        self, request: ControlRequest, error: OSError, path: Path | None = None
+    ) -> None:
+        path = path or self.books.runtime.bans
         request.fail(f"{request.command}: {path}: {error.strerror}; nothing has changed, "
                      f"expected a file system with some kB free (df {path.parent}), or a "
                      "firewall's rule")

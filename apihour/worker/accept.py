@@ -146,6 +146,11 @@ class Acceptor:
         """Its connections that are open now."""
         return self.entrance.open
 
+    @property
+    def is_started(self) -> bool:
+        """Whether it accepts, unless it is held."""
+        return not self._stopped
+
     def start(self) -> None:
         """Begin, or go on, accepting."""
         self._stopped = False

@@ -83,6 +83,7 @@ class HostWorker(Worker):  # type: ignore[misc]
         retiring = asyncio.Event()
         self._servers = ServerSet(self, self._begin, retiring)
         self.servers = self._servers.all
+        self.heed_orders = self._servers.heed_orders
         self._leaving = Leaving(self, self._servers, retiring)
         self.sampler = CpuSampler()
         self.started = time.monotonic()

@@ -70,6 +70,20 @@ class Serving:
         return sum(one.refused + one.banned + (one.door.refused if one.door is not None else 0)
                    for one in self.acceptors)
 
+    @property
+    def state(self) -> str:
+        """``accepting``, ``suspended`` by an operator, or empty: others accept, or nobody does."""
+        if any(acceptor.is_held for acceptor in self.acceptors):
+            return "suspended"
+        return "accepting" if any(acceptor.is_started for acceptor in self.acceptors) else ""
+
+    @property
+    def options(self) -> str:
+        """What its connections are asked; of several binds that differ, of each."""
+        asked = {str(one.door.options) if one.door else f"limit={one.limit}" if one.limit else ""
+                 for one in self.acceptors}
+        return " / ".join(sorted(asked))
+
     def statistics(self) -> dict[str, Any]:
         """The figures of its plugin, and ours of its handshakes."""
         numbers = dict(self.server.statistics())

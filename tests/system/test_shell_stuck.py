@@ -35,7 +35,7 @@ CALLS = {
 }
 SPECIAL = {"workers", "stack", "where", "cancel", "kick", "python", "reload", "upgrade",
            "drain", "undrain", "signal",
-           "restart", "rollback", "ban", "unban"}
+           "restart", "rollback", "ban", "unban", "suspend", "resume", "limit"}
 
 
 @pytest.fixture(scope="module")

@@ -36,7 +36,10 @@ class Pulse:
 
 @dataclass(frozen=True)
 class ServerRow:
-    """One server of one worker."""
+    """One server of one worker; `state`: accepting, suspended by an operator, or nothing of both.
+
+    `options` is what it asks of connections, by whoever says it.
+    """
 
     name: str
     protocol: str
@@ -44,6 +47,8 @@ class ServerRow:
     connections: int
     accepted: int
     refused: int
+    state: str
+    options: str
     worker: str
 
 
@@ -115,9 +120,16 @@ def servers(context: AgentContext) -> list[ServerRow]:
     open_now = Counter(conn.server.partition("/")[0] for conn in worker.connections)
     return [
         ServerRow(name, one.protocol, " ".join(one.addresses), open_now[name], one.accepted,
-                  one.refused, worker.name)
+                  one.refused, one.state, one.options, worker.name)
         for name, one in list(worker.servers.items())
     ]
+
+
+@commands.command(name="heed-orders", role="admin", collects="loop", hidden=True)
+def heed_orders(context: AgentContext, server: str) -> list[ServerRow]:
+    """Learn now what operators say of servers; the one that was told of."""
+    context.worker.heed_orders()
+    return [row for row in servers(context) if row.name == server]
 
 
 @commands.command()

@@ -88,9 +88,13 @@ class _Reader:
         if not self.positional:
             raise self.refuse(f"unexpected word {word!r:.80}")
         one = self.positional[0]
-        if one.variadic:  # a command in a command keeps its own options
+        if one.variadic and one.type == "command":  # it keeps its own options
             self.arguments[one.name] = [word, *self.words]
             self.words.clear()
+            return
+        if one.variadic:
+            self.arguments.setdefault(one.name, []).append(
+                self.convert(one, word, one.option.upper()))
             return
         self.positional.pop(0)
         if not one.required and self.is_variadic_next() and _convert(one, word)[1]:

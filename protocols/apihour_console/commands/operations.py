@@ -14,6 +14,7 @@ from apihour_console.commands import (
     code,
     ending,
     figures,
+    limiting,
     lists,
     orders,
     routes,
@@ -26,5 +27,5 @@ __all__ = ["commands"]
 
 commands = Catalogue()
 for _module in (about, workers, figures, code, orders, sessions,
-                lists, banning, certs, ending, routes, timeline):
+                lists, banning, limiting, certs, ending, routes, timeline):
     commands.update(_module.commands)

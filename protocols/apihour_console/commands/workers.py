@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import linecache
-from collections import Counter
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -25,7 +24,7 @@ commands = Catalogue()
 
 @dataclass(frozen=True)
 class ServerTotal:
-    """One server over all workers."""
+    """One server over all workers; `state` and `options` where they differ: all there are."""
 
     name: str
     protocol: str
@@ -34,6 +33,8 @@ class ServerTotal:
     accepted: int
     refused: int
     workers: int
+    state: str
+    options: str
 
 
 @dataclass(frozen=True)
@@ -79,13 +80,16 @@ async def workers(context: ConsoleContext) -> list[WorkerRow]:
 @commands.command(collects="console", merges=True)
 async def servers(context: ConsoleContext) -> list[ServerTotal]:
     """Servers: where they listen, how many connections they have and had"""
-    merged: dict[tuple[str, str, str], Counter[str]] = {}
+    merged: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     for row in await context.ask("servers"):
-        one = merged.setdefault((row["name"], row["protocol"], row["address"]), Counter())
-        one.update({key: row[key] for key in ("connections", "accepted", "refused")}, workers=1)
+        merged.setdefault((row["name"], row["protocol"], row["address"]), []).append(row)
     return [
-        ServerTotal(*key, one["connections"], one["accepted"], one["refused"], one["workers"])
-        for key, one in merged.items()
+        ServerTotal(
+            *key, *(sum(row[name] for row in rows)
+                    for name in ("connections", "accepted", "refused")), len(rows),
+            *(" / ".join(sorted({row[name] for row in rows if row[name]}))
+              for name in ("state", "options")))
+        for key, rows in merged.items()
     ]
 
 

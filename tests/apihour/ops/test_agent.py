@@ -81,7 +81,8 @@ def test_servers_and_conns(agent) -> None:
     worker, _, caller = agent
     assert caller.call("servers") == [{
         "name": "echo", "protocol": "tcp", "address": "tcp://127.0.0.1:9000", "connections": 0,
-        "accepted": 5, "refused": 1, "worker": "1.1",
+        "accepted": 5, "refused": 1, "state": "accepting", "options": "idle=60",
+        "worker": "1.1",
     }]
     left, right = socket.socketpair()
     with left, right:

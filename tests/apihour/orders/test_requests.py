@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from apihour.limits.live import read_live
 from apihour.ops.logring import LogRing
 from apihour.orders.control import ControlRequest
 from apihour.orders.requests import ArbiterCommands
@@ -77,6 +78,7 @@ def house() -> House:
     ("reload", "operator"), ("rollback", "operator"), ("scale", "operator"), ("drain", "operator"),
     ("undrain", "operator"), ("upgrade", "admin"), ("signal", "admin"),
     ("restart", "operator"), ("ban", "operator"), ("unban", "operator"),
+    ("suspend", "admin"), ("resume", "admin"), ("limit", "admin"),
 ])
 def test_roles_are_checked_here_again(house: House, command: str, role: str) -> None:
     below = {"operator": ["observer"], "admin": ["observer", "operator"]}[role]
@@ -92,7 +94,7 @@ def test_roles_are_checked_here_again(house: House, command: str, role: str) -> 
 def test_an_unknown_command_lists_the_known(house: House) -> None:
     answer = house.do("reboot")
     assert answer["kind"] == "unknown"
-    assert "one of ban, drain, records, reload, restart, rollback" in answer["error"]
+    assert "one of ban, drain, limit, records, reload, restart, resume" in answer["error"]
 
 
 @pytest.mark.parametrize("command", ["reload", "rollback", "upgrade"])
@@ -178,6 +180,31 @@ def test_bans(house: House, tmp_path: Any) -> None:
         assert house.do("ban", **{"network": "10.0.0.7", **wrong})["error"].startswith("ban: ")
     assert "it is not banned" in house.do("unban", network="10.0.0.7")["error"]
     assert len(house.rows("unban", network="all")) == 1
+
+
+def test_what_is_said_of_servers(
+    house: House, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "limits.json"
+    house.crew.books.runtime = SimpleNamespace(limits=path)
+    house.crew.books.cfg.uid, house.crew.books.cfg.gid = os.geteuid(), os.getegid()
+    assert house.rows("suspend", server="x", by="me", role="admin") == []
+    assert house.rows("limit", server="x", by="you", options={"idle": "9"}, role="admin") == []
+    [(name, order)] = read_live(path).items()
+    assert (name, order.suspended, str(order.options), order.by) == ("x", True, "idle=9", "you")
+    for wrong in ({"options": {"idle": "x"}}, {"options": 5}, {"reset": ["idel"]}, {"reset": 5}):
+        answer = house.do("limit", "admin", server="x", **wrong)
+        assert answer["error"].startswith("limit x: expected "), answer
+
+    def full(*given: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("apihour.ipc.state_files.json.dump", full)
+        assert str(path) in house.do("resume", "admin", server="x")["error"]
+    house.rows("resume", server="x", by="me", role="admin")
+    house.rows("limit", server="x", by="me", reset=[], role="admin")
+    assert read_live(path) == {}
 
 
 @pytest.mark.parametrize("command", ["ban", "unban"])

@@ -53,6 +53,10 @@ def catalogue() -> Catalogue:
         yield Row("", 0.0, 0, "")
 
     @made.command()
+    def sort(context: Any, name: str, *words: str, fast: bool = False) -> None:
+        "Several words."
+
+    @made.command()
     def watch(context: Any, interval: float, *command: CommandName) -> None:
         """Repeat."""
 
@@ -92,6 +96,9 @@ def test_a_word_left_out_before_a_command_has_its_default(catalogue: Catalogue) 
 
 
 def test_a_command_in_a_command_keeps_its_options(catalogue: Catalogue) -> None:
+    call = read(catalogue, "sort x --fast a b --json c")
+    assert call.arguments == {"name": "x", "words": ["a", "b", "c"], "fast": True} and call.json
+    assert read(catalogue, "sort x -- --json").arguments["words"] == ["--json"]
     call = read(catalogue, "watch --json 2 conns --sort age --json")
     assert call.arguments["command"] == ["conns", "--sort", "age", "--json"]
     assert call.json and not call.sort

@@ -34,9 +34,10 @@ def test_whatever_acts_says_so_or_chooses_whom() -> None:
     acting = {one.name for one in every
               if one.acts or one.selects or any(p.acts for p in one.parameters)}
     look = {one.name for one in every if one.role > Role.OBSERVER} - acting
-    assert look == {"profile", "audit", "heed-bans"}  # the last is for ban alone
+    # The latter are for other commands alone: ban, limit, certs.
+    assert look == {"profile", "audit", "heed-bans", "heed-orders", "reload-certs"}
     assert {one.name for one in every if one.acts == "daemon"} == {
-        "reload", "rollback", "upgrade", "scale", "ban", "unban"}
+        "reload", "rollback", "upgrade", "scale", "ban", "unban", "suspend", "resume", "limit"}
 
 
 def test_a_namesake_that_does_not_say_so_is_refused_at_start(

@@ -111,7 +111,8 @@ async def test_commands_over_healthy_workers(fleet: Fleet) -> None:
 
     servers = await run(fleet, "servers")
     assert servers.rows == [{"name": "echo", "protocol": "tcp", "connections": 0, "accepted": 10,
-                             "address": "tcp://127.0.0.1:9000", "refused": 2, "workers": 2}]
+                             "address": "tcp://127.0.0.1:9000", "refused": 2, "workers": 2,
+                             "state": "accepting", "options": "idle=60"}]
     assert (await run(fleet, "conns")).rows == []
     stack = await run(fleet, "stack 1")
     assert {row["worker"] for row in stack.rows} == {"1.1"}

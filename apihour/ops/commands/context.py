@@ -37,6 +37,7 @@ class WorkerView(Protocol):
     certificates: Any
     sampler: CpuSampler
     channel: Any
+    heed_orders: Callable[[], None]
 
 
 class AgentView(Protocol):

@@ -84,13 +84,18 @@ async def servers(context: ConsoleContext) -> list[ServerTotal]:
     for row in await context.ask("servers"):
         merged.setdefault((row["name"], row["protocol"], row["address"]), []).append(row)
     return [
-        ServerTotal(
-            *key, *(sum(row[name] for row in rows)
-                    for name in ("connections", "accepted", "refused")), len(rows),
-            *(" / ".join(sorted({row[name] for row in rows if row[name]}))
-              for name in ("state", "options")))
+        ServerTotal(*key, _sum(rows, "connections"), _sum(rows, "accepted"), _sum(rows, "refused"),
+                    len(rows), _all(rows, "state"), _all(rows, "options"))
         for key, rows in merged.items()
     ]
+
+
+def _sum(rows: list[dict[str, Any]], name: str) -> int:
+    return sum(row[name] for row in rows)
+
+
+def _all(rows: list[dict[str, Any]], name: str) -> str:
+    return " / ".join(sorted({row[name] for row in rows if row[name]}))
 
 
 @commands.command(collects="console", merges=True)

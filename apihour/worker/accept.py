@@ -304,10 +304,8 @@ class Acceptor:
         """See what must be known of a connection before it has a protocol, and go on with it."""
         tls = self.tls
         try:
-            if self.proxy is not None and not await self._is_welcome(self.proxy, conn):
-                sock.give_up()
-                return
-            if self.door is not None and not await self.door.enter(conn):
+            if (self.proxy is not None and not await self._is_welcome(self.proxy, conn)) or (
+                    self.door is not None and not await self.door.enter(conn)):
                 sock.give_up()
                 return
             if self._plain_after:

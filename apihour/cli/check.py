@@ -26,7 +26,7 @@ from apihour.ops.commands import built_in
 from apihour.plugins import Registry, is_shell
 from apihour.single.singles import see_singles
 from apihour.tls.certificates import verify
-from apihour.worker.serving import examine_server, refuse_lost_options, refuse_lost_tls
+from apihour.worker.misfits import examine_server, refuse_lost_options, refuse_lost_tls
 
 __all__ = ["check", "list_protocols"]
 

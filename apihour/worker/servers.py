@@ -19,8 +19,9 @@ from apihour.ipc.state_files import StateFile
 from apihour.limits.layers import declared_options
 from apihour.plugins import Registry, ServerContext
 from apihour.worker.accept import Balance
+from apihour.worker.ancestor import AncestorServer
 from apihour.worker.connections import ConnectionTable
-from apihour.worker.serving import AncestorServer, Serving
+from apihour.worker.serving import Serving
 
 if TYPE_CHECKING:
     from apihour.single.singles import Singles

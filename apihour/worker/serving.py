@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 from collections.abc import Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any, cast
 
 from apihour.config.rootlog import SERVER
-from apihour.errors import ConfigurationError, HookError
 from apihour.plugins import Server, ServerContext, StreamServer, is_shell
 from apihour.worker.accept import Acceptor, Balance
 
@@ -22,7 +20,7 @@ if TYPE_CHECKING:
     from apihour.tls.termination import Terminator
     from apihour.worker.connections import ConnectionTable
 
-__all__ = ["AncestorServer", "Serving", "examine_server", "refuse_lost_options", "refuse_lost_tls"]
+__all__ = ["Serving"]
 
 _LEFT_ALONE = 1.0  # seconds for which a slot without a worker is left alone: one is coming
 
@@ -100,7 +98,7 @@ class Serving:
         try:
             await self.server.start(context)
         except Exception as error:
-            raise _cannot_start(self.name, self.server, error) from error
+            raise cannot_start(self.name, self.server, error) from error
 
     async def accept(
         self, table: ConnectionTable, loop: asyncio.AbstractEventLoop, log: logging.Logger,
@@ -190,7 +188,7 @@ class Serving:
                 cast(Any, self.server).datagram, sock=sock
             )
         except Exception as error:  # the factory's: the socket is there already
-            raise _cannot_start(self.name, self.server, error) from error
+            raise cannot_start(self.name, self.server, error) from error
         finally:
             SERVER.reset(token)
         self._datagrams.append(transport)
@@ -289,116 +287,8 @@ def _gate(listener: Listener, name: str, log: logging.Logger) -> ProxyGate | Non
     return ProxyGate(networks, name, log)
 
 
-def refuse_lost_tls(name: str, server: Server, binds: Mapping[str, BindAddress]) -> None:
-    """Refuse a server that would be served without the TLS, or the PROXY headers, of its bind.
-
-    Raises ConfigurationError naming the bind, a key of `binds`.
-    """
-    proxied = [bind for bind, address in binds.items() if address.proxy is not None]
-    if proxied and (is_shell(server) or not callable(getattr(server, "stream", None))):
-        raise ConfigurationError(
-            f"server {name!r}: it accepts by itself ({server.protocol}), where nobody reads PROXY "
-            f"headers; expected its bind {proxied[0]} without proxy")
-    encrypted = [bind for bind, address in binds.items() if address.tls is not None]
-    if not encrypted:
-        return
-    if is_shell(server):
-        why = "the shell is SSH, which encrypts by itself"
-    elif not callable(getattr(server, "stream", None)):
-        why = f"a server that accepts by itself ({server.protocol}) loses TLS"
-    else:
-        return
-    raise ConfigurationError(
-        f"server {name!r}: {why}; expected its bind {encrypted[0]} without tls")
-
-
-def refuse_lost_options(
-    name: str, server: Server, declared: BindOptions | None, binds: Mapping[str, BindAddress]
-) -> None:
-    """Refuse options about connections where nobody would mind them.
-
-    Raises ConfigurationError naming the server and the first of them.
-    """
-    asked = {"its bind_options": declared,
-             **{f"its bind {bind}": address.options for bind, address in binds.items()}}
-    for where, options in asked.items():
-        if options is None or not options.texts():
-            continue
-        if is_shell(server):
-            why = "the console accepts for the shell"
-        elif any(one.kind == "datagram" for one in binds.values()):
-            why = "datagrams have no connections"
-        elif not callable(getattr(server, "stream", None)):
-            why = f"it accepts by itself ({server.protocol})"
-        else:
-            return
-        raise ConfigurationError(f"server {name!r}: {why}, where nobody minds what is asked of "
-                                 f"them; expected {where} without {next(iter(options.texts()))}")
-
-
-def examine_server(
-    name: str, server: Server, limits: Mapping[str, int], options: Mapping[str, Any]
-) -> None:
-    """See, without starting it, that a server can do with what its context will say.
-
-    Raises HookError as its start would.
-    """
-    look = getattr(server, "examine", None)
-    if look is None:
-        return
-    try:
-        look(limits, options)
-    except Exception as error:
-        raise _cannot_start(name, server, error) from error
-
-
-def _cannot_start(name: str, server: Server, error: Exception) -> HookError:
-    reason = str(error) or repr(error)
-    return HookError(f"server {name!r} ({server.protocol}) cannot start: {reason}")
-
-
 def _covers(listener: Any, address: Any) -> bool:
     """Whether a listener's socket address, perhaps one of all interfaces, is that of `address`."""
     if not (isinstance(listener, tuple) and isinstance(address, tuple)):
         return bool(listener == address)
     return listener[1] == address[1] and listener[0] in (address[0], "0.0.0.0", "::")
-
-
-class AncestorServer:
-    """What ``async make_servers(sockets)`` returned: asyncio servers that accept by themselves."""
-
-    protocol = "asyncio"
-
-    def __init__(self, pairs: dict[Any, Any]) -> None:
-        self._pairs = pairs
-
-    async def start(self, context: ServerContext | None = None) -> None:
-        """Nothing to do: they run already."""
-
-    async def listener(self, sock: socket.socket) -> None:
-        """Nothing to do: they listen already."""
-
-    async def drain(self, deadline: float) -> None:
-        """Close the servers and give each handler its own goodbye."""
-        for server in self._pairs:
-            server.close()
-        left = max(0.0, deadline - asyncio.get_running_loop().time())
-        handlers = self._pairs.values()
-        await asyncio.gather(*(_say_goodbye(handler, left * 0.8) for handler in handlers))
-
-    async def stop(self) -> None:
-        """Close the servers."""
-        for server in self._pairs:
-            server.close()
-
-    def statistics(self) -> dict[str, Any]:
-        return {"servers": len(self._pairs)}
-
-
-async def _say_goodbye(handler: Any, seconds: float) -> None:
-    """In the words of aiohttp's handlers: of the releases before 2.0, and since."""
-    for name in ("finish_connections", "shutdown"):
-        goodbye = getattr(handler, name, None)
-        if callable(goodbye):
-            await goodbye(seconds)
-            return

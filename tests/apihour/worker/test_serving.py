@@ -16,8 +16,9 @@ from apihour.bind.addresses import parse_address
 from apihour.bind.listeners import Listener, open_listeners
 from apihour.errors import HookError
 from apihour.plugins import ServerContext
+from apihour.worker.ancestor import AncestorServer
 from apihour.worker.connections import ConnectionTable
-from apihour.worker.serving import AncestorServer, Serving
+from apihour.worker.serving import Serving
 from tests.apihour.loops import Run, run, wait_until
 
 __all__ = ["run"]

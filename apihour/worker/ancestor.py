@@ -1,4 +1,4 @@
-"""A server as API-Hour's ``make_servers(sockets)`` made it: asyncio's own, which accept by themselves."""
+"""What API-Hour's ``make_servers(sockets)`` made: asyncio's servers, which accept by themselves."""
 
 from __future__ import annotations
 

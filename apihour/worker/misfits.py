@@ -1,4 +1,4 @@
-"""Servers and binds that do not go together, and servers that cannot start: told before it is so."""
+"""Servers and binds that do not go together, and servers that cannot start: told in time."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from apihour.config.rootlog import SERVER
 from apihour.plugins import Server, ServerContext, StreamServer, is_shell
 from apihour.worker.accept import Acceptor, Balance
+from apihour.worker.misfits import cannot_start, refuse_lost_options, refuse_lost_tls
 
 if TYPE_CHECKING:
     from apihour.bind.addresses import BindAddress

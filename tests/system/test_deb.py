@@ -58,7 +58,7 @@ def build(project: Path, version: str, greeting: str) -> Path:
                                f'return Greeting(f"{greeting}, {{name}}!", seen)',
                                services.read_text()))
     run("make", "-C", project, "-o", f"{sys.prefix}/.installed", "-o", "wheels",
-        f"VENV={sys.prefix}", "deb", f"VERSION={version}")
+        f"VENV={sys.prefix}", "deb", f"VERSION={version}", "EXTRAS=init monit")
     (made,) = (project / "dist").glob(f"web-shop_{version}_*.deb")
     return made
 
@@ -109,6 +109,42 @@ def text(daemon: Daemon) -> str:
         return str(json.load(got)["text"])
 
 
+def see_init(system: Path, runtime: Path) -> None:
+    """Start, reload and stop the installed application by its init script."""
+    (system / "etc/default/web_shop").write_text(
+        'DAEMON_OPTS="-b http=127.0.0.1:0 -b tcp=127.0.0.1:0 --health 127.0.0.1:0 --workers 1 '
+        '--console 127.0.0.1:0"\n')
+
+    def init(word: str, status: int = 0, **changed: str) -> str:
+        done = run(system / "etc/init.d/web_shop", word, check=False, env={
+            **os.environ, "PATH": f"{sys.prefix}/bin:{os.environ['PATH']}",
+            "DPKG_ROOT": str(system), "APIHOUR_RUNTIME_DIR": str(runtime), **changed})
+        assert done.returncode == status, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    assert init("status", 3) == "web_shop is not running\n"
+    init("reload", 7)
+    assert "usage: " in init("begin", 2)
+    try:
+        init("start")
+        pid = (system / "run/web_shop/web_shop.pid").read_text().strip()
+        assert init("status") == f"web_shop is running, pid {pid}\n"
+        init("start")  # it runs: as good as started
+        init("reload")
+        log = (system / "var/log/web_shop/web_shop.log").read_text()
+        port = re.search(r"http=127\.0\.0\.1:(\d+)", log)
+        assert port is not None
+        with urllib.request.urlopen(f"http://127.0.0.1:{port[1]}/hello/you", timeout=30) as got:
+            assert json.load(got)["text"] == "Goodbye, you!"
+    finally:
+        init("stop")
+    assert init("status", 3) == "web_shop is not running\n"
+    assert not Path(f"/proc/{pid}").exists()
+    init("stop")
+    (system / "etc/default/web_shop").write_text('DAEMON_OPTS="--nonsense"\n')
+    assert "unrecognized arguments: --nonsense" in init("start", 1)
+
+
 def test_installed_upgraded_under_load_refused_and_removed(
     project: Path, system: Path, dpkg: Callable[..., subprocess.CompletedProcess[str]],
     start: Callable[[], Daemon],
@@ -142,10 +178,10 @@ def test_installed_upgraded_under_load_refused_and_removed(
 
     dpkg("-i", second, runtime=daemon.directory)
     daemon.terminate()
+    see_init(system, daemon.directory)
     dpkg("--remove", "web-shop")
     assert not (system / "usr/lib/web_shop").exists()
     assert config.is_file()
-    (system / "var/log/web_shop").mkdir(parents=True)
     dpkg("--purge", "web-shop")
     assert not config.exists() and not (system / "var/log/web_shop").exists()
 
@@ -162,6 +198,22 @@ def test_its_unit_is_narrow_and_whole(project: Path, tmp_path: Path) -> None:
     byte_code = list((tmp_path / "usr/lib/web_shop/web_shop").glob("__pycache__/container.*.pyc"))
     assert byte_code and b"/usr/lib/web_shop/web_shop/container.py" in byte_code[0].read_bytes()
     assert b"build/deb" not in byte_code[0].read_bytes()
+
+
+@pytest.mark.parametrize("extras", ["initd", "monit"])
+def test_an_extra_that_is_none_is_refused(project: Path, extras: str) -> None:
+    done = run("sh", "packaging/make_deb.sh", "1", check=False, cwd=project,
+               env={**os.environ, "VENV": sys.prefix, "EXTRAS": extras})
+    assert done.returncode == 1
+    assert f"EXTRAS: '{extras}'; expected init, or init monit" in done.stderr
+
+
+@pytest.mark.skipif(shutil.which("monit") is None, reason="needs monit: apt-get install monit")
+def test_monit_takes_its_file(project: Path, tmp_path: Path) -> None:
+    config = tmp_path / "monitrc"
+    config.write_text(f"set daemon 30\ninclude {project}/packaging/monit\n")
+    config.chmod(0o600)
+    assert "syntax OK" in run("monit", "-t", "-c", config).stdout
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")

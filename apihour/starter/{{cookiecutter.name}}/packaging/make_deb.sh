@@ -2,6 +2,7 @@
 # A Debian package of the application, with all that it needs but Python itself:
 #
 #   make deb VERSION=1.2          # dist/{{cookiecutter.name}}_1.2_ARCHITECTURE.deb
+#   make deb EXTRAS="init monit"  # also for machines without systemd: an init script, one for monit
 #
 # What it installs: /usr/lib/{{cookiecutter.name}} (code), /etc/{{cookiecutter.name}} (configuration, kept
 # in upgrades), a service and its sockets, logs below /var/log/{{cookiecutter.name}} that are rotated,
@@ -19,6 +20,13 @@ architecture=$(dpkg --print-architecture)
 root=build/deb
 lib=$root/usr/lib/$name
 units=$root/usr/lib/systemd/system
+
+case "${EXTRAS:-}" in
+    "" | init | "init monit" | "monit init") ;;
+    *)
+        echo "make_deb.sh: EXTRAS: '$EXTRAS'; expected init, or init monit" >&2
+        exit 1 ;;
+esac
 
 rm -rf $root
 mkdir -p "$lib" $root/DEBIAN $root/usr/bin $root/etc/logrotate.d $units dist
@@ -41,6 +49,13 @@ chmod 755 $root/usr/bin/$name
 # Its configuration.
 cp -R etc/$name $root/etc/$name
 cp packaging/logrotate $root/etc/logrotate.d/$name
+case " ${EXTRAS:-} " in *" init "*)
+    install -D -m 755 packaging/init $root/etc/init.d/$name
+    install -D -m 644 packaging/default $root/etc/default/$name ;;
+esac
+case " ${EXTRAS:-} " in *" monit "*)
+    install -D -m 644 packaging/monit $root/etc/monit/conf.d/$name ;;
+esac
 (cd $root && find etc -type f -printf '/%p\n') > $root/DEBIAN/conffiles
 
 # The units of deploy/, with these places and a user of its own.

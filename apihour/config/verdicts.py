@@ -23,7 +23,7 @@ class Verdict:
 
 
 _WSGI = "it steers gunicorn's own HTTP parser, which is not used here"
-_HTTP2 = "HTTP/2 is not served; put a proxy in front"
+_HTTP2 = "HTTP/2 is an option of each server: HTTPServer(..., http2=...)"
 _DIRTY = "there are no dirty arbiters; use container.run_cpu() or a service of your own"
 _CONTROL = "the console's local socket does this: apihour ctl"
 

@@ -30,7 +30,7 @@ HeaderList = list[tuple[bytes, bytes]]
 class ASGIConnection:
     """The application's side of one connection; `lane` is the connection."""
 
-    __slots__ = ("_client", "_event", "_fields", "_headers", "_scheme", "_server",
+    __slots__ = ("_client", "_event", "_fields", "_headers", "_scheme", "_server", "_version",
                  "host", "lane", "running")
 
     def __init__(self, host: ApplicationSide, lane: Any) -> None:
@@ -40,6 +40,7 @@ class ASGIConnection:
         self._event: asyncio.Event | None = None
         self._fields: HeaderList | None = None
         self._headers: HeaderList = []
+        self._version = lane.http_version.removesuffix(".0")
         transport = lane.transport
         # What a PROXY header said of the client, if there was one.
         is_secure = (transport.get_extra_info("sslcontext")
@@ -94,7 +95,7 @@ class ASGIConnection:
             path, raw = root + path, root.encode("ascii") + raw
         return {
             "type": "http", "asgi": _HTTP.copy(),
-            "http_version": "1.1" if modern else "1.0", "scheme": self._scheme,
+            "http_version": self._version if modern else "1.0", "scheme": self._scheme,
             "method": _METHODS.get(method) or method.decode("ascii"),
             "server": self._server, "client": self._client,
             "root_path": root, "path": path, "raw_path": raw, "query_string": query,

@@ -92,8 +92,9 @@ class ASGIExchange:
         fields = {name.lower(): value for name, value in self.message[2]}
         referer, agent = fields.get(b"referer"), fields.get(b"user-agent")
         log.add((
-            time(), self.client(), method, target, "HTTP/1.1" if self.modern else "HTTP/1.0",
-            status, size, now - self.arrived, referer and referer.decode("latin-1"),
+            time(), self.client(), method, target,
+            f"HTTP/{self.lane.http_version}" if self.modern else "HTTP/1.0", status, size,
+            now - self.arrived, referer and referer.decode("latin-1"),
             agent and agent.decode("latin-1"),
         ))
 

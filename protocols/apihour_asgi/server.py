@@ -25,8 +25,8 @@ __all__ = ["ASGIServer"]
 # Options of the server of HTTP that mean something for an ASGI application.
 _OPTIONS = frozenset({
     "access_log", "body_rate", "body_timeout", "budget", "forwarded_allow_ips", "forwarded_headers",
-    "header_timeout", "keepalive", "linger", "max_field", "max_fields", "max_head", "max_line",
-    "parser", "write_timeout",
+    "header_timeout", "http2", "keepalive", "linger", "max_field", "max_fields", "max_head",
+    "max_line", "parser", "write_timeout",
 })
 
 
@@ -39,15 +39,14 @@ class ASGIServer:
     `speaks` is what the log calls the application's kind.
     `options` are those of ``HTTPServer`` that concern connections: ``keepalive``, ``linger``,
     ``header_timeout``, ``body_timeout``, ``body_rate``, ``write_timeout``, ``budget``,
-    ``max_line``, ``max_field``, ``max_fields``, ``max_head``, ``access_log``, ``parser``,
-    ``forwarded_allow_ips``, ``forwarded_headers``.
+    ``http2``, ``max_line``, ``max_field``, ``max_fields``, ``max_head``, ``access_log``,
+    ``parser``, ``forwarded_allow_ips``, ``forwarded_headers``.
 
     Raises TypeError when `app` cannot be called or an option is unknown, ValueError for an
     option out of range, ImportError when no plugin speaks HTTP.
     """
 
     protocol = "asgi"
-    alpn = ("http/1.1",)
 
     def __init__(
         self, app: Application, *, lifespan: Mode = "auto", root_path: str = "",
@@ -71,6 +70,12 @@ class ASGIServer:
         self._http = _speaker(self._host, options)
         self.stream = self._http.stream
         """The protocol of one new connection, given the host's row for it."""
+
+    @property
+    def alpn(self) -> tuple[str, ...]:
+        """What is offered by ALPN: what the server of HTTP speaks."""
+        offered: tuple[str, ...] = self._http.alpn
+        return offered
 
     def __repr__(self) -> str:
         return f"ASGIServer({self.app!r})"

@@ -69,6 +69,6 @@ def log_request(lane: Any, request: Any, status: int, size: int, now: float) -> 
             agent = value.decode("latin-1")
     lane.service.log.add((
         time(), lane.client(request.raw_headers), request.method, request.path_qs,
-        "HTTP/1.1" if request.modern else "HTTP/1.0", status, size,
+        f"HTTP/{lane.http_version}" if request.modern else "HTTP/1.0", status, size,
         now - request.arrived, referer, agent,
     ))

@@ -24,6 +24,8 @@ class HostingLane(Protocol):
     """One connection, as the application's side of it sees it."""
 
     loop: asyncio.AbstractEventLoop
+    http_version: str
+    """``1.1`` or ``2.0``; a request of HTTP/1.0 says so by itself."""
     conn: Any
     """The host's row for it."""
     transport: asyncio.Transport | None

@@ -89,6 +89,8 @@ class Options:
     forwarded_headers: str = DEFAULT_HEADERS
     """What they are believed about: ``x-forwarded-for``, ``-proto``, ``-host`` and ``-port``, or
     ``forwarded`` (RFC 7239); only what each of them sets."""
+    http2: bool | None = None
+    """Whether HTTP/2 is spoken, by ALPN and by prior knowledge; None: where hpack is installed."""
     parser: str = "auto"
     """``httptools``, ``aiohttp`` (its llhttp binding) or ``auto``: the first installed."""
     dumps: Callable[[Any], str | bytes] = dataclasses.field(default_factory=default_dumps)

@@ -15,6 +15,7 @@ class RequestLane(Protocol):
 
     service: Any  # apihour_http.service.Service
     transport: Any
+    http_version: str
 
     def flush(self) -> None:
         """Write what is held."""

@@ -91,7 +91,9 @@ class Request(Received, Generic[C]):
 
     @property
     def version(self) -> tuple[int, int]:
-        """(1, 1) or (1, 0)."""
+        """(1, 1), (1, 0), or (2, 0)."""
+        if self.lane.http_version == "2.0":
+            return (2, 0)
         return (1, 1) if self.modern else (1, 0)
 
     @property

@@ -135,6 +135,11 @@ class Renderer:
             f"HTTP/1.1 200 OK\r\n{self._date}Content-Type: application/json\r\nContent-Length: "
         )
 
+    @property
+    def date(self) -> str:
+        """The value of the Date field of this second."""
+        return self._date[6:-2]
+
     def encode_json(self, data: Any) -> bytes:
         """The JSON of `data` in UTF-8."""
         if _is_model(data):

@@ -28,6 +28,7 @@ from apihour_http.forwarded.origin import Forwarding
 from apihour_http.forwarded.proxies import DEFAULT
 from apihour_http.head import HeadChecker
 from apihour_http.hosting import Host
+from apihour_http.http2.speaker import is_installed, speaker
 from apihour_http.opened import OpenConnections
 from apihour_http.options import Options
 from apihour_http.parser import choose
@@ -61,7 +62,6 @@ class HTTPServer:
     """
 
     protocol = "http"
-    alpn = ("http/1.1",)
     takes_options = True  # those of the host's configuration file
 
     service: Service
@@ -141,7 +141,7 @@ class HTTPServer:
             renderer=Renderer(options.dumps), dumps=options.dumps, table=table,
             resolve=table.resolver(), app_host=self._app_host,
             counters=self._counters, opened=self._opened, background=self._background,
-            now=self.now,
+            now=self.now, http2=speaker(options.http2, logger),
             plan=self._plan(table, large),
         )
 
@@ -243,6 +243,14 @@ class HTTPServer:
                 self._log.stop()
 
     # -- connections
+
+    @property
+    def alpn(self) -> tuple[str, ...]:
+        """What is offered by ALPN (RFC 7301), the most wanted first."""
+        wanted = self.options.http2
+        if wanted is False or not (wanted or is_installed()):
+            return ("http/1.1",)
+        return ("h2", "http/1.1")
 
     @property
     def connections(self) -> set[Any]:

@@ -90,6 +90,8 @@ class Service:
     opened: OpenConnections
     background: Background
     now: Now
+    http2: Callable[[Any, Any], Any] | None = None
+    """What makes the protocol of a connection that begins as HTTP/2 does; None: nobody."""
     plan: Any = None
     """What the extension needs of it, None without the extension."""
 

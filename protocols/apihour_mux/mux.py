@@ -33,9 +33,9 @@ _LINE_EVERY = 10.0  # seconds between two lines about connections that nobody kn
 class Mux:
     """Serve each connection by the entry of `servers` that its first bytes are of.
 
-    Entries called ``ssh``, ``http`` (HTTP/1), ``http2`` and ``tls`` are told by what their clients
-    send first; ``tls`` is for a server that ends TLS itself (on a ``?tls`` bind the host does, and
-    none is needed). A :class:`MuxEntry` brings a matcher of its own, and is asked before those, in
+    Entries called ``ssh``, ``http`` (HTTP/1, and HTTP/2 where its server speaks that), ``http2``
+    and ``tls`` are told by what their clients send first; ``tls`` is for a server that ends TLS
+    itself (on a ``?tls`` bind the host does, and none is needed). A :class:`MuxEntry` brings a matcher of its own, and is asked before those, in
     the order given. ``default`` gets what nobody else knows, and clients that say nothing for
     `timeout` seconds (protocols whose server speaks first); without it they are closed.
 
@@ -57,6 +57,8 @@ class Mux:
         known = [name for name in KNOWN if name in servers]
         self._matchers += [(name, KNOWN[name]) for name in known
                            if not isinstance(servers[name], MuxEntry)]
+        if "http2" not in servers and "h2" in getattr(self._servers.get("http"), "alpn", ()):
+            self._matchers.insert(0, ("http", KNOWN["http2"]))  # it speaks both
         self._made: dict[str, Callable[..., asyncio.BaseProtocol]] = {
             name: server.stream for name, server in self._servers.items()}
         self._name = "mux"

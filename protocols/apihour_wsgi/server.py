@@ -37,7 +37,6 @@ class WSGIServer:
     """
 
     protocol = "wsgi"
-    alpn = ("http/1.1",)
 
     def __init__(
         self, app: Any, *, threads: int = 8, backlog: int = 256, buffer: int = 1024 * 1024,
@@ -57,6 +56,12 @@ class WSGIServer:
         self._served = _speaker(self._bridge, root_path=root, lifespan="off", **options)
         self.stream = self._served.stream
         """The protocol of one new connection, given the host's row for it."""
+
+    @property
+    def alpn(self) -> tuple[str, ...]:
+        """What is offered by ALPN: what the server of ASGI speaks."""
+        offered: tuple[str, ...] = self._served.alpn
+        return offered
 
     def __repr__(self) -> str:
         return f"WSGIServer({self.app!r})"

@@ -213,7 +213,18 @@ def test_plugin():
     assert plugin.accepts(mux, "stream") and not plugin.accepts(mux, "datagram")
     assert not plugin.accepts(Raw, "stream") and plugin.adapt(mux, "stream") is mux
     assert isinstance(mux, Server) and repr(mux) == "Mux(default)"
-    assert Mux({"http": HTTPServer(routes), "default": Raw}).alpn == ("http/1.1",)
+    assert Mux({"http": HTTPServer(routes), "default": Raw}).alpn == ("h2", "http/1.1")
+
+
+async def test_the_preface_of_http2_is_for_a_server_that_speaks_it():
+    preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+    both = Mux({"http": HTTPServer(routes), "default": Raw})
+    assert both._choose(None, preface, False).args[0] == "http"
+    assert both._choose(None, preface[:20], False) is None
+    apart = Mux({"http": HTTPServer(routes), "http2": HTTPServer(routes), "default": Raw})
+    assert apart._choose(None, preface, False).args[0] == "http2"
+    without = Mux({"http": HTTPServer(routes, http2=False), "default": Raw})
+    assert without._choose(None, preface, False).args[0] == "default"
 
 
 class Alone:

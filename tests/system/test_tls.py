@@ -90,8 +90,8 @@ def test_a_file_and_an_echo_come_whole(daemon, authority):
             echo(sock, ballast[:200_000])
 
 
-def test_http_1_1_is_agreed_on_by_http_servers_only(daemon, authority):
-    for name, expected in (("http", "http/1.1"), ("asgi", "http/1.1"), ("echo", None)):
+def test_http_2_is_agreed_on_by_http_servers_only(daemon, authority):
+    for name, expected in (("http", "h2"), ("asgi", "h2"), ("echo", None)):
         context = authority.client()
         context.set_alpn_protocols(["h2", "http/1.1"])
         with context.wrap_socket(daemon.connect(name), server_hostname="127.0.0.1") as sock:

@@ -133,7 +133,7 @@ class AiohttpExchange:
         headers = message.headers
         log.add((
             time(), self.client(), message.method, message.path,
-            f"HTTP/{message.version.major}.{message.version.minor}", status, size,
+            f"HTTP/{self.lane.http_version}" if message.version.minor else "HTTP/1.0", status, size,
             now - self.arrived, headers.get("Referer"), headers.get("User-Agent"),
         ))
 

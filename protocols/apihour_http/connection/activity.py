@@ -15,7 +15,7 @@ from typing import Any
 from apihour_http.connection.states import DISCARDING, UPGRADED
 from apihour_http.request import Request
 
-__all__ = ["activity"]
+__all__ = ["activity", "told"]
 
 
 def activity(lane: Any) -> dict[str, Any]:
@@ -29,17 +29,17 @@ def activity(lane: Any) -> dict[str, Any]:
     current, pending, inline = lane.answers.current, intake.pending, lane.answers.inline
     request = _request_of(current)
     if lane.state is UPGRADED:
-        return _told(lane, "websocket", request)
+        return told(lane, "websocket", request)
     if current is not None:
         owes = pending is not None and pending is current
-        return _told(
+        return told(
             lane, "write" if lane.write_paused else "body" if owes else "request", request)
     if pending is not None:
-        return _told(lane, "body", pending)
+        return told(lane, "body", pending)
     if intake.urls or intake.head_bytes:
         return {"state": "head", "since": intake.head_since or intake.arrived}
     if inline is not None:  # a plain function runs, and the loop with it
-        return _told(lane, "request", inline)
+        return told(lane, "request", inline)
     if lane.write_paused:
         return {"state": "write"}
     if lane.state is DISCARDING:
@@ -55,7 +55,8 @@ def _request_of(current: Any) -> Any:
     return frame.f_locals.get("request") if frame is not None else None
 
 
-def _told(lane: Any, state: str, request: Any) -> dict[str, Any]:
+def told(lane: Any, state: str, request: Any) -> dict[str, Any]:
+    """That `lane` is in `state` on account of `request`, if there is one."""
     if request is None:
         return {"state": state}
     since = getattr(request, "arrived", None)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from apihour_http.connection.bodies import begin_body, deliver, follow_body
 from apihour_http.connection.ignored_upgrade import parse_on
+from apihour_http.connection.prior_knowledge import speaks_http2
 from apihour_http.connection.refusals import refuse
 from apihour_http.connection.states import HOLDING, PARSING, UPGRADED, UPGRADING
 from apihour_http.connection.uploads import begin_upload
@@ -244,7 +245,7 @@ class Intake:
 
     def parser_stopped(self, error: Exception, data: bytes) -> None:
         """Handle what the parser raised: an upgrade, a refusal, a malformed message."""
-        if self.lane is None or self.lane.transport is None:
+        if self.lane is None or self.lane.transport is None or speaks_http2(self, data):
             return
         binding = self.service.binding
         if isinstance(error, binding.upgrade):

@@ -108,9 +108,8 @@ def _begin_hosted(lane: Any, head: RequestHead2, ended: bool, seen: int) -> None
 def _run_exchange(lane: Any, exchange: Any, runner: Any) -> None:
     lane.exchange = lane.current = exchange
     serving = runner.serve(exchange)
-    meter = lane.service.now.meter
-    if meter is not None:
-        serving = meter.hosted(exchange, serving)
+    for watcher in lane.service.now.watchers:
+        serving = watcher.hosted(exchange, serving)
     lane.run(serving, "http")
 
 

@@ -328,8 +328,8 @@ class StreamLane:
         service = self.service
         seconds = now - exchange.arrived
         service.counters.answered(status, seconds)
-        if service.now.meter is not None:
-            service.now.meter.hosted_done(exchange, status, seconds)
+        for watcher in service.now.watchers:
+            watcher.hosted_done(exchange, status, seconds)
         if seconds > service.slow:
             method, target = exchange.named()
             service.counters.note_slow(method, target, seconds)

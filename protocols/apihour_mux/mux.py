@@ -36,8 +36,9 @@ class Mux:
     Entries called ``ssh``, ``http`` (HTTP/1, and HTTP/2 where its server speaks that), ``http2``
     and ``tls`` are told by what their clients send first; ``tls`` is for a server that ends TLS
     itself (on a ``?tls`` bind the host does, and none is needed). A :class:`MuxEntry` brings a
-    matcher of its own, and is asked before those, in the order given. ``default`` gets what nobody else knows, and clients that say nothing for
-    `timeout` seconds (protocols whose server speaks first); without it they are closed.
+    matcher of its own, and is asked before those, in the order given. ``default`` gets what nobody
+    else knows, and clients that say nothing for `timeout` seconds (protocols whose server speaks
+    first); without it they are closed.
 
     Raises TypeError or ValueError for an entry that cannot be served.
     """

@@ -90,37 +90,45 @@ class Pool:
 
         Raises EngineDownError when none can be made, EngineBusyError when all are in use.
         """
+        seconds = self.options.wait if wait is None else wait
+        ends = self._loop.time() + seconds
         while self.idle:
             slot = self.idle.pop()
-            if await self.is_good(slot):
+            if await self.is_good(slot, ends):
                 return slot
             self.drop(slot)
-        return await self._wait(self.options.wait if wait is None else wait)
+        return await self._wait(seconds, ends)
 
-    async def is_good(self, slot: Slot) -> bool:
-        """Whether a connection that was not used works still."""
+    async def is_good(self, slot: Slot, ends: float) -> bool:
+        """Whether a connection that was not used works still; looks until `ends` at most."""
+        now = self._loop.time()
         if not self.driver.is_open(slot.connection):
             return False
-        if self._loop.time() - slot.used < self.driver.ping_after:
+        if now - slot.used < self.driver.ping_after:
             return True
         try:
-            async with asyncio.timeout(self.options.connect_timeout):
+            async with asyncio.timeout_at(min(ends, now + self.options.connect_timeout)):
                 await self.driver.ping(slot.connection)
         except asyncio.CancelledError:
             self.drop(slot)
             raise
+        except TimeoutError:
+            self._failed(ConnectionError("the server does not answer"))
+            while self.idle:  # nor will it on the others: each would take as long
+                self.drop(self.idle.popleft())
+            return False
         except Exception:
             return False
         return True
 
-    async def _wait(self, seconds: float) -> Slot:
+    async def _wait(self, seconds: float, ends: float) -> Slot:
         waiter: asyncio.Future[Slot] = self._loop.create_future()
         self._waiters.append(waiter)
         self.waiting += 1
         self._unserved += 1
         self.grow()
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout_at(ends):
                 return await asyncio.shield(waiter)
         except BaseException as error:
             if waiter.done():

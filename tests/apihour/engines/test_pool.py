@@ -26,10 +26,13 @@ class Fake:
         self.made, self.closed, self.said = 0, [], []
         self.fails = None
         self.is_gone = set()
+        self.hangs = False
         self.blocks = asyncio.Event()
         self.blocks.set()
 
     async def connect(self):
+        if self.hangs:
+            await asyncio.sleep(60)
         await self.blocks.wait()
         if self.fails:
             raise self.fails
@@ -46,6 +49,8 @@ class Fake:
         return connection not in self.is_gone
 
     async def ping(self, connection):
+        if self.hangs:
+            await asyncio.sleep(60)
         if self.fails:
             raise self.fails
 
@@ -193,6 +198,20 @@ async def test_a_cut_connection_is_not_given_out(make, fake):
     fake.is_gone.add(slot.connection)
     pool.release(slot)
     assert not pool.idle
+
+
+async def test_a_server_that_hangs_costs_one_wait_not_one_for_each_connection(make, fake):
+    pool = make(limit=4, wait=0.4, connect_timeout=0.4)
+    slots = [await pool.take() for _ in range(4)]
+    for slot in slots:
+        pool.release(slot)
+    fake.ping_after, fake.hangs = 0.0, True
+    began = asyncio.get_running_loop().time()
+    with pytest.raises(EngineDownError, match="the server does not answer; tried for 0.4 s"):
+        await pool.take()
+    assert asyncio.get_running_loop().time() - began < 1.5  # for all four it would be 2
+    assert pool.told == ["the server does not answer"]
+    await until(lambda: sorted(fake.closed) == [1, 2, 3, 4])
 
 
 async def test_a_check_finds_out_and_closes_what_is_dead(make, fake):

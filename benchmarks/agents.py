@@ -14,7 +14,6 @@ time an answer (the database's is not in it), latency. The goals follow, each wi
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import json
@@ -22,15 +21,12 @@ import os
 import re
 import shutil
 import subprocess
-import sys
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from _bench import (
     LOAD_CPU,
     Server,
-    arguments,
     cpu_seconds,
     interpreter,
     median,
@@ -40,6 +36,7 @@ from _bench import (
 )
 from http_load import WrongAnswer, ask
 from http_servers import Peer, Start, about, environment, gunicorn, running, uvicorn
+from peer_options import chosen_peers, peer_arguments, with_a_database
 from peers.agents_common import HELLO, QUERY, TABLES
 
 CONNECTIONS = 400
@@ -208,35 +205,13 @@ async def make_tables(url: str) -> list[dict[str, object]]:
         await connection.close()
 
 
-def options() -> argparse.Namespace:
-    parser = arguments(__doc__, rounds=7)
-    parser.add_argument("--seconds", type=float, default=4.0, help="of each round")
-    parser.add_argument("--servers", default="", help="only those whose name has one of these")
-    parser.add_argument("--python", default="/usr/bin/python3.11", help="for the environment")
-    parser.add_argument(
-        "--venv", type=Path, default=Path(tempfile.gettempdir()) / "apihour-benchmark-venv",
-        help="where the peers are installed; made on demand")
-    return parser.parse_args()
-
-
-def with_a_database() -> None:
-    """Begin again in one's environment where there is no DATABASE_URL; it ends with this."""
-    with tempfile.TemporaryDirectory(prefix="apihour-agents-") as place:
-        done = subprocess.run(
-            [sys.executable, "-m", "apihour.testing.with_postgres", f"{place}/data",
-             sys.executable, *sys.argv], check=False)
-    raise SystemExit(done.returncode)
-
-
 def main() -> None:
-    found = options()
+    found = peer_arguments(__doc__, 7, 4.0).parse_args()
     if shutil.which("wrk") is None:
         raise SystemExit("wrk is not installed: apt-get install wrk")
     if not os.environ.get("DATABASE_URL"):
         with_a_database()
-    words = [word.strip().lower() for word in found.servers.split(",") if word.strip()]
-    peers = [peer for peer in SERVERS
-             if not words or any(word in peer.name.lower() for word in words)]
+    peers = chosen_peers(found.servers, SERVERS)
     expected = {"/index": HELLO, "/agents": asyncio.run(make_tables(os.environ["DATABASE_URL"]))}
     missing = environment(found.venv, found.python, peers)
     print("\n".join([*about(found.venv, peers), f"here: {interpreter()}, wrk\n"]), flush=True)

@@ -25,10 +25,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from _bench import LOAD_CPU, ROOT, Server, arguments, cpu_seconds, interpreter, pinned
+from _bench import LOAD_CPU, ROOT, Server, cpu_seconds, interpreter, pinned
 from agents import Figures, path_table, read
 from http_servers import THREADS, Peer, Start, about, awake, environment, granian, gunicorn, running
 from http_servers import uvicorn as on_uvicorn
+from peer_options import chosen_peers, peer_arguments, with_a_database
 
 CONNECTIONS = 64
 OURS = "apihour"
@@ -221,24 +222,9 @@ def measure(
 
 
 def options() -> argparse.Namespace:
-    parser = arguments(__doc__, rounds=5)
-    parser.add_argument("--seconds", type=float, default=3.0, help="of each round")
+    parser = peer_arguments(__doc__, 5, 3.0)
     parser.add_argument("--profiles", default="", help=f"only these of {', '.join(PROFILES)}")
-    parser.add_argument("--servers", default="", help="only those whose name has one of these")
-    parser.add_argument("--python", default="/usr/bin/python3.11", help="for the environment")
-    parser.add_argument(
-        "--venv", type=Path, default=Path(tempfile.gettempdir()) / "apihour-benchmark-venv",
-        help="where the peers are installed; made on demand")
     return parser.parse_args()
-
-
-def with_a_database() -> None:
-    """Begin again in the environment of one that ends with this."""
-    with tempfile.TemporaryDirectory(prefix="apihour-arena-") as place:
-        done = subprocess.run(
-            [sys.executable, "-m", "apihour.testing.with_postgres", f"{place}/data",
-             sys.executable, *sys.argv], check=False)
-    raise SystemExit(done.returncode)
 
 
 def prepare(directory: Path) -> dict[str, str]:
@@ -258,9 +244,7 @@ def chosen(found: argparse.Namespace) -> tuple[list[str], list[Peer]]:
     for name in profiles:
         if name not in PROFILES:
             raise SystemExit(f"--profiles {name}: expected some of {', '.join(PROFILES)}")
-    words = [word.strip().lower() for word in found.servers.split(",") if word.strip()]
-    peers = [one for one in SERVERS if not words or any(w in one.name.lower() for w in words)]
-    return profiles, peers
+    return profiles, chosen_peers(found.servers, SERVERS)
 
 
 def is_up(one: tuple[Peer, Server] | None) -> bool:

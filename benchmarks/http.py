@@ -24,17 +24,17 @@ import contextlib
 import json
 import os
 import sys
-import tempfile
 import time
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from _bench import Server, arguments, interpreter, median, ratio, table
+from _bench import Server, interpreter, median, ratio, table
 from http_chart import Bar, draw
 from http_extras import growth, price_of_log, two_workers
 from http_goals import DIFFERING, DIRECT, goals
 from http_load import CASES, Case, Sample, WrongAnswer, measure, verify, wrk_missing
 from http_servers import SERVERS, Peer, about, awake, environment, running
+from peer_options import chosen_peers, peer_arguments
 
 WARM = 0.3  # seconds of load before the first round counts: caches fill, code specialises
 OURS = DIRECT["async def"]
@@ -242,14 +242,8 @@ def chart(found: dict[str, Results], footnote: str, busy: bool) -> str:
 
 
 def options() -> argparse.Namespace:
-    parser = arguments(__doc__, rounds=0)
-    parser.add_argument("--seconds", type=float, default=0.0, help="of each round")
+    parser = peer_arguments(__doc__, 0, 0.0)
     parser.add_argument("--cases", default="", help="query,browser,...: only these")
-    parser.add_argument("--servers", default="", help="only those whose name has one of these")
-    parser.add_argument("--python", default="/usr/bin/python3.11", help="for the environment")
-    parser.add_argument(
-        "--venv", type=Path, default=Path(tempfile.gettempdir()) / "apihour-benchmark-venv",
-        help="where the peers are installed; made on demand")
     parser.add_argument("--chart", type=Path, help="write the chart to this SVG file")
     parser.add_argument("--json", type=Path, help="write every sample to this file")
     for name in ("growth", "workers", "log"):
@@ -269,13 +263,7 @@ def chosen(found: argparse.Namespace) -> tuple[list[Case], list[Peer]]:
         rounds, seconds = rounds or 1, seconds or 1.0
     cases = [replace(case, rounds=rounds or case.rounds, seconds=seconds or case.seconds)
              for case in cases]
-    words = [word.strip().lower() for word in found.servers.split(",") if word.strip()]
-    peers = [peer for peer in SERVERS
-             if not words or any(word in peer.name.lower() for word in words)]
-    if not peers:
-        raise SystemExit(f"--servers {found.servers}: expected part of one of "
-                         + ", ".join(peer.name for peer in SERVERS))
-    return cases, peers
+    return cases, chosen_peers(found.servers, SERVERS)
 
 
 def main() -> None:

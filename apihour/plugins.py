@@ -61,7 +61,8 @@ class ServerContext:
     ``--limit-request-*`` options were given (``line`` and ``field_size`` in bytes, ``fields``
     a number), ``forwarded_allow_ips`` who is believed about clients (addresses, networks,
     ``unix``, ``*``, apart by commas), ``options`` are the configuration file's for this server
-    (``servers: NAME:``), ``bans`` who is banned.
+    (``servers: NAME:``), ``bans`` who is banned. ``challenges`` finds the text that an HTTP server
+    answers at ``/.well-known/acme-challenge/TOKEN`` (RFC 8555 8.3), None where there is none.
     """
 
     name: str
@@ -78,6 +79,7 @@ class ServerContext:
     forwarded_allow_ips: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
     bans: BannedAddresses | None = None
+    challenges: Callable[[str], str | None] | None = None
 
 
 @runtime_checkable

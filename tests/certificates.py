@@ -26,7 +26,7 @@ class Authority:
         self.path = directory / "ca.pem"
         self.key = ec.generate_private_key(ec.SECP256R1())
         self._name = _name("apihour test authority")
-        certificate = _builder(self._name, self._name, self.key).add_extension(
+        certificate = _builder(self._name, self._name, self.key.public_key()).add_extension(
             x509.BasicConstraints(ca=True, path_length=0), critical=True
         ).add_extension(_usage(signs=True), critical=True).sign(self.key, hashes.SHA256())
         self.path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
@@ -44,11 +44,7 @@ class Authority:
         key = ec.generate_private_key(ec.SECP256R1())
         known: list[x509.GeneralName] = [x509.DNSName(one) for one in names] or [
             x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-        certificate = _builder(_name(name), self._name, key, days).add_extension(
-            x509.SubjectAlternativeName(known), critical=False
-        ).add_extension(self._identifier, critical=False).add_extension(
-            _usage(signs=False), critical=True
-        ).sign(self.key, hashes.SHA256())
+        certificate = self._signed(_name(name), key.public_key(), known, days)
         encryption: serialization.KeySerializationEncryption = serialization.NoEncryption()
         if password is not None:
             encryption = serialization.BestAvailableEncryption(password)
@@ -59,6 +55,21 @@ class Authority:
         key_path.write_bytes(secret)
         cert_path.write_bytes(chain + secret if together else chain)
         return cert_path, key_path
+
+    def sign(self, key: ec.EllipticCurvePublicKey, names: Sequence[str], days: float) -> str:
+        """A certificate of a key of somebody else's, in PEM."""
+        made = self._signed(_name(names[0]), key, [x509.DNSName(one) for one in names], days)
+        return made.public_bytes(serialization.Encoding.PEM).decode()
+
+    def _signed(
+        self, subject: x509.Name, key: ec.EllipticCurvePublicKey,
+        names: Sequence[x509.GeneralName], days: float,
+    ) -> x509.Certificate:
+        return _builder(subject, self._name, key, days).add_extension(
+            x509.SubjectAlternativeName(names), critical=False
+        ).add_extension(self._identifier, critical=False).add_extension(
+            _usage(signs=False), critical=True
+        ).sign(self.key, hashes.SHA256())
 
     def client(self, cert: Path | None = None) -> ssl.SSLContext:
         """The context of a client that trusts this authority alone."""
@@ -73,14 +84,14 @@ def _name(text: str) -> x509.Name:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, days: float = 1.0
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, days: float = 1.0
 ) -> x509.CertificateBuilder:
     now = datetime.datetime.now(datetime.UTC)
     return x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(
-        key.public_key()
+        key
     ).serial_number(x509.random_serial_number()).not_valid_before(now - _DAY).not_valid_after(
         now + days * _DAY
-    ).add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    ).add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
 
 
 def _usage(signs: bool) -> x509.KeyUsage:

@@ -17,6 +17,7 @@ DOCUMENTED = {"os._exit", "sys._getframe", "sys._current_frames"}
 NAMEDTUPLE = {"_replace", "_asdict", "_fields"}  # collections.namedtuple documents them
 PRIVATE = (
     "apihour/ipc/private.py",  # gunicorn, the standard library; tests/apihour/ipc/test_private.py
+    "apihour/tls/libssl.py",  # of ssl; tests/apihour/tls/test_libssl.py
     "apihour/engines/asyncpg_private.py",  # tests/apihour/engines/test_asyncpg_private.py
     "apihour/bus/nats_private.py",  # tests/apihour/bus/test_nats_private.py
     "protocols/apihour_ssh/_asyncssh.py",  # tests/apihour_ssh/test_asyncssh.py

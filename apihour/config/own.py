@@ -10,6 +10,7 @@ from gunicorn.config import KNOWN_SETTINGS, Setting
 from apihour.config.values import (
     WorkerCount,
     seconds,
+    validate_acme,
     validate_binds,
     validate_bytes,
     validate_count,
@@ -77,6 +78,13 @@ OWN = (
     _own("tls_tickets", ["--tls-tickets"], seconds(), 43200.0, meta="SECONDS",
          desc="How long keys of TLS session tickets, shared by all workers, are used (default "
               "12h); 0: each worker has its own."),
+    _own("acme_directory", ["--acme-directory"], validate_acme,
+         "https://acme-v02.api.letsencrypt.org/directory", meta="URL",
+         desc="The ACME server that certificates of binds with ?tls=acme are obtained of."),
+    _own("acme_state", ["--acme-state"], validate_text, "acme", meta="DIR",
+         desc="Directory of its account keys and certificates, made with mode 0700."),
+    _own("acme_contact", ["--acme-contact"], validate_text, None, meta="EMAIL",
+         desc="Whom the ACME server may write to."),
     _own("boot_timeout", ["--boot-timeout"], seconds(0.1), 60.0, meta="SECONDS",
          desc="How long a new worker may take to be ready."),
     _own("linger", ["--linger"], seconds(), None, meta="SECONDS",

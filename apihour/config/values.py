@@ -121,6 +121,14 @@ def seconds(minimum: float = 0.0) -> Callable[[Any], float]:
     return validate
 
 
+def validate_acme(value: Any) -> str:
+    """The URL of an ACME directory: https, or http on this machine."""
+    text = str(value).strip()
+    if not re.match(r"https://[^/\s]+/|http://(127\.0\.0\.1|localhost|\[::1\])[:/]", text):
+        raise _fail(value, "the URL of an ACME directory, https://HOST/PATH")
+    return text
+
+
 def validate_bytes(value: Any) -> int:
     """Bytes, ``500M`` or ``2G`` (powers of 1024); 0 means no limit."""
     match = re.fullmatch(r"(\d+)([kKmMgG]?)[iI]?[bB]?", str(value).strip())

@@ -10,6 +10,7 @@ Rules:
 
 from __future__ import annotations
 
+import importlib
 import ssl
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -39,11 +40,16 @@ def verify(cfg: Any, binds: Mapping[str, Sequence[BindAddress]]) -> None:
     """Load what the binds need, to see whether it can be. Raises ConfigurationError."""
     wanted = [(name, address, address.tls) for name, addresses in binds.items()
               for address in addresses if address.tls is not None]
-    for name, address, _ in wanted:
-        make_contexts(cfg, name, address)
+    for name, address, tls in wanted:
+        if tls.domains:
+            # Made when workers begin: a check leaves nothing behind.
+            importlib.import_module("apihour.tls.acme_answers").check_acme(
+                cfg, f"bind {name}={address}")
+        else:
+            make_contexts(cfg, name, address)
     for option in ("certfile", "keyfile"):
         path = getattr(cfg, option)
-        if path and all(tls.files for _, _, tls in wanted):
+        if path and all(tls.files or tls.domains for _, _, tls in wanted):
             raise ConfigurationError(
                 f"--{option} {path!r}: no bind uses it; expected one like NAME=ADDRESS?tls"
             )

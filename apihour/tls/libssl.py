@@ -18,7 +18,7 @@ from functools import cache
 from itertools import count
 from typing import Any
 
-__all__ = ["KEYS_SIZE", "set_groups", "set_ticket_keys", "staple", "why_unreachable"]
+__all__ = ["KEYS_SIZE", "offers_only", "set_groups", "set_ticket_keys", "staple", "why_unreachable"]
 
 KEYS_SIZE = 80  # bytes: a name of 16, 32 for HMAC and 32 for AES (OpenSSL's ssl_local.h)
 _SEEN = ((3, 11), (3, 15))  # versions of CPython, the second excluded, that were looked at
@@ -26,6 +26,7 @@ _SEEN = ((3, 11), (3, 15))  # versions of CPython, the second excluded, that wer
 _GET_TICKET_KEYS, _SET_TICKET_KEYS = 58, 59
 _SET_STATUS_CALLBACK, _SET_STATUS_ARGUMENT, _SET_OCSP_RESPONSE = 63, 64, 71
 _SET_GROUPS_LIST = 92
+_ALPN = 16  # the extension's number (RFC 7301 6)
 _OK, _NO_ACKNOWLEDGEMENT = 0, 3  # SSL_TLSEXT_ERR_OK and SSL_TLSEXT_ERR_NOACK
 
 
@@ -52,6 +53,12 @@ class _Library:
         self.callback_ctrl.argtypes, self.callback_ctrl.restype = [pointer, integer, pointer], long
         self.options: Any = library.SSL_CTX_get_options
         self.options.argtypes, self.options.restype = [pointer], ctypes.c_uint64
+        self.context_of: Any = library.SSL_get_SSL_CTX
+        self.context_of.argtypes, self.context_of.restype = [pointer], pointer
+        self.extension: Any = library.SSL_client_hello_get0_ext
+        self.extension.argtypes, self.extension.restype = [
+            pointer, ctypes.c_uint, ctypes.POINTER(pointer), ctypes.POINTER(ctypes.c_size_t),
+        ], integer
         self.malloc: Any = library.CRYPTO_malloc
         self.malloc.argtypes, self.malloc.restype = [
             ctypes.c_size_t, ctypes.c_char_p, integer], pointer
@@ -137,3 +144,25 @@ def staple(context: ssl.SSLContext, response: bytes) -> None:
     library.callback_ctrl(
         _pointer(context), _SET_STATUS_CALLBACK, ctypes.cast(library.on_status, ctypes.c_void_p))
     library.context_ctrl(_pointer(context), _SET_STATUS_ARGUMENT, 0, number)
+
+
+def offers_only(connection: ssl.SSLObject | ssl.SSLSocket, protocol: bytes) -> bool:
+    """Whether a client offers just that by ALPN, asked in an ``sni_callback``, not later.
+
+    Raises NotImplementedError.
+    """
+    library = _library()
+    inner: Any = connection._sslobj  # type: ignore[union-attr]
+    # Behind the head: a reference to what it writes to, then the connection of OpenSSL.
+    behind = id(inner) + object.__basicsize__ + ctypes.sizeof(ctypes.c_void_p)
+    ours = ctypes.c_void_p.from_address(behind)
+    if library.context_of(ours) != _pointer(connection.context).value:
+        raise NotImplementedError("OpenSSL's connections are not where they are expected")
+    place, size = ctypes.c_void_p(), ctypes.c_size_t()
+    if library.extension(ours, _ALPN, ctypes.byref(place), ctypes.byref(size)) != 1:
+        return False
+    names = bytes([len(protocol)]) + protocol
+    wanted = len(names).to_bytes(2, "big") + names
+    # It has been read by now, so the place is its end; before it are at least the random bytes.
+    begin = (place.value or 0) - (0 if size.value else len(wanted))
+    return size.value in (0, len(wanted)) and ctypes.string_at(begin, len(wanted)) == wanted

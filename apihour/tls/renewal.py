@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import importlib
 import logging
 import os
 import ssl
@@ -79,6 +80,7 @@ class CertificateWatch:
         self._pending: dict[Terminator, Stamps] = {}
         self._refused: dict[Terminator, Stamps] = {}
         self._next_warning = 0.0
+        self.orders: asyncio.Task[None] | None = None  # of certificates by ACME
 
     def begin(self, loop: asyncio.AbstractEventLoop) -> None:
         """Look now, and every two seconds from now on."""
@@ -163,6 +165,11 @@ def watch(host: Any, terminators: Iterable[Terminator]) -> CertificateWatch:
         terminators, Told(host.runtime.path), host.log.error_log,
         TicketKeys(host.runtime.path / "tickets.json", period) if period else None)
     made.begin(host.loop)
+    acme = [one for one in terminators if one.domains]
+    if acme:
+        orders = importlib.import_module("apihour.tls.acme_orders").Orders(
+            acme, host, host.cfg.acme_contact, host.log.error_log)
+        made.orders = host.loop.create_task(orders.run(), name="acme")
     return made
 
 

@@ -26,7 +26,7 @@ _DAY = 86400.0
 
 @dataclass(frozen=True)
 class ServedCertificate:
-    """What a certificate says (RFC 5280); `expires` as a time of day in seconds."""
+    """What a certificate says (RFC 5280); `starts` and `expires` as times of day in seconds."""
 
     subject: str
     names: tuple[str, ...]
@@ -34,6 +34,7 @@ class ServedCertificate:
     expires: float
     fingerprint: str
     dns_names: tuple[str, ...] = ()
+    starts: float = 0.0
 
     @property
     def days_left(self) -> float:
@@ -59,6 +60,7 @@ def served_certificate(context: ssl.SSLContext) -> ServedCertificate:
         issuer=_name(told.get("issuer", ())),
         expires=float(ssl.cert_time_to_seconds(told["notAfter"])),
         fingerprint=hashlib.sha256(encoded).hexdigest(),
+        starts=float(ssl.cert_time_to_seconds(told["notBefore"])),
     )
 
 

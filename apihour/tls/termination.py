@@ -13,6 +13,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
 import socket
 import ssl
@@ -88,7 +89,15 @@ class Handshake(asyncio.Protocol):
 
 
 class Terminator:
-    """Ends TLS for the connections of a listener, by the contexts of its certificates."""
+    """Ends TLS for the connections of a listener, by the contexts of its certificates.
+
+    `domains` are those it has certificates obtained for; `challenges` finds what proves to an ACME
+    server that they are ours, by token.
+    """
+
+    domains: tuple[str, ...] = ()
+    challenges: Callable[[str], str | None] | None = None
+    problem = ""  # why what the files hold now is not served
 
     def __init__(
         self, make: Callable[[], list[ssl.SSLContext]], timeout: float, where: str = "",
@@ -102,7 +111,6 @@ class Terminator:
         self.timeout = timeout
         self.where = where
         self.files = list(files)
-        self.problem = ""  # why what the files hold now is not served
         self._make = make
         self._watched = list(watched)
         self._alpn: list[str] = []
@@ -199,7 +207,10 @@ def prepare(cfg: Any, listeners: Iterable[Listener]) -> dict[Listener, Terminato
         address = listener.address
         if address.tls is not None:
             key = listener.name, address
-            if key not in made:
+            if key not in made and address.tls.domains:
+                acme = importlib.import_module("apihour.tls.acme_answers")
+                made[key] = acme.acme_terminator(cfg, *key, make_contexts)
+            elif key not in made:
                 made[key] = Terminator(
                     partial(_chosen, cfg, *key), cfg.tls_handshake_timeout,
                     f"bind {listener.name}={address}", *file_names(cfg, address.tls))

@@ -106,8 +106,14 @@ class HTTPServer:
         threads = self.threads = Threads(options.threads, options.thread_backlog)
         checker = HeadChecker(options.max_line, options.max_field, options.max_fields)
         provision = Provision(container, self.overrides)
-        table = Table(prepare(self.routes, options, threads.wrap, provision), checker,
-                      self.routes, self.app is not None)
+        endpoints = prepare(self.routes, options, threads.wrap, provision)
+        challenges = getattr(context, "challenges", None)
+        if challenges is not None:
+            from apihour_http.acme_challenges import challenge_endpoints
+
+            endpoints += challenge_endpoints(challenges)
+            self.routes = Routes() if self.routes is None else self.routes
+        table = Table(endpoints, checker, self.routes, self.app is not None)
         self._trace(getattr(container, "tracer", None), table)
         self._websockets = [e.websockets for e in table.endpoints if e.websockets is not None]
         if self.app is not None:

@@ -39,6 +39,8 @@ GOOD = {
             (CertificateFiles("a.pem"), CertificateFiles("b.pem", "b.key")), True, "ca.pem")),
     "x:5?tls=a.pem&ocsp=a.der&key=a.key": BindAddress("tcp", "x", 5, tls=TLSOptions(
         (CertificateFiles("a.pem", "a.key", "a.der"),))),
+    "x:5?tls=acme&domains=A.example,b.example&tls=modern": BindAddress(
+        "tcp", "x", 5, tls=TLSOptions(modern=True, domains=("a.example", "b.example"))),
     "x:5?clients=none&tls=./modern": BindAddress("tcp", "x", 5, tls=TLSOptions(
         (CertificateFiles("./modern"),), clients="none")),
     "1.2.3.4:5?proxy=10.0.0.0/8,::1": BindAddress("tcp", "1.2.3.4", 5, proxy="10.0.0.0/8,::1"),
@@ -74,6 +76,11 @@ def test_text_of_an_address_reads_back_as_the_same(text: str) -> None:
     ("x:1?tls&key=k.pem", "behind its tls=FILE"), ("x:1?tls=c.pem&key=", "'key'"),
     ("x:1?tls=a&key=b&key=c", "'key' behind its tls=FILE"), ("x:1?tls&ocsp=a", "'ocsp' behind"),
     ("x:1?tls=a&tls=modern&key=k", "behind its tls=FILE"), ("x:1?ca=a.pem", "'ca' beside tls only"),
+    ("x:1?tls=acme", "tls=acme and domains=NAMES"), ("x:1?tls&domains=a.example", "tls=acme and"),
+    ("x:1?tls=acme&domains=*.a.example", "'*.a.example'; wildcards want DNS"),
+    ("x:1?tls=acme&domains=a.example,", "names such as"), ("x:1?tls=acme&domains=a", "not 'a'"),
+    ("x:1?tls=acme&domains=a.example&tls=x.pem", "tls=acme without tls=FILE"),
+    ("x:1?tls=acme&domains=" + ",".join(f"n{n}.a" for n in range(101)), "at most 100 names"),
     ("x:1?tls&clients=some", "'clients' as one of none, optional, required"),
     ("x:1?tls&ca=a&ca=b", "'ca' once"), ("x:1?tls&ca", "'ca' once, and with a value"),
     ("x:1?tls&ca=a&clients=none", "'ca' without clients=none"),

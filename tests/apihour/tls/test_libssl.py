@@ -238,3 +238,21 @@ def test_it_is_let_go_without_a_crash() -> None:
         "del context\n"
         "assert not libssl._library().staples\n")
     subprocess.run([sys.executable, "-c", program], check=True, env=os.environ, timeout=60)
+
+
+def test_who_offers_one_protocol_alone_is_seen_before_a_certificate_is_chosen(
+    authority: Authority,
+) -> None:
+    made = terminator(authority, "tls=@server.pem").context
+    seen: list[bool] = []
+    made.sni_callback = lambda connection, name, context: seen.append(
+        libssl.offers_only(connection, b"acme-tls/1"))
+    for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+        for offered in ([], ["acme-tls/1"], ["h2", "acme-tls/1"], ["acme-tls/1", "h2"], ["x"],
+                        ["acme-tls/2"], ["x" * 200]):
+            client = authority.client()
+            client.maximum_version = version
+            if offered:
+                client.set_alpn_protocols(offered)
+            shake(made, client, "localhost")
+            assert seen.pop() is (offered == ["acme-tls/1"])

@@ -183,7 +183,7 @@ class ServerSet:
             access_log_format=cfg.access_log_format, debug=cfg.debug,
             limits=cfg.request_limits, options=self._options[name],
             forwarded_allow_ips=cfg.forwarded_allow_ips, bans=host.connections.bans,
-            challenges=next((one.challenges for one in self._terminators.values()
+            challenges=next((one.challenges for one in self.terminators.values()
                              if one.challenges is not None), None),
         )
 

@@ -27,8 +27,8 @@ CORE = tuple(f"apihour.{name}" for name in (
     "cli", "testing", "arbiter", "orders", "reload", "template", "upgrade", "books", "worker",
     "app", "engines", "ops", "config", "tls", "bind", "limits", "jobs", "shared", "bus", "ipc",
     CONTRACT))
-PLUGINS = ("apihour_http", "apihour_asgi", "apihour_mux", "apihour_ssh", "apihour_tcp",
-           "apihour_wsgi")
+PLUGINS = ("apihour_http", "apihour_asgi", "apihour_mux", "apihour_proxy", "apihour_ssh",
+           "apihour_tcp", "apihour_wsgi")
 CONSOLE = tuple(f"apihour_console.{name}" for name in (
     "process", "faces", "commands", "shell", "fleet", "calls", "keys", "text"))
 _PROCESS = CONSOLE[0]  # the modules at the root of the console

@@ -29,6 +29,7 @@ EXPORTS = {
     ],
     "apihour_http.testing": ["Answer", "Client"],
     "apihour_mux": ["Mux", "MuxEntry"],
+    "apihour_proxy": ["Proxy"],
     "apihour_ssh": [
         "COMPATIBLE", "STRICT", "Admission", "Algorithms", "Limits", "SSHServer", "Shell",
         "TokenBucket",

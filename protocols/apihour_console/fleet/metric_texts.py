@@ -37,7 +37,16 @@ _TEXTS: Mapping[str, str] = {
     "server_sockets": "Open sockets",
     "server_starting": "Logins under way",
     "server_tasks": "Work after the answer that is under way",
+    "server_idled": "Connections closed as nothing moved",
+    "server_retries": "Upstreams tried after another one",
     "server_timeouts": "Requests that came too slowly",
+    "server_unserved": "Connections that no upstream took",
+    "server_upstream_accepted": "Connections that an upstream took",
+    "server_upstream_bytes_in": "Bytes from an upstream",
+    "server_upstream_bytes_out": "Bytes to an upstream",
+    "server_upstream_connections": "Open connections to an upstream",
+    "server_upstream_failed": "Connections that an upstream did not take",
+    "server_upstream_up": "Workers for which an upstream is up",
     "server_websockets": "Open WebSockets",
 }
 

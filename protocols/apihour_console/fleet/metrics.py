@@ -31,7 +31,7 @@ __all__ = ["FleetMeter", "MetricFamily", "MetricRow", "readiness", "render"]
 
 _GAUGES = frozenset({
     "connections", "in_flight", "websockets", "draining", "sockets", "tasks", "servers", "open",
-    "open_sessions", "starting", "active", "pending",
+    "open_sessions", "starting", "active", "pending", "upstream_connections", "upstream_up",
 })
 _COUNTED = ("accepted", "refused", "requests", "errors", "blocks", "lost_lines")
 _PLAIN = re.compile(r"[^a-zA-Z0-9_]")

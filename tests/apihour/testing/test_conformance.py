@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import Any
 
 import pytest
 from apihour_mux import Mux
+from apihour_proxy import Proxy
 from apihour_wsgi import WSGIServer
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
@@ -85,6 +87,30 @@ class TestLibrary(OverTCP):
     def make(self) -> Any:
         return LibraryServer(
             lambda: asyncio.get_running_loop().create_server(Echo, "127.0.0.1", 1))
+
+
+class Proxied(Proxy):
+    """A proxy that has its upstream with it."""
+
+    def __init__(self) -> None:
+        self.path = f"apihour-{os.getpid()}-{id(self)}"
+        self.echo: asyncio.Server | None = None
+        super().__init__(f"unix:@{self.path}")
+
+    async def start(self, context: Any = None) -> None:
+        loop = asyncio.get_running_loop()
+        self.echo = await loop.create_unix_server(Echo, f"\0{self.path}")
+        await super().start(context)
+
+    async def stop(self) -> None:
+        await super().stop()
+        if self.echo is not None:
+            self.echo.close()
+
+
+class TestProxy(OverTCP):
+    def make(self) -> Any:
+        return Proxied()
 
 
 # -- and what is wrong is found

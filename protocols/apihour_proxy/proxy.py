@@ -1,0 +1,214 @@
+"""Proxy: a server that passes each connection on to one of its upstreams.
+
+Rules:
+
+- Its connections have what ``start()`` decided (:class:`Proxying`), and never the server.
+- Bytes are not looked at: whatever speaks over a stream goes through.
+- ``stop()`` works after a partial start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from apihour_proxy.flow import Machinery
+from apihour_proxy.lookup import Lookup, parse_target
+from apihour_proxy.proxied_connection import ProxyConnection
+from apihour_proxy.upstreams import Upstreams
+from apihour_proxy.watch import Watch
+
+__all__ = ["Proxy", "Proxying"]
+
+_LOOKS = 4  # looks at the bytes of a connection in `idle` seconds
+_LINE_EVERY = 10.0  # seconds between two lines about connections that nobody took
+
+
+class Proxying:
+    """What the connections of a started Proxy have in common."""
+
+    def __init__(
+        self, shared: Machinery, upstreams: Upstreams, connect_timeout: float, retries: int,
+        proxy_protocol: int, name: str, logger: logging.Logger,
+    ) -> None:
+        self.shared = shared
+        self.upstreams = upstreams
+        self.connect_timeout = connect_timeout
+        self.retries = retries
+        self.proxy_protocol = proxy_protocol
+        self.open: set[ProxyConnection] = set()
+        self.retries_made = 0
+        self.unserved = 0
+        self.idled = 0
+        self.empty = asyncio.Event()
+        self.empty.set()
+        self._name = name
+        self._logger = logger
+        self._last_line = -_LINE_EVERY
+
+    def came(self, connection: ProxyConnection) -> None:
+        """It is there."""
+        self.open.add(connection)
+        self.empty.clear()
+
+    def left(self, connection: ProxyConnection) -> None:
+        """It is over."""
+        self.open.discard(connection)
+        if not self.open:
+            self.empty.set()
+
+    def refuse(self, peer: str, why: str) -> None:
+        """Count a connection that no upstream took, and say so now and then."""
+        self.unserved += 1
+        now = time.monotonic()
+        if now - self._last_line >= _LINE_EVERY:
+            self._last_line = now
+            self._logger.error("server %r: no upstream took the connection of %s: %s (%d so far)",
+                               self._name, peer, why, self.unserved)
+
+    def say(self, text: str, *words: Any) -> None:
+        """Log what concerns an upstream."""
+        self._logger.warning("server %r: " + text, self._name, *words)
+
+
+class Proxy:
+    """Pass connections on to `upstreams`: ``HOST:PORT``, an SRV record, ``unix:PATH``, or several.
+
+    A name stands for all its addresses, as DNS has them, and is looked up again when its TTL has
+    passed. An SRV record is written ``srv:_SERVICE._tcp.DOMAIN``. `resolver` is an
+    ``aiodns.DNSResolver``; by default the container's, or a new one.
+
+    Connecting takes `connect_timeout` seconds at most; when it fails up to `retries` further tries
+    follow, at another upstream if there is one. An upstream that has failed `fails` times in a row
+    is down. Every `check` seconds those are asked whether they take connections that are down, or
+    took none meanwhile. A connection on which nothing moves for `idle` seconds is closed, None:
+    never. `proxy_protocol` sends each upstream a header of that version, 1 or 2, first.
+
+    Raises TypeError or ValueError for an upstream or option that cannot be.
+    """
+
+    protocol = "proxy"
+
+    def __init__(
+        self, upstreams: str | Iterable[str], *, connect_timeout: float = 5.0, retries: int = 3,
+        fails: int = 3, check: float = 5.0, idle: float | None = 600.0,
+        proxy_protocol: int | None = None, resolver: Any = None,
+    ) -> None:
+        texts = [upstreams] if isinstance(upstreams, str) else list(upstreams)
+        if not texts:
+            raise ValueError("Proxy([]): expected at least one upstream")
+        self._targets = [parse_target(text) for text in texts]
+        for name, value in (("connect_timeout", connect_timeout), ("check", check),
+                            ("idle", 1 if idle is None else idle)):
+            if not isinstance(value, int | float) or not value > 0:
+                raise ValueError(f"option {name}={value!r}: expected seconds, more than 0")
+        for name, value, least in (("retries", retries, 0), ("fails", fails, 1)):
+            if not isinstance(value, int) or value < least:
+                raise ValueError(f"option {name}={value!r}: expected a whole number, "
+                                 f"at least {least}")
+        if proxy_protocol not in (None, 1, 2):
+            raise ValueError(f"option proxy_protocol={proxy_protocol!r}: expected 1, 2 or None")
+        self._connect_timeout, self._retries = connect_timeout, retries
+        self._check, self._idle = check, idle
+        self._proxy_protocol = proxy_protocol or 0
+        self._resolver = resolver
+        self._upstreams = Upstreams(fails)
+        self._accepted = 0
+        self._service: Proxying | None = None
+        self._watch: Watch | None = None
+        self._ticker: asyncio.TimerHandle | None = None
+
+    def __repr__(self) -> str:
+        return f"Proxy({', '.join(target.text for target in self._targets)})"
+
+    async def start(self, context: Any = None) -> None:
+        """Look the upstreams up. Raises ImportError when there is a name, and no aiodns.
+
+        A name that is not found yet is one line, and looked up again. `context` is an
+        ``apihour.plugins.ServerContext``; without one the defaults hold.
+        """
+        name = getattr(context, "name", "proxy")
+        logger = getattr(context, "logger", None) or logging.getLogger("apihour_proxy")
+        loop = asyncio.get_running_loop()
+        self._service = service = Proxying(
+            Machinery(loop), self._upstreams, self._connect_timeout, self._retries,
+            self._proxy_protocol, name, logger)
+        self._upstreams.say = service.say
+        self._watch = Watch(
+            self._targets, Lookup(self._find_resolver(context)), self._upstreams,
+            check=self._check, timeout=self._connect_timeout, logger=logger, name=name,
+            proxy_protocol=self._proxy_protocol)
+        await self._watch.start()
+        if self._idle is not None:
+            self._ticker = loop.call_later(self._idle / _LOOKS, self._tick, loop, {})
+
+    def _find_resolver(self, context: Any) -> Any:
+        if self._resolver is not None or all(one.is_address for one in self._targets):
+            return self._resolver
+        return getattr(getattr(context, "container", None), "resolver", None)
+
+    def _tick(self, loop: asyncio.AbstractEventLoop, before: dict[ProxyConnection, int]) -> None:
+        """End connections on which nothing has moved; `before`: for how many looks already."""
+        assert self._service is not None and self._idle is not None
+        silent: dict[ProxyConnection, int] = {}
+        for one in list(self._service.open):
+            moved = one.moved
+            if moved != one.seen:
+                one.seen = moved
+            elif (looks := before.get(one, 0) + 1) >= _LOOKS:
+                self._service.idled += 1
+                one.end()
+            else:
+                silent[one] = looks
+        self._ticker = loop.call_later(self._idle / _LOOKS, self._tick, loop, silent)
+
+    def stream(self, conn: Any = None) -> asyncio.BaseProtocol:
+        """Return the protocol of one new connection; `conn` is the host's row for it."""
+        assert self._service is not None
+        self._accepted += 1
+        return ProxyConnection(self._service, conn)
+
+    async def drain(self, deadline: float) -> None:
+        """Return when the last connection is gone; `deadline` is a time of ``loop.time()``.
+
+        At it, return with what is left: what goes through has no goodbye that is known here.
+        """
+        service = self._service
+        if service is None or not service.open:
+            return
+        try:
+            async with asyncio.timeout_at(deadline):
+                await service.empty.wait()
+        except TimeoutError:
+            return
+
+    async def stop(self) -> None:
+        """End what is left, at once."""
+        if self._ticker is not None:
+            self._ticker.cancel()
+            self._ticker = None
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            await watch.stop()
+        if self._service is not None:
+            for connection in list(self._service.open):
+                connection.end()
+            self._service.shared.close()
+
+    def statistics(self) -> Mapping[str, Any]:
+        """Counters since start, JSON-able; sizes in bytes.
+
+        ``unserved``: no upstream took them; ``retries``: tries after a first one; ``idled``: closed
+        as nothing moved; and of each upstream ``upstream_up`` (1 or 0), ``upstream_connections``,
+        ``upstream_accepted``, ``upstream_failed``, ``upstream_bytes_in`` (from it) and
+        ``upstream_bytes_out``.
+        """
+        service = self._service
+        figures: dict[str, Any] = {"accepted": self._accepted}
+        if service is not None:
+            figures.update(connections=len(service.open), unserved=service.unserved,
+                           retries=service.retries_made, idled=service.idled)
+        return {**figures, **self._upstreams.statistics()}

@@ -7,7 +7,7 @@ from ipaddress import ip_address
 import pytest
 from apihour_proxy.header import local_header, proxy_header
 
-from apihour.bind.proxy_header import ProxyFacts, ProxyHeader
+from apihour.proxied.proxy_header import ProxyFacts, ProxyHeader
 from tests.apihour_proxy.support import Upstream, proxied, until
 
 IPV4 = ("192.0.2.1", 40000), ("198.51.100.2", 443)

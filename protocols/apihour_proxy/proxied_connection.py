@@ -22,7 +22,7 @@ from apihour_proxy.streamed import TransportPump
 from apihour_proxy.upstreams import Upstream
 
 if TYPE_CHECKING:
-    from apihour_proxy.proxy import Proxying
+    from apihour_proxy.proxying import Proxying
 
 __all__ = ["ProxyConnection"]
 

@@ -2,7 +2,7 @@
 
 Rules:
 
-- Its connections have what ``start()`` decided (:class:`Proxying`), and never the server.
+- Its connections have what ``start()`` decided (``proxying.py``), and never the server.
 - Bytes are not looked at: whatever speaks over a stream goes through.
 - ``stop()`` works after a partial start.
 """
@@ -11,67 +11,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from apihour_proxy.flow import Machinery
 from apihour_proxy.lookup import Lookup, parse_target
 from apihour_proxy.proxied_connection import ProxyConnection
+from apihour_proxy.proxying import Proxying
 from apihour_proxy.upstreams import Upstreams
 from apihour_proxy.watch import Watch
 
-__all__ = ["Proxy", "Proxying"]
+__all__ = ["Proxy"]
 
 _LOOKS = 4  # looks at the bytes of a connection in `idle` seconds
-_LINE_EVERY = 10.0  # seconds between two lines about connections that nobody took
-
-
-class Proxying:
-    """What the connections of a started Proxy have in common."""
-
-    def __init__(
-        self, shared: Machinery, upstreams: Upstreams, connect_timeout: float, retries: int,
-        proxy_protocol: int, name: str, logger: logging.Logger,
-    ) -> None:
-        self.shared = shared
-        self.upstreams = upstreams
-        self.connect_timeout = connect_timeout
-        self.retries = retries
-        self.proxy_protocol = proxy_protocol
-        self.open: set[ProxyConnection] = set()
-        self.retries_made = 0
-        self.unserved = 0
-        self.idled = 0
-        self.empty = asyncio.Event()
-        self.empty.set()
-        self._name = name
-        self._logger = logger
-        self._last_line = -_LINE_EVERY
-
-    def came(self, connection: ProxyConnection) -> None:
-        """It is there."""
-        self.open.add(connection)
-        self.empty.clear()
-
-    def left(self, connection: ProxyConnection) -> None:
-        """It is over."""
-        self.open.discard(connection)
-        if not self.open:
-            self.empty.set()
-
-    def refuse(self, peer: str, why: str) -> None:
-        """Count a connection that no upstream took, and say so now and then."""
-        self.unserved += 1
-        now = time.monotonic()
-        if now - self._last_line >= _LINE_EVERY:
-            self._last_line = now
-            self._logger.error("server %r: no upstream took the connection of %s: %s (%d so far)",
-                               self._name, peer, why, self.unserved)
-
-    def say(self, text: str, *words: Any) -> None:
-        """Log what concerns an upstream."""
-        self._logger.warning("server %r: " + text, self._name, *words)
 
 
 class Proxy:

@@ -15,11 +15,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from apihour_proxy.flow import Machinery
+from apihour_proxy.looking import Watch
 from apihour_proxy.lookup import Lookup, parse_target
 from apihour_proxy.proxied_connection import ProxyConnection
 from apihour_proxy.proxying import Proxying
 from apihour_proxy.upstreams import Upstreams
-from apihour_proxy.watch import Watch
 
 __all__ = ["Proxy"]
 

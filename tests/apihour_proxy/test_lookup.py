@@ -12,7 +12,7 @@ from tests.apihour_proxy.support import DNS, PATIENCE, Upstream, proxied, until
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    monkeypatch.setattr("apihour_proxy.watch._AGAIN", 0.1)
+    monkeypatch.setattr("apihour_proxy.looking._AGAIN", 0.1)
 
 
 async def names(address, count):

@@ -29,7 +29,7 @@ DERIVED = {
     "protocols/apihour_console/faces/ssh_connection.py": {  # its test: faces/test_ssh.py
         "_session", "_validate_openssh_certificate"},
     "apihour/arbiter/arbiter.py": {"_stats"},  # gunicorn's counters; ipc/test_private.py
-    "apihour/arbiter/children.py": {"_stats"},
+    "apihour/books/children.py": {"_stats"},
 }
 
 

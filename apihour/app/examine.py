@@ -10,7 +10,6 @@ import os
 from apihour.app.target import load_target
 from apihour.bind.binds import class_binds
 from apihour.config.application import HostApplication
-from apihour.tls.certificates import verify
 
 __all__ = ["examine"]
 
@@ -23,6 +22,8 @@ def examine(
     `release` is the directory to do it in, by default that of what is in force. Raises ApihourError
     with one line, also for binds that could not be opened for their names or certificates.
     """
+    from apihour.tls.certificates import verify  # here, where the arbiter has no use for it
+
     application.reload(release)
     cfg = application.cfg
     os.environ.update(cfg.env)  # as the workers will have it

@@ -21,10 +21,8 @@ from typing import Any
 from gunicorn.arbiter import Arbiter
 from gunicorn.errors import HaltServer
 
-from apihour.arbiter.children import Children
 from apihour.arbiter.console import ConsoleKeeper
 from apihour.arbiter.following import Followers
-from apihour.arbiter.forker import FirstOf, PlainForker
 from apihour.arbiter.guard import RuntimeGuard
 from apihour.arbiter.keep import WorkerKeeper
 from apihour.arbiter.leftovers import Leftovers
@@ -34,6 +32,7 @@ from apihour.arbiter.reports import Reports
 from apihour.arbiter.shutdown import Shutdown
 from apihour.arbiter.start import Start, with_detail
 from apihour.books.books import Books
+from apihour.books.children import Children
 from apihour.books.releases import Releases
 from apihour.books.server_hooks import Hooks
 from apihour.books.service_manager import ServiceManager
@@ -90,8 +89,7 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         books = self.books
         books.taking_over = True
         books.generation = inheritance.generation
-        books.releases = Releases(
-            self.app.working_directory(), inheritance.releases, inheritance.went_back)
+        books.releases = Releases(self.app.working_directory(), inheritance.releases)
         if inheritance.operator_workers:
             books.scale(inheritance.operator_workers)
         elif inheritance.workers:
@@ -102,8 +100,7 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         """Give every part the books, and the parts that it needs."""
         books = self.books
         self.templates = Templates(books, self._shed)
-        forker = FirstOf([self.templates, PlainForker(books, self._shed)])
-        self.children = Children(books, forker)
+        self.children = Children(books, self._shed, self.templates.fork)
         self.keeper = WorkerKeeper(books, self.children)
         self.consoles = ConsoleKeeper(books)
         followers = Followers(books, lambda: self.setup(self.app), self.ring, self.keeper,
@@ -231,28 +228,6 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
             self._shutdown.run(graceful)
 
     # -- gunicorn's names for what the parts do ----------------------------------------------
-
-    def manage_workers(self) -> None:
-        """Advance whatever is under way, then bring the number of workers to what is wanted."""
-        self.loop.manage()
-
-    def wait_for_signals(self, timeout: float | None = None) -> list[int]:
-        """Poll everything once; return the signals that came meanwhile."""
-        return self.loop.wait(timeout)
-
-    def reap_workers(self) -> None:
-        """Collect every child that has ended."""
-        self.loop.reap()
-
-    def murder_workers(self) -> None:
-        """Enforce every deadline: booting, heartbeat, drain."""
-        self.loop.enforce()
-
-    def kill_worker(self, pid: int, sig: int) -> None:
-        """A TERM retires, anything else is sent."""
-        self.children.tell(pid, sig)
-
-    # -- signals ---------------------------------------------------------------------------
 
     def signal(self, sig: int, frame: Any = None) -> None:
         """Queue a signal; the wakeup descriptor ends the poll."""

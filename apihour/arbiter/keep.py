@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from apihour.arbiter.autoscale import Autoscaler, WorkerLoad
 from apihour.blame import blame_frames
 from apihour.books.books import Books
-from apihour.books.roles import Crew
+from apihour.books.children import Children
 from apihour.books.worker_record import WorkerRecord
 from apihour.errors import ApihourError
 from apihour.ipc import faults
@@ -50,7 +50,7 @@ class _Slot:
 class WorkerKeeper:
     """What the arbiter does about its workers in every turn."""
 
-    def __init__(self, books: Books, crew: Crew) -> None:
+    def __init__(self, books: Books, crew: Children) -> None:
         self.books = books
         self._crew = crew
         self._slots: dict[int, _Slot] = {}

@@ -14,10 +14,10 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-from apihour.arbiter.children import Children
 from apihour.arbiter.console import ConsoleKeeper
 from apihour.arbiter.keep import WorkerKeeper
 from apihour.books.books import Books
+from apihour.books.children import Children
 from apihour.books.worker_record import WorkerRecord
 from apihour.ipc import faults
 from apihour.ipc.scoreboard import Figure

@@ -12,13 +12,12 @@ import signal
 import time
 from dataclasses import dataclass
 
-from apihour.arbiter.children import KILL_MARGIN
 from apihour.arbiter.console import ConsoleKeeper
 from apihour.arbiter.keep import WorkerKeeper
 from apihour.arbiter.loop import BUSY, IDLE, Loop
 from apihour.arbiter.presence import Presence
 from apihour.books.books import Books
-from apihour.books.roles import Retirer
+from apihour.books.children import KILL_MARGIN, Children
 from apihour.ipc.scoreboard import Figure
 from apihour.reload.changes import Changes
 from apihour.template.templates import Templates
@@ -36,7 +35,7 @@ class Shutdown:
     turns: Loop
     changes: Changes
     templates: Templates
-    retirer: Retirer
+    retirer: Children
     keeper: WorkerKeeper
     consoles: ConsoleKeeper
     presence: Presence

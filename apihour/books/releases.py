@@ -4,7 +4,7 @@ Rules:
 
 - A release is a directory: a deploy that switches a link leaves the old one where it was.
 - Only what has served is noted, and a rollback takes off what it leaves: two of them in a row
-  go back by two. That there has been one is remembered: where nothing is left, that is why.
+  go back by two.
 """
 
 from __future__ import annotations
@@ -20,16 +20,10 @@ _MOST = 20  # releases back; who keeps more on the disk has a name for them
 
 
 class Releases:
-    """What has served so far, the present one last.
+    """What has served so far, the present one last; `earlier` is of the arbiter before."""
 
-    `earlier` and `went_back` are of the arbiter before.
-    """
-
-    def __init__(
-        self, directory: str, earlier: Iterable[str] = (), went_back: bool = False
-    ) -> None:
+    def __init__(self, directory: str, earlier: Iterable[str] = ()) -> None:
         self._served = list(earlier)
-        self.went_back = went_back
         self.note(directory)
 
     def note(self, directory: str) -> None:
@@ -43,15 +37,11 @@ class Releases:
 
     def previous(self) -> str:
         """The directory of the release before. Raises ApihourError when there is none."""
-        if len(self._served) < 2 and self.went_back:
-            raise ApihourError(
-                f"no release to go back to: nothing that served before {self._served[0]!r} is "
-                "left, a rollback takes off what it leaves; expected a reload into another release "
-                "first")
         if len(self._served) < 2:
             raise ApihourError(
-                f"no release to go back to: all generations ran in {self._served[0]!r}; expected "
-                "releases in directories of their own, and a start in a link to the present one")
+                f"no release to go back to: all generations ran in {self._served[0]!r}, but those "
+                "that a rollback has left; expected releases in directories of their own, and a "
+                "start in a link to the present one")
         found = self._served[-2]
         if not os.path.isdir(found):
             raise ApihourError(f"no release to go back to: {found!r} is gone; expected it kept")
@@ -60,4 +50,3 @@ class Releases:
     def leave(self) -> None:
         """The present one was rolled back from."""
         self._served.pop()
-        self.went_back = True

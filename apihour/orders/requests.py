@@ -13,7 +13,7 @@ from typing import Any
 
 from apihour.bind.bans import BanBook, parse_network
 from apihour.books.books import Books
-from apihour.books.roles import Retirer
+from apihour.books.children import Children
 from apihour.books.worker_record import WorkerRecord
 from apihour.errors import ApihourError
 from apihour.ops.logring import LogRing
@@ -36,7 +36,7 @@ class ArbiterCommands:
     """The commands by name; each takes a request and answers it, at once or later."""
 
     def __init__(
-        self, books: Books, retirer: Retirer, changes: Changes, restarts: Restarts,
+        self, books: Books, retirer: Children, changes: Changes, restarts: Restarts,
         ring: LogRing, order: Callable[[int], None],
     ) -> None:
         """`order` gives the arbiter a signal, as if it had been sent."""

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from apihour.books.books import Books
-from apihour.books.roles import Keeper, Retirer
+from apihour.books.children import Children
+from apihour.books.roles import Keeper
 from apihour.books.worker_record import WorkerRecord
 from apihour.ipc import faults
 from apihour.orders.control import ControlRequest
@@ -52,7 +53,7 @@ class _Wait:
 class Restarts:
     """What the arbiter owes an answer about, advanced in every turn."""
 
-    def __init__(self, books: Books, keeper: Keeper, retirer: Retirer) -> None:
+    def __init__(self, books: Books, keeper: Keeper, retirer: Children) -> None:
         self.books = books
         self._keeper = keeper
         self._retirer = retirer

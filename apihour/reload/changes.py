@@ -11,7 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 from apihour.books.books import Books
-from apihour.books.roles import Crew, Follower, Prober
+from apihour.books.children import Children
+from apihour.books.roles import Follower, Prober
 from apihour.errors import ApihourError
 from apihour.ipc.scoreboard import Figure
 from apihour.reload.opening import Opening
@@ -33,7 +34,7 @@ class Changes:
     """What of this kind the arbiter is doing."""
 
     def __init__(
-        self, books: Books, opener: Opening, prober: Prober, crew: Crew, follower: Follower
+        self, books: Books, opener: Opening, prober: Prober, crew: Children, follower: Follower
     ) -> None:
         self.books = books
         self._parts = (opener, prober, crew, follower)

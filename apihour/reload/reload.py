@@ -20,8 +20,9 @@ from apihour.bind.binds import Binds, is_default
 from apihour.bind.listeners import Listener
 from apihour.bind.sockets import discard
 from apihour.books.books import Books
+from apihour.books.children import Children
 from apihour.books.probe import Probe, ProbeReport
-from apihour.books.roles import Crew, Follower, Prober
+from apihour.books.roles import Follower, Prober
 from apihour.books.worker_record import WorkerRecord
 from apihour.config.configuration import Configuration, forget_environment
 from apihour.errors import ApihourError, ConfigurationError
@@ -48,7 +49,7 @@ class Reload:
     """One reload, from the request to its outcome."""
 
     def __init__(
-        self, books: Books, opener: Opening, prober: Prober, crew: Crew, follower: Follower, *,
+        self, books: Books, opener: Opening, prober: Prober, crew: Children, follower: Follower, *,
         canary: int | None = None, release: str = "",
     ) -> None:
         """`canary` replaces the option of that name; `release` is a directory to go back to."""

@@ -75,7 +75,6 @@ class Upgrade:
             "systemd": books.systemd, "arbiter": books.pid,
             "operator_workers": books.operator_workers, "workers": books.num_workers,
             "generation": books.generation, "releases": books.releases.facts(),
-            "went_back": books.releases.went_back,
             "listeners": [{**x.facts(), "fd": x.fileno()} for x in listeners],
         }
 
@@ -152,7 +151,6 @@ class Inheritance:
         self.workers: int | None = facts.get("workers")
         self.generation = int(facts["generation"]) + 1
         self.releases: list[str] = facts.get("releases", [])
-        self.went_back = bool(facts.get("went_back"))
         self.is_done = False
         self._channel = Channel(socket.socket(fileno=facts["channel"]))
         self._channel.sock.set_inheritable(False)

@@ -50,7 +50,7 @@ def make_cfg(**options: Any) -> Any:
 
 
 class FakeCrew:
-    """Starts and ends workers on real books; see :class:`apihour.books.roles.Crew`."""
+    """Starts and ends workers on real books; as :class:`apihour.books.children.Children`."""
 
     def __init__(self, clock: Clock, workers: int = 2, **options: Any) -> None:
         self.clock = clock

@@ -72,7 +72,7 @@ def test_two_rollbacks_in_a_row_lose_nothing_and_outlive_workers(
             serves(daemon, name)
         load.wait_answers(20)
     assert not load.report.lost, load.report
-    assert "no release to go back to: nothing that served before" in refused(daemon, "rollback")
+    assert "those that a rollback has left" in refused(daemon, "rollback")
     pids = {daemon.kill(one) for one in daemon.workers("serving")}
     daemon.wait(lambda: len({one.pid for one in daemon.workers("serving")} - pids) == 2, "others")
     serves(daemon, "1")

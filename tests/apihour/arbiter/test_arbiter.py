@@ -14,7 +14,9 @@ from apihour.arbiter.arbiter import HostArbiter
 from apihour.worker.process import HostWorker
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "gunicorn.rst"
-NOT_USED = {"spawn_worker"}  # told of in the table because whoever knows gunicorn looks for it
+# Told of in the table because whoever knows gunicorn looks for it.
+NOT_USED = {"kill_worker", "manage_workers", "murder_workers", "reap_workers", "spawn_worker",
+            "wait_for_signals"}
 
 
 def overridden(ours: type, base: type) -> set[str]:

@@ -118,8 +118,7 @@ def test_the_interpreters_options() -> None:
 
 
 def test_what_is_overridden_exists_in_gunicorns_arbiter() -> None:
-    for name in ("start", "setup", "reload", "manage_workers", "reap_workers", "reexec", "stop",
-                 "kill_worker", "murder_workers", "wait_for_signals", "signal", "run", "halt",
+    for name in ("start", "setup", "reload", "reexec", "stop", "signal", "run", "halt",
                  "handle_hup", "handle_ttin", "handle_ttou", "handle_usr1", "handle_winch",
                  "handle_chld"):
         assert name in vars(HostArbiter), name

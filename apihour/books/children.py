@@ -1,6 +1,10 @@
 """The arbiter's worker processes: forked, retired, told, ended.
 
-Rule: a worker that retires leaves the books at once and is followed to its own deadline.
+Rules:
+
+- A worker that retires leaves the books at once and is followed to its own deadline.
+- However it is forked, the arbiter is its parent, and it begins in
+  :func:`apihour.books.becoming.become_worker`.
 """
 
 from __future__ import annotations
@@ -9,14 +13,17 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 from apihour.bind.listeners import Listener
+from apihour.books.becoming import become_worker
 from apihour.books.books import Books
-from apihour.books.roles import Forker
 from apihour.books.worker_record import WorkerRecord
 from apihour.config.configuration import Configuration
 from apihour.ipc.channel import Channel
+from apihour.ipc.signals import fork_blocked
+from apihour.worker.process import BLOCKED
 
 __all__ = ["KILL_MARGIN", "Children"]
 
@@ -27,15 +34,27 @@ _RETIRE = int(signal.SIGTERM)
 class Children:
     """What is done to worker processes."""
 
-    def __init__(self, books: Books, forker: Forker) -> None:
+    def __init__(
+        self, books: Books, shed: Callable[[], None],
+        fork_elsewhere: Callable[[WorkerRecord, Channel], int],
+    ) -> None:
+        """`shed` lets go of what belongs to the arbiter alone, in a child.
+
+        `fork_elsewhere` is tried first; it returns 0 when it has no such worker.
+        """
         self.books = books
-        self._forker = forker
+        self._shed = shed
+        self._fork_elsewhere = fork_elsewhere
 
     def spawn(
         self, slot: int, generation: int, listeners: list[Listener], cfg: Any,
         configuration: Configuration | None = None,
     ) -> WorkerRecord:
-        """Fork one worker into a slot; see :class:`apihour.books.roles.Crew`."""
+        """Fork one worker into a slot; `configuration` is what a reload has read for it.
+
+        Raises OSError or ScoreboardFullError when there is no room for it, HookError when
+        pre_fork failed.
+        """
         books = self.books
         row = books.scoreboard.claim(slot, generation)
         try:
@@ -54,7 +73,7 @@ class Children:
             books.hooks.demand(cfg, "pre_fork", worker)
             sys.stdout.flush()
             sys.stderr.flush()
-            pid = self._forker.fork(worker, theirs)
+            pid = self._fork_elsewhere(worker, theirs) or self._fork(worker, theirs)
         except BaseException:
             row.clear()
             ours.close()
@@ -64,6 +83,22 @@ class Children:
         worker.pid = row.pid = pid
         books.workers[pid] = worker
         return worker
+
+    def _fork(self, record: WorkerRecord, channel: Channel) -> int:
+        """Fork with the signals blocked that the arbiter's handlers would swallow in the child.
+
+        The worker lets them through once it has handlers of its own.
+        """
+        pid = fork_blocked(BLOCKED)
+        if pid == 0:
+            def shed() -> None:
+                self._shed()
+                record.channel.close()
+
+            given = record.assignment(channel, self.books.scoreboard, self.books.runtime)
+            become_worker(
+                self.books, given, record.cfg, shed, record.configuration, record.marks())
+        return pid
 
     def retire(self, worker: WorkerRecord, sig: int = _RETIRE) -> None:
         """Take a worker off the books and follow it to its own deadline."""

@@ -16,13 +16,13 @@ from typing import Any
 
 from apihour.config.own import GUNICORN_SETTINGS, OWN
 from apihour.config.settings import HostConfig
-from apihour.config.verdicts import TABLE
+from apihour.config.verdicts import REFUSED
 
 _HEAD = """\
 Options
 =======
 
-.. This file is made by docs/make_options.py; edit apihour/config/own.py or verdicts.py instead.
+.. This file is made by docs/make_options.py; edit apihour/config/own.py, verdicts.py or this.
 
 Every option can be given on the command line (``apihour module:Container --timeout 10``), in
 ``GUNICORN_CMD_ARGS``, and in a configuration file: Python assignments by the option's name
@@ -40,6 +40,18 @@ _OWN = """
 apihour's own
 -------------
 """
+
+_WHY = {
+    "logger_class": "default apihour.config.log.HostLogger, which survives a full disk",
+    "worker_connections": "default 0, no limit; binds may have a limit each: ADDRESS?limit=N",
+    "bind": "takes name=address as well, and the addresses of apihour.bind.addresses",
+    "workers": "default: one per CPU this process may use; MIN..MAX follows the load",
+    "forwarded_allow_ips": "takes networks, and unix for unix sockets, too",
+    "limit_request_line": "default 8190 bytes, as RFC 9110 (4.1) asks for 8000",
+    "keepalive": "default 75 s: clients reuse connections for that long",
+    "certfile": "binds ask for TLS one by one: ADDRESS?tls, or ADDRESS?tls=FILE&key=FILE",
+    "ciphers": "default: forward secrecy with AES-GCM or ChaCha20 only",
+}
 
 _HONOURED = """
 gunicorn's, honoured
@@ -70,20 +82,15 @@ def make() -> str:
     parts.append(_HONOURED)
     parts += _rows(("Name in a file", "Option", "Default"), (
         (f"``{name}``", _words(settings[name]), _default(cfg.settings[name]))
-        for name in _names("honoured")
+        for name in sorted(settings.keys() - _WHY.keys() - REFUSED.keys())
     ))
-    for status, head in (("replaced", _REPLACED), ("refused", _REFUSED)):
+    for verdicts, head in ((_WHY, _REPLACED), (REFUSED, _REFUSED)):
         parts.append(head)
         parts += _rows(("Name in a file", "Option", "Why"), (
-            (f"``{name}``", _words(settings[name]), TABLE[name].why[0].upper()
-             + TABLE[name].why[1:] + ".")
-            for name in _names(status)
+            (f"``{name}``", _words(settings[name]), why[0].upper() + why[1:] + ".")
+            for name, why in sorted(verdicts.items())
         ))
     return "\n".join(parts) + "\n"
-
-
-def _names(status: str) -> list[str]:
-    return sorted(name for name, verdict in TABLE.items() if verdict.status == status)
 
 
 def _words(cls: Any) -> str:

@@ -33,7 +33,7 @@ from apihour.config.values import (
     validate_syslog_facility,
     validate_workers,
 )
-from apihour.config.verdicts import REFUSED, TABLE
+from apihour.config.verdicts import REFUSED
 from apihour.errors import ApihourError, ConfigurationError, UsageError
 from apihour.ipc.private import parser_options
 from apihour.tls import CIPHERS
@@ -87,13 +87,11 @@ class HostConfig(Config):  # type: ignore[misc]
         super().__init__(usage, prog)
         self.is_frozen = False
         for cls in GUNICORN_SETTINGS:
-            verdict = TABLE.get(cls.name)
-            if verdict is not None and verdict.status == "refused":
-                setting = self.settings[cls.name]
-                setting.validator = _refuse(cls.name, cls.cli, verdict.why)
-                setting.desc = setting.short = f"Refused: {verdict.why}."
+            setting = self.settings[cls.name]
+            if cls.name in REFUSED:
+                setting.validator = _refuse(cls.name, cls.cli, REFUSED[cls.name])
+                setting.desc = setting.short = f"Refused: {REFUSED[cls.name]}."
             elif (expected := _takes(cls)) is not None:
-                setting = self.settings[cls.name]
                 setting.validator = explained(setting.validator, expected, _most(cls))
         for cls in OWN:
             self.settings[cls.name] = cls()

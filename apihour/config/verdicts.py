@@ -1,55 +1,18 @@
-"""What becomes of each of gunicorn's settings: honoured, replaced or refused, with the reason.
+"""gunicorn's settings that are refused, each with the reason.
 
-Rule: every setting of gunicorn stands in :data:`TABLE`, once; a test compares it with
-``gunicorn.config.KNOWN_SETTINGS``, so a new release cannot add one unnoticed.
+Rule: each of the others is honoured, has another default (apihour.config.settings) or is replaced
+by one of ours (apihour.config.own). A test knows which, so a new release of gunicorn cannot add one
+unnoticed.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
-__all__ = ["HONOURED", "REFUSED", "REPLACED", "TABLE", "Verdict"]
-
-Status = Literal["honoured", "replaced", "refused"]
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What becomes of one of gunicorn's settings; ``why`` is empty for an honoured one."""
-
-    status: Status
-    why: str = ""
-
+__all__ = ["REFUSED"]
 
 _WSGI = "it steers gunicorn's own HTTP parser, which is not used here"
 _HTTP2 = "HTTP/2 is an option of each server: HTTPServer(..., http2=...)"
 _DIRTY = "there are no dirty arbiters; use container.run_cpu() or a service of your own"
 _CONTROL = "the console's local socket does this: apihour ctl"
-
-HONOURED = (
-    "config backlog max_requests max_requests_jitter timeout graceful_timeout "
-    "limit_request_fields limit_request_field_size print_config chdir daemon "
-    "raw_env pidfile user group umask initgroups accesslog access_log_format "
-    "errorlog loglevel capture_output logconfig logconfig_dict logconfig_json "
-    "syslog_addr syslog syslog_prefix syslog_facility disable_redirect_access_to_syslog "
-    "enable_stdio_inheritance proc_name default_proc_name pythonpath "
-    "reload_extra_files on_starting on_reload when_ready pre_fork post_fork post_worker_init "
-    "worker_int worker_abort pre_exec child_exit worker_exit nworkers_changed on_exit "
-    "keyfile ca_certs cert_reqs ssl_context"
-).split()
-
-REPLACED = {
-    "logger_class": "default apihour.config.log.HostLogger, which survives a full disk",
-    "worker_connections": "default 0, no limit; binds may have a limit each: ADDRESS?limit=N",
-    "bind": "takes name=address as well, and the addresses of apihour.bind.addresses",
-    "workers": "default: one per CPU this process may use; MIN..MAX follows the load",
-    "forwarded_allow_ips": "takes networks, and unix for unix sockets, too",
-    "limit_request_line": "default 8190 bytes, as RFC 9110 (4.1) asks for 8000",
-    "keepalive": "default 75 s: clients reuse connections for that long",
-    "certfile": "binds ask for TLS one by one: ADDRESS?tls, or ADDRESS?tls=FILE&key=FILE",
-    "ciphers": "default: forward secrecy with AES-GCM or ChaCha20 only",
-}
 
 REFUSED = {
     **dict.fromkeys(
@@ -99,10 +62,4 @@ REFUSED = {
     "reload_engine": "apihour dev watches files by itself",
     "spew": "it would trace every line of the event loop; use apihour ctl stack",
     "preload_app": "the arbiter imports no application code, or a reload would not see new code",
-}
-
-TABLE: dict[str, Verdict] = {
-    **{name: Verdict("honoured") for name in HONOURED},
-    **{name: Verdict("replaced", why) for name, why in REPLACED.items()},
-    **{name: Verdict("refused", why) for name, why in REFUSED.items()},
 }

@@ -1,1 +1,4 @@
-"""The processes behind ``container.run_cpu()``; imported where it is used, from config down."""
+"""The processes behind ``container.run_cpu()``, imported where it is used.
+
+May import from config down.
+"""

@@ -1,4 +1,4 @@
 """Servers and methods that one worker has for all; imported where a container names some.
 
-May import from config down.
+May import from bind down.
 """

@@ -31,7 +31,7 @@ from apihour.tls.acme_answers import PLACEHOLDER, AcmeTerminator
 from apihour.tls.acme_proofs import proof
 from apihour.tls.acme_store import AcmeStore
 from apihour.tls.libssl import why_unreachable
-from apihour.tls.served import served_certificate
+from apihour.tls.served import ServedCertificate, served_certificate
 
 __all__ = ["Orders"]
 
@@ -84,6 +84,7 @@ class Orders:
         self._host = host
         self._contact = contact
         self._log = log
+        self._seen: dict[AcmeTerminator, tuple[ssl.SSLContext, ServedCertificate]] = {}
         for name in ("httpx2", "httpcore2"):  # a line a request, unless somebody wants them
             if logging.getLogger(name).level == logging.NOTSET:
                 logging.getLogger(name).setLevel(logging.WARNING)
@@ -99,14 +100,18 @@ class Orders:
             await asyncio.sleep(_EVERY)
 
     async def _see(self, one: AcmeTerminator) -> None:
-        if not is_due(one.context) or one.store.recall(one.domains)["next"] > time.time():
+        context, found = self._seen.get(one, (None, None))
+        if found is None or context is not one.context:  # a handshake in memory takes its time
+            found = served_certificate(one.context)
+            self._seen[one] = one.context, found
+        if not is_due(found) or one.store.recall(one.domains)["next"] > time.time():
             return
         name = Path(one.files[0]).stem
         lease = Lease(self._host.container.shared, f"apihour.acme.{name}", _LEASE, self._host.name)
         if not await lease.take():
             return
         try:
-            if is_due(_read(one.files[0])):  # another may have renewed it since
+            if is_due(served_certificate(_read(one.files[0]))):  # another may have renewed it since
                 await self._attempt(one)
         finally:
             await lease.release()
@@ -164,9 +169,8 @@ class Orders:
             fresh.unlink(missing_ok=True)
 
 
-def is_due(context: ssl.SSLContext) -> bool:
-    """Whether what a context serves must be obtained, or renewed. Raises OSError, ValueError."""
-    found = served_certificate(context)
+def is_due(found: ServedCertificate) -> bool:
+    """Whether what is served must be obtained, or renewed."""
     left = found.expires - time.time()
     return found.issuer == PLACEHOLDER or left < (found.expires - found.starts) / 3
 

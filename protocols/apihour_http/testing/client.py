@@ -49,6 +49,8 @@ class Client:
     ) -> None:
         self.server: Any = None
         """The server that is asked in memory."""
+        self.container: Any = None
+        """The container that lives with it, whose jobs and services a test may call."""
         self.headers = dict(headers or {})
         self.timeout = timeout
         self._peer = peer
@@ -62,7 +64,7 @@ class Client:
 
     async def __aenter__(self) -> Self:
         if self._living is not None:
-            self.server = await self._living.__aenter__()
+            self.server, self.container = await self._living.__aenter__()
         return self
 
     async def __aexit__(

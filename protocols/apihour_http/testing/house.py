@@ -34,10 +34,11 @@ _log = logging.getLogger("apihour_http.testing")
 async def living(
     served: Any, name: str, config: dict[str, Any] | None,
     overrides: dict[Any, Any] | None = None, patience: float = 10.0,
-) -> AsyncIterator[Any]:
+) -> AsyncIterator[tuple[Any, Any]]:
     """Start what is `served`, and stop it; `name` is that of a container's server.
 
-    Work behind answers (``request.after``) is waited for as in a worker, for `patience` seconds.
+    Work behind answers (``request.after``) and in the background (``container.jobs``) is waited
+    for as in a worker, for `patience` seconds. Yields the server, and the container if it has one.
 
     `overrides` provide arguments in the place of engines, which are not started, and functions.
 
@@ -45,7 +46,7 @@ async def living(
     """
     if not hasattr(served, "make_servers"):
         async with _serving(_as_server(served), None, overrides, patience) as server:
-            yield server
+            yield server, None
         return
     with tempfile.TemporaryDirectory(prefix="apihour-test-") as directory:
         container = _container(served, config or {}, Path(directory))
@@ -58,11 +59,21 @@ async def living(
             await _hook(container, "start")
             chosen = _as_server(_chosen(servers, name))
             async with _serving(chosen, container, overrides, patience) as server:
-                yield server
+                yield server, container
                 await _hook(container, "shutdown")
+            await _end_jobs(container, patience)
         finally:
             await _hook(container, "cleanup")
             await _hook(container, "close_made")
+
+
+async def _end_jobs(container: Any, patience: float) -> None:
+    jobs = vars(container).get("jobs")  # made on first use
+    if jobs is not None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                await jobs.drain()
+        await jobs.close()
 
 
 @asynccontextmanager

@@ -217,6 +217,49 @@ class House(apihour.Container):
 FOUND: list[House] = []
 
 
+class Busy(apihour.Container):
+    binds = {"http": "127.0.0.1:0"}
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.done: list[str] = []
+
+    async def work(self, what: str, seconds: float = 0.0) -> None:
+        try:
+            await asyncio.sleep(seconds)
+        except asyncio.CancelledError:
+            self.done.append(f"{what} was cancelled")
+            raise
+        self.done.append(what)
+
+    @apihour.every("1h")
+    async def prune(self) -> None:
+        await self.work("prune")
+
+    async def cleanup(self) -> None:
+        self.done.append("cleanup")
+
+    def make_servers(self) -> dict[str, Any]:
+        routes = Routes()
+
+        @routes.post("/orders")
+        async def order(request: Request[Busy]) -> None:
+            self.jobs.start(self.work("mail", 0.05))
+            self.jobs.start(self.work("never", 3600))
+
+        return {"http": HTTPServer(routes)}
+
+
+async def test_a_container_s_jobs_and_background_work_are_there() -> None:
+    async with Client(Busy, timeout=0.5) as client:
+        assert (await client.post("/orders")).status in (200, 204)
+        await client.container.prune()  # as its test calls it
+        assert [one.name for one in await client.container.jobs.states()] == ["prune"]
+        container = client.container
+        assert container.done == ["prune"]
+    assert container.done == ["prune", "mail", "never was cancelled", "cleanup"]
+
+
 async def test_a_container_lives_as_in_a_worker() -> None:
     FOUND.clear()
     async with Client(House, config={"a": 1}) as client:

@@ -37,6 +37,10 @@ class Depends:
 
     function: Callable[..., Any]
 
+    def __post_init__(self) -> None:
+        if not callable(self.function):
+            raise RouteError(f"Depends({ascii(self.function)[:100]}): expected a function")
+
     def key(self, parameter: str) -> Hashable:
         """What tests override it by: the function."""
         return self.function

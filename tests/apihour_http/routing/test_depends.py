@@ -263,3 +263,9 @@ async def test_an_endpoint_that_asks_for_nothing_is_called_as_it_is():
     async with Client(routes) as client:
         (endpoint,) = client.server.service.table.endpoints
         assert endpoint.call is plain
+
+
+@pytest.mark.parametrize("function", [None, 5])
+def test_what_is_no_function_is_told_where_it_stands(function):
+    with pytest.raises(RouteError, match=rf"^Depends\({function}\): expected a function$"):
+        Depends(function)

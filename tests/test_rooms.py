@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -110,3 +112,16 @@ def test_no_type_has_the_name_of_another() -> None:
 def test_modules_of_one_name_are_the_same_thing() -> None:
     found = twice((path.stem, path) for path in sources() if path.stem != "__init__")
     assert found.keys() == SAME.keys(), "a name that says two things, or one that SAME has in vain"
+
+
+# What is imported on use only: a daemon that uses none of it pays for none of it.
+ON_USE = ("bus", "cpu", "engines", "proxied", "shared", "single", "testing")
+
+
+def test_a_daemon_loads_nothing_of_what_is_imported_on_use() -> None:
+    code = "import sys, apihour.cli.run; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    optional = tuple(f"apihour.{room}" for room in ON_USE)
+    assert "apihour.arbiter.arbiter" in done.stdout.split()
+    assert [name for name in done.stdout.split()
+            if name.startswith((*optional, "apihour.tls."))] == []

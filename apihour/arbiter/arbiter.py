@@ -42,7 +42,6 @@ from apihour.ops.logring import LogRing
 from apihour.orders.requests import ArbiterCommands
 from apihour.orders.restarts import Restarts
 from apihour.reload.changes import Changes, Leave
-from apihour.reload.opening import Opening
 from apihour.template.templates import Templates
 from apihour.upgrade.upgrade import Inheritance
 from apihour.worker.process import HostWorker
@@ -105,8 +104,7 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         self.consoles = ConsoleKeeper(books)
         followers = Followers(books, lambda: self.setup(self.app), self.ring, self.keeper,
                               self.templates, self.consoles)
-        opening = Opening(books)
-        self.changes = Changes(books, opening, self.templates, self.children, followers)
+        self.changes = Changes(books, self.templates, self.children, followers)
         reports = Reports(books, self.children, self.keeper, self.consoles, self._announce,
                           self.ring.tell)
         restarts = Restarts(books, self.keeper, self.children)
@@ -117,7 +115,7 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
             books, self.templates, self.consoles, self.keeper, self.changes, restarts, reports,
             self.presence, RuntimeGuard(books, self.presence), Leftovers(books),
             self.inheritance, self._take_over, self._obey)
-        self._start = Start(books, self.loop, opening, self.templates, self.presence,
+        self._start = Start(books, self.loop, self.templates, self.presence,
                             self.inheritance, self.init_signals)
         self._shutdown = Shutdown(books, self.loop, self.changes, self.templates, self.children,
                                   self.keeper, self.consoles, self.presence)

@@ -16,11 +16,11 @@ from apihour.arbiter.loop import Loop
 from apihour.arbiter.presence import Presence
 from apihour.bind.binds import Binds
 from apihour.bind.listeners import systemd_sockets
+from apihour.bind.sockets import log_binds, open_binds, open_extras
 from apihour.books.books import Books
 from apihour.errors import ApihourError
 from apihour.ipc import prctl
 from apihour.ipc.signals import ORDERS, STOPS, blocked, let_through
-from apihour.reload.opening import Opening, log_binds
 from apihour.template.templates import Templates
 from apihour.upgrade.upgrade import Inheritance
 from apihour.version import __version__
@@ -34,7 +34,6 @@ class Start:
 
     books: Books
     loop: Loop
-    opening: Opening
     templates: Templates
     presence: Presence
     inheritance: Inheritance | None
@@ -97,9 +96,10 @@ class Start:
         """Open what is asked for; what was inherited and is not asked for is closed."""
         books = self.books
         inherited = self.inheritance.listeners() if self.inheritance else []
-        books.listeners = self.opening.open_binds(binds, books.cfg, inherited, named)
+        books.listeners = open_binds(
+            binds, books.cfg, books.wanted_slots(books.cfg), inherited, named)
         named_extras = {x.name[1:]: x for x in inherited if x.name.startswith("@")}
-        books.extras = self.opening.open_extras(books.cfg, named_extras)
+        books.extras = open_extras(books.cfg, named_extras)
         for listener in inherited:
             if listener not in books.all_listeners():
                 listener.close()

@@ -19,7 +19,7 @@ from apihour.errors import AddressError, BindError, ConfigurationError
 from apihour.installed import console_module, key_files
 
 __all__ = [
-    "DEFAULT_CONSOLE", "discard", "may_open_shell", "open_binds",
+    "DEFAULT_CONSOLE", "discard", "log_binds", "may_open_shell", "open_binds",
     "open_extras", "see_keys", "wanted_extras",
 ]
 
@@ -114,6 +114,17 @@ def discard(gone: Iterable[Listener], kept: Iterable[Listener]) -> None:
         listener.close()
         if listener.inode is None or listener.inode not in inodes:
             listener.unlink()
+
+
+def log_binds(log: Any, before: Iterable[Listener], now: Iterable[Listener]) -> None:
+    """Say which binds have been closed and opened; the slots of one are one."""
+    old, new = ({str(x): None for x in those} for those in (before, now))
+    for place in old:
+        if place not in new:
+            log.info("No longer listening at: %s", place)
+    for place in new:
+        if place not in old:
+            log.info("Listening at: %s", place)
 
 
 def _explain(error: BindError, missing: Sequence[Wanted], have: Sequence[Listener]) -> BindError:

@@ -107,6 +107,10 @@ class Books:
         wanted = self.operator_workers or min(max(self.num_workers, count.minimum), count.maximum)
         return int(wanted)
 
+    def wanted_slots(self, cfg: Any) -> int:
+        """For how many workers a ``?reuse_port`` bind has sockets."""
+        return max(self.wanted_workers(cfg), int(cfg.worker_count.maximum))
+
     def live_workers(self) -> list[WorkerRecord]:
         """The workers on the books, of any generation; those that retire are not."""
         return list(self.workers.values())

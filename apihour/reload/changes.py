@@ -15,7 +15,6 @@ from apihour.books.children import Children
 from apihour.books.roles import Follower, Prober
 from apihour.errors import ApihourError
 from apihour.ipc.scoreboard import Figure
-from apihour.reload.opening import Opening
 from apihour.reload.reload import Phase, Reload
 from apihour.upgrade.upgrade import Upgrade
 
@@ -34,10 +33,10 @@ class Changes:
     """What of this kind the arbiter is doing."""
 
     def __init__(
-        self, books: Books, opener: Opening, prober: Prober, crew: Children, follower: Follower
+        self, books: Books, prober: Prober, crew: Children, follower: Follower
     ) -> None:
         self.books = books
-        self._parts = (opener, prober, crew, follower)
+        self._parts = (prober, crew, follower)
         self._reload: Reload | None = None
         self.upgrade: Upgrade | None = None
         self._waiters: list[Waiter] = []

@@ -18,7 +18,7 @@ from typing import Any
 
 from apihour.bind.binds import Binds, is_default
 from apihour.bind.listeners import Listener
-from apihour.bind.sockets import discard
+from apihour.bind.sockets import discard, log_binds, open_binds, open_extras
 from apihour.books.books import Books
 from apihour.books.children import Children
 from apihour.books.probe import Probe, ProbeReport
@@ -27,7 +27,6 @@ from apihour.books.worker_record import WorkerRecord
 from apihour.config.configuration import Configuration, forget_environment
 from apihour.errors import ApihourError, ConfigurationError
 from apihour.ipc.scoreboard import Figure, worker_name
-from apihour.reload.opening import Opening, log_binds
 
 __all__ = ["Phase", "Reload"]
 
@@ -49,12 +48,11 @@ class Reload:
     """One reload, from the request to its outcome."""
 
     def __init__(
-        self, books: Books, opener: Opening, prober: Prober, crew: Children, follower: Follower, *,
+        self, books: Books, prober: Prober, crew: Children, follower: Follower, *,
         canary: int | None = None, release: str = "",
     ) -> None:
         """`canary` replaces the option of that name; `release` is a directory to go back to."""
         self.books = books
-        self._opener = opener
         self._prober = prober
         self._crew = crew
         self._follower = follower
@@ -175,8 +173,9 @@ class Reload:
         wanted = fresh.resolve(report.binds)
         self._refuse_lost_binds(is_default(report.binds, fresh.bind_levels), wanted)
         with fresh.entered():
-            self.listeners = self._opener.open_binds(wanted, fresh.cfg, self.books.listeners)
-            self.extras = self._opener.open_extras(fresh.cfg, self.books.extras)
+            self.listeners = open_binds(wanted, fresh.cfg, self.books.wanted_slots(fresh.cfg),
+                                        self.books.listeners, {})
+            self.extras = open_extras(fresh.cfg, self.books.extras)
         self.configuration, self.cfg = fresh, fresh.cfg
         self.phase = Phase.STARTING
 

@@ -91,7 +91,7 @@ class Beside:
     def drop(self, generation: int) -> None: ...
 
     def open_binds(
-        self, binds: Any, cfg: Any, have: Any, named: Any = None
+        self, binds: Any, cfg: Any, slots: int, have: Any, named: Any
     ) -> list[Any]:
         return [*have, *(FakeListener(name) for name in binds if name != "http")]
 

@@ -30,7 +30,7 @@ class House:
 
     def begin(self, **binds: list[str]) -> Reload:
         self.reload = Reload(
-            self.crew.books, self.beside, self.beside, self.crew, self.beside)
+            self.crew.books, self.beside, self.crew, self.beside)
         self.reload.start()
         self.reload.advance()
         self.binds = {"http": [":1"], **binds}
@@ -70,6 +70,8 @@ def house(monkeypatch: pytest.MonkeyPatch) -> Any:
     def make(**options: Any) -> House:
         made = House(**options)
         monkeypatch.setattr(module, "time", made.clock)
+        monkeypatch.setattr(module, "open_binds", made.beside.open_binds)
+        monkeypatch.setattr(module, "open_extras", made.beside.open_extras)
         return made
 
     return make

@@ -63,6 +63,12 @@ class AcmeTerminator(Terminator):
         if self.context.sni_callback is None and not why_unreachable():
             self.context.sni_callback = self._prove
 
+    def asked(self) -> None:
+        """An operator has mended something: what failed is tried again at once."""
+        known = self.store.recall(self.domains)
+        if known["why"]:
+            self.store.remember(self.domains, known["count"], 0.0, "", known["kind"])
+
     def _prove(
         self, connection: ssl.SSLSocket | ssl.SSLObject, name: str | None, context: ssl.SSLContext
     ) -> None:
@@ -70,11 +76,14 @@ class AcmeTerminator(Terminator):
         if domain not in self.domains:
             return
         path = self.store.validation(domain)
-        if path.exists() and offers_only(connection, _PROTOCOL.encode()):
-            proof = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            proof.load_cert_chain(path)
-            proof.set_alpn_protocols([_PROTOCOL])
-            connection.context = proof
+        try:
+            if path.exists() and offers_only(connection, _PROTOCOL.encode()):
+                proof = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+                proof.load_cert_chain(path)
+                proof.set_alpn_protocols([_PROTOCOL])
+                connection.context = proof
+        except (OSError, NotImplementedError):
+            return  # it was over in this moment; or http-01 must do
 
     def connect(
         self, loop: asyncio.AbstractEventLoop, sock: AcceptedSocket, conn: Encrypted,

@@ -4,8 +4,8 @@ Rules:
 
 - Who holds the lease in ``container.shared`` looks again, then asks; the others wait for the file.
 - It is due when there is none, or a third of its time is left: 30 days of 90.
-- tls-alpn-01 is tried first, and after a failure the other, http-01, in turn. Failures are one
-  line each, and wait four times as long each time: a minute, 4, 16, and so on, a day at most.
+- tls-alpn-01 is tried first, or what went well last time, and after a failure the other in turn.
+  Failures are one line each, and wait longer each time: a minute, 4, 16, a day at most.
 - There is an order in an hour at most, should what was issued be due at once again.
 - What the ACME server says is bounded and has its control characters escaped before it is shown.
 """
@@ -13,23 +13,17 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import importlib
 import logging
 import ssl
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
-
-import lacme
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from apihour.jobs.lease import Lease
 from apihour.printable import printable
 from apihour.tls.acme_answers import PLACEHOLDER, AcmeTerminator
-from apihour.tls.acme_proofs import proof
-from apihour.tls.acme_store import AcmeStore
 from apihour.tls.libssl import why_unreachable
 from apihour.tls.served import ServedCertificate, served_certificate
 
@@ -41,35 +35,6 @@ _LEASE = 300.0  # seconds
 _FIRST, _FACTOR = 60.0, 4.0  # seconds to wait after the first failure, and how they grow
 _HOUR, _DAY = 3600.0, 86400.0
 _SHOWN = 300  # characters of an error
-_LOCAL = ("127.0.0.1", "localhost", "::1")
-
-
-class Prover:
-    """Puts the answers of challenges where every worker finds them."""
-
-    def __init__(self, store: AcmeStore, kind: str) -> None:
-        self._store = store
-        self._kind = kind
-
-    async def provision(self, domain: str, token: str, key_authorization: str) -> None:
-        """Answer from now on. Raises OSError, ValueError."""
-        path = self._place(domain, token)
-        if self._kind == "http-01":
-            data = key_authorization.encode("ascii")
-        else:
-            data = proof(domain, key_authorization, (time.time() - _DAY, time.time() + _DAY))
-        self._store.write(path, data)
-
-    async def deprovision(self, domain: str, token: str) -> None:
-        """Answer no more."""
-        self._place(domain, token).unlink(missing_ok=True)
-
-    def _place(self, domain: str, token: str) -> Path:
-        path = (self._store.token(token) if self._kind == "http-01"
-                else self._store.validation(domain))
-        if path is None:
-            raise ValueError(f"token {token[:80]!r}: expected base64url of 128 bits at least")
-        return path
 
 
 class Orders:
@@ -85,9 +50,7 @@ class Orders:
         self._contact = contact
         self._log = log
         self._seen: dict[AcmeTerminator, tuple[ssl.SSLContext, ServedCertificate]] = {}
-        for name in ("httpx2", "httpcore2"):  # a line a request, unless somebody wants them
-            if logging.getLogger(name).level == logging.NOTSET:
-                logging.getLogger(name).setLevel(logging.WARNING)
+        self._said: dict[AcmeTerminator, str] = {}
 
     async def run(self) -> None:
         """Look again and again, until it is cancelled."""
@@ -96,7 +59,9 @@ class Orders:
                 try:
                     await self._see(one)
                 except Exception as error:  # of the store or the disk: it is tried again
-                    self._log.error("%s: ACME: %s", one.where, _text(error))
+                    if self._said.get(one) != _text(error):
+                        self._said[one] = _text(error)
+                        self._log.error("%s: ACME: %s", one.where, _text(error))
             await asyncio.sleep(_EVERY)
 
     async def _see(self, one: AcmeTerminator) -> None:
@@ -111,7 +76,7 @@ class Orders:
         if not await lease.take():
             return
         try:
-            if is_due(served_certificate(_read(one.files[0]))):  # another may have renewed it since
+            if is_due(served_certificate(read_pair(one.files[0]))):  # nobody has renewed it since
                 await self._attempt(one)
         finally:
             await lease.release()
@@ -122,51 +87,43 @@ class Orders:
         if failed["next"] > time.time():
             return  # another has tried since
         kinds = ["tls-alpn-01", "http-01"] if not why_unreachable() else ["http-01"] * 2
-        kind = kinds[failed["count"] % 2]
+        first = failed["count"] + (failed["kind"] == "http-01")  # what went well last time
+        kind = kinds[first % 2]
         names = ", ".join(one.domains)
         try:
             async with asyncio.timeout(_LONGEST):
-                kind = await self._obtain(one, kind, kinds[failed["count"] % 2 - 1])
+                kind = await self._obtain(one, kind, kinds[first % 2 - 1])
         except Exception as error:
             count = failed["count"] + 1
             wait = min(_FIRST * _FACTOR ** min(failed["count"], 9), _DAY)
             why = f"ACME: attempt {count} for {names} failed by {kind}: {_text(error)}"
-            one.store.remember(one.domains, count, time.time() + wait, why)
+            one.store.remember(one.domains, count, time.time() + wait, why, failed["kind"])
             self._log.error("%s: %s; tried again in %.0f min", one.where, why, wait / 60)
         else:
-            one.store.remember(one.domains, 0, time.time() + _HOUR, "")
+            one.store.remember(one.domains, 0, time.time() + _HOUR, "", kind)
             self._log.info(
                 "%s: ACME: a certificate of %s was obtained by %s", one.where, names, kind)
 
     async def _obtain(self, one: AcmeTerminator, kind: str, other: str) -> str:
         """Obtain it by that kind of challenge, or the `other` if that is not offered; by which."""
+        # It brings 13 MB, and takes its time.
+        client = await asyncio.to_thread(importlib.import_module, "apihour.tls.acme_client")
+        issue = partial(client.issue, one.store, one.domains, self._contact, timeout=_LONGEST / 3)
         try:
-            await self._issue(one, kind)
+            found = await issue(kind)
         except ValueError as error:
             if other == kind or not str(error).startswith(f"No {kind} challenge"):
                 raise
-            await self._issue(one, other)
-            return other
-        return kind
-
-    async def _issue(self, one: AcmeTerminator, kind: str) -> None:
-        store = one.store
-        store.sweep()
-        async with lacme.Client(
-            directory_url=store.server, account_key=_account_key(store),
-            contact=f"mailto:{self._contact}" if self._contact else None,
-            challenge_handler=Prover(store, kind), poll_timeout=_LONGEST / 3, poll_interval=1.0,
-            allow_insecure=urlsplit(store.server).hostname in _LOCAL,
-        ) as client:
-            found = await client.issue(list(one.domains), challenge_type=kind)
+            kind, found = other, await issue(other)
         path = Path(one.files[0])
         fresh = path.with_suffix(".new")
-        store.write(fresh, found.fullchain_pem.rstrip() + b"\n" + found.key_pem)
+        one.store.write(fresh, found)
         try:
-            _read(str(fresh))  # it can be served
+            read_pair(str(fresh))  # it can be served
             fresh.rename(path)
         finally:
             fresh.unlink(missing_ok=True)
+        return kind
 
 
 def is_due(found: ServedCertificate) -> bool:
@@ -175,23 +132,11 @@ def is_due(found: ServedCertificate) -> bool:
     return found.issuer == PLACEHOLDER or left < (found.expires - found.starts) / 3
 
 
-def _read(path: str) -> ssl.SSLContext:
+def read_pair(path: str) -> ssl.SSLContext:
+    """A context of certificate and key in one file. Raises OSError, of which SSLError is one."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(path)
     return context
-
-
-def _account_key(store: AcmeStore) -> ec.EllipticCurvePrivateKey:
-    """The account's key, made when there is none. Raises OSError, ValueError."""
-    with contextlib.suppress(FileNotFoundError):
-        key = serialization.load_pem_private_key(store.account.read_bytes(), None)
-        if not isinstance(key, ec.EllipticCurvePrivateKey):
-            raise ValueError(f"{store.account}: expected an EC key")
-        return key
-    store.write(store.account, ec.generate_private_key(ec.SECP256R1()).private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption()), keep=True)
-    return _account_key(store)
 
 
 def _text(error: BaseException) -> str:

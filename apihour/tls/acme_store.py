@@ -119,15 +119,20 @@ class AcmeStore:
     # -- attempts
 
     def recall(self, domains: Sequence[str]) -> dict[str, Any]:
-        """What is known of attempts: ``count`` of failures, ``next`` (a time of day), ``why``."""
+        """What is known of attempts: ``count`` of failures, ``next`` (a time of day), ``why``.
+
+        ``kind`` is the challenge by which it went well the last time.
+        """
         try:
             found = json.loads(self.certificate(domains).with_suffix(".json").read_text())
             return {"count": int(found["count"]), "next": float(found["next"]),
-                    "why": str(found["why"])}
+                    "why": str(found["why"]), "kind": str(found["kind"])}
         except (OSError, ValueError, KeyError, TypeError):
-            return {"count": 0, "next": 0.0, "why": ""}  # none, or of another version
+            return {"count": 0, "next": 0.0, "why": "", "kind": ""}  # none, or of another version
 
-    def remember(self, domains: Sequence[str], count: int, next_try: float, why: str) -> None:
+    def remember(
+        self, domains: Sequence[str], count: int, next_try: float, why: str, kind: str
+    ) -> None:
         """How often it has failed since it went well, why, and when to try. Raises OSError."""
         replace_json(self.certificate(domains).with_suffix(".json"),
-                     {"count": count, "next": next_try, "why": why})
+                     {"count": count, "next": next_try, "why": why, "kind": kind})

@@ -105,6 +105,7 @@ class CertificateWatch:
         """Take what the files hold now; what is wrong with them, a line for each bind."""
         for one in self._terminators:
             self._refused.pop(one, None)
+            one.asked()
             self._take(one, one.stamps())
         return [one.problem for one in self._terminators if one.problem]
 

@@ -129,6 +129,9 @@ class Terminator:
         for context in contexts if self._alpn else ():
             context.set_alpn_protocols(self._alpn)
 
+    def asked(self) -> None:
+        """An operator wants the newest certificate to be served."""
+
     def stamps(self) -> Stamps:
         """What tells whether a file is another; of one that may not be looked at, as before.
 

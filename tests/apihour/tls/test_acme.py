@@ -24,6 +24,7 @@ from apihour.tls.acme_orders import Orders, is_due
 from apihour.tls.acme_proofs import self_signed
 from apihour.tls.acme_store import AcmeStore
 from apihour.tls.certificates import verify
+from apihour.tls.renewal import CertificateWatch, Told
 from apihour.tls.served import served_certificate
 from apihour.tls.termination import prepare
 from tests.acme_server import AcmeServer, Problem
@@ -109,6 +110,9 @@ async def test_a_failure_is_one_line_and_waits_longer_each_time(
     assert lines[0].endswith("; tried again in 1 min") and "by http-01: " in lines[1]
     assert "\x1b" not in lines[0] and "\\x1b[31m of them" in lines[0] and len(lines[0]) < 600
     assert made.problem == made.store.recall(made.domains)["why"] != ""
+    assert CertificateWatch([made], Told(tmp_path), log).reload() == []  # certs reload
+    await orders._see(made)
+    assert server.counts["account new"] == 10
 
 
 async def test_who_cannot_prove_it_gets_none(
@@ -155,6 +159,18 @@ def test_what_is_no_token_is_no_file(tmp_path: Path, token: str) -> None:
 
 def _me() -> tuple[int, int]:
     return os.getuid(), os.getgid()
+
+
+async def test_a_disk_that_cannot_be_used_is_one_line_not_one_each_time(
+    tmp_path: Path, host: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = terminator(config(tmp_path))
+    monkeypatch.setattr(host.container.shared, "put", made.store.path.read_bytes)
+    monkeypatch.setattr("apihour.tls.acme_orders._EVERY", 0.001)
+    running = asyncio.ensure_future(Orders([made], host, None, log).run())
+    await asyncio.sleep(0.1)
+    running.cancel()
+    assert len([one for one in caplog.records if one.name == log.name]) == 1
 
 
 def test_challenges_of_workers_that_are_gone_are_removed(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ OK, MOVED, CUT_SHORT, LOST = "ok", "moved", "cut short", "lost"
 """How a run ends, beside ``failed: WHY``: moved to another worker, cut short by a drain's end."""
 _LATE = 60.0  # seconds after which a run is no longer late, but missed
 _SET_BACK = 60.0  # seconds by which the clock must go back to be seen
+_SLEWED = 1.0  # by which it may while it is kept true
 
 
 @dataclass(frozen=True)
@@ -94,16 +95,17 @@ def is_failure(result: str) -> bool:
 
 def settle(record: JobRecord, spec: JobSpec, now: float, is_held: bool) -> JobRecord:
     """The record after a look at the clock, and at whether a worker holds the job's lease."""
-    if record.schedule != spec.schedule.text or now < record.at - _SET_BACK:
-        record = replace(record, schedule=spec.schedule.text, at=now,
-                         next=spec.schedule.after(now, now))
+    schedule, is_set_back = spec.schedule, (
+        now < record.at - _SET_BACK or record.next - now > spec.schedule.longest + _SLEWED)
+    if record.schedule != schedule.text or is_set_back:
+        record = replace(record, schedule=schedule.text, at=now, next=schedule.after(now, now))
     if record.is_running and not is_held:
         record = record.over(
             record.token, now, f"{LOST}: worker {record.worker} died or hung",
             spec.misfire == "once")
     if record.next > now:
         return record
-    passed = replace(record, next=spec.schedule.after(record.next, now), at=now)
+    passed = replace(record, next=schedule.after(record.next, now), at=now)
     if record.paused:
         return passed
     if record.is_running:

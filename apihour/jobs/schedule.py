@@ -31,6 +31,10 @@ class Schedule(Protocol):
     def text(self) -> str:
         """As the shell shows it."""
 
+    @property
+    def longest(self) -> float:
+        """Seconds until the next time, at most."""
+
     def after(self, previous: float, now: float) -> float:
         """The first time after `now`, in step with `previous`; infinity when there is none."""
 
@@ -41,6 +45,11 @@ class Every:
 
     seconds: float
     text: str
+
+    @property
+    def longest(self) -> float:
+        """See :attr:`Schedule.longest`."""
+        return self.seconds
 
     def after(self, previous: float, now: float) -> float:
         """See :meth:`Schedule.after`."""
@@ -65,6 +74,11 @@ class Cron:
     def text(self) -> str:
         """The expression and its zone."""
         return f"{self.expression} {self.zone}"
+
+    @property
+    def longest(self) -> float:
+        """No bound: what a time ahead means depends on which times have been."""
+        return math.inf
 
     def after(self, previous: float, now: float) -> float:
         """See :meth:`Schedule.after`."""

@@ -169,6 +169,22 @@ async def test_late_by_less_than_a_minute_is_no_miss() -> None:
     assert (await crew.record()).next == crew.clock.now + 2.0  # in step still
 
 
+async def test_a_clock_set_back_a_little_holds_no_interval_up_and_runs_nothing_twice() -> None:
+    crew = Crew("tick")
+    await crew.look()
+    await crew.pass_(60.0)
+    assert crew.count == 1
+    await crew.pass_(-50.0)
+    await crew.look()
+    assert crew.count == 1
+    await crew.pass_(59.0)
+    assert crew.count == 1
+    await crew.pass_(1.0)
+    assert crew.count == 2
+    await crew.pass_(-0.5)  # as a clock that is kept true goes back: in step still
+    assert (await crew.record()).next == crew.clock.now + 60.5
+
+
 async def test_a_run_that_takes_too_long_is_not_joined_by_another() -> None:
     crew = Crew("long")
     await crew.look()

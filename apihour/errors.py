@@ -21,6 +21,7 @@
     └── SharedError            the shared store did not answer, or refused a value
         ├── RevisionError      somebody else wrote first
         ├── SharedBusyError    other writers won every time until the deadline
+        ├── SharedDownError    its engine cannot be reached, or did not answer in time
         └── SharedFullError    no room for the value
 
 A message names the thing, its value and what was expected; the same facts are attributes.
@@ -45,6 +46,7 @@ __all__ = [
     "PluginError",
     "RevisionError",
     "SharedBusyError",
+    "SharedDownError",
     "SharedError",
     "SharedFullError",
     "TargetError",
@@ -174,6 +176,10 @@ class RevisionError(SharedError):
 
 class SharedBusyError(SharedError):
     """Other writers of the same key won every time until the deadline; try again later."""
+
+
+class SharedDownError(SharedError):
+    """The engine of the shared store is away: a write may have been done, or not."""
 
 
 class SharedFullError(SharedError):

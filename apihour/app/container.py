@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from apihour.cpu.cpu_pool import CpuPool
     from apihour.jobs import Jobs
     from apihour.ops.container_ops import Operations
-    from apihour.shared.store import Shared
+    from apihour.shared.backend import SharedBackend
 
 __all__ = ["Container"]
 
@@ -103,11 +103,15 @@ class Container:
         """Close engines; the last connection is gone. Called after a failed start as well."""
 
     @functools.cached_property
-    def shared(self) -> Shared:
+    def shared(self) -> SharedBackend:
         """The store that all workers of this daemon share; see :mod:`apihour.shared.store`."""
+        options = self.config.get("shared") or {}
+        if isinstance(options, str) or "url" in options:
+            from apihour.shared.open_shared import open_shared
+
+            return open_shared(options, self.worker.runtime.shared)
         from apihour.shared.store import Shared
 
-        options = self.config.get("shared") or {}
         return Shared(self.worker.runtime.shared, **options)
 
     @functools.cached_property
@@ -196,6 +200,10 @@ class Container:
         if made is None:
             found = self.make_engines()
             made = await found if inspect.isawaitable(found) else found
+        has_daemon = getattr(self.worker, "runtime", None) is not None
+        if has_daemon and self.config.get("shared") and hasattr(self.shared, "start"):
+            begin("the shared store: its start")
+            await self.shared.start()
         sections = self.config.get("engines")
         if not made and not sections:
             return
@@ -205,7 +213,6 @@ class Container:
                     if name not in without}
         self.engines.update(declared)
         self._engine_set = EngineSet(declared)
-        has_daemon = getattr(self.worker, "runtime", None) is not None
         await self._engine_set.start(self, self.shared if has_daemon else None, begin)
 
     def retire_made(self) -> None:

@@ -14,10 +14,15 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from apihour.errors import RevisionError, SharedBusyError, SharedError
+from apihour.shared.leases import Leases
 
 __all__ = [
-    "Attempts", "Change", "CompareAndSet", "Entry", "SharedBackend", "SharedStatistics", "Update",
+    "VALUE_LIMIT", "Attempts", "Change", "CompareAndSet", "Entry", "SharedBackend",
+    "SharedStatistics", "Update", "check_key", "check_ttl", "check_value",
 ]
+
+KEY_LIMIT = 240  # bytes: a key is a file name, which ends at 255
+VALUE_LIMIT = 1_000_000  # bytes: copying more would stall the loop for a millisecond
 
 EAGER = 4  # attempts at once: a writer loses about as often as it meets another
 BACKOFF = 0.00025  # seconds, doubled with each further attempt...
@@ -95,6 +100,12 @@ class SharedBackend(Protocol):
     async def append(self, key: str, item: bytes, ttl: float | None = None) -> int:
         """Add `item` to the end of the value; return the new revision."""
 
+    def leases(self, name: str, limit: int) -> Leases:
+        """`limit` of something, for all processes of this daemon; ask once for a name in each."""
+
+    def statistics(self) -> SharedStatistics:
+        """How full the store is; refused where its engine is another program's to watch."""
+
     async def close(self) -> None:
         """Let go of the store; every watch ends. What was stored stays."""
 
@@ -164,3 +175,31 @@ class Attempts:
         if self._number >= EAGER:
             longest = min(BACKOFF_LIMIT, BACKOFF * 2 ** (self._number - EAGER))
             await asyncio.sleep(random.random() * longest)
+
+
+def check_key(key: str, prefix: bool = False) -> bytes:
+    """A key, or the beginning of keys, in UTF-8. Raises SharedError when it is none."""
+    if not isinstance(key, str) or not (key or prefix) or not key.isprintable():
+        raise SharedError(f"shared key {key!r}: expected printable text")
+    name = key.encode()
+    if len(name) > KEY_LIMIT:
+        raise SharedError(
+            f"shared key {key[:40]!r}...: {len(name)} bytes, expected at most {KEY_LIMIT}"
+        )
+    return name
+
+
+def check_value(key: str, value: bytes) -> None:
+    """Raises SharedError when `value` cannot be stored."""
+    if not isinstance(value, bytes):
+        raise SharedError(f"shared key {key!r}: value {value!r:.40}, expected bytes")
+    if len(value) > VALUE_LIMIT:
+        raise SharedError(
+            f"shared key {key!r}: value of {len(value)} bytes, expected at most {VALUE_LIMIT}"
+        )
+
+
+def check_ttl(key: str, ttl: float | None) -> None:
+    """Raises SharedError when a value cannot hold so many seconds."""
+    if ttl is not None and not 0 < ttl < 1e9:
+        raise SharedError(f"shared key {key!r}: ttl {ttl!r}, expected seconds above 0")

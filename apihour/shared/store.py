@@ -32,6 +32,9 @@ from apihour.shared.backend import (
     SharedBackend,
     SharedStatistics,
     Update,
+    check_key,
+    check_ttl,
+    check_value,
 )
 from apihour.shared.file_store import FileStore
 from apihour.shared.leases import Leases
@@ -39,8 +42,6 @@ from apihour.shared.records import BUCKETS, RecordHead, cost_of
 
 __all__ = ["Change", "CompareAndSet", "Entry", "Shared", "SharedBackend", "SharedStatistics"]
 
-KEY_LIMIT = 240  # bytes: a key is a file name, which ends at 255
-VALUE_LIMIT = 1_000_000  # bytes: copying more would stall the loop for a millisecond
 POLL = 0.01  # seconds between two looks of a watch; a look costs about 40 µs
 FULL_LOOK = 10.0  # seconds; finds what a process wrote and was killed before saying so
 SWEEP = 0.1  # seconds between the sweeps of one bucket that a writing process does
@@ -218,12 +219,7 @@ class Shared(CompareAndSet):
         return value
 
     def _fits(self, key: str, head: RecordHead, value: bytes) -> bool:
-        if not isinstance(value, bytes):
-            raise SharedError(f"shared key {key!r}: value {value!r:.40}, expected bytes")
-        if len(value) > VALUE_LIMIT:
-            raise SharedError(
-                f"shared key {key!r}: value of {len(value)} bytes, expected at most {VALUE_LIMIT}"
-            )
+        check_value(key, value)
         growth = cost_of(len(value)) - head.cost
         return growth <= 0 or self._store().used() + growth <= self.limit_bytes
 
@@ -374,21 +370,13 @@ def _check_revision(key: str, head: RecordHead, expected: int | None) -> None:
 def _expiry(key: str, ttl: float | None) -> int:
     if ttl is None:
         return 0
-    if not 0 < ttl < 1e9:
-        raise SharedError(f"shared key {key!r}: ttl {ttl!r}, expected seconds above 0")
+    check_ttl(key, ttl)
     return math.ceil((time.monotonic() + ttl) * 1000)
 
 
 def _encode(key: str, prefix: bool = False) -> bytes:
     """The file name of a key. Control characters are refused, so two can stand for others."""
-    if not isinstance(key, str) or not (key or prefix) or not key.isprintable():
-        raise SharedError(f"shared key {key!r}: expected printable text")
-    name = key.encode()
-    if len(name) > KEY_LIMIT:
-        raise SharedError(
-            f"shared key {key[:40]!r}...: {len(name)} bytes, expected at most {KEY_LIMIT}"
-        )
-    name = name.replace(b"/", b"\x01")
+    name = check_key(key, prefix).replace(b"/", b"\x01")
     return b"\x02" + name[1:] if name.startswith(b".") else name
 
 

@@ -1,0 +1,334 @@
+"""``container.shared`` in NATS's key-value store (JetStream), by nats-py.
+
+A key is a subject of the bucket's stream, its value the last message there, its revision that
+message's sequence, which starts at the clock's microseconds: a bucket that is made again goes
+on above what it ever said. Source: NATS's ADR-8, and ADR-43 for times to live.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import math
+import os
+import re
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from apihour.bus.nats_address import NATSAddress
+from apihour.bus.nats_connection import NATSConnection, NATSDownError
+from apihour.errors import (
+    ConfigurationError,
+    RevisionError,
+    SharedDownError,
+    SharedError,
+    SharedFullError,
+)
+from apihour.shared.backend import Attempts, Change, Entry, check_key, check_ttl, check_value
+from apihour.shared.remote import News, RemoteShared
+
+__all__ = ["NATSShared"]
+
+_TOMBSTONE = 600  # seconds that a removal can be seen by a watch that was away
+_LOOK = 5.0  # seconds between two looks of a watch whether NATS still knows it
+_RETRY = 0.2  # seconds between two attempts of a watch to come back
+_WRONG_SEQUENCE = (10071, 10164)  # error codes of nats-server
+_IN_USE = 10058  # a stream of that name, with another configuration
+_FULL = (10047, 10077)  # no storage left, the stream's max_bytes
+_TOKEN = re.compile(rb"[^A-Za-z0-9_-]")
+
+
+class NATSShared(RemoteShared):
+    """The store in `bucket`, which is made, in `replicas` copies, where there is none."""
+
+    def __init__(
+        self, path: str | os.PathLike[str], address: NATSAddress, *, bucket: str = "apihour",
+        replicas: int = 1, deadline: float = 1.0,
+    ) -> None:
+        super().__init__(path, deadline)
+        if not isinstance(bucket, str) or re.fullmatch(r"[A-Za-z0-9_-]{1,60}", bucket) is None:
+            raise ValueError(f"bucket: {bucket!r}; expected letters, digits, _ and -")
+        if replicas not in (1, 3, 5):
+            raise ValueError(f"replicas: {replicas!r}; expected 1, 3 or 5")
+        self.where = f"shared store {address}"
+        self._connection = NATSConnection("shared", address, "apihour-shared", self._came_again)
+        self._errors = importlib.import_module("nats.js.errors")
+        self._api = importlib.import_module("nats.js.api")
+        nats = self._connection.errors
+        self.down = (nats.Error, NATSDownError, OSError)
+        self._stream = f"KV_{bucket}"
+        self._subject = f"$KV.{bucket}."
+        self._replicas = replicas
+        self._longest = deadline * 1.1  # other writers won until the deadline: that is said first
+        self._is_ready = False
+        self._again = asyncio.Event()
+
+    async def open(self, seconds: float = 2.0) -> None:
+        """See :class:`RemoteShared`."""
+        self.check_open()
+        js = await self._jetstream(seconds)
+        try:
+            info = await self.within(self._find(js), seconds)
+        except SharedDownError as error:
+            cause = error.__cause__
+            if isinstance(cause, self._errors.ServiceUnavailableError | self._errors.APIError):
+                raise ConfigurationError(
+                    f"{self.where}: {cause}; expected a NATS with JetStream, from 2.11 on, that "
+                    f"has or may make the stream {self._stream}") from cause
+            raise
+        config = info.config
+        if (not config.allow_msg_ttl or not config.subject_delete_marker_ttl
+                or config.max_msgs_per_subject != 1):
+            raise ConfigurationError(
+                f"{self.where}: stream {self._stream} has no times to live, or a history; expected "
+                "one with allow_msg_ttl, subject_delete_marker_ttl and max_msgs_per_subject 1, by "
+                "NATS 2.11 or later")
+        self._is_ready = True
+
+    async def _find(self, js: Any) -> Any:
+        api = self._api
+        try:
+            return await js.stream_info(self._stream)
+        except self._errors.NotFoundError:
+            pass
+        try:
+            return await js.add_stream(api.StreamConfig(
+                name=self._stream, subjects=[f"{self._subject}>"], max_msgs_per_subject=1,
+                discard=api.DiscardPolicy.NEW, allow_rollup_hdrs=True, deny_delete=True,
+                allow_msg_ttl=True, subject_delete_marker_ttl=_TOMBSTONE,
+                num_replicas=self._replicas, first_seq=time.time_ns() // 1000))
+        except self._errors.BadRequestError as error:
+            if error.err_code != _IN_USE:
+                raise
+            return await js.stream_info(self._stream)  # another worker was first
+
+    async def _jetstream(self, seconds: float = 0.0) -> Any:
+        limit = seconds or self.deadline
+        client = await self.within(self._connection.client(None), limit)
+        return client.jetstream(timeout=limit)
+
+    async def _ready(self) -> Any:
+        self.check_open()
+        if not self._is_ready:
+            await self.open(self.deadline)
+        return await self._jetstream()
+
+    # -- for the application ---------------------------------------------------------------
+
+    async def get(self, key: str) -> Entry | None:
+        """See :meth:`SharedBackend.get`: of the stream's leader, so never an old one."""
+        check_key(key)
+        return await self.within(self._get(key))
+
+    async def _get(self, key: str) -> Entry | None:
+        revision, value = await self._last(await self._ready(), key)
+        return Entry(key, value, revision) if value is not None else None
+
+    async def put(
+        self, key: str, value: bytes, expected_revision: int | None = None,
+        ttl: float | None = None,
+    ) -> int:
+        """See :meth:`SharedBackend.put`; `ttl` in whole seconds, rounded up."""
+        check_key(key)
+        check_value(key, value)
+        return await self.within(
+            self._put(key, value, _lasting(key, ttl), expected_revision), self._longest)
+
+    async def _put(
+        self, key: str, value: bytes, headers: dict[str, str], expected: int | None
+    ) -> int:
+        js = await self._ready()
+        if expected is None:
+            return await self._publish(js, key, value, headers)
+        return await self._swap(js, key, value, headers, expected)
+
+    async def delete(self, key: str, expected_revision: int | None = None) -> bool:
+        """See :meth:`SharedBackend.delete`."""
+        check_key(key)
+        return await self.within(self._delete(key, expected_revision), self._longest)
+
+    async def _delete(self, key: str, expected_revision: int | None) -> bool:
+        js = await self._ready()
+        headers = {"KV-Operation": "DEL", "Nats-TTL": f"{_TOMBSTONE}s"}
+        attempts = Attempts(key, self.deadline)
+        while True:
+            revision, value = await self._last(js, key)
+            actual = revision if value is not None else 0
+            if expected_revision is not None and expected_revision != actual:
+                raise RevisionError(key, expected_revision, actual)
+            if value is None:
+                return False
+            try:
+                await self._swap(js, key, b"", headers, actual)
+            except RevisionError:
+                await attempts.failed()
+            else:
+                return True
+
+    async def items(self, prefix: str = "") -> list[Entry]:
+        """See :meth:`SharedBackend.items`."""
+        check_key(prefix, prefix=True)
+        js = await self._ready()
+        done: asyncio.Future[list[Entry]] = asyncio.get_running_loop().create_future()
+        subscription = await self._listen(js, prefix, lambda entries: done.set_result(entries))
+        try:
+            return sorted(await self.within(done), key=lambda entry: entry.key.encode())
+        finally:
+            await self._leave(subscription)
+
+    async def watch(self, prefix: str = "") -> AsyncIterator[Change]:
+        """See :meth:`SharedBackend.watch`. Sees a change when NATS has told of it."""
+        check_key(prefix, prefix=True)
+        self.check_open()
+        news = News()
+        self._news.add(news)
+        following = asyncio.ensure_future(self._follow(prefix, news))
+        try:
+            async for change in news.tell():
+                yield change
+        finally:
+            self._news.discard(news)
+            following.cancel()
+            await asyncio.wait({following})
+
+    async def close(self) -> None:
+        """See :meth:`SharedBackend.close`."""
+        if not self._is_closed:
+            await super().close()
+            await self._connection.close()
+
+    # -- calls -----------------------------------------------------------------------------
+
+    async def _last(self, js: Any, key: str) -> tuple[int, bytes | None]:
+        """Revision and value of the last message of a key; None: it says that it is removed."""
+        try:
+            found = await self.within(js.get_last_msg(self._stream, self._subject + _encode(key)))
+        except SharedDownError as error:
+            if isinstance(error.__cause__, self._errors.NotFoundError):
+                return 0, None
+            raise
+        return found.seq, None if _is_removal(found.headers) else found.data or b""
+
+    async def _swap(
+        self, js: Any, key: str, value: bytes, headers: dict[str, str], expected: int
+    ) -> int:
+        """Publish if the present revision is `expected` (0: none). Raises RevisionError."""
+        sequence, attempts = expected, Attempts(key, self.deadline)
+        while True:
+            try:
+                return await self._publish(js, key, value, {
+                    **headers, "Nats-Expected-Last-Subject-Sequence": str(sequence)})
+            except SharedDownError as error:
+                if getattr(error.__cause__, "err_code", 0) not in _WRONG_SEQUENCE:
+                    raise
+            revision, found = await self._last(js, key)
+            if found is not None and revision != expected:
+                raise RevisionError(key, expected, revision)
+            if found is None and expected:
+                raise RevisionError(key, expected, 0)
+            sequence = revision  # of what says that it was removed
+            await attempts.failed()
+
+    async def _publish(
+        self, js: Any, key: str, value: bytes, headers: dict[str, str]
+    ) -> int:
+        sent = js.publish(self._subject + _encode(key), value, headers=headers or None)
+        try:
+            revision: int = (await self.within(sent)).seq
+        except SharedDownError as error:
+            if getattr(error.__cause__, "err_code", 0) in _FULL:
+                raise SharedFullError(f"shared key {key!r}: {error}") from error
+            raise
+        return revision
+
+    # -- watching --------------------------------------------------------------------------
+
+    async def _listen(
+        self, js: Any, prefix: str, first: Callable[[list[Entry]], None],
+        then: Callable[[str, bytes | None, int], None] = lambda key, value, revision: None,
+    ) -> Any:
+        """Subscribe: `first` gets all that there is, `then` each change."""
+        found: list[Entry] | None = []
+
+        async def hear(msg: Any) -> None:
+            nonlocal found
+            key = _decode(msg.subject.removeprefix(self._subject))
+            value = None if _is_removal(msg.headers) else msg.data
+            revision = msg.metadata.sequence.stream
+            is_ours = key.startswith(prefix)
+            if found is None:
+                if is_ours:
+                    then(key, value, revision)
+                return
+            if value is not None and is_ours:
+                found.append(Entry(key, value, revision))
+            if not msg.metadata.num_pending:
+                whole, found = found, None
+                first(whole)
+
+        head, slash, _ = prefix.rpartition("/")
+        subject = f"{self._subject}{_encode(head)}.>" if slash else f"{self._subject}>"
+        subscription = await self.within(js.subscribe(
+            subject, stream=self._stream, cb=hear, ordered_consumer=True,
+            config=self._api.ConsumerConfig(
+                deliver_policy=self._api.DeliverPolicy.LAST_PER_SUBJECT)))
+        info = await self.within(subscription.consumer_info())
+        if found is not None and not info.num_pending and not info.delivered.consumer_seq:
+            found = None
+            first([])
+        return subscription
+
+    async def _follow(self, prefix: str, news: News) -> None:
+        """Tell `news` of everything, for ever, through every loss of the connection."""
+        while True:
+            subscription = None
+            self._again.clear()
+            try:
+                subscription = await self._listen(
+                    await self._ready(), prefix, news.see_all, news.see)
+                while not self._again.is_set():
+                    try:
+                        async with asyncio.timeout(_LOOK):
+                            await self._again.wait()
+                    except TimeoutError:
+                        await self.within(subscription.consumer_info())
+            except (SharedError, ConfigurationError):
+                await asyncio.sleep(_RETRY)
+            finally:
+                if subscription is not None:
+                    await self._leave(subscription)
+
+    async def _leave(self, subscription: Any) -> None:
+        try:
+            await self.within(subscription.unsubscribe())
+        except SharedDownError:
+            pass  # NATS forgets it by itself
+
+    def _came_again(self, seconds: float) -> None:
+        self._again.set()
+
+
+def _lasting(key: str, ttl: float | None) -> dict[str, str]:
+    check_ttl(key, ttl)
+    return {} if ttl is None else {"Nats-TTL": f"{math.ceil(ttl)}s"}
+
+
+def _is_removal(headers: Any) -> bool:
+    """Whether a message says that there is nothing: ours, or NATS's own at an expiry."""
+    return bool(headers) and (
+        headers.get("KV-Operation") in ("DEL", "PURGE") or "Nats-Marker-Reason" in headers)
+
+
+def _encode(key: str) -> str:
+    """A key as tokens of a subject: divided at ``/``; what may not be there as ``=`` and hex."""
+    return ".".join(
+        _TOKEN.sub(lambda found: b"=%02X" % found[0][0], part).decode() or "="
+        for part in key.encode().split(b"/"))
+
+
+def _decode(subject: str) -> str:
+    return "/".join(
+        re.sub(rb"=([0-9A-F]{2})", lambda found: bytes([int(found[1], 16)]),
+               b"" if part == "=" else part.encode()).decode()
+        for part in subject.split("."))

@@ -1,0 +1,156 @@
+"""What stores in another program, on other machines, have in common.
+
+Rules:
+
+- Every call ends within the deadline: with the answer, or with a SharedDownError, after which a
+  write may have been done or not.
+- A watch tells each key's last state, whatever happened to the connection: after each loss it
+  looks at everything again, and tells what is different from what it has told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncIterator, Awaitable
+from typing import TypeVar
+from urllib.parse import quote
+
+from apihour.errors import SharedDownError, SharedError
+from apihour.shared.backend import Change, CompareAndSet, Entry, SharedStatistics
+from apihour.shared.leases import Leases
+
+__all__ = ["News", "RemoteShared"]
+
+Answer = TypeVar("Answer")
+
+
+class RemoteShared(CompareAndSet):
+    """The part that no engine does differently."""
+
+    where = ""
+    """The engine, as messages name it."""
+    down: tuple[type[Exception], ...] = ()
+    """What its library raises when it cannot be reached."""
+
+    def __init__(self, path: str | os.PathLike[str], deadline: float) -> None:
+        if not 0.01 <= deadline <= 3600:
+            raise SharedError(f"shared: deadline: {deadline!r}; expected 0.01 to 3600 seconds")
+        self.deadline = deadline
+        self._path = os.fspath(path)
+        self._is_closed = False
+        self._news: set[News] = set()
+
+    async def open(self, seconds: float = 2.0) -> None:
+        """Reach the engine within `seconds`, and see that it can do what is needed.
+
+        Raises ConfigurationError naming what it cannot, SharedDownError when it is away.
+        """
+        raise NotImplementedError
+
+    async def start(self) -> None:
+        """Reach it before anything is accepted; one that is away is tried again by each call.
+
+        Raises ConfigurationError as :meth:`open`.
+        """
+        try:
+            await self.open()
+        except SharedDownError as error:
+            logging.getLogger("gunicorn.error").error(
+                "%s; the worker serves without it, and goes on trying", error)
+
+    def leases(self, name: str, limit: int) -> Leases:
+        """See :meth:`SharedBackend.leases`: of this daemon alone, for the kernel keeps them."""
+        return Leases(os.path.join(self._path, "leases", quote(name, safe="")), limit)
+
+    async def delete(self, key: str, expected_revision: int | None = None) -> bool:
+        raise NotImplementedError
+
+    async def items(self, prefix: str = "") -> list[Entry]:
+        raise NotImplementedError
+
+    def watch(self, prefix: str = "") -> AsyncIterator[Change]:
+        raise NotImplementedError
+
+    def statistics(self) -> SharedStatistics:
+        """Raises SharedError."""
+        raise SharedError(f"{self.where}: statistics: only the embedded store counts; expected "
+                          "the engine's own monitoring")
+
+    def check_open(self) -> None:
+        """Raises SharedError when it is closed."""
+        if self._is_closed:
+            raise SharedError(f"{self.where}: closed")
+
+    async def within(self, call: Awaitable[Answer], seconds: float | None = None) -> Answer:
+        """The answer of the engine. Raises SharedDownError when there is none in time."""
+        limit = self.deadline if seconds is None else seconds
+        try:
+            async with asyncio.timeout(limit):
+                return await call
+        except TimeoutError:
+            raise SharedDownError(f"{self.where}: no answer within {limit:g} s") from None
+        except self.down as error:
+            raise SharedDownError(f"{self.where}: {error or type(error).__name__}") from error
+
+    async def close(self) -> None:
+        """See :meth:`SharedBackend.close`."""
+        self._is_closed = True
+        for news in list(self._news):
+            news.end()
+
+
+class News:
+    """What one watch has to tell: the latest of each key, and nothing twice."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, int] = {}
+        self._latest: dict[str, Change] = {}
+        self._there = asyncio.Event()
+        self._has_ended = False
+
+    def see(self, key: str, value: bytes | None, revision: int) -> None:
+        """The state of a key, which may be known; `revision` of a removal: at least the last."""
+        known = self._latest.get(key)
+        if known is not None and known.revision > revision:
+            return
+        told = self._told.get(key)
+        if value is None and told is None:
+            self._latest.pop(key, None)  # it came and went
+        elif value is None and told is not None:
+            self._latest[key] = Change(key, None, max(revision, told))
+            self._there.set()
+        elif told is None or told < revision:
+            self._latest[key] = Change(key, value, revision)
+            self._there.set()
+
+    def see_all(self, entries: list[Entry]) -> None:
+        """All that there is at this moment: what is not among it is gone."""
+        there = {entry.key for entry in entries}
+        for key in [*self._told, *self._latest]:
+            if key not in there:
+                known = self._latest.get(key)
+                self.see(key, None, known.revision if known else self._told[key])
+        for entry in entries:
+            self.see(entry.key, entry.value, entry.revision)
+
+    def end(self) -> None:
+        """There is no more."""
+        self._has_ended = True
+        self._there.set()
+
+    async def tell(self) -> AsyncIterator[Change]:
+        """Each change, without end."""
+        while not self._has_ended:
+            while self._latest and not self._has_ended:
+                key = next(iter(self._latest))
+                change = self._latest.pop(key)
+                if change.value is None:
+                    self._told.pop(key, None)
+                else:
+                    self._told[key] = change.revision
+                yield change
+            self._there.clear()
+            if not self._latest and not self._has_ended:
+                await self._there.wait()

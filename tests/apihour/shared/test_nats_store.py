@@ -1,0 +1,157 @@
+"""``container.shared`` in a real NATS: the contract, and NATS away, and back."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import nats
+import pytest
+
+from apihour.app.container import Container
+from apihour.errors import ConfigurationError, SharedDownError
+from apihour.shared.nats_store import _decode, _encode
+from apihour.shared.open_shared import open_shared
+from tests.contracts.shared_contract import SharedContract, take
+from tests.nats_server import NATSServer, nats_server
+
+__all__ = ["nats_server"]
+
+
+def made(server: NATSServer, path: Path, **options: Any) -> Any:
+    return open_shared({"url": server.url, "deadline": 5, **options}, path)
+
+
+async def emptied(server: NATSServer) -> None:
+    client = await nats.connect(server.url)
+    for info in await client.jetstream().streams_info():
+        await client.jetstream().delete_stream(info.config.name)
+    await client.close()
+
+
+@pytest.fixture
+async def shared(nats_server: NATSServer, tmp_path: Path) -> AsyncIterator[Any]:
+    await emptied(nats_server)
+    shared = made(nats_server, tmp_path)
+    await shared.open()
+    yield shared
+    await shared.close()
+
+
+class TestNATSShared(SharedContract):
+    ttl = 1.0
+
+    @pytest.fixture
+    async def shared(self, nats_server: NATSServer, tmp_path: Path) -> AsyncIterator[Any]:
+        await emptied(nats_server)
+        shared = made(nats_server, tmp_path)
+        yield shared
+        await shared.close()
+
+    @pytest.fixture
+    async def another(
+        self, shared: Any, nats_server: NATSServer, tmp_path: Path
+    ) -> AsyncIterator[Any]:
+        another = made(nats_server, tmp_path)
+        yield another
+        await another.close()
+
+
+@pytest.mark.parametrize("key", ["a", "/", "a//b/", "=", ".", "é ☃", "*", ">", "a.b", "=41", "/="])
+def test_keys_are_told_apart(key: str) -> None:
+    assert _decode(_encode(key)) == key
+    assert not set(_encode(key)) & set(" *>/")
+    assert all(_encode(key).split("."))
+
+
+async def test_a_time_to_live_is_rounded_up(shared: Any) -> None:
+    await shared.put("key", b"1", ttl=1.2)
+    await asyncio.sleep(1.3)
+    assert await shared.get("key") is not None
+
+
+async def test_revisions_grow_though_the_bucket_is_made_again(
+    shared: Any, nats_server: NATSServer, tmp_path: Path
+) -> None:
+    first = await shared.put("key", b"1")
+    await emptied(nats_server)
+    again = made(nats_server, tmp_path)
+    assert await again.put("key", b"2", expected_revision=0) > first
+    await again.close()
+
+
+async def test_calls_end_in_time_while_it_is_away_and_watches_come_back(
+    shared: Any, nats_server: NATSServer, tmp_path: Path
+) -> None:
+    quick = made(nats_server, tmp_path, deadline=0.3)
+    await shared.put("a", b"1")
+    await shared.put("b", b"1")
+    assert await quick.get("a") is not None
+    watch = shared.watch()
+    assert sorted(c.key for c in await take(watch, 2)) == ["a", "b"]
+    nats_server.process.send_signal(signal.SIGSTOP)
+    began = time.monotonic()
+    with pytest.raises(SharedDownError):
+        await quick.get("a")
+    assert time.monotonic() - began < 10
+    nats_server.process.send_signal(signal.SIGCONT)
+    nats_server.halt(signal.SIGKILL)
+    for call in (quick.put("a", b"2"), quick.incr("n"), quick.items(), quick.delete("a")):
+        with pytest.raises(SharedDownError):
+            await call
+    nats_server.start()
+    writer = made(nats_server, tmp_path, deadline=30)
+    await writer.put("a", b"2")
+    await writer.delete("b")
+    seen = {}
+    while seen.get("a") != b"2" or seen.get("b", b"") is not None:
+        [change] = await take(watch, 1)
+        seen[change.key] = change.value
+    await quick.close()
+    await writer.close()
+
+
+async def test_what_cannot_hold_for_a_time_is_refused(
+    nats_server: NATSServer, tmp_path: Path
+) -> None:
+    await emptied(nats_server)
+    client = await nats.connect(nats_server.url)
+    await client.jetstream().add_stream(name="KV_old", subjects=["$KV.old.>"])
+    shared = made(nats_server, tmp_path, bucket="old")
+    with pytest.raises(ConfigurationError, match="KV_old has no times to live"):
+        await shared.open()
+    await shared.close()
+    await client.close()
+
+
+async def test_a_nats_without_jetstream_is_refused(tmp_path: Path) -> None:
+    server = NATSServer(jetstream=False)
+    try:
+        shared = made(server.start(), tmp_path)
+        with pytest.raises(ConfigurationError, match="expected a NATS with JetStream"):
+            await shared.open()
+        await shared.close()
+    finally:
+        server.stop()
+
+
+async def test_a_container_has_the_store_that_its_configuration_says(
+    nats_server: NATSServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    await emptied(nats_server)
+    worker = SimpleNamespace(runtime=SimpleNamespace(shared=tmp_path))
+    container = Container({"shared": nats_server.url}, worker)
+    await container.open_engines({})
+    assert await container.shared.incr("n") == 1
+    await container.close_made()
+    away = Container({"shared": "nats://127.0.0.1:1"}, worker)
+    await away.open_engines({})
+    assert "the worker serves without it, and goes on trying" in caplog.text
+    with pytest.raises(SharedDownError):
+        await away.shared.get("n")
+    await away.close_made()

@@ -1,0 +1,165 @@
+"""``container.shared`` in a real Redis: the contract, and Redis away, back, and full."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from apihour.errors import ConfigurationError, SharedDownError, SharedError, SharedFullError
+from apihour.shared.open_shared import open_shared
+from tests.contracts.shared_contract import SharedContract, take
+from tests.databases import redis_server
+
+__all__ = ["redis_server"]
+
+
+def made(server: Any, path: Path, **options: Any) -> Any:
+    return open_shared({"url": f"unix://:hidden-word@{server.socket}", "deadline": 5, **options},
+                       path)
+
+
+@pytest.fixture
+async def shared(redis_server: Any, tmp_path: Path) -> AsyncIterator[Any]:
+    shared = made(redis_server, tmp_path)
+    await shared._client.flushall()
+    await shared.open()
+    yield shared
+    await shared.close()
+
+
+@pytest.fixture
+async def another(shared: Any, redis_server: Any, tmp_path: Path) -> AsyncIterator[Any]:
+    another = made(redis_server, tmp_path)
+    yield another
+    await another.close()
+
+
+class TestRedisShared(SharedContract):
+    @pytest.fixture
+    async def shared(self, redis_server: Any, tmp_path: Path) -> AsyncIterator[Any]:
+        shared = made(redis_server, tmp_path)
+        await shared._client.flushall()
+        yield shared
+        await shared.close()
+
+    @pytest.fixture
+    async def another(
+        self, shared: Any, redis_server: Any, tmp_path: Path
+    ) -> AsyncIterator[Any]:
+        another = made(redis_server, tmp_path)
+        yield another
+        await another.close()
+
+
+async def test_two_prefixes_are_two_stores(
+    shared: Any, redis_server: Any, tmp_path: Path
+) -> None:
+    other = made(redis_server, tmp_path, prefix="another")
+    await shared.put("key", b"1")
+    assert await other.get("key") is None
+    assert await other.items() == []
+    await other.close()
+
+
+async def test_revisions_grow_though_all_is_lost(shared: Any) -> None:
+    first = await shared.put("key", b"1")
+    await shared._client.flushall()
+    assert await shared.get("key") is None
+    assert await shared.put("key", b"2", expected_revision=0) > first
+
+
+async def test_numbers_end_at_64_bits_and_values_at_their_limit(shared: Any) -> None:
+    await shared.put("n", b"%d" % (2**63 - 1))
+    with pytest.raises(SharedError, match=r"'n'.*64 bits"):
+        await shared.incr("n")
+    assert (await shared.get("n")).value == b"%d" % (2**63 - 1)
+    await shared.put("log", b"x" * 999_999)
+    with pytest.raises(SharedError, match=r"'log'.*1000001"):
+        await shared.append("log", b"xx")
+
+
+async def test_calls_end_in_time_while_it_is_away_and_watches_come_back(
+    shared: Any, redis_server: Any, tmp_path: Path
+) -> None:
+    quick = made(redis_server, tmp_path, deadline=0.3)
+    await shared.put("a", b"1")
+    await shared.put("b", b"1")
+    watch = shared.watch()
+    assert sorted(c.key for c in await take(watch, 2)) == ["a", "b"]
+    redis_server.process.send_signal(signal.SIGSTOP)
+    began = time.monotonic()
+    with pytest.raises(SharedDownError, match=r"no answer within 0\.3 s"):
+        await quick.get("a")
+    assert time.monotonic() - began < 10
+    redis_server.process.send_signal(signal.SIGCONT)
+    redis_server.halt(signal.SIGKILL)
+    for call in (quick.put("a", b"2"), quick.incr("n"), quick.items(), quick.delete("a")):
+        with pytest.raises(SharedDownError):
+            await call
+    redis_server.start()  # it keeps nothing
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                await quick.put("a", b"2")
+            except SharedDownError:
+                continue
+            break
+    seen = {}
+    while seen.get("a") != b"2" or seen.get("b", b"") is not None:
+        [change] = await take(watch, 1)
+        seen[change.key] = change.value
+    await quick.close()
+
+
+async def test_an_engine_that_forgets_is_refused(shared: Any) -> None:
+    await shared._client.config_set("maxmemory-policy", "allkeys-lru")
+    try:
+        with pytest.raises(ConfigurationError, match=r"allkeys-lru.*expected noeviction"):
+            await shared.open()
+    finally:
+        await shared._client.config_set("maxmemory-policy", "noeviction")
+
+
+async def test_no_room_is_said(shared: Any) -> None:
+    await shared.put("key", b"1")
+    await shared._client.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(SharedFullError, match="'key'"):
+            await shared.put("key", b"2")
+    finally:
+        await shared._client.config_set("maxmemory", 0)
+
+
+async def test_a_wrong_password_is_no_secret_told(redis_server: Any, tmp_path: Path) -> None:
+    shared = open_shared(f"unix://:wrong-word@{redis_server.socket}", tmp_path)
+    with pytest.raises(SharedError) as refused:
+        await shared.get("key")
+    assert "wrong-word" not in str(refused.value)
+    await shared.close()
+
+
+async def test_leases_are_of_the_daemon_and_figures_the_engines(
+    shared: Any, tmp_path: Path
+) -> None:
+    leases = shared.leases("engines/pg", 2)
+    assert leases.take() is not None
+    assert list((tmp_path / "leases").iterdir())
+    with pytest.raises(SharedError, match="only the embedded store"):
+        shared.statistics()
+
+
+@pytest.mark.parametrize(("config", "said"), [
+    ("http://x", "expected redis://"), ({"url": "redis://x", "limit_bytes": 1}, "'limit_bytes'"),
+    ({"url": "redis://x", "deadline": 0}, "deadline: 0"), (7, "expected a URL"),
+    ({"url": "env:NOT_SET"}, "not set"), ({"url": "nats://x", "prefix": "a"}, "'prefix'"),
+])
+def test_configurations_that_are_refused(config: Any, said: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        open_shared(config, tmp_path)
+    assert said in str(refused.value)

@@ -23,7 +23,7 @@ from apihour.shared.leases import Leases
 
 __all__ = ["News", "RemoteShared"]
 
-Answer = TypeVar("Answer")
+Given = TypeVar("Given")
 
 
 class RemoteShared(CompareAndSet):
@@ -83,7 +83,7 @@ class RemoteShared(CompareAndSet):
         if self._is_closed:
             raise SharedError(f"{self.where}: closed")
 
-    async def within(self, call: Awaitable[Answer], seconds: float | None = None) -> Answer:
+    async def within(self, call: Awaitable[Given], seconds: float | None = None) -> Given:
         """The answer of the engine. Raises SharedDownError when there is none in time."""
         limit = self.deadline if seconds is None else seconds
         try:

@@ -177,26 +177,14 @@ class NATSShared(RemoteShared):
         finally:
             await self._leave(subscription)
 
-    async def watch(self, prefix: str = "") -> AsyncIterator[Change]:
+    def watch(self, prefix: str = "") -> AsyncIterator[Change]:
         """See :meth:`SharedBackend.watch`. Sees a change when NATS has told of it."""
         check_key(prefix, prefix=True)
-        self.check_open()
-        news = News()
-        self._news.add(news)
-        following = asyncio.ensure_future(self._follow(prefix, news))
-        try:
-            async for change in news.tell():
-                yield change
-        finally:
-            self._news.discard(news)
-            following.cancel()
-            await asyncio.wait({following})
+        return self.tell(lambda news: self._follow(prefix, news))
 
-    async def close(self) -> None:
-        """See :meth:`SharedBackend.close`."""
-        if not self._is_closed:
-            await super().close()
-            await self._connection.close()
+    async def let_go(self) -> None:
+        """See :class:`RemoteShared`."""
+        await self._connection.close()
 
     # -- calls -----------------------------------------------------------------------------
 

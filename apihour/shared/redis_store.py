@@ -121,27 +121,15 @@ class RedisShared(RemoteShared):
         """See :meth:`SharedBackend.items`."""
         return [entry for entry, _ in await self._all(check_key(prefix, prefix=True))]
 
-    async def watch(self, prefix: str = "") -> AsyncIterator[Change]:
+    def watch(self, prefix: str = "") -> AsyncIterator[Change]:
         """See :meth:`SharedBackend.watch`. Sees a change when Redis has told of it."""
         start = check_key(prefix, prefix=True)
-        self.check_open()
-        news = News()
-        self._news.add(news)
-        following = asyncio.ensure_future(self._follow(start, news))
-        try:
-            async for change in news.tell():
-                yield change
-        finally:
-            self._news.discard(news)
-            following.cancel()
-            await asyncio.wait({following})
+        return self.tell(lambda news: self._follow(start, news))
 
-    async def close(self) -> None:
-        """See :meth:`SharedBackend.close`."""
-        if not self._is_closed:
-            await super().close()
-            await self._client.aclose(close_connection_pool=True)
-            await self._listener.aclose()
+    async def let_go(self) -> None:
+        """See :class:`RemoteShared`."""
+        await self._client.aclose(close_connection_pool=True)
+        await self._listener.aclose()
 
     # -- calls -----------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import TypeVar
 from urllib.parse import quote
 
@@ -94,11 +94,33 @@ class RemoteShared(CompareAndSet):
         except self.down as error:
             raise SharedDownError(f"{self.where}: {error or type(error).__name__}") from error
 
+    async def tell(
+        self, follow: Callable[[News], Coroutine[None, None, None]]
+    ) -> AsyncIterator[Change]:
+        """Each change that `follow` hears of, until the store is closed."""
+        self.check_open()
+        news = News()
+        self._news.add(news)
+        following = asyncio.ensure_future(follow(news))
+        try:
+            async for change in news.tell():
+                yield change
+        finally:
+            self._news.discard(news)
+            following.cancel()
+            await asyncio.wait({following})
+
     async def close(self) -> None:
-        """See :meth:`SharedBackend.close`."""
-        self._is_closed = True
-        for news in list(self._news):
-            news.end()
+        """See :meth:`SharedBackend.close`. A second time does nothing."""
+        if not self._is_closed:
+            self._is_closed = True
+            for news in list(self._news):
+                news.end()
+            await self.let_go()
+
+    async def let_go(self) -> None:
+        """Close the connections."""
+        raise NotImplementedError
 
 
 class News:

@@ -11,7 +11,8 @@
 ========================  ===========================================================
 
 Options follow a question mark: ``mode`` (octal), ``backlog`` (connections waiting),
-``limit`` (open connections per worker), ``reuse_port`` (one socket per worker), ``tls``
+``limit`` (open connections per worker), ``reuse_port`` (one socket per worker), ``sticky`` (the
+same, and each client's address has one of them), ``tls``
 (TLS; see apihour.bind.tls_options for what may stand beside it), ``proxy=NETWORKS`` (connections
 come from those, and begin with a PROXY header), and those of ``apihour.limits.bind_options``,
 about connections.
@@ -20,6 +21,7 @@ about connections.
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypedDict
 from urllib.parse import parse_qsl, quote
@@ -40,8 +42,9 @@ _EXPECTED = (
     "HOST:PORT, [IPV6]:PORT, unix:PATH, unix:@NAME, udp://HOST:PORT, fd://N or systemd:NAME"
 )
 _OPTIONS = (
-    f"mode=OCTAL, backlog=N, limit=N, reuse_port, {TLS_WORDS}, proxy=NETWORKS, per_address=N, "
-    "rate=N/s, over=wait|close, idle=TIME, min_rate=BYTES, keepalive=TIME or nodelay=no"
+    f"mode=OCTAL, backlog=N, limit=N, reuse_port, sticky, {TLS_WORDS}, proxy=NETWORKS, "
+    "per_address=N, rate=N/s, over=wait|close, idle=TIME, min_rate=BYTES, keepalive=TIME or "
+    "nodelay=no"
 )
 _ABOUT_CONNECTIONS = ("per_address", "rate", "over", "idle", "min_rate", "keepalive", "nodelay")
 _MOST = 2**31 - 1  # what the system calls take for a descriptor and a backlog
@@ -53,6 +56,7 @@ class _Options(TypedDict, total=False):
     backlog: int
     limit: int
     reuse_port: bool
+    sticky: bool
     tls: TLSOptions | None
     proxy: str
     options: BindOptions
@@ -75,6 +79,7 @@ class BindAddress:
     tls: TLSOptions | None = None
     proxy: str | None = None
     options: BindOptions | None = None
+    sticky: bool = False
 
     @property
     def kind(self) -> SocketKind:
@@ -113,7 +118,7 @@ class BindAddress:
         if self.limit is not None:
             parts.append(f"limit={self.limit}")
         if self.reuse_port:
-            parts.append("reuse_port")
+            parts.append("sticky" if self.sticky else "reuse_port")
         if self.tls is not None:
             parts += self.tls.parts()
         if self.proxy is not None:
@@ -142,6 +147,8 @@ def parse_address(text: str) -> BindAddress:
         raise AddressError(text, _EXPECTED)
     body, _, query = text.strip().partition("?")
     options = _parse_options(text, query)
+    if options.get("sticky"):
+        _see_sticky(text, body, options)
     if body.startswith("unix:"):
         return _parse_unix(text, body.removeprefix("unix:"), options)
     if "mode" in options:
@@ -200,6 +207,8 @@ def _parse_options(text: str, query: str) -> _Options:
     for key, value in parse_qsl(query, keep_blank_values=True):
         if key == "reuse_port" and value in ("", "1", "true"):
             options["reuse_port"] = True
+        elif key == "sticky" and value in ("", "1", "true"):
+            options["reuse_port"] = options["sticky"] = True
         elif key == "mode" and re.fullmatch(r"0?o?[0-7]{3}", value):
             options["mode"] = int(value.replace("o", ""), 8)
         elif key == "backlog" and _is_number(value) and int(value) > 0:
@@ -223,6 +232,16 @@ def _parse_options(text: str, query: str) -> _Options:
     if about_connections:
         options["options"] = _about(text, about_connections)
     return options
+
+
+def _see_sticky(text: str, body: str, options: _Options) -> None:
+    if body.startswith(("unix:", "fd://", "systemd:")):
+        raise AddressError(text, "option 'sticky' on HOST:PORT and udp://HOST:PORT only")
+    if "proxy" in options:  # the kernel knows its address, and no client's
+        raise AddressError(text, "option 'sticky' without 'proxy': by address all clients of a "
+                                 "proxy are one; have the proxy choose by cookie or address")
+    if sys.platform != "linux":
+        raise AddressError(text, "option 'sticky' on Linux only")
 
 
 def _see_place(text: str, family: Family, options: _Options) -> None:

@@ -55,7 +55,23 @@ def open_binds(
     everything = [kept.get(key) or next(fresh) for key in wanted]
     for (_, address, _), listener in zip(wanted, everything, strict=True):
         listener.address = address
+    try:
+        for group in {(name, address) for name, address, _ in wanted if address.sticky}:
+            _share_out(group[1], [one for one in everything if (one.name, one.address) == group])
+    except BindError:
+        discard(opened, ())
+        raise
     return everything
+
+
+def _share_out(address: BindAddress, group: Sequence[Listener]) -> None:
+    from apihour.bind.sticky import choose_by_address  # read where it is asked only
+
+    try:
+        choose_by_address([one.sock for one in group])  # in the order of their slots
+    except OSError as error:
+        raise BindError(f"bind {address}: the system does not choose a socket by address "
+                        f"({error.strerror}); expected a bind without sticky") from error
 
 
 def _match(
@@ -90,6 +106,9 @@ def _match(
 
 
 def _refuse_switches(name: str, address: BindAddress, held: Sequence[Listener]) -> None:
+    if held and held[0].address.sticky != address.sticky:
+        raise BindError(f"bind {name}={address}: sticky cannot be switched on a socket in use; "
+                        "restart instead")
     if held and held[0].address.reuse_port != address.reuse_port:
         raise BindError(f"bind {name}={address}: reuse_port cannot be switched on a socket "
                         "in use; restart instead")

@@ -171,6 +171,7 @@ class ServerSet:
         await serving.accept(
             host.connections, host.loop, host.log.error_log, balance,
             host.cfg.worker_connections, host.slot, self.terminators,
+            host.runtime.path / "datagrams",
         )
 
     def _context(self, name: str) -> ServerContext:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence, Set
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from apihour.config.rootlog import SERVER
 from apihour.plugins import Server, ServerContext, StreamServer, is_shell
 from apihour.worker.accept import Acceptor, Balance
+from apihour.worker.datagrams import DatagramSockets
 from apihour.worker.misfits import cannot_start, refuse_lost_options, refuse_lost_tls
 
 if TYPE_CHECKING:
@@ -36,10 +37,10 @@ class Serving:
         self.listeners = list(listeners)
         self.addresses = [listener.url for listener in listeners]
         self.acceptors: list[Acceptor] = []
-        self._datagrams: list[asyncio.DatagramTransport] = []
+        self._datagrams: DatagramSockets | None = None
         self._vacated: list[Listener] = []  # what is taken for good, once its slot is
         self._taking: set[asyncio.Task[None]] = set()
-        self._foreign: list[tuple[int, Acceptor]] = []
+        self._foreign: list[tuple[int, bool, Acceptor]] = []
         self._vacant: dict[int, float] = {}
         self.started = False
         self._slot = 0
@@ -104,20 +105,22 @@ class Serving:
     async def accept(
         self, table: ConnectionTable, loop: asyncio.AbstractEventLoop, log: logging.Logger,
         balance: Balance | None, worker_limit: int, slot: int,
-        terminators: Mapping[Listener, Terminator],
+        terminators: Mapping[Listener, Terminator], locks: Path,
     ) -> None:
         """Open the gates: from here on connections and datagrams arrive.
 
         Of ``?reuse_port`` sockets those of `slot`, the worker's own, are served. At
         `worker_limit` open connections of all servers nothing more is accepted (0: no limit).
-        `terminators` end TLS for the listeners of ``?tls`` binds.
+        `terminators` end TLS for the listeners of ``?tls`` binds; of datagram sockets there are
+        `locks` in that directory.
         """
         self._slot = slot
+        self._datagrams = DatagramSockets(self.name, self.server, locks, log)
         for listener in self.listeners:
             own = listener.slot in (0, self._slot_for(slot, listener))
             if listener.kind == "datagram":
                 if own:
-                    await self._receive(listener)
+                    await self._datagrams.read(listener)
                 else:
                     self._vacated.append(listener)
             elif callable(getattr(self.server, "stream", None)):
@@ -135,7 +138,7 @@ class Serving:
                 if own:
                     acceptor.start()
                 else:
-                    self._foreign.append((listener.slot, acceptor))
+                    self._foreign.append((listener.slot, listener.address.sticky, acceptor))
             elif own:
                 await cast(Any, self.server).listener(listener.sock)
             else:
@@ -145,9 +148,10 @@ class Serving:
         """The slot whose socket a worker in `slot` serves of those like `listener`.
 
         Where there are more workers than sockets, since the last reload, some share one for
-        connections. A datagram's sender finds the same worker again, so those are not shared.
+        connections. A datagram's sender finds the same worker again, and so does a client of a
+        ``?sticky`` bind, so those are not shared.
         """
-        if listener.kind == "datagram":
+        if listener.kind == "datagram" or listener.address.sticky:
             return slot
         place = listener.address.place
         sockets = max(x.slot for x in self.listeners if x.address.place == place)
@@ -167,32 +171,21 @@ class Serving:
                 taking = asyncio.ensure_future(self._take(listener))
                 self._taking.add(taking)
                 taking.add_done_callback(self._taking.discard)
-        for slot, acceptor in self._foreign:
+        for slot, is_sticky, acceptor in self._foreign:
             if slot in served:
                 self._vacant.pop(slot, None)
                 acceptor.stop()
+            elif is_sticky and slot > wanted > 0 and (slot - 1) % wanted + 1 != self._slot:
+                continue  # it is another worker's, for all clients that have it
             elif now - self._vacant.setdefault(slot, now) >= _LEFT_ALONE or slot > wanted:
                 acceptor.start()
 
     async def _take(self, listener: Listener) -> None:
         if listener.kind == "datagram":
-            await self._receive(listener)
+            assert self._datagrams is not None
+            await self._datagrams.read(listener)
         else:
             await cast(Any, self.server).listener(listener.sock)
-
-    async def _receive(self, listener: Listener) -> None:
-        # A duplicate: closing the transport must not close what the arbiter shares.
-        sock = listener.sock.dup()
-        token = SERVER.set(self.name)  # what the loop reads it by has this context
-        try:
-            transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
-                cast(Any, self.server).datagram, sock=sock
-            )
-        except Exception as error:  # the factory's: the socket is there already
-            raise cannot_start(self.name, self.server, error) from error
-        finally:
-            SERVER.reset(token)
-        self._datagrams.append(transport)
 
     def declare(self, options: BindOptions | None) -> None:
         """What its class and the files ask. Raises ConfigurationError where it cannot be had."""
@@ -229,14 +222,14 @@ class Serving:
 
     def drives(self, protocol: object) -> bool:
         """Whether that is the protocol of one of its datagram sockets."""
-        return any(transport.get_protocol() is protocol for transport in self._datagrams)
+        return self._datagrams is not None and self._datagrams.drives(protocol)
 
     def suspend(self, suspended: bool) -> None:
         """Leave new connections to other workers for now, or take them again."""
         for acceptor in self.acceptors:
             if suspended:
                 acceptor.stop()
-            elif all(acceptor is not foreign for _, foreign in self._foreign):
+            elif all(acceptor is not foreign for *_, foreign in self._foreign):
                 acceptor.start()
 
     def stop_accepting(self, last: bool = False) -> None:
@@ -248,6 +241,8 @@ class Serving:
             acceptor.stop()
             if last and not acceptor.is_held:
                 acceptor.sweep()
+        if self._datagrams is not None:
+            self._datagrams.leave()
         for listener in self.listeners:
             listener.close()  # a datagram transport has a duplicate, until it is drained
 
@@ -266,13 +261,13 @@ class Serving:
             await self.server.drain(deadline)
             for acceptor in self.acceptors:
                 await acceptor.wait_attached()
-        for transport in self._datagrams:
-            transport.close()
+        if self._datagrams is not None:
+            self._datagrams.close()
 
     async def stop(self) -> None:
         """Close what is left of it."""
-        for transport in self._datagrams:
-            transport.close()
+        if self._datagrams is not None:
+            self._datagrams.close()
         for acceptor in self.acceptors:
             if acceptor.door is not None:
                 acceptor.door.close()

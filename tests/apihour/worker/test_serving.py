@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import logging
 import socket
+import tempfile
 from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -100,10 +102,12 @@ class House:
         self.listeners = listeners
         self.serving = Serving("x", server, listeners)
         self.table = ConnectionTable("1.1")
+        self.locks = tempfile.TemporaryDirectory()
 
     async def accept(self, worker_limit: int = 0, slot: int = 1) -> None:
         await self.serving.accept(
-            self.table, asyncio.get_running_loop(), log, None, worker_limit, slot, {})
+            self.table, asyncio.get_running_loop(), log, None, worker_limit, slot, {},
+            Path(self.locks.name))
 
     async def client(self, listener: Listener | None = None) -> asyncio.StreamReader:
         """A client that has said hello; what comes back is the test's to read."""
@@ -135,6 +139,7 @@ async def house(
         await wait_until(lambda: not len(made.table))
         for listener in made.listeners:
             listener.close()
+        made.locks.cleanup()
 
 
 async def hears(reader: asyncio.StreamReader) -> bool:
@@ -247,6 +252,18 @@ def test_of_slots_only_its_own_until_another_is_orphaned(run: Run) -> None:
             h.serving.stop_accepting(last=True)
             for reader in later:
                 assert await asyncio.wait_for(reader.readexactly(5), 5) == b"hello"
+
+    run(body)
+
+
+def test_a_sticky_bind_is_shared_out_among_those_there_are(run: Run) -> None:
+    async def body() -> None:
+        async with house("127.0.0.1:0?sticky", slots=4, slot=2) as h:
+            assert [one.is_started for one in h.serving.acceptors] == [False, True, False, False]
+            h.serving.mind_slots({1, 2}, 2, 100.0)  # the third is the first worker's, not ours too
+            assert [one.is_started for one in h.serving.acceptors] == [False, True, False, True]
+        async with house("127.0.0.1:0?sticky", slots=2, slot=3) as h:
+            assert not any(one.is_started for one in h.serving.acceptors)  # until the next reload
 
     run(body)
 

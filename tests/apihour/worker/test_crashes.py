@@ -10,6 +10,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -69,7 +70,7 @@ async def accept(worker: Any, server: Any, url: str) -> Any:
     serving = Serving("srv", server, [listener])
     worker.servers["srv"] = serving
     await serving.accept(worker.connections, asyncio.get_running_loop(),
-                         logging.getLogger("test.crashes"), None, 0, 1, {})
+                         logging.getLogger("test.crashes"), None, 0, 1, {}, Path())
     return listener
 
 

@@ -118,12 +118,7 @@ class Serving:
         self._datagrams = DatagramSockets(self.name, self.server, locks, log)
         for listener in self.listeners:
             own = listener.slot in (0, self._slot_for(slot, listener))
-            if listener.kind == "datagram":
-                if own:
-                    await self._datagrams.read(listener)
-                else:
-                    self._vacated.append(listener)
-            elif callable(getattr(self.server, "stream", None)):
+            if listener.kind == "stream" and callable(getattr(self.server, "stream", None)):
                 tls = terminators.get(listener)
                 if tls is not None:
                     tls.offer(getattr(self.server, "alpn", ()))
@@ -140,7 +135,7 @@ class Serving:
                 else:
                     self._foreign.append((listener.slot, listener.address.sticky, acceptor))
             elif own:
-                await cast(Any, self.server).listener(listener.sock)
+                await self._take(listener)
             else:
                 self._vacated.append(listener)
 

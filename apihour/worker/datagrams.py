@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from apihour.config.rootlog import SERVER
-from apihour.single.singles import Lock
 from apihour.worker.misfits import cannot_start
 
 if TYPE_CHECKING:
     from apihour.bind.listeners import Listener
+    from apihour.single.singles import Lock
 
 __all__ = ["DatagramSockets"]
 
@@ -57,6 +57,8 @@ class DatagramSockets:
     def _lock_of(self, listener: Listener) -> Lock | None:
         if not listener.slot:
             return None
+        from apihour.single.singles import Lock  # read where workers have sockets of their own
+
         port = listener.getsockname()[1]
         lock = Lock(self._directory / f"{listener.name}.{port}.{listener.slot}.lock")
         self._locks.append(lock)

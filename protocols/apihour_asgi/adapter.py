@@ -48,6 +48,10 @@ class _ASGI:
         """Return `obj` as an ASGIServer. Raises ImportError naming the extra."""
         return obj if isinstance(obj, ASGIServer) else ASGIServer(obj)
 
+    def mounted(self, obj: Any, path: str) -> ASGIHost:
+        """What runs `obj`, an application or an ASGIServer, under `path` of a server of HTTP."""
+        return self.adapt(obj, "stream").mounted(path)
+
     def server(self, app: Any, speaks: str, **options: Any) -> ASGIServer:
         """A server of `app`, which stands for an application of the kind `speaks` in the log."""
         return ASGIServer(app, speaks=speaks, **options)

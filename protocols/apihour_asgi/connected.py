@@ -90,15 +90,15 @@ class ASGIConnection:
         path = raw.decode("ascii")
         if "%" in path:
             path = unquote(path)
-        root = self.host.root_path
-        if root:
-            path, raw = root + path, root.encode("ascii") + raw
+        added = self.host.added
+        if added:
+            path, raw = added + path, added.encode("ascii") + raw
         return {
             "type": "http", "asgi": _HTTP.copy(),
             "http_version": self._version if modern else "1.0", "scheme": self._scheme,
             "method": _METHODS.get(method) or method.decode("ascii"),
             "server": self._server, "client": self._client,
-            "root_path": root, "path": path, "raw_path": raw, "query_string": query,
+            "root_path": self.host.root_path, "path": path, "raw_path": raw, "query_string": query,
             "headers": self._headers.copy(), "state": self.host.state.copy(),
         }
 

@@ -26,10 +26,12 @@ class ASGIHost:
     """Runs one application in this loop, and connects it to connections."""
 
     def __init__(self, app: Application, lifespan: Mode, root_path: str, websockets: Any,
-                 speaks: str = "ASGI") -> None:
+                 speaks: str = "ASGI", mounted: str = "") -> None:
         self.app = app
         self.speaks = speaks
-        self.root_path = root_path
+        self.root_path = root_path + mounted
+        self.added = root_path
+        """What is put before targets: a proxy has taken it away. A mount's path is in them."""
         self._websockets = websockets
         self._warned = False
         self.logger = logging.getLogger("apihour_asgi")

@@ -63,10 +63,12 @@ class ASGIServer:
                 raise TypeError(f"ASGIServer(): option {name!r}: expected one of "
                                 f"{', '.join(sorted(_OPTIONS))}")
         self.app = app
+        self._lifespan, self._root, self._speaks = lifespan, root_path.rstrip("/"), speaks
         websockets = None
         if importlib.util.find_spec("websockets") is not None:
             websockets = WebSocketSettings(ws_max_size, ws_ping_interval, ws_deflate)
-        self._host = ASGIHost(app, lifespan, root_path.rstrip("/"), websockets, speaks)
+        self._engine = websockets
+        self._host = self.mounted("")
         self._http = _speaker(self._host, options)
         self.stream = self._http.stream
         """The protocol of one new connection, given the host's row for it."""
@@ -79,6 +81,10 @@ class ASGIServer:
 
     def __repr__(self) -> str:
         return f"ASGIServer({self.app!r})"
+
+    def mounted(self, path: str) -> ASGIHost:
+        """What runs the application under `path` of another server, by these options of its own."""
+        return ASGIHost(self.app, self._lifespan, self._root, self._engine, self._speaks, path)
 
     async def start(self, context: Any = None) -> None:
         """Run the application's startup. Raises the application's own error if that fails.

@@ -22,6 +22,7 @@ class ApplicationSide(Protocol):
 
     app: Application
     root_path: str
+    added: str
     logger: logging.Logger
     speaks: str
     """What the log calls the application's kind: ``ASGI``."""

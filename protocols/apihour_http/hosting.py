@@ -17,7 +17,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from apihour_http.head import Fields
 
-__all__ = ["Exchange", "Host", "HostedSide", "HostingLane"]
+__all__ = ["Exchange", "Host", "HostedSide", "HostingLane", "MountingPlugin"]
 
 
 class HostingLane(Protocol):
@@ -186,3 +186,19 @@ class Host(Protocol):
 
     async def stop(self) -> None:
         """End the application; its connections are gone."""
+
+
+class MountingPlugin(Protocol):
+    """A plugin whose applications can be mounted under a path of a server of HTTP.
+
+    A host that has ``async wait_idle()`` is waited for when the server drains.
+    """
+
+    def accepts(self, obj: object, kind: str) -> bool:
+        """Whether `obj` is an application, or a server, of this plugin's."""
+
+    def mounted(self, obj: Any, path: str) -> Host:
+        """What runs `obj` under `path`, which is empty for all of a server.
+
+        Its exchanges get whole targets, with that path.
+        """

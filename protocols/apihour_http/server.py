@@ -24,6 +24,7 @@ from apihour_http.banned import BannedClients
 from apihour_http.connection.connection import HTTPConnection
 from apihour_http.connection.heads import LARGE, SLICE
 from apihour_http.connection.states import PARSING
+from apihour_http.endpoint import Endpoint
 from apihour_http.forwarded.origin import Forwarding
 from apihour_http.forwarded.proxies import DEFAULT
 from apihour_http.head import HeadChecker
@@ -56,7 +57,8 @@ class HTTPServer:
     """Serves `routes`, and what they do not claim from `app`.
 
     `app` is an ``aiohttp.web.Application`` or ``web.Server``, or has the shape of
-    :class:`apihour_http.hosting.Host`. Options are the fields of
+    :class:`apihour_http.hosting.Host`; `mounts` are applications of ASGI and WSGI by the paths
+    that they are under, the longest of which holds. Options are the fields of
     :class:`apihour_http.options.Options`. Raises ValueError for an unknown option or one
     out of range, TypeError when there is nothing to serve.
     """
@@ -68,13 +70,20 @@ class HTTPServer:
     """What :meth:`start` decided."""
 
     def __init__(
-        self, routes: Routes | None = None, app: Any = None, **options: Any
+        self, routes: Routes | None = None, app: Any = None, *,
+        mounts: Mapping[str, Any] | None = None, **options: Any,
     ) -> None:
-        if routes is None and app is None:
+        if routes is None and app is None and not mounts:
             raise TypeError("HTTPServer(): expected routes, an application, or both")
         if routes is not None and not isinstance(routes, Routes):
             raise TypeError(f"HTTPServer(routes={routes!r}): expected Routes")
         _check_app(app)
+        self._mounted: Mapping[str, Host] = {}
+        self._mounts: Any = None
+        if mounts:
+            from apihour_http.mounts import make_mounts
+
+            self._mounted, app = make_mounts(mounts, app)
         self.options = Options().updated(options)
         self.routes = routes
         self.app = app
@@ -113,11 +122,9 @@ class HTTPServer:
 
             endpoints += challenge_endpoints(challenges)
             self.routes = Routes() if self.routes is None else self.routes
-        table = Table(endpoints, checker, self.routes, self.app is not None)
+        table = self._route(endpoints, checker)
         self._trace(getattr(container, "tracer", None), table)
         self._websockets = [e.websockets for e in table.endpoints if e.websockets is not None]
-        if self.app is not None:
-            self._app_host = _host_of(self.app)
         self.service = self._decide(context, container, logger, checker, table)
         if self._app_host is not None:
             await self._app_host.start(
@@ -127,6 +134,17 @@ class HTTPServer:
             # No head is as short as the compiled way's are then.
             self._banned = BannedClients(self.service, bans, self._plan(table, 0))
         self._tick()
+
+    def _route(self, endpoints: list[Endpoint], checker: HeadChecker) -> Table:
+        """Who answers what: routes, mounts and application."""
+        self._app_host = None if self.app is None else _host_of(self.app)
+        words = endpoints, checker, self.routes, self.app is not None
+        if not self._mounted:
+            return Table(*words)
+        from apihour_http.mounts import MountHost, MountTable
+
+        self._app_host = self._mounts = MountHost(self._mounted, self._app_host, checker)
+        return MountTable(*words, mounts=self._mounts)
 
     def _decide(
         self, context: Any, container: Any, logger: logging.Logger, checker: HeadChecker,
@@ -222,6 +240,8 @@ class HTTPServer:
         await service.opened.wait_gone()
         for websockets in self._websockets:
             await websockets.wait_idle()
+        if self._mounts is not None:
+            await self._mounts.wait_idle()
         await service.background.wait()
         if service.log is not None:
             service.log.flush()
@@ -310,6 +330,8 @@ class HTTPServer:
         record["in_flight"] = sum(lane.in_flight() for lane in lanes)
         record["websockets"] = sum(lane.is_websocket() for lane in lanes)
         record["tasks"] = len(self._background.tasks)
+        if self._mounts is not None:
+            record["mounted"] = dict(self._mounts.requests)
         record["draining"] = len(lanes) if self.now.draining else 0
         return record
 
@@ -332,7 +354,8 @@ def _check_app(app: Any) -> None:
         "aiohttp.web_app.Application", "aiohttp.web_server.Server"}.isdisjoint(kinds)
     if app is None or is_aiohttp or (isinstance(app, Host) and not isinstance(app, type)):
         return
-    hint = "; one of ASGI is a server by itself, without HTTPServer" if callable(app) else ""
+    hint = ("; one of ASGI is a server by itself, without HTTPServer, or mounts={'/': it}"
+            if callable(app) else "")
     raise TypeError(f"HTTPServer(app={ascii(app)[:100]}): expected an aiohttp.web.Application "
                     f"or web.Server{hint}")
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+from apihour_wsgi.mounted import MountedWSGI
 from apihour_wsgi.server import WSGIServer
 
 __all__ = ["plugin"]
@@ -42,6 +43,10 @@ class _WSGI:
     def adapt(self, obj: Any, kind: str) -> WSGIServer:
         """Return `obj` as a WSGIServer. Raises ImportError when nothing speaks HTTP."""
         return obj if isinstance(obj, WSGIServer) else WSGIServer(obj)
+
+    def mounted(self, obj: Any, path: str) -> MountedWSGI:
+        """What runs `obj`, an application or a WSGIServer, under `path` of a server of HTTP."""
+        return self.adapt(obj, "stream").mounted(path)
 
 
 plugin = _WSGI()

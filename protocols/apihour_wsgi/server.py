@@ -18,6 +18,7 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from apihour_wsgi.bridge import Bridge
+from apihour_wsgi.mounted import MountedWSGI
 
 __all__ = ["WSGIServer"]
 
@@ -52,7 +53,8 @@ class WSGIServer:
                                  f"at least {least}")
         root = root_path.rstrip("/")
         self.app = app
-        self._bridge = Bridge(app, threads, backlog, buffer, root)
+        self._settings = threads, backlog, buffer, root
+        self._bridge = Bridge(app, *self._settings)
         self._served = _speaker(self._bridge, root_path=root, lifespan="off", **options)
         self.stream = self._served.stream
         """The protocol of one new connection, given the host's row for it."""
@@ -65,6 +67,13 @@ class WSGIServer:
 
     def __repr__(self) -> str:
         return f"WSGIServer({self.app!r})"
+
+    def mounted(self, path: str) -> MountedWSGI:
+        """What runs the application under `path` of another server, with threads of its own."""
+        threads, backlog, buffer, root = self._settings
+        bridge = Bridge(self.app, threads, backlog, buffer, root + path)
+        served = _speaker(bridge, root_path=root, lifespan="off")
+        return MountedWSGI(bridge, served.mounted(path))
 
     async def start(self, context: Any = None) -> None:
         """Get ready. `context` is an ``apihour.plugins.ServerContext``; without: the defaults."""

@@ -28,6 +28,7 @@ _TEXTS: Mapping[str, str] = {
     "server_latency_seconds": "From a whole request to its whole answer",
     "server_login_failures": "Logins that failed",
     "server_logins": "Logins that succeeded",
+    "server_mounted": "Requests of mounted applications, by their paths",
     "server_open_sessions": "Open sessions",
     "server_refused": "Connections refused",
     "server_requests": "Requests answered",

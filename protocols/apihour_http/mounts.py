@@ -83,6 +83,7 @@ class MountHost:
         self._mounts: Sequence[tuple[bytes, Host]] = sorted(
             ((path.encode(), host) for path, host in mounts.items()),
             key=lambda mount: len(mount[0]), reverse=True)
+        self.has_rest = rest is not None
         self.requests: Counter[str] = Counter(dict.fromkeys(mounts, 0))
         """By path, since the start."""
 
@@ -215,7 +216,7 @@ class MountTable(Table):
             return found
         if self._mounts.find(method, target)[0]:
             return _HOSTED
-        return found if methods or self._has_app else _NOBODY
+        return found if methods or self._mounts.has_rest else _NOBODY
 
     def stand_in(self, method: bytes, methods: Methods, fields: Any) -> Any:
         """The endpoint for what no route claims, and no mount."""

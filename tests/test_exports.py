@@ -23,6 +23,7 @@ EXPORTS = {
     ],
     "apihour.testing": ["Daemon", "Failure", "Load", "Outcome", "Report"],
     "apihour_asgi": ["ASGIServer", "LifespanError"],
+    "apihour_grpc": ["GRPCServer"],
     "apihour_http": [
         "CONTAINER", "Depends", "Event", "HTML", "HTTPClient", "HTTPError", "HTTPServer", "JSON",
         "Request", "Response", "RouteError", "Routes", "SSE", "Stream", "WebSocket",

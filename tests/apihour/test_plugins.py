@@ -153,7 +153,7 @@ def test_the_installed_plugins_all_load() -> None:
     registry = Registry.from_entry_points()
     assert registry.unusable == {}
     assert [plugin.name for plugin in registry] == [
-        "asgi", "http", "mux", "proxy", "ssh", "tcp", "udp", "wsgi"]
+        "asgi", "grpc", "http", "mux", "proxy", "ssh", "tcp", "udp", "wsgi"]
 
 
 async def stream_callback(reader: Any, writer: Any) -> None: ...

@@ -304,6 +304,6 @@ def test_protocols_lists_the_plugins_and_what_they_accept(
     assert list_protocols([]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == [
-        "asgi", "http", "mux", "proxy", "ssh", "tcp", "udp", "wsgi"]
-    assert "aiohttp.web.Application" in lines[1]
+        "asgi", "grpc", "http", "mux", "proxy", "ssh", "tcp", "udp", "wsgi"]
+    assert "aiohttp.web.Application" in lines[2]
     assert not any("unusable" in line for line in lines)

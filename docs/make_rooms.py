@@ -28,8 +28,7 @@ CORE = tuple(f"apihour.{name}" for name in (
     "app", "engines", "cpu", "single", "ops", "config", "tls", "proxied", "bind", "limits", "jobs",
     "shared", "bus", "ipc", CONTRACT))
 PLUGINS = ("apihour_http", "apihour_asgi", "apihour_grpc", "apihour_mux", "apihour_proxy",
-           "apihour_ssh",
-           "apihour_tcp", "apihour_wsgi")
+           "apihour_ssh", "apihour_tcp", "apihour_wsgi")
 CONSOLE = tuple(f"apihour_console.{name}" for name in (
     "process", "faces", "commands", "shell", "fleet", "calls", "keys", "text"))
 _PROCESS = CONSOLE[0]  # the modules at the root of the console

@@ -68,7 +68,7 @@ def uwsgi(start: Start) -> list[str | Path]:
 
 FLASK = ("flask", "psycopg[binary,pool]", "gunicorn")
 SERVERS = [
-    Peer(OURS, ours, ("asyncpg",), "ours"),
+    Peer(OURS, ours, ("asyncpg", "msgspec"), "ours"),
     Peer("FastAPI, asyncpg, uvicorn", uvicorn("agents_fastapi"),
          ("fastapi", "asyncpg", "uvicorn", "httptools")),
     Peer("Flask, psycopg, gunicorn", gunicorn("agents_flask:app", *THREADS), FLASK),

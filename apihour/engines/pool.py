@@ -127,19 +127,21 @@ class Pool:
         self.waiting += 1
         self._unserved += 1
         self.grow()
+        # Without asyncio's timeout and shield: in a busy pool every request comes by here.
+        timer = self._loop.call_at(ends, _expire, waiter)
         try:
-            async with asyncio.timeout_at(ends):
-                return await asyncio.shield(waiter)
-        except BaseException as error:
-            if waiter.done():
-                self.put(waiter.result())
-            else:
-                waiter.cancel()
+            return await waiter
+        except TimeoutError:
+            self._unserved -= 1
+            raise self._too_late(seconds) from None
+        except BaseException:
+            if waiter.cancel() or waiter.cancelled() or waiter.exception() is not None:
                 self._unserved -= 1
-            if isinstance(error, TimeoutError):
-                raise self._too_late(seconds) from None
+            else:  # it was served in that moment
+                self.put(waiter.result())
             raise
         finally:
+            timer.cancel()
             self.waiting -= 1
 
     def _too_late(self, seconds: float) -> Exception:
@@ -326,3 +328,8 @@ class Pool:
             self.drop(self.idle.popleft())
         while self._tasks:
             await asyncio.wait(self._tasks)
+
+
+def _expire(waiter: asyncio.Future[Slot]) -> None:
+    if not waiter.done():
+        waiter.set_exception(TimeoutError())

@@ -35,6 +35,9 @@ def settle(
     inline = endpoint.plain
     if endpoint.blocking and in_thread is not None:
         call = in_thread(call)
+        first = getattr(endpoint.function, "at_once", None)
+        if first is not None:
+            call = _at_once(first, call)
     options = endpoint.options
     if endpoint.streams_body:
         call = with_max_body(call, endpoint.max_body)
@@ -51,3 +54,12 @@ def settle(
     if options.get("compress"):
         call, inline = with_compression(call, inline), False
     endpoint.call, endpoint.inline = call, inline
+
+
+def _at_once(first: Callable[[Any], Any], call: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """What needs no thread, else `call`, which has one."""
+    async def either(request: Any) -> Any:
+        found = first(request)
+        return found if found is not None else await call(request)
+
+    return either

@@ -173,14 +173,17 @@ class Routes:
 
         return declare
 
-    def static(self, path: str, directory: str | os.PathLike[str]) -> None:
+    def static(
+        self, path: str, directory: str | os.PathLike[str], *, remember: float = 0.0
+    ) -> None:
         """Answer GET (and HEAD) below `path` with the files of `directory`.
 
-        A directory in it is its ``index.html``, or nothing.
-        Raises RouteError, also when that is no directory.
+        A directory in it is its ``index.html``, or nothing. Files up to 64 KB are kept in memory
+        for `remember` seconds, so long a change may not be seen: for files that change with a
+        deployment only. Raises RouteError, also when that is no directory.
         """
         self.get(f"{path.rstrip('/')}/{{path:path}}", blocking=True, include_in_schema=False)(
-            static_endpoint(path, directory))
+            static_endpoint(path, directory, remember))
 
     def middleware(self, function: F) -> F:
         """Put ``async def function(request, call)`` around this table's endpoints.

@@ -23,6 +23,7 @@ from apihour_http.errors import HTTPError, RouteError
 from apihour_http.response import Response
 from apihour_http.static.conditions import Validators, accepts, judge, part_of
 from apihour_http.static.open_files import FilePieces, OpenFile, open_beneath
+from apihour_http.static.remembered import RememberedFiles
 from apihour_http.streaming.stream import Stream
 
 __all__ = ["static_endpoint"]
@@ -32,6 +33,7 @@ _CODINGS = (("br", ".br"), ("gzip", ".gz"))
 # Bytes up to which a file is read at once.
 _SMALL = 65536
 _INDEX = "index.html"
+_LONGEST = 3600  # seconds that a file is remembered
 _TYPES = mimetypes.MimeTypes()
 # What its table has not, or has otherwise, in one version or another (RFC 9239 and others).
 for _kind, _ends in {
@@ -44,7 +46,9 @@ for _kind, _ends in {
         _TYPES.add_type(_kind, _end)
 
 
-def static_endpoint(path: str, directory: str | os.PathLike[str]) -> Callable[[Any], Any]:
+def static_endpoint(
+    path: str, directory: str | os.PathLike[str], remember: float = 0.0
+) -> Callable[[Any], Any]:
     """The endpoint that answers with the files of `directory`. Raises RouteError."""
     try:
         root = os.path.abspath(os.fspath(directory))
@@ -56,7 +60,10 @@ def static_endpoint(path: str, directory: str | os.PathLike[str]) -> Callable[[A
     def static(request: Any) -> Any:
         return _answer(request, root, request.match_info["path"])
 
-    return static
+    if isinstance(remember, bool) or not 0 <= remember <= _LONGEST:
+        raise RouteError(f"static {path!r}: remember={remember!r}: expected 0 to {_LONGEST} "
+                         "seconds")
+    return RememberedFiles(static, remember) if remember else static
 
 
 def _answer(request: Any, root: str, path: str) -> Any:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-from apihour.engines.asyncpg_private import cancel_again
+from apihour.engines.asyncpg_private import cancel_again, timed_connection
 from apihour.engines.driver import Driver, Purpose
 from apihour.engines.pool_options import is_truth
 from apihour.engines.pooled import PooledEngine
@@ -115,20 +115,25 @@ class _Asyncpg(PostgresDriver):
     module = "asyncpg"
 
     async def connect(self) -> Any:
+        base = self.arguments.get("connection_class", self.library.Connection)
+        arguments = {**self.arguments, "connection_class": timed_connection(base, self._note)}
         try:
-            connection = await self.library.connect(self.url, **self.arguments)
+            connection = await self.library.connect(self.url, **arguments)
         except self.library.UndefinedObjectError as error:
             settings = self.arguments["server_settings"]
             if not any(name in str(error) and settings.pop(name, None) for name in WATCHED):
                 raise
-            connection = await self.library.connect(self.url, **self.arguments)
-        connection.add_query_logger(self._note)
+            connection = await self.library.connect(self.url, **arguments)
+        connection.add_query_logger(self._log)
         return connection
 
-    def _note(self, record: Any) -> None:
-        self.slowest.note(record.elapsed, record.query, record.exception)
+    def _log(self, record: Any) -> None:
+        self._note(record.elapsed, record.query, record.exception)
+
+    def _note(self, seconds: float, query: str, error: BaseException | None) -> None:
+        self.slowest.note(seconds, query, error)
         # One that is cancelled has not failed: its request has ended.
-        if not isinstance(record.exception, asyncio.CancelledError | None):
+        if not isinstance(error, asyncio.CancelledError | None):
             self.failed()
 
     def drop(self, connection: Any) -> None:

@@ -174,7 +174,7 @@ class Container(apihour.Container):
                                reset=False)}
 
     def make_servers(self):
-        return {"http": HTTPServer(routes, dumps=msgspec.json.encode)}
+        return {"http": HTTPServer(routes, dumps=msgspec.json.encode, http2=False)}
 
     async def start(self):
         self.dataset = standard_json.loads((DATA / "dataset.json").read_text())

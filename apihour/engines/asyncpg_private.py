@@ -58,7 +58,7 @@ def timed_connection(base: type[Any], note: Note) -> type[Any]:
     A connection has to have a logger of queries for that; loggers of the application's are called
     as ever, and so is that one.
     """
-    class TimedConnection(base):  # type: ignore[misc]
+    class TimedPostgres(base):  # type: ignore[misc]
         __slots__ = ()
 
         def _time_and_log(self, query: str, args: Any, timeout: Any) -> Any:
@@ -66,4 +66,4 @@ def timed_connection(base: type[Any], note: Note) -> type[Any]:
                 return super()._time_and_log(query, args, timeout)
             return TimedQuery(note, query)
 
-    return TimedConnection
+    return TimedPostgres

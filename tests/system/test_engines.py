@@ -119,6 +119,7 @@ def test_readyz_says_when_the_database_is_gone(apihour_daemon, system_apps, own_
         "not ready: of 1 workers that accept, each has an engine that is down\n")
     assert "engines" in ctl(daemon, "health").stdout
     assert len(re.findall("is down", daemon.log)) == 1
+    assert "is down" in ctl(daemon, "events").stdout
     own_postgres.start()
     daemon.wait(lambda: health(daemon, "/readyz")[0] == 200, "readiness")
     assert get(daemon, "/count")["count"] == 0

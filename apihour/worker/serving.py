@@ -180,7 +180,10 @@ class Serving:
             assert self._datagrams is not None
             await self._datagrams.read(listener)
         else:
-            await cast(Any, self.server).listener(listener.sock)
+            try:
+                await cast(Any, self.server).listener(listener.sock)
+            except Exception as error:
+                raise cannot_start(self.name, self.server, error) from error
 
     def declare(self, options: BindOptions | None) -> None:
         """What its class and the files ask. Raises ConfigurationError where it cannot be had."""

@@ -2,8 +2,10 @@
 
 Rules:
 
-- A WSGI application is known by the name of its second parameter, ``start_response``, or by a
-  method ``wsgi_app`` (Flask's). One that names it otherwise is given as ``WSGIServer(app)``.
+- A WSGI application is known by the names of its two parameters, of which one must be as PEP 3333
+  has it (``environ``, or ``env``, and ``start_response``), or by a method ``wsgi_app`` (Flask's).
+  One that names them otherwise is given as ``WSGIServer(app)``.
+- A class is one when its instances are the answer (PEP 3333, the second example).
 - ``accepts`` imports nothing and calls nothing of the user's.
 """
 
@@ -17,17 +19,22 @@ from apihour_wsgi.server import WSGIServer
 
 __all__ = ["plugin"]
 
+_ENVIRON = {"environ", "env"}
+
 
 def _is_wsgi(obj: object) -> bool:
-    if isinstance(obj, type) or not callable(obj) or inspect.iscoroutinefunction(obj):
+    if not callable(obj) or inspect.iscoroutinefunction(obj):
         return False
-    if callable(getattr(obj, "wsgi_app", None)):  # Flask keeps it beside its __call__
+    if isinstance(obj, type) and not hasattr(obj, "__iter__"):
+        return False
+    # Flask keeps it beside its __call__.
+    if not isinstance(obj, type) and callable(getattr(obj, "wsgi_app", None)):
         return True
     try:
         names = list(inspect.signature(obj).parameters)
     except (TypeError, ValueError):
         return False
-    return len(names) == 2 and names[1] == "start_response"
+    return len(names) == 2 and (names[0] in _ENVIRON or names[1] == "start_response")
 
 
 class _WSGI:

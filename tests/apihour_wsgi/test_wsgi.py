@@ -65,7 +65,18 @@ class Django:
         pass
 
 
+class Answer:
+    """An application that is a class (PEP 3333, the second example)."""
+
+    def __init__(self, environ, start_response):
+        pass
+
+    def __iter__(self):
+        yield b""
+
+
 @pytest.mark.parametrize(("obj", "taken"), [
+    (Answer, True), (lambda env, start: [], True), (lambda reader, writer: None, False),
     (hello, True), (Flask("x"), True), (WSGIHandler.__new__(WSGIHandler), True), (Django(), True),
     (Django, False), (asgi, False), (lambda: None, False), (lambda a, b: None, False),
     (None, False), ("text", False), (dict, False),

@@ -388,3 +388,43 @@ async def test_the_ancestors_servers_are_closed_at_a_stop() -> None:
     order: list[str] = []
     await AncestorServer({AsyncioServer(order): Handler(order)}).stop()
     assert order == ["close"]
+
+
+class TwistedPort:
+    """As Twisted's listening ports are."""
+
+    def __init__(self) -> None:
+        self.stops = 0
+
+    def stopListening(self) -> None:
+        self.stops += 1
+
+
+async def test_servers_of_the_ancestor_are_ended_by_what_they_have() -> None:
+    class Library:
+        async def stop(self) -> None:
+            await asyncio.sleep(0)
+            ended.append(self)
+
+    port, library, ended = TwistedPort(), Library(), []
+    server = AncestorServer({port: None, library: None})
+    await server.drain(asyncio.get_running_loop().time())
+    assert port.stops == 1 and ended == [library]
+
+
+def test_a_server_of_the_ancestor_that_nothing_ends_is_refused() -> None:
+    with pytest.raises(HookError, match=r"returned <object .*expected an object with close\(\)"):
+        AncestorServer({object(): None})
+
+
+async def test_a_listener_that_cannot_is_named() -> None:
+    class Refusing:
+        protocol = "x"
+
+        async def listener(self, sock: Any) -> None:
+            raise ValueError("no address beside a socket")
+
+    serving = Serving("ftp", Refusing(), [])  # type: ignore[arg-type]
+    listener: Any = SimpleNamespace(kind="stream", sock=None)
+    with pytest.raises(HookError, match=r"server 'ftp' \(x\) cannot start: no address beside"):
+        await serving._take(listener)

@@ -83,11 +83,11 @@ def ticking(app, daemon, but=()):
          and time.monotonic() - at < 1), 0), "the job")
 
 
-@pytest.fixture(params=[(), ("--template",)], ids=["plain", "template"])
-def start(request, apihour_daemon, app):
+@pytest.fixture
+def start(apihour_daemon, app):
     def begin(attribute="single", *options, **keywords):
         deploy(app, None, "one.py", ONE.replace("WHERE", attribute))
-        return apihour_daemon("one:Container", *request.param, *options, cwd=app, **keywords)
+        return apihour_daemon("one:Container", *options, cwd=app, **keywords)
 
     return begin
 
@@ -130,8 +130,12 @@ class Asking(threading.Thread):
         self.join()
 
 
-def test_through_two_reloads_and_an_upgrade_nothing_is_lost_and_no_two_jobs_run(start, app):
-    daemon = start()
+# Whatever forks a worker: a lock of fcntl(2) is nothing that a fork inherits.
+@pytest.mark.parametrize("options", [(), ("--template",)], ids=["plain", "template"])
+def test_through_two_reloads_and_an_upgrade_nothing_is_lost_and_no_two_jobs_run(
+    start, app, options
+):
+    daemon = start("single", *options)
     asking = Asking(daemon)
     asking.start()
     homes = []

@@ -39,9 +39,8 @@ def serves(daemon, count, generation):
     return (len(found) == count and generations(daemon) == {generation})
 
 
-@pytest.mark.parametrize("options", [(), ("--template",)], ids=["plain", "template"])
-def test_fewer_and_more_workers_during_a_reload(start, app, options):
-    daemon = start(*options)
+def test_fewer_and_more_workers_during_a_reload(start, app):
+    daemon = start()
     daemon.signal(signal.SIGTTIN)
     daemon.wait(lambda: len(daemon.workers("serving")) == 3, "a third worker")
     deploy(app, None, text=SLOW)

@@ -307,10 +307,9 @@ class Container(House):
 '''
 
 
-@pytest.mark.parametrize("options", [(), ("--template",)], ids=["plain", "template"])
-def test_a_first_worker_killed_while_another_serves_is_replaced(apihour_daemon, app, options):
+def test_a_first_worker_killed_while_another_serves_is_replaced(apihour_daemon, app):
     (app / "slowly.py").write_text(SLOW_SECOND)
-    daemon = apihour_daemon("slowly:Container", *options, cwd=app, wait=False)
+    daemon = apihour_daemon("slowly:Container", cwd=app, wait=False)
     daemon.wait(lambda: len(daemon.workers("serving")) == 1, "the first worker")
     starting = daemon.wait(lambda: daemon.workers("starting"), "the second")
     daemon.kill(starting[0])

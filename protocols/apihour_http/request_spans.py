@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from opentelemetry.context import attach, detach
-from opentelemetry.propagate import extract
 from opentelemetry.trace import (
     Span,
     SpanKind,
@@ -26,6 +25,7 @@ from opentelemetry.trace import (
     set_span_in_context,
     use_span,
 )
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from apihour_http.driven import Driven
 from apihour_http.endpoint import Endpoint
@@ -34,6 +34,9 @@ from apihour_http.metering import status_of
 __all__ = ["RequestSpans"]
 
 _LONGEST = 1024  # characters of a path, or of what a client calls itself
+_LONGEST_TRACE = 512  # of a header about the trace; what is longer would be told in the log
+# No baggage (W3C) is taken: of that, too, the library's log would tell each fault of a client's.
+_TRACE = TraceContextTextMapPropagator()
 
 
 class RequestSpans:
@@ -47,13 +50,13 @@ class RequestSpans:
         self, name: str, fields: Iterable[tuple[bytes, bytes]], told: dict[str, Any]
     ) -> Span:
         """A span; `fields` are the request's, `told` its attributes."""
-        carrier = {key.decode("latin-1").lower(): value.decode("latin-1").strip()
-                   for key, value in fields}
-        agent = carrier.get("user-agent")
-        if agent:
-            told["user_agent.original"] = agent[:_LONGEST]
+        found = {key.lower(): value.decode("latin-1").strip() for key, value in fields}
+        agent = found.get(b"user-agent", "")[:_LONGEST]
+        told["user_agent.original"] = agent if agent.isprintable() else ascii(agent)[1:-1]
+        carrier = {name: value for name in _TRACE.fields
+                   if len(value := found.get(name.encode(), "")) <= _LONGEST_TRACE}
         span: Span = self._tracer.start_span(
-            name, extract(carrier), kind=SpanKind.SERVER,
+            name, _TRACE.extract(carrier), kind=SpanKind.SERVER,
             attributes={key: value for key, value in told.items() if value})
         return span
 
@@ -69,7 +72,7 @@ class RequestSpans:
         span = self._begin(
             endpoint.route() or request.method, request.raw_headers, {
                 "http.request.method": request.method, "http.route": endpoint.path,
-                "url.path": request.path[:_LONGEST], "url.scheme": request.scheme,
+                "url.path": request.path_qs.partition("?")[0][:_LONGEST], "url.scheme": request.scheme,
                 "client.address": request.remote})
         return use_span(
             span, end_on_exit=True, record_exception=False, set_status_on_exception=False)

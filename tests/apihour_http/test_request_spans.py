@@ -99,6 +99,27 @@ async def test_an_endpoint(path: str, name: str, status: int, error: str | None)
     assert (f"{span.context.trace_id:032x}", f"{span.parent.span_id:016x}") == (TRACE, PARENT)
 
 
+@pytest.mark.parametrize("fields", [
+    b"traceparent: " + b"\xff" * 3000, b"traceparent: 00-" + b"0" * 32 + b"-" + b"0" * 16 + b"-01",
+    b"baggage: " + b"a=b," * 1500, b"tracestate: " + b"a=b," * 900, b"baggage: \x9b2J;;=,=",
+    b"traceparent: 00-" + TRACE.encode() + b"-" + PARENT.encode() + b"-01\r\ntraceparent: x"])
+async def test_what_a_client_says_of_its_trace_is_hostile(
+    fields: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    traced = Traced()
+    async with serving(HTTPServer(routes), SimpleNamespace(tracer=traced.tracer)) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /plain/%1b%5b2J HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+                     b"User-Agent: \x9b2J" + b"x" * 3000 + b"\r\n" + fields + b"\r\n\r\n")
+        assert (await reader.read()).startswith(b"HTTP/1.1 200 ")
+        writer.close()
+    (span,) = traced.spans
+    assert span.parent is None and not caplog.records
+    assert span.attributes["url.path"] == "/plain/%1b%5b2J"
+    agent = span.attributes["user_agent.original"]
+    assert agent.startswith("\\x9b2J") and len(agent) < 1100
+
+
 async def test_what_an_endpoint_does_is_within_its_span() -> None:
     answered, traced = await ask(HTTPServer(routes), "/later")
     inner, span = traced.named("inner"), traced.named("GET /later")

@@ -72,7 +72,8 @@ class RequestSpans:
         span = self._begin(
             endpoint.route() or request.method, request.raw_headers, {
                 "http.request.method": request.method, "http.route": endpoint.path,
-                "url.path": request.path_qs.partition("?")[0][:_LONGEST], "url.scheme": request.scheme,
+                "url.path": request.path_qs.partition("?")[0][:_LONGEST],
+                "url.scheme": request.scheme,
                 "client.address": request.remote})
         return use_span(
             span, end_on_exit=True, record_exception=False, set_status_on_exception=False)

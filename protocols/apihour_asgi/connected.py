@@ -40,6 +40,20 @@ class ASGIConnection:
         self._event: asyncio.Event | None = None
         self._fields: HeaderList | None = None
         self._headers: HeaderList = []
+        before = lane.memo.get("asgi") if lane.memo is not None else None
+        if before is None:
+            self._look()
+        else:  # another stream of the same connection
+            self._scheme, self._server, self._client = (
+                before._scheme, before._server, before._client)
+            self._version = before._version
+            self._fields, self._headers = before._fields, before._headers
+        if lane.memo is not None:
+            lane.memo["asgi"] = self
+
+    def _look(self) -> None:
+        """See what all requests of the connection have in common."""
+        lane = self.lane
         self._version = lane.http_version.removesuffix(".0")
         transport = lane.transport
         # What a PROXY header said of the client, if there was one.

@@ -26,6 +26,8 @@ class HostingLane(Protocol):
     loop: asyncio.AbstractEventLoop
     http_version: str
     """``1.1`` or ``2.0``; a request of HTTP/1.0 says so by itself."""
+    memo: dict[str, Any] | None
+    """What the streams of a connection of HTTP/2 remember for one another; None on HTTP/1."""
     conn: Any
     """The host's row for it."""
     transport: asyncio.Transport | None

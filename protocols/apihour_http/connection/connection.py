@@ -76,6 +76,7 @@ class HTTPConnection(Lane, asyncio.Protocol):
     deadlines: Deadlines
     reading: Reading
     http_version = "1.1"
+    memo = None
 
     def __init__(self, service: Service, conn: Any = None) -> None:
         self.service = service

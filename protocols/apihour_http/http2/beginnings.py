@@ -15,7 +15,7 @@ from typing import Any
 
 from apihour_http.connection.uploads import Upload, too_large
 from apihour_http.errors import BadRequest, HTTPError
-from apihour_http.head import CONTENT_LENGTH, EXPECT, FORWARDED, Fields
+from apihour_http.head import CONTENT_LENGTH, EXPECT, FORWARDED, TE, Fields
 from apihour_http.http2.answering import refuse, start
 from apihour_http.http2.frame_bytes import PROTOCOL_ERROR, StreamBroken
 from apihour_http.http2.request_head import RequestHead2
@@ -43,8 +43,13 @@ def begin(lane: Any, head: RequestHead2, ended: bool) -> None:
 
 def _begin(lane: Any, head: RequestHead2, ended: bool) -> None:
     method, target, fields, size = head
-    service = lane.session.service
-    seen = service.check_head(fields, size + _PUNCTUATION * len(fields) > service.large)
+    session = lane.session
+    service = session.service
+    if fields is not session.last_fields:
+        session.last_seen = service.check_head(
+            fields, size + _PUNCTUATION * len(fields) > service.large)
+        session.last_fields = fields
+    seen = session.last_seen
     methods, values = service.resolve(method, target)
     endpoint = methods.get(method)
     if endpoint is None and (methods or service.app_host is None):
@@ -97,9 +102,8 @@ def _begin_hosted(lane: Any, head: RequestHead2, ended: bool, seen: int) -> None
     method, target, fields, _ = head
     lane.hosted = hosted = lane.service.app_host.connect(lane)
     length = 0 if ended else lane.left or -1
-    has_te = any(name == b"te" for name, _ in fields)
     exchange = hosted.exchange(method, target, fields, True, True, length, False,
-                               lane.session.began, has_te, bool(seen & FORWARDED))
+                               lane.session.began, bool(seen & TE), bool(seen & FORWARDED))
     if ended:
         exchange.complete()
     _run_exchange(lane, exchange, hosted)

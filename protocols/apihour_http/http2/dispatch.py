@@ -29,7 +29,7 @@ from apihour_http.http2.frame_bytes import (
     frame,
 )
 from apihour_http.http2.frame_reader import MAX_FRAME, unpadded
-from apihour_http.http2.request_head import check_trailer_fields, request_head
+from apihour_http.http2.request_head import check_trailer_fields
 from apihour_http.http2.stream_lane import StreamLane
 
 __all__ = ["ENDED", "RESET_BY_CLIENT", "RESET_BY_US", "handle"]
@@ -112,7 +112,7 @@ def _on_headers(s: Any, flags: int, number: int, payload: bytes) -> None:
 def _open(s: Any, number: int, decoded: list[tuple[bytes, bytes]], ended: bool) -> None:
     if s.farewell.refuses(number) or len(s.streams) + len(s.orphans) >= MOST_STREAMS:
         raise StreamBroken(REFUSED_STREAM, "too many streams")
-    head = request_head(decoded)
+    head = s.judge(decoded)
     lane = s.streams[number] = StreamLane(s, number, s.out.initial, STREAM_WINDOW)
     s.conn.requests += 1
     s.conn.state = "request"

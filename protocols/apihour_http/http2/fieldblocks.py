@@ -1,4 +1,4 @@
-"""Header blocks (HPACK, RFC 7541): requests decoded by the library, answers encoded here.
+"""Header blocks (HPACK, RFC 7541) of answers, encoded.
 
 Rules:
 
@@ -11,13 +11,9 @@ Rules:
 from __future__ import annotations
 
 import functools
-import logging
 from collections.abc import Iterable
-from typing import Any
 
-from apihour_http.http2.frame_bytes import COMPRESSION_ERROR, ENHANCE_YOUR_CALM, ConnectionBroken
-
-__all__ = ["BlockDecoder", "block_of", "field", "status_field"]
+__all__ = ["block_of", "field", "status_field"]
 
 # RFC 7541 appendix A: the indices of names that answers have.
 _NAMES = {
@@ -67,29 +63,3 @@ def status_field(status: int) -> bytes:
 def block_of(status: int, fields: Iterable[tuple[bytes, bytes]]) -> bytes:
     """The header block of an answer."""
     return status_field(status) + b"".join([field(name, value) for name, value in fields])
-
-
-class BlockDecoder:
-    """Decodes the blocks of one connection, in their order."""
-
-    __slots__ = ("_decode", "_errors", "_oversized")
-
-    def __init__(self, most: int) -> None:
-        import hpack  # the extra http2: nothing of it is loaded before
-
-        # On the level DEBUG it writes every field, with the secrets of clients.
-        logging.getLogger("hpack").setLevel(logging.INFO)
-        decoder = hpack.Decoder(max_header_list_size=most)
-        self._decode: Any = decoder.decode
-        self._oversized = hpack.OversizedHeaderListError
-        self._errors = (hpack.HPACKError, IndexError, ValueError)
-
-    def decode(self, block: bytes) -> list[tuple[bytes, bytes]]:
-        """The fields of a block. Raises ConnectionBroken: the tables are out of step then."""
-        try:
-            fields: list[tuple[bytes, bytes]] = self._decode(block, True)
-        except self._oversized:
-            raise ConnectionBroken(ENHANCE_YOUR_CALM, "the request head is too long") from None
-        except self._errors as error:
-            raise ConnectionBroken(COMPRESSION_ERROR, f"a header block: {error}"[:80]) from None
-        return fields

@@ -20,9 +20,9 @@ from apihour_http.connection.activity import told
 from apihour_http.connection.peer import origin_of
 from apihour_http.http2.allowance import MOST_STREAMS, STREAM_WINDOW, Allowance
 from apihour_http.http2.answering import Dated
+from apihour_http.http2.block_decoder import BlockDecoder
 from apihour_http.http2.dispatch import ENDED, RESET_BY_CLIENT, RESET_BY_US, handle
 from apihour_http.http2.farewells import TwoSteps
-from apihour_http.http2.fieldblocks import BlockDecoder
 from apihour_http.http2.frame_bytes import (
     INTERNAL_ERROR,
     NO_ERROR,
@@ -37,6 +37,7 @@ from apihour_http.http2.frame_bytes import (
 )
 from apihour_http.http2.frame_reader import FrameReader
 from apihour_http.http2.outflow import Outflow
+from apihour_http.http2.request_head import HeadJudge
 from apihour_http.http2.stalls import Stalls
 
 if TYPE_CHECKING:
@@ -59,17 +60,18 @@ class HTTP2Connection(asyncio.Protocol):
     """One HTTP/2 connection of an :class:`apihour_http.HTTPServer`."""
 
     __slots__ = (
-        "_due_in", "_preface", "allowance", "amid_since", "began",
-        "closing_since", "conn", "dated", "decode", "discardable", "farewell", "idle_since",
-        "is_left_over", "is_proxy", "is_settled", "keeping", "kept", "last", "last_fields",
-        "loop", "orphans", "out", "past", "peer", "plan", "reader", "service", "streams",
+        "_due_in", "_preface", "allowance", "amid_since", "began", "closing_since", "conn",
+        "dated", "decode", "discardable", "farewell", "idle_since", "is_left_over", "is_proxy",
+        "is_settled", "judge", "keeping", "kept", "last", "last_fields", "last_seen", "loop",
+        "memo", "orphans", "out", "past", "peer", "plan", "reader", "service", "streams",
         "table_update", "transport", "watch", "window_in",
     )
 
     def __init__(self, service: Service, conn: Any) -> None:
         self.service = service
         self.plan: Any = None  # of the extension, which knows HTTP/1
-        self.last_fields: Fields = []
+        self.last_fields: Fields = []  # and what is special among them
+        self.last_seen = 0
         self.loop = service.loop
         self.conn = conn
         self.transport: asyncio.Transport | None = None
@@ -82,8 +84,10 @@ class HTTP2Connection(asyncio.Protocol):
         self.is_left_over = False
         self.reader = FrameReader(service.options.max_head)
         self.decode = BlockDecoder(service.options.max_head).decode
+        self.judge = HeadJudge().judge
         self.allowance = Allowance(now)
         self.dated = Dated(service.renderer)
+        self.memo: dict[str, Any] = {}  # of the application's side
         self.streams: dict[int, StreamLane] = {}
         self.past: dict[int, int] = {}  # how it ended: by END_STREAM, or a reset of whose
         self.orphans: set[asyncio.Task[None]] = set()
@@ -182,6 +186,7 @@ class HTTP2Connection(asyncio.Protocol):
         self.watch.end()
         for lane in list(self.streams.values()):
             lane.lost()
+        self.memo.clear()  # it leads here
 
     def pause_writing(self) -> None:
         self.out.paused = True

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from apihour_http.head import Fields
 from apihour_http.http2.frame_bytes import PROTOCOL_ERROR, StreamBroken
 
-__all__ = ["RequestHead2", "check_trailer_fields", "request_head"]
+__all__ = ["HeadJudge", "RequestHead2", "check_trailer_fields"]
 
 _PSEUDO = {b":method": 0, b":scheme": 1, b":authority": 2, b":path": 3}
 # 8.2.2: what only means something to one connection of HTTP/1.
@@ -27,7 +27,7 @@ _is_name = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+").fullmatch
 # 8.2.1, and what RFC 9110 5.5 has no use for.
 _FORBIDDEN = bytes([*range(9), *range(10, 32), 127])
 _BLANKS = (b" ", b"\t")
-_AT_AN_END = (b" \n", b"\n ", b"\t\n", b"\n\t")
+_SLASH = ord("/")
 # Names that were found good; one that invents new ones gains nothing.
 _REMEMBERED = 512
 _good_names: set[bytes] = set()
@@ -42,31 +42,53 @@ class RequestHead2(NamedTuple):
     size: int
 
 
-def request_head(decoded: Fields) -> RequestHead2:
-    """Judge the fields of a block. Raises StreamBroken for what is malformed."""
-    pseudo: list[bytes | None] = [None, None, None, None]
-    count = 0
-    for name, value in decoded:
-        place = _PSEUDO.get(name)
-        if place is None:
-            break
-        if pseudo[place] is not None:
-            raise _malformed("a pseudo-header twice")
-        pseudo[place] = value
-        count += 1
-    fields = [(name, value) for name, value in decoded[count:]]
-    size = _check_fields(fields)
-    method, scheme, authority, path = pseudo
-    if method is None or not _is_token(method):
-        raise _malformed("no method")
-    if method == b"CONNECT":
-        if scheme is not None or path is not None or not authority:
-            raise _malformed("CONNECT: expected an authority alone")
-        path = authority  # refused as in HTTP/1
-    elif not scheme or not path or (path[0] != 0x2F and path != b"*"):
-        raise _malformed("expected a scheme, and a path that begins with /")
-    _check_values(b"\n".join((method, scheme or b"", authority or b"", path)), 3)
-    return RequestHead2(method, path, _with_host(fields, authority), size + len(path))
+class HeadJudge:
+    """Judges the heads of one connection; it remembers the fields of the last.
+
+    Clients say the same again and again, but for the path: judged once.
+    """
+
+    __slots__ = ("_authority", "_fields", "_size", "_tail")
+
+    def __init__(self) -> None:
+        self._tail: Fields | None = None
+        self._authority: bytes | None = None
+        self._fields: Fields = []
+        self._size = 0
+
+    def judge(self, decoded: Fields) -> RequestHead2:
+        """Judge the fields of a block. Raises StreamBroken for what is malformed."""
+        pseudo: list[bytes | None] = [None, None, None, None]
+        count = 0
+        for name, value in decoded:
+            place = _PSEUDO.get(name)
+            if place is None:
+                break
+            if pseudo[place] is not None:
+                raise _malformed("a pseudo-header twice")
+            pseudo[place] = value
+            count += 1
+        method, scheme, authority, path = pseudo
+        if method is None or not _is_token(method):
+            raise _malformed("no method")
+        if method == b"CONNECT":
+            if scheme is not None or path is not None or not authority:
+                raise _malformed("CONNECT: expected an authority alone")
+            path = authority  # refused as in HTTP/1
+        elif not scheme or not path or (path[0] != _SLASH and path != b"*"):
+            raise _malformed("expected a scheme, and a path that begins with /")
+        del decoded[:count]
+        if len(path.translate(None, _FORBIDDEN)) != len(path):
+            raise _malformed("a control character in the path")
+        if decoded != self._tail or authority != self._authority:
+            self._remember(decoded, authority, scheme or b"")
+        return RequestHead2(method, path, self._fields, self._size + len(path))
+
+    def _remember(self, tail: Fields, authority: bytes | None, scheme: bytes) -> None:
+        _check_values(b"\n".join((authority or b"", scheme)), 1)
+        self._size = _check_fields(tail)
+        self._fields = _with_host(tail, authority)
+        self._tail, self._authority = tail, authority
 
 
 def check_trailer_fields(decoded: Fields) -> None:
@@ -99,9 +121,8 @@ def _check_values(values: bytes, breaks: int) -> None:
     """`values` are joined by as many line feeds as `breaks` says: there must be no more."""
     if len(values.translate(None, _FORBIDDEN)) != len(values) - breaks:
         raise _malformed("a control character in a field")
-    if values[:1] in _BLANKS or values[-1:] in _BLANKS or any(
-        blank in values for blank in _AT_AN_END
-    ):
+    if values[:1] in _BLANKS or values[-1:] in _BLANKS or b" \n" in values or (
+            b"\n " in values or b"\t\n" in values or b"\n\t" in values):
         raise _malformed("white space around a field's value")
 
 

@@ -255,6 +255,11 @@ class StreamLane:
         """When what was read last began to be handled; monotonic time."""
         return self.session.began
 
+    @property
+    def memo(self) -> dict[str, Any]:
+        """What the streams of a connection remember for one another."""
+        return self.session.memo
+
     def arm(self, delay: float) -> None:
         """The connection has the deadlines."""
 

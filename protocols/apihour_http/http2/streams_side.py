@@ -36,6 +36,7 @@ class StreamsSide(Protocol):
     out: Outflow
     watch: Watching
     dated: Any
+    memo: dict[str, Any]
     allowance: Allowance
     began: float
     table_update: bytes

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import socket
 from typing import Any
 
 from apihour.errors import ConfigurationError
 from apihour.jobs import Jobs, see_jobs
 
-__all__ = ["check_jobs", "make_jobs"]
+__all__ = ["check_jobs", "holder", "is_of_many", "make_jobs"]
 
 _SHORTEST, _LONGEST = 1.0, 3600.0  # seconds of a lease
 
@@ -38,4 +39,15 @@ def make_jobs(container: Any, worker: str, log: logging.Logger) -> Jobs:
         from apihour.jobs.job_spans import spanned_job
 
         specs = {name: spanned_job(tracer, spec) for name, spec in specs.items()}
-    return Jobs(specs, lambda: container.shared, worker, log, lease=lease)
+    return Jobs(specs, lambda: container.shared, holder(container, worker), log, lease=lease)
+
+
+def is_of_many(container: Any) -> bool:
+    """Whether ``container.shared`` is a store that daemons of many machines may have together."""
+    shared = container.config.get("shared") or {}
+    return isinstance(shared, str) or "url" in shared
+
+
+def holder(container: Any, worker: str) -> str:
+    """What a worker is called in the store: with its host where there are several."""
+    return f"{socket.gethostname()}:{worker}" if is_of_many(container) else worker

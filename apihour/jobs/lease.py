@@ -10,6 +10,7 @@ Rules:
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING
 
 from apihour.errors import RevisionError
@@ -27,12 +28,15 @@ class Lease:
         self.key = key
         self.seconds = seconds
         self.token = 0
+        self.taken = 0.0
+        """When it was asked for, by the monotonic clock: the store counts from no earlier."""
         self._shared = shared
         self._value = f"{holder} {os.urandom(8).hex()}".encode()
         self._revision = 0
 
     async def take(self) -> bool:
         """Whether it is ours now. Raises SharedError."""
+        self.taken = time.monotonic()
         try:
             self._revision = await self._shared.put(self.key, self._value, 0, self.seconds)
         except RevisionError:

@@ -60,7 +60,7 @@ class Running:
         self._log = log
         self._run = JobRun(spec.name, due, worker, lease)
         self._task: asyncio.Future[Any] | None = None
-        self._renewed = time.monotonic()
+        self._ends = lease.taken + lease.seconds
         self._said = False
 
     @property
@@ -85,7 +85,8 @@ class Running:
             task.cancel()
         try:
             while not task.done():
-                await asyncio.wait({task}, timeout=self.lease.seconds / _RENEWALS)
+                await asyncio.wait({task}, timeout=max(0.0, min(
+                    self.lease.seconds / _RENEWALS, self._ends - time.monotonic())))
                 if not (task.done() or self.reason == LOST or await self._keep()):
                     self._log.error(
                         "Worker %s: job %r has lost its lease, cancelled: the worker was stopped "
@@ -109,14 +110,21 @@ class Running:
         return mask_text(excerpt(f"failed: {type(error).__name__}: {error}", LINE))
 
     async def _keep(self) -> bool:
-        """Renew the lease; whether it is ours. A store that does not answer has until its end."""
+        """Renew the lease; whether it is ours. A store that does not answer has until its end.
+
+        By our clock it ends sooner than by the store's, which has begun to count later.
+        """
+        began = time.monotonic()
+        if began >= self._ends:
+            return False  # to ask first would be to go on meanwhile
         try:
-            kept = await self.lease.renew()
-        except SharedError as error:
+            async with asyncio.timeout(self._ends - began):
+                kept = await self.lease.renew()
+        except (SharedError, TimeoutError) as error:
             if not self._said:
                 self._said = True
                 self._log.error("Worker %s: job %r: its lease was not renewed: %s", self._worker,
-                                self.spec.name, error)
-            return time.monotonic() - self._renewed < self.lease.seconds
-        self._renewed = time.monotonic()
+                                self.spec.name, error or "no answer")
+            return time.monotonic() < self._ends
+        self._ends = began + self.lease.seconds
         return kept

@@ -19,11 +19,13 @@ import inspect
 import logging
 import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from apihour.bind.addresses import BindAddress
 from apihour.errors import ConfigurationError
+from apihour.single.single_lease import SingleLease, lease_of
 
 __all__ = ["Lock", "Singles", "see_singles"]
 
@@ -115,13 +117,27 @@ class Singles:
         self._may_take = may_take
         self._leave = leave
         self._locks: dict[str, Lock] = {}
+        self._leases: dict[str, SingleLease] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._said: set[str] = set()
 
-    def watch(self, name: str, begin: Callable[[], Awaitable[Any]]) -> None:
-        """Call `begin` once this worker is the one; a job runs in it, a server accepts after."""
+    def watch(
+        self, name: str, begin: Callable[[], Awaitable[Any]], lease: SingleLease | None = None
+    ) -> None:
+        """Call `begin` once this worker is the one; a job runs in it, a server accepts after.
+
+        With a `lease` it is the one of all daemons that have the same store.
+        """
+        if lease is not None:
+            self._leases[name] = lease
+            begin = partial(lease.begin, begin)
         self._locks[name] = Lock(self._directory / f"{name}.lock")
         self._tasks[name] = asyncio.ensure_future(self._keep(name, begin))
+
+    def watch_method(self, container: Any, name: str) -> None:
+        """The same, for an async method of the container."""
+        self.watch(name, getattr(container, name),
+                   lease_of(container, name, self._worker, self._log))
 
     def is_here(self, name: str) -> bool:
         """Whether this worker is the one for it."""
@@ -139,6 +155,8 @@ class Singles:
             task.cancel()
             await asyncio.wait({task}, timeout=_END_TIME)
         if task.done():
+            if name in self._leases:
+                await self._leases[name].release()
             return True
         self._log.error("Worker %s: %r has not ended %g s after it was cancelled", self._worker,
                         name, _END_TIME)
@@ -155,18 +173,24 @@ class Singles:
             await self._become(name)
             self._log.info("Worker %s is the one for %r now", self._worker, name)
             began = asyncio.ensure_future(begin())
+            keeping = (asyncio.ensure_future(self._leases[name].keep())
+                       if name in self._leases else None)
             try:
-                await self._hold(name, began)
+                await self._hold(name, began, keeping)
             except Exception:
                 self._log.exception("Worker %s: %r failed; next try in %g s", self._worker, name,
                                     delay)
             finally:
+                if keeping is not None:
+                    keeping.cancel()
                 if not began.done():
                     began.cancel()
                     await asyncio.wait({began})
                     if not began.cancelled() and (error := began.exception()) is not None:
                         self._log.error("Worker %s: %r failed when it was cancelled",
                                         self._worker, name, exc_info=error)
+            if name in self._leases:
+                await self._leases[name].release()
             self.release(name)
             await asyncio.sleep(delay)
             delay = min(2 * delay, _LAST_RETRY)
@@ -175,7 +199,7 @@ class Singles:
         while True:
             if self._may_take():
                 try:
-                    if self._locks[name].take():
+                    if self._locks[name].take() and await self._has_lease(name):
                         return
                 except OSError as error:
                     if name not in self._said:
@@ -184,10 +208,23 @@ class Singles:
                                         self._locks[name].path, error.strerror)
             await asyncio.sleep(_LOOK_EVERY)
 
-    async def _hold(self, name: str, began: asyncio.Future[Any]) -> None:
-        """Be the one; ends by the exception of what began, or with the task."""
+    async def _has_lease(self, name: str) -> bool:
+        """Whether no other daemon has it, or can; the lock is kept meanwhile by who may take it."""
+        if name not in self._leases or await self._leases[name].take():
+            return True
+        if not self._may_take():
+            self.release(name)
+        return False
+
+    async def _hold(
+        self, name: str, began: asyncio.Future[Any], keeping: asyncio.Future[None] | None
+    ) -> None:
+        """Be the one; ends by the exception of what began or of its lease, or with the task."""
         while True:
-            await asyncio.wait({began}, timeout=_LOOK_EVERY)
+            await asyncio.wait({began, keeping or began}, timeout=_LOOK_EVERY,
+                               return_when=asyncio.FIRST_COMPLETED)
+            if keeping is not None and keeping.done():
+                keeping.result()
             if began.done():
                 began.result()
                 await asyncio.sleep(_LOOK_EVERY)

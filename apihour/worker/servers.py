@@ -199,8 +199,10 @@ class ServerSet:
         """From now on this worker may become the one."""
         for name in self.once:
             server = self.all.get(name)
-            self._singles.watch(name, getattr(self._host.container, name) if server is None
-                                else partial(self._begin_single, server))
+            if server is None:
+                self._singles.watch_method(self._host.container, name)
+            else:
+                self._singles.watch(name, partial(self._begin_single, server))
 
     async def _begin_single(self, serving: Serving) -> None:
         """This worker is the only one for that server now."""

@@ -89,7 +89,7 @@ def _builder(
     now = datetime.datetime.now(datetime.UTC)
     return x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(
         key
-    ).serial_number(x509.random_serial_number()).not_valid_before(now - _DAY).not_valid_after(
+    ).serial_number(x509.random_serial_number()).not_valid_before(now - 90 * _DAY).not_valid_after(
         now + days * _DAY
     ).add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
 

@@ -21,7 +21,7 @@ from typing import Any
 __all__ = ["KEYS_SIZE", "offers_only", "set_groups", "set_ticket_keys", "staple", "why_unreachable"]
 
 KEYS_SIZE = 80  # bytes: a name of 16, 32 for HMAC and 32 for AES (OpenSSL's ssl_local.h)
-_SEEN = ((3, 11), (3, 15))  # versions of CPython, the second excluded, that were looked at
+_SEEN = ((3, 11), (3, 14))  # versions of CPython, the second excluded, that were looked at
 # Numbers of OpenSSL's ssl.h and tls1.h, where the functions of those names are macros.
 _GET_TICKET_KEYS, _SET_TICKET_KEYS = 58, 59
 _SET_STATUS_CALLBACK, _SET_STATUS_ARGUMENT, _SET_OCSP_RESPONSE = 63, 64, 71

@@ -32,7 +32,6 @@ __all__ = ["CertificateWatch", "Told", "watch"]
 
 _EVERY = 2.0  # seconds between two looks at the files
 _DAY = 86400.0
-_FEWEST = 14.0  # days left from which on there are warnings; health fails then too
 
 
 class Told:
@@ -150,7 +149,7 @@ class CertificateWatch:
         for one in self._terminators:
             for context, file in zip(one.contexts, one.files, strict=True):
                 found = _served(context)
-                if found is None or found.days_left >= _FEWEST:
+                if found is None or not found.is_late:
                     continue
                 if self._told.is_first("expires", found.fingerprint, today):
                     self._log.warning(

@@ -22,6 +22,7 @@ __all__ = ["ServedCertificate", "served_certificate"]
 _FLAGS = 0x80000 | 0x200000
 _TURNS = 10  # exchanges of a handshake; TLS needs four
 _DAY = 86400.0
+_FEWEST = 14.0  # days; certificates of 90 days are renewed at 30, this is two weeks late
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,11 @@ class ServedCertificate:
     fingerprint: str
     dns_names: tuple[str, ...] = ()
     starts: float = 0.0
+
+    @property
+    def is_late(self) -> bool:
+        """Whether it should have been renewed: 14 days are left, or a quarter of its time."""
+        return self.days_left < min(_FEWEST, (self.expires - self.starts) / _DAY / 4)
 
     @property
     def days_left(self) -> float:

@@ -17,7 +17,10 @@ commands = Catalogue()
 
 @dataclass(frozen=True)
 class CertificateRow:
-    """A certificate a bind serves, and its file; `problem` why it cannot be told, or renewed."""
+    """A certificate a bind serves, and its file; `problem` why it cannot be told, or renewed.
+
+    It `is_late` when it should have been renewed by now.
+    """
 
     worker: str
     server: str
@@ -26,6 +29,7 @@ class CertificateRow:
     names: str
     issuer: str
     days_left: float | None
+    is_late: bool
     expires: str
     fingerprint: str
     file: str
@@ -66,7 +70,8 @@ def _row(
         found = served_certificate(context)
     except (OSError, ValueError) as error:
         return CertificateRow(
-            worker, server, address, "", "", "", None, "", "", file, str(error))
+            worker, server, address, "", "", "", None, False, "", "", file, str(error))
     return CertificateRow(
         worker, server, address, found.subject, " ".join(found.names), found.issuer,
-        round(found.days_left, 2), stamp(found.expires), found.fingerprint, file, problem)
+        round(found.days_left, 2), found.is_late, stamp(found.expires), found.fingerprint, file,
+        problem)

@@ -16,8 +16,6 @@ __all__ = ["Certificate", "commands", "expiring", "merged"]
 
 commands = Catalogue()
 
-_FEWEST = 14  # days left: certificates of 90 days are renewed at 30, this is two weeks late
-
 
 @dataclass(frozen=True)
 class Certificate:
@@ -27,6 +25,7 @@ class Certificate:
     address: str
     subject: str
     days_left: float | None
+    is_late: bool
     expires: str
     issuer: str
     names: str
@@ -66,21 +65,21 @@ def merged(rows: Iterable[Mapping[str, Any]]) -> list[Certificate]:
         found.setdefault(key, []).append(row)
     made = [
         Certificate(one["server"], one["address"], one["subject"], one["days_left"],
-                    one["expires"], one["issuer"], one["names"], len(same), one["fingerprint"],
-                    one["file"], one["problem"])
+                    one["is_late"], one["expires"], one["issuer"], one["names"], len(same),
+                    one["fingerprint"], one["file"], one["problem"])
         for same in found.values() for one in same[:1]
     ]
     return sorted(made, key=lambda one: -1e9 if one.days_left is None else one.days_left)
 
 
 def expiring(found: Iterable[Certificate]) -> Iterator[HealthRow]:
-    """A row for each certificate; one with fewer than 14 days left is not ok."""
+    """A row for each certificate; one with fewer than 14 days left, or a quarter, is not ok."""
     for one in found:
         if one.days_left is None:
             continue  # nobody can tell, and certs says why
         detail = (f"{one.address} {one.subject}: expired at {one.expires}" if one.days_left < 0
                   else f"{one.address} {one.subject}: {one.days_left:.1f} days left")
-        if one.days_left < _FEWEST:
+        if one.is_late:
             detail += "; one that is renewed in place is served"
         yield HealthRow(f"certificate of {one.server}",
-                        "ok" if one.days_left >= _FEWEST else "not ok", detail)
+                        "not ok" if one.is_late else "ok", detail)

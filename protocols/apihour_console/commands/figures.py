@@ -99,7 +99,7 @@ async def health(context: ConsoleContext) -> Any:
     Wrong is: no worker accepts, or fewer run than wanted; a worker is stuck or stopped; of the
     requests of the last ten seconds or the last minute more than one in ten, and five, got a 5xx;
     a log line of the last minute was lost; a disk that logs, keys or the daemon's own files are on
-    is full; a certificate has fewer than 14 days left.
+    is full; a certificate has fewer than 14 days left, or a quarter.
     """
     fleet = context.fleet
     ready, reason = readiness(fleet.census)

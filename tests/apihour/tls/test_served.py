@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from apihour.tls.acme_proofs import self_signed
 from apihour.tls.served import served_certificate
 from tests.certificates import Authority
 
@@ -33,6 +34,23 @@ def test_subject_names_issuer_and_days(tmp_path: Path) -> None:
     left = text.not_valid_after_utc.timestamp() - time.time()
     assert found.days_left == pytest.approx(left / 86400, abs=0.01)
     assert found.fingerprint == text.fingerprint(hashes.SHA256()).hex()
+
+
+@pytest.mark.parametrize(("days", "late"), [(14.1, False), (13.9, True), (-1, True)])
+def test_it_is_late_with_fewer_than_14_days(tmp_path: Path, days: float, late: bool) -> None:
+    cert, _ = Authority(tmp_path).issue("server", days=days)
+    assert served_certificate(context_of(cert)).is_late is late
+
+
+@pytest.mark.parametrize(("hours", "late"), [(6.1, False), (5.9, True)])
+def test_one_of_a_day_is_late_in_its_last_quarter(
+    tmp_path: Path, hours: float, late: bool
+) -> None:
+    now = time.time()
+    path = tmp_path / "short.pem"
+    times = now + (hours - 24) * 3600, now + hours * 3600
+    path.write_bytes(self_signed(["a.example"], "x", times))
+    assert served_certificate(context_of(path)).is_late is late
 
 
 def test_it_is_what_was_loaded_not_what_the_file_is_now(tmp_path: Path) -> None:

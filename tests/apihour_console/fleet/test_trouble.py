@@ -148,8 +148,8 @@ def test_a_file_system_without_a_size_tells_nothing() -> None:
     (-1.0, "not ok", "expired at then; one that is renewed")])
 def test_a_certificate_that_expires_soon(left: float, status: str, said: str) -> None:
     (row,) = expiring([
-        Certificate("http", "x:443", "a.test", left, "then", "ca", "a.test", 2, "SHA256:x", "a",
-                    ""),
-        Certificate("http", "y:443", "", None, "", "", "", 2, "", "", "cannot be told")])
+        Certificate("http", "x:443", "a.test", left, left < 14, "then", "ca", "a.test", 2,
+                    "SHA256:x", "a", ""),
+        Certificate("http", "y:443", "", None, False, "", "", "", 2, "", "", "cannot be told")])
     assert (row.name, row.status) == ("certificate of http", status)
     assert row.detail.startswith(f"x:443 a.test: {said}")

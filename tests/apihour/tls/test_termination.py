@@ -448,7 +448,8 @@ def test_draining_waits_for_a_handshake_and_drains_what_follows(
         table, server = ConnectionTable("1.1"), Draining()
         serving = Serving("x", server, [listener])  # type: ignore[arg-type]
         loop = asyncio.get_running_loop()
-        await serving.accept(table, loop, log, None, 0, 1, terminators)
+        await serving.accept(
+            table, loop, log, None, 0, 1, terminators, authority.directory)
         raw = socket.create_connection(listener.getsockname())
         raw.setblocking(False)
         await wait_until(lambda: len(table) == 1)

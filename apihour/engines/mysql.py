@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import importlib
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -15,6 +17,8 @@ from apihour.engines.slowest import Slowest
 __all__ = ["MySQL"]
 
 _ISOLATIONS = ("read_uncommitted", "read_committed", "repeatable_read", "serializable")
+_TOO_MANY = (1040, 1203, 1226)  # ER_CON_COUNT_ERROR, ER_TOO_MANY_USER_CONNECTIONS, and its limit
+_ENDING = 0.02  # seconds between two looks whether a connection has ended
 _IN_TRANSACTION = 1  # SERVER_STATUS_IN_TRANS of the protocol
 
 
@@ -44,13 +48,29 @@ class MySQL(PooledEngine):
                {"host": parts.hostname or "localhost", "port": parts.port or 3306}),
             **self.given.get("connect", {}),
         }
-        return _Asyncmy(arguments, self.slowest)
+        return _Asyncmy(arguments, self.slowest, self.count_error)
 
     def user(self, wanted: Purpose) -> Callable[[], AbstractAsyncContextManager[Any]]:
         """See :class:`PooledEngine`."""
         if wanted.isolation and wanted.isolation not in _ISOLATIONS:
             raise ValueError(f"isolation {wanted.isolation!r}: expected {', '.join(_ISOLATIONS)}")
         return super().user(wanted)
+
+
+def _counted(library: Any, failed: Callable[[], None]) -> type[Any]:
+    """The class of cursors that tell of statements that fail."""
+
+    class CountedCursor(library.cursors.Cursor):  # type: ignore[misc]
+        """asyncmy's own, and a count."""
+
+        async def execute(self, *given: Any, **options: Any) -> Any:
+            try:
+                return await super().execute(*given, **options)
+            except library.errors.Error:
+                failed()
+                raise
+
+    return CountedCursor
 
 
 class _Asyncmy:
@@ -60,10 +80,14 @@ class _Asyncmy:
     survives_cancel = False
     ping_after = 1.0  # seconds: nothing reads meanwhile, so nobody hears of an end
 
-    def __init__(self, arguments: dict[str, Any], slowest: Slowest) -> None:
+    def __init__(
+        self, arguments: dict[str, Any], slowest: Slowest, failed: Callable[[], None]
+    ) -> None:
         self._library = importlib.import_module("asyncmy")
-        self._arguments = {"query_callback": self._note, **arguments}
+        self._arguments = {"query_callback": self._note,
+                           "cursor_cls": _counted(self._library, failed), **arguments}
         self._slowest = slowest
+        self._killing = asyncio.Lock()  # one at a time: its connection is beyond max
         self._cut: dict[Any, int] = {}  # connections closed at once, and their threads there
 
     def _note(self, cursor: Any, query: Any, milliseconds: float) -> None:
@@ -82,14 +106,28 @@ class _Asyncmy:
 
     async def _kill(self, thread: int) -> None:
         """End what goes on behind a connection that was cut: the server would not notice."""
-        killer = await self.connect()
-        try:
-            async with killer.cursor() as cursor:
-                await cursor.execute(f"KILL {thread:d}")
-        except self._library.errors.OperationalError:
-            pass  # it has ended by itself
-        finally:
-            await killer.ensure_closed()
+        async with self._killing:
+            killer = await self._connect_beside()
+            try:
+                async with killer.cursor(self._library.cursors.Cursor) as cursor:
+                    with contextlib.suppress(self._library.errors.OperationalError):
+                        await cursor.execute(f"KILL {thread:d}")  # if it has not ended by itself
+                    # Until the server counts it no more, of which it tells nothing by itself.
+                    while await cursor.execute(  # noqa: ASYNC110
+                            f"SELECT 1 FROM information_schema.processlist WHERE id = {thread:d}"):
+                        await asyncio.sleep(_ENDING)
+            finally:
+                await killer.ensure_closed()
+
+    async def _connect_beside(self) -> Any:
+        """One connection more; waits where another worker has it just now."""
+        while True:
+            try:
+                return await self.connect()
+            except self._library.errors.OperationalError as error:
+                if error.args[0] not in _TOO_MANY:
+                    raise
+            await asyncio.sleep(_ENDING)
 
     def drop(self, connection: Any) -> None:
         # It may be closed by now: a call that is cancelled closes it, and the server goes on.

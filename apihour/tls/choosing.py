@@ -7,11 +7,13 @@ themselves that it is not theirs, and what knows its server by address alone goe
 from __future__ import annotations
 
 import ssl
+import sys
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from apihour.tls.served import ServedCertificate
 
-__all__ = ["choose_by_name", "name_table"]
+__all__ = ["choose_by_name", "hush_bad_names", "name_table"]
 
 
 def name_table(
@@ -43,3 +45,19 @@ def choose_by_name(default: ssl.SSLContext, table: Mapping[str, ssl.SSLContext])
             connection.context = found
 
     default.sni_callback = choose
+
+
+def hush_bad_names() -> None:
+    """Have server names that are no ASCII cost their handshake, and no traceback in the log.
+
+    Python ends such a handshake before it calls back, and tells ``sys.unraisablehook``: whoever
+    sends one would write to the log as often as they like.
+    """
+    before = sys.unraisablehook
+
+    def hook(args: Any) -> None:
+        of_name = isinstance(args.object, bytes) or "servername" in (args.err_msg or "")
+        if not (of_name and isinstance(args.exc_value, UnicodeDecodeError)):
+            before(args)
+
+    sys.unraisablehook = hook

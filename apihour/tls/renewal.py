@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from apihour.errors import ConfigurationError
+from apihour.tls.choosing import hush_bad_names
 from apihour.tls.served import ServedCertificate, served_certificate
 from apihour.tls.termination import Stamps, Terminator
 from apihour.tls.tickets import TicketKeys
@@ -165,6 +166,8 @@ def watch(host: Any, terminators: Iterable[Terminator]) -> CertificateWatch:
         terminators, Told(host.runtime.path), host.log.error_log,
         TicketKeys(host.runtime.path / "tickets.json", period) if period else None)
     made.begin(host.loop)
+    if any(one.context.sni_callback is not None for one in terminators):
+        hush_bad_names()
     acme = [one for one in terminators if one.domains]
     if acme:
         orders = importlib.import_module("apihour.tls.acme_orders").Orders(

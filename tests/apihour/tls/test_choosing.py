@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import ssl
+import struct
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from apihour.bind.addresses import parse_address
 from apihour.bind.listeners import Listener
 from apihour.config.settings import HostConfig
+from apihour.tls.choosing import hush_bad_names
 from apihour.tls.termination import Terminator, prepare
 from tests.certificates import Authority
 
@@ -101,3 +107,43 @@ def test_modern_refuses_tls_1_2(authority: Authority) -> None:
             "TLSv1.2")
         with pytest.raises(ssl.SSLError):
             shake(terminator(authority, query + "&tls=modern").context, client, "localhost")
+
+
+def hello(name: bytes) -> bytes:
+    """A ClientHello of TLS 1.3 with that server name, whatever it is."""
+    entry = struct.pack("!HBH", len(name) + 3, 0, len(name)) + name
+    extensions = struct.pack("!HH", 0, len(entry)) + entry + bytes.fromhex(
+        "002b0003020304" "000d000400020403" "000a00040002001d" "003300260024001d0020"
+    ) + os.urandom(32)
+    body = (b"\x03\x03" + os.urandom(32) + b"\x00\x00\x02\x13\x01\x01\x00"
+            + struct.pack("!H", len(extensions)) + extensions)
+    message = b"\x01" + struct.pack("!I", len(body))[1:] + body
+    return b"\x16\x03\x01" + struct.pack("!H", len(message)) + message
+
+
+@pytest.mark.parametrize(("name", "works"), [
+    (b"a.example", True), (b"x" * 255, True), (b"\x1b[31m", True), (b"..", True),
+    (b"\xff\xfe", False), (b"\xc3\xa9.example", False), (b"a\0b", False), (b"x" * 256, False)])
+def test_a_hostile_name_costs_its_handshake_and_no_line(
+    authority: Authority, name: bytes, works: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda args: told.append(args.err_msg))
+    hush_bad_names()
+    made = terminator(authority, "tls=@first.pem&tls=@a.pem")
+    up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
+    up.write(hello(name))
+    answering = made.context.wrap_bio(up, down, server_side=True)
+    with pytest.raises(ssl.SSLError) as caught:
+        answering.do_handshake()
+    assert isinstance(caught.value, ssl.SSLWantReadError) is works  # it wants the client's Finished
+    assert told == []
+    holder = Failing()
+    del holder
+    gc.collect()
+    assert len(told) == 1  # others are told as before
+
+
+class Failing:
+    def __del__(self) -> None:
+        raise RuntimeError("of somebody else")

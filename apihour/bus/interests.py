@@ -22,17 +22,27 @@ class Matched(NamedTuple, Generic[Receiver]):
 
 
 class Interests(Generic[Receiver]):
-    """Subscriptions by receiver."""
+    """Subscriptions by receiver.
+
+    Those without wildcards are found by name, however many there are: one for each client, say.
+    """
 
     def __init__(self) -> None:
         self._all: dict[tuple[str, str], dict[Receiver, int]] = {}
+        self._plain: dict[str, set[tuple[str, str]]] = {}
+        self._wild: set[tuple[str, str]] = set()
         self._found: dict[str, Matched[Receiver]] = {}
 
     def add(self, pattern: str, queue: str, receiver: Receiver) -> None:
         """One subscription more of `receiver`."""
-        receivers = self._all.setdefault((queue, pattern), {})
+        key = (queue, pattern)
+        receivers = self._all.setdefault(key, {})
         receivers[receiver] = receivers.get(receiver, 0) + 1
-        self._found.clear()
+        if _is_wild(pattern):
+            self._wild.add(key)
+        else:
+            self._plain.setdefault(pattern, set()).add(key)
+        self._unknow(pattern)
 
     def remove(self, pattern: str, queue: str, receiver: Receiver) -> None:
         """One subscription less; nothing when there is none."""
@@ -40,22 +50,30 @@ class Interests(Generic[Receiver]):
         left = receivers.pop(receiver, 0) - 1
         if left > 0:
             receivers[receiver] = left
-        if not receivers:
-            self._all.pop((queue, pattern), None)
-        self._found.clear()
+        self._tidy((queue, pattern))
 
     def forget(self, receiver: Receiver) -> None:
         """None of this receiver any more."""
-        for key in list(self._all):
-            self._all[key].pop(receiver, None)
-            if not self._all[key]:
-                del self._all[key]
-        self._found.clear()
+        for key in [key for key, receivers in self._all.items() if receiver in receivers]:
+            del self._all[key][receiver]
+            self._tidy(key)
 
-    def pairs(self) -> list[tuple[str, str]]:
-        """Every pattern and queue, as often as it is subscribed to."""
-        return [(pattern, queue) for (queue, pattern), receivers in self._all.items()
-                for _ in range(sum(receivers.values()))]
+    def _tidy(self, key: tuple[str, str]) -> None:
+        _, pattern = key
+        if not self._all.get(key):
+            self._all.pop(key, None)
+            self._wild.discard(key)
+            keys = self._plain.get(pattern, set())
+            keys.discard(key)
+            if not keys:
+                self._plain.pop(pattern, None)
+        self._unknow(pattern)
+
+    def _unknow(self, pattern: str) -> None:
+        if _is_wild(pattern):
+            self._found.clear()
+        else:
+            self._found.pop(pattern, None)
 
     def match(self, subject: str) -> Matched[Receiver]:
         """Who gets what is sent to `subject`."""
@@ -69,12 +87,16 @@ class Interests(Generic[Receiver]):
     def _look(self, subject: str) -> Matched[Receiver]:
         plain: dict[Receiver, None] = {}
         groups: dict[str, list[Receiver]] = {}
-        for (queue, pattern), receivers in self._all.items():
-            if not matches(pattern, subject):
-                continue
+        wild = [key for key in self._wild if matches(key[1], subject)]
+        for key in [*self._plain.get(subject, ()), *wild]:
+            queue, receivers = key[0], self._all[key]
             if queue:
                 groups.setdefault(queue, []).extend(
                     receiver for receiver, count in receivers.items() for _ in range(count))
             else:
                 plain.update(dict.fromkeys(receivers))
         return Matched(tuple(plain), {queue: tuple(all_) for queue, all_ in groups.items()})
+
+
+def _is_wild(pattern: str) -> bool:
+    return "*" in pattern.split(".") or pattern.endswith(">")

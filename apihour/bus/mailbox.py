@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any, Generic, Protocol, TypeVar
 
 from apihour.bus.messages import BusMessage, Gap
+from apihour.errors import BusError
 
 __all__ = ["Carrier", "Mailbox", "Subscription"]
 
@@ -44,6 +45,8 @@ class Mailbox:
     """What waits for one subscription."""
 
     def __init__(self, pattern: str, queue: str, limit: int) -> None:
+        if not isinstance(limit, int) or limit < 1:
+            raise BusError(f"pattern {pattern!r}: limit {limit!r}; expected 1 message or more")
         self.pattern = pattern
         self.queue = queue
         self.limit = limit

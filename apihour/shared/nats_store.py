@@ -241,10 +241,13 @@ class NATSShared(RemoteShared):
 
         async def hear(msg: Any) -> None:
             nonlocal found
-            key = _decode(msg.subject.removeprefix(self._subject))
+            try:
+                key = _decode(msg.subject.removeprefix(self._subject))
+                is_ours = key.startswith(prefix)
+            except ValueError:  # another program's
+                is_ours = False
             value = None if _is_removal(msg.headers) else msg.data
             revision = msg.metadata.sequence.stream
-            is_ours = key.startswith(prefix)
             if found is None:
                 if is_ours:
                     then(key, value, revision)

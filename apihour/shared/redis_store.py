@@ -213,7 +213,7 @@ class RedisShared(RemoteShared):
             revision = 0
             if message is not None:
                 text, _, name = message["data"].partition(b" ")
-                if name.startswith(start):
+                if text.isdigit() and name.startswith(start):
                     revision = int(text)
                     due.add(name)
             for name in due:

@@ -102,9 +102,12 @@ class RemoteShared(CompareAndSet):
         news = News()
         self._news.add(news)
         following = asyncio.ensure_future(follow(news))
+        following.add_done_callback(lambda task: news.end())
         try:
             async for change in news.tell():
                 yield change
+            if following.done() and (error := following.exception()) is not None:
+                raise SharedError(f"{self.where}: a watch failed: {error!r}") from error
         finally:
             self._news.discard(news)
             following.cancel()

@@ -82,6 +82,10 @@ class BusContract:
         with pytest.raises(BusError, match="queue"):
             bus.subscribe("a", queue=queue)
 
+    async def test_a_limit_that_is_none(self, bus: Bus) -> None:
+        with pytest.raises(BusError, match="limit 0"):
+            bus.subscribe("a", limit=0)
+
     async def test_data_of_every_size(self, bus: Bus, another: Bus) -> None:
         async with another.subscribe("a") as messages:
             for size in (0, 1, 70_000, 1_000_000):

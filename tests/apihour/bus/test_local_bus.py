@@ -9,9 +9,11 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from apihour.app.container import Container
 from apihour.bus import Bus, Gap, open_bus
 from apihour.errors import BusError, ConfigurationError, NoResponderError
 from tests.contracts.bus_contract import BusContract, take
@@ -210,3 +212,10 @@ def test_a_configuration_that_is_none(tmp_path: Path) -> None:
 
 def test_a_gap_says_where() -> None:
     assert repr(Gap("a.>", 3)) == "Gap(pattern='a.>', missed=3)"
+
+
+async def test_nothing_is_opened_before_it_is_used(tmp_path: Path) -> None:
+    container = Container({}, SimpleNamespace(runtime=SimpleNamespace(path=tmp_path)))
+    assert container.bus.subscribe("a") is not None
+    await container.close_made()
+    assert os.listdir(tmp_path) == []

@@ -116,6 +116,22 @@ async def test_calls_end_in_time_while_it_is_away_and_watches_come_back(
     await writer.close()
 
 
+async def test_keys_of_another_program_are_passed_over(
+    shared: Any, nats_server: NATSServer
+) -> None:
+    client = await nats.connect(nats_server.url)
+    await client.jetstream().publish("$KV.apihour.=FF", b"?")
+    await shared.put("key", b"1")
+    await client.jetstream().publish("$KV.apihour.x=FE.y", b"?")
+    assert [entry.key for entry in await shared.items()] == ["key"]
+    watch = shared.watch()
+    assert [change.key for change in await take(watch, 1)] == ["key"]
+    await client.jetstream().publish("$KV.apihour.=FD", b"?")
+    await shared.put("more", b"1")
+    assert [change.key for change in await take(watch, 1)] == ["more"]
+    await client.close()
+
+
 async def test_what_cannot_hold_for_a_time_is_refused(
     nats_server: NATSServer, tmp_path: Path
 ) -> None:

@@ -117,6 +117,16 @@ async def test_calls_end_in_time_while_it_is_away_and_watches_come_back(
     await quick.close()
 
 
+async def test_a_watch_bears_what_others_publish(shared: Any) -> None:
+    watch = shared.watch()
+    await shared.put("a", b"1")
+    await take(watch, 1)
+    for rubbish in (b"", b"x", b"x y", b"-1 a", b"\xff \xff"):
+        await shared._client.publish(b"{apihour}:news", rubbish)
+    await shared.put("a", b"2")
+    assert [change.value for change in await take(watch, 1)] == [b"2"]
+
+
 async def test_an_engine_that_forgets_is_refused(shared: Any) -> None:
     await shared._client.config_set("maxmemory-policy", "allkeys-lru")
     try:

@@ -35,7 +35,7 @@ _LEVELS = ("debug", "info", "warning", "error", "critical")
 _SERVING = ("run", "dev", "check")  # with the options of the table
 _WORDS = {
     "completion": _SHELLS,
-    "keys": ("list", "add", "remove", "rotate-host"),
+    "keys": ("list", "add", "remove", "rotate-host", "fleet"),
 }
 _KEYS = "keys"
 

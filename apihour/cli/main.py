@@ -30,7 +30,7 @@ usage: apihour [run] module:Container [options]     serve it, on every CPU
        apihour protocols                            the plugins and what they accept
        apihour ctl COMMAND [options]                run a shell command over the local socket
        apihour upgrade [options]                    a new arbiter on the same sockets
-       apihour keys list|add|remove|rotate-host     who may log into the shell
+       apihour keys list|add|remove|rotate-host|fleet  who may log into the shell
        apihour explain [NAME]                       what to do about an error
        apihour completion bash|zsh|fish             a script that completes this in a shell
        apihour --version | --help

@@ -40,6 +40,7 @@ GLOBAL_OPTIONS: Mapping[str, str] = {
     "json": "an array of objects (one object per line when streaming)",
     "csv": "comma separated values with a header line",
     "worker": "ask worker N (slot, or slot.generation; several by commas) or all",
+    "host": "ask those hosts of the fleet: names (* and ? are wildcards), or all",
     "sort": "order by column COL, or -COL for descending",
     "limit": "at most N rows",
     "filter": "COLUMN=VALUE (* and ? are wildcards), !=, <, <=, >, >=, COLUMN~PART, or ~PART "
@@ -50,7 +51,7 @@ GLOBAL_OPTIONS: Mapping[str, str] = {
 _NOT_HEEDED: Mapping[str, Sequence[str]] = {
     "": (), "workers": ("limit", "filter"), "daemon": ("limit", "filter", "worker")}
 _PLACES = {"duration": "TIME", "int": "N", "float": "N"}
-_VALUES = {"worker": "N|all", "sort": "[-]COL", "limit": "N", "filter": "COND"}
+_VALUES = {"worker": "N|all", "host": "NAME|all", "sort": "[-]COL", "limit": "N", "filter": "COND"}
 _COMMON = {name: f"--{name} {_VALUES[name]}" if name in _VALUES else f"--{name}"
            for name in GLOBAL_OPTIONS}
 

@@ -14,7 +14,9 @@ from pathlib import Path
 
 from apihour_ssh.private_files import PrivateFileError, check_writers
 
-__all__ = ["check_keys", "has_keys"]
+__all__ = ["FLEET_KEY", "check_keys", "has_keys"]
+
+FLEET_KEY = "fleet.key"
 
 # What the console reads at its start, and what must be in it.
 _KEY_FILES = {"ssh_host_ed25519_key": b"PRIVATE KEY-----", "authorized_keys": b""}

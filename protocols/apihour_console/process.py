@@ -30,6 +30,7 @@ from apihour_console.faces.http import HealthServer
 from apihour_console.faces.local import LocalServer
 from apihour_console.faces.network import NetworkShell
 from apihour_console.fleet.fleet import Fleet
+from apihour_console.key_files import FLEET_KEY
 from apihour_console.log import ConsoleLog
 from apihour_console.settings import VARIABLE, Settings
 from apihour_console.shell.audit import AuditLog, daemon_label
@@ -86,12 +87,22 @@ class Console:
                 _listener(fd) for fd in self.settings.fds.get("ssh", ())])
             stack.push_async_callback(shell.stop)
             await shell.start()
+            await stack.enter_async_context(self._fleet_of_hosts(fleet, audit))
             self._report_ready()
             orphan = loop.create_task(self._watch_arbiters(shell, local))
             stack.callback(orphan.cancel)
             await self._leaving.wait()
             local.stop_accepting()
             await self._finish(local, shell)
+
+    def _fleet_of_hosts(
+        self, fleet: Fleet, audit: AuditLog) -> contextlib.AbstractAsyncContextManager[None]:
+        """Nothing of it is imported where there is no key of a fleet."""
+        if not (self.keys / FLEET_KEY).exists():
+            return contextlib.nullcontext()
+        from apihour_console.hosts.joining import joined
+
+        return joined(fleet, self.keys, self.settings.name, audit, self.logger)
 
     async def _finish(self, local: LocalServer, shell: NetworkShell) -> None:
         """Wait for what is under way, unless told by SIGINT that it was long enough.

@@ -79,6 +79,13 @@ class ConnectionRow:
 
 
 @dataclass(frozen=True)
+class BusSettings:
+    """The section ``bus`` of the configuration."""
+
+    config: Any
+
+
+@dataclass(frozen=True)
 class StatisticRow:
     """One figure of one server, as its plugin names it."""
 
@@ -111,6 +118,12 @@ def pulse(context: AgentContext) -> list[Pulse]:
 def application_commands(context: AgentContext) -> list[dict[str, Any]]:
     """The application's own commands, as records."""
     return [one.to_record() for one in context.agent.application]
+
+
+@commands.command(name="bus-settings", role="admin", hidden=True)
+def bus_settings(context: AgentContext) -> list[BusSettings]:
+    """What the configuration says of the bus, for the console to join its fleet."""
+    return [BusSettings(context.worker.container.config.get("bus"))]
 
 
 @commands.command()

@@ -88,6 +88,10 @@ class Call:
     limit: int | None = None
     filters: tuple[Filter, ...] = ()
     words: tuple[str, ...] = ()
+    hosts: str = ""
+    """The hosts of the fleet that it is for; empty: this daemon."""
+    far_words: tuple[str, ...] = ()
+    """The words for each of them."""
 
     @property
     def follows(self) -> bool:
@@ -117,10 +121,11 @@ class Call:
 
 @dataclass(frozen=True)
 class Missing:
-    """A worker that did not answer, and why."""
+    """A worker that did not answer, or what else `what` says, and why."""
 
     worker: str
     reason: str
+    what: str = "worker"
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from apihour.errors import UsageError
@@ -23,6 +23,8 @@ from apihour_console.calls.filters import TRUTH, UNITS, Filter, parse_filter, qu
 __all__ = ["parse_call"]
 
 _WORKER = re.compile(r"all|\d+(\.\d+)?(,\d+(\.\d+)?)*")
+_HOSTS = re.compile(r"[A-Za-z0-9*?,_-]{1,500}")
+_AT_HOST = re.compile(r"(--worker=)?@[A-Za-z0-9*?,_-]+:?([\d.,-]*|all)")
 _CONNECTION = re.compile(r"\d+\.\d+-\d+")
 _NUMBER = re.compile(r"([+-]?\d+(?:\.\d+)?)\s*([a-zA-Z]*)")
 _SECONDS = UNITS["seconds"]
@@ -156,8 +158,16 @@ class _Reader:
             self.common["sort"] = text
         elif name == "limit":
             self.common["limit"] = self.count(text)
+        elif name == "host":
+            self.choose_hosts(text)
         else:
             self.common["worker"] = self.convert(Parameter("worker", "worker"), text, "--worker")
+
+    def choose_hosts(self, text: str) -> None:
+        if not _HOSTS.fullmatch(text):
+            raise self.refuse(f"option --host: {text!r:.80}; expected names of hosts, or all")
+        if self.common.setdefault("host", text) != text:
+            raise self.refuse(f"hosts {self.common['host']!r} and {text!r}; expected one of them")
 
     def count(self, text: str) -> int:
         if not text.isascii() or not text.isdigit() or len(text) > 9:
@@ -181,6 +191,10 @@ class _Reader:
             raise self.refuse(str(error)) from None
 
     def convert(self, one: Parameter, text: str, typed: str) -> Any:
+        if text.startswith("@") and one.type in ("worker", "connection"):
+            host, _, text = text[1:].partition(":")
+            self.choose_hosts(host)
+            text = text or "all"
         value, expected = _convert(one, text)
         if expected:
             near = _hint(text, one.choices) if one.choices else ""
@@ -201,6 +215,7 @@ class _Reader:
             self.command, self.arguments, self.target(), json=self.common.get("json", False),
             csv=self.common.get("csv", False), sort=self.common.get("sort", ""),
             limit=self.common.get("limit"), filters=tuple(self.filters), words=words,
+            hosts=self.common.get("host", ""), far_words=tuple(_without_hosts(words)),
         )
         if call.follows and call.sort and self.command.name != "watch":
             raise self.refuse("option --sort: rows come as they happen; expected none with -f")
@@ -227,6 +242,21 @@ class _Reader:
                 instead = "--worker to choose" if "worker" in heeded else "none"
                 raise self.refuse(f"option --{name}: rows tell of all that was done; "
                                   f"expected {instead}")
+
+
+def _without_hosts(words: Sequence[str]) -> Iterator[str]:
+    """The words as the hosts themselves are to read them."""
+    left = iter(words)
+    for word in left:
+        if word == "--":
+            yield word
+            yield from left
+        elif word == "--host":
+            next(left, None)
+        elif (found := _AT_HOST.fullmatch(word)) is not None:
+            yield (found[1] or "") + (found[2] or "all")
+        elif not word.startswith("--host="):
+            yield word
 
 
 def _filtered_columns(command: Command, catalogue: Catalogue) -> Sequence[Column]:

@@ -14,6 +14,7 @@ from apihour_console.commands import (
     code,
     ending,
     figures,
+    host_list,
     limiting,
     lists,
     orders,
@@ -27,5 +28,5 @@ __all__ = ["commands"]
 
 commands = Catalogue()
 for _module in (about, workers, figures, code, orders, sessions,
-                lists, banning, limiting, certs, ending, routes, timeline):
+                lists, banning, limiting, certs, ending, routes, timeline, host_list):
     commands.update(_module.commands)

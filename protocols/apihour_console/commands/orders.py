@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 from apihour.ops.catalogue import Catalogue
-from apihour_console.fleet.context import ConsoleContext
+from apihour.ops.model import CommandFailed
+from apihour.ops.rows import to_rows
+from apihour_console.calls.call import FAILED, Result
+from apihour_console.fleet.context import NO_FLEET, ConsoleContext
 
 __all__ = ["commands"]
 
@@ -16,14 +20,31 @@ commands = Catalogue()
 async def reload(
     context: ConsoleContext,
     *, canary: Annotated[int | None, "first watch that many workers, as --canary does"] = None,
-) -> list[dict[str, Any]]:
+    fleet: Annotated[bool, "all hosts, one after another, until one fails"] = False,
+    max_unavailable: Annotated[int, "with --fleet: so many hosts at once"] = 1,
+    rollback: Annotated[bool, "with --fleet: roll those that are done back when one fails"] = False,
+) -> list[dict[str, Any]] | Result:
     """Start workers with the new code, retire the old ones once the new are ready.
 
     Waits until that is done; when the new code does not come up, the old workers stay, the
     reason is shown and the exit status is 1.
     """
+    if fleet:
+        return await _reload_fleet(context, max_unavailable, rollback)
     wish = {} if canary is None else {"canary": canary}
     return await context.arbiter("reload", 600.0, **wish)
+
+
+async def _reload_fleet(context: ConsoleContext, at_once: int, give_back: bool) -> Result:
+    if context.fleet.hosts is None:
+        raise CommandFailed(NO_FLEET)
+    if at_once < 1:
+        raise CommandFailed(f"reload: option --max-unavailable: {at_once}; expected 1 or more",
+                            "usage")
+    deeds, missing = await context.fleet.hosts.reload(context.identity, at_once, give_back)
+    result = Result.of(context.call, to_rows(deeds), missing)
+    failed = any(one.outcome in ("failed", "returned") for one in deeds)
+    return replace(result, status=FAILED) if failed else result
 
 
 @commands.command(role="operator", acts="daemon", collects="arbiter", deadline=600.0)

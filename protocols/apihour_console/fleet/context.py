@@ -18,16 +18,34 @@ from apihour_console.fleet.metrics import FleetMeter
 from apihour_console.fleet.rates import Rates
 from apihour_console.fleet.trouble import Recent
 
-__all__ = ["ConsoleContext", "FleetView", "Provider"]
+__all__ = ["NO_FLEET", "ConsoleContext", "FleetView", "HostsView", "Provider"]
+
+NO_FLEET = ("this host is in no fleet: it needs bus: nats://... in the configuration, and "
+            "fleet.key in the keys directory (apihour keys fleet)")
 
 Provider = Callable[["ConsoleContext"], Any]
 """Carries out a command that the shell itself knows most of (``sessions``, ``audit``)."""
+
+
+class HostsView(Protocol):
+    """What is seen of the other hosts (:class:`apihour_console.hosts.hosts.Hosts`)."""
+
+    async def execute(self, call: Call, identity: Identity) -> Result: ...
+    def stream(
+        self, call: Call, identity: Identity
+    ) -> AsyncGenerator[dict[str, Any], None]: ...
+    async def rows(self) -> tuple[list[Any], list[Missing]]: ...
+    def forget(self, name: str) -> bool: ...
+    async def reload(
+        self, identity: Identity, at_once: int, give_back: bool,
+    ) -> tuple[list[Any], list[Missing]]: ...
 
 
 class FleetView(Protocol):
     """What commands of the console see of the fleet."""
 
     runtime: Runtime
+    hosts: HostsView | None
     census: Census
     rates: Rates
     recent: Recent

@@ -41,7 +41,7 @@ from apihour_console.calls.call import (
 from apihour_console.fleet.census import Census, Seen
 from apihour_console.fleet.choice import fitness, target
 from apihour_console.fleet.collected import Collected
-from apihour_console.fleet.context import ConsoleContext, Provider
+from apihour_console.fleet.context import NO_FLEET, ConsoleContext, HostsView, Provider
 from apihour_console.fleet.link import Link, Unreachable
 from apihour_console.fleet.live_values import Values
 from apihour_console.fleet.metrics import FleetMeter
@@ -75,6 +75,7 @@ class Fleet:
         self.census = Census(runtime)
         self.rates = Rates()
         self.recent = Recent()
+        self.hosts: HostsView | None = None
         self.disks: Mapping[str, str] = dict(disks or {})
         self.meter = FleetMeter(self)
         self.providers: dict[str, Provider] = {}
@@ -185,6 +186,8 @@ class Fleet:
         """Carry out a call. Never raises for what a command or a worker does: see `status`."""
         try:
             identity.check(call.command)
+            if call.hosts:
+                return await self._fleet_of_hosts().execute(call, identity)
             if self._is_ours(call.command):
                 return await self._carry_out(call, identity)
             return self._result(call, await self._fan_out(call, identity))
@@ -197,6 +200,11 @@ class Fleet:
             self.logger.exception("console: %s: internal error", call.command.name)
             return Result(status=FAILED, error=f"{call.command.name}: internal error: "
                                                f"{type(error).__name__}: {error}")
+
+    def _fleet_of_hosts(self) -> HostsView:
+        if self.hosts is None:
+            raise CommandFailed(NO_FLEET, "usage")
+        return self.hosts
 
     def _is_ours(self, command: Command) -> bool:
         return not command.application and command.name in self._own
@@ -285,6 +293,12 @@ class Fleet:
         Filters, order and limit of the call are the caller's to apply. Raises ApihourError.
         """
         identity.check(call.command)
+        if call.hosts:
+            stream = self._fleet_of_hosts().stream(call, identity)
+            async with contextlib.aclosing(stream) as others:
+                async for row in others:
+                    yield row
+            return
         if self._is_ours(call.command):
             async with contextlib.aclosing(self._call(ConsoleContext(self, call, identity))) as own:
                 async for value in own:

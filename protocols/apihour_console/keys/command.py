@@ -1,4 +1,4 @@
-"""``apihour keys list|add|remove|rotate-host``: the command line over a keys directory.
+"""``apihour keys list|add|remove|rotate-host|fleet``: the command line over a keys directory.
 
 Rules:
 
@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import secrets
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from apihour_console.key_files import FLEET_KEY
 from apihour_console.keys.authorized import ROLES, AuthorizedKey, parse_authorized_keys
 from apihour_console.keys.directory import KeyDirectory, KeysError
 
@@ -44,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--keys", default=_DEFAULT, metavar="DIR", help="the keys directory")
     parser.set_defaults(action=_list, json=False)
-    actions = parser.add_subparsers(metavar="list|add|remove|rotate-host")
+    actions = parser.add_subparsers(metavar="list|add|remove|rotate-host|fleet")
 
     one = actions.add_parser("list", parents=[common], help="show the authorised keys")
     one.add_argument("--json", action="store_true")
@@ -64,7 +66,20 @@ def _parser() -> argparse.ArgumentParser:
 
     one = actions.add_parser("rotate-host", parents=[common], help="make a new host key")
     one.set_defaults(action=_rotate_host)
+
+    one = actions.add_parser(
+        "fleet", parents=[common],
+        help="make fleet.key, by which the hosts of a fleet know one another")
+    one.set_defaults(action=_make_fleet_key)
     return parser
+
+
+def _make_fleet_key(directory: KeyDirectory, options: argparse.Namespace) -> int:
+    path = directory.path / FLEET_KEY
+    directory.write_new(path, f"{secrets.token_hex(32)}\n".encode())
+    print(f"made {path}; copy it into the keys directory of every host, readable by the daemon's "
+          "user alone")
+    return 0
 
 
 def _list(directory: KeyDirectory, options: argparse.Namespace) -> int:

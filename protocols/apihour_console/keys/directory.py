@@ -97,6 +97,11 @@ class KeyDirectory:
         self._ensure()
         _write(self.authorized, "".join(f"{line}\n" for line in lines).encode(), replace=True)
 
+    def write_new(self, path: Path, data: bytes) -> None:
+        """Write a file of this directory, 0600. Raises KeysError when it is there already."""
+        self._ensure()
+        _write(path, data, replace=False)
+
     def _make_pair(self, path: Path, comment: str) -> asyncssh.SSHKey:
         """Make a key, or return the one that another process made meanwhile."""
         self._ensure()

@@ -123,6 +123,9 @@ class Runner:
     async def _carry_out(self, call: Call) -> int:
         front = self.fronts.get(call.command.name)
         if front is not None:
+            if call.hosts:
+                raise UsageError(f"{call.command.name}: option --host: expected none, it is of "
+                                 "this session")
             return await front(call)
         if call.command.name == "watch":
             return await watch(self, call)
@@ -135,7 +138,7 @@ class Runner:
         self._why = clean(_reason(result))
         await self.sink.out(self.render(call, result))
         for one in result.missing:
-            await self.complain(f"worker {one.worker}: {one.reason}")
+            await self.complain(f"{one.what} {one.worker}: {one.reason}")
         for hint in () if call.json or call.csv else result.hints:
             await self.sink.err(clean(hint) + "\n")
         if result.error:
@@ -198,7 +201,7 @@ def _reason(result: Result) -> str:
     """What went wrong, in one line; empty when all went well."""
     if result.error:
         return result.error.partition("\n")[0]
-    return "; ".join(f"worker {one.worker}: {one.reason}" for one in result.missing)
+    return "; ".join(f"{one.what} {one.worker}: {one.reason}" for one in result.missing)
 
 
 def _columns_of(call: Call, row: dict[str, Any]) -> Sequence[Column]:

@@ -97,8 +97,8 @@ def test_words_of_keys_are_those_it_takes(script: str, place: Path,
                                           capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         keys(["--help"])
-    assert "|".join(("list", "add", "remove", "rotate-host")) in capsys.readouterr().out
-    assert complete(script, "apihour keys ") == {"list", "add", "remove", "rotate-host"}
+    assert "|".join(("list", "add", "remove", "rotate-host", "fleet")) in capsys.readouterr().out
+    assert complete(script, "apihour keys ") == {"list", "add", "remove", "rotate-host", "fleet"}
 
 
 def test_parts_of_new_are_those_it_takes(script: str, place: Path) -> None:

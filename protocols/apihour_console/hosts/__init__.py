@@ -1,0 +1,2 @@
+"""One shell over many hosts: consoles that ask one another over the bus; may import from fleet
+down."""

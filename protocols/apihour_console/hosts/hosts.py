@@ -1,0 +1,327 @@
+"""The near end: the hosts of the fleet, and commands carried out on some of them at once.
+
+Rules:
+
+- A command is one letter to each host it is for, and one back: twice as many hosts, twice as many
+  letters. Nobody sends signs of life: who is asked, answers, or is named as missing.
+- A host has two seconds to show that it hears, before it is waited for longer.
+- This host is asked as any other, without the bus.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from apihour.bus import Bus, BusError, BusMessage
+from apihour.errors import ApihourError
+from apihour.ops.model import Column, CommandFailed
+from apihour_console.calls.call import PARTIAL, Call, Identity, Missing, Result, apply
+from apihour_console.calls.parsing import parse_call
+from apihour_console.fleet.host_rows import HostDeed, HostRow
+from apihour_console.hosts.answering import FarEnd, HostFleet
+from apihour_console.hosts.letters import LetterError, Seal
+from apihour_console.hosts.membership import Membership
+from apihour_console.hosts.rolling_reload import roll
+
+__all__ = ["Hosts"]
+
+_HEARS = 1.5  # seconds a host has to show that it hears
+_MORE = 0.3  # seconds on top of what its workers have
+_LINE_EVERY = 10.0  # seconds between two lines about letters that are refused
+_NO_ANSWER = "no answer in time: it, its console or the way to it is gone"
+
+
+class Hosts:
+    """The fleet as one host sees it; ``start()`` before use, ``close()`` after it."""
+
+    def __init__(
+        self, name: str, daemon: str, bus: Bus, seal: Seal, fleet: HostFleet,
+        logger: logging.Logger,
+    ) -> None:
+        """`name`: of this host; `daemon`: of the application, whose hosts are one fleet."""
+        self.members = Membership(name)
+        self.far_end: FarEnd | None = None
+        self.facts: Callable[[], Mapping[str, Any]] = dict
+        """What this host tells of itself, beside its name."""
+        self._name = name
+        self._bus = bus
+        self._seal = seal
+        self._fleet = fleet
+        self._logger = logger
+        self._prefix = f"_apihour.fleet.{daemon}"
+        self._instance = os.urandom(8).hex()
+        self._reading: list[asyncio.Task[None]] = []
+        self._next_line = 0.0
+
+    async def start(self) -> None:
+        """Say hello, and learn who is there. Raises BusError."""
+        for subject in (f"{self._prefix}.host.{self._name}", f"{self._prefix}.all"):
+            begun = asyncio.get_running_loop().create_future()
+            self._reading.append(asyncio.create_task(self._read(subject, begun)))
+            await begun
+        subject = f"{self._prefix}.all"
+        hello = {"kind": "hello", "from": self._name, "instance": self._instance}
+        for answer in await self._bus.gather(subject, self._seal.close(subject, hello), _HEARS):
+            self._meet(self._opened("hello", answer.data))
+
+    async def close(self) -> None:
+        """Say goodbye."""
+        subject = f"{self._prefix}.all"
+        bye = {"kind": "bye", "from": self._name, "instance": self._instance}
+        with contextlib.suppress(BusError):
+            await self._bus.publish(subject, self._seal.close(subject, bye))
+        for task in self._reading:
+            task.cancel()
+        await asyncio.gather(*self._reading, return_exceptions=True)
+        if self.far_end is not None:
+            await self.far_end.close()
+
+    # -- letters that come
+
+    async def _read(self, subject: str, begun: asyncio.Future[None]) -> None:
+        try:
+            async with self._bus.subscribe(subject) as messages:
+                begun.set_result(None)
+                async for message in messages:
+                    letter = self._opened(subject, message.data)
+                    if letter is not None:
+                        await self._take(message, letter)
+        except BusError as error:
+            if begun.done():
+                raise
+            begun.set_exception(error)
+
+    def _opened(self, subject: str, data: bytes) -> dict[str, Any] | None:
+        try:
+            return self._seal.open(subject, data)
+        except (LetterError, ValueError, KeyError, TypeError) as error:
+            now = time.monotonic()
+            if now >= self._next_line:
+                self._next_line = now + _LINE_EVERY
+                self._logger.warning("fleet: a letter is refused: %s", error)
+            return None
+
+    async def _take(self, message: BusMessage, letter: Mapping[str, Any]) -> None:
+        kind, sender = letter.get("kind"), str(letter.get("from"))
+        if letter.get("instance") == self._instance:
+            return
+        if kind == "bye":
+            self.members.forget(sender)
+        elif kind in ("hello", "ping"):
+            if kind == "hello":
+                self._meet(letter)
+            told = {"kind": "here", "from": self._name, "instance": self._instance, **self.facts()}
+            with contextlib.suppress(BusError):
+                await message.reply(self._seal.close(str(kind), told))
+        elif kind == "ask" and self.far_end is not None:
+            self.far_end.take(message, letter)
+
+    def _meet(self, letter: Mapping[str, Any] | None) -> None:
+        if letter is None or letter.get("instance") == self._instance:
+            return
+        name = str(letter.get("from"))
+        if name == self._name:
+            self._logger.error(
+                "fleet: another daemon of this name says that it is host %s; expected one: set "
+                "APIHOUR_HOST", name)
+        else:
+            self.members.hear(name)
+
+    # -- asking
+
+    def forget(self, name: str) -> bool:
+        """Expect that host no more; whether it was known."""
+        return self.members.forget(name)
+
+    async def rows(self) -> tuple[list[HostRow], list[Missing]]:
+        """Every host, and how it does; those that do not answer are missing."""
+        names = self.members.names()
+        found = await asyncio.gather(*(self._row(name) for name in names))
+        missing = [Missing(row.host, _NO_ANSWER, "host") for row in found if row.answers is None]
+        return list(found), missing
+
+    async def _row(self, name: str) -> HostRow:
+        started = time.monotonic()
+        facts = self.facts() if name == self._name else await self._ping(name)
+        if facts is None:
+            return HostRow(name, "gone", 0, 0, "", None)
+        return HostRow(name, str(facts.get("status", "")), int(facts.get("workers", 0)),
+                       int(facts.get("generation", 0)), str(facts.get("version", "")),
+                       time.monotonic() - started)
+
+    async def _ping(self, name: str) -> Mapping[str, Any] | None:
+        subject = f"{self._prefix}.host.{name}"
+        asked = {"kind": "ping", "from": self._name}
+        try:
+            answer = await self._bus.request(subject, self._seal.close(subject, asked), _HEARS)
+        except BusError:
+            return None
+        return self._opened("ping", answer.data)
+
+    async def ask(
+        self, name: str, words: Sequence[str], identity: Identity, deadline: float,
+        stream: str = "",
+    ) -> Result:
+        """What that host answers. Raises CommandFailed, of kind ``timeout`` when it does not."""
+        if deadline > _HEARS and await self._ping(name) is None:
+            raise CommandFailed(_NO_ANSWER, "timeout")
+        subject = f"{self._prefix}.host.{name}"
+        nonce = os.urandom(8).hex()
+        who = {**asdict(identity), "role": str(identity.role)}
+        letter = self._seal.close(subject, {
+            "kind": "ask", "from": self._name, "words": list(words), "who": who, "nonce": nonce,
+            "stream": stream})
+        try:
+            message = await self._bus.request(subject, letter, deadline + _MORE)
+        except BusError as error:
+            raise CommandFailed(_NO_ANSWER, "timeout") from error
+        answer = self._opened(f"answer.{name}", message.data)
+        if answer is None or answer.get("to") != nonce:
+            raise CommandFailed("an answer that is not its own", "timeout")
+        return _read_result(answer)
+
+    async def execute(self, call: Call, identity: Identity) -> Result:
+        """Carry out a call on the hosts it is for. Raises CommandFailed when there are none."""
+        names = self.members.choose(call.hosts)
+        found = await asyncio.gather(
+            *(self._on(name, call, identity) for name in names), return_exceptions=True)
+        return merged(call, dict(zip(names, found, strict=True)))
+
+    async def _on(self, name: str, call: Call, identity: Identity) -> Result:
+        if name == self._name:
+            return await self._fleet.execute(replace(call, hosts=""), identity)
+        return await self.ask(name, call.far_words, identity, call.time_allowed)
+
+    async def reload(
+        self, identity: Identity, at_once: int, give_back: bool,
+    ) -> tuple[list[HostDeed], list[Missing]]:
+        """Reload host by host; nothing is begun while one is missing."""
+        _, missing = await self.rows()
+        names = self.members.names()
+        if missing:
+            return [HostDeed(name, "not reached") for name in names], missing
+        return await roll(self._ask_any, names, identity, at_once, give_back), []
+
+    async def _ask_any(
+        self, name: str, words: Sequence[str], identity: Identity, deadline: float) -> Result:
+        if name == self._name:
+            return await self._fleet.execute(parse_call(words, self._fleet.catalogue), identity)
+        return await self.ask(name, words, identity, deadline)
+
+    # -- streams
+
+    async def stream(
+        self, call: Call, identity: Identity
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        """The rows of a call of the hosts it is for, as they come. Raises CommandFailed."""
+        names = self.members.choose(call.hosts)
+        number = os.urandom(8).hex()
+        queue: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue(1000)
+        async with (
+            self._bus.subscribe(f"_apihour.stream.{number}") as rows,
+            self._bus.subscribe(f"_apihour.hold.{number}") as holds,
+        ):
+            tasks = [asyncio.create_task(one) for one in (
+                _hold(holds), self._receive(rows, number, queue),
+                *(self._begin(name, call, identity, number, queue) for name in names))]
+            try:
+                left = len(names)
+                while left:
+                    row = await queue.get()
+                    left -= row is None
+                    if row is not None:
+                        yield row
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _begin(
+        self, name: str, call: Call, identity: Identity, number: str, queue: asyncio.Queue[Any],
+    ) -> None:
+        """Have a host send its rows; this one's come without the bus."""
+        problem = ""
+        try:
+            if name != self._name:
+                done = await self.ask(name, call.far_words, identity, _HEARS, number)
+                if done.status == 0:
+                    return  # its end comes with its rows
+                problem = done.error or "failed"
+            else:
+                stream = self._fleet.stream(replace(call, hosts=""), identity)
+                async with contextlib.aclosing(stream) as rows:
+                    async for row in rows:
+                        await queue.put({"host": name, **row})
+        except ApihourError as error:
+            problem = str(error)
+        if problem:
+            await queue.put(_told(name, call, problem))
+        await queue.put(None)
+
+    async def _receive(self, rows: Any, number: str, queue: asyncio.Queue[Any]) -> None:
+        async for message in rows:
+            letter = self._opened(f"_apihour.stream.{number}", message.data)
+            if letter is None:
+                continue
+            if "row" in letter:
+                await queue.put({"host": letter["host"], **letter["row"]})
+            else:
+                await queue.put(None)
+
+
+async def _hold(holds: Any) -> None:
+    """Tell those who send that their rows are still read."""
+    async for message in holds:
+        with contextlib.suppress(BusError):
+            await message.reply(b"")
+
+
+def _told(name: str, call: Call, problem: str) -> dict[str, Any]:
+    """A row that says why a host has none."""
+    columns = [one.name for one in call.command.columns]
+    return {"host": name, **dict.fromkeys(columns), "message": problem}
+
+
+def _read_result(answer: Mapping[str, Any]) -> Result:
+    columns = tuple(Column(str(name), str(kind)) for name, kind in answer["columns"])
+    missing = [Missing(str(one["worker"]), str(one["reason"]), str(one.get("what", "worker")))
+               for one in answer["missing"]]
+    return Result(columns, list(answer["rows"]), missing, int(answer["status"]), answer["text"],
+                  answer["error"], str(answer["detail"]))
+
+
+def merged(call: Call, found: Mapping[str, Result | BaseException]) -> Result:
+    """One result of those of several hosts, whose rows say which they are of."""
+    rows: list[dict[str, Any]] = []
+    missing: list[Missing] = []
+    texts: list[str] = []
+    failed: list[int] = []
+    columns: tuple[Column, ...] = ()
+    for name, one in found.items():
+        if isinstance(one, CommandFailed) and one.kind == "timeout":
+            missing.append(Missing(name, str(one), "host"))
+        elif isinstance(one, ApihourError):
+            missing.append(Missing(name, str(one), "host"))
+            failed.append(one.exit_status)
+        elif isinstance(one, BaseException):
+            raise one
+        else:
+            columns = columns or one.columns
+            rows += [{"host": name, **row} for row in one.rows]
+            missing += [replace(each, worker=f"{name}:{each.worker}") for each in one.missing]
+            if one.text is not None:
+                texts.append(f"{name}:\n{one.text}")
+            if one.error:
+                missing.append(Missing(name, one.error, "host"))
+                failed.append(one.status)
+    rows = apply(replace(call, filters=()), rows)
+    status = failed[0] if failed else PARTIAL if missing else 0
+    return Result((Column("host", "str"), *columns), rows, missing, status,
+                  "\n".join(texts) if texts else None)

@@ -1,0 +1,190 @@
+"""Hosts of a fleet in one process, on a bus that counts what is sent."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from fnmatch import fnmatchcase
+from typing import Any
+
+import asyncssh
+
+from apihour.bus import BusMessage, BusTimeoutError, NoResponderError
+from apihour.errors import ApihourError
+from apihour.ops.catalogue import Catalogue
+from apihour.ops.model import Column, Command, Parameter, Role
+from apihour_console.calls.call import Call, Identity, Result
+from apihour_console.calls.parsing import parse_call
+from apihour_console.hosts.answering import FarEnd
+from apihour_console.hosts.hosts import Hosts
+from apihour_console.hosts.letters import Seal
+from apihour_console.keys.authorized import parse_authorized_keys
+from apihour_console.shell.audit import AuditLog
+
+LOGGER = logging.getLogger("tests.fleet")
+KEY = b"k" * 64
+
+
+class Wire:
+    """What carries the messages of all hosts; hosts in `cut` are not reached and reach nobody."""
+
+    def __init__(self) -> None:
+        self.readers: list[tuple[str, str, asyncio.Queue[BusMessage]]] = []
+        self.sent = 0
+        self.bytes = 0
+        self.cut: set[str] = set()
+        self.letters: list[tuple[str, bytes]] = []
+
+    def deliver(self, sender: str, subject: str, message: BusMessage) -> int:
+        self.letters = [*self.letters[-99:], (subject, message.data)]
+        if sender in self.cut:
+            return 0
+        found = [(host, queue) for host, pattern, queue in self.readers
+                 if fnmatchcase(subject, pattern)]
+        for host, queue in found:
+            self.sent += 1
+            self.bytes += len(message.data)
+            if host not in self.cut:
+                queue.put_nowait(message)
+        return len(found)
+
+
+class WiredBus:
+    """The bus as one host has it."""
+
+    def __init__(self, wire: Wire, host: str) -> None:
+        self.wire, self.host = wire, host
+
+    async def publish(self, subject: str, data: bytes = b"") -> None:
+        self.wire.deliver(self.host, subject, BusMessage(subject, data))
+
+    @contextlib.asynccontextmanager
+    async def subscribe(self, pattern: str) -> AsyncIterator[AsyncIterator[BusMessage]]:
+        entry = self.host, pattern, asyncio.Queue[BusMessage]()
+        self.wire.readers.append(entry)
+
+        async def messages() -> AsyncIterator[BusMessage]:
+            while True:
+                yield await entry[2].get()
+
+        try:
+            yield messages()
+        finally:
+            self.wire.readers.remove(entry)
+
+    async def gather(
+        self, subject: str, data: bytes = b"", deadline: float = 1.0, expect: int | None = None,
+    ) -> list[BusMessage]:
+        answers: list[BusMessage] = []
+
+        async def answer(data: bytes) -> None:
+            self.wire.sent += 1
+            self.wire.bytes += len(data)
+            if self.host not in self.wire.cut:
+                answers.append(BusMessage("answer", data))
+
+        heard = self.wire.deliver(self.host, subject, BusMessage(subject, data, answer))
+        if not heard:
+            return []
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(deadline):
+                while len(answers) < (expect or heard):
+                    await asyncio.sleep(0.001)
+        return answers
+
+    async def request(self, subject: str, data: bytes = b"", timeout: float = 1.0) -> BusMessage:
+        if not any(fnmatchcase(subject, pattern) for _, pattern, _ in self.wire.readers):
+            raise NoResponderError("nobody")
+        found = await self.gather(subject, data, timeout, 1)
+        if not found:
+            raise BusTimeoutError("late")
+        return found[0]
+
+
+class HostDouble:
+    """The fleet of one host: two workers, whatever is asked."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.done: list[str] = []
+        self.fails: set[str] = set()
+        self.audit = AuditLog(None, LOGGER)
+        self.catalogue = Catalogue()
+        columns = (Column("worker", "str"), Column("pid", "int"))
+        for command in (
+            Command("workers", "the workers", collects="console", columns=columns),
+            Command("stack", "where", collects="console", columns=columns,
+                    parameters=(Parameter("worker", "worker", positional=True),)),
+            Command("big", "much", collects="console"),
+            Command("health", "how", collects="console"),
+            Command("logs", "lines", collects="agent", streams=True,
+                    columns=(Column("time", "float"), Column("message", "str")),
+                    parameters=(Parameter("follow", "bool", short="f"),)),
+            Command("reload", "again", role=Role.OPERATOR, collects="arbiter", acts="daemon",
+                    deadline=600.0),
+            Command("rollback", "back", role=Role.OPERATOR, collects="arbiter", acts="daemon",
+                    deadline=600.0),
+        ):
+            self.catalogue.add(command)
+
+    async def execute(self, call: Call, identity: Identity) -> Result:
+        name = call.command.name
+        try:
+            identity.check(call.command)
+        except ApihourError as error:
+            return Result(status=error.exit_status, error=str(error))
+        self.done.append(name)
+        if name in self.fails:
+            return Result(status=1, error=f"{name}: it does not come up")
+        if name == "big":
+            return Result.of(call, [{"text": "x" * 10_000} for _ in range(200)])
+        rows = [{"worker": f"{slot}.1", "pid": slot} for slot in (1, 2)]
+        return Result.of(call, [row for row in rows if call.worker in ("all", row["worker"])])
+
+    async def stream(self, call: Call, identity: Identity) -> AsyncIterator[dict[str, Any]]:
+        for number in range(3):
+            yield {"time": float(number), "message": f"{self.name} {number}"}
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            self.done.append("end of stream")
+
+
+class Fleet:
+    """Hosts on one wire; the operator's key is authorised on all of them."""
+
+    def __init__(self, *names: str, role: str = "admin") -> None:
+        self.wire = Wire()
+        self.key = asyncssh.generate_private_key("ssh-ed25519").convert_to_public()
+        self.line = self.key.export_public_key("openssh").decode().strip()
+        self.doubles = {name: HostDouble(name) for name in names}
+        self.lines = dict.fromkeys(names, f'role="{role}" {self.line}')
+        self.hosts: dict[str, Hosts] = {}
+        self.who = Identity("ann", self.key.get_fingerprint(), Role.ADMIN, "127.0.0.1:5")
+
+    async def join(self, name: str, key: bytes = KEY) -> Hosts:
+        seal, bus, double = Seal(key), WiredBus(self.wire, name), self.doubles[name]
+        found = Hosts(name, "shop", bus, seal, double, LOGGER)  # type: ignore[arg-type]
+        found.far_end = FarEnd(name, bus, seal, double, double.audit,  # type: ignore[arg-type]
+                               lambda: parse_authorized_keys(self.lines[name]), LOGGER)
+        found.facts = lambda: {"status": "ok", "workers": 2, "generation": 1, "version": "1"}
+        self.hosts[name] = found
+        await found.start()
+        return found
+
+    async def __aenter__(self) -> Fleet:
+        for name in self.doubles:
+            await self.join(name)
+        await asyncio.sleep(0)
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        for host in self.hosts.values():
+            await host.close()
+
+    async def run(self, at: str, *words: str) -> Result:
+        """What an operator at that host gets; as of the fleet's own execute()."""
+        call = parse_call(words, self.doubles[at].catalogue)
+        return await self.hosts[at].execute(call, self.who)

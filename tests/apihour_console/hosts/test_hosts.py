@@ -1,0 +1,187 @@
+"""The shell over a fleet: who is asked, who is missing, and who may not ask."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import replace
+
+import pytest
+
+from apihour.errors import UsageError
+from apihour.ops.model import CommandFailed, Role
+from apihour_console.calls.parsing import parse_call
+from tests.apihour_console.hosts.fleet_support import Fleet, HostDouble
+
+
+async def test_every_host_answers_and_its_rows_say_whose_they_are() -> None:
+    async with Fleet("web-1", "web-2", "db-1") as fleet:
+        for at in ("web-1", "db-1"):
+            found = await fleet.run(at, "workers", "--host", "all")
+            assert found.status == 0
+            assert [(row["host"], row["worker"]) for row in found.rows] == [
+                (host, worker) for host in ("db-1", "web-1", "web-2") for worker in ("1.1", "2.1")]
+            assert found.columns[0].name == "host"
+        found = await fleet.run("web-1", "workers", "--host", "web-*", "--limit", "3", "--sort",
+                                "-pid")
+        assert [row["pid"] for row in found.rows] == [2, 2, 1]
+        found = await fleet.run("web-1", "stack", "@web-2:1.1")
+        assert found.rows == [{"host": "web-2", "worker": "1.1", "pid": 1}]
+        assert fleet.doubles["web-1"].done.count("stack") == 0
+
+
+async def test_a_host_that_is_gone_is_named_within_two_seconds() -> None:
+    async with Fleet("web-1", "web-2", "web-3") as fleet:
+        fleet.wire.cut.add("web-3")
+        began = asyncio.get_running_loop().time()
+        found = await fleet.run("web-1", "workers", "--host", "all")
+        assert asyncio.get_running_loop().time() - began < 2.5
+        assert found.status == 75
+        assert [(one.what, one.worker) for one in found.missing] == [("host", "web-3")]
+        assert {row["host"] for row in found.rows} == {"web-1", "web-2"}
+        rows, missing = await fleet.hosts["web-2"].rows()
+        assert [(row.host, row.status) for row in rows] == [
+            ("web-1", "ok"), ("web-2", "ok"), ("web-3", "gone")]
+        assert [one.worker for one in missing] == ["web-3"]
+        assert fleet.hosts["web-1"].forget("web-3")
+        assert (await fleet.run("web-1", "workers", "--host", "all")).status == 0
+        with pytest.raises(CommandFailed, match="host 'web-3': there is none; there is web-1, web"):
+            await fleet.run("web-1", "workers", "--host", "web-3")
+
+
+async def test_one_that_leaves_in_order_is_expected_no_more() -> None:
+    async with Fleet("web-1", "web-2") as fleet:
+        await fleet.hosts.pop("web-2").close()
+        async with asyncio.timeout(30):
+            while fleet.hosts["web-1"].members.heard:
+                await asyncio.sleep(0.001)
+        assert (await fleet.run("web-1", "workers", "--host", "all")).status == 0
+
+
+@pytest.mark.parametrize(("there", "words", "status", "said"), [
+    ("", ["workers"], 126, "is not authorised here"),
+    ('role="observer"', ["reload"], 126, "needs role operator; ann has role observer"),
+    ('role="admin",from="10.0.0.0/8"', ["workers"], 126, "not authorised here from 127.0.0.1"),
+    ('role="observer"', ["workers"], 0, ""),
+])
+async def test_the_key_is_checked_again_where_it_is_obeyed(
+    there: str, words: list[str], status: int, said: str
+) -> None:
+    async with Fleet("web-1", "web-2") as fleet:
+        fleet.lines["web-2"] = f"{there} {fleet.line}" if there else ""
+        found = await fleet.run("web-1", *words, "--host", "web-2")
+        assert found.status == status
+        assert said in "".join(one.reason for one in found.missing)
+        (record,) = fleet.doubles["web-2"].audit.recent()
+        assert (record.user, record.command, record.status) == ("ann", words[0], status)
+        assert record.address == "127.0.0.1:5 via web-1"
+
+
+async def test_the_lesser_role_holds() -> None:
+    async with Fleet("web-1", "web-2") as fleet:
+        fleet.who = replace(fleet.who, role=Role.OBSERVER)  # admin there
+        found = await fleet.run("web-1", "reload", "--host", "web-2")
+        assert found.status == 126
+        assert fleet.doubles["web-2"].done == []
+
+
+async def test_a_local_user_of_another_host_is_nobody_here() -> None:
+    async with Fleet("web-1", "web-2") as fleet:
+        fleet.who = replace(fleet.who, fingerprint="")
+        found = await fleet.run("web-1", "workers", "--host", "web-2")
+        assert "has no key that could be checked here" in found.missing[0].reason
+
+
+async def test_who_has_not_the_key_is_neither_heard_nor_believed() -> None:
+    async with Fleet("web-1", "web-2") as fleet:
+        fleet.doubles["bad"] = HostDouble("bad")
+        fleet.lines["bad"] = fleet.lines["web-1"]
+        bad = await fleet.join("bad", b"z" * 64)
+        assert fleet.hosts["web-1"].members.names() == ["web-1", "web-2"]
+        bad.members.hear("web-2")
+        found = await fleet.run("bad", "workers", "--host", "web-2")
+        assert [one.worker for one in found.missing] == ["web-2"]
+        assert fleet.doubles["web-2"].done == []
+
+
+async def test_what_was_overheard_is_not_obeyed_again() -> None:
+    async with Fleet("web-1", "web-2") as fleet:
+        await fleet.run("web-1", "reload", "--host", "web-2")
+        assert fleet.doubles["web-2"].done == ["reload"]
+        for subject, data in list(fleet.wire.letters):
+            with contextlib.suppress(Exception):
+                await fleet.hosts["web-1"]._bus.request(subject, data, 0.1)
+        assert fleet.doubles["web-2"].done == ["reload"]
+
+
+async def test_what_does_not_fit_in_a_letter_is_said() -> None:
+    async with Fleet("web-1", "web-2") as fleet:
+        found = await fleet.run("web-1", "big", "--host", "web-2")
+        assert 0 < len(found.rows) < 200
+        assert found.status == 75
+        assert "rows were left out" in found.missing[0].reason
+
+
+async def test_lines_of_all_hosts_come_and_end_with_who_reads_them() -> None:
+    async with Fleet("web-1", "web-2", "web-3") as fleet:
+        fleet.wire.cut.add("web-3")
+        call = parse_call(["logs", "-f", "--host", "all"], fleet.doubles["web-1"].catalogue)
+        seen = set()
+        async with contextlib.aclosing(fleet.hosts["web-1"].stream(call, fleet.who)) as rows:
+            async for row in rows:
+                seen.add((row["host"], row["message"][:5]))
+                if len(seen) == 3:
+                    break
+        assert seen == {("web-1", "web-1"), ("web-2", "web-2"), ("web-3", "no an")}
+        async with asyncio.timeout(30):
+            while "end of stream" not in fleet.doubles["web-2"].done:
+                await asyncio.sleep(0.01)
+        assert "end of stream" in fleet.doubles["web-1"].done
+
+
+async def test_a_fleet_reloads_one_after_another_and_stops_at_the_first_failure() -> None:
+    async with Fleet("a", "b", "c") as fleet:
+        deeds, missing = await fleet.hosts["a"].reload(fleet.who, 1, False)
+        assert [(one.host, one.outcome) for one in deeds] == [
+            ("a", "done"), ("b", "done"), ("c", "done")]
+        assert missing == []
+        fleet.doubles["b"].fails.add("reload")
+        for give_back, first in ((False, "done"), (True, "returned")):
+            deeds, _ = await fleet.hosts["a"].reload(fleet.who, 1, give_back)
+            assert [(one.host, one.outcome) for one in deeds] == [
+                ("a", first), ("b", "failed"), ("c", "not reached")]
+            assert deeds[1].error == "reload: it does not come up"
+        assert fleet.doubles["a"].done.count("rollback") == 1
+        assert fleet.doubles["c"].done.count("reload") == 1
+
+
+async def test_a_fleet_with_one_missing_is_not_reloaded_at_all() -> None:
+    async with Fleet("a", "b") as fleet:
+        fleet.wire.cut.add("b")
+        deeds, missing = await fleet.hosts["a"].reload(fleet.who, 1, True)
+        assert [(one.host, one.outcome) for one in deeds] == [
+            ("a", "not reached"), ("b", "not reached")]
+        assert [one.worker for one in missing] == ["b"]
+        assert fleet.doubles["a"].done == []
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    (["workers", "--host", "a b"], "option --host: 'a b'; expected names of hosts, or all"),
+    (["stack", "@a:1.1", "--host", "b"], "hosts 'a' and 'b'; expected one of them"),
+    (["stack", "@a:x"], "'x'; expected a worker"),
+])
+def test_what_cannot_be_asked_is_refused(words: list[str], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        parse_call(words, HostDouble("x").catalogue)
+
+
+@pytest.mark.parametrize(("words", "far"), [
+    (["workers", "--host", "all", "--sort", "pid"], ("workers", "--sort", "pid")),
+    (["workers", "--host=web-*"], ("workers",)),
+    (["stack", "@web-2:1.1"], ("stack", "1.1")),
+    (["stack", "@web-2"], ("stack", "all")),
+    (["workers", "--worker", "@a:2"], ("workers", "--worker", "2")),
+    (["workers", "--worker=@a:2.1,1"], ("workers", "--worker=2.1,1")),
+])
+def test_a_host_reads_the_words_that_are_for_it(words: list[str], far: tuple[str, ...]) -> None:
+    assert parse_call(words, HostDouble("x").catalogue).far_words == far

@@ -35,7 +35,8 @@ CALLS = {
 }
 SPECIAL = {"workers", "stack", "where", "cancel", "kick", "python", "reload", "upgrade",
            "drain", "undrain", "signal",
-           "restart", "rollback", "ban", "unban", "suspend", "resume", "limit"}
+           "restart", "rollback", "ban", "unban", "suspend", "resume", "limit",
+           "hosts"}  # of a fleet
 
 
 @pytest.fixture(scope="module")

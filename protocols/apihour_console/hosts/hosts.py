@@ -33,6 +33,7 @@ from apihour_console.hosts.rolling_reload import roll
 __all__ = ["Hosts"]
 
 _HEARS = 1.5  # seconds a host has to show that it hears
+_LONG = 2.0  # seconds from which on that is asked first
 _MORE = 0.3  # seconds on top of what its workers have
 _LINE_EVERY = 10.0  # seconds between two lines about letters that are refused
 _NO_ANSWER = "no answer in time: it, its console or the way to it is gone"
@@ -62,14 +63,18 @@ class Hosts:
 
     async def start(self) -> None:
         """Say hello, and learn who is there. Raises BusError."""
-        for subject in (f"{self._prefix}.host.{self._name}", f"{self._prefix}.all"):
-            begun = asyncio.get_running_loop().create_future()
-            self._reading.append(asyncio.create_task(self._read(subject, begun)))
-            await begun
+        await self.listen()
         subject = f"{self._prefix}.all"
         hello = {"kind": "hello", "from": self._name, "instance": self._instance}
         for answer in await self._bus.gather(subject, self._seal.close(subject, hello), _HEARS):
             self._meet(self._opened("hello", answer.data))
+
+    async def listen(self) -> None:
+        """Be there for others. Raises BusError."""
+        for subject in (f"{self._prefix}.host.{self._name}", f"{self._prefix}.all"):
+            begun = asyncio.get_running_loop().create_future()
+            self._reading.append(asyncio.create_task(self._read(subject, begun)))
+            await begun
 
     async def close(self) -> None:
         """Say goodbye."""
@@ -170,7 +175,7 @@ class Hosts:
         stream: str = "",
     ) -> Result:
         """What that host answers. Raises CommandFailed, of kind ``timeout`` when it does not."""
-        if deadline > _HEARS and await self._ping(name) is None:
+        if deadline > _LONG and await self._ping(name) is None:
             raise CommandFailed(_NO_ANSWER, "timeout")
         subject = f"{self._prefix}.host.{name}"
         nonce = os.urandom(8).hex()

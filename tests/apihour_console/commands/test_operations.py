@@ -34,8 +34,9 @@ def test_whatever_acts_says_so_or_chooses_whom() -> None:
     acting = {one.name for one in every
               if one.acts or one.selects or any(p.acts for p in one.parameters)}
     look = {one.name for one in every if one.role > Role.OBSERVER} - acting
-    # The latter are for other commands alone: ban, limit, certs.
-    assert look == {"profile", "audit", "heed-bans", "heed-orders", "reload-certs"}
+    # The latter are for other commands alone: ban, limit, certs, hosts.
+    assert look == {"profile", "audit", "heed-bans", "heed-orders", "reload-certs",
+                    "bus-settings"}
     assert {one.name for one in every if one.acts == "daemon"} == {
         "reload", "rollback", "upgrade", "scale", "ban", "unban", "suspend", "resume", "limit"}
 

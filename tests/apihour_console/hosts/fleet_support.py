@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
-from fnmatch import fnmatchcase
 from typing import Any
 
 import asyncssh
@@ -31,7 +30,7 @@ class Wire:
     """What carries the messages of all hosts; hosts in `cut` are not reached and reach nobody."""
 
     def __init__(self) -> None:
-        self.readers: list[tuple[str, str, asyncio.Queue[BusMessage]]] = []
+        self.readers: dict[str, list[tuple[str, asyncio.Queue[BusMessage]]]] = {}
         self.sent = 0
         self.bytes = 0
         self.cut: set[str] = set()
@@ -41,14 +40,16 @@ class Wire:
         self.letters = [*self.letters[-99:], (subject, message.data)]
         if sender in self.cut:
             return 0
-        found = [(host, queue) for host, pattern, queue in self.readers
-                 if fnmatchcase(subject, pattern)]
+        found = list(self.readers.get(subject, ()))
         for host, queue in found:
             self.sent += 1
             self.bytes += len(message.data)
             if host not in self.cut:
                 queue.put_nowait(message)
         return len(found)
+
+    def listening(self, subject: str) -> int:
+        return len(self.readers.get(subject, ()))
 
 
 class WiredBus:
@@ -61,41 +62,41 @@ class WiredBus:
         self.wire.deliver(self.host, subject, BusMessage(subject, data))
 
     @contextlib.asynccontextmanager
-    async def subscribe(self, pattern: str) -> AsyncIterator[AsyncIterator[BusMessage]]:
-        entry = self.host, pattern, asyncio.Queue[BusMessage]()
-        self.wire.readers.append(entry)
+    async def subscribe(self, subject: str) -> AsyncIterator[AsyncIterator[BusMessage]]:
+        entry = self.host, asyncio.Queue[BusMessage]()
+        readers = self.wire.readers.setdefault(subject, [])
+        readers.append(entry)
 
         async def messages() -> AsyncIterator[BusMessage]:
             while True:
-                yield await entry[2].get()
+                yield await entry[1].get()
 
         try:
             yield messages()
         finally:
-            self.wire.readers.remove(entry)
+            readers.remove(entry)
 
     async def gather(
         self, subject: str, data: bytes = b"", deadline: float = 1.0, expect: int | None = None,
     ) -> list[BusMessage]:
         answers: list[BusMessage] = []
+        enough, wanted = asyncio.Event(), expect or self.wire.listening(subject)
 
         async def answer(data: bytes) -> None:
             self.wire.sent += 1
             self.wire.bytes += len(data)
             if self.host not in self.wire.cut:
                 answers.append(BusMessage("answer", data))
+                if len(answers) >= wanted:
+                    enough.set()
 
-        heard = self.wire.deliver(self.host, subject, BusMessage(subject, data, answer))
-        if not heard:
-            return []
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(deadline):
-                while len(answers) < (expect or heard):
-                    await asyncio.sleep(0.001)
+        if self.wire.deliver(self.host, subject, BusMessage(subject, data, answer)):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(enough.wait(), deadline)
         return answers
 
     async def request(self, subject: str, data: bytes = b"", timeout: float = 1.0) -> BusMessage:
-        if not any(fnmatchcase(subject, pattern) for _, pattern, _ in self.wire.readers):
+        if not self.wire.listening(subject):
             raise NoResponderError("nobody")
         found = await self.gather(subject, data, timeout, 1)
         if not found:
@@ -164,14 +165,14 @@ class Fleet:
         self.hosts: dict[str, Hosts] = {}
         self.who = Identity("ann", self.key.get_fingerprint(), Role.ADMIN, "127.0.0.1:5")
 
-    async def join(self, name: str, key: bytes = KEY) -> Hosts:
+    async def join(self, name: str, key: bytes = KEY, hello: bool = True) -> Hosts:
         seal, bus, double = Seal(key), WiredBus(self.wire, name), self.doubles[name]
         found = Hosts(name, "shop", bus, seal, double, LOGGER)  # type: ignore[arg-type]
         found.far_end = FarEnd(name, bus, seal, double, double.audit,  # type: ignore[arg-type]
                                lambda: parse_authorized_keys(self.lines[name]), LOGGER)
         found.facts = lambda: {"status": "ok", "workers": 2, "generation": 1, "version": "1"}
         self.hosts[name] = found
-        await found.start()
+        await (found.start() if hello else found.listen())
         return found
 
     async def __aenter__(self) -> Fleet:

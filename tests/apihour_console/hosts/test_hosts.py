@@ -12,6 +12,7 @@ from apihour.errors import UsageError
 from apihour.ops.model import CommandFailed, Role
 from apihour_console.calls.parsing import parse_call
 from tests.apihour_console.hosts.fleet_support import Fleet, HostDouble
+from tests.apihour_console.support import wait_until
 
 
 async def test_every_host_answers_and_its_rows_say_whose_they_are() -> None:
@@ -52,9 +53,7 @@ async def test_a_host_that_is_gone_is_named_within_two_seconds() -> None:
 async def test_one_that_leaves_in_order_is_expected_no_more() -> None:
     async with Fleet("web-1", "web-2") as fleet:
         await fleet.hosts.pop("web-2").close()
-        async with asyncio.timeout(30):
-            while fleet.hosts["web-1"].members.heard:
-                await asyncio.sleep(0.001)
+        await wait_until(lambda: not fleet.hosts["web-1"].members.heard)
         assert (await fleet.run("web-1", "workers", "--host", "all")).status == 0
 
 
@@ -133,9 +132,7 @@ async def test_lines_of_all_hosts_come_and_end_with_who_reads_them() -> None:
                 if len(seen) == 3:
                     break
         assert seen == {("web-1", "web-1"), ("web-2", "web-2"), ("web-3", "no an")}
-        async with asyncio.timeout(30):
-            while "end of stream" not in fleet.doubles["web-2"].done:
-                await asyncio.sleep(0.01)
+        await wait_until(lambda: "end of stream" in fleet.doubles["web-2"].done)
         assert "end of stream" in fleet.doubles["web-1"].done
 
 

@@ -6,7 +6,7 @@ How to run (about a minute)::
 
 All hosts are in this process, each with the near and the far end of the shell's fleet, on a bus
 that counts what it carries; only the workers are made up. ``join`` is the hello of the last host
-that came, ``workers`` is ``workers --host all``, ``reload`` is ``reload --fleet`` with ten at a time.
+that came, ``workers`` is ``workers --host all``, ``reload`` is ``reload --fleet``, ten at a time.
 What is counted must grow as the hosts do, and not as their square: letters a host are printed.
 """
 
@@ -24,7 +24,7 @@ from _bench import interpreter, table
 
 sys.path.append(str(Path(__file__).parents[1]))
 
-from tests.apihour_console.hosts.fleet_support import Fleet  # noqa: E402
+from tests.apihour_console.hosts.fleet_support import Fleet
 
 
 class Counted:

@@ -25,7 +25,7 @@ from apihour.ops.model import Column, CommandFailed
 from apihour_console.calls.call import PARTIAL, Call, Identity, Missing, Result, apply
 from apihour_console.calls.parsing import parse_call
 from apihour_console.fleet.host_rows import HostDeed, HostRow
-from apihour_console.hosts.answering import FarEnd, HostFleet
+from apihour_console.hosts.far_end import FarEnd, HostFleet
 from apihour_console.hosts.letters import LetterError, Seal
 from apihour_console.hosts.membership import Membership
 from apihour_console.hosts.rolling_reload import roll

@@ -20,7 +20,7 @@ from apihour_console.calls.call import RoleError
 from apihour_console.fleet.census import Seen
 from apihour_console.fleet.collected import Collected
 from apihour_console.fleet.fleet import Fleet
-from apihour_console.hosts.answering import FarEnd
+from apihour_console.hosts.far_end import FarEnd
 from apihour_console.hosts.hosts import Hosts
 from apihour_console.hosts.letters import Seal, read_fleet_key
 from apihour_console.key_files import FLEET_KEY

@@ -16,7 +16,7 @@ from apihour.ops.catalogue import Catalogue
 from apihour.ops.model import Column, Command, Parameter, Role
 from apihour_console.calls.call import Call, Identity, Result
 from apihour_console.calls.parsing import parse_call
-from apihour_console.hosts.answering import FarEnd
+from apihour_console.hosts.far_end import FarEnd
 from apihour_console.hosts.hosts import Hosts
 from apihour_console.hosts.letters import Seal
 from apihour_console.keys.authorized import parse_authorized_keys

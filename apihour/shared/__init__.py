@@ -1,4 +1,4 @@
-"""The store behind ``container.shared``; may import from ipc down."""
+"""The store behind ``container.shared``; may import from bus down."""
 
 from apihour.shared.backend import SharedBackend
 from apihour.shared.leases import Leases, Wish

@@ -37,8 +37,9 @@ def try_all(found: list[Block], directory: Path) -> None:
     """Write the files of a page in their order, and try each piece of Python when it is there."""
     os.chdir(directory)
     os.environ["DATABASE_URL"] = "postgresql://shop@127.0.0.1/shop"  # which nobody connects to
-    # docs/plugins.rst speaks of a package that is installed.
-    sys.path[:0] = [str(directory), str(ROOT / "examples" / "plugin" / "src")]
+    # docs/plugins.rst speaks of a package that is installed, docs/grpc.rst of generated code.
+    sys.path[:0] = [str(directory), str(ROOT / "examples" / "plugin" / "src"),
+                    str(ROOT / "examples" / "grpc")]
     for block in found:
         try:
             try_one(block, directory)

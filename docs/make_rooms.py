@@ -30,7 +30,8 @@ CORE = tuple(f"apihour.{name}" for name in (
 PLUGINS = ("apihour_http", "apihour_asgi", "apihour_grpc", "apihour_mux", "apihour_proxy",
            "apihour_ssh", "apihour_tcp", "apihour_wsgi")
 CONSOLE = tuple(f"apihour_console.{name}" for name in (
-    "process", "faces", "commands", "shell", "fleet", "calls", "keys", "text"))
+    "process", "faces", "commands", "hosts", "shell", "fleet", "calls", "keys",
+    "text"))
 _PROCESS = CONSOLE[0]  # the modules at the root of the console
 _FIRST_LINES = {
     f"apihour.{CONTRACT}": "What all may use: errors, the contract of plugins, whose fault.",

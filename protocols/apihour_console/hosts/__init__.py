@@ -1,2 +1,1 @@
-"""One shell over many hosts: consoles that ask one another over the bus; may import from fleet
-down."""
+"""One shell over many hosts: consoles ask one another by the bus; may import from shell down."""

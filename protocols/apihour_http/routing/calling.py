@@ -52,7 +52,7 @@ def settle(
         endpoint.websockets = WebSockets(endpoint, endpoint.websocket)
     call, inline = stand_between(call, inline, endpoint.tables)
     if options.get("compress"):
-        call, inline = with_compression(call, inline), False
+        call = with_compression(call, inline)
     endpoint.call, endpoint.inline = call, inline
 
 

@@ -70,22 +70,6 @@ def _codings() -> list[tuple[str, Callable[[], Any]]]:
     return found
 
 
-async def _of_json(body: bytes, name: str, make: Callable[[], Any]) -> Response:
-    """The answer with that JSON, in the coding of that name if it is worth it."""
-    made = _JSON.copy()
-    made.body = body
-    if name and len(body) >= _WORTH:
-        made.headers.append(("Content-Encoding", name))
-        made.body = await _compressed(make, body)
-    return made
-
-
-async def _compressed(make: Callable[[], Any], body: bytes) -> bytes:
-    if len(body) < _LARGE:
-        return _compress(make, body)
-    return await asyncio.to_thread(_compress, make, body)
-
-
 def _compress(make: Callable[[], Any], body: bytes) -> bytes:
     coder = make()
     return bytes(coder.process(body) + coder.finish())
@@ -97,28 +81,65 @@ def _squeeze(coder: Any, piece: bytes) -> bytes:
 
 
 def with_compression(call: Callable[[Any], Any], inline: bool) -> Callable[[Any], Any]:
-    """Wrap an endpoint's `call`: its answers are compressed where the client takes that."""
+    """Wrap an endpoint's `call`: its answers are compressed where the client takes that.
+
+    A plain function stays one: `inline` says that it is.
+    """
     codings = _codings()
 
     @functools.wraps(call)
-    async def compressed(request: Any) -> Any:
-        result = call(request)
-        if not inline:
-            result = await result
-        if isinstance(result, Live):
-            return _stream(request, result, codings) if type(result) is Stream else result
-        renderer = request.lane.service.renderer
-        if type(result) is dict:  # the usual answer: what is asked below is known of it
-            return await _of_json(renderer.encode_json(result), *_chosen(request, codings))
-        status, headers, body = renderer.parts(result)
-        if body and _is_meant(status, headers) and len(body) >= _WORTH:
-            name, make = _chosen(request, codings)
-            if name:
-                coded = [*_weakened(headers), ("Content-Encoding", name)]
-                return Response(status, coded, await _compressed(make, body))
-        return Response(status, headers, body or None)
+    def compressed_inline(request: Any) -> Any:
+        return _coded(request, call(request), codings)
 
-    return compressed
+    @functools.wraps(call)
+    async def compressed(request: Any) -> Any:
+        return _coded(request, await call(request), codings)
+
+    return compressed_inline if inline else compressed
+
+
+def _coded(request: Any, result: Any, codings: list[tuple[str, Callable[[], Any]]]) -> Any:
+    """What an endpoint returned, in a coding that the client takes."""
+    if isinstance(result, Live):
+        return _stream(request, result, codings) if type(result) is Stream else result
+    renderer = request.lane.service.renderer
+    if type(result) is dict:  # the usual answer: what is asked below is known of it
+        made, is_meant = _JSON.copy(), True
+        made.body = renderer.encode_json(result)
+    else:
+        status, headers, body = renderer.parts(result)
+        is_meant = bool(body) and _is_meant(status, headers)
+        made = Response(status, headers, body or None)
+    if not is_meant or len(made.body) < _WORTH:
+        return made
+    name, make = _chosen(request, codings)
+    if not name:
+        return made
+    made = Response(made.status, [*_weakened(made.headers), ("Content-Encoding", name)], made.body)
+    if len(made.body) >= _LARGE:
+        return _Later(made, make)
+    made.body = _compress(make, made.body)
+    return made
+
+
+class _Later(Live):
+    """A large answer, which is compressed in a thread before it is sent."""
+
+    __slots__ = ("_answer", "_make")
+
+    def __init__(self, answer: Response, make: Callable[[], Any]) -> None:
+        self.status, self.headers, self.done = answer.status, answer.headers, None
+        self._answer = answer
+        self._make = make
+
+    async def send(self, lane: Any, request: Any) -> None:
+        """See :class:`apihour_http.response.Live`."""
+        answer: Any = self._answer
+        try:
+            answer.body = await asyncio.to_thread(_compress, self._make, answer.body)
+        except Exception as error:
+            answer = lane.service.failed(request, error)
+        lane.answer(request, answer)
 
 
 def _chosen(

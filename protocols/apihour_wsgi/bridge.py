@@ -85,8 +85,10 @@ class Bridge:
 
     async def _first(self, scope: Any, receive: Any) -> tuple[bytes | None, bool]:
         """The first of the body, and whether there is more; None when the client has left."""
-        if not any(name in (b"content-length", b"transfer-encoding")
-                   for name, _ in scope["headers"]):
+        # On HTTP/2 a body needs no field to be there.
+        if scope["http_version"] != "2" and not any(
+            name in (b"content-length", b"transfer-encoding") for name, _ in scope["headers"]
+        ):
             return b"", False
         parts, size, more = [], 0, True
         while more and size <= self._buffer:

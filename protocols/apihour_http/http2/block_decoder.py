@@ -23,6 +23,7 @@ __all__ = ["BlockDecoder"]
 
 _TABLE_SIZE = 4096  # RFC 9113 6.5.2: what we have not said otherwise
 _ENTRY = 32  # RFC 7541 4.1: what an entry counts beside its name and value
+_LONGEST_STATIC = 60  # and one of the static table, at most (appendix A)
 _MOST_INTEGER = 1 << 28  # longer ones are of nothing that is taken
 # Texts remembered, and their length at most: a peer that invents new ones gains nothing.
 _REMEMBERED, _LONGEST = 2048, 256
@@ -58,7 +59,7 @@ def _library() -> tuple[list[Pair], Texts]:
 class BlockDecoder:
     """The decoding half of one connection; a head is of `most` bytes, as RFC 9113 counts it."""
 
-    __slots__ = ("_entries", "_limit", "_most", "_size", "_static", "_texts")
+    __slots__ = ("_entries", "_limit", "_most", "_size", "_sizes", "_static", "_texts")
     _shared: tuple[list[Pair], Texts] | None = None
 
     def __init__(self, most: int) -> None:
@@ -68,6 +69,7 @@ class BlockDecoder:
         self._static, self._texts = cls._shared
         self._most = most
         self._entries: list[Pair] = []  # the newest last: 62 is the last of all
+        self._sizes: list[int] = []  # theirs
         self._size = 0
         self._limit = _TABLE_SIZE
 
@@ -82,7 +84,7 @@ class BlockDecoder:
 
     def _decode(self, block: bytes) -> list[Pair]:
         fields: list[Pair] = []
-        static, entries = self._static, self._entries
+        static, entries, sizes = self._static, self._entries, self._sizes
         at, end, left = 0, len(block), self._most
         while at < end:
             first = block[at]
@@ -91,8 +93,13 @@ class BlockDecoder:
                 index = first & 0x7F
                 if index == 0x7F:
                     index, at = _integer(block, at, index)
-                pair = entries[61 - index] if index > 61 else static[index]
-                if not index:
+                if index > 61:
+                    fields.append(entries[61 - index])
+                    left -= sizes[61 - index]
+                elif index:
+                    fields.append(static[index])
+                    left -= _LONGEST_STATIC
+                else:
                     raise ValueError("index 0")
             elif first & 0xE0 == 0x20:  # 6.3
                 if fields:
@@ -101,10 +108,10 @@ class BlockDecoder:
                 continue
             else:
                 pair, at = self._literal(block, at, first)
-            left -= len(pair[0]) + len(pair[1]) + _ENTRY
+                fields.append(pair)
+                left -= len(pair[0]) + len(pair[1]) + _ENTRY
             if left < 0:
                 raise ConnectionBroken(ENHANCE_YOUR_CALM, "the request head is too long")
-            fields.append(pair)
         return fields
 
     def _literal(self, block: bytes, at: int, first: int) -> tuple[Pair, int]:
@@ -142,13 +149,14 @@ class BlockDecoder:
         self._evict(self._limit - size)
         if size <= self._limit:
             self._entries.append(pair)
+            self._sizes.append(size)
             self._size += size
 
     def _evict(self, limit: int) -> None:
         entries = self._entries
         while entries and self._size > limit:
-            name, value = entries.pop(0)
-            self._size -= len(name) + len(value) + _ENTRY
+            del entries[0]
+            self._size -= self._sizes.pop(0)
 
     def _resize(self, block: bytes, at: int, size: int) -> int:
         if size == 0x1F:

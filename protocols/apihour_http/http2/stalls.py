@@ -58,7 +58,10 @@ class Stalls:
     def look(self) -> None:
         """Act on what has lasted too long, and come back."""
         s = self._s
+        if s.transport is None or self._timer is None:
+            return
         now = monotonic()
+        self._timer.cancel()
         self._look(s, now)
         if s.transport is not None and self._timer is not None:
             self._set(self._next(s, now))

@@ -6,7 +6,8 @@ Rules:
   is open, as the ACME server must be able to ask there.
 - A handshake that offers ``acme-tls/1`` alone, for a name that is asked for now, gets the
   certificate that proves it (RFC 8737), and is closed then; all others never notice.
-- http-01 (RFC 8555 8.3) is answered by servers that look at ``ServerContext.challenges``.
+- http-01 (RFC 8555 8.3) is answered by servers that look at ``ServerContext.challenges``: those
+  of HTTP, whatever application they have.
 """
 
 from __future__ import annotations

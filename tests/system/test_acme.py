@@ -24,11 +24,11 @@ def daemon(apihour_module_daemon, server, system_apps):
     """Two workers; each kind of challenge is answered by whichever of them is asked."""
     made = apihour_module_daemon(
         "secure:Container", "--acme-directory", server.directory, "--acme-state", "state",
-        "--acme-contact", "me@a.example", "-b", "http=127.0.0.1:0",
-        "-b", "asgi=127.0.0.1:0?tls=acme&domains=a.example,www.a.example",
+        "--acme-contact", "me@a.example", "-b", "asgi=127.0.0.1:0",
+        "-b", "http=127.0.0.1:0?tls=acme&domains=a.example,www.a.example",
         "-b", "echo=127.0.0.1:0?tls=acme&domains=b.example", "--log-level", "debug",
         cwd=server.authority.directory, console=True, env={"PYTHONPATH": str(system_apps)})
-    server.ports.update({"http-01": made.port("http"), "tls-alpn-01": made.port("asgi")})
+    server.ports.update({"http-01": made.port("asgi"), "tls-alpn-01": made.port("http")})
     return made
 
 
@@ -45,10 +45,10 @@ def test_certificates_are_obtained_once_and_served_by_all_workers(daemon, server
     # One worker at a time: an order each, and one that told that tls-alpn-01 is not offered.
     assert (server.counts["order new"], server.contact) == (3, ["mailto:me@a.example"])
     shown = {row["server"]: row for row in json.loads(ctl(daemon, "certs", "--json").stdout)}
-    assert shown["asgi"]["names"] == "a.example www.a.example" and shown["asgi"]["workers"] == 2
+    assert shown["http"]["names"] == "a.example www.a.example" and shown["http"]["workers"] == 2
     assert 89 < shown["echo"]["days_left"] <= 90 and not shown["echo"]["problem"]
     context = ssl.create_default_context(cafile=server.authority.path)
-    for name, host in (("asgi", "www.a.example"), ("echo", "b.example")):
+    for name, host in (("http", "www.a.example"), ("echo", "b.example")):
         with context.wrap_socket(daemon.connect(name), server_hostname=host) as sock:
             assert sock.version() == "TLSv1.3"
     assert "a certificate of b.example was obtained by http-01" in daemon.log
@@ -69,5 +69,5 @@ def test_its_files_are_its_owners(daemon, server):
 def test_a_handshake_for_a_challenge_that_is_not_asked_for_proves_nothing(daemon, server):
     context = ssl.create_default_context(cafile=server.authority.path)
     context.set_alpn_protocols(["acme-tls/1"])
-    with context.wrap_socket(daemon.connect("asgi"), server_hostname="a.example") as sock:
+    with context.wrap_socket(daemon.connect("http"), server_hostname="a.example") as sock:
         assert sock.selected_alpn_protocol() is None

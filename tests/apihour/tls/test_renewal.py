@@ -17,7 +17,7 @@ from apihour.tls.renewal import CertificateWatch, Told
 from apihour.tls.served import served_certificate
 from apihour.tls.termination import Terminator
 from tests.apihour.loops import Run, run
-from tests.apihour.tls.test_choosing import subject, terminator
+from tests.apihour.tls.test_choosing import shake, subject, terminator
 from tests.certificates import Authority
 
 __all__ = ["run"]
@@ -66,6 +66,9 @@ def test_what_has_changed_is_taken_when_it_looks_the_same_twice(
     watch.look()
     assert made.context is not first
     assert subject(made, authority, "localhost") == "second"
+    client = authority.client()
+    client.set_alpn_protocols(["http/1.1"])
+    assert shake(made.context, client, "localhost").selected_alpn_protocol() == "http/1.1"
     watch.look()
     watch.look()
     (line,) = lines(caplog)

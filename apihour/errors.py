@@ -12,6 +12,7 @@
     │   └── PluginError        an entry point does not lead to a plugin
     ├── HookError              a hook of the user's container raised
     ├── BusError               a message cannot be sent, or its bus is closed
+    │   ├── BusDownError       NATS cannot be reached
     │   ├── BusTimeoutError    no answer within the time that it had
     │   └── NoResponderError   nobody subscribes to what was asked, or all of them are gone
     ├── EngineError            an engine cannot be used
@@ -34,6 +35,7 @@ __all__ = [
     "AddressError",
     "ApihourError",
     "BindError",
+    "BusDownError",
     "BusError",
     "BusTimeoutError",
     "ConfigurationError",
@@ -131,6 +133,12 @@ class BusError(ApihourError):
     """A message cannot be sent, or subscribed to, as it is; or the bus is closed."""
 
 
+class BusDownError(BusError):
+    """NATS is away; a request that needs it is answered with ``http_status``."""
+
+    http_status = 503
+
+
 class BusTimeoutError(BusError):
     """No answer came within the time that it had."""
 
@@ -179,7 +187,12 @@ class SharedBusyError(SharedError):
 
 
 class SharedDownError(SharedError):
-    """The engine of the shared store is away: a write may have been done, or not."""
+    """The engine of the shared store is away: a write may have been done, or not.
+
+    A request that needs it is answered with ``http_status``.
+    """
+
+    http_status = 503
 
 
 class SharedFullError(SharedError):

@@ -13,8 +13,8 @@ import pytest
 
 EXPORTS = {
     "apihour": [
-        "AdaptError", "AddressError", "ApihourError", "BindError", "BusError", "BusTimeoutError",
-        "ConfigurationError",
+        "AdaptError", "AddressError", "ApihourError", "BindError", "BusDownError",
+        "BusError", "BusTimeoutError", "ConfigurationError",
         "Container", "HookError", "JobError", "JobRun", "NoResponderError",
         "Plugin", "PluginError", "Registry",
         "RevisionError", "Server", "ServerContext", "SharedBusyError", "SharedDownError",
@@ -42,8 +42,8 @@ EXPORTS = {
 
 KEPT = {
     "apihour.bus": [
-        "Bus", "BusError", "BusMessage", "BusTimeoutError", "Gap", "NoResponderError",
-        "Subscription", "open_bus",
+        "Bus", "BusDownError", "BusError", "BusMessage", "BusTimeoutError", "Gap",
+        "NoResponderError", "Subscription", "open_bus",
     ],
     "apihour.ops": [
         "GLOBAL_OPTIONS", "Address", "Bytes", "Catalogue", "Collects", "Column", "Command",

@@ -9,11 +9,17 @@ from typing import Any
 from apihour.bus.bus_contract import Bus
 from apihour.bus.mailbox import Subscription
 from apihour.bus.messages import BusMessage, Gap
-from apihour.errors import BusError, BusTimeoutError, ConfigurationError, NoResponderError
+from apihour.errors import (
+    BusDownError,
+    BusError,
+    BusTimeoutError,
+    ConfigurationError,
+    NoResponderError,
+)
 from apihour.masking import mask_text
 
 __all__ = [
-    "Bus", "BusError", "BusMessage", "BusTimeoutError", "Gap", "NoResponderError",
+    "Bus", "BusDownError", "BusError", "BusMessage", "BusTimeoutError", "Gap", "NoResponderError",
     "Subscription", "open_bus",
 ]
 

@@ -18,7 +18,7 @@ from apihour.bus.messages import LIMIT, BusMessage
 from apihour.bus.nats_connection import NATSConnection, NATSDownError
 from apihour.bus.questions import Question, Questions, first
 from apihour.bus.subjects import check_data, check_pattern, check_queue, check_subject
-from apihour.errors import BusError, NoResponderError
+from apihour.errors import BusDownError, BusError, NoResponderError
 
 __all__ = ["NATSBus"]
 
@@ -115,7 +115,7 @@ class NATSBus:
         try:
             return await self._connection.client(seconds)
         except NATSDownError as error:
-            raise BusError(str(error)) from None
+            raise BusDownError(str(error)) from None
 
     # -- for the worker --------------------------------------------------------------------
 

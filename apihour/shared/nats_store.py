@@ -86,6 +86,10 @@ class NATSShared(RemoteShared):
                 "NATS 2.11 or later")
         self._is_ready = True
 
+    def has_answered(self, error: Exception) -> bool:
+        """See :class:`RemoteShared`."""
+        return isinstance(error, self._errors.APIError)
+
     async def _find(self, js: Any) -> Any:
         api = self._api
         try:

@@ -39,7 +39,7 @@ class RemoteShared(CompareAndSet):
             raise SharedError(f"shared: deadline: {deadline!r}; expected 0.01 to 3600 seconds")
         self.deadline = deadline
         self._path = os.fspath(path)
-        self._is_closed = False
+        self._is_closed = self._is_away = False
         self._news: set[News] = set()
 
     async def open(self, seconds: float = 2.0) -> None:
@@ -88,11 +88,27 @@ class RemoteShared(CompareAndSet):
         limit = self.deadline if seconds is None else seconds
         try:
             async with asyncio.timeout(limit):
-                return await call
+                given = await call
         except TimeoutError:
+            self._say("no answer in time")
             raise SharedDownError(f"{self.where}: no answer within {limit:g} s") from None
         except self.down as error:
+            if not self.has_answered(error):
+                self._say(f"{error or type(error).__name__}")
             raise SharedDownError(f"{self.where}: {error or type(error).__name__}") from error
+        self._say("")
+        return given
+
+    def has_answered(self, error: Exception) -> bool:
+        """Whether that is an answer, and no sign that the engine is away."""
+        return False
+
+    def _say(self, what: str) -> None:
+        """Log that it is away, once, and that it is back."""
+        if bool(what) != self._is_away:
+            self._is_away = bool(what)
+            logging.getLogger("gunicorn.error").warning(
+                "%s: %s", self.where, f"away: {what}" if what else "answers again")
 
     async def tell(
         self, follow: Callable[[News], Coroutine[None, None, None]]

@@ -86,7 +86,7 @@ async def test_revisions_grow_though_the_bucket_is_made_again(
 
 
 async def test_calls_end_in_time_while_it_is_away_and_watches_come_back(
-    shared: Any, nats_server: NATSServer, tmp_path: Path
+    caplog: pytest.LogCaptureFixture, shared: Any, nats_server: NATSServer, tmp_path: Path
 ) -> None:
     quick = made(nats_server, tmp_path, deadline=0.3)
     await shared.put("a", b"1")
@@ -112,6 +112,7 @@ async def test_calls_end_in_time_while_it_is_away_and_watches_come_back(
     while seen.get("a") != b"2" or seen.get("b", b"") is not None:
         [change] = await take(watch, 1)
         seen[change.key] = change.value
+    assert "away: " in caplog.text
     await quick.close()
     await writer.close()
 

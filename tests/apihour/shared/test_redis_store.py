@@ -85,7 +85,7 @@ async def test_numbers_end_at_64_bits_and_values_at_their_limit(shared: Any) -> 
 
 
 async def test_calls_end_in_time_while_it_is_away_and_watches_come_back(
-    shared: Any, redis_server: Any, tmp_path: Path
+    caplog: pytest.LogCaptureFixture, shared: Any, redis_server: Any, tmp_path: Path
 ) -> None:
     quick = made(redis_server, tmp_path, deadline=0.3)
     await shared.put("a", b"1")
@@ -114,6 +114,7 @@ async def test_calls_end_in_time_while_it_is_away_and_watches_come_back(
     while seen.get("a") != b"2" or seen.get("b", b"") is not None:
         [change] = await take(watch, 1)
         seen[change.key] = change.value
+    assert "away: " in caplog.text
     await quick.close()
 
 

@@ -22,7 +22,6 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.errors import HaltServer
 
 from apihour.arbiter.console import ConsoleKeeper
-from apihour.arbiter.following import Followers
 from apihour.arbiter.guard import RuntimeGuard
 from apihour.arbiter.keep import WorkerKeeper
 from apihour.arbiter.leftovers import Leftovers
@@ -102,9 +101,8 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         self.children = Children(books, self._shed, self.templates.fork)
         self.keeper = WorkerKeeper(books, self.children)
         self.consoles = ConsoleKeeper(books)
-        followers = Followers(books, lambda: self.setup(self.app), self.ring, self.keeper,
-                              self.templates, self.consoles)
-        self.changes = Changes(books, self.templates, self.children, followers)
+        self.changes = Changes(
+            books, self.templates, self.children, self._configure, self._follow)
         reports = Reports(books, self.children, self.keeper, self.consoles, self._announce,
                           self.ring.tell)
         restarts = Restarts(books, self.keeper, self.children)
@@ -182,6 +180,21 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
     def _take_over(self) -> None:
         self.presence.take_over()
         self._announce()
+
+    def _configure(self) -> None:
+        """Another configuration is in force: take it over, logging too."""
+        self.setup(self.app)
+        self.log.reopen_files()
+        self.ring.detach()  # a logging configuration may have taken its place
+        self.ring.attach(self.log.error_log)
+
+    def _follow(self) -> None:
+        """Another generation serves."""
+        self.templates.keep_only(self.books.generation)
+        self.keeper.on_new_generation()
+        ready = [worker for worker in self.books.live_workers() if worker.ready]
+        if ready:
+            self.consoles.manage(ready[0].report)
 
     def _shed(self) -> None:
         """In a child: let go of what belongs to the arbiter alone."""

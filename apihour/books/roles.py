@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from apihour.books.probe import Probe
 from apihour.books.worker_record import WorkerRecord
 
-__all__ = ["Follower", "Keeper", "Prober", "Replacing"]
+__all__ = ["Keeper", "Prober", "Replacing"]
 
 
 class Prober(Protocol):
@@ -24,16 +24,6 @@ class Prober(Protocol):
 
     def drop(self, generation: int) -> None:
         """End the template of a generation, if there is one."""
-
-
-class Follower(Protocol):
-    """What stands round the workers and follows a reload."""
-
-    def configure(self) -> None:
-        """The application's configuration is in force now: take it over, logging too."""
-
-    def follow(self) -> None:
-        """Another generation serves."""
 
 
 class Replacing(Protocol):

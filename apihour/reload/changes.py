@@ -12,7 +12,7 @@ from typing import Any
 
 from apihour.books.books import Books
 from apihour.books.children import Children
-from apihour.books.roles import Follower, Prober
+from apihour.books.roles import Prober
 from apihour.errors import ApihourError
 from apihour.ipc.scoreboard import Figure
 from apihour.reload.reload import Phase, Reload
@@ -33,10 +33,11 @@ class Changes:
     """What of this kind the arbiter is doing."""
 
     def __init__(
-        self, books: Books, prober: Prober, crew: Children, follower: Follower
+        self, books: Books, prober: Prober, crew: Children, configure: Callable[[], None],
+        follow: Callable[[], None],
     ) -> None:
         self.books = books
-        self._parts = (prober, crew, follower)
+        self._parts = (prober, crew, configure, follow)
         self._reload: Reload | None = None
         self.upgrade: Upgrade | None = None
         self._waiters: list[Waiter] = []

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import enum
 import time
+from collections.abc import Callable
 from typing import Any
 
 from apihour.bind.binds import Binds, is_default
@@ -22,7 +23,7 @@ from apihour.bind.sockets import discard, log_binds, open_binds, open_extras
 from apihour.books.books import Books
 from apihour.books.children import Children
 from apihour.books.probe import Probe, ProbeReport
-from apihour.books.roles import Follower, Prober
+from apihour.books.roles import Prober
 from apihour.books.worker_record import WorkerRecord
 from apihour.config.configuration import Configuration, forget_environment
 from apihour.errors import ApihourError, ConfigurationError
@@ -48,14 +49,18 @@ class Reload:
     """One reload, from the request to its outcome."""
 
     def __init__(
-        self, books: Books, prober: Prober, crew: Children, follower: Follower, *,
-        canary: int | None = None, release: str = "",
+        self, books: Books, prober: Prober, crew: Children, configure: Callable[[], None],
+        follow: Callable[[], None], *, canary: int | None = None, release: str = "",
     ) -> None:
-        """`canary` replaces the option of that name; `release` is a directory to go back to."""
+        """`configure` is called when its configuration is in force, `follow` when it serves.
+
+        `canary` replaces the option of that name; `release` is a directory to go back to.
+        """
         self.books = books
         self._prober = prober
         self._crew = crew
-        self._follower = follower
+        self._configure = configure
+        self._follow = follow
         self.generation = books.generation + 1
         self.began = time.monotonic()
         self.phase = Phase.PROBING
@@ -273,7 +278,7 @@ class Reload:
             listener.apply(books.cfg.backlog)
         for worker in old:
             self._crew.retire(worker)
-        self._follower.follow()
+        self._follow()
         books.hooks.attempt(books.log, books.cfg, "on_reload")
 
     def _put_in_force(self) -> None:
@@ -287,4 +292,4 @@ class Reload:
         if self.release:
             books.releases.leave()
         books.releases.note(self.configuration.directory)
-        self._follower.configure()
+        self._configure()

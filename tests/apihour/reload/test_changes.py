@@ -81,7 +81,7 @@ class House(FakeCrew):
         super().__init__(Clock())
         self.made: list[Any] = []
         self.books.pid = 4242
-        self.changes = Changes(self.books, *[Mock()] * 3)
+        self.changes = Changes(self.books, *[Mock()] * 4)
 
 
 @pytest.fixture

@@ -30,7 +30,8 @@ class House:
 
     def begin(self, **binds: list[str]) -> Reload:
         self.reload = Reload(
-            self.crew.books, self.beside, self.crew, self.beside)
+            self.crew.books, self.beside, self.crew, self.beside.configure,
+            self.beside.follow)
         self.reload.start()
         self.reload.advance()
         self.binds = {"http": [":1"], **binds}

@@ -19,10 +19,11 @@ from typing import Any
 from apihour_proxy.poller import WRITABLE, Poller
 from apihour_proxy.upstreams import Upstream, Upstreams
 
-__all__ = ["Dial", "open_socket"]
+__all__ = ["Dial", "is_ours", "open_socket"]
 
 _PAUSE = 0.2  # seconds before those are tried again that have all failed: one may be restarting
 _UNDER_WAY = {errno.EINPROGRESS, errno.EINTR}
+_OURS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL}
 
 
 class Dial:
@@ -65,7 +66,7 @@ class Dial:
             sock = self._socket = open_socket(upstream)
             error = sock.connect_ex(upstream.address)
         except OSError as failure:  # no descriptor left, or no path of a unix socket
-            self._lost(failure.strerror or str(failure))
+            self._lost(failure.strerror or str(failure), is_ours(failure.errno))
             return
         if not error:
             self._connected()
@@ -74,7 +75,7 @@ class Dial:
             self._timer = self._loop.call_later(
                 self._timeout, self._lost, f"no answer in {self._timeout:g} s")
         else:
-            self._lost(os.strerror(error))
+            self._lost(os.strerror(error), is_ours(error))
 
     def cancel(self) -> None:
         """The client is gone."""
@@ -116,13 +117,15 @@ class Dial:
             self._poller.forget(sock.fileno())
             sock.close()
 
-    def _lost(self, why: str) -> None:
+    def _lost(self, why: str, ours: bool = False) -> None:
+        """This try has failed; `ours`: for what is lacking here."""
         upstream = self._upstream
         assert upstream is not None
         self._drop()
         upstream.connections -= 1
-        upstream.failed += 1
-        self._upstreams.failed(upstream, why)
+        if not ours:
+            upstream.failed += 1
+            self._upstreams.failed(upstream, why)
         if self.retried >= self._retries:
             self._fail(f"{upstream.name}: {why}")
             return
@@ -145,6 +148,11 @@ class Dial:
     def _fail(self, why: str) -> None:
         failed, self._done, self._failed = self._failed, None, None
         failed(why)
+
+
+def is_ours(error: int | None) -> bool:
+    """Whether an error says nothing of the upstream: descriptors, memory or ports are lacking."""
+    return error in _OURS
 
 
 def open_socket(upstream: Upstream) -> socket.socket:

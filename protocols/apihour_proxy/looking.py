@@ -14,7 +14,7 @@ import logging
 import random
 from collections.abc import Sequence
 
-from apihour_proxy.dial import open_socket
+from apihour_proxy.dial import is_ours, open_socket
 from apihour_proxy.header import local_header
 from apihour_proxy.lookup import Found, Lookup, LookupFailed, Target
 from apihour_proxy.upstreams import Upstream, Upstreams
@@ -82,7 +82,8 @@ class Watch:
                     self._name, target.text, error, _AGAIN)
             return _AGAIN
         self._failing.discard(target)
-        if found != self._found.get(target):
+        # Servers of DNS turn the order of addresses with each answer.
+        if set(found) != set(self._found.get(target, ())):
             if target in self._found:
                 self._logger.info("server %r: upstream %s is now %s", self._name, target.text,
                                   ", ".join(one.name for one in found))
@@ -121,6 +122,7 @@ class Watch:
         except TimeoutError:
             self._upstreams.failed(upstream, f"no answer in {self._timeout:g} s")
         except OSError as error:
-            self._upstreams.failed(upstream, error.strerror or error)
+            if not is_ours(error.errno):
+                self._upstreams.failed(upstream, error.strerror or error)
         else:
             self._upstreams.succeeded(upstream)

@@ -101,6 +101,10 @@ class ProxyConnection(asyncio.Protocol):
         assert transport is not None and dial is not None
         service.retries_made += dial.retried
         self._dial = None
+        if transport.is_closing():
+            sock.close()
+            upstream.connections -= 1
+            return
         self.upstream = upstream.name
         kind = TransportPump if self._has_tls() else SocketPump
         try:

@@ -57,6 +57,16 @@ async def test_a_name_is_not_asked_for_before_its_ttl_has_passed():
         assert len(dns.asked) == asked
 
 
+async def test_the_order_of_an_answer_is_no_change(caplog):
+    caplog.set_level(logging.INFO)
+    zone = {"db.example": ["127.0.0.1", "127.0.0.2"]}
+    async with DNS(zone, ttl=0) as dns, proxied("db.example:1", resolver=dns.resolver, check=3600):
+        asked = len(dns.asked)
+        zone["db.example"] = ["127.0.0.2", "127.0.0.1"]
+        await until(lambda: len(dns.asked) > asked + 2, "it to be asked again")
+    assert not any("is now" in line for line in caplog.messages)
+
+
 async def test_services_by_priority_and_weight():
     async with Upstream(b"a") as one, Upstream(b"b") as other, Upstream(b"c") as spare:
         zone = {"_db._tcp.example": [(1, 3, one.port, "h.example"), (1, 1, other.port, "h.example"),

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import hashlib
 import logging
 import socket
@@ -9,7 +10,8 @@ import ssl
 import struct
 
 import pytest
-from apihour_proxy import Proxy, flow
+from apihour_mux import Mux, MuxEntry
+from apihour_proxy import Proxy, dial, flow, looking
 from apihour_proxy.adapter import plugin
 
 from apihour.plugins import Server
@@ -308,6 +310,55 @@ async def test_one_that_does_not_answer_is_left_in_time():
         assert proxy.statistics()["upstream_failed"][name] == 1
     for sock in (full, *fillers):
         sock.close()
+
+
+async def test_what_is_lacking_here_is_no_fault_of_an_upstream(monkeypatch):
+    def lacking(upstream):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    async with Upstream(b"ok") as upstream, proxied(
+            upstream.address, retries=0, fails=1, check=0.05) as (proxy, address):
+        for module in (dial, looking):
+            monkeypatch.setattr(module, "open_socket", lacking)
+        reader, writer = await asyncio.open_connection(*address)
+        assert await whole(reader) == b""
+        await asyncio.sleep(0.15)
+        figures = proxy.statistics()
+        assert figures["unserved"] == 1 and figures["upstream_up"] == {upstream.address: 1}
+        monkeypatch.undo()
+        reader, writer = await asyncio.open_connection(*address)
+        assert await reader.readexactly(2) == b"ok"
+        writer.close()
+
+
+@pytest.mark.parametrize("pieces", [[b"one"], [b"o", b"ne"]])
+async def test_behind_a_mux(pieces):
+    async with Upstream(b"") as echo, Upstream(b"220 hello\n") as greeter:
+        mux = Mux({"one": MuxEntry(lambda data: data.startswith(b"one") if len(data) > 2 else None,
+                                   Proxy(echo.address)),
+                   "default": Proxy(greeter.address)}, timeout=0.2)
+        await mux.start()
+        listener = await asyncio.get_running_loop().create_server(mux.stream, "127.0.0.1", 0)
+        address = listener.sockets[0].getsockname()
+        reader, writer = await asyncio.open_connection(*address)
+        for piece in pieces:
+            writer.write(piece)
+            await asyncio.sleep(0.02)
+        assert await asyncio.wait_for(reader.readexactly(3), PATIENCE) == b"one"
+        writer.write(b"more" * 100_000)
+        assert await asyncio.wait_for(reader.readexactly(400_000), PATIENCE) == b"more" * 100_000
+        silent, other = await asyncio.open_connection(*address)
+        assert await asyncio.wait_for(silent.readline(), PATIENCE) == b"220 hello\n"
+        writer.write_eof()
+        assert await whole(reader) == b""
+        reader, ending = await asyncio.open_connection(*address)
+        ending.write(b"one, and that is all")
+        ending.write_eof()
+        assert await whole(reader) == b"one, and that is all"
+        for each in (writer, other, ending):
+            each.close()
+        listener.close()
+        await mux.stop()
 
 
 async def test_the_one_with_the_fewest_connections_is_next():

@@ -47,8 +47,9 @@ def read_live(path: Path) -> dict[str, LiveOrder]:
             name: LiveOrder(bool(one["suspended"]), parse_options(one["options"]), str(one["by"]),
                        float(one["since"]))
             for name, one in _read(path).items()}
-    except (TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"{path}: {error!r}; expected orders by server") from error
+    except (TypeError, KeyError, AttributeError, ValueError) as error:
+        raise ValueError(f"{path}: {error!r}; expected what the arbiter writes, or no file"
+                         ) from error
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -35,7 +35,7 @@ class Serving:
         self.server = server
         self.protocol = server.protocol
         self.listeners = list(listeners)
-        self.addresses = [listener.url for listener in listeners]
+        self.addresses = list(dict.fromkeys(listener.url for listener in listeners))
         self.acceptors: list[Acceptor] = []
         self._datagrams: DatagramSockets | None = None
         self._vacated: list[Listener] = []  # what is taken for good, once its slot is

@@ -63,9 +63,9 @@ def test_what_is_wrong_changes_nothing(
     '{"a": {"suspended": true, "options": {"idle": "x"}, "by": "", "since": 0}}'])
 def test_what_is_damaged_is_told_and_left_alone(path: Path, book: LiveBook, text: str) -> None:
     path.write_text(text)
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=f"{path}: .*; expected what the arbiter writes"):
         read_live(path)
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=str(path)):
         book.suspend("a", True, "one")
     assert path.read_text() == text
 

@@ -10,7 +10,6 @@ from apihour.bind.peers import format_peer
 from apihour.ops.catalogue import Catalogue
 from apihour.ops.commands.context import AgentContext
 from apihour.ops.rows import stamp
-from apihour.tls.served import served_certificate
 
 commands = Catalogue()
 
@@ -66,6 +65,8 @@ def reload_certs(context: AgentContext) -> list[RefusedFiles]:
 def _row(
     worker: str, server: str, address: str, context: Any, file: str, problem: str
 ) -> CertificateRow:
+    from apihour.tls.served import served_certificate  # here, where there is a bind with TLS
+
     try:
         found = served_certificate(context)
     except (OSError, ValueError) as error:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from apihour.jobs import Jobs
     from apihour.ops.container_ops import Operations
     from apihour.shared.backend import SharedBackend
+    from apihour.shared.shared_limits import SharedLimits
 
 __all__ = ["Container"]
 
@@ -120,6 +121,13 @@ class Container:
         from apihour.bus import open_bus
 
         return open_bus(self.config.get("bus"), self.worker.runtime.path / "bus")
+
+    @functools.cached_property
+    def limits(self) -> SharedLimits:
+        """Rates for all workers together; see :mod:`apihour.shared.shared_limits`."""
+        from apihour.shared.shared_limits import SharedLimits
+
+        return SharedLimits(self.shared)
 
     @functools.cached_property
     def jobs(self) -> Jobs:
@@ -233,6 +241,8 @@ class Container:
             closing = made.pop("resolver").close()
             if asyncio.iscoroutine(closing):
                 await closing
+        if "limits" in made:
+            await made.pop("limits").close()
         if "shared" in made:
             await made.pop("shared").close()
         if "_cpu_pool" in made:

@@ -19,6 +19,7 @@ PRIVATE = (
     "apihour/ipc/private.py",  # gunicorn, the standard library; tests/apihour/ipc/test_private.py
     "apihour/tls/libssl.py",  # of ssl; tests/apihour/tls/test_libssl.py
     "apihour/engines/asyncpg_private.py",  # tests/apihour/engines/test_asyncpg_private.py
+    "apihour/engines/psycopg_private.py",  # tests/apihour/engines/test_psycopg_private.py
     "apihour/bus/nats_private.py",  # tests/apihour/bus/test_nats_private.py
     "protocols/apihour_ssh/_asyncssh.py",  # tests/apihour_ssh/test_asyncssh.py
     "protocols/apihour_http/aiohttp/",  # tests/apihour_http/

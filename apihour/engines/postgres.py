@@ -102,8 +102,8 @@ class PostgresDriver:
         self.slowest = slowest
         self.failed = failed
 
-    async def disconnect(self, connection: Any) -> None:
-        await connection.close()
+    def drop(self, connection: Any) -> None:
+        """Nothing at once: who closes it cancels what is under way, and waits for the server."""
 
     async def ping(self, connection: Any) -> None:
         await connection.execute("SELECT 1")
@@ -136,8 +136,8 @@ class _Asyncpg(PostgresDriver):
         if not isinstance(error, asyncio.CancelledError | None):
             self.failed()
 
-    def drop(self, connection: Any) -> None:
-        connection.terminate()
+    async def disconnect(self, connection: Any) -> None:
+        await connection.close()
 
     def is_open(self, connection: Any) -> bool:
         return not connection.is_closed()

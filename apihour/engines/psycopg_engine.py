@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import os
 import select
+import socket
 import sys
 import time
 from collections.abc import Callable
@@ -10,10 +14,12 @@ from typing import Any
 
 from apihour.engines.driver import Driver, Purpose
 from apihour.engines.postgres import WATCHED, Postgres, PostgresDriver
+from apihour.engines.psycopg_private import patient_connection
 from apihour.engines.slowest import Slowest
 
 __all__ = ["Psycopg"]
 
+_CHUNK = 65536  # bytes of what is left unread
 # What a connection is to be for the next one as it was: by PostgreSQL's DISCARD, but for prepared
 # statements, which psycopg counts on.
 _RESET = "SELECT pg_advisory_unlock_all(); CLOSE ALL; UNLISTEN *; RESET ALL"
@@ -71,13 +77,14 @@ class _PsycopgDriver(PostgresDriver):
 
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
+        self._class = patient_connection(self.library)
         self.arguments = {
             "autocommit": True,
             "cursor_factory": _timed(self.library, self.slowest, self.failed),
             **self.arguments}
 
     async def connect(self) -> Any:
-        connect = self.library.AsyncConnection.connect
+        connect = self._class.connect
         try:
             return await connect(self.url, **self.arguments)
         except self.library.OperationalError as error:
@@ -88,8 +95,18 @@ class _PsycopgDriver(PostgresDriver):
                 self.arguments["options"] = options.replace(f"-c {name}={value}", "").strip()
             return await connect(self.url, **self.arguments)
 
-    def drop(self, connection: Any) -> None:
-        connection.pgconn.finish()
+    async def disconnect(self, connection: Any) -> None:
+        if connection.closed:  # by the server
+            connection.pgconn.finish()
+            return
+        await connection.cancel_safe()  # nothing where nothing is under way
+        with socket.socket(fileno=os.dup(connection.fileno())) as watched:
+            watched.setblocking(False)
+            await connection.close()
+            # libpq does not wait for the server, which counts it until it has closed its end.
+            with contextlib.suppress(OSError):
+                while await asyncio.get_running_loop().sock_recv(watched, _CHUNK):
+                    pass
 
     def is_open(self, connection: Any) -> bool:
         if connection.closed:

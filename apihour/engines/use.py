@@ -60,10 +60,10 @@ class Use:
         try:
             await driver.reset(connection)
         except BaseException as failure:
-            self._pool.errors += 1
             self._pool.drop(self._slot, at_once=True)
             if not isinstance(failure, Exception):
                 raise
+            self._pool.errors += 1
         else:
             self._pool.release(self._slot)
 

@@ -11,7 +11,7 @@ from apihour.engines.postgres import Postgres
 from apihour.engines.psycopg_engine import Psycopg
 from apihour.errors import ConfigurationError, EngineBusyError, EngineDownError
 from tests.apihour.engines.support import running, until
-from tests.postgres import PASSWORD, QUOTED
+from tests.postgres import PASSWORD, QUOTED, fresh_database
 
 
 async def test_a_connection_and_what_is_told_of_it(database):
@@ -230,6 +230,28 @@ async def test_the_server_looks_whether_who_asked_still_lives(kind, database):
         else:
             found = (await (await connection.execute(statement)).fetchone())[0]
         assert found == "1s"
+
+
+@pytest.mark.parametrize("kind", [Postgres, Psycopg])
+async def test_the_server_never_counts_more_than_max_whoever_is_cancelled(kind, postgres, caplog):
+    async def one(number):
+        how = engine.transaction if number % 2 else engine.connection
+        async with how() as connection:
+            await connection.execute(f"SELECT pg_sleep({60 if number % 3 else 0})")
+
+    with fresh_database(postgres, connections=2) as url:  # the third is refused
+        async with running(kind(url, max=2, wait=20)) as engine:
+            for number in range(120):
+                tasks = [asyncio.create_task(one(number + each)) for each in range(4)]
+                await asyncio.sleep((0, 0.001, 0.002, 0.004)[number % 4])
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(*(one(0) for _ in range(20)))
+            for _ in range(40):  # as leases go to another worker, and come back
+                slot = await engine.pool.take()
+                engine.pool.drop(slot)
+    assert not caplog.records
 
 
 async def test_a_server_that_cannot_look_is_used_all_the_same(database, monkeypatch):

@@ -62,6 +62,11 @@ class Door:
         return self._gate.refused
 
     @property
+    def silenced(self) -> int:
+        """Connections that were closed because they were silent, or slow."""
+        return self._watch.closed
+
+    @property
     def waits_at(self) -> int:
         """Open connections at which new ones stay in the backlog; 0: none do."""
         return 0 if self.options.over == "close" else self.options.limit or 0
@@ -74,7 +79,8 @@ class Door:
         before, self.options = self.options, options
         if options.by_address and not before.by_address:
             for conn in self._rows():
-                self._gate.count(conn.id, conn.peer_address)
+                if not self._is_proxied or getattr(conn.proxied, "source", None) is not None:
+                    self._gate.count(conn.id, conn.peer_address)
         self._gate.change(options)
         self._watch.change(options)
         if options.keepalive != before.keepalive:

@@ -84,9 +84,9 @@ class AddressGate:
         return True
 
     def count(self, number: int, peer: Any) -> None:
-        """Count a connection in that was there before there was a limit."""
+        """Count a connection in that was there before there was a limit; each once."""
         key = address_key(peer)
-        if key is not None:
+        if key is not None and number not in self._keys:
             self._keys[number] = key
             self._open[key] += 1
 

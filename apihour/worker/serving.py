@@ -85,10 +85,12 @@ class Serving:
         return " / ".join(sorted(asked))
 
     def statistics(self) -> dict[str, Any]:
-        """The figures of its plugin, and ours of its handshakes."""
+        """The figures of its plugin, and ours of handshakes and of silent connections."""
         numbers = dict(self.server.statistics())
         if any(acceptor.tls is not None for acceptor in self.acceptors):
             numbers["handshakes_failed"] = sum(acceptor.failed for acceptor in self.acceptors)
+        if doors := [one.door for one in self.acceptors if one.door is not None]:
+            numbers["closed_silent"] = sum(door.silenced for door in doors)
         return numbers
 
     async def start(self, context: ServerContext) -> None:

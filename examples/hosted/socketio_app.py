@@ -1,12 +1,14 @@
-"""python-socketio: an ASGI application. By WebSocket only: polls of one client would meet several
-workers, and each has its own sessions.
+"""python-socketio: an ASGI application.
+
+Each worker has its own sessions, and each poll may be a connection of its own: ``?sticky`` has those
+of one client meet one worker.
 """
 
 import socketio
 
 import apihour
 
-sio = socketio.AsyncServer(async_mode="asgi", transports=["websocket"])
+sio = socketio.AsyncServer(async_mode="asgi")
 
 
 @sio.event
@@ -15,7 +17,7 @@ async def echo(sid, data):
 
 
 class Container(apihour.Container):
-    binds = {"io": "127.0.0.1:8080"}
+    binds = {"io": "127.0.0.1:8080?sticky"}
 
     def make_servers(self):
         return {"io": socketio.ASGIApp(sio)}

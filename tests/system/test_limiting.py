@@ -128,6 +128,9 @@ def test_what_the_bind_asks_holds_in_a_daemon(apihour_daemon, tmp_path):
             first.settimeout(30)
             assert _is_closed(first)
         assert [row["refused"] for row in shell.rows("servers") if row["name"] == "echo"] == [2]
+        shell.daemon.wait(lambda: [row["value"] for row in shell.rows(
+            "metrics", "--filter", "name=apihour_server_closed_silent_total",
+            "--filter", "labels~echo")] == [1], "its count")
 
 
 def _is_closed(sock: socket.socket) -> bool:

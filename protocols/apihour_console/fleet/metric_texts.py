@@ -20,6 +20,7 @@ _TEXTS: Mapping[str, str] = {
     "refused": "Connections refused, by limits and bans",
     "requests": "Requests answered",
     "server_accepted": "Connections accepted",
+    "server_closed_silent": "Connections closed for silence or slowness",
     "server_connections": "Open connections",
     "server_draining": "Connections of workers that retire",
     "server_errors": "Exceptions of protocols",

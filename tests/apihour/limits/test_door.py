@@ -235,6 +235,40 @@ def test_connections_that_were_there_before_count(run: Run) -> None:
     run(body)
 
 
+def test_a_limit_that_comes_again_counts_each_once(run: Run) -> None:
+    async def body() -> None:
+        async with asking(per_address=2) as (h, door):
+            first = await come(h)
+            assert await first.is_served()
+            for options in ({}, {"per_address": 2}, {"idle": 9}, {"per_address": 2}):
+                door.change(parse_options(options))
+            second = await come(h)
+            assert await second.is_served() and await (await come(h)).is_closed()
+            for one in (first, second):
+                one.writer.close()
+            await wait_until(lambda: not len(h.table))
+            assert not door._gate._open and not door._gate._keys
+
+    run(body)
+
+
+def test_one_whose_header_is_under_way_counts_when_it_is_there(run: Run) -> None:
+    async def body() -> None:
+        async with asking(proxied=True) as (h, door):
+            peers = [await come(h) for _ in range(2)]
+            await wait_until(lambda: len(h.table) == 2)
+            door.change(parse_options({"per_address": 1}))
+            h.acceptor.obey(door.waits_at, door)
+            said = b"PROXY TCP4 10.0.0.1 10.0.0.2 1000 80\r\nx"
+            assert await peers[0].is_served(text=said)
+            assert not await peers[1].is_served(text=said)
+            peers[0].writer.close()
+            await wait_until(lambda: not len(h.table))
+            assert not door._gate._open and not door._gate._keys
+
+    run(body)
+
+
 def test_who_is_silent_is_closed_and_who_talks_is_not(run: Run) -> None:
     async def body() -> None:
         async with asking(idle="400ms") as (h, door):

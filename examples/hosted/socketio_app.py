@@ -1,7 +1,7 @@
 """python-socketio: an ASGI application.
 
-Each worker has its own sessions, and each poll may be a connection of its own: ``?sticky`` has those
-of one client meet one worker.
+Each worker has its own sessions, and each poll may be a connection of its own: ``?sticky`` has
+those of one client meet one worker.
 """
 
 import socketio

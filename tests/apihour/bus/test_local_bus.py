@@ -105,13 +105,13 @@ async def test_one_that_is_stopped_holds_nobody_up_and_is_told(
 ) -> None:
     bus = open_bus(None, directory)
     await bus.publish("ask", b"")
-    child.send_signal(signal.SIGSTOP)
     sent = 1400
     async with bus.subscribe("flood", limit=sent) as here:
+        child.send_signal(signal.SIGSTOP)
         for _ in range(sent):
             await bus.publish("flood", b"x" * 10_000)
         assert len(await take(here, sent)) == sent
-    child.send_signal(signal.SIGCONT)
+        child.send_signal(signal.SIGCONT)
     assert child.stdout is not None
     gap = (await asyncio.wait_for(asyncio.to_thread(child.stdout.readline), 30)).split()
     assert (gap[0], gap[2]) == ("gap", "after")
@@ -129,13 +129,13 @@ async def test_a_queue_group_passes_one_that_is_behind(
     """Of 200 the one that is stopped would get a hundred."""
     bus = open_bus(None, directory)
     await bus.publish("ask", b"")
-    child.send_signal(signal.SIGSTOP)
-    for _ in range(1000):
-        await bus.publish("flood", b"x" * 10_000)
-    [neighbour] = bus._mesh.neighbours.values()  # type: ignore[attr-defined]
-    assert neighbour.is_behind
-    bus.theirs.add("work", "q", neighbour)  # type: ignore[attr-defined]
     async with bus.subscribe("work", queue="q") as here:
+        child.send_signal(signal.SIGSTOP)
+        for _ in range(1000):
+            await bus.publish("flood", b"x" * 10_000)
+        [neighbour] = bus._mesh.neighbours.values()  # type: ignore[attr-defined]
+        assert neighbour.is_behind
+        bus.theirs.add("work", "q", neighbour)  # type: ignore[attr-defined]
         for _ in range(200):
             await bus.publish("work", b"")
         assert len(await take(here, 200)) == 200

@@ -12,7 +12,7 @@ import nats
 import pytest
 
 from apihour.bus import Bus, Gap, open_bus
-from apihour.errors import BusError, BusTimeoutError, ConfigurationError
+from apihour.errors import BusDownError, BusError, BusTimeoutError, ConfigurationError
 from tests.contracts.bus_contract import BusContract, take
 from tests.nats_server import NATSServer, nats_server
 
@@ -82,9 +82,10 @@ async def test_a_server_that_is_away_and_comes_again(
     assert "may have missed messages" in caplog.text
 
 
-async def test_a_server_that_never_was(tmp_path: Path) -> None:
+async def test_a_server_that_never_was(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("apihour.bus.nats_bus.PATIENCE", 0.2)
     bus = open_bus("nats://127.0.0.1:1", tmp_path)
-    with pytest.raises(BusError, match=r"nats://127\.0\.0\.1:1: not connected within 2 s"):
+    with pytest.raises(BusDownError, match=r"nats://127\.0\.0\.1:1: not connected within 0\.2 s"):
         await bus.publish("a", b"")
     with pytest.raises(BusError, match=r"not connected within 0\.1 s: .*[Cc]onn"):
         await bus.request("a", b"", timeout=0.1)

@@ -166,7 +166,7 @@ async def test_a_container_has_the_store_that_its_configuration_says(
     await container.open_engines({})
     assert await container.shared.incr("n") == 1
     await container.close_made()
-    away = Container({"shared": "nats://127.0.0.1:1"}, worker)
+    away = Container({"shared": f"unix://{tmp_path}/nowhere"}, worker)
     await away.open_engines({})
     assert "the worker serves without it, and goes on trying" in caplog.text
     with pytest.raises(SharedDownError):

@@ -98,6 +98,7 @@ class Server(Protocol):
     ``apihour check`` calls it, and nothing may be started or opened by it.
     ``optional_tls``, seconds, says that on a ``?tls`` bind it takes connections that begin no
     handshake, or nothing within that time, as they are.
+    ``gauges`` names the figures of ``statistics()`` that fall as well as rise; others are counters.
     ``is_shell = True`` says that the daemon's console serves its binds with the attribute
     ``options``, and no worker does, unless ``in_worker`` is true.
     """

@@ -90,6 +90,12 @@ class Mux:
         return tuple(dict.fromkeys(
             name for server in self._servers.values() for name in getattr(server, "alpn", ())))
 
+    @property
+    def gauges(self) -> tuple[str, ...]:
+        """Those of its entries."""
+        return tuple(dict.fromkeys(
+            name for server in self._servers.values() for name in getattr(server, "gauges", ())))
+
     async def start(self, context: Any = None) -> None:
         """Start every entry. Raises what one of them raises."""
         if context is not None:

@@ -43,6 +43,7 @@ class Proxy:
     """
 
     protocol = "proxy"
+    gauges = ("upstream_up", "upstream_connections")
 
     def __init__(
         self, upstreams: str | Iterable[str], *, connect_timeout: float = 5.0, retries: int = 3,

@@ -38,6 +38,7 @@ class WSGIServer:
     """
 
     protocol = "wsgi"
+    gauges = ("threads", "calls", "waiting")
 
     def __init__(
         self, app: Any, *, threads: int = 8, backlog: int = 256, buffer: int = 1024 * 1024,

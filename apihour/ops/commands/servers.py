@@ -87,12 +87,13 @@ class BusSettings:
 
 @dataclass(frozen=True)
 class StatisticRow:
-    """One figure of one server, as its plugin names it."""
+    """One figure of one server, as its plugin names it; a `gauge` falls as well as rises."""
 
     worker: str
     server: str
     name: str
     value: Any
+    gauge: bool = False
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,8 @@ def statistics(context: AgentContext) -> Iterator[StatisticRow | float]:
         for key, value in figures(one).items():
             if key == "slow":  # no figure: requests, which the command of that name shows
                 continue
-            yield StatisticRow(context.worker.name, name, key, value)
+            gauge = key in getattr(getattr(one, "server", None), "gauges", ())
+            yield StatisticRow(context.worker.name, name, key, value, gauge)
 
 
 def figures(serving: Any) -> Mapping[str, Any]:

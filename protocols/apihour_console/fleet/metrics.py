@@ -31,7 +31,7 @@ __all__ = ["FleetMeter", "MetricFamily", "MetricRow", "readiness", "render"]
 
 _GAUGES = frozenset({
     "connections", "in_flight", "websockets", "draining", "sockets", "tasks", "servers", "open",
-    "open_sessions", "starting", "active", "pending", "upstream_connections", "upstream_up",
+    "open_sessions", "starting", "active", "pending",
 })
 _COUNTED = ("accepted", "refused", "requests", "errors", "blocks", "lost_lines")
 _PLAIN = re.compile(r"[^a-zA-Z0-9_]")
@@ -254,9 +254,9 @@ def _server_figures(
             figures.histograms[f"apihour_server_{name}_seconds", labels] = histogram
         elif isinstance(value, Mapping):
             for word, number in value.items():
-                _plain(figures, name, (*labels, ("code", str(word))), number)
+                _plain(figures, name, (*labels, ("code", str(word))), number, row.get("gauge"))
         else:
-            _plain(figures, name, labels, value)
+            _plain(figures, name, labels, value, row.get("gauge"))
     return figures
 
 
@@ -270,11 +270,11 @@ def _add_engines(figures: _Figures, rows: list[dict[str, Any]]) -> None:
         figures.counters["apihour_engine_errors_total", labels] = row["errors"]
 
 
-def _plain(figures: _Figures, name: str, labels: Labels, value: Any) -> None:
+def _plain(figures: _Figures, name: str, labels: Labels, value: Any, gauge: Any = False) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return
     key = f"apihour_server_{name}"
-    if name in _GAUGES:
+    if gauge or name in _GAUGES:
         figures.gauges.setdefault((key, labels), value)
     else:
         figures.counters.setdefault((f"{key}_total", labels), value)

@@ -26,6 +26,7 @@ class Asked:
         self.census = Census(runtime)
         self.disks = {"the log": str(path)}
         self.answers: dict[str, dict[str, Any] | None] = {}
+        self.gauges: set[str] = set()
         self.certificates: list[dict[str, Any]] = []
         self.engines: dict[str, list[dict[str, Any]]] = {}
 
@@ -53,7 +54,7 @@ class Asked:
                 found.rows += self.engines.get(name, [])
             else:
                 found.rows += [{"worker": name, "server": "" if key[:4] == "job_" else "http",
-                                "name": key, "value": value}
+                                "name": key, "value": value, "gauge": key in self.gauges}
                                for key, value in answer.items()]
         return found
 
@@ -130,6 +131,18 @@ async def test_figures_are_merged_over_workers(asked: Asked) -> None:
     assert not any("note" in line for line in lines)
     assert len({line for line in lines if line.startswith("# TYPE")}) == len(
         [line for line in lines if line.startswith("# TYPE")])
+
+
+async def test_gauges_of_a_plugin_fall_again(asked: Asked) -> None:
+    asked.worker(1, os.getpid())
+    asked.gauges, meter = {"waiting", "up"}, FleetMeter(asked)
+    labels = 'server="http",protocol="http"'
+    for count in (3, 1):
+        asked.answers["1.1"] = {"waiting": count, "up": {"a": count}, "seen": count}
+        lines = (await text_of(meter)).splitlines()
+        assert f"apihour_server_waiting{{{labels}}} {count}" in lines
+        assert f'apihour_server_up{{{labels},code="a"}} {count}' in lines
+        assert "# TYPE apihour_server_seen_total counter" in lines
 
 
 async def test_the_memory_of_a_template(asked: Asked) -> None:

@@ -41,7 +41,10 @@ EXPORTS = {
 }
 
 KEPT = {
-    "apihour.bus": ["Bus", "BusMessage", "Gap", "Subscription", "open_bus"],
+    "apihour.bus": [
+        "Bus", "BusDownError", "BusError", "BusMessage", "BusTimeoutError", "Gap",
+        "NoResponderError", "Subscription", "open_bus",
+    ],
     "apihour.ops": [
         "GLOBAL_OPTIONS", "Address", "Bytes", "Catalogue", "Collects", "Column", "Command",
         "CommandFailed", "CommandName", "ConnectionId", "Duration", "Kind", "LoggerName",

@@ -9,10 +9,19 @@ from typing import Any
 from apihour.bus.bus_contract import Bus
 from apihour.bus.mailbox import Subscription
 from apihour.bus.messages import BusMessage, Gap
-from apihour.errors import ConfigurationError
+from apihour.errors import (
+    BusDownError,
+    BusError,
+    BusTimeoutError,
+    ConfigurationError,
+    NoResponderError,
+)
 from apihour.masking import mask_text
 
-__all__ = ["Bus", "BusMessage", "Gap", "Subscription", "open_bus"]
+__all__ = [
+    "Bus", "BusDownError", "BusError", "BusMessage", "BusTimeoutError", "Gap", "NoResponderError",
+    "Subscription", "open_bus",
+]
 
 
 def open_bus(config: Any, directory: str | os.PathLike[str]) -> Bus:

@@ -130,7 +130,7 @@ class Dial:
             self._fail(f"{upstream.name}: {why}")
             return
         self.retried += 1
-        if self._upstreams.choose(self._tried) is None:
+        if all(one in self._tried for one in self._upstreams):
             self._tried.clear()
             self._timer = self._loop.call_later(_PAUSE, self.begin)
         else:

@@ -3,7 +3,8 @@
 Rules:
 
 - Those that are up come first, of them the lowest priority (RFC 2782), of those the one with the
-  fewest connections for its weight; equals by lot. One that is down is tried when no other is left.
+  fewest connections for its weight; equals take turns. One that is down is tried when no other is
+  left.
 - An upstream that DNS names no more gets no new connection; those it has go on.
 """
 
@@ -25,7 +26,7 @@ class Upstream:
     """One address, and its figures since it was found; sizes in bytes."""
 
     __slots__ = ("accepted", "address", "connections", "failed", "failures", "family", "name",
-                 "priority", "received", "seen", "sent", "up", "weight")
+                 "priority", "received", "seen", "sent", "turn", "up", "weight")
 
     def __init__(self, found: Found) -> None:
         self.family, self.address, self.name = found.family, found.address, found.name
@@ -33,6 +34,8 @@ class Upstream:
         self.up = True
         self.failures = 0
         """Since the last success."""
+        self.turn = random.random()
+        """Grows with each choice of it: workers that start together begin with another one each."""
         self.seen = 0
         """The value of `accepted` when it was last looked at."""
         self.connections = self.accepted = self.failed = self.sent = self.received = 0
@@ -44,6 +47,7 @@ class Upstreams:
     def __init__(self, fails: int) -> None:
         self._fails = fails
         self._all: dict[str, Upstream] = {}
+        self._turn = 0
         self._left: list[Upstream] = []  # named no more, with connections
         self.say: Callable[..., None] = logging.getLogger("apihour_proxy").warning
 
@@ -64,14 +68,17 @@ class Upstreams:
 
     def choose(self, tried: Collection[Upstream] = ()) -> Upstream | None:
         """Who takes the next connection; None when all were tried."""
+        self._turn += 1
         best: Upstream | None = None
         least: tuple[Any, ...] = ()
         for one in self._all.values():
             if one in tried:
                 continue
-            rank = (not one.up, one.priority, (one.connections + 1) / one.weight, random.random())
+            rank = (not one.up, one.priority, (one.connections + 1) / one.weight, one.turn)
             if best is None or rank < least:
                 best, least = one, rank
+        if best is not None:
+            best.turn = self._turn
         return best
 
     def succeeded(self, upstream: Upstream) -> None:

@@ -147,3 +147,14 @@ def test_those_that_are_up_come_first_then_the_lowest_priority():
     upstreams.succeeded(second)
     assert upstreams.choose() is second
     assert upstreams.choose([first, second, spare]) is None
+
+
+def test_equals_take_turns_and_a_new_one_only_its_own():
+    upstreams = Upstreams(fails=1)
+    found = [Found(2, ("h", port)) for port in (1, 2)]
+    upstreams.update(found)
+    chosen = [upstreams.choose().name for _ in range(6)]
+    assert sorted(chosen[:2]) == ["h:1", "h:2"] and chosen == chosen[:2] * 3
+    upstreams.update([*found, Found(2, ("h", 3))])
+    chosen = [upstreams.choose().name for _ in range(6)]
+    assert chosen[0] == "h:3" and chosen == chosen[:3] * 2 and len(set(chosen)) == 3

@@ -100,7 +100,7 @@ CASES: list[Case] = [
         "9112 2.3", no_minor=head(b"GET / HTTP/1"), zeros=head(b"GET / HTTP/01.01"),
         spaced=head(b"GET / HTTP/ 1.1"), lower_case=head(b"GET / http/1.1"),
         comma=head(b"GET / HTTP/1,1"), long_minor=head(b"GET / HTTP/1.10"),
-        preface=b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        half_a_preface=b"PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n",
     ),
     *[Case(f"version_{v.decode()}", "9110 15.6.6", head(b"GET / HTTP/" + v), frozenset({505}))
       for v in (b"1.2", b"2.0", b"9.9", b"0.9")],

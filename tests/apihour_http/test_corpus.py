@@ -159,7 +159,7 @@ HOSTILE = {
     "connect": b"CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n",
     "relative": b"GET x HTTP/1.1\r\nHost: a\r\n\r\n",
     "asterisk": b"GET * HTTP/1.1\r\nHost: a\r\n\r\n",
-    "http/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "half of http/2's preface": b"PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n",
     "http/1.2": b"GET / HTTP/1.2\r\nHost: a\r\n\r\n",
     "nul value": b"GET / HTTP/1.1\r\nHost: a\r\nX: a\0b\r\n\r\n",
     "bare cr": b"GET / HTTP/1.1\r\nHost: a\r\nX: a\rb\r\n\r\n",

@@ -245,7 +245,8 @@ class Intake:
 
     def parser_stopped(self, error: Exception, data: bytes) -> None:
         """Handle what the parser raised: an upgrade, a refusal, a malformed message."""
-        if self.lane is None or self.lane.transport is None or speaks_http2(self, data):
+        if self.lane is None or self.lane.transport is None or speaks_http2(
+                self, error, data):
             return
         binding = self.service.binding
         if isinstance(error, binding.upgrade):

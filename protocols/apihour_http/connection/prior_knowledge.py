@@ -15,14 +15,18 @@ from apihour_http.connection.states import CLOSED
 
 __all__ = ["speaks_http2"]
 
+# llhttp's words for it.
+_STOPPED = "Pause on PRI/Upgrade"
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 
-def speaks_http2(intake: Any, data: bytes) -> bool:
+def speaks_http2(intake: Any, error: Exception, data: bytes) -> bool:
     """Whether the parser of `intake` stopped behind the preface: then it is in others' hands.
 
-    `data` is what was fed to it last.
+    `error` is what it raised, `data` what was fed to it last.
     """
+    if _STOPPED not in str(error):
+        return False
     lane, make = intake.lane, intake.service.http2
     if make is None or lane.conn.requests or lane.answers.current is not None:
         return False

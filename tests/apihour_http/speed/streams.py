@@ -199,11 +199,13 @@ class Servers:
     def __init__(self) -> None:
         self.seen: list[Any] = []
         self.all = [
-            HTTPServer(self._routes()), HTTPServer(self._routes(), self._app()),
-            HTTPServer(None, self._app()), HTTPServer(self._routes(), max_line=16, max_body=1),
-            HTTPServer(self._routes(), max_fields=3), HTTPServer(self._routes(), max_field=70),
-            ASGIServer(self._asgi, lifespan="off"),
+            HTTPServer(routes, app, **limits, http2=False) for routes, app, limits in (
+                (self._routes(), None, {}), (self._routes(), self._app(), {}),
+                (None, self._app(), {}), (self._routes(), None, {"max_line": 16, "max_body": 1}),
+                (self._routes(), None, {"max_fields": 3}),
+                (self._routes(), None, {"max_field": 70}))
         ]
+        self.all.append(ASGIServer(self._asgi, lifespan="off", http2=False))
 
     def _note(self, request: Request) -> dict[str, Any]:
         fields = [(name, value) for name, value in request.raw_headers]

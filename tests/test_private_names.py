@@ -21,6 +21,7 @@ PRIVATE = (
     "apihour/engines/asyncpg_private.py",  # tests/apihour/engines/test_asyncpg_private.py
     "apihour/engines/psycopg_private.py",  # tests/apihour/engines/test_psycopg_private.py
     "apihour/bus/nats_private.py",  # tests/apihour/bus/test_nats_private.py
+    "protocols/apihour_proxy/aiodns_private.py",  # tests/apihour_proxy/test_lookup.py
     "protocols/apihour_ssh/_asyncssh.py",  # tests/apihour_ssh/test_asyncssh.py
     "protocols/apihour_http/aiohttp/",  # tests/apihour_http/
     "protocols/apihour_console/text/isolation.py",  # prompt_toolkit; text/test_isolation.py

@@ -15,6 +15,8 @@ from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Any, cast
 
+from apihour_proxy.aiodns_private import NO_DATA, forget_answers
+
 __all__ = ["Found", "Lookup", "LookupFailed", "Target", "parse_target"]
 
 _EXPECTED = "expected HOST:PORT, srv:_SERVICE._tcp.DOMAIN or unix:PATH"
@@ -110,7 +112,7 @@ class Lookup:
             family = socket.AF_INET6 if version == 6 else socket.AF_INET
             return [Found(family, address, priority, weight)], _FOR_EVER
         asked = self._ask().getaddrinfo(name, port=port, type=socket.SOCK_STREAM)
-        nodes = (await _answer(name, asked)).nodes
+        nodes = (await self._answer(name, asked)).nodes
         if not nodes:
             raise LookupFailed(f"{name}: it has no address")
         found = {Found(int(node.family), (node.addr[0].decode(), port, *node.addr[2:]), priority,
@@ -137,11 +139,20 @@ class Lookup:
         """Priority, weight, port, host and TTL of each SRV record."""
         resolver = self._ask()
         if hasattr(resolver, "query_dns"):  # aiodns 4
-            answer = (await _answer(name, resolver.query_dns(name, "SRV"))).answer
+            answer = (await self._answer(name, resolver.query_dns(name, "SRV"))).answer
             return [(one.data.priority, one.data.weight, one.data.port, one.data.target, one.ttl)
                     for one in answer if hasattr(one.data, "priority")]
         return [(one.priority, one.weight, one.port, one.host, one.ttl)
-                for one in await _answer(name, resolver.query(name, "SRV"))]
+                for one in await self._answer(name, resolver.query(name, "SRV"))]
+
+    async def _answer(self, name: str, asked: Awaitable[Any]) -> Any:
+        try:
+            return await asked
+        except Exception as error:  # of c-ares, by way of pycares: DNSError, UnicodeError
+            if error.args[:1] == (NO_DATA,):
+                forget_answers(self._resolver)
+            said = error.args[1] if len(error.args) > 1 else error
+            raise LookupFailed(f"{name}: {said}") from error
 
     def _ask(self) -> Any:
         if self._resolver is None:
@@ -166,14 +177,6 @@ async def _closed(resolver: Any) -> None:
         await resolver.close()
     else:
         resolver.cancel()
-
-
-async def _answer(name: str, asked: Awaitable[Any]) -> Any:
-    try:
-        return await asked
-    except Exception as error:  # of c-ares, by way of pycares: DNSError, UnicodeError
-        said = error.args[1] if len(error.args) > 1 else error
-        raise LookupFailed(f"{name}: {said}") from error
 
 
 def _version(name: str) -> int:

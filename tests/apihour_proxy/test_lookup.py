@@ -107,6 +107,32 @@ async def test_a_name_that_is_not_there_yet_is_waited_for(caplog):
             assert await asyncio.wait_for(waiting, PATIENCE) == [b"a"]
 
 
+@pytest.mark.parametrize("target, record", [
+    ("db.example:80", "127.0.0.1"), ("srv:_db._tcp.example", (0, 0, 80, "127.0.0.1"))])
+async def test_a_name_without_addresses_is_asked_for_again(target, record):
+    """Its answer names no time (dnsmasq's has no SOA): c-ares would keep it for an hour."""
+    target = parse_target(target)
+    zone = {target.name: []}
+    async with DNS(zone) as dns:
+        lookup = Lookup(dns.resolver)
+        for _ in range(2):
+            with pytest.raises(LookupFailed, match="no data"):
+                await lookup.find(target)
+        zone[target.name] = [record]
+        servers = dns.resolver.nameservers
+
+        async def is_found():
+            try:
+                return [one.name for one in (await lookup.find(target))[0]] == ["127.0.0.1:80"]
+            except LookupFailed:
+                return False
+
+        async with asyncio.timeout(PATIENCE):
+            while not await is_found():
+                await asyncio.sleep(0.05)
+        assert dns.resolver.nameservers == servers
+
+
 async def test_services_that_are_none():
     zone = {"_no._tcp.example": [(0, 0, 0, ".")], "_x._tcp.example": [(0, 0, 1, "gone.example")]}
     async with DNS(zone) as dns:

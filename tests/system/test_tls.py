@@ -290,7 +290,8 @@ def test_certificates_are_swapped_in_place(daemon, authority):
         assert certificate_of(daemon, authority) == "swap2"
         authority.issue(before)
         (authority.directory / f"{before}.pem").rename(served)
-        daemon.wait(lambda: certificate_of(daemon, authority) == before, "files to be noticed")
+        daemon.wait(lambda: {(row["subject"], row["workers"], row["problem"]) for row in json.loads(
+            ctl(daemon, "certs", "--json").stdout)} == {(before, 2, "")}, "files to be noticed")
         echo(open_before)
     for load in (fresh, kept):
         assert not load.report.lost, load.report

@@ -77,8 +77,10 @@ def test_wrong_arguments_do_not_raise_where_the_log_call_stands(
 
 
 def test_warnings_nobody_else_prints_still_reach_stderr(
-    logger: logging.Logger, ring: LogRing, capsys: pytest.CaptureFixture[str]
+    logger: logging.Logger, ring: LogRing, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(logging, "lastResort", logging._defaultLastResort)  # type: ignore[attr-defined]
     logger.propagate = False
     for handler in list(logger.handlers):
         if handler is not ring:

@@ -7,7 +7,8 @@ How to run (about four minutes; wrk is used where it is installed)::
 Each pair runs in the same rounds, one worker on CPU 1, the load on CPU 0:
 
 - raw TCP echo in a container, and the bare event loop's own server;
-- an aiohttp application in a container, and on ``aiohttp.GunicornUVLoopWebWorker``;
+- an aiohttp application in a container, and on ``aiohttp.GunicornUVLoopWebWorker``, asked by
+  requests that differ, those of the case (a) of ``http.py``;
 - accepting: CPU time of a connection that brings one byte, in the same two echo servers;
 - from the command to the first answer, next to the time that the application's import takes;
 - memory of each worker.
@@ -43,6 +44,7 @@ from _bench import (
     table,
     tree,
 )
+from http_load import script
 
 LOAD = HERE / "load"
 BIN = Path(sys.executable).parent
@@ -91,10 +93,11 @@ def load(kind: str, port: int, seconds: int) -> float:
         return float(run(python(
             LOAD / "pump.py", kind, str(port), str(CONNECTIONS), str(seconds)
         )))
-    script = ["-s", str(LOAD / "echo.lua")] if kind == "echo" else []
-    said = run([
-        "wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", *script, f"http://127.0.0.1:{port}/",
-    ])
+    with contextlib.nullcontext(LOAD / "echo.lua") if kind == "echo" else script("query") as lua:
+        said = run([
+            "wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "-s", str(lua),
+            f"http://127.0.0.1:{port}/",
+        ])
     found = re.search(r"Requests/sec:\s*([\d.]+)", said)
     if found is None or "Non-2xx" in said or "Socket errors" in said:
         raise RuntimeError(f"wrk: {said}")

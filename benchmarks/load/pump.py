@@ -1,35 +1,40 @@
 """Load for an echo or HTTP server where wrk is missing: one message in flight a connection.
 
 ``python pump.py echo|http PORT CONNECTIONS SECONDS`` prints the answers in a second. It costs
-as much CPU as the server it loads, so compare CPU time rather than rates with it.
+as much CPU as the server it loads, so compare CPU time rather than rates with it. No request
+of HTTP repeats the one before it: they are those of the case (a) of ``http.py``.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import cast
 
-MESSAGES = {
-    "echo": b"abcdefghijklmnopqrstuvwxyz" * 2,
-    "http": b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
-}
+# Last in the path: http.py there must not stand for Python's package.
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+from http_requests import distinct
+
+ECHOED = b"abcdefghijklmnopqrstuvwxyz" * 2
 
 
 class Pump(asyncio.Protocol):
-    """Sends the message again whenever an answer as long as the first has come."""
+    """Sends the next message whenever an answer as long as the first has come."""
 
     answers = 0
 
-    def __init__(self, message: bytes) -> None:
-        self.message = message
-        self.size = len(message) if not message.startswith(b"GET") else 0
+    def __init__(self, messages: Iterator[bytes], size: int) -> None:
+        self.messages = messages
+        self.size = size  # of an answer; 0: as the first says
         self.received = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is not one by class
-        self.transport.write(self.message)
+        self.transport.write(next(self.messages))
 
     def data_received(self, data: bytes) -> None:
         self.size = self.size or len(data)
@@ -37,14 +42,17 @@ class Pump(asyncio.Protocol):
         if self.received >= self.size:
             self.received -= self.size
             self.answers += 1
-            self.transport.write(self.message)
+            self.transport.write(next(self.messages))
 
 
 async def main(kind: str, port: int, connections: int, seconds: float) -> None:
     loop = asyncio.get_running_loop()
+    is_echo = kind == "echo"
+    messages = itertools.cycle([ECHOED] if is_echo else [sent.raw for sent in distinct("query")])
+    size = len(ECHOED) if is_echo else 0
     pumps = []
     for _ in range(connections):
-        _, pump = await loop.create_connection(lambda: Pump(MESSAGES[kind]), "127.0.0.1", port)
+        _, pump = await loop.create_connection(lambda: Pump(messages, size), "127.0.0.1", port)
         pumps.append(pump)
     before = sum(pump.answers for pump in pumps)
     began = loop.time()

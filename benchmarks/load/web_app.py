@@ -19,7 +19,7 @@ async def hello(request: web.Request) -> web.Response:
 
 def make_application() -> web.Application:
     application = web.Application()
-    application.router.add_get("/", hello)
+    application.router.add_get("/json", hello)
     return application
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from apihour.jobs import Jobs
     from apihour.ops.container_ops import Operations
     from apihour.shared.backend import SharedBackend
+    from apihour.shared.flags import Flags
     from apihour.shared.shared_limits import SharedLimits
 
 __all__ = ["Container"]
@@ -128,6 +129,14 @@ class Container:
         from apihour.shared.shared_limits import SharedLimits
 
         return SharedLimits(self.shared)
+
+    @functools.cached_property
+    def flags(self) -> Flags:
+        """Feature values for all workers; see :mod:`apihour.shared.flags`."""
+        from apihour.shared.flags import Flags
+
+        copy = self.worker.runtime.path / "flags.json" if hasattr(self.shared, "heard") else None
+        return Flags(self.shared, self.config.get("flags"), copy)
 
     @functools.cached_property
     def jobs(self) -> Jobs:
@@ -241,8 +250,9 @@ class Container:
             closing = made.pop("resolver").close()
             if asyncio.iscoroutine(closing):
                 await closing
-        if "limits" in made:
-            await made.pop("limits").close()
+        for name in ("limits", "flags"):
+            if name in made:
+                await made.pop(name).close()
         if "shared" in made:
             await made.pop("shared").close()
         if "_cpu_pool" in made:

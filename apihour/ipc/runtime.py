@@ -20,6 +20,7 @@ Rules:
     ├── console.sock                local control socket of the console (``apihour ctl``)
     ├── worker.PID.sock             agent of each worker
     ├── bans.json                   who is refused; see apihour.bind.bans
+    ├── flags.json                  the last flags of a store elsewhere; see apihour.shared.flags
     ├── limits.json                 what operators ask of servers; see apihour.limits.live
     ├── tickets.json                secret of TLS session tickets; see apihour.tls.tickets
     ├── told.HASH                   what one worker has said for all; see apihour.tls.renewal

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import TypeVar
 from urllib.parse import quote
@@ -40,6 +41,7 @@ class RemoteShared(CompareAndSet):
         self.deadline = deadline
         self._path = os.fspath(path)
         self._is_closed = self._is_away = False
+        self.heard = time.monotonic()  # of it, at the last answer
         self._news: set[News] = set()
 
     async def open(self, seconds: float = 2.0) -> None:
@@ -97,6 +99,7 @@ class RemoteShared(CompareAndSet):
                 self._say(f"{error or type(error).__name__}")
             raise SharedDownError(f"{self.where}: {error or type(error).__name__}") from error
         self._say("")
+        self.heard = time.monotonic()
         return given
 
     def has_answered(self, error: Exception) -> bool:

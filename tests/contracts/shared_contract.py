@@ -1,12 +1,14 @@
 """What every backend of ``container.shared`` must do, as tests to inherit.
 
-A backend's author subclasses :class:`SharedContract` in a test module and gives two fixtures::
+A backend's author subclasses :class:`SharedContract` in a test module that has two fixtures::
+
+    @pytest.fixture
+    async def shared(): ...              # an empty store
+    @pytest.fixture
+    async def another(shared): ...       # a second client of the same store
 
     class TestRedis(SharedContract):
-        @pytest.fixture
-        async def shared(self): ...      # an empty store
-        @pytest.fixture
-        async def another(self, shared): ...     # a second client of the same store
+        pass
 """
 
 from __future__ import annotations
@@ -37,16 +39,6 @@ class SharedContract:
     """The tests. `ttl` is the shortest time to live, in seconds, that the backend can do."""
 
     ttl = 0.2
-
-    @pytest.fixture
-    async def shared(self) -> AsyncIterator[SharedBackend]:
-        raise NotImplementedError("a backend's test class gives this fixture")
-        yield
-
-    @pytest.fixture
-    async def another(self, shared: SharedBackend) -> AsyncIterator[SharedBackend]:
-        raise NotImplementedError("a backend's test class gives this fixture")
-        yield
 
     async def test_absent(self, shared: SharedBackend) -> None:
         assert await shared.get("nothing") is None

@@ -20,7 +20,7 @@ CATALOGUE = set(
     "top workers servers conns tasks where stack log logs drain undrain reload upgrade scale "
     "kick cancel metrics config slow profile mem gc python health version env sessions audit "
     "signal watch help exit clear ban bans unban restart rollback events routes certs "
-    "jobs engines suspend resume limit hosts".split()
+    "jobs flags engines suspend resume limit hosts".split()
 )
 
 
@@ -328,6 +328,15 @@ def test_audit_names_key_address_command_workers_outcome_and_duration(shell):
     assert len(rows) == 2 and rows[-1]["command"].startswith("wrokers")
     assert shell.ctl("version").returncode == 0
     assert shell.audit()[-1]["address"] == "local" and shell.audit()[-1]["role"] == "admin"
+
+
+def test_a_flag_holds_in_all_workers_and_setting_it_is_an_admins(shell):
+    [row] = shell.rows("flags", "colour", "blue", "--worker", "1")
+    assert (row["flag"], row["value"], row["default"]) == ("colour", "blue", "")
+    assert [one["value"] for one in shell.rows("flags", "colour", "--worker", "2")] == ["blue"]
+    assert shell.audit()[-2]["command"] == "flags colour blue --worker 1 --json"
+    done = shell.ssh("flags", "colour", "red", role="operator")
+    assert done.returncode == 126 and "setting one needs role admin" in done.stderr
 
 
 # What an SSH server might offer besides.

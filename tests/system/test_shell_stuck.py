@@ -29,7 +29,7 @@ CALLS = {
         "profile -s 100ms", "certs", "bans", "engines",
     ],
     "loop": ["pids", "routes -s 100ms"],
-    "one": ["config", "env", "quickest", "greet you", "jobs"],  # another worker will do
+    "one": ["config", "env", "quickest", "greet you", "jobs", "flags"],  # another worker will do
     "console": ["help", "version", "health", "metrics", "top", "sessions", "audit -n 1",
                 "watch --limit 1 0.2 workers", "scale 2", "clear", "exit", "events"],
 }

@@ -10,6 +10,7 @@ from apihour.ops.catalogue import Catalogue
 from apihour.ops.commands import (
     cert_list,
     engine_list,
+    flag_list,
     job_list,
     process,
     profile,
@@ -25,7 +26,7 @@ __all__ = ["built_in"]
 def built_in() -> Catalogue:
     """A new catalogue of everything that every worker can do."""
     catalogue = Catalogue()
-    for module in (servers, cert_list, engine_list, tasks, routes, job_list, profile, process,
-                   python):
+    for module in (servers, cert_list, engine_list, tasks, routes, job_list, flag_list, profile,
+                   process, python):
         catalogue.update(module.commands)
     return catalogue

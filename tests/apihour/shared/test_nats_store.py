@@ -17,6 +17,7 @@ from apihour.app.container import Container
 from apihour.errors import ConfigurationError, SharedDownError
 from apihour.shared.nats_store import _decode, _encode
 from apihour.shared.open_shared import open_shared
+from tests.contracts.flags_contract import FlagsContract
 from tests.contracts.shared_contract import SharedContract, take
 from tests.nats_server import NATSServer, nats_server
 
@@ -43,23 +44,23 @@ async def shared(nats_server: NATSServer, tmp_path: Path) -> AsyncIterator[Any]:
     await shared.close()
 
 
+@pytest.fixture
+async def another(
+    shared: Any, nats_server: NATSServer, tmp_path: Path
+) -> AsyncIterator[Any]:
+    another = made(nats_server, tmp_path)
+    yield another
+    await another.close()
+
+
 class TestNATSShared(SharedContract):
+    """The contract."""
+
     ttl = 1.0
 
-    @pytest.fixture
-    async def shared(self, nats_server: NATSServer, tmp_path: Path) -> AsyncIterator[Any]:
-        await emptied(nats_server)
-        shared = made(nats_server, tmp_path)
-        yield shared
-        await shared.close()
 
-    @pytest.fixture
-    async def another(
-        self, shared: Any, nats_server: NATSServer, tmp_path: Path
-    ) -> AsyncIterator[Any]:
-        another = made(nats_server, tmp_path)
-        yield another
-        await another.close()
+class TestFlagsOnNATS(FlagsContract):
+    """Theirs."""
 
 
 @pytest.mark.parametrize("key", ["a", "/", "a//b/", "=", ".", "é ☃", "*", ">", "a.b", "=41", "/="])

@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 from apihour.errors import ConfigurationError, SharedDownError, SharedError, SharedFullError
+from apihour.shared.flags import Flags
 from apihour.shared.open_shared import open_shared
+from tests.contracts.flags_contract import FlagsContract, started, wait_until
 from tests.contracts.shared_contract import SharedContract, take
 from tests.databases import redis_server
 
@@ -41,20 +43,11 @@ async def another(shared: Any, redis_server: Any, tmp_path: Path) -> AsyncIterat
 
 
 class TestRedisShared(SharedContract):
-    @pytest.fixture
-    async def shared(self, redis_server: Any, tmp_path: Path) -> AsyncIterator[Any]:
-        shared = made(redis_server, tmp_path)
-        await shared._client.flushall()
-        yield shared
-        await shared.close()
+    """The contract."""
 
-    @pytest.fixture
-    async def another(
-        self, shared: Any, redis_server: Any, tmp_path: Path
-    ) -> AsyncIterator[Any]:
-        another = made(redis_server, tmp_path)
-        yield another
-        await another.close()
+
+class TestFlagsOnRedis(FlagsContract):
+    """Theirs."""
 
 
 async def test_two_prefixes_are_two_stores(
@@ -116,6 +109,31 @@ async def test_calls_end_in_time_while_it_is_away_and_watches_come_back(
         seen[change.key] = change.value
     assert "away: " in caplog.text
     await quick.close()
+
+
+async def test_flags_hold_while_it_is_away_and_when_it_comes_back_with_nothing(
+    shared: Any, another: Any, redis_server: Any, tmp_path: Path
+) -> None:
+    copy = tmp_path / "flags.json"
+    flags = Flags(shared, copy=copy)
+    late = Flags(made(redis_server, tmp_path, deadline=0.3), copy=copy)
+    await flags.put("x", 7)
+    await flags.put("y", 7)
+    await flags.reset("y")
+    redis_server.halt(signal.SIGKILL)
+    async with started(flags, late):
+        assert (flags.get("x", 0), late.get("x", 0), late.get("y", 0)) == (7, 7, 0)
+        with pytest.raises(SharedDownError):
+            await late.put("x", 8)
+        heard = late._shared.heard  # type: ignore[attr-defined]
+        redis_server.start()
+        async with asyncio.timeout(30):
+            while (await another.items())[-1:] == []:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        await wait_until(lambda: late._shared.heard > heard)  # type: ignore[attr-defined]
+        await Flags(another).put("x", 9)
+        await wait_until(lambda: (flags.get("x", 0), late.get("x", 0)) == (9, 9))
+    await late._shared.close()
 
 
 async def test_a_watch_bears_what_others_publish(shared: Any) -> None:

@@ -111,17 +111,7 @@ async def another(directory: Path, shared: Shared) -> AsyncIterator[Shared]:
 
 
 class TestEmbedded(SharedContract):
-    @pytest.fixture
-    async def shared(self, directory: Path) -> AsyncIterator[Shared]:
-        store = Shared(directory / "store")
-        yield store
-        await store.close()
-
-    @pytest.fixture
-    async def another(self, directory: Path, shared: Shared) -> AsyncIterator[Shared]:
-        store = Shared(directory / "store")
-        yield store
-        await store.close()
+    """The contract."""
 
 
 class TestCompareAndSetLoops(TestEmbedded):

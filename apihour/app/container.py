@@ -240,20 +240,9 @@ class Container:
     async def close_made(self) -> None:
         """Close engines, and what was made on first use, if it was. Called by the worker."""
         made = self.__dict__
-        if "bus" in made:
-            await made.pop("bus").close()
-        if "_engine_set" in made:
-            await made.pop("_engine_set").close()
-        if "http" in made:
-            await made.pop("http").close()
-        if "resolver" in made:
-            closing = made.pop("resolver").close()
-            if asyncio.iscoroutine(closing):
-                await closing
-        for name in ("limits", "flags"):
+        for name in ("bus", "_engine_set", "http", "resolver", "limits", "flags", "shared",
+                     "_cpu_pool"):
             if name in made:
-                await made.pop(name).close()
-        if "shared" in made:
-            await made.pop("shared").close()
-        if "_cpu_pool" in made:
-            await made.pop("_cpu_pool").close()
+                closing = made.pop(name).close()
+                if inspect.isawaitable(closing):  # not that of an older aiodns
+                    await closing

@@ -156,7 +156,8 @@ class HTTPServer:
         probe = options.dumps({"ü": 1})
         keepalive, linger = _times(options, context)
         self.now.closes = self.now.draining or not keepalive
-        self.now.quick = isinstance(probe, str) and probe.isascii() and not self.now.closes
+        self.now.quick = not self.now.closes and (
+            isinstance(probe, bytes) or (isinstance(probe, str) and probe.isascii()))
         return Service(
             loop=asyncio.get_running_loop(), container=container, logger=logger, log=self._log,
             options=options, keepalive=keepalive, linger=linger, slow=options.slow_endpoint,

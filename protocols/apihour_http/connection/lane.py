@@ -56,17 +56,20 @@ class Lane:
     def answer(self, request: Request, result: Any) -> Coroutine[Any, Any, None] | None:
         """Answer with `result`; what sends the rest of it is returned, if there is a rest."""
         service = self.service
-        if type(result) is not dict or not request.plain or not service.now.quick:
+        usual = type(result) is dict or (
+            type(result) is list and result and type(result[0]) is dict)
+        if not usual or not request.plain or not service.now.quick:
             return answer_any(self, request, result)
         try:
-            text = service.dumps(result)
+            body = service.dumps(result)
         except Exception:
             # The general way tries harder, and says what is wrong.
             return answer_any(self, request, result)
         if self.transport is None:
             return None
-        size = len(text)
-        self.write(f"{service.now.json_head}{size}\r\n\r\n{text}".encode())
+        size = len(body)
+        head = f"{service.now.json_head}{size}\r\n\r\n"
+        self.write((head + body).encode() if isinstance(body, str) else head.encode() + body)
         now = self.idle_since = monotonic()
         seconds = now - request.arrived
         counters = service.counters

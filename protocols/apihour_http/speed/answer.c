@@ -1,4 +1,4 @@
-/* From a result to the transport: the usual answer, 200 with a dictionary as JSON.
+/* From a result to the transport: the usual answer, 200 with a dictionary or rows as JSON.
  *
  * What is none of the usual is Python's (answer_any).
  */
@@ -14,11 +14,17 @@ double monotonic(void)
     return (double)(now.tv_sec * 1000000000LL + now.tv_nsec) / 1e9;
 }
 
-/* The answer of 200 with `text` behind `head`: two texts of ASCII; `last` says that it is that. */
-static PyObject *joined(PyObject *head, PyObject *text, int last)
+/* What an encoder made: bytes, or a text of ASCII. */
+typedef struct {
+    const char *at;
+    Py_ssize_t size;
+} Body;
+
+/* The answer of 200 with `body` behind `head`, a text of ASCII; `last` says that it is that. */
+static PyObject *joined(PyObject *head, Body body, int last)
 {
     char number[64];
-    Py_ssize_t head_size = PyUnicode_GET_LENGTH(head), size = PyUnicode_GET_LENGTH(text);
+    Py_ssize_t head_size = PyUnicode_GET_LENGTH(head), size = body.size;
     int digits = snprintf(number, sizeof number, "%zd\r\n%s\r\n", size,
                           last ? "Connection: close\r\n" : "");
     PyObject *found = PyBytes_FromStringAndSize(NULL, head_size + digits + size);
@@ -26,7 +32,7 @@ static PyObject *joined(PyObject *head, PyObject *text, int last)
         char *at = PyBytes_AS_STRING(found);
         memcpy(at, PyUnicode_DATA(head), (size_t)head_size);
         memcpy(at + head_size, number, (size_t)digits);
-        memcpy(at + head_size + digits, PyUnicode_DATA(text), (size_t)size);
+        memcpy(at + head_size + digits, body.at, (size_t)size);
     }
     return found;
 }
@@ -34,6 +40,28 @@ static PyObject *joined(PyObject *head, PyObject *text, int last)
 static int is_ascii(PyObject *text)
 {
     return PyUnicode_CheckExact(text) && PyUnicode_IS_COMPACT_ASCII(text);
+}
+
+/* Whether `made` can be sent as it is, which `body` is then. */
+static int is_body(PyObject *made, Body *body)
+{
+    if (PyBytes_CheckExact(made)) {
+        *body = (Body){PyBytes_AS_STRING(made), PyBytes_GET_SIZE(made)};
+        return 1;
+    }
+    if (!is_ascii(made))
+        return 0;
+    *body = (Body){PyUnicode_DATA(made), PyUnicode_GET_LENGTH(made)};
+    return 1;
+}
+
+/* A dictionary, or a list that begins with one: rows. What begins with a model is encoded
+ * otherwise (apihour_http.response). */
+static int is_plain_data(PyObject *result)
+{
+    if (PyList_CheckExact(result) && PyList_GET_SIZE(result))
+        result = PyList_GET_ITEM(result, 0);
+    return PyDict_CheckExact(result);
 }
 
 /* Count an answer, and tell what was slow, and the log. */
@@ -94,7 +122,8 @@ static int is_last(Received *request)
 static PyObject *usual(Plan *plan, Received *request, PyObject *result, Py_ssize_t *size)
 {
     PyObject *quick, *text, *head, *data = NULL;
-    if (!PyDict_CheckExact(result) || !(request->plain || is_last(request)))
+    Body body;
+    if (!is_plain_data(result) || !(request->plain || is_last(request)))
         return NULL;
     if (!(quick = PyObject_GetAttr(plan->now, s_quick)))
         return NULL;
@@ -107,9 +136,9 @@ static PyObject *usual(Plan *plan, Received *request, PyObject *result, Py_ssize
             PyErr_Clear();
         return NULL;
     }
-    if ((head = PyObject_GetAttr(plan->now, s_json_head)) && is_ascii(text) && is_ascii(head)) {
-        *size = PyUnicode_GET_LENGTH(text);
-        data = joined(head, text, !request->keep);
+    if ((head = PyObject_GetAttr(plan->now, s_json_head)) && is_body(text, &body) && is_ascii(head)) {
+        *size = body.size;
+        data = joined(head, body, !request->keep);
     }
     Py_XDECREF(head);
     Py_DECREF(text);

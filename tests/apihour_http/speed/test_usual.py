@@ -1,0 +1,89 @@
+"""The usual answer, data as JSON: made the short way whatever the encoder gives, text or bytes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+
+from apihour_http import HTTPServer, Routes
+from apihour_http.connection.connection import HTTPConnection
+
+from . import streams
+
+GET = b"GET /%d HTTP/1.1\r\nHost: t\r\n\r\n"
+PLAIN: list[Any] = [{}, {"a": "ü"}, [{"a": 1}, {"b": [None]}], {"long": "x" * 40_000}]
+OTHERS: list[Any] = [[], [1, {}], "text", b"bytes", None]
+
+
+class Struct(msgspec.Struct):
+    a: int
+
+
+def utf8(data: Any) -> str:
+    return json.dumps(data, ensure_ascii=False)
+
+
+async def answers(
+    results: list[Any], monkeypatch: pytest.MonkeyPatch, **options: Any
+) -> tuple[list[tuple[bytes, bytes]], list[Any]]:
+    """Head and body of each answer, and the results that were no usual ones."""
+    general: list[Any] = []
+    found = HTTPConnection.answer_any
+
+    def answer_any(lane: Any, request: Any, result: Any) -> Any:
+        general.append(result)
+        return found(lane, request, result)
+
+    monkeypatch.setattr(HTTPConnection, "answer_any", answer_any)
+    monkeypatch.setattr("apihour_http.connection.lane.answer_any", answer_any)
+    routes = Routes()
+    for number, result in enumerate(results):
+        routes.get(f"/{number}")(lambda request, result=result: result)
+    server = HTTPServer(routes, **options)
+    await server.start()
+    lane, wire = server.stream(), streams.Wire()
+    lane.connection_made(wire)
+    made = []
+    for number in range(len(results)):
+        wire.sent.clear()
+        lane.data_received(GET % number)
+        head, _, body = bytes(wire.sent).partition(b"\r\n\r\n")
+        made.append((head, body))
+    assert lane.conn.requests == server.statistics()["requests"] == len(results)
+    lane.connection_lost(None)
+    await server.stop()
+    return made, general
+
+
+@pytest.mark.parametrize("dumps", [None, msgspec.json.encode, json.dumps, utf8])
+async def test_data_is_sent_the_short_way_and_the_same(
+    dumps: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {} if dumps is None else {"dumps": dumps}
+    made, general = await answers(PLAIN, monkeypatch, **options)
+    for result, (head, body) in zip(PLAIN, made, strict=True):
+        assert json.loads(body) == result
+        assert head.startswith(b"HTTP/1.1 200 OK\r\nDate: ")
+        assert b"\r\nContent-Type: application/json\r\n" in head
+        assert head.endswith(b"\r\nContent-Length: %d" % len(body))
+    # A text with letters beyond ASCII has fewer characters than bytes.
+    assert general == (PLAIN if dumps is utf8 else [])
+
+
+async def test_what_is_not_plain_data_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    results = [*OTHERS, [Struct(1)], {"a": {1, 2}}]
+    made, general = await answers(results, monkeypatch, dumps=msgspec.json.encode)
+    assert general == results[:-1]
+    assert made[0][1] == b"[]" and made[2][1] == b"text" and made[5][1] == b'[{"a":1}]'
+    assert json.loads(made[6][1]) == {"a": [1, 2]}
+
+
+async def test_what_the_encoder_refuses_is_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    made, general = await answers([[{"a": object()}]], monkeypatch, dumps=msgspec.json.encode)
+    assert len(general) == 1 and made[0][0].startswith(b"HTTP/1.1 500 ")
+    assert "Encoding objects of type object is unsupported" in caplog.text

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import json
 import re
 import sys
+import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -48,6 +50,21 @@ def test_wrk_sends_the_very_bytes(load: Any) -> None:
             quoted = wrk.quoted(sent)
             assert "\\u" not in quoted  # the escapes that are left mean the same in Lua
             assert quoted.encode("ascii")[1:-1].decode("unicode_escape").encode() == sent.raw
+
+
+def test_the_curves_of_a_fleet_are_a_picture_and_straight(
+    load: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("apihour_console.hosts.hosts._HEARS", 0.2)
+    fleet, chart = load("fleet"), load("fleet_chart")
+    costs = [cost for hosts in (4, 8, 16) for cost in asyncio.run(fleet.measure(hosts))]
+    letters = {(one.what, one.hosts): one.letters for one in costs}
+    for what in ("join", "workers", "reload"):
+        assert letters[what, 16] < 2.5 * letters[what, 8], "not as the square"
+    picture = chart.draw("A & B", "<all>", fleet.panels(costs))
+    assert picture.count("<circle") == 15
+    assert "A &amp; B" in picture
+    ElementTree.fromstring(picture)
 
 
 def test_a_goal_is_missed_below_its_ratio_and_open_without_a_figure(load: Any) -> None:

@@ -1,9 +1,10 @@
-"""What a plain daemon loads of the core is what ``.ci/sizes`` counts as its kernel."""
+"""What a plain daemon loads: the kernel that ``.ci/sizes`` counts, and nothing for many machines."""
 
 import json
 import runpy
 from pathlib import Path
 
+from tests.system.shell_support import ctl
 from tests.system.support import echo
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,7 +32,8 @@ import sys
 
 def _tell(name):
     with open(f"{name}.json", "w") as file:
-        json.dump([getattr(module, "__file__", None) for module in sys.modules.values()], file)
+        json.dump({name: getattr(module, "__file__", None)
+                   for name, module in sys.modules.items()}, file)
 
 
 def worker_exit(server, worker):
@@ -43,16 +45,41 @@ def on_exit(server):
 """
 
 
+# Python imports this first; the console has no hook to ask it by.
+FIRST = """
+import atexit
+import sys
+
+if "apihour_console" in sys.orig_argv:
+    sys.path.append(".")
+    import hooks
+    atexit.register(hooks._tell, "console")
+"""
+
+# What is for many machines, or for who asks for it.
+NOT_ASKED = {"apihour.bus", "apihour.shared", "apihour_console.hosts", "nats", "redis", "asyncpg",
+             "grpc", "h2"}
+
+
 def test_the_kernel_is_what_a_plain_daemon_loads(apihour_daemon, tmp_path):
     (tmp_path / "plain.py").write_text(APP)
     (tmp_path / "hooks.py").write_text(HOOKS)
+    (tmp_path / "sitecustomize.py").write_text(FIRST)
     daemon = apihour_daemon(
-        "plain:Container", "-c", "hooks.py", workers=1, cwd=tmp_path, console=True)
+        "plain:Container", "-c", "hooks.py", workers=1, cwd=tmp_path, console=True,
+        env={"PYTHONPATH": str(tmp_path)})
     with daemon.connect("echo") as sock:
         echo(sock)
+    assert ctl(daemon, "workers").returncode == 0
+    names = {path.stem for path in daemon.runtime.path.iterdir()}
+    assert not names & {"bus", "shared", "flags", "limits"}, "what nobody uses is not made"
     assert daemon.terminate() == 0
+    modules = {name: json.loads((tmp_path / f"{name}.json").read_text())
+               for name in ("arbiter", "worker", "console")}
+    for name, found in modules.items():
+        assert not NOT_ASKED & found.keys(), name
     loaded = {Path(file) for name in ("arbiter", "worker")
-              for file in json.loads((tmp_path / f"{name}.json").read_text()) if file}
+              for file in modules[name].values() if file}
     sizes = runpy.run_path(str(ROOT / ".ci" / "sizes"))
     core, asked = ROOT / "apihour", sizes["COMMANDS"]
     found = {str(path.relative_to(core)) for path in loaded if core in path.parents}

@@ -1,4 +1,4 @@
-"""What a plain daemon loads: the kernel that ``.ci/sizes`` counts, and nothing for many machines."""
+"""What a plain daemon loads: the kernel of ``.ci/sizes``, and nothing for many machines."""
 
 import json
 import runpy

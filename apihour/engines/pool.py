@@ -21,12 +21,13 @@ from apihour.engines.backoff import Backoff
 from apihour.engines.budget import Budget
 from apihour.engines.driver import Driver
 from apihour.engines.pool_options import PoolOptions
+from apihour.engines.waiters import Waiters
 from apihour.errors import EngineBusyError, EngineDownError
 from apihour.shared.leases import Wish
 
 __all__ = ["Pool", "Slot"]
 
-_LOOK = 0.02  # seconds between two looks for a lease
+_LOOK = 0.02  # seconds between two looks for a lease, or whether another wants one
 _SPARE = 1.0  # seconds unused after which a connection is another's who wants more
 _CLOSING = 5.0  # seconds that closing a connection may take
 
@@ -64,8 +65,8 @@ class Pool:
         self._explain = explain
         self._told = told
         self._loop = asyncio.get_running_loop()
-        self._waiters: deque[asyncio.Future[Slot]] = deque()
-        self._unserved = 0  # of the waiters
+        self._waiters: Waiters[Slot] = Waiters(self._loop)
+        self._asks_at = 0.0
         self._connecting: set[asyncio.Task[Any] | None] = set()
         self._leaving = 0
         self._backoff = Backoff()
@@ -122,26 +123,19 @@ class Pool:
         return True
 
     async def _wait(self, seconds: float, ends: float) -> Slot:
-        waiter: asyncio.Future[Slot] = self._loop.create_future()
-        self._waiters.append(waiter)
+        waiter = self._waiters.add(ends)
         self.waiting += 1
-        self._unserved += 1
         self.grow()
-        # Without asyncio's timeout and shield: in a busy pool every request comes by here.
-        timer = self._loop.call_at(ends, _expire, waiter)
         try:
             return await waiter
         except TimeoutError:
-            self._unserved -= 1
             raise self._too_late(seconds) from None
         except BaseException:
-            if waiter.cancel() or waiter.cancelled() or waiter.exception() is not None:
-                self._unserved -= 1
-            else:  # it was served in that moment
-                self.put(waiter.result())
+            slot = self._waiters.left(waiter)
+            if slot is not None:
+                self.put(slot)
             raise
         finally:
-            timer.cancel()
             self.waiting -= 1
 
     def _too_late(self, seconds: float) -> Exception:
@@ -154,10 +148,20 @@ class Pool:
 
     def release(self, slot: Slot) -> None:
         """A connection is used no more, and is as it was."""
-        if self.closing or not self.driver.is_open(slot.connection) or self._is_needed():
+        if self.closing or not self.driver.is_open(slot.connection) or self._is_asked():
             self.drop(slot)
         else:
             self.put(slot)
+
+    def _is_asked(self) -> bool:
+        """:meth:`_is_needed`, which is a system call, asked now and then."""
+        now = self._loop.time()
+        if now < self._asks_at:
+            return False
+        needed = self._is_needed()
+        if not needed:
+            self._asks_at = now + _LOOK
+        return needed
 
     def _is_needed(self) -> bool:
         """Whether another worker has less than its share, and this one more."""
@@ -166,12 +170,8 @@ class Pool:
 
     def put(self, slot: Slot) -> None:
         """A connection is free."""
-        while self._waiters:
-            waiter = self._waiters.popleft()
-            if not waiter.done():
-                self._unserved -= 1
-                waiter.set_result(slot)
-                return
+        if self._waiters.serve(slot):
+            return
         slot.used = self._loop.time()
         self.idle.append(slot)
 
@@ -198,13 +198,13 @@ class Pool:
 
     def grow(self) -> None:
         """Make connections for those who wait, as far as the budget goes."""
-        if self._unserved > 0 and not self.closing and not (
+        if self._waiters.unserved > 0 and not self.closing and not (
                 self._grower is not None and not self._grower.done()):
             self._grower = self.spawn(self._grow())
 
     async def _grow(self) -> None:
         try:
-            while self._unserved > len(self._connecting) and not self.closing:
+            while self._waiters.unserved > len(self._connecting) and not self.closing:
                 pause = self._retry_at - self._loop.time()
                 if pause > 0 or (self.down and self._connecting):
                     await asyncio.sleep(max(pause, _LOOK))
@@ -328,8 +328,3 @@ class Pool:
             self.drop(self.idle.popleft())
         while self._tasks:
             await asyncio.wait(self._tasks)
-
-
-def _expire(waiter: asyncio.Future[Slot]) -> None:
-    if not waiter.done():
-        waiter.set_exception(TimeoutError())

@@ -79,11 +79,13 @@ class Others(Alone):
         self.others_wish = Wish.NOTHING
         self.own_share = limit
         self.wishes = []
+        self.looks = 0
 
     def wish(self, wish):
         self.wishes.append(wish)
 
     def is_wished(self, wish):
+        self.looks += 1
         return wish == self.others_wish
 
     def share(self):
@@ -166,6 +168,22 @@ async def test_what_is_beyond_its_share_is_given_to_who_has_less(make, fake):
     await until(lambda: pool.size == 1)
     pool.release(slots[3])
     assert len(pool.idle) == 1
+
+
+async def test_what_others_want_is_looked_for_now_and_then(make, monkeypatch):
+    """To look is a system call, which each request would pay."""
+    monkeypatch.setattr(module, "_LOOK", 60.0)
+    pool = make(limit=2)
+    for _ in range(100):
+        pool.release(await pool.take())
+    assert pool.budget.looks == 1
+    monkeypatch.setattr(module, "_LOOK", 0.0)
+    slots = [await pool.take(), await pool.take()]
+    pool._asks_at = 0.0
+    pool.budget.own_share, pool.budget.others_wish = 1, Wish.SHARE
+    for slot in slots:
+        pool.release(slot)
+    await until(lambda: pool.size == 1)
 
 
 async def test_what_lies_unused_is_given_to_who_wants_more(make, fake, monkeypatch):

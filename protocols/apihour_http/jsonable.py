@@ -26,6 +26,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from apihour_http.rows import Rows
+
 __all__ = ["encoder", "to_plain", "with_fallback"]
 
 Encoder = Callable[[Any], str | bytes]
@@ -48,7 +50,7 @@ _FORMS: dict[type, Callable[[Any], Any]] = {
     ipaddress.IPv4Network: str, ipaddress.IPv6Network: str,
     ipaddress.IPv4Interface: str, ipaddress.IPv6Interface: str,
     bytes: bytes.decode, re.Pattern: lambda pattern: pattern.pattern,
-    set: list, frozenset: list, deque: list, range: list, Iterator: _listed,
+    Rows: Rows.plain, set: list, frozenset: list, deque: list, range: list, Iterator: _listed,
 }
 
 

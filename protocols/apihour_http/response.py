@@ -18,6 +18,7 @@ from typing import Any
 from apihour_http.cookies import expired_cookie, set_cookie_value
 from apihour_http.errors import HTTPError, reason_of
 from apihour_http.jsonable import to_plain, with_fallback
+from apihour_http.rows import Rows, takes_structs
 
 __all__ = ["Live", "Renderer", "Response", "is_aiohttp", "refuse_tuple"]
 
@@ -25,7 +26,7 @@ _UNSAFE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _OURS = frozenset({"connection", "content-length", "date", "keep-alive", "transfer-encoding"})
 # What endpoints return mostly: sent as it is, without a look for anything more special.
-_PLAIN = frozenset({dict, str, bytes})
+_PLAIN = frozenset({dict, str, bytes, list, Rows})
 # Bodies from this size on (bytes) are not copied to stand behind their head.
 _JOINED = 16384
 # RFC 9110 15.4.5, 15.3.5, 15.2: these never have a body.
@@ -126,11 +127,12 @@ def safe_header(name: str, value: str) -> str:
 class Renderer:
     """Turns what endpoints return into bytes; keeps the Date of the current second."""
 
-    __slots__ = ("_date", "_try_harder", "dumps", "json_head")
+    __slots__ = ("_date", "_takes_structs", "_try_harder", "dumps", "json_head")
 
     def __init__(self, dumps: Callable[[Any], str | bytes]) -> None:
         self.dumps = dumps
         self._try_harder = with_fallback(dumps)
+        self._takes_structs = takes_structs(dumps)
         self._date = ""
         self.json_head = ""
         self.tick()
@@ -149,7 +151,9 @@ class Renderer:
 
     def encode_json(self, data: Any) -> bytes:
         """The JSON of `data` in UTF-8."""
-        if _is_model(data):
+        if type(data) is Rows:
+            data = data.structs() if self._takes_structs else data.plain()
+        elif _is_model(data):
             encoded = _encode_model(data)
             if encoded is not None:
                 return encoded

@@ -26,7 +26,7 @@ EXPORTS = {
     "apihour_grpc": ["GRPCServer"],
     "apihour_http": [
         "CONTAINER", "Depends", "Event", "HTML", "HTTPClient", "HTTPError", "HTTPServer", "JSON",
-        "Request", "Response", "RouteError", "Routes", "Rows", "SSE", "Stream", "WebSocket",
+        "Request", "Response", "RouteError", "Routes", "RowSet", "SSE", "Stream", "WebSocket",
         "WebSocketDisconnect",
     ],
     "apihour_http.testing": ["Answer", "Client"],

@@ -13,7 +13,7 @@ from agents_common import HELLO, POOL, QUERY
 
 import apihour
 from apihour.engines import Postgres, Resource
-from apihour_http import HTTPServer, Request, Routes, Rows
+from apihour_http import HTTPServer, Request, Routes, RowSet
 
 routes = Routes()
 
@@ -25,7 +25,7 @@ def index(request: Request) -> Any:
 
 @routes.get("/agents")
 async def agents(request: Request, pg: Annotated[Any, Resource()]) -> Any:
-    return Rows(await pg.fetch(QUERY))
+    return RowSet(await pg.fetch(QUERY))
 
 
 class Container(apihour.Container):

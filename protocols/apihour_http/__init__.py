@@ -13,7 +13,7 @@ from apihour_http.request import Request
 from apihour_http.response import Response
 from apihour_http.routing.depends import Depends
 from apihour_http.routing.routes import Routes
-from apihour_http.rows import Rows
+from apihour_http.row_set import RowSet
 from apihour_http.server import HTTPServer
 from apihour_http.streaming.sse import SSE, Event
 from apihour_http.streaming.stream import Stream
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CONTAINER", "HTML", "JSON", "SSE", "Depends", "Event", "HTTPClient", "HTTPError", "HTTPServer",
-    "Request", "Response", "RouteError", "Routes", "Rows", "Stream", "WebSocket",
+    "Request", "Response", "RouteError", "Routes", "RowSet", "Stream", "WebSocket",
     "WebSocketDisconnect",
 ]
 

@@ -26,7 +26,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from apihour_http.rows import Rows
+from apihour_http.row_set import RowSet
 
 __all__ = ["encoder", "to_plain", "with_fallback"]
 
@@ -50,7 +50,7 @@ _FORMS: dict[type, Callable[[Any], Any]] = {
     ipaddress.IPv4Network: str, ipaddress.IPv6Network: str,
     ipaddress.IPv4Interface: str, ipaddress.IPv6Interface: str,
     bytes: bytes.decode, re.Pattern: lambda pattern: pattern.pattern,
-    Rows: Rows.plain, set: list, frozenset: list, deque: list, range: list, Iterator: _listed,
+    RowSet: RowSet.plain, set: list, frozenset: list, deque: list, range: list, Iterator: _listed,
 }
 
 

@@ -18,7 +18,7 @@ from typing import Any
 from apihour_http.cookies import expired_cookie, set_cookie_value
 from apihour_http.errors import HTTPError, reason_of
 from apihour_http.jsonable import to_plain, with_fallback
-from apihour_http.rows import Rows, takes_structs
+from apihour_http.row_set import RowSet, takes_structs
 
 __all__ = ["Live", "Renderer", "Response", "is_aiohttp", "refuse_tuple"]
 
@@ -26,7 +26,7 @@ _UNSAFE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _OURS = frozenset({"connection", "content-length", "date", "keep-alive", "transfer-encoding"})
 # What endpoints return mostly: sent as it is, without a look for anything more special.
-_PLAIN = frozenset({dict, str, bytes, list, Rows})
+_PLAIN = frozenset({dict, str, bytes, list, RowSet})
 # Bodies from this size on (bytes) are not copied to stand behind their head.
 _JOINED = 16384
 # RFC 9110 15.4.5, 15.3.5, 15.2: these never have a body.
@@ -151,7 +151,7 @@ class Renderer:
 
     def encode_json(self, data: Any) -> bytes:
         """The JSON of `data` in UTF-8."""
-        if type(data) is Rows:
+        if type(data) is RowSet:
             data = data.structs() if self._takes_structs else data.plain()
         elif _is_model(data):
             encoded = _encode_model(data)

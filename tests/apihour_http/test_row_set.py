@@ -13,10 +13,10 @@ import msgspec
 import pytest
 import ujson
 
-from apihour_http import Request, Response, Routes, Rows
+from apihour_http import Request, Response, Routes, RowSet
 from apihour_http.jsonable import encoder, to_plain
 from apihour_http.response import Renderer
-from apihour_http.rows import takes_structs
+from apihour_http.row_set import takes_structs
 
 from .support import get, serving
 
@@ -57,9 +57,9 @@ def test_they_are_what_dictionaries_are(dumps: Callable[[Any], Any]) -> None:
             expected = renderer.encode_json(dicts)
         except (TypeError, ValueError) as error:  # none of the plain encoders takes a date
             with pytest.raises(type(error)):
-                renderer.encode_json(Rows(rows))
+                renderer.encode_json(RowSet(rows))
         else:
-            assert renderer.encode_json(Rows(rows)) == expected
+            assert renderer.encode_json(RowSet(rows)) == expected
 
 
 def test_only_encoders_that_take_them_have_structs() -> None:
@@ -70,32 +70,32 @@ def test_only_encoders_that_take_them_have_structs() -> None:
 
 
 def test_columns_with_one_name_are_as_in_a_dictionary() -> None:
-    rows = Rows([Twice((1, 2))])
+    rows = RowSet([Twice((1, 2))])
     assert rows.structs() == rows.plain() == [{"a": 2}]
 
 
 def test_rows_of_sqlite() -> None:
     with sqlite3.connect(":memory:") as connection:
         connection.row_factory = sqlite3.Row
-        rows = Rows(connection.execute("SELECT 1 AS a, 'x' AS b UNION SELECT 2, 'y'").fetchall())
+        rows = RowSet(connection.execute("SELECT 1 AS a, 'x' AS b UNION SELECT 2, 'y'").fetchall())
     connection.close()
     assert Renderer(msgspec.json.encode).encode_json(rows) == b'[{"a":1,"b":"x"},{"a":2,"b":"y"}]'
-    assert len(rows) == 2 and repr(rows) == "<Rows: 2 of a, b>"
+    assert len(rows) == 2 and repr(rows) == "<RowSet: 2 of a, b>"
 
 
 @pytest.mark.parametrize(("rows", "said"), [
-    ([(1, 2)], "Rows: a tuple: expected rows that have keys"),
-    ([{"a": 1}], "Rows: a dict: expected rows that have keys"),
-    ([EASY[0], Other((1, 2, 3, 4))], "Rows: columns .* expected the rows of one statement"),
+    ([(1, 2)], "RowSet: a tuple: expected rows that have keys"),
+    ([{"a": 1}], "RowSet: a dict: expected rows that have keys"),
+    ([EASY[0], Other((1, 2, 3, 4))], "RowSet: columns .* expected the rows of one statement"),
 ])
 def test_what_is_no_row_is_refused(rows: list[Any], said: str) -> None:
     with pytest.raises(TypeError, match=said):
-        Rows(rows)
+        RowSet(rows)
 
 
 def test_a_row_of_another_length_is_refused() -> None:
     for length in (3, 5):
-        rows = Rows([EASY[0], Row((0,) * length), EASY[0]])
+        rows = RowSet([EASY[0], Row((0,) * length), EASY[0]])
         with pytest.raises(TypeError):
             rows.structs()
         with pytest.raises(ValueError, match="argument 2"):
@@ -105,13 +105,13 @@ def test_a_row_of_another_length_is_refused() -> None:
 @pytest.mark.parametrize("dumps", [None, msgspec.json.encode])
 async def test_endpoints_return_them(dumps: Any) -> None:
     routes = Routes()
-    routes.get("/")(lambda request: Rows(EASY))
-    routes.get("/nothing")(lambda request: Rows([]))
-    routes.get("/own")(lambda request: Response(201, {"X-A": "b"}, Rows(EASY)))
+    routes.get("/")(lambda request: RowSet(EASY))
+    routes.get("/nothing")(lambda request: RowSet([]))
+    routes.get("/own")(lambda request: Response(201, {"X-A": "b"}, RowSet(EASY)))
 
     @routes.get("/within", compress=True)
     async def within(request: Request) -> Any:
-        return {"rows": Rows(ROWS)}
+        return {"rows": RowSet(ROWS)}
 
     async with serving(routes=routes, **({} if dumps is None else {"dumps": dumps})) as served:
         for path, status in (("/", b"200"), ("/own", b"201")):

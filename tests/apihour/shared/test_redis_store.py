@@ -16,7 +16,7 @@ from apihour.shared.flags import Flags
 from apihour.shared.open_shared import open_shared
 from tests.contracts.flags_contract import FlagsContract, started, wait_until
 from tests.contracts.shared_contract import SharedContract, take
-from tests.databases import redis_server
+from tests.databases import BOTH, redis_server
 
 __all__ = ["redis_server"]
 
@@ -42,10 +42,12 @@ async def another(shared: Any, redis_server: Any, tmp_path: Path) -> AsyncIterat
     await another.close()
 
 
+@BOTH
 class TestRedisShared(SharedContract):
     """The contract."""
 
 
+@BOTH
 class TestFlagsOnRedis(FlagsContract):
     """Theirs."""
 
@@ -77,6 +79,7 @@ async def test_numbers_end_at_64_bits_and_values_at_their_limit(shared: Any) -> 
         await shared.append("log", b"xx")
 
 
+@BOTH
 async def test_calls_end_in_time_while_it_is_away_and_watches_come_back(
     caplog: pytest.LogCaptureFixture, shared: Any, redis_server: Any, tmp_path: Path
 ) -> None:

@@ -4,6 +4,8 @@ One :class:`Container` per worker process, one worker per CPU; HTTP, SSH, TCP, U
 other asyncio server live side by side in it.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from apihour.app.container import Container
 from apihour.errors import (
     AdaptError,
@@ -26,10 +28,12 @@ from apihour.errors import (
     TargetError,
     UsageError,
 )
-from apihour.jobs import JobRun, cron, every
 from apihour.ops.catalogue import command
 from apihour.plugins import Plugin, Registry, Server, ServerContext
 from apihour.version import __version__
+
+if TYPE_CHECKING:
+    from apihour.jobs import JobRun, cron, every
 
 __all__ = [
     "AdaptError",
@@ -62,3 +66,12 @@ __all__ = [
     "cron",
     "every",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """What declares jobs is imported by containers that have some."""
+    if name not in ("JobRun", "cron", "every"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from apihour import jobs
+
+    return getattr(jobs, name)

@@ -20,7 +20,6 @@ from importlib.metadata import entry_points
 from typing import Any, Literal, Protocol, cast, runtime_checkable
 
 from apihour.errors import AdaptError, PluginError
-from apihour.mistakes import hint
 
 __all__ = [
     "GROUP",
@@ -249,9 +248,11 @@ class Registry:
         if len(takers) > 1:
             names = " and ".join(repr(plugin.name) for plugin in takers)
             raise AdaptError(f"server {name!r}: {obj!r} is accepted by {names}; expected one")
-        if not takers and (known := hint(obj, kind, self.accepts)):
-            raise AdaptError(f"server {name!r}: {known}")
         if not takers:
+            from apihour.mistakes import hint  # read where a server is a mistake only
+
+            if known := hint(obj, kind, self.accepts):
+                raise AdaptError(f"server {name!r}: {known}")
             asked = "; ".join(
                 [f"{plugin.name} ({plugin.describes})" for plugin in self]
                 + [f"{plugin}: {why}" for plugin, why in self.unusable.items()]

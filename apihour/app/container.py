@@ -142,11 +142,13 @@ class Container:
     def jobs(self) -> Jobs:
         """The jobs on a schedule, and background work; see :mod:`apihour.jobs`."""
         jobs: Jobs | None = getattr(self.worker, "jobs", None)
-        if jobs is None:  # in a test, without a daemon: nobody minds the schedule
+        if jobs is None:  # none is declared, or there is no daemon: nobody minds a schedule
             from apihour.jobs.container_jobs import make_jobs
 
             log = logging.getLogger("gunicorn.error")
             jobs = make_jobs(self, getattr(self.worker, "name", ""), log)
+            if hasattr(self.worker, "jobs"):
+                self.worker.jobs = jobs
         return jobs
 
     @functools.cached_property
@@ -235,7 +237,8 @@ class Container:
     def retire_made(self) -> None:
         """What was made on first use takes no more work. Called by a worker that retires."""
         if "bus" in self.__dict__:
-            self.bus.retire(self.jobs.has)
+            jobs = getattr(self.worker, "jobs", None)
+            self.bus.retire(jobs.has if jobs is not None else lambda task: False)
 
     async def close_made(self) -> None:
         """Close engines, and what was made on first use, if it was. Called by the worker."""

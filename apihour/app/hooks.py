@@ -10,8 +10,12 @@ from typing import Any
 
 from apihour.blame import blame
 from apihour.errors import ApihourError, HookError
+from apihour.plugins import Server
 
-__all__ = ["call_class", "call_hook", "hook_title", "make_loop", "see_hooks", "takes_sockets"]
+__all__ = [
+    "call_class", "call_hook", "cannot_start", "hook_title", "make_loop", "see_hooks",
+    "takes_sockets",
+]
 
 # Every hook of a container and what it is called with, as its author writes it.
 _SHAPES = {
@@ -138,3 +142,9 @@ def takes_sockets(container: Any) -> bool:
     """Whether ``make_servers`` is of the ancestor's form, ``async make_servers(sockets)``."""
     hook = container.make_servers
     return callable(hook) and bool(inspect.signature(hook).parameters)
+
+
+def cannot_start(name: str, server: Server, error: Exception) -> HookError:
+    """The error that a start ends with, naming the server and what its plugin said."""
+    reason = str(error) or repr(error)
+    return HookError(f"server {name!r} ({server.protocol}) cannot start: {reason}")

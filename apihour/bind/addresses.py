@@ -26,12 +26,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypedDict
 from urllib.parse import parse_qsl, quote
 
-from apihour.bind.tls_options import TLS_KEYS, TLS_WORDS, TLSOptions, parse_tls
-from apihour.bind.trusted_proxies import TrustedProxies
 from apihour.errors import AddressError
 from apihour.plugins import SocketKind
 
 if TYPE_CHECKING:
+    from apihour.bind.tls_options import TLSOptions
     from apihour.limits.bind_options import BindOptions
 
 __all__ = ["BindAddress", "is_name", "parse_address", "parse_bind"]
@@ -42,10 +41,12 @@ _EXPECTED = (
     "HOST:PORT, [IPV6]:PORT, unix:PATH, unix:@NAME, udp://HOST:PORT, fd://N or systemd:NAME"
 )
 _OPTIONS = (
-    f"mode=OCTAL, backlog=N, limit=N, reuse_port, sticky, {TLS_WORDS}, proxy=NETWORKS, "
+    "mode=OCTAL, backlog=N, limit=N, reuse_port, sticky, tls, tls=FILE, key=FILE, ocsp=FILE, "
+    "tls=acme, domains=NAMES, tls=modern, ca=FILE, clients=required|optional|none, proxy=NETWORKS, "
     "per_address=N, rate=N/s, over=wait|close, idle=TIME, min_rate=BYTES, keepalive=TIME or "
     "nodelay=no"
 )
+_ABOUT_TLS = ("tls", "key", "ocsp", "domains", "ca", "clients")
 _ABOUT_CONNECTIONS = ("per_address", "rate", "over", "idle", "min_rate", "keepalive", "nodelay")
 _MOST = 2**31 - 1  # what the system calls take for a descriptor and a backlog
 _UNIX_PATH_MAXIMUM = 107  # bytes of sun_path less its NUL, unix(7)
@@ -215,7 +216,7 @@ def _parse_options(text: str, query: str) -> _Options:
             options["backlog"] = int(value)
         elif key == "limit" and _is_number(value) and int(value) > 0:
             options["limit"] = int(value)
-        elif key in TLS_KEYS:
+        elif key in _ABOUT_TLS:
             tls.append((key, value))
         elif key == "proxy":
             options["proxy"] = _trusted(text, value)
@@ -225,10 +226,7 @@ def _parse_options(text: str, query: str) -> _Options:
             found = f"{key}={value}" if value else key
             raise AddressError(text, f"the options {_OPTIONS}, not {found!r}")
     if tls:
-        try:
-            options["tls"] = parse_tls(tls)
-        except ValueError as error:
-            raise AddressError(text, str(error)) from None
+        options["tls"] = _tls(text, tls)
     if about_connections:
         options["options"] = _about(text, about_connections)
     return options
@@ -258,7 +256,18 @@ def _about(text: str, given: dict[str, str]) -> BindOptions:
         raise AddressError(text, str(error)) from None
 
 
+def _tls(text: str, given: list[tuple[str, str]]) -> TLSOptions | None:
+    from apihour.bind.tls_options import parse_tls  # read by binds with TLS only
+
+    try:
+        return parse_tls(given)
+    except ValueError as error:
+        raise AddressError(text, str(error)) from None
+
+
 def _trusted(text: str, value: str) -> str:
+    from apihour.bind.trusted_proxies import TrustedProxies  # read by binds behind a proxy only
+
     try:
         TrustedProxies(value)
     except ValueError as error:

@@ -11,12 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from urllib.parse import quote
 
-__all__ = ["TLS_KEYS", "TLS_WORDS", "CertificateFiles", "TLSOptions", "parse_tls"]
+__all__ = ["CertificateFiles", "TLSOptions", "parse_tls"]
 
-TLS_KEYS = ("tls", "key", "ocsp", "domains", "ca", "clients")
-"""The options that are read here."""
-TLS_WORDS = ("tls, tls=FILE, key=FILE, ocsp=FILE, tls=acme, domains=NAMES, tls=modern, ca=FILE, "
-             "clients=required|optional|none")
 _WORDS = ("", "modern", "acme")  # values of tls that are no files
 _MOST_DOMAINS = 100  # of one certificate, at Let's Encrypt
 # A name of DNS in ASCII (RFC 5890 2.3.1) with a dot in it; who has another pays for its renewal.
@@ -75,7 +71,7 @@ class TLSOptions:
 
 
 def parse_tls(words: Sequence[tuple[str, str]]) -> TLSOptions | None:
-    """What pairs of :data:`TLS_KEYS` and values mean, if there are any. Raises ValueError."""
+    """What pairs of option and value mean, if there are any. Raises ValueError."""
     files: list[CertificateFiles] = []
     said: dict[str, str] = {}
     behind_file = False

@@ -7,14 +7,21 @@ from collections.abc import Mapping, Sequence, Set
 from types import SimpleNamespace
 from typing import Any
 
-from apihour.app.hooks import call_class, call_hook, make_loop, see_hooks, takes_sockets
+from apihour.app.hooks import (
+    call_class,
+    call_hook,
+    cannot_start,
+    make_loop,
+    see_hooks,
+    takes_sockets,
+)
 from apihour.app.target import load_target
 from apihour.bind.addresses import BindAddress
 from apihour.bind.binds import class_binds, match_servers, one_kind, refuse_doubles
 from apihour.bind.listeners import try_bind
 from apihour.bind.sockets import DEFAULT_CONSOLE, may_open_shell, see_keys, wanted_extras
+from apihour.cli.dry_run import see_files
 from apihour.config.application import HostApplication
-from apihour.config.file_checks import see_files
 from apihour.config.tree import server_options
 from apihour.config.values import WorkerCount
 from apihour.engines.engine_set import declare
@@ -23,10 +30,10 @@ from apihour.jobs.container_jobs import check_jobs
 from apihour.limits.layers import declared_options
 from apihour.ops.catalogue import Catalogue
 from apihour.ops.commands import built_in
-from apihour.plugins import Registry, is_shell
+from apihour.plugins import Registry, Server, is_shell
 from apihour.single.singles import see_singles
 from apihour.tls.certificates import verify
-from apihour.worker.misfits import examine_server, refuse_lost_options, refuse_lost_tls
+from apihour.worker.misfits import refuse_lost_options, refuse_lost_tls
 
 __all__ = ["check", "list_protocols"]
 
@@ -97,11 +104,27 @@ async def _describe(
         declared = declared_options(served, container.config, name)
         refuse_lost_tls(name, server, by_name)
         refuse_lost_options(name, server, declared, by_name)
-        examine_server(name, server, app.cfg.request_limits, options)
+        _examine(name, server, app.cfg.request_limits, options)
         lines.append(_row(name, server.protocol, *(_shown(one, busy) for one in addresses))
                      + (f"  (where its bind does not say: {declared})" if declared else ""))
         has_shell = has_shell or is_shell(server)
     return [*lines, *engines], has_shell
+
+
+def _examine(
+    name: str, server: Server, limits: Mapping[str, int], options: Mapping[str, Any]
+) -> None:
+    """See, without starting it, that a server can do with what its context will say.
+
+    Raises HookError as its start would.
+    """
+    look = getattr(server, "examine", None)
+    if look is None:
+        return
+    try:
+        look(limits, options)
+    except Exception as error:
+        raise cannot_start(name, server, error) from error
 
 
 def _describe_engines(engines: Mapping[str, Any]) -> list[str]:

@@ -15,7 +15,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from apihour.cli.new.making import PARTS
+from apihour.config.helptext import explain
 from apihour.config.settings import HostConfig
+from apihour.config.verdicts import REFUSED
 from apihour.errors import UsageError
 from apihour.installed import command_names
 from apihour.ipc.private import parser_options
@@ -67,7 +69,9 @@ def completion(words: Sequence[str]) -> int:
 
 def completed_options() -> list[CompletedOption]:
     """The options of ``run``, ``dev`` and ``check``; those that are refused are left out."""
-    parser = HostConfig("apihour", prog="apihour").parser()
+    settings = HostConfig("apihour", prog="apihour")
+    parser = settings.parser()
+    explain(parser, settings.settings, REFUSED.keys())
     return [_option(action) for action in parser_options(parser)
             if action.option_strings and action.help != argparse.SUPPRESS]
 

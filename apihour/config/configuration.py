@@ -14,12 +14,14 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from apihour.bind.addresses import BindAddress
 from apihour.bind.binds import resolve_binds
 from apihour.config.settings import HostConfig
-from apihour.config.tree import ConfigTree
+
+if TYPE_CHECKING:
+    from apihour.config.tree import ConfigTree
 
 __all__ = ["Configuration", "as_it_was", "forget_environment"]
 

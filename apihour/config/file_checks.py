@@ -1,4 +1,4 @@
-"""What a start needs of the file system and the system's users, looked at without starting.
+"""What a start needs of the file system, looked at without starting.
 
 Rule: nothing is made, and nothing that serves is disturbed.
 """
@@ -9,21 +9,9 @@ import errno
 import os
 from typing import Any
 
-from apihour.config.owner import see_owner
 from apihour.errors import ConfigurationError
-from apihour.ipc.runtime import base_directory
 
-__all__ = ["see_files", "see_pidfile"]
-
-
-def see_files(cfg: Any) -> None:
-    """Refuse an owner, a pid file or a runtime directory that could not be had.
-
-    Raises ConfigurationError with one line, as a start does.
-    """
-    base_directory(cfg.uid)
-    see_owner(cfg)
-    see_pidfile(cfg)
+__all__ = ["see_pidfile"]
 
 
 def see_pidfile(cfg: Any) -> None:

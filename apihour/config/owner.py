@@ -9,7 +9,7 @@ from gunicorn import util
 
 from apihour.errors import ConfigurationError
 
-__all__ = ["become_owner", "see_owner"]
+__all__ = ["become_owner", "refuse_owner"]
 
 
 def become_owner(cfg: Any) -> None:
@@ -20,33 +20,11 @@ def become_owner(cfg: Any) -> None:
     try:
         util.set_owner_process(cfg.uid, cfg.gid, initgroups=cfg.initgroups)
     except OSError as error:
-        _refuse(cfg, error.errno or 0)
+        refuse_owner(cfg, error.errno or 0)
 
 
-def see_owner(cfg: Any) -> None:
-    """See in a child that dies of it whether :func:`become_owner` would do; raises the same.
-
-    By trying: a capability lets a process that is not root, and the lack of one stops root
-    (capabilities(7)).
-    """
-    if (cfg.uid, cfg.gid) == (os.geteuid(), os.getegid()):
-        return
-    child = os.fork()
-    if child == 0:
-        status = 255
-        try:
-            util.set_owner_process(cfg.uid, cfg.gid, initgroups=cfg.initgroups)
-            status = 0
-        except OSError as error:
-            status = error.errno or 255
-        finally:
-            os._exit(status)
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    if status:
-        _refuse(cfg, status)
-
-
-def _refuse(cfg: Any, code: int) -> NoReturn:
+def refuse_owner(cfg: Any, code: int) -> NoReturn:
+    """Raise ConfigurationError: the system said `code` when that owner was asked for."""
     raise ConfigurationError(
         f"--user {cfg.uid} --group {cfg.gid}: {os.strerror(code)} for uid {os.geteuid()}; expected "
         "a start by root, or neither option")

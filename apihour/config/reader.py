@@ -1,4 +1,7 @@
-"""Reading a daemon's configuration from every source, in the order of apihour.config.tree.
+"""Reading a daemon's configuration from every source.
+
+Precedence, later wins: defaults, binds on the container class, the tree's files, ``-c``
+file, ``GUNICORN_CMD_ARGS``, ``APIHOUR_BIND_NAME``, the command line.
 
 Rules:
 
@@ -12,20 +15,24 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from gunicorn import util
 from gunicorn.config import get_default_config_file
 
+from apihour.bind.addresses import is_name, parse_address
 from apihour.config.configuration import Configuration, as_it_was
 from apihour.config.naming import daemon_name, split_target
 from apihour.config.settings import HostConfig
-from apihour.config.source import apply_source
-from apihour.config.tree import ConfigTree, environment_binds
-from apihour.errors import ApihourError, ConfigurationError, UsageError
+from apihour.errors import AddressError, ApihourError, ConfigurationError, UsageError
 
-__all__ = ["Reader"]
+if TYPE_CHECKING:
+    from apihour.config.tree import ConfigTree
+
+__all__ = ["Reader", "environment_binds"]
+
+_BIND_PREFIX = "APIHOUR_BIND_"
 
 
 class Reader:
@@ -116,9 +123,13 @@ def _enter(cfg: HostConfig, release: str) -> None:
 
 
 def _find_tree(target: str, variable: Any, line: Any) -> ConfigTree | None:
-    return ConfigTree.find(
-        daemon_name(split_target(target)[0]), _last(variable.config_dir, line.config_dir),
-        bool(line.auto_config or variable.auto_config))
+    config_dir = _last(variable.config_dir, line.config_dir)
+    is_auto = bool(line.auto_config or variable.auto_config)
+    if config_dir is None and not is_auto:
+        return None
+    from apihour.config.tree import ConfigTree  # read where one is asked for only
+
+    return ConfigTree.find(daemon_name(split_target(target)[0]), config_dir, is_auto)
 
 
 def _apply_all(
@@ -131,19 +142,25 @@ def _apply_all(
     cfg.set("default_proc_name", daemon_name(split_target(target)[0]))
     levels: list[list[str]] = []
     if tree is not None and tree.options_file is not None:
-        apply_source(cfg, str(tree.options_file))
-        levels.append(_take_binds(cfg))
+        levels.append(_apply_file(cfg, str(tree.options_file)))
     if tree is not None and tree.logging_file is not None:
         cfg.set("logconfig", str(tree.logging_file))
     path = _last(variable.config, line.config) or get_default_config_file()
     if path:
-        apply_source(cfg, path)
-        levels.append(_take_binds(cfg))
+        levels.append(_apply_file(cfg, path))
     _apply_options(cfg, variable)
     levels += [_take_binds(cfg), environment_binds(cfg.env_orig)]
     _apply_options(cfg, line)
     levels.append(_take_binds(cfg))
     return levels, _without_console(cfg, variable, line)
+
+
+def _apply_file(cfg: HostConfig, path: str) -> list[str]:
+    """Set what a configuration file says; returns its binds."""
+    from apihour.config.source import apply_source  # read where there is one only
+
+    apply_source(cfg, path)
+    return _take_binds(cfg)
 
 
 def _apply_options(cfg: HostConfig, values: Any) -> None:
@@ -175,3 +192,23 @@ def _without_console(cfg: HostConfig, *later: Any) -> list[str]:
 def _last(*values: Any) -> Any:
     given = [value for value in values if value is not None]
     return given[-1] if given else None
+
+
+def environment_binds(environ: Mapping[str, str]) -> list[str]:
+    """``APIHOUR_BIND_HTTP=0.0.0.0:80`` as ``http=0.0.0.0:80``.
+
+    Raises ConfigurationError naming the variable when it holds no address.
+    """
+    binds = []
+    for key, value in sorted(environ.items()):
+        if not key.startswith(_BIND_PREFIX) or not value:
+            continue
+        name = key.removeprefix(_BIND_PREFIX).lower()
+        if not is_name(name):
+            raise ConfigurationError(f"{key}: expected the name of a server after {_BIND_PREFIX}")
+        try:
+            parse_address(value)
+        except AddressError as error:
+            raise ConfigurationError(f"{key}: {value!r}; expected {error.expected}") from error
+        binds.append(f"{name}={value}")
+    return binds

@@ -22,7 +22,6 @@ from gunicorn.config import Config
 from gunicorn.errors import ConfigError
 
 from apihour.config.cpus import available_cpus
-from apihour.config.helptext import explain
 from apihour.config.own import GUNICORN_SETTINGS, OWN
 from apihour.config.values import (
     WorkerCount,
@@ -187,7 +186,15 @@ class HostConfig(Config):  # type: ignore[misc]
                 action.version = f"apihour {__version__}"
             elif action.type is not None:
                 action.type = _or_as_it_is(action.type)
-        explain(parser, self.settings, REFUSED.keys())
+        shown = parser.format_help
+
+        def format_help() -> str:
+            from apihour.config.helptext import explain  # read where help is asked for only
+
+            explain(parser, self.settings, REFUSED.keys())
+            return str(shown())
+
+        parser.format_help = format_help
         parse = parser.parse_args
 
         def parse_args(words: Sequence[str]) -> argparse.Namespace:

@@ -1,7 +1,4 @@
-"""Where configuration comes from: gunicorn's file, the ``etc/NAME/`` tree, the environment.
-
-Precedence, later wins: defaults, binds on the container class, the tree's files, ``-c``
-file, ``GUNICORN_CMD_ARGS``, ``APIHOUR_BIND_NAME``, the command line.
+"""The ``etc/NAME/`` tree, and the sections of its ``main.yaml`` that are servers'.
 
 ::
 
@@ -19,33 +16,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from apihour.bind.addresses import is_name, parse_address
-from apihour.errors import AddressError, ConfigurationError
+from apihour.errors import ConfigurationError
 
-__all__ = ["ConfigTree", "environment_binds", "server_options"]
-
-_BIND_PREFIX = "APIHOUR_BIND_"
-
-
-def environment_binds(environ: Mapping[str, str]) -> list[str]:
-    """``APIHOUR_BIND_HTTP=0.0.0.0:80`` as ``http=0.0.0.0:80``.
-
-    Raises ConfigurationError naming the variable when it holds no address.
-    """
-    binds = []
-    for key, value in sorted(environ.items()):
-        if not key.startswith(_BIND_PREFIX) or not value:
-            continue
-        name = key.removeprefix(_BIND_PREFIX).lower()
-        if not is_name(name):
-            raise ConfigurationError(f"{key}: expected the name of a server after {_BIND_PREFIX}")
-        try:
-            parse_address(value)
-        except AddressError as error:
-            raise ConfigurationError(f"{key}: {value!r}; expected {error.expected}") from error
-        binds.append(f"{name}={value}")
-    return binds
-
+__all__ = ["ConfigTree", "server_options"]
 
 class ConfigTree:
     """One ``etc/NAME`` directory; it may hold any of its files, or none."""

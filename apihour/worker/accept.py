@@ -3,7 +3,7 @@
 Rules:
 
 - Stages in order: limit → balance → PROXY → bans → door → peek → TLS → protocol. A header or a
-  handshake under way is a connection like any other.
+  handshake under way is a connection like any other; who has them: ``stages.py``.
 - A worker with more than its share of connections leaves new ones to the others for a
   moment, and takes them after all when nobody did: no connection waits on a busy neighbour.
 - Nothing is put between transport and protocol. What the loop is handed (``handed.py``) tells
@@ -25,8 +25,6 @@ from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-from apihour.bind.peeking import HANDSHAKE, first_byte
-from apihour.bind.peers import format_peer
 from apihour.config.rootlog import SERVER
 from apihour.ipc.private import accept_descriptor
 from apihour.ipc.scoreboard import BoardRow
@@ -41,6 +39,8 @@ if TYPE_CHECKING:
     from apihour.worker.connections import ConnectionTable
 
 __all__ = ["Acceptor", "Balance"]
+
+Connect = Callable[[Handed, AcceptedConnection], None]
 
 _BATCH = 16  # connections per readiness event: more would keep established ones waiting
 _ALONE = 128  # readiness events, after one that brought a single connection, for which no second
@@ -97,15 +97,20 @@ class Acceptor:
 
     `limit` is the number of open connections at which this listener stops accepting, `total`
     that of the whole worker (0: none); at a limit new ones wait in the kernel's backlog.
-    `tls` ends TLS for its connections, None: they are plain; `proxy` reads what a proxy says of
-    them first, None: they are their peers' own.
     """
+
+    tls: Terminator | None = None
+    """What ends TLS for its connections, None: they are plain."""
+    proxy: ProxyGate | None = None
+    """What reads what a proxy says of them first, None: they are their peers' own."""
+    failed = 0
+    """Handshakes that failed."""
+    _is_direct = True  # nothing but its door may have to be asked of a connection
 
     def __init__(
         self, name: str, sock: socket.socket, server: StreamServer, table: ConnectionTable,
         loop: asyncio.AbstractEventLoop, log: logging.Logger, *,
         balance: Balance | None = None, limit: int = 0, total: int = 0,
-        tls: Terminator | None = None, proxy: ProxyGate | None = None,
     ) -> None:
         self.name = name
         self.sock = sock
@@ -116,11 +121,6 @@ class Acceptor:
         self.balance = balance
         self.limit = limit
         self.total = total
-        self.tls = tls
-        self.proxy = proxy
-        # Seconds after which a silent connection of a TLS bind is taken as plain; 0: never.
-        self._plain_after = 0.0 if tls is None else float(getattr(server, "optional_tls", 0.0))
-        self._is_direct = proxy is None and not self._plain_after
         self.local = sock.getsockname()
         self.entrance = Entrance(
             name, server.protocol, self.local, self._freed if limit else None)
@@ -129,13 +129,12 @@ class Acceptor:
         self.accepted = 0
         self.refused = 0
         self.banned = 0
-        self.failed = 0
         self._reading = False
         self._stopped = True
         self._rests = 0
         self._alone, self._next_alone = 0, 1
         self._timer: asyncio.TimerHandle | None = None
-        self._last_line = self._last_failure = -_LINE_EVERY
+        self._last_line = -_LINE_EVERY
         # Connections inherit it from the callback that accepts them.
         self._context = contextvars.copy_context()
         self._context.run(SERVER.set, name)
@@ -282,59 +281,57 @@ class Acceptor:
         self._rest(_EXHAUSTED_REST)
 
     def _take(self, descriptor: int, peer: Any) -> None:
-        if self.proxy is None:
-            bans = self.table.bans
-            if bans and bans.refuses(peer):
-                self.banned += 1
-                os.close(descriptor)
-                return
-        elif not self.proxy.trusts(peer):
-            self.proxy.refuse(format_peer(peer), "it is no proxy of this bind's")
+        if self._refuses(peer):
             os.close(descriptor)
             return
         sock = self._hand(self._family, descriptor)
         conn = sock.conn = AcceptedConnection(self.table, self.entrance, sock, peer)
         self.accepted += 1
         if self._is_direct and (self.door is None or self.door.admits(conn)):
-            self._connect(sock, conn, self.tls)
+            self._connect(sock, conn)
         else:
             conn.waiting = self.loop.create_task(self._learn(sock, conn))
 
+    def _refuses(self, peer: Any) -> bool:
+        """Whether a peer is banned; it is counted then."""
+        bans = self.table.bans
+        if bans and bans.refuses(peer):
+            self.banned += 1
+            return True
+        return False
+
     async def _learn(self, sock: Handed, conn: AcceptedConnection) -> None:
         """See what must be known of a connection before it has a protocol, and go on with it."""
-        tls = self.tls
         try:
-            if (self.proxy is not None and not await self._is_welcome(self.proxy, conn)) or (
-                    self.door is not None and not await self.door.enter(conn)):
-                sock.give_up()
-                return
-            if self._plain_after:
-                conn.state = "peek"
-                if await first_byte(self.loop, sock, self._plain_after) != HANDSHAKE:
-                    tls = None
+            connect = await self._admit(sock, conn)
         except BaseException as error:  # conn.close(), or the peer is gone
             sock.give_up()
             if isinstance(error, OSError):
                 return
             raise
-        conn.state = "open"
-        self._connect(sock, conn, tls)
+        if connect is None:
+            sock.give_up()
+        else:
+            conn.state = "open"
+            connect(sock, conn)
 
-    async def _is_welcome(self, proxy: ProxyGate, conn: AcceptedConnection) -> bool:
-        """Read the proxy's header of a connection; whether its client may come in."""
-        if not await proxy.introduce(self.loop, conn):
-            return False
-        bans = self.table.bans
-        if bans and bans.refuses(conn.peer_address):
-            self.banned += 1
-            return False
-        return True
+    async def _admit(self, sock: Handed, conn: AcceptedConnection) -> Connect | None:
+        """How a connection goes on, None: it may not come in. Raises OSError."""
+        if self.door is not None and not await self.door.enter(conn):
+            return None
+        return self._connect
 
-    def _connect(self, sock: Handed, conn: AcceptedConnection, tls: Terminator | None) -> None:
+    def _connect(self, sock: Handed, conn: AcceptedConnection) -> None:
         """Have the loop take the socket."""
         connecting = self.loop.connect_accepted_socket(
-            partial(self.server.stream, conn), cast("socket.socket", sock),
-        ) if tls is None else tls.connect(self.loop, sock, conn, self._ready)
+            partial(self.server.stream, conn), cast("socket.socket", sock))
+        if self._begin(sock, conn, connecting):
+            conn.connecting = connecting
+
+    def _begin(
+        self, sock: Handed, conn: AcceptedConnection, connecting: Coroutine[Any, None, Any]
+    ) -> bool:
+        """Begin the way to a protocol; whether that could be."""
         try:
             # By hand, because it waits exactly once: a task costs more than all the rest here.
             conn.waiting = connecting.send(None)
@@ -343,11 +340,8 @@ class Acceptor:
         except Exception:
             self._log_factory(conn)
             sock.give_up()
-            return
-        if tls is None:
-            conn.connecting = connecting
-        else:
-            conn.waiting.add_done_callback(partial(self._attach, conn, connecting, tls))
+            return False
+        return True
 
     def _freed(self, number: int) -> None:
         if self.door is not None:
@@ -355,38 +349,6 @@ class Acceptor:
         if self.open < self.limit and self._timer is None:
             self._read()
 
-    def _attach(
-        self, conn: AcceptedConnection, connecting: Coroutine[Any, None, Any],
-        tls: Terminator, waited: asyncio.Future[Any],
-    ) -> None:
-        """The handshake of `conn` is over, or was given up."""
-        conn.waiting = None
-        try:
-            connecting.send(None)
-        except StopIteration:
-            tls.watch(self.loop, conn)
-        except asyncio.CancelledError:
-            return  # conn.close() gave it up, and the loop has closed the socket
-        except Exception as error:
-            self._handshake_failed(conn, error)
-
     def _log_factory(self, conn: AcceptedConnection) -> None:
         """A factory of the user's that raises costs this connection only."""
         self.log.exception("server %r: no protocol for the connection of %s", self.name, conn.peer)
-
-    def _ready(self, conn: AcceptedConnection) -> asyncio.BaseProtocol:
-        """The protocol of a connection whose handshake is over."""
-        try:
-            return self.server.stream(conn)
-        except Exception:
-            self._log_factory(conn)
-            conn.close()
-            return asyncio.Protocol()
-
-    def _handshake_failed(self, conn: AcceptedConnection, error: Exception) -> None:
-        self.failed += 1
-        now = time.monotonic()
-        if now - self._last_failure >= _LINE_EVERY:
-            self._last_failure = now
-            self.log.debug("server %r: TLS handshake of %s failed: %s (%d so far)", self.name,
-                           conn.peer, error or type(error).__name__, self.failed)

@@ -16,8 +16,8 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from apihour.app.hooks import cannot_start
 from apihour.config.rootlog import SERVER
-from apihour.worker.misfits import cannot_start
 
 if TYPE_CHECKING:
     from apihour.bind.listeners import Listener
@@ -29,16 +29,21 @@ _LOOK_EVERY = 0.02  # seconds between two looks whether the worker before has go
 
 
 class DatagramSockets:
-    """Those that this worker reads, or waits for; the locks are in `directory`."""
+    """Those that this worker reads, or waits for, once it is prepared."""
 
-    def __init__(self, name: str, server: Any, directory: Path, log: logging.Logger) -> None:
+    _directory: Path
+    _log: logging.Logger
+
+    def __init__(self, name: str, server: Any) -> None:
         self._name = name
         self._server = server
-        self._directory = directory
-        self._log = log
         self._transports: list[asyncio.DatagramTransport] = []
         self._locks: list[Lock] = []
         self._waiting: set[asyncio.Task[None]] = set()
+
+    def prepare(self, directory: Path, log: logging.Logger) -> None:
+        """Say where the locks are, before anything is read."""
+        self._directory, self._log = directory, log
 
     async def read(self, listener: Listener) -> None:
         """Read that socket, from now on or as soon as nobody else does. Raises HookError."""

@@ -64,11 +64,13 @@ class Leaving:
         goodbyes: list[Awaitable[Any]] = [
             self._drain(serving, deadline) for serving in self._servers.own()
         ]
+        if self._host.jobs is not None:
+            goodbyes.append(self._host.jobs.drain())
         draining = asyncio.gather(
             *goodbyes,
             *(self._servers.end_single(name, True) for name in once
               if name not in self._servers.all),
-            self._host.jobs.drain(), call_hook(self._host.container, "shutdown"),
+            call_hook(self._host.container, "shutdown"),
             return_exceptions=True
         )
         quitting = asyncio.ensure_future(self.quitting.wait())

@@ -1,18 +1,18 @@
-"""Servers and binds that do not go together, and servers that cannot start: told in time."""
+"""Servers and binds that do not go together, told in time; read where a bind asks something."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from apihour.errors import ConfigurationError, HookError
+from apihour.errors import ConfigurationError
 from apihour.plugins import Server, is_shell
 
 if TYPE_CHECKING:
     from apihour.bind.addresses import BindAddress
     from apihour.limits.bind_options import BindOptions
 
-__all__ = ["cannot_start", "examine_server", "refuse_lost_options", "refuse_lost_tls"]
+__all__ = ["refuse_lost_options", "refuse_lost_tls"]
 
 
 def refuse_lost_tls(name: str, server: Server, binds: Mapping[str, BindAddress]) -> None:
@@ -60,25 +60,3 @@ def refuse_lost_options(
             return
         raise ConfigurationError(f"server {name!r}: {why}, where nobody minds what is asked of "
                                  f"them; expected {where} without {next(iter(options.texts()))}")
-
-
-def examine_server(
-    name: str, server: Server, limits: Mapping[str, int], options: Mapping[str, Any]
-) -> None:
-    """See, without starting it, that a server can do with what its context will say.
-
-    Raises HookError as its start would.
-    """
-    look = getattr(server, "examine", None)
-    if look is None:
-        return
-    try:
-        look(limits, options)
-    except Exception as error:
-        raise cannot_start(name, server, error) from error
-
-
-def cannot_start(name: str, server: Server, error: Exception) -> HookError:
-    """The error that a start ends with, naming the server and what its plugin said."""
-    reason = str(error) or repr(error)
-    return HookError(f"server {name!r} ({server.protocol}) cannot start: {reason}")

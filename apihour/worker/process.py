@@ -33,7 +33,6 @@ from apihour.ipc.prctl import PR_SET_PDEATHSIG, prctl
 from apihour.ipc.private import set_process_title
 from apihour.ipc.scoreboard import WorkerState
 from apihour.ipc.signals import ORDERS, STOPS, handle_in_loop, ignore, let_through
-from apihour.jobs.container_jobs import make_jobs
 from apihour.ops.ids import Ids
 from apihour.ops.sampler import CpuSampler
 from apihour.worker.assignment import Assignment
@@ -289,7 +288,10 @@ class HostWorker(Worker):  # type: ignore[misc]
             container_class, "__init__", config=config, worker=self, loop=self.loop
         )
         see_hooks(container)
-        self.jobs = make_jobs(container, self.name, self.log.error_log)
+        # Whoever declares a job has imported that.
+        if "apihour.jobs" in sys.modules or container.config.get("jobs"):
+            jobs = importlib.import_module("apihour.jobs.container_jobs")
+            self.jobs = jobs.make_jobs(container, self.name, self.log.error_log)
         self.container = container
         if self._agent is not None:
             self._agent.adopt(self.container)
@@ -339,7 +341,8 @@ class HostWorker(Worker):  # type: ignore[misc]
         if self._servers.terminators:
             tls = importlib.import_module("apihour.tls.renewal")
             self.certificates = tls.watch(self, self._servers.terminators.values())
-        self.jobs.begin(self._servers.may_take)
+        if self.jobs is not None:
+            self.jobs.begin(self._servers.may_take)
 
     def report_failure(self, error: BaseException, detail: str = "") -> None:
         """Tell the arbiter why this worker will not serve; `detail` instead of a traceback."""

@@ -6,24 +6,23 @@ Rule: accepting comes last, and a shell's connections are the console's to accep
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from apihour.bind.binds import match_servers, one_kind
 from apihour.bind.listeners import Listener
-from apihour.config.tree import server_options
 from apihour.ipc.runtime import Runtime
 from apihour.ipc.scoreboard import BoardRow, Figure, Scoreboard
 from apihour.ipc.state_files import StateFile
-from apihour.limits.layers import declared_options
 from apihour.plugins import Registry, ServerContext
 from apihour.worker.accept import Balance
-from apihour.worker.ancestor import AncestorServer
 from apihour.worker.connections import ConnectionTable
 from apihour.worker.serving import Serving
 
 if TYPE_CHECKING:
+    from apihour.limits.bind_options import BindOptions
     from apihour.single.singles import Singles
     from apihour.tls.termination import Terminator
 
@@ -96,16 +95,32 @@ class ServerSet:
             listeners = [listener for bind in binds for listener in by_bind[bind]]
             kind = one_kind(name, (listener.kind for listener in listeners))
             serving = Serving(name, registry.adapt(served, kind, name), listeners)
-            serving.declare(declared_options(served, container.config, name))
+            serving.declare(self._declared(served, name))
             self.all[name] = serving
-        self._options = {
-            name: server_options(container.config, name, self.all, serving.server)
-            for name, serving in self.all.items()
-        }
+        if container.config.get("servers") is not None:
+            from apihour.config.tree import server_options  # read where there is that section only
+
+            self._options = {
+                name: server_options(container.config, name, self.all, serving.server)
+                for name, serving in self.all.items()
+            }
         container.servers = {name: serving.server for name, serving in self.all.items()}
+
+    def _declared(self, served: object, name: str) -> BindOptions | None:
+        """What is asked of its connections beside its binds, if anything is."""
+        config = self._host.container.config
+        # Statically: an object of the user's may do anything when it is asked.
+        if not config.get("servers") and inspect.getattr_static(
+                served, "bind_options", None) is None:
+            return None
+        from apihour.limits.layers import declared_options  # read where something may be asked only
+
+        return declared_options(served, config, name)
 
     def adopt_ancestor(self, pairs: Any) -> None:
         """API-Hour's ``make_servers(sockets)`` has made asyncio servers by itself."""
+        from apihour.worker.ancestor import AncestorServer  # read where it is asked only
+
         sockets = self._host.sockets
         for listener in sockets:
             # asyncio's create_server(sock=...) listens again, with a backlog of its own.
@@ -182,7 +197,7 @@ class ServerSet:
             graceful_timeout=float(cfg.graceful_timeout),
             access_log=host.log.access_log if cfg.accesslog else None,
             access_log_format=cfg.access_log_format, debug=cfg.debug,
-            limits=cfg.request_limits, options=self._options[name],
+            limits=cfg.request_limits, options=self._options.get(name, {}),
             forwarded_allow_ips=cfg.forwarded_allow_ips, bans=host.connections.bans,
             challenges=next((one.challenges for one in self.terminators.values()
                              if one.challenges is not None), None),

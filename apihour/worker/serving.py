@@ -4,28 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from apihour.app.hooks import cannot_start
 from apihour.plugins import Server, ServerContext, StreamServer, is_shell
 from apihour.worker.accept import Acceptor, Balance
-from apihour.worker.datagrams import DatagramSockets
-from apihour.worker.misfits import cannot_start, refuse_lost_options, refuse_lost_tls
 
 if TYPE_CHECKING:
     from apihour.bind.addresses import BindAddress
     from apihour.bind.listeners import Listener
     from apihour.limits.bind_options import BindOptions
     from apihour.limits.live import LiveOrder
-    from apihour.proxied.proxy_gate import ProxyGate
     from apihour.tls.termination import Terminator
     from apihour.worker.connections import ConnectionTable
+    from apihour.worker.datagrams import DatagramSockets
+    from apihour.worker.slots import OtherSlots
+    from apihour.worker.stages import StagedAcceptor
 
 __all__ = ["Serving"]
-
-_LEFT_ALONE = 1.0  # seconds for which a slot without a worker is left alone: one is coming
-
 
 class Serving:
     """A server, the listeners it was given, and how its connections are doing."""
@@ -38,23 +37,35 @@ class Serving:
         self.addresses = list(dict.fromkeys(listener.url for listener in listeners))
         self.acceptors: list[Acceptor] = []
         self._datagrams: DatagramSockets | None = None
-        self._vacated: list[Listener] = []  # what is taken for good, once its slot is
-        self._taking: set[asyncio.Task[None]] = set()
-        self._foreign: list[tuple[int, bool, Acceptor]] = []
-        self._vacant: dict[int, float] = {}
+        self._others: OtherSlots | None = None
+        self._staged: type[StagedAcceptor] | None = None
+        self._load()
         self.started = False
-        self._slot = 0
         self.numbers: dict[str, Any] = {}
         self.declared: BindOptions | None = None
         self.live: LiveOrder | None = None
-        binds = {str(one): one.address for one in listeners}
-        refuse_lost_tls(name, server, binds)
-        refuse_lost_options(name, server, None, binds)
+        self._see_binds(None)
+
+    def _load(self) -> None:
+        """Import what its binds use, now: accepting may come much later (``single``)."""
+        if self.is_datagram:
+            from apihour.worker.datagrams import DatagramSockets
+
+            self._datagrams = DatagramSockets(self.name, self.server)
+        if any(one.slot for one in self.listeners):
+            from apihour.worker.slots import OtherSlots
+
+            self._others = OtherSlots(self.listeners, self._take)
+        addresses = [one.address for one in self.listeners]
+        if any(one.tls is not None or one.proxy is not None for one in addresses):
+            from apihour.worker.stages import StagedAcceptor
+
+            self._staged = StagedAcceptor
 
     @property
     def is_datagram(self) -> bool:
         """Whether it takes datagrams."""
-        return any(listener.address.kind == "datagram" for listener in self.listeners)
+        return any(listener.kind == "datagram" for listener in self.listeners)
 
     @property
     def is_shell(self) -> bool:
@@ -116,66 +127,33 @@ class Serving:
         `terminators` end TLS for the listeners of ``?tls`` binds; of datagram sockets there are
         `locks` in that directory.
         """
-        self._slot = slot
-        self._datagrams = DatagramSockets(self.name, self.server, locks, log)
+        if self._datagrams is not None:
+            self._datagrams.prepare(locks, log)
+        if self._others is not None:
+            self._others.slot = slot
         for listener in self.listeners:
-            own = listener.slot in (0, self._slot_for(slot, listener))
+            acceptor = None
             if listener.kind == "stream" and callable(getattr(self.server, "stream", None)):
-                tls = terminators.get(listener)
-                if tls is not None:
-                    tls.offer(getattr(self.server, "alpn", ()))
-                acceptor = Acceptor(
+                make: Callable[..., Acceptor] = Acceptor if self._staged is None else partial(
+                    self._staged, tls=terminators.get(listener), networks=listener.address.proxy)
+                acceptor = make(
                     self.name, listener.sock, cast(StreamServer, self.server), table, loop, log,
                     balance=None if listener.slot else balance,
-                    limit=listener.address.limit or 0, total=worker_limit, tls=tls,
-                    proxy=_gate(listener, self.name, log),
+                    limit=listener.address.limit or 0, total=worker_limit,
                 )
                 self.acceptors.append(acceptor)
                 self._mind(acceptor, listener.address)
-                if own:
-                    acceptor.start()
-                else:
-                    self._foreign.append((listener.slot, listener.address.sticky, acceptor))
-            elif own:
-                await self._take(listener)
+            if self._others is not None and not self._others.is_own(listener):
+                self._others.leave(listener, acceptor)
+            elif acceptor is not None:
+                acceptor.start()
             else:
-                self._vacated.append(listener)
-
-    def _slot_for(self, slot: int, listener: Listener) -> int:
-        """The slot whose socket a worker in `slot` serves of those like `listener`.
-
-        Where there are more workers than sockets, since the last reload, some share one for
-        connections. A datagram's sender finds the same worker again, and so does a client of a
-        ``?sticky`` bind, so those are not shared.
-        """
-        if listener.kind == "datagram" or listener.address.sticky:
-            return slot
-        place = listener.address.place
-        sockets = max(x.slot for x in self.listeners if x.address.place == place)
-        return (slot - 1) % max(1, sockets) + 1
+                await self._take(listener)
 
     def mind_slots(self, served: Set[int], wanted: int, now: float) -> None:
-        """Accept on the sockets of slots that nobody serves; give them back later.
-
-        `served` are the slots whose worker is alive and accepts. One of the first `wanted`
-        slots gets a worker soon, and keeps its share of a burst until then; `now` in seconds.
-        Datagrams wait for it; those of the slots beyond go to one worker, for good: what it
-        has not answered yet would be lost. So do connections that a server accepts by itself.
-        """
-        for listener in list(self._vacated):
-            if listener.slot > wanted > 0 and (listener.slot - 1) % wanted + 1 == self._slot:
-                self._vacated.remove(listener)
-                taking = asyncio.ensure_future(self._take(listener))
-                self._taking.add(taking)
-                taking.add_done_callback(self._taking.discard)
-        for slot, is_sticky, acceptor in self._foreign:
-            if slot in served:
-                self._vacant.pop(slot, None)
-                acceptor.stop()
-            elif is_sticky and slot > wanted > 0 and (slot - 1) % wanted + 1 != self._slot:
-                continue  # it is another worker's, for all clients that have it
-            elif now - self._vacant.setdefault(slot, now) >= _LEFT_ALONE or slot > wanted:
-                acceptor.start()
+        """See to the sockets of other workers' slots, where its binds have some."""
+        if self._others is not None:
+            self._others.mind(served, wanted, now)
 
     async def _take(self, listener: Listener) -> None:
         if listener.kind == "datagram":
@@ -189,9 +167,19 @@ class Serving:
 
     def declare(self, options: BindOptions | None) -> None:
         """What its class and the files ask. Raises ConfigurationError where it cannot be had."""
-        refuse_lost_options(self.name, self.server, options,
-                            {str(one): one.address for one in self.listeners})
+        self._see_binds(options)
         self.declared = options
+
+    def _see_binds(self, options: BindOptions | None) -> None:
+        addresses = [one.address for one in self.listeners]
+        asked = [(one.tls, one.proxy, one.options) for one in addresses]
+        if options is None and not any(map(any, asked)):
+            return
+        from apihour.worker.misfits import refuse_lost_options, refuse_lost_tls  # read where asked
+
+        binds = {str(one): one.address for one in self.listeners}
+        refuse_lost_tls(self.name, self.server, binds)
+        refuse_lost_options(self.name, self.server, options, binds)
 
     def obey(self, live: LiveOrder | None) -> None:
         """What operators have said of it, from now on; None: nothing."""
@@ -229,7 +217,7 @@ class Serving:
         for acceptor in self.acceptors:
             if suspended:
                 acceptor.stop()
-            elif all(acceptor is not foreign for *_, foreign in self._foreign):
+            elif self._others is None or not self._others.has(acceptor):
                 acceptor.start()
 
     def stop_accepting(self, last: bool = False) -> None:
@@ -272,15 +260,6 @@ class Serving:
             if acceptor.door is not None:
                 acceptor.door.close()
         await self.server.stop()
-
-
-def _gate(listener: Listener, name: str, log: logging.Logger) -> ProxyGate | None:
-    networks = listener.address.proxy
-    if networks is None:
-        return None
-    from apihour.proxied.proxy_gate import ProxyGate
-
-    return ProxyGate(networks, name, log)
 
 
 def _covers(listener: Any, address: Any) -> bool:

@@ -50,6 +50,9 @@ async def jobs(
         raise CommandFailed(f"jobs: {action} needs role operator", "role")
     own: Any = getattr(context.worker, "jobs", None)
     if own is None:
+        if job is not None:
+            raise CommandFailed(f"job {job!r:.80}: there is none; expected a container that has "
+                                "jobs")
         return []
     try:
         if job is not None:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from gunicorn import util
 
-from apihour.config.owner import become_owner, see_owner
+from apihour.cli.dry_run import see_owner
+from apihour.config.owner import become_owner
 from apihour.errors import ConfigurationError
 
 

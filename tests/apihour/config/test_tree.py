@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from apihour.config.tree import ConfigTree, environment_binds, server_options
+from apihour.config.reader import environment_binds
+from apihour.config.tree import ConfigTree, server_options
 from apihour.errors import ConfigurationError
 
 

@@ -17,7 +17,6 @@ from apihour.limits import watch
 from apihour.limits.bind_options import BindOptions, parse_options
 from apihour.limits.door import Door
 from apihour.limits.gate import AddressGate, address_key
-from apihour.proxied.proxy_gate import ProxyGate
 from tests.apihour.loops import Run, run, wait_until
 from tests.apihour.worker.test_accept import House, house
 
@@ -37,7 +36,7 @@ def door_of(h: House, proxied: bool = False, **options: object) -> Door:
 
 @contextlib.asynccontextmanager
 async def asking(proxied: bool = False, **options: object) -> AsyncIterator[tuple[House, Door]]:
-    given: dict[str, Any] = {"proxy": ProxyGate("127.0.0.0/8", "echo", log)} if proxied else {}
+    given: dict[str, Any] = {"networks": "127.0.0.0/8"} if proxied else {}
     async with house(**given) as h:
         door = door_of(h, proxied, **options)
         yield h, door

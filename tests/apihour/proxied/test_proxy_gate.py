@@ -15,7 +15,6 @@ import pytest
 
 from apihour.bind.bans import BanBook, Bans, parse_network
 from apihour.proxied import proxy_gate
-from apihour.proxied.proxy_gate import ProxyGate
 from apihour.tls.termination import Terminator
 from tests.apihour.loops import Run, run, wait_until
 from tests.apihour.worker.test_accept import House, house
@@ -29,7 +28,7 @@ HEADER = b"PROXY TCP4 10.0.0.1 10.0.0.2 1000 80\r\n"
 
 @contextlib.asynccontextmanager
 async def behind(networks: str = "127.0.0.0/8") -> AsyncIterator[House]:
-    async with house(proxy=ProxyGate(networks, "echo", log)) as h:
+    async with house(networks=networks) as h:
         yield h
 
 
@@ -176,8 +175,7 @@ def test_tls_behind_the_header(run: Run, tmp_path: Any) -> None:
                 return sock.recv(5)
 
     async def body() -> None:
-        gate = ProxyGate("127.0.0.1", "echo", log)
-        async with house(proxy=gate, tls=Terminator(lambda: [context], 20.0)) as h:
+        async with house(networks="127.0.0.1", tls=Terminator(lambda: [context], 20.0)) as h:
             assert await asyncio.to_thread(talk, h.sock.getsockname()) == b"hello"
             (conn,) = h.server.conns
             assert conn.peer == "10.0.0.1:1000" and conn.tls is not None

@@ -20,10 +20,10 @@ from apihour.errors import ConfigurationError
 from apihour.ipc.runtime import Runtime
 from apihour.tls import termination
 from apihour.tls.termination import TLSFacts
-from apihour.worker.accept import Acceptor
 from apihour.worker.connections import AcceptedConnection, ConnectionTable
 from apihour.worker.process import HostWorker
 from apihour.worker.serving import Serving
+from apihour.worker.stages import StagedAcceptor
 from tests.apihour.loops import Run, run, wait_until
 from tests.certificates import Authority
 
@@ -95,7 +95,7 @@ class House:
         self.terminator = termination.prepare(cfg, [self.listener])[self.listener]
         self.server = EchoServer(kind)
         self.table = ConnectionTable("1.1")
-        self.acceptor = Acceptor(
+        self.acceptor = StagedAcceptor(
             "echo", sock, self.server,  # type: ignore[arg-type]
             self.table, asyncio.get_running_loop(), log, tls=self.terminator,
         )

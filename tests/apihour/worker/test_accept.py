@@ -22,6 +22,7 @@ from apihour.ipc.scoreboard import BoardRow, Scoreboard
 from apihour.worker import accept
 from apihour.worker.accept import Acceptor, Balance
 from apihour.worker.connections import AcceptedConnection, ConnectionTable
+from apihour.worker.stages import StagedAcceptor
 from tests.apihour.loops import Run, run, wait_until
 
 __all__ = ["run"]
@@ -64,7 +65,8 @@ class House:
         self.table = ConnectionTable("1.1")
         self.sock = sock or socket.create_server(("127.0.0.1", 0), backlog=100)
         self.sock.setblocking(False)
-        self.acceptor = Acceptor(
+        kind = StagedAcceptor if options.keys() & {"tls", "networks"} else Acceptor
+        self.acceptor = kind(
             "echo", self.sock, self.server,  # type: ignore[arg-type]
             self.table, asyncio.get_running_loop(), log, **options,
         )

@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 APP = """
 import apihour
+from tell import tell
 
 
 async def answer(reader, writer):
@@ -23,37 +24,41 @@ class Container(apihour.Container):
 
     def make_servers(self):
         return {"echo": answer}
+
+    def cleanup(self):
+        tell("worker")
 """
 
-HOOKS = """
+# Found by name in each process: no hooks, for a configuration file is not plain.
+TELL = """
 import json
 import sys
 
 
-def _tell(name):
+def tell(name):
     with open(f"{name}.json", "w") as file:
         json.dump({name: getattr(module, "__file__", None)
                    for name, module in sys.modules.items()}, file)
-
-
-def worker_exit(server, worker):
-    _tell("worker")
-
-
-def on_exit(server):
-    _tell("arbiter")
 """
 
-
-# Python imports this first; the console has no hook to ask it by.
+# Python imports this first: neither arbiter nor console has a method to ask it by.
 FIRST = """
 import atexit
+import os
 import sys
+from tell import tell
 
-if "apihour_console" in sys.orig_argv:
-    sys.path.append(".")
-    import hooks
-    atexit.register(hooks._tell, "console")
+NAMES = {"apihour_console": "console", "apihour": "arbiter"}
+
+
+def tell_of_it(pid=os.getpid()):
+    for word, name in NAMES.items():
+        if os.getpid() == pid and word in sys.orig_argv:
+            tell(name)
+            break
+
+
+atexit.register(tell_of_it)
 """
 
 # What is for many machines, or for who asks for it.
@@ -63,11 +68,10 @@ NOT_ASKED = {"apihour.bus", "apihour.shared", "apihour_console.hosts", "nats", "
 
 def test_the_kernel_is_what_a_plain_daemon_loads(apihour_daemon, tmp_path):
     (tmp_path / "plain.py").write_text(APP)
-    (tmp_path / "hooks.py").write_text(HOOKS)
+    (tmp_path / "tell.py").write_text(TELL)
     (tmp_path / "sitecustomize.py").write_text(FIRST)
-    daemon = apihour_daemon(
-        "plain:Container", "-c", "hooks.py", workers=1, cwd=tmp_path, console=True,
-        env={"PYTHONPATH": str(tmp_path)})
+    daemon = apihour_daemon("plain:Container", workers=1, cwd=tmp_path, console=True,
+                            env={"PYTHONPATH": str(tmp_path)})
     with daemon.connect("echo") as sock:
         echo(sock)
     assert ctl(daemon, "workers").returncode == 0

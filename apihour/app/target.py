@@ -53,14 +53,13 @@ def _import(target: str, name: str) -> Any:
     try:
         return importlib.import_module(name)
     except (Exception, SystemExit) as error:
-        raise TargetError(f"target {target!r}: {_why(name, error)}") from error
-
-
-def _why(name: str, error: BaseException) -> str:
-    if isinstance(error, SyntaxError):  # its place is in no traceback
-        place = f"{error.filename}:{error.lineno}"
-        return f"{place}: SyntaxError: {error.msg}: {(error.text or '').strip()}"
-    if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
-        where = ", ".join(repr(path) for path in sys.path[:1]) or "sys.path"
-        return f"no module named {error.name!r}, looked in {where}"
-    return blame(error)
+        why = blame(error)
+        if isinstance(error, SyntaxError):  # its place is in no traceback
+            place = f"{error.filename}:{error.lineno}"
+            why = f"{place}: SyntaxError: {error.msg}: {(error.text or '').strip()}"
+        elif isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
+            where = ", ".join(repr(path) for path in sys.path[:1]) or "sys.path"
+            raise TargetError(
+                f"target {target!r}: no module named {error.name!r}, looked in {where}"
+            ) from error
+        raise TargetError(f"target {target!r}: {why}") from error

@@ -105,7 +105,8 @@ class Acceptor:
     """What reads what a proxy says of them first, None: they are their peers' own."""
     failed = 0
     """Handshakes that failed."""
-    _is_direct = True  # nothing but its door may have to be asked of a connection
+    is_direct = True
+    """Whether nothing but its door has to be asked of a connection."""
 
     def __init__(
         self, name: str, sock: socket.socket, server: StreamServer, table: ConnectionTable,
@@ -281,18 +282,18 @@ class Acceptor:
         self._rest(_EXHAUSTED_REST)
 
     def _take(self, descriptor: int, peer: Any) -> None:
-        if self._refuses(peer):
+        if self.refuses(peer):
             os.close(descriptor)
             return
         sock = self._hand(self._family, descriptor)
         conn = sock.conn = AcceptedConnection(self.table, self.entrance, sock, peer)
         self.accepted += 1
-        if self._is_direct and (self.door is None or self.door.admits(conn)):
-            self._connect(sock, conn)
+        if self.is_direct and (self.door is None or self.door.admits(conn)):
+            self.connect(sock, conn)
         else:
             conn.waiting = self.loop.create_task(self._learn(sock, conn))
 
-    def _refuses(self, peer: Any) -> bool:
+    def refuses(self, peer: Any) -> bool:
         """Whether a peer is banned; it is counted then."""
         bans = self.table.bans
         if bans and bans.refuses(peer):
@@ -303,32 +304,32 @@ class Acceptor:
     async def _learn(self, sock: Handed, conn: AcceptedConnection) -> None:
         """See what must be known of a connection before it has a protocol, and go on with it."""
         try:
-            connect = await self._admit(sock, conn)
+            go_on = await self.admit(sock, conn)
         except BaseException as error:  # conn.close(), or the peer is gone
             sock.give_up()
             if isinstance(error, OSError):
                 return
             raise
-        if connect is None:
+        if go_on is None:
             sock.give_up()
         else:
             conn.state = "open"
-            connect(sock, conn)
+            go_on(sock, conn)
 
-    async def _admit(self, sock: Handed, conn: AcceptedConnection) -> Connect | None:
+    async def admit(self, sock: Handed, conn: AcceptedConnection) -> Connect | None:
         """How a connection goes on, None: it may not come in. Raises OSError."""
         if self.door is not None and not await self.door.enter(conn):
             return None
-        return self._connect
+        return self.connect
 
-    def _connect(self, sock: Handed, conn: AcceptedConnection) -> None:
+    def connect(self, sock: Handed, conn: AcceptedConnection) -> None:
         """Have the loop take the socket."""
         connecting = self.loop.connect_accepted_socket(
             partial(self.server.stream, conn), cast("socket.socket", sock))
-        if self._begin(sock, conn, connecting):
+        if self.begin(sock, conn, connecting):
             conn.connecting = connecting
 
-    def _begin(
+    def begin(
         self, sock: Handed, conn: AcceptedConnection, connecting: Coroutine[Any, None, Any]
     ) -> bool:
         """Begin the way to a protocol; whether that could be."""
@@ -338,7 +339,7 @@ class Acceptor:
             if self.door is not None:
                 self.door.connected(conn)
         except Exception:
-            self._log_factory(conn)
+            self.log_factory(conn)
             sock.give_up()
             return False
         return True
@@ -349,6 +350,6 @@ class Acceptor:
         if self.open < self.limit and self._timer is None:
             self._read()
 
-    def _log_factory(self, conn: AcceptedConnection) -> None:
+    def log_factory(self, conn: AcceptedConnection) -> None:
         """A factory of the user's that raises costs this connection only."""
         self.log.exception("server %r: no protocol for the connection of %s", self.name, conn.peer)

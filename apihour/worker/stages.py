@@ -45,36 +45,36 @@ class StagedAcceptor(Acceptor):
         # Seconds after which a silent connection of a TLS bind is taken as plain; 0: never.
         optional = float(getattr(self.server, "optional_tls", 0.0))
         self._plain_after = 0.0 if tls is None else optional
-        self._is_direct = self.proxy is None and not self._plain_after
+        self.is_direct = self.proxy is None and not self._plain_after
         self._last_failure = -_LINE_EVERY
 
-    def _refuses(self, peer: Any) -> bool:
+    def refuses(self, peer: Any) -> bool:
         if self.proxy is None:
-            return super()._refuses(peer)
+            return super().refuses(peer)
         if self.proxy.trusts(peer):
             return False  # its client may be banned
         self.proxy.refuse(format_peer(peer), "it is no proxy of this bind's")
         return True
 
-    async def _admit(self, sock: Handed, conn: AcceptedConnection) -> Connect | None:
+    async def admit(self, sock: Handed, conn: AcceptedConnection) -> Connect | None:
         if self.proxy is not None and (
                 not await self.proxy.introduce(self.loop, conn)
-                or super()._refuses(conn.peer_address)):
+                or super().refuses(conn.peer_address)):
             return None
-        connect = await super()._admit(sock, conn)
-        if connect is None or not self._plain_after:
-            return connect
+        go_on = await super().admit(sock, conn)
+        if go_on is None or not self._plain_after:
+            return go_on
         conn.state = "peek"
         is_plain = await first_byte(self.loop, sock, self._plain_after) != HANDSHAKE
-        return super()._connect if is_plain else connect
+        return super().connect if is_plain else go_on
 
-    def _connect(self, sock: Handed, conn: AcceptedConnection) -> None:
+    def connect(self, sock: Handed, conn: AcceptedConnection) -> None:
         tls = self.tls
         if tls is None:
-            super()._connect(sock, conn)
+            super().connect(sock, conn)
             return
         connecting = tls.connect(self.loop, sock, conn, self._ready)
-        if self._begin(sock, conn, connecting) and conn.waiting is not None:
+        if self.begin(sock, conn, connecting) and conn.waiting is not None:
             conn.waiting.add_done_callback(partial(self._attach, conn, connecting, tls))
 
     def _ready(self, conn: AcceptedConnection) -> asyncio.BaseProtocol:
@@ -82,7 +82,7 @@ class StagedAcceptor(Acceptor):
         try:
             return self.server.stream(conn)
         except Exception:
-            self._log_factory(conn)
+            self.log_factory(conn)
             conn.close()
             return asyncio.Protocol()
 

@@ -99,14 +99,10 @@ class Acceptor:
     that of the whole worker (0: none); at a limit new ones wait in the kernel's backlog.
     """
 
-    tls: Terminator | None = None
-    """What ends TLS for its connections, None: they are plain."""
-    proxy: ProxyGate | None = None
-    """What reads what a proxy says of them first, None: they are their peers' own."""
-    failed = 0
-    """Handshakes that failed."""
-    is_direct = True
-    """Whether nothing but its door has to be asked of a connection."""
+    tls: Terminator | None = None  # None: its connections are plain
+    proxy: ProxyGate | None = None  # None: they are their peers' own
+    failed = 0  # handshakes
+    is_direct = True  # nothing but its door has to be asked of a connection
 
     def __init__(
         self, name: str, sock: socket.socket, server: StreamServer, table: ConnectionTable,

@@ -20,7 +20,7 @@ from apihour.installed import console_module, key_files
 
 __all__ = [
     "DEFAULT_CONSOLE", "discard", "log_binds", "may_open_shell", "open_binds",
-    "open_extras", "see_keys", "wanted_extras",
+    "open_extras", "see_keys", "share_out", "wanted_extras",
 ]
 
 DEFAULT_CONSOLE = "127.0.0.1:8022"
@@ -56,22 +56,30 @@ def open_binds(
     for (_, address, _), listener in zip(wanted, everything, strict=True):
         listener.address = address
     try:
-        for group in {(name, address) for name, address, _ in wanted if address.sticky}:
-            _share_out(group[1], [one for one in everything if (one.name, one.address) == group])
+        share_out(everything, [one for one in everything if one not in opened])
     except BindError:
         discard(opened, ())
         raise
     return everything
 
 
-def _share_out(address: BindAddress, group: Sequence[Listener]) -> None:
-    from apihour.bind.sticky import choose_by_address  # read where it is asked only
+def share_out(listeners: Sequence[Listener], spared: Sequence[Listener] = ()) -> None:
+    """Let clients come to all sockets of each ``?sticky`` bind of these. Raises BindError.
 
-    try:
-        choose_by_address([one.sock for one in group])  # in the order of their slots
-    except OSError as error:
-        raise BindError(f"bind {address}: the system does not choose a socket by address "
-                        f"({error.strerror}); expected a bind without sticky") from error
+    Not of a bind that has one of the `spared`: in a reload its new sockets have readers only when
+    the new workers are ready.
+    """
+    for name, address in {(x.name, x.address): None for x in listeners if x.address.sticky}:
+        group = [one for one in listeners if (one.name, one.address) == (name, address)]
+        if any(one in spared for one in group):
+            continue
+        from apihour.bind.sticky import choose_by_address  # read where it is asked only
+
+        try:
+            choose_by_address([one.sock for one in group])  # in the order of their slots
+        except OSError as error:
+            raise BindError(f"bind {address}: the system does not choose a socket by address "
+                            f"({error.strerror}); expected a bind without sticky") from error
 
 
 def _match(

@@ -6,7 +6,9 @@ Rules:
   slots, and none is closed while another lives. So a number of the group is a slot, for good.
 - A program of classic BPF chooses it for each new connection, or datagram, of IPv4 by the source
   address, of IPv6 by its /64: no process is asked, and nothing is remembered.
-- The program is the group's, and knows how many there are: more sockets, another program.
+- The program is the group's, and knows how many there are: more sockets, another program. It takes
+  no client from one old socket to another, only to new ones (consistent hashing): from the last
+  down, each socket takes its share of the clients that those after it have left.
 """
 
 from __future__ import annotations
@@ -21,10 +23,13 @@ __all__ = ["choose_by_address", "slot_of"]
 _ATTACH = 51  # SO_ATTACH_REUSEPORT_CBPF of asm-generic/socket.h
 _NETWORK = 0xFFF00000  # SKF_NET_OFF of linux/filter.h: from the IP header on
 _V4_SOURCE, _V6_SOURCE = 12, 8  # where it stands there (RFC 791 3.1, RFC 8200 3)
-_LOAD, _TO_X, _MULTIPLY, _ADD_X, _SHIFT, _MODULO, _RETURN = (
-    0x20, 0x07, 0x24, 0x0C, 0x74, 0x94, 0x16)  # of linux/bpf_common.h
+_LOAD, _TO_X, _MULTIPLY, _ADD_X, _SHIFT, _XOR, _XOR_X, _KEEP, _KEPT, _UNLESS, _RETURN = (
+    0x20, 0x07, 0x24, 0x0C, 0x74, 0xA4, 0xAC, 0x02, 0x60, 0x35, 0x06)  # of linux/bpf_common.h;
+# "unless at least": so many instructions are left out then
 _SPREAD = 2654435761  # 2**32 over the golden ratio: neighbours part (Knuth, TAOCP 3, 6.4)
-_HIGH = 16  # bits that are dropped of the product: the low ones are not spread
+_MIX = 2246822507  # another odd one: a client's numbers for two sockets are unrelated
+_HALF = 15  # bits by which the high ones, which are spread, come to the low ones
+_WORD = 1 << 32
 
 
 def choose_by_address(sockets: Sequence[socket.socket]) -> None:
@@ -37,14 +42,18 @@ def choose_by_address(sockets: Sequence[socket.socket]) -> None:
 
 
 def _program(family: int, count: int) -> list[tuple[int, int, int, int]]:
-    """``(source * _SPREAD >> _HIGH) % count``; of IPv6 the source is the sum of two words."""
+    """What :func:`slot_of` computes, less one; of IPv6 the source is the sum of two words."""
     if family == socket.AF_INET6:
         load = [(_LOAD, 0, 0, _NETWORK + _V6_SOURCE), (_MULTIPLY, 0, 0, _SPREAD), (_TO_X, 0, 0, 0),
                 (_LOAD, 0, 0, _NETWORK + _V6_SOURCE + 4), (_ADD_X, 0, 0, 0)]
     else:
         load = [(_LOAD, 0, 0, _NETWORK + _V4_SOURCE)]
-    return [*load, (_MULTIPLY, 0, 0, _SPREAD), (_SHIFT, 0, 0, _HIGH), (_MODULO, 0, 0, count),
-            (_RETURN, 0, 0, 0)]
+    program = [*load, (_MULTIPLY, 0, 0, _SPREAD), (_TO_X, 0, 0, 0), (_SHIFT, 0, 0, _HALF),
+               (_XOR_X, 0, 0, 0), (_KEEP, 0, 0, 0)]
+    for last in range(count - 1, 0, -1):
+        program += [(_KEPT, 0, 0, 0), (_XOR, 0, 0, last * _SPREAD % _WORD), (_MULTIPLY, 0, 0, _MIX),
+                    (_UNLESS, 1, 0, _WORD // (last + 1)), (_RETURN, 0, 0, last)]
+    return [*program, (_RETURN, 0, 0, 0)]
 
 
 def slot_of(host: str, count: int) -> int:
@@ -54,4 +63,9 @@ def slot_of(host: str, count: int) -> int:
         word = int.from_bytes(network[:4], "big") * _SPREAD + int.from_bytes(network[4:8], "big")
     else:
         word = int.from_bytes(socket.inet_pton(socket.AF_INET, host), "big")
-    return ((word * _SPREAD & 0xFFFFFFFF) >> _HIGH) % count + 1
+    word = word * _SPREAD % _WORD
+    word ^= word >> _HALF
+    for last in range(count - 1, 0, -1):
+        if (word ^ last * _SPREAD % _WORD) * _MIX % _WORD < _WORD // (last + 1):
+            return last + 1
+    return 1

@@ -19,7 +19,7 @@ from typing import Any
 
 from apihour.bind.binds import Binds, is_default
 from apihour.bind.listeners import Listener
-from apihour.bind.sockets import discard, log_binds, open_binds, open_extras
+from apihour.bind.sockets import discard, log_binds, open_binds, open_extras, share_out
 from apihour.books.books import Books
 from apihour.books.children import Children
 from apihour.books.probe import Probe, ProbeReport
@@ -265,6 +265,7 @@ class Reload:
 
     def _commit(self) -> None:
         """Its configuration, listeners and workers are now the ones."""
+        share_out(self.listeners)
         self.phase = Phase.DONE
         books = self.books
         old = [w for w in books.live_workers() if w.generation != self.generation]

@@ -22,6 +22,7 @@ from collections.abc import Callable, MutableMapping
 from typing import Any
 
 from apihour.bind.listeners import Listener
+from apihour.bind.sockets import share_out
 from apihour.books.books import Books
 from apihour.excerpt import DETAIL, LINE, excerpt
 from apihour.ipc.channel import Channel
@@ -170,6 +171,7 @@ class Inheritance:
         ready = [worker for worker in books.live_workers() if worker.ready]
         if self.is_done or len(ready) < books.num_workers:
             return
+        share_out(books.listeners)
         self.is_done = True
         books.taking_over = False
         take_over()

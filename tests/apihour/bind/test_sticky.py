@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from apihour.bind.addresses import parse_address
-from apihour.bind.sockets import open_binds
+from apihour.bind.sockets import open_binds, share_out
 from apihour.bind.sticky import slot_of
 from apihour.errors import AddressError
 
@@ -63,8 +63,23 @@ def test_an_address_has_one_socket_also_when_there_are_more(text: str, kind: int
         assert len(set.union(*found.values())) == 3
         with opened(text, 5, three) as five:
             assert five[:3] == three
+            # Nobody reads the new ones before the new workers are ready.
+            found = arrivals(five, kind, SOURCES)
+            assert found == {source: {slot_of(source, 3)} for source in SOURCES}
+            share_out(five)
             found = arrivals(five, kind, SOURCES)
             assert found == {source: {slot_of(source, 5)} for source in SOURCES}
+
+
+def test_what_another_socket_changes() -> None:
+    sources = [f"10.{n % 7}.{n // 250}.{n % 250}" for n in range(4000)]
+    before = [slot_of(source, 1) for source in sources]
+    for count in range(2, 20):
+        after = [slot_of(source, count) for source in sources]
+        moved = [new for old, new in zip(before, after, strict=True) if old != new]
+        assert {*moved} == {count}  # none goes from an old one to another
+        assert len(moved) == pytest.approx(len(sources) / count, rel=0.25)
+        before = after
 
 
 def test_ipv6() -> None:

@@ -16,8 +16,9 @@ from typing import Any
 
 from apihour_proxy.flow import Machinery
 from apihour_proxy.looking import Watch
-from apihour_proxy.lookup import Lookup, parse_target
+from apihour_proxy.lookup import Lookup, Target
 from apihour_proxy.proxied_connection import ProxyConnection
+from apihour_proxy.proxy_options import ProxyOptions
 from apihour_proxy.proxying import Proxying
 from apihour_proxy.upstreams import Upstreams
 
@@ -39,34 +40,23 @@ class Proxy:
     took none meanwhile. A connection on which nothing moves for `idle` seconds is closed, None:
     never. `proxy_protocol` sends each upstream a header of that version, 1 or 2, first.
 
-    Raises TypeError or ValueError for an upstream or option that cannot be.
+    In a host its configuration file may say all but `resolver`, the upstreams too
+    (``servers: NAME: upstreams:``). Raises TypeError or ValueError for what cannot be.
     """
 
     protocol = "proxy"
+    takes_options = True  # those of the host's configuration file
     gauges = ("upstream_up", "upstream_connections")
 
     def __init__(
-        self, upstreams: str | Iterable[str], *, connect_timeout: float = 5.0, retries: int = 3,
-        fails: int = 3, check: float = 5.0, idle: float | None = 600.0,
+        self, upstreams: str | Iterable[str] = (), *, connect_timeout: float = 5.0,
+        retries: int = 3, fails: int = 3, check: float = 5.0, idle: float | None = 600.0,
         proxy_protocol: int | None = None, resolver: Any = None,
     ) -> None:
-        texts = [upstreams] if isinstance(upstreams, str) else list(upstreams)
-        if not texts:
-            raise ValueError("Proxy([]): expected at least one upstream")
-        self._targets = [parse_target(text) for text in texts]
-        for name, value in (("connect_timeout", connect_timeout), ("check", check),
-                            ("idle", 1 if idle is None else idle)):
-            if not isinstance(value, int | float) or not value > 0:
-                raise ValueError(f"option {name}={value!r}: expected seconds, more than 0")
-        for name, value, least in (("retries", retries, 0), ("fails", fails, 1)):
-            if not isinstance(value, int) or value < least:
-                raise ValueError(f"option {name}={value!r}: expected a whole number, "
-                                 f"at least {least}")
-        if proxy_protocol not in (None, 1, 2):
-            raise ValueError(f"option proxy_protocol={proxy_protocol!r}: expected 1, 2 or None")
-        self._connect_timeout, self._retries = connect_timeout, retries
-        self._check, self._idle = check, idle
-        self._proxy_protocol = proxy_protocol or 0
+        if not isinstance(upstreams, str) and isinstance(upstreams, Iterable):
+            upstreams = list(upstreams)
+        self._declared = self._options = ProxyOptions(
+            upstreams, connect_timeout, retries, fails, check, idle, proxy_protocol)
         self._resolver = resolver
         self._upstreams = Upstreams(fails)
         self._accepted = 0
@@ -75,37 +65,48 @@ class Proxy:
         self._ticker: asyncio.TimerHandle | None = None
 
     def __repr__(self) -> str:
-        return f"Proxy({', '.join(target.text for target in self._targets)})"
+        return f"Proxy({', '.join(target.text for target in self._options.targets())})"
 
     async def start(self, context: Any = None) -> None:
         """Look the upstreams up. Raises ImportError when there is a name, and no aiodns.
 
         A name that is not found yet is one line, and looked up again. `context` is an
-        ``apihour.plugins.ServerContext``; without one the defaults hold.
+        ``apihour.plugins.ServerContext``, whose ``options`` go before those of the constructor;
+        raises ValueError or TypeError for one that cannot be, or without an upstream.
         """
         name = getattr(context, "name", "proxy")
         logger = getattr(context, "logger", None) or logging.getLogger("apihour_proxy")
         loop = asyncio.get_running_loop()
+        options = self._options = self._declared.updated(getattr(context, "options", {}))
+        targets = options.targets()
+        self._upstreams = Upstreams(options.fails)
         self._service = service = Proxying(
-            Machinery(loop), self._upstreams, self._connect_timeout, self._retries,
-            self._proxy_protocol, name, logger)
+            Machinery(loop), self._upstreams, options.connect_timeout, options.retries,
+            options.proxy_protocol or 0, name, logger)
         self._upstreams.say = service.say
         self._watch = Watch(
-            self._targets, Lookup(self._find_resolver(context)), self._upstreams,
-            check=self._check, timeout=self._connect_timeout, logger=logger, name=name,
-            proxy_protocol=self._proxy_protocol)
+            targets, Lookup(self._find_resolver(context, targets)), self._upstreams,
+            check=options.check, timeout=options.connect_timeout, logger=logger, name=name,
+            proxy_protocol=options.proxy_protocol or 0)
         await self._watch.start()
-        if self._idle is not None:
-            self._ticker = loop.call_later(self._idle / _LOOKS, self._tick, loop, {})
+        if options.idle is not None:
+            self._ticker = loop.call_later(
+                options.idle / _LOOKS, self._tick, loop, options.idle / _LOOKS, {})
 
-    def _find_resolver(self, context: Any) -> Any:
-        if self._resolver is not None or all(one.is_address for one in self._targets):
+    def examine(self, limits: Mapping[str, int], options: Mapping[str, Any]) -> None:
+        """See whether :meth:`start` would take these of its context. Raises what it would."""
+        self._declared.updated(options)
+
+    def _find_resolver(self, context: Any, targets: Iterable[Target]) -> Any:
+        if self._resolver is not None or all(one.is_address for one in targets):
             return self._resolver
         return getattr(getattr(context, "container", None), "resolver", None)
 
-    def _tick(self, loop: asyncio.AbstractEventLoop, before: dict[ProxyConnection, int]) -> None:
+    def _tick(
+        self, loop: asyncio.AbstractEventLoop, pause: float, before: dict[ProxyConnection, int],
+    ) -> None:
         """End connections on which nothing has moved; `before`: for how many looks already."""
-        assert self._service is not None and self._idle is not None
+        assert self._service is not None
         silent: dict[ProxyConnection, int] = {}
         for one in list(self._service.open):
             moved = one.moved
@@ -116,7 +117,7 @@ class Proxy:
                 one.end()
             else:
                 silent[one] = looks
-        self._ticker = loop.call_later(self._idle / _LOOKS, self._tick, loop, silent)
+        self._ticker = loop.call_later(pause, self._tick, loop, pause, silent)
 
     def stream(self, conn: Any = None) -> asyncio.BaseProtocol:
         """Return the protocol of one new connection; `conn` is the host's row for it."""

@@ -8,6 +8,7 @@ import logging
 import socket
 import ssl
 import struct
+from types import SimpleNamespace
 
 import pytest
 from apihour_mux import Mux, MuxEntry
@@ -44,9 +45,10 @@ def test_it_is_a_server_of_a_plugin():
     ("a:0", {}, "port '0': expected 1 to 65535"),
     ("a:x", {}, "port 'x': expected 1 to 65535"),
     ("srv:web.example", {}, "expected HOST:PORT, srv:_SERVICE._tcp.DOMAIN"),
-    ([], {}, "expected at least one upstream"),
+    (5, {}, "upstreams 5: expected HOST:PORT, or a list of them"),
     ([1], {}, "upstream 1: expected HOST:PORT"),
     ("a:1", {"idle": 0}, "option idle=0: expected seconds, more than 0"),
+    ("a:1", {"retries": True}, "option retries=True: expected a whole number"),
     ("a:1", {"retries": -1}, "option retries=-1: expected a whole number, at least 0"),
     ("a:1", {"proxy_protocol": 3}, "option proxy_protocol=3: expected 1, 2 or None"),
 ])
@@ -54,6 +56,30 @@ def test_what_cannot_be_is_refused_by_name(arguments, options, said):
     with pytest.raises((TypeError, ValueError)) as caught:
         Proxy(arguments, **options)
     assert said in str(caught.value)
+    with pytest.raises((TypeError, ValueError)) as caught:
+        Proxy("b:2").examine({}, {"upstreams": arguments, **options})
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("start", [Proxy().examine, lambda _, told: asyncio.run(
+    Proxy([]).start(SimpleNamespace(options=told)))])
+def test_a_configuration_that_cannot_be_is_refused(start):
+    with pytest.raises(ValueError, match="no upstream: expected at least one"):
+        start({}, {})
+    with pytest.raises(ValueError, match="option 'upstream': expected one of upstreams, connect_t"):
+        start({}, {"upstream": "a:1"})
+
+
+async def test_the_configuration_goes_before_the_constructor():
+    async with Upstream(b"a") as first, Upstream(b"b") as second:
+        proxy = Proxy(first.address, retries=1)
+        assert repr(proxy) == f"Proxy({first.address})"
+        await proxy.start(SimpleNamespace(options={"upstreams": [second.address], "idle": None}))
+        try:
+            assert repr(proxy) == f"Proxy({second.address})"
+            assert proxy.statistics()["upstream_up"] == {second.address: 1}
+        finally:
+            await proxy.stop()
 
 
 async def test_bytes_go_both_ways_and_are_counted():

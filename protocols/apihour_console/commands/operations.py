@@ -21,6 +21,7 @@ from apihour_console.commands import (
     routes,
     sessions,
     timeline,
+    upstream_list,
     workers,
 )
 
@@ -28,5 +29,6 @@ __all__ = ["commands"]
 
 commands = Catalogue()
 for _module in (about, workers, figures, code, orders, sessions,
-                lists, banning, limiting, certs, ending, routes, timeline, host_list):
+                lists, banning, limiting, certs, ending, routes, timeline, host_list,
+                upstream_list):
     commands.update(_module.commands)

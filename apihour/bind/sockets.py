@@ -69,17 +69,10 @@ def share_out(listeners: Sequence[Listener], spared: Sequence[Listener] = ()) ->
     Not of a bind that has one of the `spared`: in a reload its new sockets have readers only when
     the new workers are ready.
     """
-    for name, address in {(x.name, x.address): None for x in listeners if x.address.sticky}:
-        group = [one for one in listeners if (one.name, one.address) == (name, address)]
-        if any(one in spared for one in group):
-            continue
-        from apihour.bind.sticky import choose_by_address  # read where it is asked only
+    if any(one.address.sticky for one in listeners):
+        from apihour.bind.sticky import share_out_groups  # read where it is asked only
 
-        try:
-            choose_by_address([one.sock for one in group])  # in the order of their slots
-        except OSError as error:
-            raise BindError(f"bind {address}: the system does not choose a socket by address "
-                            f"({error.strerror}); expected a bind without sticky") from error
+        share_out_groups(listeners, spared)
 
 
 def _match(

@@ -17,8 +17,14 @@ import ctypes
 import socket
 import struct
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-__all__ = ["choose_by_address", "slot_of"]
+from apihour.errors import BindError
+
+if TYPE_CHECKING:
+    from apihour.bind.listeners import Listener
+
+__all__ = ["choose_by_address", "share_out_groups", "slot_of"]
 
 _ATTACH = 51  # SO_ATTACH_REUSEPORT_CBPF of asm-generic/socket.h
 _NETWORK = 0xFFF00000  # SKF_NET_OFF of linux/filter.h: from the IP header on
@@ -30,6 +36,19 @@ _SPREAD = 2654435761  # 2**32 over the golden ratio: neighbours part (Knuth, TAO
 _MIX = 2246822507  # another odd one: a client's numbers for two sockets are unrelated
 _HALF = 15  # bits by which the high ones, which are spread, come to the low ones
 _WORD = 1 << 32
+
+
+def share_out_groups(listeners: Sequence[Listener], spared: Sequence[Listener]) -> None:
+    """Have each group of these without one of the `spared` share clients out. Raises BindError."""
+    for name, address in {(x.name, x.address): None for x in listeners if x.address.sticky}:
+        group = [one for one in listeners if (one.name, one.address) == (name, address)]
+        if any(one in spared for one in group):
+            continue
+        try:
+            choose_by_address([one.sock for one in group])  # in the order of their slots
+        except OSError as error:
+            raise BindError(f"bind {address}: the system does not choose a socket by address "
+                            f"({error.strerror}); expected a bind without sticky") from error
 
 
 def choose_by_address(sockets: Sequence[socket.socket]) -> None:

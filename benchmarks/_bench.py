@@ -135,6 +135,12 @@ class Server:
         self._listening.set()
 
 
+def free_port() -> int:
+    """A port that nobody has at this moment, for a server that must be told one."""
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        return int(sock.getsockname()[1])
+
+
 def python(*arguments: str | Path) -> list[str]:
     """The command that runs `arguments` by this interpreter."""
     return [sys.executable, *map(str, arguments)]

@@ -1,14 +1,16 @@
 """Those who would take more than their share of a worker: what they cost it, and everybody else.
 
-How to run (four minutes; ``openssl`` makes the certificate)::
+How to run (four minutes, and some four for each 10,000 sessions; ``openssl`` makes the
+certificate)::
 
     .venv/bin/python benchmarks/abuse.py [--connections 10000] [--sessions 1000] [--only CASE]
 
 One worker serves HTTP, HTTPS, TCP and SSH. CASE is one of:
 
-- ``idle``: so many connections of each protocol that were used once and are silent (of SSH so
-  many that have logged in; and connections that say nothing, of which it holds few): the
-  worker's memory for each, and the time of a new request meanwhile;
+- ``idle``: so many connections of each protocol that were used once and are silent: the worker's
+  memory for each, and the time of a new request meanwhile;
+- ``ssh``: so many that have logged in, and then have a shell each; and connections that say
+  nothing, of which it holds few;
 - ``slow``: a thousand that send a head, a body, or to a protocol of one's own, one byte a second:
   when they are closed; the last without any option, and with ``?min_rate=500``;
 - ``descriptors``: more connections than the worker may have descriptors: who is in stays served,
@@ -131,17 +133,30 @@ async def idle(house: House, name: str, connections: int) -> None:
 async def idle_ssh(house: House, sessions: int, connections: int) -> None:
     import asyncssh
 
-    before = memory(house.pid)["uss"]
+    async def logged_in() -> asyncssh.SSHClientConnection:
+        return await asyncssh.connect(
+            "127.0.0.1", house.daemon.port("ssh"), known_hosts=None, username="x",
+            client_keys=None, config=None, login_timeout=120)
+
+    before, began = memory(house.pid)["uss"], time.monotonic()
     clients: list[asyncssh.SSHClientConnection] = []
-    async with contextlib.AsyncExitStack() as stack:
+    try:
         while len(clients) < sessions:
-            clients += await asyncio.gather(*(stack.enter_async_context(asyncssh.connect(
-                "127.0.0.1", house.daemon.port("ssh"), known_hosts=None, username="x",
-                client_keys=None, config=None)) for _ in range(20)))
+            clients += await asyncio.gather(
+                *(logged_in() for _ in range(min(20, sessions - len(clients)))))
         used = memory(house.pid)["uss"] - before
         say("idle ssh", f"memory of each of {house.held():,} that have logged in",
+            f"{used * 1000 / len(clients):.0f} kB, in {time.monotonic() - began:.0f} s")
+        await house.tell_times("idle ssh")
+        for at in range(0, len(clients), 20):
+            await asyncio.gather(*(one.create_process() for one in clients[at:at + 20]))
+        used = memory(house.pid)["uss"] - before
+        say("idle ssh", f"memory of each of {house.held():,} with a shell",
             f"{used * 1000 / len(clients):.0f} kB")
         await house.tell_times("idle ssh")
+    finally:
+        for one in clients:
+            one.abort()
     await settled(house, 0)
 
     async def silent() -> Pair:
@@ -255,13 +270,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--connections", type=int, default=10000)
     parser.add_argument("--sessions", type=int, default=1000)
-    parser.add_argument("--only", choices=("idle", "slow", "descriptors", "half-closed"))
+    parser.add_argument("--only", choices=("idle", "ssh", "slow", "descriptors", "half-closed"))
     given = parser.parse_args()
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    if hard < given.connections + 1000:
-        sys.exit(f"{hard} descriptors (ulimit -Hn); expected {given.connections + 1000}, or fewer "
-                 "--connections")
+    if hard < max(given.connections, given.sessions) + 1000:
+        sys.exit(f"{hard} descriptors (ulimit -Hn); expected 1,000 more than --connections and "
+                 "--sessions, or fewer of them")
 
     def wants(case: str) -> bool:
         return given.only in (None, case)
@@ -273,7 +288,7 @@ def main() -> int:
             with served(directory) as house:
                 asyncio.run(idle(house, name, given.connections))
         with served(directory) as house:
-            if wants("idle"):
+            if wants("ssh"):
                 asyncio.run(idle_ssh(house, given.sessions, given.connections))
             if wants("half-closed"):
                 asyncio.run(half_closed(house))

@@ -32,6 +32,7 @@ from _bench import (
     Server,
     arguments,
     cpu_seconds,
+    free_port,
     interleave,
     interpreter,
     median,
@@ -111,11 +112,6 @@ LOADS: dict[str, tuple[tuple[str, Load, int], ...]] = {
     "telnetlib3": (("line", lines, 2000), ("connection", greetings, 400)),
     "asyncssh": (("file", files, 200), ("connection", logins, 40)),
 }
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return int(sock.getsockname()[1])
 
 
 def servers(name: str, directory: Path) -> dict[str, Server]:

@@ -15,9 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import re
-import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -25,18 +22,17 @@ from pathlib import Path
 
 from _bench import (
     HERE,
-    LOAD_CPU,
     Server,
     arguments,
-    cpu_seconds,
+    free_port,
     interleave,
     interpreter,
     median,
-    pinned,
     python,
     ratio,
     table,
 )
+from h2load import H2Load, need_h2load
 
 LOAD = HERE / "load"
 PORT = r"(?:port |127\.0\.0\.1:)([1-9]\d*)"
@@ -70,15 +66,6 @@ def hypercorn() -> Server:
         PORT, cwd=LOAD)
 
 
-def free_port() -> int:
-    import socket
-
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
-
-
 SERVERS: dict[str, Callable[[], Server]] = {
     "apihour, direct": lambda: ours("direct"),
     "apihour, ASGI": lambda: ours("asgi"),
@@ -90,36 +77,21 @@ PAIRS = (("apihour, direct", "granian, RSGI"), ("apihour, ASGI", "granian, ASGI"
          ("apihour, ASGI", "hypercorn, ASGI"))
 
 
-class Case:
-    """CPU microseconds of an answer of one server."""
-
-    def __init__(self, server: Server, kind: str, count: int, folder: Path) -> None:
-        self.server = server
-        self.count = count
-        paths = folder / f"{server.port}.txt"
-        paths.write_text("".join(
-            f"http://127.0.0.1:{server.port}/items/{n * 7919 % 100_003}?page={n}\n"
-            for n in range(1000)))
-        body = folder / "body"
-        body.write_bytes(b"x" * 200)
-        self.command = ["h2load", "-n", str(count), "-c", "4", "-m", "16", "-i", str(paths),
-                        *CASES[kind], *(["-d", str(body)] if kind == "post" else [])]
-
-    def __call__(self) -> float:
-        before = cpu_seconds(self.server.pid)
-        said = subprocess.run([*pinned(LOAD_CPU), *self.command], check=True,
-                              capture_output=True, text=True, timeout=120).stdout
-        found = re.search(r"status codes: (\d+) 2xx", said)
-        if found is None or int(found.group(1)) != self.count:
-            raise RuntimeError(f"h2load: {said}")
-        return (cpu_seconds(self.server.pid) - before) / self.count * 1e6
+def case(server: Server, kind: str, count: int, folder: Path) -> H2Load:
+    """Answers of one server to requests of that kind."""
+    paths = folder / f"{server.port}.txt"
+    paths.write_text("".join(
+        f"http://127.0.0.1:{server.port}/items/{n * 7919 % 100_003}?page={n}\n"
+        for n in range(1000)))
+    body = folder / "body"
+    body.write_bytes(b"x" * 200)
+    return H2Load(server, count, ["-i", str(paths), *CASES[kind],
+                                  *(["-d", str(body)] if kind == "post" else [])])
 
 
 def main() -> int:
     options = arguments(__doc__, rounds=7).parse_args()
-    if shutil.which("h2load") is None:
-        print("h2load is missing: it comes with nghttp2 (nghttp2-client in Debian)")
-        return 1
+    need_h2load()
     count = 400 if options.quick else 3200  # hypercorn closes after 1,000 of a connection
     rounds = 2 if options.quick else options.rounds
     names = [name for name in SERVERS
@@ -129,7 +101,7 @@ def main() -> int:
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         servers = {name: stack.enter_context(SERVERS[name]()) for name in names}
-        figures = {kind: interleave({name: Case(server, kind, count, folder)
+        figures = {kind: interleave({name: case(server, kind, count, folder)
                                      for name, server in servers.items()}, rounds)
                    for kind in CASES}
     print("\nCPU microseconds of an answer (median)\n")

@@ -14,7 +14,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -22,7 +21,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from _bench import HERE, ROOT, SERVER_CPU, Server
+from _bench import HERE, ROOT, SERVER_CPU, Server, free_port
 from http_goals import DIRECT, LIMIT
 
 PEERS = HERE / "peers"
@@ -272,12 +271,6 @@ def about(venv: Path, peers: list[Peer]) -> list[str]:
 
 
 # Running them
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 @contextlib.contextmanager

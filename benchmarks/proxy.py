@@ -30,6 +30,7 @@ from _bench import (
     Server,
     arguments,
     cpu_seconds,
+    free_port,
     interleave,
     interpreter,
     median,
@@ -91,11 +92,6 @@ LOADS: dict[str, tuple[Callable[[int, int], None], int, float, str]] = {
     "trips": (trips, 20_000, 1e-6, "µs"),
     "connections": (connections, 4000, 1e-6, "µs"),
 }
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return int(sock.getsockname()[1])
 
 
 def haproxy(directory: Path, target: int, name: str, option: str) -> Server:

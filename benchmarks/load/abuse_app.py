@@ -37,6 +37,11 @@ class Sink(asyncio.Protocol):
     """Takes what comes, and says nothing."""
 
 
+async def idle(process: Any) -> None:
+    """A shell whose user is away."""
+    await process.stdin.read()
+
+
 class Anybody(asyncssh.SSHServer):
     def begin_auth(self, username: str) -> bool:
         return False
@@ -49,7 +54,7 @@ class Container(apihour.Container):
         return {
             "http": HTTPServer(routes), "tcp": Echo, "sink": Sink, "tls": HTTPServer(routes),
             "ssh": SSHServer(
-                server_factory=Anybody, process_factory=lambda process: process.exit(0),
+                server_factory=Anybody, process_factory=idle,
                 host_keys=os.environ["ABUSE_KEY"],
                 limits=Limits.none()),  # one machine plays all who have logged in
             "bare": SSHServer(server_factory=Anybody, process_factory=lambda process: None,

@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Coroutine, Mapping
 from email.utils import formatdate
+from functools import lru_cache
 from typing import Any
 
 from apihour_http.cookies import expired_cookie, set_cookie_value
@@ -181,16 +182,17 @@ class Renderer:
             if bodiless or size >= _JOINED:
                 return 200, size, head, b"" if bodiless else body
             return 200, size, head + body, b""
-        status, headers, body = self._parts(result)
+        if type(result) is Response:
+            status = result.status
+            body, kind = self._body(result.body)
+            lines = _lines_of(result, "" if status in _BODILESS else kind)
+        else:
+            status, headers, body = self._parts(result)
+            lines = _joined(headers)
         if status in _BODILESS or status == 205:
             body = b""
         # RFC 9110 15.3.6: a 205 says that nothing follows.
         length = "" if status in _BODILESS else f"Content-Length: {len(body)}\r\n"
-        lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
-        # What a name or value of whatever kind must never have, whoever made it.
-        count = len(headers)
-        if lines.count("\n") != count or lines.count("\r") != count or "\0" in lines:
-            raise ValueError(f"headers {headers!r}: control characters are not allowed")
         first = f"HTTP/1.1 {status:d} {reason_of(status)}\r\n"
         head = f"{first}{self._date}{lines}{length}{connection}\r\n".encode("latin-1", "replace")
         return status, len(body), head if bodiless else head + body, b""
@@ -212,12 +214,9 @@ class Renderer:
     def _parts(self, result: Any) -> tuple[int, list[tuple[str, str]], bytes]:
         if isinstance(result, Response):
             body, content_type = self._body(result.body)
-            headers = result.safe_headers()
             if result.status in _BODILESS:
                 content_type = ""
-            if content_type and not any(name.lower() == "content-type" for name, _ in headers):
-                headers = [*headers, ("Content-Type", content_type)]
-            return result.status, headers, body
+            return result.status, _with_type(result.safe_headers(), content_type), body
         if isinstance(result, HTTPError):
             headers = [(name, safe_header(name, value)) for name, value in result.headers.items()]
             headers.append(("Content-Type", "application/problem+json"))
@@ -246,6 +245,36 @@ class Renderer:
         if isinstance(body, str):
             return body.encode(), "text/plain; charset=utf-8"
         return self.encode_json(body), "application/json"
+
+
+def _with_type(headers: list[tuple[str, str]], kind: str) -> list[tuple[str, str]]:
+    if not kind or any(name.lower() == "content-type" for name, _ in headers):
+        return headers
+    return [*headers, ("Content-Type", kind)]
+
+
+def _lines_of(answer: Response, kind: str) -> str:
+    """The header lines of `answer`. Raises ValueError for one that would break the message."""
+    try:
+        return _lines(tuple(answer.headers), kind)
+    except TypeError:  # a header that is not even text
+        return _lines.__wrapped__(tuple(answer.headers), kind)
+
+
+@lru_cache(256)
+def _lines(headers: tuple[tuple[str, str], ...], kind: str) -> str:
+    for name, value in headers:
+        safe_header(name, value)
+    return _joined(_with_type(list(headers), kind))
+
+
+def _joined(headers: list[tuple[str, str]]) -> str:
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
+    # What a name or value of whatever kind must never have, whoever made it.
+    count = len(headers)
+    if lines.count("\n") != count or lines.count("\r") != count or "\0" in lines:
+        raise ValueError(f"headers {headers!r}: control characters are not allowed")
+    return lines
 
 
 def _is_model(data: Any) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import importlib.util
 import json
 import threading
 import zlib
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from apihour_http import SSE, HTTPError, Request, Response, Routes, Stream
-from apihour_http.routing import compression
+from apihour_http.routing import codings
 
 from ..support import Served, get, serving, wait_until
 
@@ -88,8 +89,16 @@ async def test_text_is_compressed_and_the_rest_is_not(form: str) -> None:
                 assert "Accept-Encoding" in other.headers["vary"]
 
 
-async def test_brotli_comes_first_where_it_is_installed() -> None:
+def installed(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """That of the libraries these are there, and no others."""
+    found = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: found(name) if (
+        name in names or name not in ("isal", "brotli", "brotlicffi")) else None)
+
+
+async def test_brotli_comes_before_zlib(monkeypatch: pytest.MonkeyPatch) -> None:
     brotli = pytest.importorskip("brotli")
+    installed(monkeypatch, "brotli")
     async with serving(make("async def")) as served:
         for which in COMPRESSED:
             plain = await ask(served, f"/plain/{which}")
@@ -101,8 +110,22 @@ async def test_brotli_comes_first_where_it_is_installed() -> None:
             assert other.headers["content-encoding"] == "gzip"
 
 
-async def test_without_brotli_it_is_gzip(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+async def test_isal_comes_before_brotli(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("isal")
+    installed(monkeypatch, "brotli", "isal")
+    async with serving(make("async def")) as served:
+        for which in COMPRESSED:
+            plain = await ask(served, f"/plain/{which}")
+            answer = await ask(served, f"/{which}", "gzip, deflate, br")
+            assert answer.headers["content-encoding"] == "gzip"
+            assert gzip.decompress(answer.body) == plain.body
+            if importlib.util.find_spec("brotli") is not None:
+                other = await ask(served, f"/{which}", "br, gzip;q=0")
+                assert other.headers["content-encoding"] == "br"
+
+
+async def test_without_either_it_is_gzip(monkeypatch: pytest.MonkeyPatch) -> None:
+    installed(monkeypatch)
     routes = make("async def")
     served = serving(routes)
     async with served as running:
@@ -158,19 +181,20 @@ async def test_each_piece_of_a_stream_is_on_its_way_before_the_next() -> None:
         assert (await ask(served, "/")).status == 200
 
 
+@pytest.mark.parametrize("libraries", [(), ("isal",)])
 async def test_large_pieces_of_a_stream_are_compressed_in_a_thread(
-    monkeypatch: pytest.MonkeyPatch,
+    libraries: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As large answers are: a piece of some megabytes holds up nobody."""
     where: dict[int, bool] = {}
-    before = compression._Gzip.process
+    before = codings.GzipCoder.process
 
     def process(self: Any, data: bytes) -> bytes:
         where[len(data)] = threading.current_thread() is threading.main_thread()
         return before(self, data)
 
-    monkeypatch.setattr(compression._Gzip, "process", process)
-    monkeypatch.setattr(compression, "_codings", lambda: [("gzip", compression._Gzip)])
+    monkeypatch.setattr(codings.GzipCoder, "process", process)
+    installed(monkeypatch, *libraries)
     sizes = (10, 100_000, 20, 3_000_000)
 
     async def body() -> AsyncIterator[str]:

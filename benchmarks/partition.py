@@ -226,14 +226,18 @@ def one_run(network: Network, seed: int, kinds: list[str], rest: float, keep: st
             run()
         except (TimeoutError, AssertionError) as error:
             faults.append(str(error)[-2000:])
-        history = run.history()
-        if keep:
-            kept = Path(keep) / str(seed)
-            shutil.rmtree(kept, ignore_errors=True)
-            shutil.copytree(place, kept, ignore=shutil.ignore_patterns(
-                "resource", "data", "keys", "id"))
-            (kept / "history.json").write_text("\n".join(map(json.dumps, history)))
+        finally:
+            history = run.history()
+            if keep:
+                keep_all(Path(place), Path(keep) / str(seed), history)
     return figures(history), faults + judge.check(history)
+
+
+def keep_all(place: Path, kept: Path, history: list[dict[str, Any]]) -> None:
+    """Copy what a run has left: its history and its logs."""
+    shutil.rmtree(kept, ignore_errors=True)
+    shutil.copytree(place, kept, ignore=shutil.ignore_patterns("resource", "data", "keys", "id"))
+    (kept / "history.json").write_text("\n".join(map(json.dumps, history)))
 
 
 def main() -> None:

@@ -63,6 +63,7 @@ class Faults:
             else:
                 self._look(host, kind, "", seen, began, named=True)
         self._write("healed", kind=kind, took=time.monotonic() - began)
+        print(f"      healed after {time.monotonic() - began:.1f} s", flush=True)
         time.sleep(rest)
 
     def _is_whole(self, seen: Mapping[str, Any]) -> bool:
@@ -151,6 +152,7 @@ class Faults:
         try:
             target.begin_nats()
             target.begin_daemon()
-            time.sleep(self._random.uniform(6, 10))
+            target.wait_serving()  # without the others: nobody has a majority here
+            time.sleep(self._random.uniform(1, 4))
         finally:
             rejoin(self._network, target.number, numbers)

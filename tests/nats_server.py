@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import socket
@@ -58,7 +59,7 @@ class NATSServer:
         if not self.port:
             for path in self.directory.glob("*.ports"):
                 try:
-                    [url, *_] = next(iter(json.loads(path.read_text()).values()))
+                    [url, *_] = json.loads(path.read_text())["nats"]
                 except (ValueError, KeyError):  # half written
                     return False
                 self.port = int(url.rpartition(":")[2])
@@ -67,6 +68,15 @@ class NATSServer:
         with socket.socket() as sock:
             return sock.connect_ex(("127.0.0.1", self.port)) == 0
 
+    def freeze(self):
+        """Stop it by SIGSTOP; returns once all its threads stand."""
+        self.process.send_signal(signal.SIGSTOP)
+        os.waitpid(self.process.pid, os.WUNTRACED)
+
+    def thaw(self):
+        """Let it go on."""
+        self.process.send_signal(signal.SIGCONT)
+
     def halt(self, sig=signal.SIGTERM):
         """Stop it; its data stay."""
         if self.process is not None:
@@ -74,10 +84,27 @@ class NATSServer:
             self.process.wait()
             self.process = None
 
+    def alone(self):
+        """Start it again as one that needs no others, and has no data."""
+        self.halt(signal.SIGKILL)
+        self.words = ["--jetstream", "--store_dir", self.directory / "alone"]
+        return self.start()
+
     def stop(self):
         """Stop it for good."""
         self.halt(signal.SIGKILL)
         shutil.rmtree(self.directory, ignore_errors=True)
+
+
+@pytest.fixture
+def lonely_nats():
+    """A node of a cluster that has no majority; :meth:`NATSServer.alone` makes it well."""
+    server = NATSServer("--cluster", "nats://127.0.0.1:-1", "--cluster_name", "few", "--name", "a",
+                        "--routes", "nats://127.0.0.1:1")
+    try:
+        yield server.start()
+    finally:
+        server.stop()
 
 
 @pytest.fixture(scope="module")

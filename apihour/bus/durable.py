@@ -5,19 +5,23 @@ Rules:
 - A message is sent again until JetStream has it, under one id, so that it is stored once.
 - A subscription has a name: its place in the stream is kept there by NATS, for all who iterate
   under it. What was taken and not acknowledged comes again, here or to another.
+- A cluster without a leader is waited for, by who subscribes; who publishes has his time.
 - Streams are the operator's to make: how many copies, how long, how much.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import os
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any
 
+from apihour.bus.jetstream import is_passing
 from apihour.bus.messages import BusMessage
-from apihour.errors import BusError, BusTimeoutError
+from apihour.errors import BusDownError, BusError, BusTimeoutError
 
 __all__ = ["DurableMessage", "DurableSubscription", "publish_durable"]
 
@@ -25,6 +29,9 @@ PATIENCE = 10.0  # seconds until a message must be stored
 _TRY = 2.0  # seconds of one attempt
 _WAIT = 2.0  # seconds of one request for more
 _BATCH = 16  # messages taken ahead
+_AGAIN = 0.1  # seconds between two attempts to store
+_LOOK = 1.0  # seconds to see whether there is a stream
+_RETRY = 0.25  # seconds between two attempts to begin
 
 
 class DurableMessage(BusMessage):
@@ -93,18 +100,34 @@ class DurableSubscription:
         return DurableMessage(self._taken.pop(0))
 
     async def _begin(self) -> None:
-        from nats.js.errors import APIError, NotFoundError
+        self._others.add(self)
+        is_said = False
+        while not self._ending.is_set() and (error := await self._try()) is not None:
+            if not is_said:
+                is_said = True
+                logging.getLogger("gunicorn.error").warning(
+                    "bus: %s: durable %r waits for JetStream: %s", self.pattern, self.name, error)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_RETRY):
+                    await self._ending.wait()
+
+    async def _try(self) -> Exception | None:
+        """Begin; returns what is in the way for now. Raises BusError for what stays so."""
+        from nats.js.errors import NotFoundError
 
         client = await self._client(None)
-        js = client.jetstream(timeout=PATIENCE)
-        self._others.add(self)
+        js = client.jetstream(timeout=_TRY)
         try:
             stream = await js.find_stream_name_by_subject(self.pattern)
             self._source = await js.pull_subscribe(self.pattern, durable=self.name, stream=stream)
         except NotFoundError:
             raise BusError(_no_stream("pattern", self.pattern)) from None
-        except (APIError, client_errors(), OSError) as error:
+        except (client_errors(), OSError, TimeoutError) as error:
+            if is_passing(error):
+                failure: Exception = error
+                return failure
             raise BusError(f"pattern {self.pattern!r}: durable {self.name!r}: {error}") from error
+        return None
 
     async def _take(self) -> None:
         """Wait for more, until there is some or the end."""
@@ -141,29 +164,47 @@ class DurableSubscription:
 
 
 async def publish_durable(client: Any, subject: str, data: bytes) -> None:
-    """Store one message. Raises BusError, BusTimeoutError when that is not known."""
+    """Store one message.
+
+    Raises BusTimeoutError when it is not known whether it is stored, BusDownError when it is not
+    because nobody answers for its stream, BusError when there is none, or when it refuses.
+    """
     from nats.js.errors import APIError, NoStreamResponseError
 
     headers = {"Nats-Msg-Id": os.urandom(12).hex()}
-    end = asyncio.get_running_loop().time() + PATIENCE
+    clock = asyncio.get_running_loop().time
+    end, is_known = clock() + PATIENCE, True
     while True:
         try:
-            await client.jetstream(timeout=_TRY).publish(subject, data, headers=headers)
+            limit = min(_TRY, max(0.1, end - clock()))
+            await client.jetstream(timeout=limit).publish(subject, data, headers=headers)
             return
-        except APIError as error:
-            if not _is_passing(error):
+        except (client_errors(), OSError, TimeoutError) as error:
+            if isinstance(error, APIError) and not is_passing(error):
                 raise BusError(f"subject {subject!r}: JetStream: {error}") from error
             failure: Exception = error
-        except NoStreamResponseError as error:
-            failure = error
-        except (client_errors(), OSError, TimeoutError) as error:
-            failure = error
-        if asyncio.get_running_loop().time() >= end:
-            if isinstance(failure, NoStreamResponseError):
-                raise BusError(_no_stream("subject", subject)) from None
-            raise BusTimeoutError(f"subject {subject!r}: not stored within {PATIENCE:g} s, or not "
-                                  f"known to be: {failure!r}") from failure
-        await asyncio.sleep(0.1)
+            is_known = is_known and isinstance(error, NoStreamResponseError)
+        if clock() + _AGAIN >= end:
+            break
+        await asyncio.sleep(_AGAIN)
+    if is_known:
+        raise await _unanswered(client, subject)
+    raise BusTimeoutError(f"subject {subject!r}: not stored within {PATIENCE:g} s, or not known "
+                          f"to be: {failure!r}") from failure
+
+
+async def _unanswered(client: Any, subject: str) -> BusError:
+    """Why nobody has answered: there is no stream, or none of its servers can be reached."""
+    from nats.js.errors import NotFoundError
+
+    try:
+        await client.jetstream(timeout=_LOOK).find_stream_name_by_subject(subject)
+    except NotFoundError:
+        return BusError(_no_stream("subject", subject))
+    except (client_errors(), OSError, TimeoutError):
+        pass  # as little is known of the stream
+    return BusDownError(f"subject {subject!r}: not stored: nobody has answered for its stream "
+                        f"within {PATIENCE:g} s; its servers cannot be reached, or have no leader")
 
 
 def client_errors() -> Any:
@@ -171,11 +212,6 @@ def client_errors() -> Any:
     from nats.errors import Error
 
     return Error
-
-
-def _is_passing(error: Any) -> bool:
-    """Whether a cluster says that now, and not in a while."""
-    return bool(error.code == 503)
 
 
 def _no_stream(what: str, subject: str) -> str:

@@ -5,16 +5,22 @@ Rules:
 - Whoever needs it waits as long as he says, and then has a typed error. It is tried meanwhile,
   and goes on being tried.
 - What NATS says against it is logged when it changes, not at each attempt.
+- Of several servers the one on this very machine is the first: who is cut off from the others is
+  told so by it, and nobody else is held up by a connection to who is cut off.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import logging
+import random
+import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from apihour.bus.nats_address import NATSAddress
 from apihour.errors import ConfigurationError
@@ -24,7 +30,7 @@ __all__ = ["NATSConnection", "NATSDownError"]
 _RETRY = 0.25  # seconds between two attempts at the same server
 _LOOK = 0.01  # seconds between two looks whether it is connected
 _CONNECT = 2.0  # seconds that one attempt may take
-_PING = 10.0  # seconds; two without an answer, and the server is taken for dead
+_PING = 1.0  # seconds; two without an answer, and the server is taken for dead: after 3 at most
 
 
 class NATSDownError(Exception):
@@ -99,10 +105,10 @@ class NATSConnection:
         if self._address.tls is not None:
             options["tls"] = self._address.tls
         await self._client.connect(
-            list(self._address.servers), name=self._name, allow_reconnect=True,
-            max_reconnect_attempts=-1, reconnect_time_wait=_RETRY, connect_timeout=_CONNECT,
-            ping_interval=_PING, error_cb=self._failed, disconnected_cb=self._disconnected,
-            reconnected_cb=self._reconnected, **options)
+            await near_first(self._address.servers), dont_randomize=True, name=self._name,
+            allow_reconnect=True, max_reconnect_attempts=-1, reconnect_time_wait=_RETRY,
+            connect_timeout=_CONNECT, ping_interval=_PING, error_cb=self._failed,
+            disconnected_cb=self._disconnected, reconnected_cb=self._reconnected, **options)
         self._said, self._is_refused = "", False
 
     async def _failed(self, error: Exception) -> None:
@@ -127,3 +133,27 @@ class NATSConnection:
         self._lost, self._said, self._is_refused = 0.0, "", False
         self._log.warning("%s: connected again after %.1f s", self.where, seconds)
         self._again(seconds)
+
+
+async def near_first(servers: Sequence[str]) -> list[str]:
+    """Those on this machine, then the others; at random among each, so that none gets all."""
+    shuffled = random.sample(servers, len(servers))
+    if len(shuffled) < 2:
+        return shuffled
+    is_near = await asyncio.gather(*(_is_near(urlsplit(one).hostname or "") for one in shuffled))
+    return [one for near in (True, False)
+            for one, found in zip(shuffled, is_near, strict=True) if found is near]
+
+
+async def _is_near(host: str) -> bool:
+    """Whether an address of that name is one of this machine: only those can be bound."""
+    try:
+        async with asyncio.timeout(_CONNECT):
+            found = await asyncio.get_running_loop().getaddrinfo(host, 0, type=socket.SOCK_DGRAM)
+    except (OSError, TimeoutError):
+        return False  # that it cannot be reached shows when it is tried
+    for family, kind, _, _, address in found:
+        with contextlib.suppress(OSError), socket.socket(family, kind) as sock:
+            sock.bind(address)
+            return True
+    return False

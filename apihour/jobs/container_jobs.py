@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 from typing import Any
 
@@ -50,4 +51,6 @@ def is_of_many(container: Any) -> bool:
 
 def holder(container: Any, worker: str) -> str:
     """What a worker is called in the store: with its host where there are several."""
-    return f"{socket.gethostname()}:{worker}" if is_of_many(container) else worker
+    if not is_of_many(container):
+        return worker
+    return f"{os.environ.get('APIHOUR_HOST') or socket.gethostname()}:{worker}"

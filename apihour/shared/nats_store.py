@@ -16,6 +16,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+from apihour.bus.jetstream import is_passing
 from apihour.bus.nats_address import NATSAddress
 from apihour.bus.nats_connection import NATSConnection, NATSDownError
 from apihour.errors import (
@@ -72,7 +73,7 @@ class NATSShared(RemoteShared):
             info = await self.within(self._find(js), seconds)
         except SharedDownError as error:
             cause = error.__cause__
-            if isinstance(cause, self._errors.ServiceUnavailableError | self._errors.APIError):
+            if isinstance(cause, self._errors.APIError) and not is_passing(cause):
                 raise ConfigurationError(
                     f"{self.where}: {cause}; expected a NATS with JetStream, from 2.11 on, that "
                     f"has or may make the stream {self._stream}") from cause
@@ -88,7 +89,7 @@ class NATSShared(RemoteShared):
 
     def has_answered(self, error: Exception) -> bool:
         """See :class:`RemoteShared`."""
-        return isinstance(error, self._errors.APIError)
+        return isinstance(error, self._errors.APIError) and not is_passing(error)
 
     async def _find(self, js: Any) -> Any:
         api = self._api
@@ -109,7 +110,7 @@ class NATSShared(RemoteShared):
 
     async def _jetstream(self, seconds: float = 0.0) -> Any:
         limit = seconds or self.deadline
-        client = await self.within(self._connection.client(None), limit)
+        client = await self.within(self._connection.client(None), limit, proves=False)
         return client.jetstream(timeout=limit)
 
     async def _ready(self) -> Any:

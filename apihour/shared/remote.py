@@ -85,8 +85,13 @@ class RemoteShared(CompareAndSet):
         if self._is_closed:
             raise SharedError(f"{self.where}: closed")
 
-    async def within(self, call: Awaitable[Given], seconds: float | None = None) -> Given:
-        """The answer of the engine. Raises SharedDownError when there is none in time."""
+    async def within(
+        self, call: Awaitable[Given], seconds: float | None = None, proves: bool = True
+    ) -> Given:
+        """The answer of the engine. Raises SharedDownError when there is none in time.
+
+        `proves`: whether that says that the engine is there.
+        """
         limit = self.deadline if seconds is None else seconds
         try:
             async with asyncio.timeout(limit):
@@ -98,8 +103,9 @@ class RemoteShared(CompareAndSet):
             if not self.has_answered(error):
                 self._say(f"{error or type(error).__name__}")
             raise SharedDownError(f"{self.where}: {error or type(error).__name__}") from error
-        self._say("")
-        self.heard = time.monotonic()
+        if proves:
+            self._say("")
+            self.heard = time.monotonic()
         return given
 
     def has_answered(self, error: Exception) -> bool:

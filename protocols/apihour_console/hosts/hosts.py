@@ -4,7 +4,10 @@ Rules:
 
 - A command is one letter to each host it is for, and one back: twice as many hosts, twice as many
   letters. Nobody sends signs of life: who is asked, answers, or is named as missing.
-- A host has two seconds to show that it hears, before it is waited for longer.
+- Whoever came while the network was divided is met later: a command says hello again, at most every
+  ten seconds, for the next one to know; where nobody is known it waits for that.
+- A host has one and a half seconds to show that it hears, before it is waited for longer. One that
+  answers at once is asked nothing more.
 - This host is asked as any other, without the bus.
 """
 
@@ -19,7 +22,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from apihour.bus import Bus, BusError, BusMessage
+from apihour.bus import Bus, BusError, BusMessage, BusTimeoutError
 from apihour.errors import ApihourError
 from apihour.ops.model import Column, CommandFailed
 from apihour_console.calls.call import PARTIAL, Call, Identity, Missing, Result, apply
@@ -33,8 +36,10 @@ from apihour_console.hosts.rolling_reload import roll
 __all__ = ["Hosts"]
 
 _HEARS = 1.5  # seconds a host has to show that it hears
+_PROMPT = 0.3  # of these, until who has not answered is asked whether it hears
 _LONG = 2.0  # seconds from which on that is asked first
 _MORE = 0.3  # seconds on top of what its workers have
+_LOOK_EVERY = 10.0  # seconds between two looks for hosts that are not known
 _LINE_EVERY = 10.0  # seconds between two lines about letters that are refused
 _NO_ANSWER = "no answer in time: it, its console or the way to it is gone"
 
@@ -59,15 +64,42 @@ class Hosts:
         self._prefix = f"_apihour.fleet.{daemon}"
         self._instance = os.urandom(8).hex()
         self._reading: list[asyncio.Task[None]] = []
-        self._next_line = 0.0
+        self._next_line = self._next_look = 0.0
+        self._looking: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Say hello, and learn who is there. Raises BusError."""
         await self.listen()
+        await self._hello()
+
+    async def _hello(self) -> None:
+        self._next_look = time.monotonic() + _LOOK_EVERY
         subject = f"{self._prefix}.all"
         hello = {"kind": "hello", "from": self._name, "instance": self._instance}
         for answer in await self._bus.gather(subject, self._seal.close(subject, hello), _HEARS):
             self._meet(self._opened("hello", answer.data))
+
+    async def _look(self, is_urgent: bool = False) -> None:
+        """Say hello again, if it is time; waits for the answers where nobody is known."""
+        if self._looking is None or self._looking.done():
+            if time.monotonic() < self._next_look:
+                return
+            self._looking = asyncio.create_task(self._quiet_hello())
+        if is_urgent or not self.members.heard:
+            await asyncio.wait({self._looking})
+
+    async def _quiet_hello(self) -> None:
+        with contextlib.suppress(BusError):  # those who are asked will be missing
+            await self._hello()
+
+    async def _choose(self, patterns: str) -> list[str]:
+        """Those hosts; looked for, when there is none. Raises CommandFailed."""
+        await self._look()
+        try:
+            return self.members.choose(patterns)
+        except CommandFailed:
+            await self._look(is_urgent=True)
+            return self.members.choose(patterns)
 
     async def listen(self) -> None:
         """Be there for others. Raises BusError."""
@@ -82,9 +114,10 @@ class Hosts:
         bye = {"kind": "bye", "from": self._name, "instance": self._instance}
         with contextlib.suppress(BusError):
             await self._bus.publish(subject, self._seal.close(subject, bye))
-        for task in self._reading:
+        tasks = [*self._reading, *([self._looking] if self._looking else [])]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._reading, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         if self.far_end is not None:
             await self.far_end.close()
 
@@ -147,6 +180,7 @@ class Hosts:
 
     async def rows(self) -> tuple[list[HostRow], list[Missing]]:
         """Every host, and how it does; those that do not answer are missing."""
+        await self._look()
         names = self.members.names()
         found = await asyncio.gather(*(self._row(name) for name in names))
         missing = [Missing(row.host, _NO_ANSWER, "host") for row in found if row.answers is None]
@@ -161,11 +195,11 @@ class Hosts:
                        int(facts.get("generation", 0)), str(facts.get("version", "")),
                        time.monotonic() - started)
 
-    async def _ping(self, name: str) -> Mapping[str, Any] | None:
+    async def _ping(self, name: str, seconds: float = _HEARS) -> Mapping[str, Any] | None:
         subject = f"{self._prefix}.host.{name}"
         asked = {"kind": "ping", "from": self._name}
         try:
-            answer = await self._bus.request(subject, self._seal.close(subject, asked), _HEARS)
+            answer = await self._bus.request(subject, self._seal.close(subject, asked), seconds)
         except BusError:
             return None
         return self._opened("ping", answer.data)
@@ -184,7 +218,7 @@ class Hosts:
             "kind": "ask", "from": self._name, "words": list(words), "who": who, "nonce": nonce,
             "stream": stream})
         try:
-            message = await self._bus.request(subject, letter, deadline + _MORE)
+            message = await self._request(name, subject, letter, deadline + _MORE)
         except BusError as error:
             raise CommandFailed(_NO_ANSWER, "timeout") from error
         answer = self._opened(f"answer.{name}", message.data)
@@ -192,9 +226,21 @@ class Hosts:
             raise CommandFailed("an answer that is not its own", "timeout")
         return _read_result(answer)
 
+    async def _request(
+        self, name: str, subject: str, letter: bytes, seconds: float) -> BusMessage:
+        """The answer of a host that hears. Raises BusError."""
+        asking = asyncio.ensure_future(self._bus.request(subject, letter, seconds))
+        try:
+            done, _ = await asyncio.wait({asking}, timeout=_PROMPT)
+            if not done and await self._ping(name, _HEARS - _PROMPT) is None and not asking.done():
+                raise BusTimeoutError(f"host {name!r}: does not hear")
+            return await asking
+        finally:
+            asking.cancel()
+
     async def execute(self, call: Call, identity: Identity) -> Result:
         """Carry out a call on the hosts it is for. Raises CommandFailed when there are none."""
-        names = self.members.choose(call.hosts)
+        names = await self._choose(call.hosts)
         found = await asyncio.gather(
             *(self._on(name, call, identity) for name in names), return_exceptions=True)
         return merged(call, dict(zip(names, found, strict=True)))
@@ -208,6 +254,7 @@ class Hosts:
         self, identity: Identity, at_once: int, give_back: bool,
     ) -> tuple[list[HostDeed], list[Missing]]:
         """Reload host by host; nothing is begun while one is missing."""
+        await self._look(is_urgent=True)
         _, missing = await self.rows()
         names = self.members.names()
         if missing:
@@ -226,7 +273,7 @@ class Hosts:
         self, call: Call, identity: Identity
     ) -> AsyncGenerator[dict[str, Any], None]:
         """The rows of a call of the hosts it is for, as they come. Raises CommandFailed."""
-        names = self.members.choose(call.hosts)
+        names = await self._choose(call.hosts)
         number = os.urandom(8).hex()
         queue: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue(1000)
         async with (

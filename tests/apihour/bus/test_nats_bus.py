@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,9 +15,9 @@ import pytest
 from apihour.bus import Bus, Gap, open_bus
 from apihour.errors import BusDownError, BusError, BusTimeoutError, ConfigurationError
 from tests.contracts.bus_contract import BusContract, take
-from tests.nats_server import NATSServer, nats_server
+from tests.nats_server import NATSServer, lonely_nats, nats_server
 
-__all__ = ["nats_server"]
+__all__ = ["lonely_nats", "nats_server"]
 
 
 @pytest.fixture
@@ -176,12 +177,101 @@ async def test_stored_or_not_is_said_when_it_is_not_known(
     monkeypatch.setattr("apihour.bus.durable.PATIENCE", 0.3)
     monkeypatch.setattr("apihour.bus.durable._TRY", 0.2)
     await bus.publish("orders.a", b"", durable=True)
-    nats_server.process.send_signal(signal.SIGSTOP)
+    nats_server.freeze()
     try:
         with pytest.raises(BusTimeoutError, match="not stored within"):
             await asyncio.wait_for(bus.publish("orders.a", b"", durable=True), 30)
     finally:
-        nats_server.process.send_signal(signal.SIGCONT)
+        nats_server.thaw()
+
+
+async def test_a_durable_loop_waits_for_a_cluster_without_a_leader(
+    lonely_nats: NATSServer, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("apihour.bus.durable._TRY", 0.5)
+    bus = open_bus(lonely_nats.url, tmp_path)
+    messages = bus.subscribe("orders.>", queue="billing", durable=True)
+    first = asyncio.ensure_future(anext(messages))
+    async with asyncio.timeout(60):
+        while "temporarily unavailable" not in caplog.text and "timeout" not in caplog.text:
+            assert not first.done(), first
+            await asyncio.sleep(0.05)
+    other = await nats.connect(lonely_nats.alone().url)
+    await other.jetstream().add_stream(name="ORDERS", subjects=["orders.>"])
+    await other.jetstream().publish("orders.a", b"1")
+    message = await asyncio.wait_for(first, 60)
+    assert message.data == b"1"
+    await message.ack()
+    await bus.close()
+    await other.close()
+
+
+async def test_what_nobody_answers_for_is_not_said_to_have_no_stream(
+    lonely_nats: NATSServer, tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("apihour.bus.durable.PATIENCE", 0.5)
+    bus = open_bus(lonely_nats.url, tmp_path)
+    with pytest.raises(BusDownError, match=r"'orders\.a': not stored: nobody has answered"):
+        await bus.publish("orders.a", b"", durable=True)
+    await bus.close()
+
+
+async def test_a_connection_that_takes_nothing_any_more_is_replaced(
+    nats_server: NATSServer, tmp_path: Path, another: Bus
+) -> None:
+    """What was written to it could wait for a quarter of an hour before it is given up."""
+    async with Stuck(nats_server.port) as way, another.subscribe("a") as messages:
+        bus = open_bus(f"nats://127.0.0.1:{way.port}", tmp_path)
+        await bus.publish("a", b"1")
+        assert await take(messages, 1) == [b"1"]
+        way.stick()
+        sending = [asyncio.ensure_future(bus.publish("b", bytes(1_000_000))) for _ in range(40)]
+        async with asyncio.timeout(30):
+            while True:
+                with contextlib.suppress(BusError):
+                    await bus.request("nobody", b"", timeout=0.2)
+                    break
+                if way.connections > 1:
+                    break
+        for task in sending:
+            task.cancel()
+        await asyncio.gather(*sending, return_exceptions=True)
+        await bus.close()
+
+
+class Stuck:
+    """A way to a server whose connections can be made to carry nothing more; new ones do."""
+
+    def __init__(self, target: int) -> None:
+        self._target = target
+        self._flows: list[asyncio.Task[None]] = []
+        self.connections = self.port = 0
+
+    async def __aenter__(self) -> Stuck:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        self._server.close()
+        self.stick()
+        await asyncio.gather(*self._flows, return_exceptions=True)
+
+    def stick(self) -> None:
+        for flow in self._flows:
+            flow.cancel()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        there = await asyncio.open_connection("127.0.0.1", self._target)
+        self._kept = [*getattr(self, "_kept", []), writer, there[1]]
+        self._flows += [asyncio.ensure_future(self._flow(*ends)) for ends in (
+            (reader, there[1]), (there[0], writer))]
+
+    async def _flow(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
 
 
 @pytest.mark.parametrize(("config", "said"), [

@@ -9,9 +9,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import AsyncMock
 
 import nats
 import pytest
+from nats.js.errors import ServiceUnavailableError
 
 from apihour.app.container import Container
 from apihour.errors import ConfigurationError, SharedDownError
@@ -19,9 +21,9 @@ from apihour.shared.nats_store import _decode, _encode
 from apihour.shared.open_shared import open_shared
 from tests.contracts.flags_contract import FlagsContract
 from tests.contracts.shared_contract import SharedContract, take
-from tests.nats_server import NATSServer, nats_server
+from tests.nats_server import NATSServer, lonely_nats, nats_server
 
-__all__ = ["nats_server"]
+__all__ = ["lonely_nats", "nats_server"]
 
 
 def made(server: NATSServer, path: Path, **options: Any) -> Any:
@@ -95,12 +97,12 @@ async def test_calls_end_in_time_while_it_is_away_and_watches_come_back(
     assert await quick.get("a") is not None
     watch = shared.watch()
     assert sorted(c.key for c in await take(watch, 2)) == ["a", "b"]
-    nats_server.process.send_signal(signal.SIGSTOP)
+    nats_server.freeze()
     began = time.monotonic()
     with pytest.raises(SharedDownError):
         await quick.get("a")
     assert time.monotonic() - began < 10
-    nats_server.process.send_signal(signal.SIGCONT)
+    nats_server.thaw()
     nats_server.halt(signal.SIGKILL)
     for call in (quick.put("a", b"2"), quick.incr("n"), quick.items(), quick.delete("a")):
         with pytest.raises(SharedDownError):
@@ -156,6 +158,31 @@ async def test_a_nats_without_jetstream_is_refused(tmp_path: Path) -> None:
         await shared.close()
     finally:
         server.stop()
+
+
+async def test_a_cluster_without_a_leader_is_away_and_no_fault_of_the_configuration(
+    lonely_nats: NATSServer, tmp_path: Path, caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shared = made(lonely_nats, tmp_path, deadline=0.3)
+    for _ in range(3):
+        with pytest.raises(SharedDownError):
+            await shared.get("key")
+    assert "answers again" not in caplog.text
+    assert caplog.text.count("away: ") == 1
+    monkeypatch.setattr(shared, "_find", AsyncMock(side_effect=ServiceUnavailableError(
+        code=503, err_code=10008, description="JetStream system temporarily unavailable")))
+    await shared.start()  # a worker's: it serves all the same
+    monkeypatch.undo()
+    lonely_nats.alone()
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                await shared.put("key", b"1")
+                break
+            except SharedDownError:
+                continue
+    await shared.close()
 
 
 async def test_a_container_has_the_store_that_its_configuration_says(

@@ -111,6 +111,7 @@ class HostDouble:
         self.name = name
         self.done: list[str] = []
         self.fails: set[str] = set()
+        self.takes = 0.0
         self.audit = AuditLog(None, LOGGER)
         self.catalogue = Catalogue()
         columns = (Column("worker", "str"), Column("pid", "int"))
@@ -137,6 +138,7 @@ class HostDouble:
         except ApihourError as error:
             return Result(status=error.exit_status, error=str(error))
         self.done.append(name)
+        await asyncio.sleep(self.takes)
         if name in self.fails:
             return Result(status=1, error=f"{name}: it does not come up")
         if name == "big":
@@ -176,9 +178,7 @@ class Fleet:
         return found
 
     async def __aenter__(self) -> Fleet:
-        for name in self.doubles:
-            await self.join(name)
-        await asyncio.sleep(0)
+        await asyncio.gather(*(self.join(name) for name in self.doubles))
         return self
 
     async def __aexit__(self, *exception: object) -> None:

@@ -23,6 +23,7 @@ __all__ = ["Carrier", "Mailbox", "Subscription"]
 
 BYTES = 16_000_000  # of data that may wait for one subscriber
 _QUIET = 10.0  # seconds between two warnings about one subscription
+_SAID = 1024  # messages dropped without looking at the clock: dropping is the cheapest that is done
 _STRETCH = 128  # messages taken without letting others run
 
 Item = TypeVar("Item")
@@ -67,9 +68,10 @@ class Mailbox:
         if self._has_ended:
             return
         if len(self._waiting) >= self.limit or self._bytes > BYTES:
+            if not self._dropped % _SAID:
+                self._warn("is too slow: what does not fit is dropped")
             self._dropped += 1
             self.missed += 1
-            self._warn("is too slow: what does not fit is dropped")
             return
         if self._dropped:
             self._waiting.append(Gap(self.pattern, self._dropped))

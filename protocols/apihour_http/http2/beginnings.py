@@ -30,12 +30,12 @@ _PUNCTUATION = 4
 
 def begin(lane: Any, head: RequestHead2, ended: bool) -> None:
     """Begin the request with that head; `ended`: it has no body. Raises StreamBroken."""
-    lane.head_only = head.method == b"HEAD"
+    lane.head_only = head[0] == b"HEAD"
     try:
         _begin(lane, head, ended)
     except HTTPError as error:
         lane.request = lane.exchange = None
-        refuse(lane, error, (head.method, head.target), lane.session.began)
+        refuse(lane, error, head[:2], lane.session.began)
     except StreamBroken:
         lane.request = lane.exchange = None
         raise

@@ -7,19 +7,23 @@ Rules:
 - What a block unpacks to is bounded while it is unpacked: an index is one byte, and what it stands
   for can be long.
 - What was decoded from Huffman's code is remembered by its bytes: clients say the same again.
+- Where the extension is, it does the same (``speed/blocks.c``), by the same bounds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from typing import Any
+
 from apihour_http.http2.frame_bytes import (
     COMPRESSION_ERROR,
     ENHANCE_YOUR_CALM,
     ConnectionBroken,
 )
+from apihour_http.speed import compiled
 
-__all__ = ["BlockDecoder"]
+__all__ = ["BlockDecoder", "PlainBlockDecoder"]
 
 _TABLE_SIZE = 4096  # RFC 9113 6.5.2: what we have not said otherwise
 _ENTRY = 32  # RFC 7541 4.1: what an entry counts beside its name and value
@@ -56,14 +60,14 @@ def _library() -> tuple[list[Pair], Texts]:
     return [(b"", b""), *static], Texts(decode_huffman)
 
 
-class BlockDecoder:
+class PlainBlockDecoder:
     """The decoding half of one connection; a head is of `most` bytes, as RFC 9113 counts it."""
 
     __slots__ = ("_entries", "_limit", "_most", "_size", "_sizes", "_static", "_texts")
     _shared: tuple[list[Pair], Texts] | None = None
 
     def __init__(self, most: int) -> None:
-        cls = BlockDecoder
+        cls = PlainBlockDecoder
         if cls._shared is None:
             cls._shared = _library()  # the extra http2: nothing of it is loaded before
         self._static, self._texts = cls._shared
@@ -80,7 +84,7 @@ class BlockDecoder:
         except ConnectionBroken:
             raise
         except Exception as error:  # of the library, or an index that there is not
-            raise ConnectionBroken(COMPRESSION_ERROR, f"a header block: {error}"[:80]) from None
+            raise _broken(error) from None
 
     def _decode(self, block: bytes) -> list[Pair]:
         fields: list[Pair] = []
@@ -180,3 +184,42 @@ def _integer(block: bytes, at: int, value: int) -> tuple[int, int]:
         if not byte & 0x80:
             return value, at
         shift += 7
+
+
+def _broken(error: Exception) -> ConnectionBroken:
+    return ConnectionBroken(COMPRESSION_ERROR, f"a header block: {error}"[:80])
+
+
+class CompiledBlockDecoder:
+    """The same, of the extension."""
+
+    __slots__ = ("_decode",)
+    _codes: Any = None
+
+    def __init__(self, most: int) -> None:
+        cls = CompiledBlockDecoder
+        if cls._codes is None:
+            cls._codes = _codes()
+        self._decode = compiled.Blocks(most, cls._codes).decode
+
+    def decode(self, block: bytes) -> list[Pair]:
+        """The fields of a block. Raises ConnectionBroken: the tables are out of step then."""
+        try:
+            fields: list[Pair] = self._decode(block)
+        except ValueError as error:
+            raise _broken(error) from None
+        except OverflowError as error:
+            raise ConnectionBroken(ENHANCE_YOUR_CALM, str(error)) from None
+        return fields
+
+
+def _codes() -> Any:
+    """The library's numbers, for the extension."""
+    from hpack.huffman_constants import REQUEST_CODES_LENGTH
+    from hpack.table import HeaderTable
+
+    return compiled.Codes(bytes(REQUEST_CODES_LENGTH), tuple(
+        (bytes(name), bytes(value)) for name, value in HeaderTable.STATIC_TABLE))
+
+
+BlockDecoder = PlainBlockDecoder if compiled is None else CompiledBlockDecoder

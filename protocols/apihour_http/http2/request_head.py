@@ -11,10 +11,11 @@ Rules:
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
 from apihour_http.head import Fields
 from apihour_http.http2.frame_bytes import PROTOCOL_ERROR, StreamBroken
+from apihour_http.speed import compiled
 
 __all__ = ["HeadJudge", "RequestHead2", "check_trailer_fields"]
 
@@ -33,22 +34,37 @@ _REMEMBERED = 512
 _good_names: set[bytes] = set()
 
 
-class RequestHead2(NamedTuple):
-    """A request's head, as HTTP/1 would have it; `size` is that of all its fields, in bytes."""
-
-    method: bytes
-    target: bytes
-    fields: Fields
-    size: int
+RequestHead2 = tuple[bytes, bytes, Fields, int]
+"""A request's method, target and fields, as HTTP/1 would have them, and the size of all in bytes."""
 
 
-class HeadJudge:
+class PlainJudge:
+    """What a judge remembers: in Python, where the extension is not."""
+
+    __slots__ = ("_authority", "_fields", "_size", "_tail")
+
+    def judge(self, decoded: Fields) -> RequestHead2:
+        """Judge the fields of a block. Raises StreamBroken for what is malformed."""
+        return self.judge_any(decoded)
+
+    def judge_any(self, decoded: Fields) -> RequestHead2:
+        """Judge without the extension's help."""
+        raise NotImplementedError
+
+
+if TYPE_CHECKING or compiled is None:
+    Judge = PlainJudge
+else:
+    Judge = compiled.Judge
+
+
+class HeadJudge(Judge):
     """Judges the heads of one connection; it remembers the fields of the last.
 
     Clients say the same again and again, but for the path: judged once.
     """
 
-    __slots__ = ("_authority", "_fields", "_size", "_tail")
+    __slots__ = ()
 
     def __init__(self) -> None:
         self._tail: Fields | None = None
@@ -56,8 +72,8 @@ class HeadJudge:
         self._fields: Fields = []
         self._size = 0
 
-    def judge(self, decoded: Fields) -> RequestHead2:
-        """Judge the fields of a block. Raises StreamBroken for what is malformed."""
+    def judge_any(self, decoded: Fields) -> RequestHead2:
+        """Judge without the extension's help. Raises StreamBroken for what is malformed."""
         pseudo: list[bytes | None] = [None, None, None, None]
         count = 0
         for name, value in decoded:
@@ -82,7 +98,7 @@ class HeadJudge:
             raise _malformed("a control character in the path")
         if decoded != self._tail or authority != self._authority:
             self._remember(decoded, authority, scheme or b"")
-        return RequestHead2(method, path, self._fields, self._size + len(path))
+        return method, path, self._fields, self._size + len(path)
 
     def _remember(self, tail: Fields, authority: bytes | None, scheme: bytes) -> None:
         _check_values(b"\n".join((authority or b"", scheme)), 1)

@@ -17,7 +17,7 @@ static PyObject *text_of(PyObject *value)
     return PyUnicode_DecodeUTF8(PyBytes_AS_STRING(value), length_of(value), "surrogateescape");
 }
 
-static int is_field(PyObject *field)
+int is_field(PyObject *field)
 {
     return PyTuple_CheckExact(field) && PyTuple_GET_SIZE(field) == 2
         && PyBytes_CheckExact(PyTuple_GET_ITEM(field, 0))

@@ -10,9 +10,13 @@
  *   lane.c       Lane, the base of a connection
  *   begin.c      from a read to the endpoint's call
  *   answer.c     from its result to the transport
+ *   huffman.c    Codes, the numbers of HPACK, and texts in its code
+ *   blocks.c     Blocks, the decoder of a connection of HTTP/2
+ *   judge.c      Judge, the base of the judge of its heads
  */
 
 #include "speed.h"
+#include "hpack.h"
 
 extern PyObject *texts(PyObject *module, PyObject *const *args, Py_ssize_t count);
 extern PyObject *lowered(PyObject *module, PyObject *fields);
@@ -73,7 +77,8 @@ PyMODINIT_FUNC PyInit__speed(void)
     PyObject *module = PyModule_Create(&module_def);
     if (!module || make_constants())
         return NULL;
-    PyTypeObject *types[] = {&ReceivedType, &TallyType, &PlanType, &LaneType};
+    PyTypeObject *types[] = {&ReceivedType, &TallyType, &PlanType, &LaneType, &CodesType,
+                             &BlocksType, &JudgeType};
     for (size_t each = 0; each < sizeof types / sizeof *types; each++)
         if (PyModule_AddType(module, types[each]))
             return NULL;

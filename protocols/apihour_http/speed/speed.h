@@ -56,7 +56,8 @@ extern PyObject *one, *empty, *nothing; /* 1, b"" and {} */
 /* What is asked of objects of Python, by name. */
 #define NAMES(do_it) \
     do_it(advance) do_it(answer_any) do_it(call) do_it(check_slow) do_it(close) do_it(count) \
-    do_it(current) do_it(expect_nothing) do_it(failed) do_it(idle) do_it(inline) do_it(json_head) do_it(log_request) \
+    do_it(current) do_it(expect_nothing) do_it(failed) do_it(idle) do_it(inline) do_it(json_head) \
+    do_it(judge_any) do_it(log_request) \
     do_it(quick) do_it(request) do_it(requests) do_it(run) do_it(send) do_it(state) \
     do_it(streams_body) do_it(take) do_it(take_hosted) do_it(went_wrong)
 #define DECLARED(name) extern PyObject *s_##name;
@@ -73,6 +74,9 @@ int begin(Lane *self, Plan *plan, PyObject *data, const Head *head);
 
 /* Answer with `result`; what sends the rest of it is returned, None if there is no rest. */
 PyObject *answer(Lane *self, Received *request, PyObject *result);
+
+/* Whether an object is a pair of bytes. */
+int is_field(PyObject *field);
 
 /* The fields of a head, as pairs of bytes. */
 PyObject *fields_of(const char *data, size_t at, size_t end);

@@ -15,6 +15,7 @@ from urllib.parse import unquote
 
 from apihour_asgi.exchange import HTTPExchange
 from apihour_asgi.sides import ApplicationSide
+from apihour_asgi.stream_exchange import DeclaredFields, StreamExchange
 from apihour_asgi.websocket import asked_for
 
 __all__ = ["ASGIConnection"]
@@ -30,8 +31,8 @@ HeaderList = list[tuple[bytes, bytes]]
 class ASGIConnection:
     """The application's side of one connection; `lane` is the connection."""
 
-    __slots__ = ("_client", "_event", "_fields", "_headers", "_scheme", "_server", "_version",
-                 "host", "lane", "running")
+    __slots__ = ("_client", "_event", "_exchange", "_fields", "_headers", "_scheme", "_server",
+                 "_version", "declared", "host", "lane", "running")
 
     def __init__(self, host: ApplicationSide, lane: Any) -> None:
         self.host = host
@@ -40,16 +41,24 @@ class ASGIConnection:
         self._event: asyncio.Event | None = None
         self._fields: HeaderList | None = None
         self._headers: HeaderList = []
-        before = lane.memo.get("asgi") if lane.memo is not None else None
+        self.declared: DeclaredFields | None = None
+        memo = lane.memo
+        if memo is None:
+            self._exchange: type[HTTPExchange] = HTTPExchange
+            self._look()
+            return
+        self._exchange = StreamExchange
+        before = memo.get("asgi")
         if before is None:
             self._look()
+            self.declared = DeclaredFields(lane.encoded)
         else:  # another stream of the same connection
             self._scheme, self._server, self._client = (
                 before._scheme, before._server, before._client)
             self._version = before._version
             self._fields, self._headers = before._fields, before._headers
-        if lane.memo is not None:
-            lane.memo["asgi"] = self
+            self.declared = before.declared
+        memo["asgi"] = self
 
     def _look(self) -> None:
         """See what all requests of the connection have in common."""
@@ -83,7 +92,7 @@ class ASGIConnection:
                 return asked_for(self, message, scope, arrived, websockets)
         if has_te and modern and b"trailers" in self._last(b"te").lower():
             scope["extensions"] = {"http.response.trailers": {}}
-        made = HTTPExchange(self, message, scope, arrived, keep, modern)
+        made = self._exchange(self, message, scope, arrived, keep, modern)
         if length:
             made.expect_body(length, modern and bool(self._last(b"expect")))
         return made

@@ -136,11 +136,7 @@ class ASGIExchange:
         if framing == NOTHING:
             body = b""
         elif framing == LENGTH:
-            if size > self.due or (size < self.due and not more):
-                raise RuntimeError(
-                    f"a body of {self.size + size} bytes{' so far' if more else ''}: expected "
-                    f"{self.size + self.due}, its Content-Length")
-            self.due -= size
+            self.account(size, more)
         elif framing == CHUNKED:
             body = b"%x\r\n%b\r\n" % (size, body) if size else b""
             if not more and self.trailers is None:
@@ -161,47 +157,66 @@ class ASGIExchange:
             else:
                 self.state = TRAILERS
 
+    def account(self, size: int, more: bool) -> None:
+        """Count `size` bytes of a body whose length was told. Raises RuntimeError: not as many."""
+        if size > self.due or (size < self.due and not more):
+            raise RuntimeError(
+                f"a body of {self.size + size} bytes{' so far' if more else ''}: expected "
+                f"{self.size + self.due}, its Content-Length")
+        self.due -= size
+
     def _trailers(self, message: Any) -> None:
         assert self.trailers is not None
         self.trailers.extend(message.get("headers", ()))
         if message.get("more_trailers", False):
             return
-        if self.framing == CHUNKED:
-            self.lane.write(b"0\r\n%b\r\n" % declare(self.trailers).lines)
+        self._send_trailers(self.trailers)
         self.finish()
+
+    def _send_trailers(self, trailers: list[Any]) -> None:
+        if self.framing == CHUNKED:
+            self.lane.write(b"0\r\n%b\r\n" % declare(trailers).lines)
 
     # -- the head, once the first of the body is known
 
     def _head(self, size: int, more: bool) -> bytes:
-        declared, status = self.declared, self.status
+        declared = self.declared
+        length = self.frame(size, more)
         parts = [self.line, declared.lines]
         if not declared.dated:
             parts.append(self.hosted.host.date())
-        length = declared.length
-        if self.head_only or status in BODILESS:
-            self.framing = NOTHING
-            if status == 204:
-                length = None  # RFC 9110 8.6
-        elif length is not None and not declared.chunked:
-            self.framing, self.due = LENGTH, length
-            if size > length or (size < length and not more):
-                # Judged before anything is sent: the client still gets a whole answer.
-                raise RuntimeError(f"a body of {size} bytes: expected {length}, its Content-Length")
-        elif not more and self.trailers is None and not declared.chunked:
-            self.framing, self.due = LENGTH, size
-            length = size
-        elif self.modern:
-            self.framing = CHUNKED
-            length = None
+        if self.framing == CHUNKED:
             parts.append(b"transfer-encoding: chunked\r\n")
-        else:
-            self.framing = UNTIL_CLOSE
-            self.keep = False
-            length = None
         if length is not None:
             parts.append(b"content-length: %d\r\n" % length)
         parts.append(self._connection())
         return b"".join(parts)
+
+    def frame(self, size: int, more: bool) -> int | None:
+        """Decide how the end of the body is told; the length that its head says, if it does.
+
+        `size` are the bytes of its first message, `more` whether others follow.
+        """
+        declared, status = self.declared, self.status
+        length = declared.length
+        if self.head_only or status in BODILESS:
+            self.framing = NOTHING
+            return None if status == 204 else length  # RFC 9110 8.6
+        if length is not None and not declared.chunked:
+            self.framing, self.due = LENGTH, length
+            if size > length or (size < length and not more):
+                # Judged before anything is sent: the client still gets a whole answer.
+                raise RuntimeError(f"a body of {size} bytes: expected {length}, its Content-Length")
+            return length
+        if not more and self.trailers is None and not declared.chunked:
+            self.framing, self.due = LENGTH, size
+            return size
+        if self.modern:
+            self.framing = CHUNKED
+        else:
+            self.framing = UNTIL_CLOSE
+            self.keep = False
+        return None
 
     def _connection(self) -> bytes:
         """The end of the head: whether the connection stays (RFC 9112 9.3, 9.6)."""

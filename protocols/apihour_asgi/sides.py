@@ -45,5 +45,8 @@ class ConnectionSide(Protocol):
     lane: Any
     """The server of HTTP's own connection: what it offers is said in ``apihour_http.hosting``."""
 
+    declared: Any
+    """What applications declare, encoded for a stream of HTTP/2; None on HTTP/1."""
+
     async def writable(self) -> None:
         """Wait until the client reads on, or is gone."""

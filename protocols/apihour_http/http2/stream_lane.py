@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from apihour_http.head import lowered
 from apihour_http.http2.answering import reply
-from apihour_http.http2.fieldblocks import block_of, field
+from apihour_http.http2.fieldblocks import block_of, field, status_field
 from apihour_http.http2.frame_bytes import (
     END_HEADERS,
     END_STREAM,
@@ -56,6 +56,7 @@ class StreamLane:
     http_version = "2.0"
     outbox = None
     lowered = staticmethod(lowered)
+    encoded = staticmethod(field)
 
     def __init__(self, session: StreamsSide, number: int, window: int, window_in: int) -> None:
         self.session = session
@@ -90,6 +91,20 @@ class StreamLane:
     def send_head(self, status: int, fields: Fields, is_end: bool) -> None:
         """Send a head; one of 1xx is followed by another."""
         self.send_block(block_of(status, fields), is_end, interim=status < 200)
+
+    def send_beginning(self, status: int, fields: bytes, is_dated: bool, length: int | None,
+                       body: bytes, is_end: bool) -> None:
+        """Send a head, whose `fields` are encoded, and the first of its body."""
+        block = status_field(status) + fields
+        if not is_dated:
+            dated = self.session.dated
+            dated.renew()
+            block += dated.date
+        if length is not None:
+            block += field(b"content-length", b"%d" % length)
+        self.send_block(block, is_end and not body)
+        if body:
+            self.send_body(body, is_end)
 
     def send_block(self, block: bytes, is_end: bool, interim: bool = False) -> None:
         """Send a head that is encoded."""

@@ -146,8 +146,7 @@ def _send_whole(
     if head_only or not body:
         lane.send_block(block, True)
         return 0
-    lane.send_block(block, False)
-    lane.send_body(body, True)
+    lane.send_whole(block, body)
     return len(body)
 
 

@@ -17,7 +17,8 @@ __all__ = [
     "HEADERS", "INTERNAL_ERROR", "MOST_WINDOW", "NO_ERROR", "PADDED", "PING", "PREFACE",
     "PRIORITY", "PRIORITY_FLAG", "PROTOCOL_ERROR", "PUSH_PROMISE", "REFUSED_STREAM",
     "RST_STREAM", "SETTINGS", "STREAM_CLOSED", "WINDOW", "WINDOW_UPDATE", "ConnectionBroken",
-    "StreamBroken", "data_head", "frame", "goaway", "reset", "settings", "window_update",
+    "LARGEST", "StreamBroken", "data_head", "frame", "goaway", "header_frames", "reset", "settings",
+    "whole_answer", "window_update",
 ]
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"  # 3.4
@@ -34,6 +35,8 @@ END_HEADERS, PADDED, PRIORITY_FLAG = 4, 8, 32
 
 WINDOW = 65535  # 6.9.2: of a connection and of a stream, before anybody says another
 MOST_WINDOW = (1 << 31) - 1  # 6.9.1
+# 6.5.2: bytes of a frame, before a client says that it takes larger ones. More is no use.
+LARGEST = 16384
 
 FRAME_HEAD = Struct(">BHBBL")  # 4.1: 24 bits of length, type, flags, stream
 _NUMBER = Struct(">L")
@@ -67,6 +70,24 @@ def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
 def data_head(size: int, is_end: bool, stream: int) -> bytes:
     """What stands before `size` bytes of a body."""
     return _pack(size >> 16, size & 0xFFFF, DATA, is_end, stream)
+
+
+def header_frames(flags: int, stream: int, block: bytes) -> bytes:
+    """A header block: one frame, or as many as it takes (6.10); `flags` has no END_HEADERS."""
+    if len(block) <= LARGEST:
+        return frame(HEADERS, flags | END_HEADERS, stream, block)
+    frames = [frame(HEADERS, flags, stream, block[:LARGEST])]
+    for at in range(LARGEST, len(block), LARGEST):
+        is_last = at + LARGEST >= len(block)
+        frames.append(frame(CONTINUATION, END_HEADERS if is_last else 0, stream,
+                            block[at:at + LARGEST]))
+    return b"".join(frames)
+
+
+def whole_answer(stream: int, block: bytes, body: bytes) -> bytes:
+    """A head and all of a body, neither of more than `LARGEST` bytes."""
+    return b"".join((_pack(0, len(block), HEADERS, END_HEADERS, stream), block,
+                     _pack(0, len(body), DATA, END_STREAM, stream), body))
 
 
 def settings(values: dict[int, int]) -> bytes:

@@ -16,24 +16,21 @@ from collections.abc import Callable
 from typing import Protocol
 
 from apihour_http.http2.frame_bytes import (
-    END_HEADERS,
     END_STREAM,
     FLOW_CONTROL_ERROR,
-    HEADERS,
+    LARGEST,
     MOST_WINDOW,
     WINDOW,
     ConnectionBroken,
     data_head,
-    frame,
+    header_frames,
+    whole_answer,
 )
 
 __all__ = ["Outflow", "Sender"]
 
 # Bytes that are written at once, at most: the transport then says whether it takes more.
 _AT_ONCE = 65536
-# 6.5.2: of a frame, before the client says that it takes larger ones. More is no use.
-_LARGEST = 16384
-
 
 class Sender(Protocol):
     """A stream that sends a body."""
@@ -99,12 +96,23 @@ class Outflow:
 
     # -- bodies
 
+    def whole(self, stream: Sender, block: bytes, body: bytes) -> bool:
+        """Send a head and all of a body at once; False where that cannot be."""
+        size = len(body)
+        if (self.paused or size > self.window or size > stream.window or size > LARGEST
+                or len(block) > LARGEST):
+            return False
+        self.window -= size
+        stream.window -= size
+        self.send(whole_answer(stream.id, block, body))
+        return True
+
     def body(self, stream: Sender, data: bytes, is_end: bool) -> None:
         """Send `data` as part of the body of `stream`; `is_end` when it is the last."""
         size = len(data)
         stream.ending = is_end
         if not stream.pending and (not size or (
-            not self.paused and size <= self.window and size <= stream.window and size <= _LARGEST
+            not self.paused and size <= self.window and size <= stream.window and size <= LARGEST
         )):
             last = is_end and stream.trailers is None
             if size or last:
@@ -143,7 +151,7 @@ class Outflow:
 
     def _send_frame(self, stream: Sender) -> None:
         pending = stream.pending
-        room = min(stream.window, self.window, _LARGEST)
+        room = min(stream.window, self.window, LARGEST)
         piece = pending.popleft()
         if len(piece) > room:
             pending.appendleft(piece[room:])
@@ -162,7 +170,7 @@ class Outflow:
             stream.moved(size)
             return
         if stream.trailers is not None:
-            self.send(frame(HEADERS, END_HEADERS | END_STREAM, stream.id, stream.trailers))
+            self.send(header_frames(END_STREAM, stream.id, stream.trailers))
         stream.moved(size)
         stream.output_ended()
 

@@ -21,15 +21,9 @@ from typing import TYPE_CHECKING, Any
 from apihour_http.head import lowered
 from apihour_http.http2.answering import reply
 from apihour_http.http2.fieldblocks import block_of, field, status_field
-from apihour_http.http2.frame_bytes import (
-    END_HEADERS,
-    END_STREAM,
-    HEADERS,
-    INTERNAL_ERROR,
-    NO_ERROR,
-    frame,
-)
+from apihour_http.http2.frame_bytes import END_STREAM, INTERNAL_ERROR, NO_ERROR, header_frames
 from apihour_http.http2.reframing import Reframing
+from apihour_http.statistics import FAST
 
 if TYPE_CHECKING:
     from apihour_http.forwarded.origin import Origin
@@ -102,9 +96,25 @@ class StreamLane:
             block += dated.date
         if length is not None:
             block += field(b"content-length", b"%d" % length)
-        self.send_block(block, is_end and not body)
+        if body and is_end:
+            self.send_whole(block, body)
+            return
+        self.send_block(block, is_end)
         if body:
-            self.send_body(body, is_end)
+            self.send_body(body, False)
+
+    def send_whole(self, block: bytes, body: bytes) -> None:
+        """Send a head that is encoded, and all of its body, which is not empty."""
+        if self.transport is None:
+            return
+        session = self.session
+        if not session.table_update and session.out.whole(self, block, body):
+            self.head_sent = self.ending = True
+            session.allowance.give(2)  # the client's leave to send more, twice
+            self.output_ended()
+        else:
+            self.send_block(block, False)
+            self.send_body(body, True)
 
     def send_block(self, block: bytes, is_end: bool, interim: bool = False) -> None:
         """Send a head that is encoded."""
@@ -113,8 +123,7 @@ class StreamLane:
         self.head_sent = not interim
         if self.session.table_update:
             block, self.session.table_update = self.session.table_update + block, b""
-        flags = END_HEADERS | END_STREAM if is_end else END_HEADERS
-        self.session.out.send(frame(HEADERS, flags, self.id, block))
+        self.session.out.send(header_frames(END_STREAM if is_end else 0, self.id, block))
         if is_end:
             self.output_ended()
 
@@ -347,12 +356,17 @@ class StreamLane:
         now = self.idle_since = monotonic()
         service = self.service
         seconds = now - exchange.arrived
-        service.counters.answered(status, seconds)
+        counters = service.counters
+        if status < 300 and seconds < FAST:
+            counters.seconds += seconds
+            counters.fast += 1
+        else:
+            counters.answered(status, seconds)
         for watcher in service.now.watchers:
             watcher.hosted_done(exchange, status, seconds)
         if seconds > service.slow:
             method, target = exchange.named()
-            service.counters.note_slow(method, target, seconds)
+            counters.note_slow(method, target, seconds)
         if service.log is not None:
             exchange.log(service.log, status, size, now)
         self._settle()

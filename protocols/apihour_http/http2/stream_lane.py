@@ -380,6 +380,6 @@ class StreamLane:
 
     def _settle(self) -> None:
         """Whoever answers has nothing to add: an answer that is not whole is broken."""
-        self.current = None
+        self.current = self.exchange = None  # which lead here: nothing is left to the collector
         if not (self.ending or self.output_done):
             self.close()

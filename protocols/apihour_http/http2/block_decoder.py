@@ -13,7 +13,6 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Callable
-
 from typing import Any
 
 from apihour_http.http2.frame_bytes import (

@@ -35,25 +35,23 @@ _good_names: set[bytes] = set()
 
 
 RequestHead2 = tuple[bytes, bytes, Fields, int]
-"""A request's method, target and fields, as HTTP/1 would have them, and the size of all in bytes."""
-
-
-class PlainJudge:
-    """What a judge remembers: in Python, where the extension is not."""
-
-    __slots__ = ("_authority", "_fields", "_size", "_tail")
-
-    def judge(self, decoded: Fields) -> RequestHead2:
-        """Judge the fields of a block. Raises StreamBroken for what is malformed."""
-        return self.judge_any(decoded)
-
-    def judge_any(self, decoded: Fields) -> RequestHead2:
-        """Judge without the extension's help."""
-        raise NotImplementedError
+"""A request's method, target and fields, as HTTP/1 would have them, and the bytes of all."""
 
 
 if TYPE_CHECKING or compiled is None:
-    Judge = PlainJudge
+
+    class Judge:
+        """What a judge remembers."""
+
+        __slots__ = ("_authority", "_fields", "_size", "_tail")
+
+        def judge(self, decoded: Fields) -> RequestHead2:
+            """Judge the fields of a block. Raises StreamBroken for what is malformed."""
+            return self.judge_any(decoded)
+
+        def judge_any(self, decoded: Fields) -> RequestHead2:
+            """Judge without the extension's help."""
+            raise NotImplementedError
 else:
     Judge = compiled.Judge
 

@@ -22,18 +22,18 @@ _REMEMBERED, _LONGEST = 512, 256
 # What only means something to a connection of HTTP/1 (RFC 9113 8.2.2), beside what frames it.
 _CONNECTION_ONLY = (b"upgrade", b"proxy-connection")
 
-Entry = tuple[bytes, Declared | None]
+DeclaredField = tuple[bytes, Declared | None]
 """A field as it is sent, and what it says of the framing, if anything."""
 
 
-class DeclaredFields(dict[tuple[bytes, bytes], Entry]):
+class DeclaredFields(dict[tuple[bytes, bytes], DeclaredField]):
     """The fields that the application of a connection declares; `encode` makes one fit to send."""
 
     def __init__(self, encode: Callable[[bytes, bytes], bytes]) -> None:
         super().__init__()
         self._encode = encode
 
-    def __missing__(self, field: tuple[bytes, bytes]) -> Entry:
+    def __missing__(self, field: tuple[bytes, bytes]) -> DeclaredField:
         entry = self.judge(*field)
         if len(self) >= _REMEMBERED:
             self.clear()
@@ -41,7 +41,7 @@ class DeclaredFields(dict[tuple[bytes, bytes], Entry]):
             self[field] = entry
         return entry
 
-    def judge(self, name: bytes, value: bytes) -> Entry:
+    def judge(self, name: bytes, value: bytes) -> DeclaredField:
         """Judge one field. Raises ValueError naming it where it cannot be sent."""
         declared = declare([(name, value)])
         name = name.lower()

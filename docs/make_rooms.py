@@ -26,7 +26,7 @@ CONTRACT = "contract"  # the modules at the root of the core
 CORE = tuple(f"apihour.{name}" for name in (
     "cli", "testing", "arbiter", "orders", "reload", "template", "upgrade", "books", "worker",
     "app", "engines", "cpu", "single", "ops", "config", "tls", "proxied", "bind", "limits", "jobs",
-    "shared", "bus", "ipc", CONTRACT))
+    "presence", "shared", "bus", "ipc", CONTRACT))
 PLUGINS = ("apihour_http", "apihour_asgi", "apihour_grpc", "apihour_mux", "apihour_proxy",
            "apihour_ssh", "apihour_tcp", "apihour_wsgi")
 CONSOLE = tuple(f"apihour_console.{name}" for name in (

@@ -16,7 +16,7 @@ EXPORTS = {
         "AdaptError", "AddressError", "ApihourError", "BindError", "BusDownError",
         "BusError", "BusTimeoutError", "ConfigurationError",
         "Container", "HookError", "JobError", "JobRun", "NoResponderError",
-        "Plugin", "PluginError", "Registry",
+        "Plugin", "PluginError", "PresenceError", "Registry",
         "RevisionError", "Server", "ServerContext", "SharedBusyError", "SharedDownError",
         "SharedError",
         "SharedFullError", "TargetError", "UsageError", "__version__", "command", "cron", "every",
@@ -54,6 +54,9 @@ KEPT = {
     "apihour.engines": [
         "EngineBusyError", "EngineDownError", "EngineError", "MySQL", "Postgres", "Psycopg",
         "Redis", "Resource", "SQLite", "Transaction",
+    ],
+    "apihour.presence": [
+        "ContainerPresence", "PresenceChange", "PresenceEntry", "PresenceError",
     ],
     "apihour.shared": [
         "Change", "CompareAndSet", "Entry", "Leases", "Shared", "SharedBackend",

@@ -115,7 +115,7 @@ def test_modules_of_one_name_are_the_same_thing() -> None:
 
 
 # What is imported on use only: a daemon that uses none of it pays for none of it.
-ON_USE = ("bus", "cpu", "engines", "proxied", "shared", "single", "testing")
+ON_USE = ("bus", "cpu", "engines", "presence", "proxied", "shared", "single", "testing")
 
 
 def test_a_daemon_loads_nothing_of_what_is_imported_on_use() -> None:

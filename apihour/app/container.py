@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from apihour.cpu.cpu_pool import CpuPool
     from apihour.jobs import Jobs
     from apihour.ops.container_ops import Operations
+    from apihour.presence import ContainerPresence
     from apihour.shared.backend import SharedBackend
     from apihour.shared.flags import Flags
     from apihour.shared.shared_limits import SharedLimits
@@ -139,6 +140,13 @@ class Container:
         return Flags(self.shared, self.config.get("flags"), copy)
 
     @functools.cached_property
+    def presence(self) -> ContainerPresence:
+        """Who is connected where, on all workers; see :mod:`apihour.presence`."""
+        from apihour.presence import ContainerPresence
+
+        return ContainerPresence(self.shared, getattr(self.worker, "name", ""))
+
+    @functools.cached_property
     def jobs(self) -> Jobs:
         """The jobs on a schedule, and background work; see :mod:`apihour.jobs`."""
         jobs: Jobs | None = getattr(self.worker, "jobs", None)
@@ -243,8 +251,8 @@ class Container:
     async def close_made(self) -> None:
         """Close engines, and what was made on first use, if it was. Called by the worker."""
         made = self.__dict__
-        for name in ("bus", "_engine_set", "http", "resolver", "limits", "flags", "shared",
-                     "_cpu_pool"):
+        for name in ("bus", "_engine_set", "http", "resolver", "limits", "flags", "presence",
+                     "shared", "_cpu_pool"):
             if name in made:
                 closing = made.pop(name).close()
                 if inspect.isawaitable(closing):  # not that of an older aiodns

@@ -20,7 +20,7 @@ CATALOGUE = set(
     "top workers servers conns tasks where stack log logs drain undrain reload upgrade scale "
     "kick cancel metrics config slow profile mem gc python health version env sessions audit "
     "signal watch help exit clear ban bans unban restart rollback events routes certs "
-    "jobs flags engines suspend resume limit hosts upstreams".split()
+    "jobs flags engines suspend resume limit hosts upstreams presence".split()
 )
 
 

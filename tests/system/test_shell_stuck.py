@@ -26,7 +26,7 @@ MARGIN = 1.0  # seconds a busy machine may take to run us
 CALLS = {
     "agent": [
         "conns", "tasks", "log", "logs", "slow", "gc", "servers", "mem --stop",
-        "profile -s 100ms", "certs", "bans", "engines", "upstreams",
+        "profile -s 100ms", "certs", "bans", "engines", "presence", "upstreams",
     ],
     "loop": ["pids", "routes -s 100ms"],
     "one": ["config", "env", "quickest", "greet you", "jobs", "flags"],  # another worker will do

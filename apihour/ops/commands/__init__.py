@@ -12,6 +12,7 @@ from apihour.ops.commands import (
     engine_list,
     flag_list,
     job_list,
+    presence_list,
     process,
     profile,
     python,
@@ -26,7 +27,7 @@ __all__ = ["built_in"]
 def built_in() -> Catalogue:
     """A new catalogue of everything that every worker can do."""
     catalogue = Catalogue()
-    for module in (servers, cert_list, engine_list, tasks, routes, job_list, flag_list, profile,
-                   process, python):
+    for module in (servers, cert_list, engine_list, tasks, routes, job_list, flag_list,
+                   presence_list, profile, process, python):
         catalogue.update(module.commands)
     return catalogue

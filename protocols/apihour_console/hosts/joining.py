@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import re
-import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 from apihour.bus import Bus, BusError, open_bus
+from apihour.bus.host_name import host_name
 from apihour.errors import ApihourError
 from apihour.ops.model import CommandFailed, Role
 from apihour.version import __version__
@@ -28,16 +27,10 @@ from apihour_console.keys.authorized import AuthorizedKeys
 from apihour_console.keys.directory import KeyDirectory, KeysError
 from apihour_console.shell.audit import AuditLog
 
-__all__ = ["host_name", "joined"]
+__all__ = ["joined"]
 
 _LOOK = 2.0  # seconds between two looks for a worker that knows the bus
 _RETRY = 5.0  # seconds between two attempts to reach the bus
-
-
-def host_name() -> str:
-    """What this host is called: ``APIHOUR_HOST``, or the machine's name up to its first dot."""
-    name = os.environ.get("APIHOUR_HOST") or socket.gethostname().partition(".")[0]
-    return re.sub(r"[^A-Za-z0-9_-]", "-", name)[:63] or "host"
 
 
 @contextlib.asynccontextmanager

@@ -18,7 +18,6 @@
     ├── EngineError            an engine cannot be used
     │   ├── EngineBusyError    all of its connections are in use, for too long
     │   └── EngineDownError    it cannot be reached
-    ├── PresenceError          an entry of the presence cannot be made as it is
     ├── JobError               a job cannot run now, or this run of it has lost its lease
     └── SharedError            the shared store did not answer, or refused a value
         ├── RevisionError      somebody else wrote first
@@ -47,7 +46,6 @@ __all__ = [
     "JobError",
     "NoResponderError",
     "PluginError",
-    "PresenceError",
     "RevisionError",
     "SharedBusyError",
     "SharedDownError",
@@ -165,10 +163,6 @@ class EngineDownError(EngineError):
 
 class JobError(ApihourError):
     """A job of the container cannot run now, or this run of it is not the one any more."""
-
-
-class PresenceError(ApihourError):
-    """An entry of ``container.presence`` cannot be made, or looked for, as it is."""
 
 
 class SharedError(ApihourError):

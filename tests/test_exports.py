@@ -16,7 +16,7 @@ EXPORTS = {
         "AdaptError", "AddressError", "ApihourError", "BindError", "BusDownError",
         "BusError", "BusTimeoutError", "ConfigurationError",
         "Container", "HookError", "JobError", "JobRun", "NoResponderError",
-        "Plugin", "PluginError", "PresenceError", "Registry",
+        "Plugin", "PluginError", "Registry",
         "RevisionError", "Server", "ServerContext", "SharedBusyError", "SharedDownError",
         "SharedError",
         "SharedFullError", "TargetError", "UsageError", "__version__", "command", "cron", "every",

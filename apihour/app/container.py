@@ -108,14 +108,9 @@ class Container:
     @functools.cached_property
     def shared(self) -> SharedBackend:
         """The store that all workers of this daemon share; see :mod:`apihour.shared.store`."""
-        options = self.config.get("shared") or {}
-        if isinstance(options, str) or "url" in options:
-            from apihour.shared.open_shared import open_shared
+        from apihour.shared.chosen import chosen
 
-            return open_shared(options, self.worker.runtime.shared)
-        from apihour.shared.store import Shared
-
-        return Shared(self.worker.runtime.shared, **options)
+        return chosen(self.config.get("shared"), self.worker.runtime.shared)
 
     @functools.cached_property
     def bus(self) -> Bus:

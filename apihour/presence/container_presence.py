@@ -18,10 +18,11 @@ from typing import Any
 
 from apihour.bus.host_name import host_name
 from apihour.bus.subjects import matches
-from apihour.errors import PresenceError, SharedError
+from apihour.errors import ApihourError
 from apihour.presence.presence_entry import (
     PresenceChange,
     PresenceEntry,
+    PresenceError,
     pattern_of,
     subject_of,
     write_line,
@@ -115,7 +116,7 @@ class ContainerPresence:
         """Take away what a killed worker has left, unless it has come to life again."""
         for entry in found:
             if entry.key in dead:
-                with contextlib.suppress(SharedError):  # the next look finds it
+                with contextlib.suppress(ApihourError):  # the next look finds it
                     await self._shared.delete(entry.key, entry.revision)
 
     async def watch(self, pattern: str = ">") -> AsyncIterator[PresenceChange]:
@@ -140,17 +141,17 @@ class ContainerPresence:
 
     async def _follow(self, view: PresenceView) -> None:
         """One watch of the store, for all watches of this worker."""
-        error: SharedError | None = None
+        error: Exception | None = None
         try:
             async for change in self._shared.watch(PREFIX):
                 for one in view.see(change.key, change.value):
                     for watcher in self._watchers:
                         watcher.see(one)
-        except SharedError as raised:
+        except Exception as raised:
             error = raised
         self._end_watches(error)
 
-    def _end_watches(self, error: SharedError | None = None) -> None:
+    def _end_watches(self, error: Exception | None = None) -> None:
         self._following = None
         for watcher in self._watchers:
             watcher.end(error)

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from apihour.bus.subjects import check_pattern, check_subject
-from apihour.errors import BusError, PresenceError
+from apihour.errors import ApihourError, BusError
 
 __all__ = [
     "PresenceChange",
     "PresenceEntry",
+    "PresenceError",
     "PresenceLine",
     "pattern_of",
     "read_lines",
@@ -23,6 +24,11 @@ __all__ = [
 
 _WHO = 200  # bytes in UTF-8
 _ABOUT = 1000  # bytes as JSON
+
+
+class PresenceError(ApihourError):
+    """An entry of ``container.presence`` cannot be made, or looked for, as it is."""
+
 
 PresenceLine = tuple[str, float, dict[str, Any]]
 """Who, since when, and what more there is to say."""

@@ -16,13 +16,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import secrets
 import time
 from collections.abc import Callable, Coroutine
 from itertools import islice
 from typing import Any
 
-from apihour.errors import RevisionError, SharedError
+from apihour.errors import ApihourError, RevisionError, SharedError
 from apihour.presence.presence_pages import OwnPages, Page, alive_key
 from apihour.shared.backend import SharedBackend
 
@@ -44,6 +45,7 @@ class PresenceWriter:
         self._shared = shared
         self._session = secrets.token_hex(6)
         self.pages = OwnPages(self._session)
+        self.ttl = TTL
         self._life = json.dumps([host, worker]).encode()
         self._revision: int | None = None  # of the sign of life, when that is known
         self._due: dict[str, asyncio.Future[None]] = {}  # keys of pages, told when written
@@ -75,7 +77,7 @@ class PresenceWriter:
     async def remove(self, number: int) -> None:
         """Return once the line is out of the store, or the store is away: then later."""
         if (written := self._forget(number)) is not None:
-            with contextlib.suppress(SharedError):
+            with contextlib.suppress(ApihourError):
                 await asyncio.shield(written)
 
     async def close(self) -> None:
@@ -87,7 +89,7 @@ class PresenceWriter:
             await asyncio.wait(self._tasks.values())
         for written in self._waited_for.copy():
             _fail(written, _closed())
-        with contextlib.suppress(SharedError, TimeoutError):  # it ends by itself then
+        with contextlib.suppress(ApihourError, TimeoutError):  # it ends by itself then
             async with asyncio.timeout(_CLOSING):
                 if self._tasks:
                     await self._shared.delete(alive_key(self._session))
@@ -103,19 +105,22 @@ class PresenceWriter:
     # -- the sign of life --------------------------------------------------------------------
 
     async def _beats(self) -> None:
-        while True:
+        while not self._is_closed:
             await asyncio.sleep(_RETRY if self._revision is None else BEAT)
-            with contextlib.suppress(SharedError):  # the store tells of it, once, in the log
+            try:
                 await self._beat()
+            except Exception as error:
+                _see(error)
+            else:
                 self._refresh()
 
     async def _beat(self) -> None:
         key, before = alive_key(self._session), self._revision
         self._revision = None
         try:
-            self._revision = await self._shared.put(key, self._life, before or 0, TTL)
+            self._revision = await self._shared.put(key, self._life, before or 0, self.ttl)
         except RevisionError:
-            self._revision = await self._shared.put(key, self._life, None, TTL)
+            self._revision = await self._shared.put(key, self._life, None, self.ttl)
             before = None
         if before is None:
             for page in self.pages.all():
@@ -152,7 +157,7 @@ class PresenceWriter:
     async def _flush(self) -> None:
         """Write what is due: all that comes meanwhile is the next write of its page."""
         failed: dict[str, asyncio.Future[None]] = {}
-        while self._due:
+        while self._due and not self._is_closed:
             for some in _batches(list(self._due)):
                 await asyncio.gather(*(self._write(key, self._due.pop(key), failed)
                                        for key in some))
@@ -168,16 +173,25 @@ class PresenceWriter:
             else:
                 page.written = time.monotonic()
                 await self._shared.put(key, page.value, ttl=_PAGE_TTL)
-        except SharedError as error:
+        except Exception as error:
             failed[key] = self._promise()
             _fail(written, error)
+            _see(error)
         else:
-            written.set_result(None)
+            if not written.done():
+                written.set_result(None)
 
 
-def _fail(written: asyncio.Future[None], error: SharedError) -> None:
-    written.set_exception(error)
-    written.exception()  # seen: that nobody waits for it is no fault
+def _fail(written: asyncio.Future[None], error: Exception) -> None:
+    if not written.done():
+        written.set_exception(error)
+        written.exception()  # seen: that nobody waits for it is no fault
+
+
+def _see(error: Exception) -> None:
+    """What the store says is its own to log; the work goes on in any case."""
+    if not isinstance(error, ApihourError):
+        logging.getLogger("gunicorn.error").error("presence: %r", error, exc_info=error)
 
 
 def _closed() -> SharedError:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from apihour.errors import PresenceError
+from apihour.errors import ApihourError
 from apihour.ops.catalogue import Catalogue
 from apihour.ops.commands.context import AgentContext
 from apihour.ops.model import CommandFailed
@@ -38,7 +38,7 @@ def presence(context: AgentContext, pattern: str = ">") -> Iterator[PresentRow |
         return  # the application does not use it
     try:
         found = own.own(pattern)
-    except PresenceError as error:
+    except ApihourError as error:
         raise CommandFailed(str(error), "usage") from error
     for entry in found:
         yield PresentRow(context.worker.name, entry.who, entry.subject, stamp(entry.since),

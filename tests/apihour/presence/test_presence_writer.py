@@ -11,8 +11,14 @@ from typing import Any
 import pytest
 
 from apihour.app.container import Container
-from apihour.errors import PresenceError, SharedDownError, SharedError
-from apihour.presence import ContainerPresence, container_presence, presence_pages, presence_writer
+from apihour.errors import SharedDownError, SharedError
+from apihour.presence import (
+    ContainerPresence,
+    PresenceError,
+    container_presence,
+    presence_pages,
+    presence_writer,
+)
 from apihour.shared.store import Shared
 
 

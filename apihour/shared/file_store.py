@@ -30,7 +30,6 @@ import mmap
 import os
 import shutil
 import time
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from pathlib import Path
 
 from apihour.errors import SharedError
@@ -38,13 +37,12 @@ from apihour.ipc.state_files import reserve
 from apihour.shared.records import (
     BUCKETS,
     DELETED,
-    INLINE,
     POINTER,
-    VALUE,
     RecordHead,
     bucket_of,
     clock,
     parse,
+    payload_of,
 )
 
 __all__ = ["FileStore"]
@@ -129,8 +127,8 @@ class FileStore:
 
     def value(self, head: RecordHead) -> bytes | None:
         """The value of a live head; None when another revision has taken its place."""
-        if head.kind == VALUE:
-            return urlsafe_b64decode(head.payload)
+        if (value := head.inline) is not None:
+            return value
         try:
             with open(self._blob_path(bucket_of(head.key), head.blob), "rb", buffering=0) as file:
                 return file.read()
@@ -168,8 +166,8 @@ class FileStore:
         revision = old.revision + 1
         if value is None:
             return self._commit(old, revision, clock(), DELETED, b"")
-        if len(value) <= INLINE:
-            return self._commit(old, revision, expires, VALUE, urlsafe_b64encode(value))
+        if (held := payload_of(value)) is not None:
+            return self._commit(old, revision, expires, *held)
         name, fd = self._write_blob(bucket_of(old.key), value)
         done = 0
         try:
@@ -266,11 +264,14 @@ class FileStore:
 
     def _write_blob(self, bucket: int, value: bytes) -> tuple[bytes, int]:
         """Write one blob; return its name and a descriptor that holds its lock."""
-        os.makedirs(self._blob_path(bucket), mode=0o700, exist_ok=True)
         while True:
             name = self._fresh()
             path = self._blob_path(bucket, name)
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            try:
+                fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            except FileNotFoundError:
+                os.makedirs(self._blob_path(bucket), mode=0o700, exist_ok=True)
+                continue
             try:
                 # Between open and lock a sweeper may have taken it for an orphan.
                 if _lock(fd) and os.fstat(fd).st_nlink:

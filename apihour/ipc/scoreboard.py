@@ -17,7 +17,6 @@ import mmap
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from apihour.errors import ApihourError
@@ -28,7 +27,6 @@ __all__ = [
     "ROWS",
     "BoardRow",
     "Figure",
-    "RowRecord",
     "Scoreboard",
     "ScoreboardFullError",
     "WorkerState",
@@ -75,33 +73,6 @@ class Figure(enum.IntEnum):
     ROWS_USED = 10
     TEMPLATE = 11
     LOST_LINES = 12
-
-
-@dataclass(frozen=True)
-class RowRecord:
-    """One worker at one moment; ages, lag and times left in seconds."""
-
-    worker: str
-    pid: int
-    slot: int
-    generation: int
-    state: str
-    age: float
-    silent: float
-    connections: int
-    accepted: int
-    lag: float
-    accepting: bool
-    requests: int
-    errors: int
-    refused: int
-    left: int
-    drain_total: int
-    time_left: float
-    blocks: int
-    lost_lines: int
-    engines_down: int = 0
-    """Engines it is not ready without, that are down."""
 
 
 def _column(index: int) -> property:
@@ -160,22 +131,6 @@ class BoardRow:
     def worker(self) -> str:
         """The worker's name."""
         return worker_name(int(self.slot), int(self.generation))
-
-    def record(self) -> RowRecord:
-        """Return the row as it is now."""
-        now = time.monotonic()
-        return RowRecord(
-            worker=self.worker, pid=int(self.pid), slot=int(self.slot),
-            generation=int(self.generation), state=WorkerState(int(self.state)).name.lower(),
-            age=max(0.0, now - self.started), silent=max(0.0, now - self.heartbeat),
-            connections=int(self.connections), accepted=int(self.accepted), lag=self.lag,
-            accepting=bool(self.accepting), requests=int(self.requests),
-            errors=int(self.errors), refused=int(self.refused), left=int(self.left),
-            drain_total=int(self.drain_total),
-            time_left=max(0.0, self.deadline - now) if self.deadline else 0.0,
-            blocks=int(self.blocks), lost_lines=int(self.lost_lines),
-            engines_down=int(self.engines_down),
-        )
 
 
 class Scoreboard:

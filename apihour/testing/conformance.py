@@ -153,7 +153,7 @@ class Conformance:
                 if not self.closes:
                     await asyncio.gather(*(self.talk(*end) for end in ends))
                     assert len(stage.table) == 2
-                    names = {row.record().server.partition("/")[0] for row in stage.table}
+                    names = {row.server.partition("/")[0] for row in stage.table}
                     assert names == {"tested"}, names
                 json.dumps(stage.server.statistics())
                 for _, writer in ends:

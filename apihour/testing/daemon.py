@@ -25,8 +25,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
+from apihour.ipc.row_record import RowRecord, row_record
 from apihour.ipc.runtime import Runtime
-from apihour.ipc.scoreboard import RowRecord, Scoreboard
+from apihour.ipc.scoreboard import Scoreboard
 from apihour.ipc.wire import Framer, encode
 from apihour.testing.processes import end_processes, is_running, processes_of
 
@@ -241,7 +242,7 @@ class Daemon:
                 board = Scoreboard.open(str(path))
             except (FileNotFoundError, ValueError):
                 continue  # an arbiter that just came or went
-            records += [row.record() for row in board.active()]
+            records += [row_record(row) for row in board.active()]
             board.close()
         records = [record for record in records if record.pid]
         return [record for record in records if state in (None, record.state)]

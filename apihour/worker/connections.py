@@ -11,17 +11,13 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-import socket
-import struct
 import threading
 import time
 from array import array
 from collections.abc import Callable, Coroutine, Iterator, MutableSequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Union
 
 from apihour.bind.peers import format_peer
-from apihour.ops.activity import activity_of
 from apihour.ops.ids import Ids
 from apihour.plugins import BannedAddresses
 from apihour.worker.handed import Handed
@@ -30,41 +26,12 @@ if TYPE_CHECKING:
     from apihour.proxied.proxy_header import ProxyFacts
     from apihour.tls.termination import TLSFacts
 
-__all__ = ["AcceptedConnection", "ConnectionRecord", "ConnectionTable", "Entrance"]
+__all__ = ["AcceptedConnection", "ConnectionTable", "Entrance"]
 
 Numbers = Union[MutableSequence[float], "memoryview[float]"]
 
 # While one thread takes a connection's transport from where it was made, another waits.
 _ARRIVING = threading.RLock()
-# struct tcp_info of linux/tcp.h: tcpi_bytes_acked and tcpi_bytes_received stand at 120.
-_TCP_INFO_BYTES = struct.Struct("=120xQQ")
-
-
-@dataclass(frozen=True)
-class ConnectionRecord:
-    """One connection at one moment; ages in seconds, sizes in bytes (-1: unknown)."""
-
-    id: str
-    server: str
-    protocol: str
-    peer: str
-    age: float
-    bytes_in: int
-    bytes_out: int
-    state: str
-    requests: int
-    tls: str = ""
-    """Version of TLS, empty for a plain connection."""
-    path: str = ""
-    """What the request under way asks for, as its protocol names it."""
-    route: str = ""
-    """What of the application answers it, as the command ``routes`` names it."""
-    request_age: float | None = None
-    """Seconds since the request under way began; None where none is."""
-    client: str = ""
-    """Who sent the request under way, where its protocol says so: behind a proxy not the peer."""
-    via: str = ""
-    """The proxy whose PROXY header named the peer."""
 
 
 class Entrance:
@@ -208,30 +175,6 @@ class AcceptedConnection:
             self._transport = done.value[0]
         except asyncio.CancelledError:
             pass  # close() gave it up, and the loop closes the socket
-
-    def byte_counts(self) -> tuple[int, int]:
-        """Bytes received and bytes acknowledged by the peer; -1 where the kernel keeps none."""
-        try:
-            if self.sock.family == socket.AF_UNIX or self.sock.fileno() < 0:
-                return -1, -1
-            info = self.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
-            sent, received = _TCP_INFO_BYTES.unpack_from(info)
-        except (OSError, struct.error, AttributeError):
-            return -1, -1
-        return received, sent
-
-    def record(self) -> ConnectionRecord:
-        """Return what is known of it now. Called by the agent thread as well as the loop."""
-        received, sent = self.byte_counts()
-        doing = activity_of(self.transport)
-        return ConnectionRecord(
-            id=self.table.label(self.id), server=self.server, protocol=self.protocol,
-            peer=self.peer, age=time.monotonic() - self.accepted_at, bytes_in=received,
-            bytes_out=sent, state=doing.state or self.state, requests=self.requests,
-            tls=self.tls.version if self.tls is not None else "", path=doing.path,
-            route=doing.route, request_age=doing.age, client=doing.client,
-            via=format_peer(self.proxied.proxy) if self.proxied is not None else "",
-        )
 
     def close(self, reason: str = "") -> None:
         """Abort the connection; must be called in the loop."""

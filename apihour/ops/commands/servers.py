@@ -11,9 +11,10 @@ from typing import Any
 
 from apihour.bind.bans import Bans
 from apihour.ops.activity import activity_of
-from apihour.ops.annotations import Address, Bytes, ConnectionId, Seconds
+from apihour.ops.annotations import Address, ConnectionId, Seconds
 from apihour.ops.catalogue import Catalogue
 from apihour.ops.commands.context import AgentContext
+from apihour.ops.connection_row import ConnectionRow, connection_row
 from apihour.ops.model import CommandFailed
 from apihour.ops.stacks import place_of, places
 
@@ -50,32 +51,6 @@ class ServerRow:
     state: str
     options: str
     worker: str
-
-
-@dataclass(frozen=True)
-class ConnectionRow:
-    """One open connection; `state` is a word of its protocol, `path` what it asks for now.
-
-    `request_age` is how long the request under way has taken so far, `route` what answers it,
-    `client` who sent it: behind a proxy that is not the peer; `via` the proxy that named the peer.
-    """
-
-    id: str
-    worker: str
-    server: str
-    peer: Address
-    state: str
-    request_age: Seconds | None
-    path: str
-    age: Seconds
-    requests: int
-    bytes_in: Bytes
-    bytes_out: Bytes
-    protocol: str
-    tls: str
-    route: str
-    client: Address = ""
-    via: Address = ""
 
 
 @dataclass(frozen=True)
@@ -150,12 +125,7 @@ def heed_orders(context: AgentContext, server: str) -> list[ServerRow]:
 def conns(context: AgentContext) -> Iterator[ConnectionRow | float]:
     """Open connections of every protocol"""
     for conn in context.worker.connections:
-        one = conn.record()
-        yield ConnectionRow(
-            one.id, context.worker.name, one.server, one.peer, one.state, one.request_age,
-            one.path, one.age, one.requests, one.bytes_in, one.bytes_out, one.protocol, one.tls,
-            one.route, one.client, one.via,
-        )
+        yield connection_row(conn, context.worker.name)
 
 
 @commands.command(hidden=True)

@@ -11,8 +11,9 @@ from typing import Annotated, Any, Literal
 
 from apihour.ops.annotations import ConnectionId, TaskId
 from apihour.ops.catalogue import Catalogue
-from apihour.ops.commands.servers import ClosedRow, ConnectionRow
+from apihour.ops.commands.servers import ClosedRow
 from apihour.ops.commands.tasks import TaskRow
+from apihour.ops.connection_row import ConnectionRow
 from apihour.ops.model import CommandFailed
 from apihour_console.calls.call import Missing, chosen, selected
 from apihour_console.fleet.context import ConsoleContext

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 from apihour.ipc.holds import is_locked
 from apihour.ipc.processes import ENDED, STOPPED, stat_of
+from apihour.ipc.row_record import RowRecord, row_record
 from apihour.ipc.runtime import Runtime
-from apihour.ipc.scoreboard import Figure, RowRecord, Scoreboard
+from apihour.ipc.scoreboard import Figure, Scoreboard
 from apihour.ops.annotations import Bytes, Percent, Seconds
 from apihour.ops.stacks import SILENT
 
@@ -167,7 +168,7 @@ class Census:
         seen: list[Seen] = []
         for arbiter, board in self.boards().items():
             for row in board.active():
-                record = row.record()
+                record = row_record(row)
                 process = Process.read(record.pid) if record.pid > 0 else None
                 if process is not None:
                     seen.append(Seen(record, process, self._share(process, record), arbiter))

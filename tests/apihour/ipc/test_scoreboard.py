@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from apihour.ipc.holds import is_locked
+from apihour.ipc.row_record import row_record
 from apihour.ipc.scoreboard import ROWS, Figure, Scoreboard, ScoreboardFullError, WorkerState
 
 
@@ -97,7 +98,7 @@ def test_what_one_process_writes_another_reads(path: str) -> None:
     row.pid, row.connections, row.accepted, row.lag = 42, 5, 100, 0.25
     row.state = WorkerState.SERVING
     (seen,) = list(reader.active())
-    record = seen.record()
+    record = row_record(seen)
     assert (record.worker, record.pid, record.state) == ("3.7", 42, "serving")
     assert (record.connections, record.accepted, record.lag) == (5, 100, 0.25)
     assert 0 <= record.age < 5 and 0 <= record.silent < 5
@@ -107,10 +108,10 @@ def test_silence_grows_and_time_left_ends_at_zero(path: str) -> None:
     row = Scoreboard.create(path).claim(1, 1)
     row.heartbeat = time.monotonic() - 4.0
     row.deadline = time.monotonic() - 1.0
-    assert 4.0 <= row.record().silent < 5.0
-    assert row.record().time_left == 0.0
+    assert 4.0 <= row_record(row).silent < 5.0
+    assert row_record(row).time_left == 0.0
     row.deadline = time.monotonic() + 10
-    assert 9.0 < row.record().time_left <= 10.0
+    assert 9.0 < row_record(row).time_left <= 10.0
 
 
 def test_rows_are_ordered_cleared_and_limited(path: str) -> None:

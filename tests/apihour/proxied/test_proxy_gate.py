@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from apihour.bind.bans import BanBook, Bans, parse_network
+from apihour.ops.connection_row import connection_row
 from apihour.proxied import proxy_gate
 from apihour.tls.termination import Terminator
 from tests.apihour.loops import Run, run, wait_until
@@ -51,7 +52,7 @@ def test_the_client_is_the_peer_and_nothing_of_it_is_lost(run: Run, steps: int) 
                 await asyncio.sleep(0)
             assert await asyncio.wait_for(reader.readexactly(5), 30) == b"hello"
             (conn,) = h.table
-            record = conn.record()
+            record = connection_row(conn, "1.1")
             assert record.peer == conn.peer == "10.0.0.1:1000"
             assert record.via == "{}:{}".format(*writer.get_extra_info("sockname"))
             assert conn.proxied is not None
@@ -122,7 +123,7 @@ def test_one_that_waits_for_its_header_is_listed_and_can_be_closed(run: Run) -> 
             reader, _ = await h.client()
             await wait_until(lambda: len(h.table) == 1)
             (conn,) = h.table
-            await wait_until(lambda: conn.record().state == "proxy")
+            await wait_until(lambda: connection_row(conn, "1.1").state == "proxy")
             assert h.acceptor.is_attaching()
             conn.close("kicked")
             assert await closed(reader)

@@ -19,6 +19,7 @@ import pytest
 
 from apihour.bind.bans import BanBook, Bans, parse_network
 from apihour.ipc.scoreboard import BoardRow, Scoreboard
+from apihour.ops.connection_row import connection_row
 from apihour.worker import accept
 from apihour.worker.accept import Acceptor, Balance
 from apihour.worker.connections import AcceptedConnection, ConnectionTable
@@ -121,7 +122,7 @@ def test_a_connection_is_served_and_has_a_row(run: Run) -> None:
             assert conn.peer == f"{host}:{port}"
             assert conn.local == h.sock.getsockname()
             assert conn.transport is not None
-            record = conn.record()
+            record = connection_row(conn, "1.1")
             assert (record.server, record.protocol, record.bytes_in) == ("echo", "tcp", 5)
             assert (h.acceptor.open, h.acceptor.accepted) == (1, 1)
             writer.close()

@@ -15,7 +15,6 @@ from typing import Any
 from apihour.arbiter.loop import Loop
 from apihour.arbiter.presence import Presence
 from apihour.bind.binds import Binds
-from apihour.bind.listeners import systemd_sockets
 from apihour.bind.sockets import log_binds, open_binds, open_extras
 from apihour.books.books import Books
 from apihour.errors import ApihourError
@@ -51,7 +50,13 @@ class Start:
         books.log.info("Starting apihour %s", __version__)
         for note in books.app.configuration.notes:
             books.log.info("%s", note)
-        named = systemd_sockets(os.environ, books.pid)
+        named: Mapping[str, list[Any]] = {}
+        if "LISTEN_PID" in os.environ:
+            from apihour.bind.inherited import (
+                systemd_sockets,  # read where systemd passed some only
+            )
+
+            named = systemd_sockets(os.environ, books.pid)
         books.systemd = bool(named) or bool(self.inheritance and self.inheritance.systemd)
         if sys.platform == "linux":
             prctl.preload()

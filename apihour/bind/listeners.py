@@ -14,19 +14,15 @@ import contextlib
 import errno
 import os
 import socket
-import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from apihour.bind.addresses import BindAddress, parse_address
 from apihour.errors import BindError
-from apihour.ipc.giving import give
 from apihour.plugins import SocketKind
 
-__all__ = ["Listener", "open_listeners", "systemd_sockets", "try_bind"]
-
-_FIRST_SYSTEMD_FD = 3  # SD_LISTEN_FDS_START of sd_listen_fds(3)
+__all__ = ["Listener", "open_listener", "open_listeners", "refusal"]
 
 
 class Listener:
@@ -133,13 +129,13 @@ def open_listeners(
             first = next((x for x in opened if x.slot and x.name == name
                           and x.address == address), None)
             port = address.port if first is None else first.getsockname()[1]
-            listener = _open(name, replace(address, port=port), named, umask, owner)
+            listener = open_listener(name, replace(address, port=port), named, umask, owner)
             listener.address, listener.slot = address, slot
             opened.append(listener)
             try:
                 listener.listen(backlog)
             except OSError as error:
-                raise _refusal(name, address, error) from error
+                raise refusal(name, address, error) from error
     except BaseException:
         for listener in opened:
             listener.close()
@@ -148,56 +144,16 @@ def open_listeners(
     return opened
 
 
-def try_bind(name: str, address: BindAddress) -> bool:
-    """Whether an address could be bound now; False when it is in use.
-
-    A TCP or UDP address is bound for a moment, and nothing listens on it; of a unix socket's
-    path it is looked what stands in its way. A service manager's sockets are not there to be
-    seen. Raises BindError for what no wait would mend.
-    """
-    if address.family in ("fd", "systemd"):
-        return True
-    if address.is_path:
-        try:
-            _see_directory(address.host)
-            _see_room(address.host)
-        except OSError as error:
-            raise _refusal(name, address, error) from error
-        return True
-    try:
-        _open(name, address, {}, 0, None).close()
-    except BindError as error:
-        if isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EADDRINUSE:
-            return False
-        raise
-    return True
-
-
-def systemd_sockets(environ: Mapping[str, str], pid: int) -> dict[str, list[socket.socket]]:
-    """The sockets systemd passed to this process, by their names (sd_listen_fds(3))."""
-    if environ.get("LISTEN_PID") != str(pid):
-        return {}
-    listed = environ.get("LISTEN_FDS", "0")
-    if not listed.isdigit():
-        raise BindError(f"LISTEN_FDS={listed!r}: expected the number of sockets passed")
-    count = int(listed)
-    names = environ.get("LISTEN_FDNAMES", "").split(":")
-    found: dict[str, list[socket.socket]] = {}
-    for offset in range(count):
-        sock = socket.socket(fileno=_FIRST_SYSTEMD_FD + offset)
-        sock.set_inheritable(False)
-        name = names[offset] if offset < len(names) and names[offset] else "unknown"
-        found.setdefault(name, []).append(sock)
-    return found
-
-
-def _open(
+def open_listener(
     name: str, address: BindAddress, named: Mapping[str, list[socket.socket]], umask: int,
     owner: tuple[int, int] | None,
 ) -> Listener:
+    """One of :func:`open_listeners`, which does not listen yet. Raises BindError."""
     try:
         if address.family == "fd":
-            sock = _inherit(address.port)
+            from apihour.bind.inherited import inherit  # this and below read where it is asked only
+
+            sock = inherit(address.port)
         elif address.family == "systemd":
             if address.host not in named:
                 raise BindError(
@@ -206,27 +162,19 @@ def _open(
                 )
             sock = named[address.host][0].dup()
         elif address.family == "unix":
-            sock = _open_unix(address, umask, owner)
+            from apihour.bind.unix_sockets import open_unix
+
+            sock = open_unix(address, umask, owner)
         else:
             sock = _open_inet(address)
     except OSError as error:
-        raise _refusal(name, address, error) from error
+        raise refusal(name, address, error) from error
     except ValueError as error:  # a host that IDNA refuses, a path with a NUL
         raise BindError(f"{_title(name)}{address}: the system cannot take it ({error}); "
                         "expected a host or a path") from error
     sock.setblocking(False)
     sock.set_inheritable(False)
     return Listener(name, address, sock, address.is_path)
-
-
-def _inherit(fd: int) -> socket.socket:
-    try:
-        return socket.socket(fileno=os.dup(fd))
-    except OSError as error:
-        if error.errno == errno.ENOTSOCK:
-            raise OSError(
-                error.errno, "the descriptor is open but is no socket; expected one") from error
-        raise
 
 
 def _open_inet(address: BindAddress) -> socket.socket:
@@ -252,64 +200,6 @@ def _open_inet(address: BindAddress) -> socket.socket:
     return sock
 
 
-def _open_unix(address: BindAddress, umask: int, owner: tuple[int, int] | None) -> socket.socket:
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        if not address.is_path:
-            sock.bind("\0" + address.host[1:])
-            return sock
-        _make_room(address.host)
-        # Narrow first: between bind and chmod nobody else may connect.
-        before = os.umask(0o177 if address.mode is not None else umask)
-        try:
-            sock.bind(address.host)
-        finally:
-            os.umask(before)
-        if owner is not None:
-            give(address.host, owner)
-        if address.mode is not None:
-            os.chmod(address.host, address.mode)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
-
-
-def _see_directory(path: str) -> None:
-    directory = os.path.dirname(path) or "."
-    if not os.path.isdir(directory):
-        raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
-    if not os.access(directory, os.W_OK | os.X_OK):
-        raise OSError(errno.EACCES, os.strerror(errno.EACCES))
-
-
-def _see_room(path: str) -> bool:
-    """Whether a socket has that path; OSError when something else has."""
-    try:
-        mode = os.lstat(path).st_mode
-    except FileNotFoundError:
-        return False
-    if not stat.S_ISSOCK(mode):
-        kind = "a directory" if stat.S_ISDIR(mode) else "no socket"
-        raise OSError(errno.EEXIST, f"the path is {kind}; expected a socket or nothing")
-    return True
-
-
-def _make_room(path: str) -> None:
-    if not _see_room(path):
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(1.0)
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            os.unlink(path)
-        except FileNotFoundError:
-            return
-        else:
-            raise OSError(errno.EADDRINUSE, "address in use, another process answers there")
-
-
 _REASONS = {
     errno.EADDRNOTAVAIL: "expected an address of this machine",
     errno.EBADF: "no descriptor of that number is open; expected an inherited socket",
@@ -319,7 +209,8 @@ _REASONS = {
 }
 
 
-def _refusal(name: str, address: BindAddress, error: OSError) -> BindError:
+def refusal(name: str, address: BindAddress, error: OSError) -> BindError:
+    """What the system said of a bind, as one line that says what was expected."""
     reason = error.strerror or str(error)
     if error.errno == errno.EACCES:
         reason = (f"permission denied for uid {os.geteuid()}; expected a "

@@ -107,16 +107,18 @@ def _match(
 
 
 def _refuse_switches(name: str, address: BindAddress, held: Sequence[Listener]) -> None:
-    if held and held[0].address.sticky != address.sticky:
-        raise BindError(f"bind {name}={address}: sticky cannot be switched on a socket in use; "
-                        "restart instead")
-    if held and held[0].address.reuse_port != address.reuse_port:
-        raise BindError(f"bind {name}={address}: reuse_port cannot be switched on a socket "
-                        "in use; restart instead")
-    if held and (held[0].address.tls is None) != (address.tls is None):
+    if not held:
+        return
+    before = held[0].address
+    for option, is_switched in (
+        ("sticky", before.sticky != address.sticky),
+        ("reuse_port", before.reuse_port != address.reuse_port),
         # Old and new workers accept on it side by side, and clients speak one or the other.
-        raise BindError(f"bind {name}={address}: tls cannot be switched on a socket in use; "
-                        "restart instead")
+        ("tls", (before.tls is None) != (address.tls is None)),
+    ):
+        if is_switched:
+            raise BindError(f"bind {name}={address}: {option} cannot be switched on a socket in "
+                            "use; restart instead")
 
 
 def _slots(address: BindAddress, slots: int, have: Iterable[Listener]) -> range:

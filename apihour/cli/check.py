@@ -18,9 +18,8 @@ from apihour.app.hooks import (
 from apihour.app.target import load_target
 from apihour.bind.addresses import BindAddress
 from apihour.bind.binds import class_binds, match_servers, one_kind, refuse_doubles
-from apihour.bind.listeners import try_bind
 from apihour.bind.sockets import DEFAULT_CONSOLE, may_open_shell, see_keys, wanted_extras
-from apihour.cli.dry_run import see_files
+from apihour.cli.dry_run import see_files, try_bind
 from apihour.config.application import HostApplication
 from apihour.config.tree import server_options
 from apihour.config.values import WorkerCount

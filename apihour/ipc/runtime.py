@@ -19,7 +19,7 @@ Rules:
     ├── arbiter.sock                control socket of the arbiter
     ├── console.sock                local control socket of the console (``apihour ctl``)
     ├── worker.PID.sock             agent of each worker
-    ├── bans.json                   who is refused; see apihour.bind.bans
+    ├── bans.json                   who is refused; see apihour.bind.ban_book
     ├── flags.json                  the last flags of a store elsewhere; see apihour.shared.flags
     ├── limits.json                 what operators ask of servers; see apihour.limits.live
     ├── tickets.json                secret of TLS session tickets; see apihour.tls.tickets

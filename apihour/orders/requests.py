@@ -9,9 +9,8 @@ import signal
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from apihour.bind.bans import BanBook, parse_network
 from apihour.books.books import Books
 from apihour.books.children import Children
 from apihour.books.worker_record import WorkerRecord
@@ -21,6 +20,9 @@ from apihour.ops.model import Role
 from apihour.orders.control import ControlRequest
 from apihour.orders.restarts import Restarts
 from apihour.reload.changes import Changes
+
+if TYPE_CHECKING:
+    from apihour.bind.ban_book import BanBook
 
 __all__ = ["ArbiterCommands"]
 
@@ -178,6 +180,8 @@ class ArbiterCommands:
                 request.answer(rows)
 
     def _ban(self, request: ControlRequest) -> None:
+        from apihour.bind.ban_book import parse_network  # read where it is asked only
+
         given = request.arguments
         try:
             seconds = float(given.get("seconds", 0))
@@ -194,6 +198,8 @@ class ArbiterCommands:
         request.answer([{"network": ban.network, "left": ban.left}])
 
     def _unban(self, request: ControlRequest) -> None:
+        from apihour.bind.ban_book import parse_network  # read where it is asked only
+
         word = str(request.arguments.get("network"))
         try:
             network = None if word == "all" else parse_network(word)
@@ -239,6 +245,8 @@ class ArbiterCommands:
                      "firewall's rule")
 
     def _book(self) -> BanBook:
+        from apihour.bind.ban_book import BanBook
+
         books = self.books
         return BanBook(books.runtime.bans, (books.cfg.uid, books.cfg.gid))
 

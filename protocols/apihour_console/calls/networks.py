@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 
-from apihour.bind.bans import parse_network
+from apihour.bind.ban_book import parse_network
 
 __all__ = ["why_unclear"]
 

@@ -17,7 +17,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from apihour.bind.bans import Network, parse_network, read_bans
+from apihour.bind.ban_book import Network, parse_network, read_bans
 from apihour.bind.peers import host_of
 from apihour.ops.annotations import Duration, Seconds
 from apihour.ops.catalogue import Catalogue

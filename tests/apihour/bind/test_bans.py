@@ -12,7 +12,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from apihour.bind.bans import MOST, BanBook, Bans, parse_network, read_bans
+from apihour.bind.ban_book import MOST, BanBook, parse_network, read_bans
+from apihour.bind.bans import Bans
 
 OWNER = os.geteuid(), os.getegid()
 
@@ -45,7 +46,7 @@ def test_a_full_disk_leaves_the_bans_as_they_are_and_no_piece_of_a_file(
     def full(*given: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("apihour.bind.bans.json.dump", full)
+    monkeypatch.setattr("apihour.bind.ban_book.json.dump", full)
     with pytest.raises(OSError, match="No space left"):
         book.add(parse_network("10.0.0.8"), 60, "me")
     assert os.listdir(tmp_path) == ["bans.json"]
@@ -120,7 +121,7 @@ def test_it_ends_by_itself(
     reader.look()
     assert reader.refuses(("10.0.0.7", 1))
     later = SimpleNamespace(monotonic=lambda: time.monotonic() + 61, time=time.time)
-    monkeypatch.setattr("apihour.bind.bans.time", later)
+    monkeypatch.setattr("apihour.bind.ban_book.time", later)
     assert not reader.refuses(("10.0.0.7", 1)) and read_bans(tmp_path / "bans.json") == []
 
 
@@ -141,7 +142,7 @@ def test_whoever_watches_is_told_of_each_change(
     book.add(parse_network("10.0.0.8"), 30, "me")
     reader.look()
     later = SimpleNamespace(monotonic=lambda: time.monotonic() + 31, time=time.time)
-    monkeypatch.setattr("apihour.bind.bans.time", later)
+    monkeypatch.setattr("apihour.bind.ban_book.time", later)
     reader.look()
     assert told == [1, 0, 1]
     later.monotonic = lambda: time.monotonic() + 61

@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from apihour.bind.addresses import parse_address
-from apihour.bind.listeners import Listener, open_listeners, systemd_sockets, try_bind
+from apihour.bind.inherited import systemd_sockets
+from apihour.bind.listeners import Listener, open_listeners
+from apihour.cli.dry_run import try_bind
 from apihour.errors import BindError, one_line
 
 
@@ -225,7 +227,7 @@ def test_systemd_by_name(opener: Opener) -> None:
 
 SYSTEMD = """
 import os, sys
-from apihour.bind.listeners import systemd_sockets
+from apihour.bind.inherited import systemd_sockets
 os.environ["LISTEN_PID"] = str(os.getpid())
 found = systemd_sockets(os.environ, os.getpid())
 print({name: [sock.getsockname()[1] for sock in socks] for name, socks in found.items()},

@@ -218,7 +218,7 @@ def test_a_ban_that_cannot_be_written_names_the_place_and_a_cure(
     def full(*given: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("apihour.bind.bans.json.dump", full)
+    monkeypatch.setattr("apihour.bind.ban_book.json.dump", full)
     assert house.do(command, network="10.0.0.7", seconds=60)["error"] == (
         f"{command}: {tmp_path}/bans.json: No space left on device; nothing has changed, expected "
         f"a file system with some kB free (df {tmp_path}), or a firewall's rule")

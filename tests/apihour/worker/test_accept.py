@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 
-from apihour.bind.bans import BanBook, Bans, parse_network
+from apihour.bind.ban_book import BanBook, parse_network
+from apihour.bind.bans import Bans
 from apihour.ipc.scoreboard import BoardRow, Scoreboard
 from apihour.ops.connection_row import connection_row
 from apihour.worker import accept

@@ -17,8 +17,9 @@ swap a register, watch it, and one holds a lease (``partition_app.py``). In an o
 - ``rolling``: NATS's nodes are restarted in turn;
 - ``apart``: a host dies and comes up while it is cut off.
 
-What all of them wrote down is judged by ``partition_history.py``. Exit status 1 when a run has a
-fault; ``--keep`` leaves its history and its logs there.
+With odd seeds a daemon has the NATS of its own host among its servers, with even ones only those
+of the others. What all of them wrote down is judged by ``partition_history.py``. Exit status 1 when
+a run has a fault; ``--keep`` leaves its history and its logs there.
 """
 
 from __future__ import annotations
@@ -99,7 +100,7 @@ class Run:
         self._told = directory / "history"
         self._told.mkdir()
         keys = make_keys(directory / "fleet")
-        self._hosts = [Host(network, number, directory, self._told, keys)
+        self._hosts = [Host(network, number, directory, self._told, keys, is_elsewhere(seed))
                        for number in range(HOSTS)]
         self._servers = [f"nats://{network.address(number)}:{network.ports(number)[0]}"
                          for number in range(HOSTS)]
@@ -192,6 +193,11 @@ class Run:
             (host.directory / "daemon.log").write_text("\n".join(host.logs))
 
 
+def is_elsewhere(seed: int) -> bool:
+    """Whether daemons use the NATS of other hosts only."""
+    return seed % 2 == 0
+
+
 def figures(history: list[dict[str, Any]]) -> dict[str, Any]:
     """What is told of a run, beside its faults."""
     history.sort(key=lambda one: float(one["at"]))
@@ -211,9 +217,14 @@ def figures(history: list[dict[str, Any]]) -> dict[str, Any]:
         "errors": sum(failed.values()),
         "late": f"{late:.2f}",
         "named": f"{max((one['took'] for one in looks), default=0.0):.2f}",
-        "accused": sum(bool(one["accused"]) for one in looks),
+        "exactly": f"{max((since for since in exactly(looks)), default=0.0):.1f}",
         "healed": f"{max((one['took'] for one in judge.of(history, 'healed')), default=0.0):.1f}",
     }
+
+
+def exactly(looks: list[dict[str, Any]]) -> list[float]:
+    """Seconds from each fault until a shell named what was gone, and nobody else."""
+    return [one["since"] for one in looks if one["named"] and not one["accused"]]
 
 
 def one_run(network: Network, seed: int, kinds: list[str], rest: float, keep: str) -> tuple[

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -96,8 +97,18 @@ class Faults:
     # -- faults ------------------------------------------------------------------------------
 
     def kill(self, target: Host, others: list[Host]) -> None:
-        """All of a host dies, the operator's own console with it, and comes again."""
+        """All of a host dies, with an operator who is logged in there, and comes again."""
+        operator = target.follow()
+        time.sleep(1)
         target.kill()
+        began = time.monotonic()
+        try:
+            status: int | None = operator.wait(10)
+        except subprocess.TimeoutExpired:
+            status = None
+            operator.kill()
+            operator.wait()
+        self._write("session", at_host=target.name, status=status, took=time.monotonic() - began)
         ends = time.monotonic() + self._random.uniform(4, 8)
         for other in others:
             self.expect_gone(other, "kill", [target])

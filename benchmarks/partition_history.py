@@ -165,7 +165,8 @@ def shell(history: History) -> list[str]:
         elif one["gone"] and one["took"] > NAMED + SLACK:
             faults.append(f"the shell of {one['at_host']} named {one['gone']} after "
                           f"{one['took']:.1f} s")
-    return faults
+    return faults + [f"the session at {one['at_host']} has outlived it"
+                     for one in of(history, "session") if one["status"] != 255]
 
 
 def enough(history: History) -> list[str]:

@@ -58,7 +58,8 @@ class Host:
     """One host; `begin` starts it, `kill` is a loss of power."""
 
     def __init__(self, network: Network, number: int, directory: Path, history: Path,
-                 keys: Path) -> None:
+                 keys: Path, elsewhere: bool) -> None:
+        """`elsewhere`: its daemon uses the nodes of the other hosts, and not its own."""
         self.number, self.name = number, f"web-{number + 1}"
         self.directory = directory / self.name
         self._network = network
@@ -67,14 +68,15 @@ class Host:
         self.daemon: Daemon | None = None
         self.logs: list[str] = []
         self._monitor = ("127.0.0.1", free_ports("127.0.0.1", 1)[0])
-        self._write_files(keys)
+        self._write_files(keys, elsewhere)
 
-    def _write_files(self, keys: Path) -> None:
+    def _write_files(self, keys: Path, elsewhere: bool) -> None:
         main = self.directory / "etc" / "main"
         main.mkdir(parents=True)
         shutil.copytree(keys, self.directory / "keys")
         shutil.copy2(keys.parent / "id", self.directory)
-        nats = ",".join(f"nats://{one}" for one in self._network.clients(self.number))
+        servers = self._network.clients(self.number)[elsewhere:]
+        nats = ",".join(f"nats://{one}" for one in servers)
         (main / "main.yaml").write_text(
             f"bus: {nats}\nshared: {{url: '{nats}', bucket: partition, replicas: 3, "
             f"deadline: 1.0}}\njobs: {{lease: {LEASE}}}\n")
@@ -171,6 +173,14 @@ class Host:
 
         A status of 255 is ssh's own: it did not get in.
         """
+        command = self._ssh(*words)
+        try:
+            return subprocess.run(command, text=True, stdin=subprocess.DEVNULL,
+                                  capture_output=True, timeout=timeout)
+        except subprocess.TimeoutExpired:
+            return subprocess.CompletedProcess(command, 255, "", f"no end within {timeout:g} s")
+
+    def _ssh(self, *words: str) -> list[str]:
         *_, port = self._network.ports(self.number)
         command = [
             *self._network.words(self.number), "ssh", "-F", "/dev/null", "-i",
@@ -179,11 +189,13 @@ class Host:
                        "StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null",
                        "LogLevel=ERROR", "ConnectTimeout=10"):
             command += ["-o", option]
-        try:
-            return subprocess.run([*command, "admin@127.0.0.1", *words], text=True,
-                                  stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout)
-        except subprocess.TimeoutExpired:
-            return subprocess.CompletedProcess(command, 255, "", f"no end within {timeout:g} s")
+        return [*command, "admin@127.0.0.1", *words]
+
+    def follow(self) -> subprocess.Popen[bytes]:
+        """An operator there, who follows the lines of all hosts."""
+        return subprocess.Popen(self._ssh("logs", "-f", "--host", "all"), stdin=subprocess.DEVNULL,
+                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                preexec_fn=die_with_parent)
 
     def look(self) -> Mapping[str, Any]:
         """What ``workers --host all`` says: seconds, status, hosts with rows, hosts missing."""

@@ -126,6 +126,9 @@ def broken() -> dict[str, tuple[list[dict[str, Any]], str]]:
         "named too late": (changed(whole, {"gone": "web-2"}, took=3.5), "named web-2 after 3.5 s"),
         "not whole again": (changed(whole, {"op": "look", "gone": ""}, named=False),
                             "did not name"),
+        "a session with the dead": (
+            [*whole, {"op": "session", "at": 5.0, "at_host": "web-2", "status": None}],
+            "the session at web-2 has outlived it"),
         "no end": (without(whole, op="final"), "the end was not seen"),
         "nothing": ([], "0 of publish; expected 50 at least"),
     }

@@ -165,13 +165,14 @@ class FarEnd:
 
     async def _pump(self, call: Call, who: Identity, number: str) -> None:
         """Send the rows of a stream until it ends, or nobody reads it any more."""
-        subject = f"_apihour.stream.{number}"
+        subject, hold = f"_apihour.stream.{number}", f"_apihour.hold.{number}"
         sending = asyncio.ensure_future(self._send_rows(call, who, subject))
         try:
             while not sending.done():
                 await asyncio.wait({sending}, timeout=_HOLD)
                 if not sending.done():
-                    await self._bus.request(f"_apihour.hold.{number}", b"", _HOLD)
+                    sign = self._seal.close(hold, {"host": self._name})
+                    await self._bus.request(hold, sign, _HOLD)
         except BusError:
             pass  # it has hung up, or is gone
         finally:

@@ -29,6 +29,7 @@ from apihour_console.calls.call import PARTIAL, Call, Identity, Missing, Result,
 from apihour_console.calls.parsing import parse_call
 from apihour_console.fleet.host_rows import HostDeed, HostRow
 from apihour_console.hosts.far_end import FarEnd, HostFleet
+from apihour_console.hosts.following import Following
 from apihour_console.hosts.letters import LetterError, Seal
 from apihour_console.hosts.membership import Membership
 from apihour_console.hosts.rolling_reload import roll
@@ -274,71 +275,20 @@ class Hosts:
     ) -> AsyncGenerator[dict[str, Any], None]:
         """The rows of a call of the hosts it is for, as they come. Raises CommandFailed."""
         names = await self._choose(call.hosts)
-        number = os.urandom(8).hex()
-        queue: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue(1000)
-        async with (
-            self._bus.subscribe(f"_apihour.stream.{number}") as rows,
-            self._bus.subscribe(f"_apihour.hold.{number}") as holds,
-        ):
-            tasks = [asyncio.create_task(one) for one in (
-                _hold(holds), self._receive(rows, number, queue),
-                *(self._begin(name, call, identity, number, queue) for name in names))]
-            try:
-                left = len(names)
-                while left:
-                    row = await queue.get()
-                    left -= row is None
-                    if row is not None:
-                        yield row
-            finally:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _begin(
-        self, name: str, call: Call, identity: Identity, number: str, queue: asyncio.Queue[Any],
-    ) -> None:
-        """Have a host send its rows; this one's come without the bus."""
-        problem = ""
-        try:
-            if name != self._name:
-                done = await self.ask(name, call.far_words, identity, _HEARS, number)
-                if done.status == 0:
-                    return  # its end comes with its rows
-                problem = done.error or "failed"
-            else:
-                stream = self._fleet.stream(replace(call, hosts=""), identity)
-                async with contextlib.aclosing(stream) as rows:
-                    async for row in rows:
-                        await queue.put({"host": name, **row})
-        except ApihourError as error:
-            problem = str(error)
-        if problem:
-            await queue.put(_told(name, call, problem))
-        await queue.put(None)
+        def own() -> AsyncGenerator[dict[str, Any], None]:
+            rows: AsyncGenerator[dict[str, Any], None] = self._fleet.stream(
+                replace(call, hosts=""), identity)
+            return rows
 
-    async def _receive(self, rows: Any, number: str, queue: asyncio.Queue[Any]) -> None:
-        async for message in rows:
-            letter = self._opened(f"_apihour.stream.{number}", message.data)
-            if letter is None:
-                continue
-            if "row" in letter:
-                await queue.put({"host": letter["host"], **letter["row"]})
-            else:
-                await queue.put(None)
+        async def begin(name: str, number: str) -> str:
+            done = await self.ask(name, call.far_words, identity, _HEARS, number)
+            return "" if done.status == 0 else done.error or "failed"
 
-
-async def _hold(holds: Any) -> None:
-    """Tell those who send that their rows are still read."""
-    async for message in holds:
-        with contextlib.suppress(BusError):
-            await message.reply(b"")
-
-
-def _told(name: str, call: Call, problem: str) -> dict[str, Any]:
-    """A row that says why a host has none."""
-    columns = [one.name for one in call.command.columns]
-    return {"host": name, **dict.fromkeys(columns), "message": problem}
+        following = Following(self._bus, self._opened, call, begin)
+        async with contextlib.aclosing(following.rows(names, self._name, own)) as rows:
+            async for row in rows:
+                yield row
 
 
 def _read_result(answer: Mapping[str, Any]) -> Result:

@@ -169,6 +169,40 @@ async def test_lines_of_all_hosts_come_and_end_with_who_reads_them() -> None:
         assert "end of stream" in fleet.doubles["web-1"].done
 
 
+async def test_who_goes_while_its_lines_are_followed_is_told_and_followed_again_when_it_is_back(
+    monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("apihour_console.hosts.far_end._HOLD", 0.2)
+    monkeypatch.setattr("apihour_console.hosts.following._SILENT", 1.0)
+    monkeypatch.setattr("apihour_console.hosts.following._AGAIN", 0.1)
+    async with Fleet("web-1", "web-2") as fleet:
+        call = parse_call(["logs", "-f", "--host", "all"], fleet.doubles["web-1"].catalogue)
+        seen: list[tuple[str, str]] = []
+        async with asyncio.timeout(60), contextlib.aclosing(
+                fleet.hosts["web-1"].stream(call, fleet.who)) as rows:
+            async for row in rows:
+                seen.append((row["host"], row["message"]))
+                if seen.count(("web-2", "web-2 2")) == 1 and not fleet.wire.cut:
+                    fleet.wire.cut.add("web-2")
+                if "no sign" in row["message"]:
+                    assert row["host"] == "web-2"
+                    await wait_until(lambda: "end of stream" in fleet.doubles["web-2"].done)
+                    fleet.wire.cut.add("nobody")
+                    fleet.wire.cut.discard("web-2")
+                if seen.count(("web-2", "web-2 2")) == 2:
+                    break
+        assert sum("no sign" in message for _, message in seen) == 1
+        assert seen.count(("web-1", "web-1 2")) == 1
+
+
+async def test_a_stream_does_not_wait_for_who_is_gone() -> None:
+    async with Fleet("web-1", "web-2") as fleet:
+        fleet.wire.cut.add("web-2")
+        call = parse_call(["logs", "-f", "--host", "web-2"], fleet.doubles["web-1"].catalogue)
+        rows = [row async for row in fleet.hosts["web-1"].stream(call, fleet.who)]
+        assert [row["message"][:9] for row in rows] == ["no answer"]
+
+
 async def test_a_fleet_reloads_one_after_another_and_stops_at_the_first_failure() -> None:
     async with Fleet("a", "b", "c") as fleet:
         deeds, missing = await fleet.hosts["a"].reload(fleet.who, 1, False)

@@ -22,128 +22,38 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-from _bench import LOAD_CPU, ROOT, Server, cpu_seconds, interpreter, pinned
+from _bench import HERE, LOAD_CPU, Server, cpu_seconds, interpreter, pinned
 from agents import Figures, path_table, read
+from arena_profiles import EXAMPLE, LUA, PROFILES, ROWS, Profile
 from http_servers import THREADS, Peer, Start, about, awake, environment, granian, gunicorn, running
 from http_servers import uvicorn as on_uvicorn
 from peer_options import chosen_peers, peer_arguments, with_a_database
 
-CONNECTIONS = 64
 OURS = "apihour"
-EXAMPLE = ROOT / "examples" / "httparena"
-ROWS = 20_000
-HOST = "Host: 127.0.0.1"
 
 
 # The load
-
-
-@dataclass(frozen=True)
-class Profile:
-    """`requests` are sent in turn, as Lua writes them; `steps` of the verifier come before."""
-
-    steps: tuple[str, ...]
-    requests: Callable[[], list[str]]
-
-
-def lua(text: str, filling: int = 0) -> str:
-    """A request as Lua's expression of a string, with a body of that many bytes behind."""
-    quoted = '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\r\n", "\\r\\n") + '"'
-    return f'{quoted} .. string.rep("x", {filling})' if filling else quoted
-
-
-def get(path: str, *fields: str) -> str:
-    return "\r\n".join([f"GET {path} HTTP/1.1", HOST, *fields, "", ""])
-
-
-def send(method: str, path: str, body: str, kind: str = "application/json") -> str:
-    return "\r\n".join([f"{method} {path} HTTP/1.1", HOST, f"Content-Type: {kind}",
-                        f"Content-Length: {len(body)}", "", body])
-
-
-def baseline() -> list[str]:
-    chunked = send("POST", "/baseline11?a=13&b=42", "", "text/plain").replace(
-        "Content-Length: 0", "Transfer-Encoding: chunked") + "2\r\n20\r\n0\r\n\r\n"
-    whole = send("POST", "/baseline11?a=13&b=42", "20", "text/plain")
-    return [lua(one) for one in (get("/baseline11?a=13&b=42"), whole, chunked)]
-
-
-def short_lived() -> list[str]:
-    one = get("/baseline11?a=13&b=42")
-    return [lua(one)] * 9 + [lua(get("/baseline11?a=13&b=42", "Connection: close"))]
-
-
-def upload() -> list[str]:
-    head = "\r\n".join(["POST /upload HTTP/1.1", HOST, "Content-Length: {0}", "", ""])
-    return [lua(head.format(size), size) for size in (512_000, 2 << 20)]
-
-
-def json(*fields: str) -> list[str]:
-    return [lua(get(f"/json/{count}?m={m}", *fields)) for count, m in ((25, 4), (40, 8), (50, 6))]
-
-
-def static() -> list[str]:
-    sys.path.append(str(EXAMPLE))
-    from data import OTHERS, TEXTS
-
-    return [lua(get(f"/static/{name}", "Accept-Encoding: br;q=1, gzip;q=0.8"))
-            for name in (*TEXTS, *OTHERS)]
-
-
-def async_db() -> list[str]:
-    return [lua(get(f"/async-db?min=10&max=50&limit={limit}")) for limit in (5, 10, 20, 35, 50)]
-
-
-def crud() -> list[str]:
-    """Of 20: 15 read, 3 change, one lists, one creates; a few items are asked for often."""
-    changed = '{"name":"Changed","price":30,"quantity":5}'
-    created = '{{"id":{0},"name":"New","category":"test","price":25,"quantity":10}}'
-    found = []
-    for turn in range(20):
-        found += [lua(get(f"/crud/items/{1 + (turn * 151 + n * 37) % 1000}")) for n in range(15)]
-        found += [lua(send("PUT", f"/crud/items/{1 + (turn * 97 + n * 53) % 1000}", changed))
-                  for n in range(3)]
-        found += [lua(get(f"/crud/items?category=office&page={1 + turn % 10}")),
-                  lua(send("POST", "/crud/items", created.format(100_001 + turn)))]
-    return found
-
-
-def api() -> list[str]:
-    return [*[lua(get("/baseline11?a=1&b=2"))] * 3, *json(), *async_db()[:2]]
-
-
-PROFILES = {
-    "baseline": Profile(("verify_baseline",), baseline),
-    "short-lived": Profile(("verify_short_lived",), short_lived),
-    "pipelined": Profile(("verify_pipelined",), lambda: [lua(get("/pipeline") * 16)]),
-    "json": Profile(("verify_json",), json),
-    "json-comp": Profile(("verify_json_compressed",), lambda: json("Accept-Encoding: gzip, br")),
-    "upload": Profile(("verify_upload",), upload),
-    "static": Profile(("verify_static",), static),
-    "async-db": Profile(("verify_async_db",), async_db),
-    "crud": Profile(("verify_crud",), crud),
-    "api-4": Profile(("verify_api",), api),
-}
-_LUA = """
-local requests = {REQUESTS}
-local turn = 0
-request = function()
-  turn = turn % #requests + 1
-  return requests[turn]
-end
-"""
 
 
 @contextlib.contextmanager
 def script(profile: Profile) -> Iterator[str]:
     """A file of what wrk runs."""
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as file:
-        file.write(_LUA.replace("REQUESTS", ",\n".join(profile.requests())))
+        file.write(LUA.replace("REQUESTS", ",\n".join(profile.requests())))
         file.flush()
         yield file.name
+
+
+def asking(profile: Profile, port: int, seconds: float, lua_file: str) -> list[str | Path]:
+    """The command that does."""
+    if profile.form == "ws":
+        return [sys.executable, HERE / "load" / "ws_echo.py", str(port), str(profile.connections),
+                str(seconds)]
+    scheme = "https" if profile.form == "tls" else "http"
+    return ["wrk", "-t1", f"-c{profile.connections}", f"-d{seconds:.0f}s", "--latency", "--timeout",
+            "10s", "-s", lua_file, f"{scheme}://127.0.0.1:{port}/"]
 
 
 def load(server: Server, profile: Profile, seconds: float, into: Figures) -> None:
@@ -151,8 +61,7 @@ def load(server: Server, profile: Profile, seconds: float, into: Figures) -> Non
     before = cpu_seconds(server.pid)
     with script(profile) as lua_file:
         said = subprocess.run(
-            [*pinned(LOAD_CPU), "wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds:.0f}s", "--latency",
-             "--timeout", "10s", "-s", lua_file, f"http://127.0.0.1:{server.port}/"],
+            [*pinned(LOAD_CPU), *asking(profile, server.port, seconds, lua_file)],
             capture_output=True, text=True, check=True, timeout=seconds + 60).stdout
     used = cpu_seconds(server.pid) - before
     requests, rate, p99 = read(said)
@@ -164,21 +73,56 @@ def load(server: Server, profile: Profile, seconds: float, into: Figures) -> Non
 # The servers
 
 
+def certificate() -> tuple[str, str]:
+    """Certificate and key of the TLS profile, which :func:`prepare` makes."""
+    directory = os.environ["DATA_DIR"]
+    return f"{directory}/server.crt", f"{directory}/server.key"
+
+
+def with_tls(
+    command: Callable[[Start], list[str | Path]], *options: str
+) -> Callable[[Start], list[str | Path]]:
+    """`command`, with these options before certificate and key where TLS is wanted."""
+    def made(start: Start) -> list[str | Path]:
+        words = command(start)
+        if start.case == "tls":
+            for option, path in zip(options, certificate(), strict=True):
+                words += [option, path]
+        return words
+
+    return made
+
+
 def ours(start: Start) -> list[str | Path]:
-    return [start.bin / "apihour", "httparena:Container", "-b", f"http=127.0.0.1:{start.port}",
-            "--workers", "1", "--no-console", "--chdir", EXAMPLE]
+    place = f"http=127.0.0.1:{start.port}"
+    if start.case == "tls":
+        place += "?tls={}&key={}".format(*certificate())
+    return [start.bin / "apihour", "httparena:Container", "-b", place, "--workers", "1",
+            "--no-console", "--chdir", EXAMPLE]
 
 
+def on_granian(start: Start) -> list[str | Path]:
+    words = granian("asginl", "arena_asgi")(start)
+    return [word for word in words if word != "--no-ws"] if start.case == "ws" else words
+
+
+def fastpysgi(start: Start) -> list[str | Path]:
+    words = certificate() if start.case == "tls" else ()
+    return [start.bin / "python", "arena_fastpysgi.py", str(start.port), *words]
+
+
+UVICORN = "--ssl-certfile", "--ssl-keyfile"
 DRIVERS = ("asyncpg", "orjson", "ujson")
 SERVERS = [
-    Peer(OURS, ours, ("asyncpg", "brotli"), "ours"),
-    Peer("fastpysgi", lambda start: [
-        start.bin / "python", "arena_fastpysgi.py", str(start.port)], ("fastpysgi", *DRIVERS),
-        spins=True),
-    Peer("uvicorn", on_uvicorn("arena_asgi"), ("uvicorn", "httptools", *DRIVERS)),
-    Peer("granian", granian("asginl", "arena_asgi"), ("granian[uvloop]", *DRIVERS)),
-    Peer("FastAPI", on_uvicorn("arena_fastapi"), ("fastapi", "uvicorn", "httptools", *DRIVERS)),
-    Peer("Flask", gunicorn("arena_flask:app", *THREADS),
+    Peer(OURS, ours, ("asyncpg", "isal"), "ours"),
+    Peer("fastpysgi", fastpysgi, ("fastpysgi", *DRIVERS), spins=True),
+    Peer("uvicorn", with_tls(on_uvicorn("arena_asgi"), *UVICORN),
+         ("uvicorn", "httptools", "websockets", *DRIVERS)),
+    Peer("granian", with_tls(on_granian, "--ssl-certificate", "--ssl-keyfile"),
+         ("granian[uvloop]", *DRIVERS)),
+    Peer("FastAPI", with_tls(on_uvicorn("arena_fastapi"), *UVICORN),
+         ("fastapi", "uvicorn", "httptools", "websockets", *DRIVERS)),
+    Peer("Flask", with_tls(gunicorn("arena_flask:app", *THREADS), "--certfile", "--keyfile"),
          ("flask", "gunicorn", "flask-compress", *DRIVERS)),
 ]
 
@@ -188,7 +132,7 @@ def verified(profile: Profile, port: int) -> str:
     sys.path.append(str(EXAMPLE))
     from verify import Verifier
 
-    verifier = Verifier(f"127.0.0.1:{port}")
+    verifier = Verifier(f"127.0.0.1:{port}", f"127.0.0.1:{port}")
     for step in profile.steps:
         try:
             getattr(verifier, step)()
@@ -235,6 +179,11 @@ def prepare(directory: Path) -> dict[str, str]:
     data.make_files(directory)
     asyncio.run(data.make_table(os.environ["DATABASE_URL"], ROWS))
     os.environ["DATA_DIR"] = str(directory)  # the verifier reads it when it is imported
+    path, key = certificate()
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+         "-nodes", "-subj", "/CN=localhost", "-keyout", key, "-out", path],
+        check=True, capture_output=True)
     return {"DATA_DIR": str(directory), "DATABASE_MAX_CONN": "8", "PYTHONPATH": str(EXAMPLE)}
 
 
@@ -247,8 +196,38 @@ def chosen(found: argparse.Namespace) -> tuple[list[str], list[Peer]]:
     return profiles, chosen_peers(found.servers, SERVERS)
 
 
-def is_up(one: tuple[Peer, Server] | None) -> bool:
-    return one is not None and one[1].process.poll() is None
+class Servers:
+    """Those that are up, of one form; started on demand, ended when another form is wanted."""
+
+    def __init__(self, peers: list[Peer], venv: Path, extra: dict[str, str]) -> None:
+        self.missing: dict[str, str] = {}
+        self._peers, self._venv, self._extra = peers, venv, extra
+        self._form = ""
+        self._up: dict[str, tuple[Peer, Server]] = {}
+        self._stack = contextlib.ExitStack()
+
+    def close(self) -> None:
+        """End all."""
+        self._stack.close()
+        self._up.clear()
+
+    def of(self, form: str) -> dict[str, tuple[Peer, Server]]:
+        """All of that form; one that has ended is started again."""
+        if form != self._form:
+            self.close()
+            self._form = form
+        for peer in self._peers:
+            one = self._up.get(peer.name)
+            if peer.name in self.missing or (one is not None and one[1].process.poll() is None):
+                continue
+            try:
+                server = self._stack.enter_context(
+                    running(peer, self._venv, form, extra=self._extra))
+                self._up[peer.name] = peer, server
+            except RuntimeError as error:
+                self._up.pop(peer.name, None)
+                self.missing[peer.name] = str(error)[-300:]
+        return self._up
 
 
 def main() -> None:
@@ -261,20 +240,14 @@ def main() -> None:
     missing = environment(found.venv, found.python, peers)
     print("\n".join([*about(found.venv, peers), f"here: {interpreter()}, wrk\n"]), flush=True)
     rounds, seconds = (1, 1.0) if found.quick else (found.rounds, found.seconds)
-    with tempfile.TemporaryDirectory() as place, contextlib.ExitStack() as stack:
-        extra, servers = prepare(Path(place)), {}
-        for name in profiles:
-            for peer in peers:
-                if peer.name in missing or is_up(servers.get(peer.name)):
-                    continue  # one that ended in a profile is started again for the next
-                try:
-                    server = stack.enter_context(running(peer, found.venv, "", extra=extra))
-                    servers[peer.name] = (peer, server)
-                except RuntimeError as error:
-                    missing[peer.name] = str(error)[-300:]
-            print(path_table(name, measure(name, servers, rounds, seconds), OURS, CONNECTIONS),
-                  flush=True)
-    for who, reason in missing.items():
+    with tempfile.TemporaryDirectory() as place:
+        servers = Servers([peer for peer in peers if peer.name not in missing], found.venv,
+                          prepare(Path(place)))
+        with contextlib.closing(servers):
+            for name in profiles:
+                figures = measure(name, servers.of(PROFILES[name].form), rounds, seconds)
+                print(path_table(name, figures, OURS, PROFILES[name].connections), flush=True)
+    for who, reason in {**missing, **servers.missing}.items():
         print(f"{who}: {reason}")
 
 

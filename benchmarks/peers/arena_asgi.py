@@ -111,9 +111,22 @@ async def answer(scope: Any, receive: Receive) -> Answer:
     return await items(scope, receive, last, query) if first == "crud" else (404, [PLAIN], b"")
 
 
+async def echo(receive: Receive, send: Callable[[Any], Awaitable[None]]) -> None:
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (message := await receive())["type"] == "websocket.receive":
+        if message.get("text") is not None:
+            await send({"type": "websocket.send", "text": message["text"]})
+        else:
+            await send({"type": "websocket.send", "bytes": message["bytes"]})
+
+
 async def app(scope: Any, receive: Receive, send: Callable[[Any], Awaitable[None]]) -> None:
+    if scope["type"] == "websocket" and scope["path"] == "/ws":
+        await echo(receive, send)
+        return
     if scope["type"] != "http":
-        raise RuntimeError(f"scope {scope['type']}: none but http is served")
+        raise RuntimeError(f"scope {scope['type']}: none but http and /ws is served")
     status, headers, body = await answer(scope, receive)
     headers.append((b"content-length", b"%d" % len(body)))
     await send({"type": "http.response.start", "status": status, "headers": headers})

@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from arena_common import DATA, Database, totals
-from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi import (
+    FastAPI,
+    HTTPException,
+    Request,
+    Response,
+    WebSocket,
+)
 from fastapi.middleware.gzip import GZipMiddleware
 from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi.staticfiles import StaticFiles
@@ -57,6 +63,19 @@ async def upload(request: Request) -> PlainTextResponse:
     async for piece in request.stream():
         size += len(piece)
     return PlainTextResponse(str(size))
+
+
+@app.websocket("/ws")
+async def echo(websocket: WebSocket) -> None:
+    await websocket.accept()
+    while True:
+        message = await websocket.receive()
+        if message["type"] == "websocket.disconnect":
+            return
+        if message.get("text") is not None:
+            await websocket.send_text(message["text"])
+        else:
+            await websocket.send_bytes(message["bytes"])
 
 
 @app.get("/async-db")

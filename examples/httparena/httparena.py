@@ -181,4 +181,4 @@ class Container(apihour.Container):
 
 
 routes.include(database)
-routes.static("/static", DATA / "static", remember=1.0)
+routes.static("/static", DATA / "static")  # remember= would keep what is to be read each time

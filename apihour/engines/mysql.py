@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
-from collections.abc import Callable
+import time
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from apihour.engines.driver import Driver, Purpose
+from apihour.engines.pool_options import SECONDS
 from apihour.engines.pooled import PooledEngine
 from apihour.engines.slowest import Slowest
 
@@ -33,6 +35,7 @@ class MySQL(PooledEngine):
     extra = "mysql"
     module = "asyncmy"
     schemes = ("mysql", "mariadb")
+    own = {"timeout": SECONDS}
 
     def make_driver(self, url: str, password: str) -> Driver:
         """See :class:`PooledEngine`."""
@@ -44,6 +47,7 @@ class MySQL(PooledEngine):
             "database": unquote(parts.path).strip("/") or None,
             "connect_timeout": max(1, round(self.options.connect_timeout)),
             "charset": "utf8mb4", "autocommit": True,
+            "read_timeout": self.given.get("timeout"),
             **({"unix_socket": socket[0]} if socket else
                {"host": parts.hostname or "localhost", "port": parts.port or 3306}),
             **self.given.get("connect", {}),
@@ -57,20 +61,40 @@ class MySQL(PooledEngine):
         return super().user(wanted)
 
 
-def _counted(library: Any, failed: Callable[[], None]) -> type[Any]:
-    """The class of cursors that tell of statements that fail."""
+def _telling(library: Any, slowest: Slowest, failed: Callable[[], None]) -> type[Any]:
+    """The class of cursors that tell of statements that fail: asyncmy's callback does not."""
 
-    class CountedCursor(library.cursors.Cursor):  # type: ignore[misc]
-        """asyncmy's own, and a count."""
+    class TellingCursor(library.cursors.Cursor):  # type: ignore[misc]
+        """asyncmy's own, and a look at what it raises; `told`: what a call within has told."""
 
-        async def execute(self, *given: Any, **options: Any) -> Any:
+        told: BaseException | None = None
+
+        async def execute(self, query: Any, *given: Any, **options: Any) -> Any:
+            return await self._watched(query, super().execute(query, *given, **options))
+
+        async def executemany(self, query: Any, *given: Any, **options: Any) -> Any:
+            return await self._watched(query, super().executemany(query, *given, **options))
+
+        async def callproc(self, name: Any, *given: Any, **options: Any) -> Any:
+            return await self._watched(name, super().callproc(name, *given, **options))
+
+        async def _watched(self, query: Any, call: Awaitable[Any]) -> Any:
+            began = time.monotonic()
             try:
-                return await super().execute(*given, **options)
-            except library.errors.Error:
-                failed()
+                return await call
+            except BaseException as error:
+                if error is not self.told:
+                    self.told = error
+                    if isinstance(error, library.errors.Error):
+                        failed()
+                    slowest.note(time.monotonic() - began, _text(query), error)
                 raise
 
-    return CountedCursor
+    return TellingCursor
+
+
+def _text(query: Any) -> str:
+    return query.decode("utf-8", "replace") if isinstance(query, bytes) else str(query)
 
 
 class _Asyncmy:
@@ -85,14 +109,13 @@ class _Asyncmy:
     ) -> None:
         self._library = importlib.import_module("asyncmy")
         self._arguments = {"query_callback": self._note,
-                           "cursor_cls": _counted(self._library, failed), **arguments}
+                           "cursor_cls": _telling(self._library, slowest, failed), **arguments}
         self._slowest = slowest
         self._killing = asyncio.Lock()  # one at a time: its connection is beyond max
         self._cut: dict[Any, int] = {}  # connections closed at once, and their threads there
 
     def _note(self, cursor: Any, query: Any, milliseconds: float) -> None:
-        text = query.decode("utf-8", "replace") if isinstance(query, bytes) else str(query)
-        self._slowest.note(milliseconds / 1000, text)
+        self._slowest.note(milliseconds / 1000, _text(query))
 
     async def connect(self) -> Any:
         return await self._library.connect(**self._arguments)

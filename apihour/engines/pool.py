@@ -7,6 +7,8 @@ Rules:
 - What a worker has beyond its share it gives back when another has less than its own: the unused
   at once, the used when they become free. What lies unused is given to whoever wants more.
 - A failure to connect is told once, and tried again later and later, as long as one is wanted.
+- While all are in use and none comes back, a further connection tells whether the server lives:
+  a query may take its time, a server that greets nobody is down.
 - Times are of ``loop.time()``, in seconds.
 """
 
@@ -29,6 +31,7 @@ __all__ = ["Pool", "Slot"]
 
 _LOOK = 0.02  # seconds between two looks for a lease, or whether another wants one
 _SPARE = 1.0  # seconds unused after which a connection is another's who wants more
+_SOONER = 0.9
 _CLOSING = 5.0  # seconds that closing a connection may take
 
 
@@ -71,6 +74,7 @@ class Pool:
         self._leaving = 0
         self._backoff = Backoff()
         self._retry_at = 0.0
+        self._heard_at = self._loop.time()
         self._grower: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -170,9 +174,12 @@ class Pool:
 
     def put(self, slot: Slot) -> None:
         """A connection is free."""
+        self._heard_at = self._loop.time()
+        if self.down:
+            self.succeeded()
         if self._waiters.serve(slot):
             return
-        slot.used = self._loop.time()
+        slot.used = self._heard_at
         self.idle.append(slot)
 
     def drop(self, slot: Slot, at_once: bool = False) -> None:
@@ -259,6 +266,7 @@ class Pool:
 
     def succeeded(self) -> None:
         """The server answers."""
+        self._heard_at = self._loop.time()
         self._backoff.succeeded()
         self._retry_at = 0.0
         if self.down:
@@ -289,11 +297,35 @@ class Pool:
 
     async def check(self) -> None:
         """See whether the server answers, unless a request is finding out just now."""
-        is_time = self._loop.time() >= self._retry_at
+        now = self._loop.time()
+        is_silent = not self.busy or now - self._heard_at > self.options.connect_timeout
         if self.idle:
             await self._check_one(self.idle.popleft())
-        elif self.size == self._leaving and not self.is_trying and is_time:
-            self.begin_one()
+        elif is_silent and not self.is_trying and now >= self._retry_at:
+            has_begun = self.begin_one()
+            if not has_begun and self.busy:
+                await self._check_beside()
+
+    async def _check_beside(self) -> None:
+        """See whether the server greets a connection beside `max`, or refuses it: both are answers.
+
+        It is asked where none of this worker's came back for as long as making one may take.
+        """
+        silent = self._loop.time() - self._heard_at
+        try:
+            # Before the driver's own limit, which it tells by an error like that of a refusal.
+            async with asyncio.timeout(_SOONER * self.options.connect_timeout):
+                connection = await self.driver.connect()
+        except OSError:  # TimeoutError is one
+            self._failed(ConnectionError(
+                f"none of {self.busy} connections in use came back for {silent:.1f} s, and no "
+                "further one is answered"))
+        except Exception:
+            self.succeeded()
+        else:
+            self.succeeded()
+            async with asyncio.timeout(_CLOSING):
+                await self.driver.disconnect(connection)
 
     async def _check_one(self, slot: Slot) -> None:
         try:

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from apihour.shared.leases import MOST
 
-__all__ = ["Check", "PoolOptions", "check_options", "is_text", "is_truth"]
+__all__ = ["SECONDS", "Check", "PoolOptions", "check_options", "is_text", "is_truth"]
 
 Check = tuple[Callable[[Any], bool], str]
 
@@ -30,13 +30,13 @@ def is_text(value: Any) -> bool:
     return isinstance(value, str)
 
 
-_SECONDS = _is_seconds, "seconds above 0"
+SECONDS: Check = (_is_seconds, "seconds above 0")
 _EXPECTED: dict[str, Check] = {
     "max": (_is_count, f"a whole number from 1 to {MOST}"),
-    "wait": _SECONDS,
-    "connect_timeout": _SECONDS,
-    "start_timeout": _SECONDS,
-    "idle": _SECONDS,
+    "wait": SECONDS,
+    "connect_timeout": SECONDS,
+    "start_timeout": SECONDS,
+    "idle": SECONDS,
     "health": (is_truth, "true or false"),
     "at_start": (lambda value: value in ("fail", "retry"), "fail or retry"),
 }

@@ -10,7 +10,7 @@ from typing import Any
 
 from apihour.engines.asyncpg_private import cancel_again, timed_connection
 from apihour.engines.driver import Driver, Purpose
-from apihour.engines.pool_options import is_truth
+from apihour.engines.pool_options import SECONDS, is_truth
 from apihour.engines.pooled import PooledEngine
 from apihour.engines.slowest import Slowest
 from apihour.engines.undoing import undo
@@ -43,7 +43,8 @@ class Postgres(PooledEngine):
     extra = "pg"
     module = "asyncpg"
     schemes = ("postgresql", "postgres")
-    own = {"pgbouncer": (is_truth, "true or false"), "reset": (is_truth, "true or false")}
+    own = {"pgbouncer": (is_truth, "true or false"), "reset": (is_truth, "true or false"),
+           "timeout": SECONDS}
 
     def make_driver(self, url: str, password: str) -> Driver:
         """See :class:`PooledEngine`."""
@@ -57,6 +58,8 @@ class Postgres(PooledEngine):
             arguments["password"] = password
         if bouncer:
             arguments["statement_cache_size"] = 0
+        if "timeout" in self.given:
+            arguments["command_timeout"] = self.given["timeout"]
         return _Asyncpg(url, arguments, self.resets, self.slowest, self.count_error)
 
     @property

@@ -47,11 +47,14 @@ class Psycopg(Postgres):
         elif "options=" not in url:  # those of the URL would be left out
             watched = " ".join(f"-c {name}={value}" for name, value in WATCHED.items())
             arguments["options"] = f"{watched} {arguments.get('options', '')}".strip()
-        return _PsycopgDriver(url, arguments, self.resets, self.slowest, self.count_error)
+        return _PsycopgDriver(self.given.get("timeout"), url, arguments, self.resets, self.slowest,
+                              self.count_error)
 
 
-def _timed(library: Any, slowest: Slowest, failed: Callable[[], None]) -> type[Any]:
-    """The class of cursors that tell how long their queries take."""
+def _timed(
+    library: Any, slowest: Slowest, failed: Callable[[], None], limit: float | None,
+) -> type[Any]:
+    """The class of cursors that tell how long their queries take, and end them at the limit."""
 
     class TimedCursor(library.AsyncCursor):  # type: ignore[misc]
         """psycopg's own, and a look at the clock."""
@@ -59,8 +62,9 @@ def _timed(library: Any, slowest: Slowest, failed: Callable[[], None]) -> type[A
         async def execute(self, query: Any, *arguments: Any, **options: Any) -> Any:
             began = time.monotonic()
             try:
-                return await super().execute(query, *arguments, **options)
-            except library.Error:
+                async with asyncio.timeout(limit):
+                    return await super().execute(query, *arguments, **options)
+            except (library.Error, TimeoutError):
                 failed()
                 raise
             finally:
@@ -75,12 +79,12 @@ class _PsycopgDriver(PostgresDriver):
 
     module = "psycopg"
 
-    def __init__(self, *given: Any) -> None:
+    def __init__(self, limit: float | None, *given: Any) -> None:
         super().__init__(*given)
         self._class = patient_connection(self.library)
         self.arguments = {
             "autocommit": True,
-            "cursor_factory": _timed(self.library, self.slowest, self.failed),
+            "cursor_factory": _timed(self.library, self.slowest, self.failed, limit),
             **self.arguments}
 
     async def connect(self) -> Any:

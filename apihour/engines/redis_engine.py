@@ -10,6 +10,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from apihour.engines.driver import Driver, Purpose
+from apihour.engines.pool_options import SECONDS
 from apihour.engines.pooled import PooledEngine
 from apihour.engines.slowest import Slowest
 
@@ -27,12 +28,14 @@ class Redis(PooledEngine):
     extra = "redis"
     module = "redis.asyncio"
     schemes = ("redis", "rediss", "unix", "valkey", "valkeys")
+    own = {"timeout": SECONDS}
 
     def make_driver(self, url: str, password: str) -> Driver:
         """See :class:`PooledEngine`."""
-        # Without a time of its own for each command: some wait by design, and up to Python 3.11 a
-        # cancel that comes as a command is sent would be lost in that (asyncio.wait_for).
-        arguments = {"socket_timeout": None, "socket_connect_timeout": self.options.connect_timeout,
+        # Unless it is asked for, without a time for each command: some wait by design, and up to
+        # Python 3.11 a cancel that comes as one is sent would be lost in that (asyncio.wait_for).
+        arguments = {"socket_timeout": self.given.get("timeout"),
+                     "socket_connect_timeout": self.options.connect_timeout,
                      "client_name": f"apihour-{self.name}", **self.given.get("connect", {})}
         if password:
             arguments["password"] = password

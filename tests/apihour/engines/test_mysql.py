@@ -5,7 +5,10 @@ import asyncio
 import pytest
 
 from apihour.engines import MySQL
+from tests.apihour.engines.frozen_support import Kind, check_noticed, check_statements_end, often
 from tests.apihour.engines.support import running, until
+
+__all__ = ["often"]
 
 MAX = 2
 
@@ -42,3 +45,10 @@ async def test_statements_that_fail_are_counted(url):
         with pytest.raises(Exception, match="nothing"):
             await run(engine, "SELECT nothing")
         assert engine.statistics()["errors"] == 1
+
+
+@pytest.mark.usefixtures("often")
+@pytest.mark.parametrize("check", [check_noticed, check_statements_end])
+async def test_a_server_that_hangs(url, mariadb, check):
+    root = f"mysql://root@localhost/test?unix_socket={mariadb.socket}"
+    await check(Kind(MySQL, root, mariadb.process.pid, "SELECT 42", "SELECT SLEEP(60)"))

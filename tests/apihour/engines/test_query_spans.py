@@ -104,11 +104,18 @@ async def test_mysql(mariadb):
             await cursor.execute("SELECT %s", (SECRET,))
 
     async def refuse(connection):
-        raise ValueError(SECRET)  # asyncmy tells of no query that failed
+        async with connection.cursor() as cursor:
+            with pytest.raises(Exception, match="nowhere"):
+                await cursor.executemany("INSERT INTO nowhere VALUES (%s)", [(SECRET,), ("b",)])
+            await cursor.execute(f"SELECT '{SECRET}' FROM nowhere WHERE a = %s", (SECRET,))
 
-    url = f"mysql://root@localhost/test?unix_socket={mariadb.socket}"
-    good, failed, _ = await see(MySQL(url), ask, "mysql", refuse)
-    assert texts(good)[:2] == ["SELECT ?, ?", "SELECT ?"] and not failed
+    engine = MySQL(f"mysql://root@localhost/test?unix_socket={mariadb.socket}")
+    good, failed, name = await see(engine, ask, "mysql", refuse)
+    assert texts(good)[:2] == ["SELECT ?, ?", "SELECT ?"]
+    assert [text.partition("VALUES")[0] for text in texts(failed)] == [
+        "INSERT INTO nowhere ", "SELECT ? FROM nowhere WHERE a = %s"]
+    assert {one.attributes["error.type"] for one in failed} == {name}
+    assert name == "ProgrammingError"
 
 
 async def test_redis(redis_server):

@@ -140,8 +140,9 @@ class StreamSide:
         """Nothing is upgraded."""
 
     def must_know_of_end(self) -> bool:
-        """Who sends no more on HTTP/1 is still told why it is refused."""
-        return False
+        """Who sends no more on HTTP/1 is still told why it is refused; a call is given up."""
+        is_ended = self.running is not None and self.running.is_ended
+        return self.lane.http_version == "2.0" and not is_ended
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone, or has cancelled the call: so is who serves it."""

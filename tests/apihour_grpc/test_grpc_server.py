@@ -15,6 +15,7 @@ from grpclib.exceptions import GRPCError
 
 from apihour_grpc import GRPCServer
 from apihour_grpc.adapter import plugin
+from tests.apihour_http.http2.support import connected
 from tests.apihour_http.support import context, wait_until
 
 PATIENCE = 30.0
@@ -224,6 +225,16 @@ async def test_a_deadline():
         assert state.peer.startswith("ipv4:127.0.0.1:")
 
 
+async def test_a_client_that_sends_no_more_has_given_its_call_up():
+    async with served() as s, connected(s) as client:
+        client.ask("POST", "/test.Service/Waits", (b"content-type", b"application/grpc"),
+                   (b"te", b"trailers"), body=bytes(5))
+        await wait_until(lambda: getattr(state, "begun", False), PATIENCE)
+        client.end()
+        await wait_until(lambda: getattr(state, "cancelled", False), PATIENCE)
+        await client.closed()
+
+
 async def test_a_call_that_is_cancelled():
     async with served() as s:
         made = call(s, "/test.Service/Waits", b"")
@@ -270,7 +281,6 @@ async def test_a_drain_serves_what_has_begun():
 
 
 async def test_what_is_no_call():
-    from tests.apihour_http.http2.support import connected
 
     async with served() as s, connected(s) as client:
         assert (await client.get("/test.Service/Hello")).status == 405

@@ -36,6 +36,7 @@ from apihour_http.http2.frame_bytes import (
     window_update,
 )
 from apihour_http.http2.frame_reader import FrameReader
+from apihour_http.http2.half_close import answers_on
 from apihour_http.http2.outflow import Outflow
 from apihour_http.http2.request_head import HeadJudge
 from apihour_http.http2.stalls import Stalls
@@ -61,8 +62,8 @@ class HTTP2Connection(asyncio.Protocol):
 
     __slots__ = (
         "_due_in", "_preface", "allowance", "amid_since", "began", "closing_since", "conn",
-        "dated", "decode", "discardable", "farewell", "idle_since", "is_left_over", "is_proxy",
-        "is_settled", "judge", "keeping", "kept", "last", "last_fields", "last_seen", "loop",
+        "dated", "decode", "discardable", "farewell", "idle_since", "is_at_end", "is_left_over",
+        "is_proxy", "is_settled", "judge", "keeping", "kept", "last", "last_fields", "last_seen", "loop",
         "memo", "orphans", "out", "past", "peer", "plan", "reader", "service", "streams",
         "table_update", "transport", "watch", "window_in",
     )
@@ -81,7 +82,7 @@ class HTTP2Connection(asyncio.Protocol):
         self.closing_since = 0.0
         self._preface = PREFACE
         self.is_settled = False  # whether the client's first SETTINGS came
-        self.is_left_over = False
+        self.is_left_over = self.is_at_end = False  # is_at_end: the client sends no more
         self.reader = FrameReader(service.options.max_head)
         self.decode = BlockDecoder(service.options.max_head).decode
         self.judge = HeadJudge().judge
@@ -153,7 +154,7 @@ class HTTP2Connection(asyncio.Protocol):
                 "transport": self.transport})
             self.fail(INTERNAL_ERROR, "")
             return
-        if reader.is_amid():
+        if reader.is_amid() and not self.is_at_end:
             self.amid_since = self.amid_since or began
             self.watch.soon()
         elif self.is_settled:
@@ -172,8 +173,18 @@ class HTTP2Connection(asyncio.Protocol):
         if transport is None or transport.is_closing() or self.out.paused:
             return
         self.handle_frames()
-        if not self.is_left_over and not transport.is_closing() and not self.out.paused:
+        if self.is_left_over or transport.is_closing():
+            return
+        if self.is_at_end:
+            if not answers_on(self):
+                self.close()
+        elif not self.out.paused:
             transport.resume_reading()
+
+    def eof_received(self) -> bool:
+        """The client sends no more: answer what it has asked for, then close."""
+        self.is_at_end = True
+        return self.is_left_over or answers_on(self)
 
     def _discard(self, size: int) -> None:
         self.discardable -= size
@@ -215,7 +226,7 @@ class HTTP2Connection(asyncio.Protocol):
         if not self.streams:
             self.idle_since = monotonic()
             self.conn.state = "idle"
-            if self.farewell.is_said:
+            if self.farewell.is_said or self.is_at_end:
                 self.close()
 
     def _remember(self, number: int, how: int) -> None:
@@ -330,7 +341,7 @@ class HTTP2Connection(asyncio.Protocol):
         self.closing_since = monotonic()
         self.out.send(goaway(self.last, code, reason))
         self.out.flush()
-        if transport.can_write_eof():
+        if transport.can_write_eof() and not self.is_at_end:
             transport.write_eof()
             transport.resume_reading()
         else:

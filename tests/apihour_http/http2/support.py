@@ -46,14 +46,21 @@ class Client:
             client_side=True, header_encoding=None))
         self.replies: dict[int, Reply] = {}
         self.goaways: list[Any] = []
-        self.is_closed = False
+        self.is_closed = self.has_ended = False
         self.settings = {}
         self._held = b""
         self.h2.initiate_connection()
         self.flush()
 
     def flush(self):
-        self.writer.write(self.h2.data_to_send())
+        data = self.h2.data_to_send()
+        if not self.has_ended:
+            self.writer.write(data)
+
+    def end(self):
+        """Send no more."""
+        self.has_ended = True
+        self.writer.write_eof()
 
     def raw(self, data):
         """Send frames by hand."""

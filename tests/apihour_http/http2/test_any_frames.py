@@ -133,6 +133,8 @@ async def converse(chance, service):
             data = b""
     if chance.random() < 0.3:
         connection.drain()
+    if chance.random() < 0.5 and not transport.closed and not connection.eof_received():
+        transport.close()
     for _ in range(chance.randint(0, 60)):
         await asyncio.sleep(0)
     transport.close()

@@ -1,4 +1,4 @@
-"""A client that says it sends no more (RFC 9112 9.6 has it for HTTP/1): what came whole is answered.
+"""A client that sends no more, as RFC 9112 9.6 has it for HTTP/1: what came whole is answered.
 
 Rules:
 

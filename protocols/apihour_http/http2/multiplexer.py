@@ -63,8 +63,8 @@ class HTTP2Connection(asyncio.Protocol):
     __slots__ = (
         "_due_in", "_preface", "allowance", "amid_since", "began", "closing_since", "conn",
         "dated", "decode", "discardable", "farewell", "idle_since", "is_at_end", "is_left_over",
-        "is_proxy", "is_settled", "judge", "keeping", "kept", "last", "last_fields", "last_seen", "loop",
-        "memo", "orphans", "out", "past", "peer", "plan", "reader", "service", "streams",
+        "is_proxy", "is_settled", "judge", "keeping", "kept", "last", "last_fields", "last_seen",
+        "loop", "memo", "orphans", "out", "past", "peer", "plan", "reader", "service", "streams",
         "table_update", "transport", "watch", "window_in",
     )
 

@@ -93,8 +93,9 @@ async def half_closed(s, client, *paths):
     """Ask, send the end, and wait until it has come; the numbers of the requests are returned."""
     numbers = [client.ask("GET", path) for path in paths]
     client.end()
-    await wait_until(lambda: not s.server.connections or any(
-        one.is_at_end for one in s.server.connections if isinstance(one, HTTP2Connection)), PATIENCE)
+    await wait_until(lambda: all(
+        isinstance(one, HTTP2Connection) and one.is_at_end for one in s.server.connections
+    ), PATIENCE)
     return numbers
 
 

@@ -65,6 +65,10 @@ class Watch:
             await asyncio.wait(tasks)
         await self._lookup.close()
 
+    def unknown(self) -> list[str]:
+        """Names for which nobody has been found yet."""
+        return [one.text for one in self._targets if one not in self._found]
+
     async def _follow(self, target: Target, age: float) -> None:
         while True:
             await asyncio.sleep(min(age, _LONGEST))

@@ -158,11 +158,15 @@ class Proxy:
         ``unserved``: no upstream took them; ``retries``: tries after a first one; ``idled``: closed
         as nothing moved; and of each upstream ``upstream_up`` (1 or 0), ``upstream_connections``,
         ``upstream_accepted``, ``upstream_failed``, ``upstream_bytes_in`` (from it) and
-        ``upstream_bytes_out``.
+        ``upstream_bytes_out``. A name that was never found is one, which is not up.
         """
         service = self._service
         figures: dict[str, Any] = {"accepted": self._accepted}
         if service is not None:
             figures.update(connections=len(service.open), unserved=service.unserved,
                            retries=service.retries_made, idled=service.idled)
-        return {**figures, **self._upstreams.statistics()}
+        figures.update(self._upstreams.statistics())
+        if self._watch is not None and (unknown := self._watch.unknown()):
+            figures["upstream_up"] = {
+                **figures.get("upstream_up", {}), **dict.fromkeys(unknown, 0)}
+        return figures

@@ -98,13 +98,15 @@ async def test_a_name_that_is_not_there_yet_is_waited_for(caplog):
     async with Upstream(b"a") as one:
         zone = {}
         async with DNS(zone) as dns, proxied(
-                f"db.example:{one.port}", resolver=dns.resolver, retries=100) as (_, address):
+                f"db.example:{one.port}", resolver=dns.resolver, retries=100) as (proxy, address):
             assert any("upstream db.example:" in line and "not found" in line
                        for line in caplog.messages)
+            assert proxy.statistics()["upstream_up"] == {f"db.example:{one.port}": 0}
             waiting = asyncio.ensure_future(names(address, 1))
             await asyncio.sleep(0.05)
             zone["db.example"] = ["127.0.0.1"]
             assert await asyncio.wait_for(waiting, PATIENCE) == [b"a"]
+            assert proxy.statistics()["upstream_up"] == {one.address: 1}
 
 
 @pytest.mark.parametrize("target, record", [

@@ -12,41 +12,42 @@ Overridden methods of gunicorn's arbiter and why stand in docs/gunicorn.rst.
 
 from __future__ import annotations
 
+import functools
+import json
 import os
 import signal
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gunicorn.arbiter import Arbiter
-from gunicorn.errors import HaltServer
 
+from apihour import doors
 from apihour.arbiter.console import ConsoleKeeper
 from apihour.arbiter.guard import RuntimeGuard
 from apihour.arbiter.keep import WorkerKeeper
-from apihour.arbiter.leftovers import Leftovers
-from apihour.arbiter.loop import BUSY, Loop
+from apihour.arbiter.loop import BUSY, BootError, Leave, Loop
 from apihour.arbiter.presence import Presence
 from apihour.arbiter.reports import Reports
 from apihour.arbiter.shutdown import Shutdown
-from apihour.arbiter.start import Start, with_detail
-from apihour.books.books import Books
+from apihour.arbiter.start import Start
+from apihour.books.books import INHERITED, Books
 from apihour.books.children import Children
-from apihour.books.releases import Releases
 from apihour.books.server_hooks import Hooks
-from apihour.books.service_manager import ServiceManager
 from apihour.ipc.private import set_process_title
-from apihour.ipc.signals import ORDERS, STOPS, hold_off, ignore
-from apihour.ops.logring import LogRing
-from apihour.orders.requests import ArbiterCommands
-from apihour.orders.restarts import Restarts
-from apihour.reload.changes import Changes, Leave
-from apihour.template.templates import Templates
-from apihour.upgrade.upgrade import Inheritance
+from apihour.orders.control import ControlRequest
 from apihour.worker.process import HostWorker
+
+if TYPE_CHECKING:
+    from apihour.orders.requests import ArbiterCommands
+    from apihour.reload.changes import Changes
+    from apihour.template.templates import Templates
+    from apihour.upgrade.inheritance import Inheritance
 
 __all__ = ["HostArbiter"]
 
+DOORS = ("apihour.arbiter", "apihour.bind", "apihour.limits", "apihour.orders", "apihour.reload",
+         "apihour.template", "apihour.upgrade")
 _MOST_FAILURES = 20  # turns in a row that fail before the arbiter gives up
 
 
@@ -71,52 +72,94 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
     LISTENERS = _of_books("listeners")
 
     def __init__(self, app: Any) -> None:
-        self.books = Books(Hooks(self))
+        doors.keep(DOORS)
+        self.books = books = Books(Hooks(self))
         super().__init__(app)
-        self.ring = LogRing()
-        self.ring.attach(self.log.error_log)
-        self.inheritance = Inheritance.from_environment(os.environ)
-        self.books.service = ServiceManager(
-            self.log, os.environ, os.getpid(), self.inheritance is not None)
-        self.books.releases = Releases(app.working_directory())
-        if self.inheritance is not None:
-            self._inherit(self.inheritance)
-        self._assemble()
-
-    def _inherit(self, inheritance: Inheritance) -> None:
-        books = self.books
-        books.taking_over = True
-        books.generation = inheritance.generation
-        books.releases = Releases(self.app.working_directory(), inheritance.releases)
-        if inheritance.operator_workers:
-            books.scale(inheritance.operator_workers)
-        elif inheritance.workers:
-            books.num_workers = inheritance.workers
-            books.num_workers = books.wanted_workers(books.cfg)
-
-    def _assemble(self) -> None:
-        """Give every part the books, and the parts that it needs."""
-        books = self.books
-        self.templates = Templates(books, self._shed)
-        self.children = Children(books, self._shed, self.templates.fork)
+        books.ring.attach(self.log.error_log)
+        self.children = Children(books)
         self.keeper = WorkerKeeper(books, self.children)
         self.consoles = ConsoleKeeper(books)
-        self.changes = Changes(
-            books, self.templates, self.children, self._configure, self._follow)
-        reports = Reports(books, self.children, self.keeper, self.consoles, self._announce,
-                          self.ring.tell)
-        restarts = Restarts(books, self.keeper, self.children)
-        commands = ArbiterCommands(
-            books, self.children, self.changes, restarts, self.ring, lambda sig: self.signal(sig))
-        self.presence = Presence(books, commands.dispatch)
-        self.loop = Loop(
-            books, self.templates, self.consoles, self.keeper, self.changes, restarts, reports,
-            self.presence, RuntimeGuard(books, self.presence), Leftovers(books),
-            self.inheritance, self._take_over, self._obey)
-        self._start = Start(books, self.loop, self.templates, self.presence,
-                            self.inheritance, self.init_signals)
-        self._shutdown = Shutdown(books, self.loop, self.changes, self.templates, self.children,
-                                  self.keeper, self.consoles, self.presence)
+        self.presence = Presence(books, self._on_request)
+        reports = Reports(
+            books, self.children, self.keeper, self.consoles.manage, self._announce)
+        self.loop = Loop(books, self.keeper, reports, self._obey)
+        books.parts = [self.loop, self.keeper, self.presence, RuntimeGuard(books, self.presence),
+                       self.consoles]
+        self.inheritance = self._inherit()
+        books.note_release(app.working_directory())
+        self._find_service()
+        self._watches_load = False
+        self._watch_load()
+        self._start = Start(books, self.loop, self.presence, self.init_signals,
+                            self.templates if self.cfg.template else None)
+        self._shutdown = Shutdown(
+            books, self.loop, self.children, self.keeper, self.consoles, self.presence)
+
+    # -- doors -----------------------------------------------------------------------------
+
+    def _inherit(self) -> Inheritance | None:
+        facts = os.environ.pop(INHERITED, None)
+        if not facts:
+            return None
+        from apihour.upgrade.inheritance import Inheritance
+
+        inheritance = Inheritance(json.loads(facts), self.books, self._take_over)
+        self.books.parts.append(inheritance)
+        return inheritance
+
+    def _find_service(self) -> None:
+        """The service manager that started this daemon, if one did that waits for a word."""
+        if not os.environ.get("NOTIFY_SOCKET"):
+            return
+        from apihour.arbiter.service_manager import ServiceManager
+
+        service = ServiceManager(
+            self.log, os.environ, os.getpid(), self.inheritance is not None)
+        self.books.tell_service = service.tell
+        self.books.parts.append(service)
+
+    def _watch_load(self) -> None:
+        """With a range of workers; it looks itself whether that is still wanted."""
+        count = self.cfg.worker_count
+        if self._watches_load or count.minimum == count.maximum:
+            return
+        from apihour.arbiter.autoscale import LoadWatch
+
+        self.books.parts.append(LoadWatch(self.books))
+        self._watches_load = True
+
+    @functools.cached_property
+    def templates(self) -> Templates:
+        """Another way to fork: with ``--template``, which a reload may bring."""
+        from apihour.template.templates import Templates
+
+        templates = Templates(self.books)
+        self.children.fork_elsewhere = templates.fork
+        self.books.parts.append(templates)
+        return templates
+
+    @functools.cached_property
+    def changes(self) -> Changes:
+        """Reloads and upgrades, from the first one on."""
+        from apihour.reload.changes import Changes
+
+        changes = Changes(
+            self.books, self.templates, self.children, self._configure, self._follow)
+        self.books.parts.insert(0, changes)
+        return changes
+
+    @functools.cached_property
+    def _commands(self) -> ArbiterCommands:
+        """What operators ask for, from the first request on."""
+        from apihour.orders.requests import ArbiterCommands
+        from apihour.orders.restarts import Restarts
+
+        restarts = Restarts(self.books, self.keeper.replace, self.children)
+        self.books.parts.append(restarts)
+        return ArbiterCommands(self.books, self.children, self.changes, restarts, self.signal)
+
+    def _on_request(self, request: ControlRequest) -> None:
+        self._commands.dispatch(request)
 
     def setup(self, app: Any) -> None:
         """Take over a configuration; the worker count of operator and load stays."""
@@ -141,10 +184,8 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
             self._start.undo()
             raise
         except BaseException as error:
-            if self.inheritance is not None:
-                self.inheritance.fail(str(error), getattr(error, "detail", ""))
+            self._fail(error)
             self._start.undo()
-            self._log_failure(str(error))
             raise
         self._turns()
 
@@ -157,25 +198,28 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
                 failures = 0
             except (Leave, KeyboardInterrupt):
                 self.halt()
-            except HaltServer as inst:
-                if self.inheritance is not None:
-                    self.inheritance.fail(str(inst.reason), getattr(inst, "detail", ""))
-                self.halt(inst.reason, inst.exit_status, getattr(inst, "detail", ""))
+            except BootError as error:
+                self.halt(str(error), 1, error.detail)
             except Exception:
                 # The workers serve on whatever happened here; only a fault that stays ends us.
                 failures += 1
                 self.log.exception("Unhandled exception in the arbiter's loop")
                 if failures >= _MOST_FAILURES:
-                    self.halt(reason="the arbiter's loop keeps failing", exit_status=1)
+                    self.halt("the arbiter's loop keeps failing", 1)
                 time.sleep(BUSY)
 
-    def _log_failure(self, reason: str) -> None:
-        """Why it ends, to a log of its own: the command says it on stderr only."""
+    def _fail(self, error: BaseException) -> None:
+        """Tell why it ends: the arbiter before, and a log of its own.
+
+        The command says it on stderr only.
+        """
+        if self.inheritance is not None:
+            self.inheritance.fail(str(error), getattr(error, "detail", ""))
         if self.cfg.errorlog != "-":
-            self.log.error("%s", reason)
+            self.log.error("%s", error)
 
     def _announce(self) -> None:
-        self.books.service.tell_ready("apihour serves", self.pid)
+        self.books.tell_service("READY=1", f"MAINPID={self.pid}", "STATUS=apihour serves")
 
     def _take_over(self) -> None:
         self.presence.take_over()
@@ -185,8 +229,9 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         """Another configuration is in force: take it over, logging too."""
         self.setup(self.app)
         self.log.reopen_files()
-        self.ring.detach()  # a logging configuration may have taken its place
-        self.ring.attach(self.log.error_log)
+        self.books.ring.detach()  # a logging configuration may have taken its place
+        self.books.ring.attach(self.log.error_log)
+        self._watch_load()
 
     def _follow(self) -> None:
         """Another generation serves."""
@@ -196,40 +241,19 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         if ready:
             self.consoles.manage(ready[0].report)
 
-    def _shed(self) -> None:
-        """In a child: let go of what belongs to the arbiter alone."""
-        self.ring.detach()
-        self.ring.records.clear()
-        signal.set_wakeup_fd(-1)
-        hold_off([signal.SIGUSR1])  # a worker will want to know of it
-        ignore(set(ORDERS) - {signal.SIGUSR1})
-        for sig in (*STOPS, signal.SIGCHLD):
-            signal.signal(sig, signal.SIG_DFL)
-        self.loop.close_inherited()
-        for worker in self.books.all_workers():
-            worker.channel.close()
-        if self.presence.control is not None:
-            self.presence.control.close_inherited()
-        if self.books.has_runtime:
-            self.books.scoreboard.let_go()
-        for listener in self.books.extras.values():
-            listener.close()
-        self.changes.shed()
-        self.templates.close_inherited()
-        if self.inheritance is not None:
-            self.inheritance.close()
-
     def halt(
         self, reason: str | None = None, exit_status: int = 0, detail: str = ""
     ) -> None:
         """Stop everything and leave with `exit_status`."""
+        error = BootError(reason, detail) if exit_status and reason else None
+        if error is not None:
+            self._fail(error)
         self.stop()
         self.log.info("Shutting down: arbiter")
         self.presence.unlink_pidfile()
         self.cfg.on_exit(self)
-        if exit_status and reason:
-            self._log_failure(reason)
-            raise with_detail(reason, detail)
+        if error is not None:
+            raise error
         sys.exit(exit_status)
 
     def stop(self, graceful: bool = True) -> None:

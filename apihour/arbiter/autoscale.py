@@ -1,4 +1,4 @@
-"""How many workers the load asks for; pure arithmetic over what was measured.
+"""How many workers the load asks for: arithmetic over what is measured once a second.
 
 Rules:
 
@@ -9,10 +9,20 @@ Rules:
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["Autoscaler", "WorkerLoad"]
+from apihour.books.books import Books
+from apihour.books.part import ArbiterPart
+from apihour.ipc.processes import stat_of
+from apihour.worker.heartbeat import BEAT
+
+__all__ = ["Autoscaler", "LoadWatch", "WorkerLoad", "cpu_seconds"]
+
+_LOOK_EVERY = 1.0  # seconds between two looks at the load
+_TICK = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
@@ -77,3 +87,35 @@ class Autoscaler:
 def _mean(before: float | None, now: float) -> float:
     """Half of what is new, half of all that was."""
     return now if before is None else (before + now) / 2
+
+
+class LoadWatch(ArbiterPart):
+    """Changes the number of workers as the load asks, within a range and without an operator's."""
+
+    def __init__(self, books: Books) -> None:
+        self.books = books
+        self._autoscaler = Autoscaler()
+        self._next_look = 0.0
+
+    def advance(self) -> None:
+        books, now = self.books, time.monotonic()
+        workers = [worker for worker in books.live_workers() if worker.ready]
+        if now < self._next_look or books.reload is not None or not workers:
+            return
+        self._next_look = now + _LOOK_EVERY
+        count = books.cfg.worker_count
+        if count.minimum == count.maximum or books.operator_workers is not None:
+            return
+        # A loop that is late now says so only at its next beat.
+        loads = [WorkerLoad(w.pid, cpu_seconds(w.pid),
+                            max(w.row.lag, now - w.row.heartbeat - BEAT)) for w in workers]
+        wanted = self._autoscaler.advise(
+            now, loads, books.num_workers, count.minimum, count.maximum)
+        if wanted != books.num_workers:
+            books.log.info("Load: %d workers wanted, %d before", wanted, books.num_workers)
+            books.num_workers = wanted
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time a process has used, user and system; 0.0 when it is gone."""
+    return sum(map(int, stat_of(pid)[11:13])) / _TICK

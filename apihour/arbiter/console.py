@@ -20,6 +20,8 @@ from apihour.bind.addresses import parse_address
 from apihour.bind.listeners import Listener, open_listeners
 from apihour.bind.sockets import DEFAULT_CONSOLE, may_open_shell
 from apihour.books.books import Books
+from apihour.books.children import describe
+from apihour.books.part import ArbiterPart
 from apihour.errors import BindError
 from apihour.installed import console_module
 from apihour.ipc.scoreboard import Figure
@@ -102,7 +104,7 @@ class ConsoleProcess:
                 return
 
 
-class ConsoleKeeper:
+class ConsoleKeeper(ArbiterPart):
     """The console that serves, and those that leave with their last session."""
 
     def __init__(self, books: Books) -> None:
@@ -120,8 +122,10 @@ class ConsoleKeeper:
     def _all(self) -> list[ConsoleProcess]:
         return [*self._old, *([self.current] if self.current is not None else [])]
 
-    def keep_up(self) -> None:
+    def advance(self) -> None:
         """Start the console again when it has died; open the shell when its first key is there."""
+        if not self.books.has_room:
+            return
         if time.monotonic() >= self._next_look:
             self._next_look = time.monotonic() + _LOOK_EVERY
             if may_open_shell(self.books.cfg):
@@ -194,8 +198,7 @@ class ConsoleKeeper:
             self.books.log.warning("No SSH shell: %s; the local one works: apihour ctl", why)
         self._told = why
 
-    def on_exit(self, pid: int, how: str) -> bool:
-        """A child has ended; returns whether it was a console."""
+    def on_exit(self, pid: int, status: int) -> bool:
         for console in self._all():
             if console.pid != pid:
                 continue
@@ -204,7 +207,7 @@ class ConsoleKeeper:
                 self._old.remove(console)
             elif not self.books.stopping:
                 self.books.log.warning(
-                    "Console (pid: %s) ended (%s), starting it again", pid, how)
+                    "Console (pid: %s) ended (%s), starting it again", pid, describe(status))
                 self.books.scoreboard.count_figure(Figure.CONSOLE_RESTARTS)
             return True
         return False

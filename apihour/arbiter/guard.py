@@ -20,6 +20,7 @@ import time
 
 from apihour.arbiter.presence import Presence
 from apihour.books.books import Books
+from apihour.books.part import ArbiterPart
 from apihour.errors import ConfigurationError
 from apihour.orders.control import Control
 
@@ -28,17 +29,16 @@ __all__ = ["RuntimeGuard"]
 _LOOK_EVERY = 1.0  # seconds between two looks; one costs four calls of stat(2)
 
 
-class RuntimeGuard:
+class RuntimeGuard(ArbiterPart):
     """What one arbiter does about the directory of its daemon."""
 
     def __init__(self, books: Books, presence: Presence) -> None:
         self.books = books
         self._presence = presence
-        self.is_intact = True
         self._failure = ""
         self._next_look = 0.0
 
-    def look(self) -> None:
+    def advance(self) -> None:
         """Once a second: see whether everything is there, and make it again if not."""
         now = time.monotonic()
         if now < self._next_look:
@@ -49,7 +49,7 @@ class RuntimeGuard:
         except (OSError, ConfigurationError) as error:
             self._say_failure(str(error))
         else:
-            self.is_intact = True
+            self.books.has_room = True
             self._failure = ""
 
     def _mend(self) -> None:
@@ -70,9 +70,9 @@ class RuntimeGuard:
         return self.books.cfg.uid, self.books.cfg.gid
 
     def _mend_directory(self) -> None:
-        self.is_intact = False
         books = self.books
-        if not books.is_the_one:
+        books.has_room = False
+        if books.taking_over:
             books.runtime.join()
             return
         if books.runtime.make_again(self._owner):

@@ -17,28 +17,26 @@ import signal
 import time
 from dataclasses import dataclass
 
-from apihour.arbiter.autoscale import Autoscaler, WorkerLoad
 from apihour.blame import blame_frames
 from apihour.books.books import Books
 from apihour.books.children import Children
+from apihour.books.part import ArbiterPart
 from apihour.books.worker_record import WorkerRecord
 from apihour.errors import ApihourError
 from apihour.ipc import faults
 from apihour.ipc.processes import stat_of
 from apihour.ipc.scoreboard import Figure, WorkerState
-from apihour.worker.heartbeat import BEAT
 
 __all__ = ["WorkerKeeper"]
 
 _BACKOFF = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0)  # seconds, by failures in a row of one slot
 _HEALTHY = 5.0  # seconds of life after which a death counts as the first again
-_LOOK_EVERY = 1.0  # seconds between two looks at memory, age, requests and load
+_LOOK_EVERY = 1.0  # seconds between two looks at memory, age and requests
 _ABORT_TIME = 1.0  # seconds between SIGABRT and SIGKILL, as gunicorn does it
 _OWN_WORDS = 2.0  # seconds past the boot timeout in which a worker that turns tells why itself
 _SILENT = 1.0  # seconds without a heartbeat after which it will not
 _UNDO_TIME = 5.0  # seconds a worker that could not start has for its cleanup
 _PAGE = os.sysconf("SC_PAGE_SIZE")
-_TICK = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass
@@ -47,7 +45,7 @@ class _Slot:
     not_before: float = 0.0
 
 
-class WorkerKeeper:
+class WorkerKeeper(ArbiterPart):
     """What the arbiter does about its workers in every turn."""
 
     def __init__(self, books: Books, crew: Children) -> None:
@@ -56,19 +54,16 @@ class WorkerKeeper:
         self._slots: dict[int, _Slot] = {}
         self._next_look = 0.0
         self._replacing: dict[int, tuple[WorkerRecord, str]] = {}
-        self._autoscaler = Autoscaler()
 
     # -- number ----------------------------------------------------------------------------
 
-    def keep(self) -> None:
+    def advance(self) -> None:
         """Spawn what is missing, retire what is too many, replace what is worn.
 
         During a reload only the dead are replaced, until the first old worker retires.
         """
         books = self.books
         reload = books.reload
-        if books.stopping and not books.lingering:
-            return
         if reload is not None and reload.has_replaced:
             return
         if reload is None:
@@ -100,7 +95,7 @@ class WorkerKeeper:
                               slot, getattr(error, "strerror", None) or error, delay)
             return None
 
-    def is_waiting(self) -> bool:
+    def is_busy(self) -> bool:
         """Whether some slot waits for its next try, or a replacement is under way."""
         now = time.monotonic()
         return bool(self._replacing) or any(s.not_before > now for s in self._slots.values())
@@ -134,29 +129,16 @@ class WorkerKeeper:
     # -- wear ------------------------------------------------------------------------------
 
     def _look(self) -> None:
-        """Once a second: wear of each worker, and the load of all."""
+        """Once a second: the wear of each worker."""
         now = time.monotonic()
         if now < self._next_look:
             return
         self._next_look = now + _LOOK_EVERY
-        books = self.books
-        workers = [w for w in books.live_workers() if w.ready]
-        for worker in workers:
+        for worker in self.books.live_workers():
             if self._replacing:
                 break  # one at a time: all at once would double memory and import load
-            reason = self._worn(worker, now)
-            if reason:
+            if worker.ready and (reason := self._worn(worker, now)):
                 self._replace(worker, reason)
-        count = books.cfg.worker_count
-        if count.minimum != count.maximum and books.operator_workers is None and workers:
-            # A loop that is late now says so only at its next beat.
-            loads = [WorkerLoad(w.pid, cpu_seconds(w.pid),
-                          max(w.row.lag, now - w.row.heartbeat - BEAT)) for w in workers]
-            wanted = self._autoscaler.advise(now, loads, books.num_workers,
-                                             count.minimum, count.maximum)
-            if wanted != books.num_workers:
-                books.log.info("Load: %d workers wanted, %d before", wanted, books.num_workers)
-                books.num_workers = wanted
 
     def _worn(self, worker: WorkerRecord, now: float) -> str:
         cfg = worker.cfg
@@ -292,8 +274,3 @@ def _next_step(worker: WorkerRecord) -> float:
 def resident_bytes(pid: int) -> int:
     """Resident memory of a process; 0 when it is gone."""
     return sum(map(int, stat_of(pid)[21:22])) * _PAGE
-
-
-def cpu_seconds(pid: int) -> float:
-    """CPU time a process has used, user and system; 0.0 when it is gone."""
-    return sum(map(int, stat_of(pid)[11:13])) / _TICK

@@ -10,59 +10,46 @@ from __future__ import annotations
 
 import os
 import select
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
-from gunicorn.errors import HaltServer
-
-from apihour.arbiter.console import ConsoleKeeper
-from apihour.arbiter.guard import RuntimeGuard
 from apihour.arbiter.keep import WorkerKeeper
-from apihour.arbiter.leftovers import Leftovers
-from apihour.arbiter.presence import Presence
-from apihour.arbiter.reports import Reports, describe
+from apihour.arbiter.reports import Reports
 from apihour.books.books import Books
+from apihour.books.part import ArbiterPart
 from apihour.config.log import lost_lines
+from apihour.errors import ApihourError
 from apihour.ipc.scoreboard import Figure
 from apihour.ipc.signals import STOPS
-from apihour.orders.restarts import Restarts
-from apihour.reload.changes import Changes
-from apihour.template.templates import Templates
-from apihour.upgrade.upgrade import Inheritance
 
-__all__ = ["BUSY", "IDLE", "BootError", "Loop"]
+__all__ = ["BUSY", "IDLE", "BootError", "Leave", "Loop"]
 
 IDLE = 1.0  # seconds of a turn with nothing under way
 BUSY = 0.05  # seconds of a turn while something with a deadline is under way
 
 
-class BootError(HaltServer):  # type: ignore[misc]
-    """The first workers cannot start: the end of the start."""
+class Leave(Exception):
+    """Ends the loop: the daemon was told to stop, or another arbiter took over."""
+
+
+class BootError(ApihourError):
+    """The application, or the first workers of it, cannot start: the end of the start."""
 
     def __init__(self, message: str, detail: str) -> None:
-        super().__init__(message, 1)
+        super().__init__(message)
         self.detail = detail
 
 
 @dataclass(eq=False, repr=False)
-class Loop:
+class Loop(ArbiterPart):
     """Turns over everything there is; `obey` carries out one signal."""
 
     books: Books
-    templates: Templates
-    consoles: ConsoleKeeper
     keeper: WorkerKeeper
-    changes: Changes
-    restarts: Restarts
     reports: Reports
-    presence: Presence
-    guard: RuntimeGuard
-    leftovers: Leftovers
-    inheritance: Inheritance | None
-    take_over: Callable[[], None]
     obey: Callable[[int], None]
     _queue: SimpleQueue[int] = field(default_factory=SimpleQueue)
     _wakeup: tuple[int, int] = (-1, -1)
@@ -76,10 +63,9 @@ class Loop:
             os.set_blocking(fd, False)
         return self._wakeup[1]
 
-    def close_inherited(self) -> None:
-        """In a child: its wakeups are its own."""
+    def shed(self) -> None:
         for fd in self._wakeup:
-            os.close(fd)
+            os.close(fd)  # a child's wakeups are its own
 
     def on_signal(self, sig: int, frame: Any = None) -> None:
         """Queue a signal; the wakeup descriptor ends the poll."""
@@ -89,38 +75,26 @@ class Loop:
 
     def turn(self) -> None:
         """Advance, poll, obey, reap, enforce. Raises BootError, and Leave after a handover."""
-        self.manage()
-        for sig in self.wait():
-            self.obey(sig)
-        self.reap()
-        self.enforce()
-
-    def manage(self) -> None:
-        """Advance whatever is under way, then bring the number of workers to what is wanted."""
         books = self.books
         if books.boot_error is not None:
             raise BootError(*books.boot_error)
-        self.changes.advance()
         books.scoreboard.set_figure(Figure.WANTED, books.num_workers)
         books.scoreboard.set_figure(Figure.LOST_LINES, lost_lines(books.log))
-        self.keeper.keep()
-        self.restarts.advance()
-        self.templates.keep()
-        if not books.stopping:
-            self.guard.look()
-            self.leftovers.look()
-        if not books.stopping and self.guard.is_intact:
-            self.consoles.keep_up()
-        if self.inheritance is not None:
-            self.inheritance.report(books, self.take_over)
+        for part in [] if books.stopping else list(books.parts):
+            part.advance()
+        if books.handed_over:
+            raise Leave
+        for sig in self.wait():
+            self.obey(sig)
+        self.reap()
+        self.keeper.enforce()
 
     def wait(self, timeout: float | None = None) -> list[int]:
         """Poll everything once; return the signals that came meanwhile."""
         if timeout is None:
-            timeout = BUSY if self._is_busy() else max(
+            timeout = BUSY if self._has_deadlines() else max(
                 BUSY, min(IDLE, self.keeper.until_deadline()))
-        self.books.service.give_sign()
-        watched = self._watched()
+        watched = self._all_watched()
         poll = select.poll()
         for fd in watched:
             poll.register(fd, select.POLLIN)
@@ -130,31 +104,27 @@ class Loop:
             events = []
         for fd, _ in events:
             watched[fd]()
-        if self.presence.control is not None:
-            self.presence.control.flush()
         signals: list[int] = []
         while not self._queue.empty():
             signals.append(self._queue.get_nowait())
         return sorted(signals, key=lambda each: each not in STOPS)
 
-    def _watched(self) -> dict[int, Callable[[], None]]:
-        watched: dict[int, Callable[[], None]] = {self._wakeup[0]: self._drain_wakeup}
+    def _all_watched(self) -> dict[int, Callable[[], None]]:
+        watched: dict[int, Callable[[], None]] = {}
         for worker in self.books.all_workers():
             if worker.channel_open:
                 watched[worker.channel.fileno()] = partial(self.reports.hear, worker)
-        for fd in [*self.changes.descriptors(), *self.templates.descriptors()]:
-            watched[fd] = _nothing  # advance() and keep() read them
-        control = self.presence.control
-        if control is not None:
-            for fd in control.descriptors():
-                watched[fd] = partial(control.on_readable, fd)
+        for part in self.books.parts:
+            watched.update(part.watched())
         return watched
 
-    def _is_busy(self) -> bool:
-        return bool(
-            self.changes.are_under_way() or self.books.retiring or self.keeper.is_waiting()
-            or any(not worker.ready for worker in self.books.live_workers())
-        )
+    def watched(self) -> Mapping[int, Callable[[], None]]:
+        return {self._wakeup[0]: self._drain_wakeup}
+
+    def _has_deadlines(self) -> bool:
+        return bool(self.books.retiring) or any(
+            not worker.ready for worker in self.books.live_workers()) or any(
+            part.is_busy() for part in self.books.parts)
 
     def _drain_wakeup(self) -> None:
         try:
@@ -177,17 +147,10 @@ class Loop:
             self._reaped(pid, status)
 
     def _reaped(self, pid: int, status: int) -> None:
-        probes = self.books.probes
-        if pid in probes or self.templates.on_exit(pid):
-            probes.discard(pid)
-        elif not (self.changes.on_exit(pid, status) or self.consoles.on_exit(pid, describe(status))
-                  or self.reports.ended(pid, status)):
-            self.books.log.debug("Reaped unknown child process (pid:%s, status:%s)", pid, status)
-
-    def enforce(self) -> None:
-        """Enforce every deadline: booting, heartbeat, drain."""
-        self.keeper.enforce()
-
-
-def _nothing() -> None:
-    return None
+        books = self.books
+        if self.reports.ended(pid, status) or any(
+                part.on_exit(pid, status) for part in books.parts):
+            return
+        if pid not in books.probes:
+            books.log.debug("Reaped unknown child process (pid:%s, status:%s)", pid, status)
+        books.probes.discard(pid)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from gunicorn.pidfile import Pidfile
 
 from apihour.books.books import Books
+from apihour.books.part import ArbiterPart
 from apihour.config.file_checks import see_pidfile
 from apihour.errors import ApihourError, ConfigurationError
 from apihour.ipc.bases import unusual
@@ -24,7 +25,7 @@ from apihour.version import __version__
 __all__ = ["Presence", "write_pidfile"]
 
 
-class Presence:
+class Presence(ArbiterPart):
     """What one arbiter has of it."""
 
     def __init__(self, books: Books, on_request: Callable[[ControlRequest], None]) -> None:
@@ -37,12 +38,18 @@ class Presence:
     def _owner(self) -> tuple[int, int]:
         return self.books.cfg.uid, self.books.cfg.gid
 
-    def begin(self, inherited: str | None) -> None:
+    def watched(self) -> Mapping[int, Callable[[], None]]:
+        return self.control.watched() if self.control is not None else {}
+
+    def shed(self) -> None:
+        if self.control is not None:
+            self.control.close_inherited()
+
+    def begin(self) -> None:
         """Make the runtime directory, or join that of the arbiter before. Raises ApihourError."""
         books, cfg = self.books, self.books.cfg
         try:
-            if inherited is not None:
-                books.runtime = Runtime(inherited)
+            if books.taking_over:
                 books.runtime.join()
             else:
                 books.runtime = Runtime.create(cfg.uid, cfg.gid, books.pid)
@@ -53,13 +60,13 @@ class Presence:
             books.scoreboard.set_figure(Figure.ARBITER, books.pid)
             books.scoreboard.set_figure(Figure.STARTED, time.time())
             books.scoreboard.set_figure(Figure.GENERATION, books.generation)
-            if inherited is None:
+            if not books.taking_over:
                 self._own()
         except OSError as error:
             raise ConfigurationError(
                 f"runtime directory {str(books.runtime.path)!r}: {error.strerror}; expected room "
                 "for a few hundred kB") from error
-        if inherited is None:
+        if not books.taking_over:
             self._write_pidfile()
 
     def _own(self) -> None:
@@ -106,13 +113,13 @@ class Presence:
         if self.pidfile is not None:
             self.pidfile.unlink()
 
-    def undo(self, inherited: bool) -> None:
+    def undo(self) -> None:
         """After a failed start: leave nothing of ours, and all of the arbiter before."""
         books = self.books
         if self.control is not None:
             self.control.close()
         self.unlink_pidfile()
-        if hasattr(books, "runtime") and not inherited:
+        if hasattr(books, "runtime") and not books.taking_over:
             books.runtime.remove()
         elif books.has_runtime:
             books.runtime.scoreboard(books.pid).unlink(missing_ok=True)

@@ -10,36 +10,36 @@ Rules:
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Callable
 from typing import Any
 
-from apihour.arbiter.console import ConsoleKeeper
 from apihour.arbiter.keep import WorkerKeeper
 from apihour.books.books import Books
-from apihour.books.children import Children
+from apihour.books.children import Children, describe
 from apihour.books.worker_record import WorkerRecord
 from apihour.ipc import faults
 from apihour.ipc.scoreboard import Figure
 from apihour.worker.process import BOOT_FAILED
 
-__all__ = ["Reports", "describe"]
+__all__ = ["Reports"]
 
 
 class Reports:
     """Hears the workers, and tells of their ends."""
 
     def __init__(
-        self, books: Books, children: Children, keeper: WorkerKeeper, consoles: ConsoleKeeper,
-        on_first: Callable[[], None], tell: Callable[[str], None],
+        self, books: Books, children: Children, keeper: WorkerKeeper,
+        on_ready: Callable[[dict[str, Any]], None], on_first: Callable[[], None],
     ) -> None:
-        """`on_first` is called once, when the first worker serves; `tell` hears of events."""
+        """`on_ready` hears what each worker of the present generation has reported.
+
+        `on_first` is called once, when the first worker serves.
+        """
         self.books = books
         self._children = children
         self._keeper = keeper
-        self._consoles = consoles
+        self._tell_ready = on_ready
         self._on_first = on_first
-        self._tell = tell
 
     def hear(self, worker: WorkerRecord) -> None:
         """Take in what has come over a worker's channel."""
@@ -55,7 +55,7 @@ class Reports:
             elif message.get("event") == "failed":
                 worker.failure = (str(message.get("message")), str(message.get("detail", "")))
             elif message.get("event") == "told":
-                self._tell(str(message.get("what")))
+                self.books.ring.tell(str(message.get("what")))
 
     def _on_ready(self, worker: WorkerRecord, message: dict[str, Any]) -> None:
         books = self.books
@@ -72,7 +72,7 @@ class Reports:
             books.ever_ready = True
             self._on_first()
         if worker.generation == books.generation:
-            self._consoles.manage(message)
+            self._tell_ready(message)
 
     def ended(self, pid: int, status: int) -> bool:
         """A child has ended; returns whether it was a worker."""
@@ -141,14 +141,3 @@ class Reports:
         """Whether it says nothing of the code: killed from outside while another serves."""
         return worker.failure is None and os.WIFSIGNALED(status) and any(
             each.ready for each in self.books.live_workers())
-
-
-def describe(status: int) -> str:
-    """A wait status for people: ``killed by SIGKILL``, ``exit status 3``."""
-    if os.WIFSIGNALED(status):
-        number = os.WTERMSIG(status)
-        try:
-            return f"killed by {signal.Signals(number).name}"
-        except ValueError:
-            return f"killed by signal {number}"
-    return f"exit status {os.WEXITSTATUS(status)}"

@@ -19,8 +19,6 @@ from apihour.arbiter.presence import Presence
 from apihour.books.books import Books
 from apihour.books.children import KILL_MARGIN, Children
 from apihour.ipc.scoreboard import Figure
-from apihour.reload.changes import Changes
-from apihour.template.templates import Templates
 
 __all__ = ["Shutdown"]
 
@@ -33,8 +31,6 @@ class Shutdown:
 
     books: Books
     turns: Loop
-    changes: Changes
-    templates: Templates
     retirer: Children
     keeper: WorkerKeeper
     consoles: ConsoleKeeper
@@ -43,16 +39,15 @@ class Shutdown:
     def run(self, graceful: bool) -> None:
         """Wait for every worker, and for the console; returns when all are gone."""
         books = self.books
-        handed_over = self.changes.has_handed_over()
-        self.changes.abandon()
-        self.templates.end()
-        if not handed_over:
-            if books.is_the_one:
-                books.service.tell_stopping()
+        for part in books.parts:
+            part.stop()
+        owns = not books.handed_over and not books.taking_over
+        if owns:
+            books.tell_service("STOPPING=1", "STATUS=apihour stops")
+        if not books.handed_over:
             books.scoreboard.set_figure(Figure.UNREADY, 1)
             if graceful and books.ever_ready:
                 graceful = self._linger()
-        owns = not handed_over and books.is_the_one
         listeners = books.all_listeners()
         books.listeners, books.extras = [], {}
         for worker in books.live_workers():
@@ -63,7 +58,7 @@ class Shutdown:
                 listener.unlink()
         self.consoles.signal(signal.SIGTERM)
         self._wait_for_workers(graceful)
-        if not handed_over:  # else it leaves with its last session
+        if not books.handed_over:  # else it leaves with its last session
             self._wait_for_consoles()
         self.presence.end(owns)
 
@@ -73,16 +68,12 @@ class Shutdown:
         Returns whether to drain after it; told to leave at once, it is over at once.
         """
         until = time.monotonic() + self.books.cfg.drain_delay
-        self.books.lingering = True
-        try:
-            while (left := until - time.monotonic()) > 0:
-                if _NOW & set(self.turns.wait(min(left, IDLE))):
-                    return False
-                self.turns.reap()
-                self.keeper.keep()
-                self.turns.enforce()
-        finally:
-            self.books.lingering = False
+        while (left := until - time.monotonic()) > 0:
+            if _NOW & set(self.turns.wait(min(left, IDLE))):
+                return False
+            self.turns.reap()
+            self.keeper.advance()
+            self.keeper.enforce()
         return True
 
     def _wait_for_workers(self, graceful: bool) -> None:

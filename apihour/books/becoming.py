@@ -3,34 +3,50 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from collections.abc import Callable
 from typing import Any, NoReturn
 
 from apihour.books.books import Books
-from apihour.config.configuration import Configuration
+from apihour.books.worker_record import WorkerRecord
 from apihour.errors import HookError
-from apihour.ipc.signals import STOPS, hold_off
+from apihour.ipc.signals import ORDERS, STOPS, hold_off, ignore
 from apihour.worker.assignment import Assignment
 from apihour.worker.crashes import EarlyExit
 from apihour.worker.process import HostWorker
 
-__all__ = ["become_worker"]
+__all__ = ["become_worker", "shed"]
+
+
+def shed(books: Books) -> None:
+    """Let go of what belongs to the arbiter alone."""
+    books.ring.detach()
+    books.ring.records.clear()
+    signal.set_wakeup_fd(-1)
+    hold_off([signal.SIGUSR1])  # a worker will want to know of it
+    ignore(set(ORDERS) - {signal.SIGUSR1})
+    for sig in (*STOPS, signal.SIGCHLD):
+        signal.signal(sig, signal.SIG_DFL)
+    for part in books.parts:
+        part.shed()
+    for worker in books.all_workers():
+        worker.channel.close()
+    if books.has_runtime:
+        books.scoreboard.let_go()
+    for listener in books.extras.values():
+        listener.close()
 
 
 def become_worker(
-    books: Books, given: Assignment, cfg: Any, shed: Callable[[], None],
-    configuration: Configuration | None = None, marks: dict[str, Any] | None = None,
+    books: Books, given: Assignment, cfg: Any, record: WorkerRecord | None = None
 ) -> NoReturn:
-    """Let go of what is the arbiter's alone, which `shed` does, and live as a worker.
-
-    `configuration` is what a reload has read; `marks` are put on the worker, for hooks.
-    """
+    """Live as a worker, with `record` forked from the arbiter itself, which has made that."""
     status = 1
     try:
         worker = HostWorker(given, books.app, cfg, books.log)
-        worker.__dict__.update(marks or {})
-        status = _live(books, worker, shed, configuration)
+        if record is not None:
+            worker.__dict__.update(record.marks())
+        status = _live(books, worker, record)
         hold_off(STOPS)  # it goes already: none may cut the hook short
         try:
             books.hooks.call(cfg, "worker_exit", worker)
@@ -46,14 +62,14 @@ def become_worker(
         os._exit(status)
 
 
-def _live(
-    books: Books, worker: HostWorker, shed: Callable[[], None], configuration: Configuration | None
-) -> int:
+def _live(books: Books, worker: HostWorker, record: WorkerRecord | None) -> int:
     """The worker's life; returns its exit status."""
     try:
-        shed()
-        if configuration is not None:
-            books.app.use(configuration)
+        if record is not None:
+            shed(books)
+            record.channel.close()
+            if record.configuration is not None:
+                books.app.use(record.configuration)
         for listener in books.listeners:
             # One that this reload gives up would go on taking connections in here.
             if listener not in worker.sockets:

@@ -2,8 +2,10 @@
 
 Rules:
 
-- They decide nothing and wait for nothing; who acts is given them, and the narrow roles of
-  :mod:`apihour.books.roles` that it needs, never the arbiter.
+- They decide nothing and wait for nothing; who acts is given them, and the few others that it
+  needs, never the arbiter.
+- ``parts`` are what the loop turns over, in this order; one that is behind a door joins them when
+  that is opened.
 - A worker is in ``workers`` or in ``retiring``, never in both.
 - gunicorn's own names (``WORKERS``, ``LISTENERS``, ``num_workers``, ``cfg``) are properties
   of the arbiter over these.
@@ -12,21 +14,43 @@ Rules:
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from apihour.bind.listeners import Listener
-from apihour.books.releases import Releases
-from apihour.books.roles import Replacing
+from apihour.books.part import ArbiterPart
 from apihour.books.server_hooks import Hooks
-from apihour.books.service_manager import ServiceManager
 from apihour.books.worker_record import WorkerRecord
 from apihour.ipc.runtime import Runtime
 from apihour.ipc.scoreboard import Scoreboard
+from apihour.ops.logring import LogRing
 
-__all__ = ["Books"]
+__all__ = ["INHERITED", "Books", "Replacing"]
+
+INHERITED = "APIHOUR_UPGRADE"
+"""The variable that hands an arbiter what it takes over from the one before."""
 
 _REMEMBERED = 20  # generations; of older ones no worker lives
+_RELEASES = 20  # to go back to; who keeps more on the disk has a name for them
+
+
+class Replacing(Protocol):
+    """A reload under way, as the rest of the arbiter sees it."""
+
+    @property
+    def generation(self) -> int: ...
+
+    @property
+    def has_replaced(self) -> bool:
+        """Whether old workers have retired already, for new ones in their place."""
+
+    def on_worker_lost(self, worker: WorkerRecord, message: str, detail: str) -> None:
+        """A new worker died or could not start."""
+
+
+def _tell_nobody(*lines: str) -> None:
+    """No service manager waits for a word."""
 
 
 @dataclass(eq=False, repr=False)
@@ -37,18 +61,23 @@ class Books:
     are no workers; `starts` counts the processes that have had a slot in a generation;
     `operator_workers` is the number an operator has asked for, if any;
     `reload` the one under way. `taking_over` is true from an upgrade's start until every
-    wanted worker is ready. `lingering` is the part of a stop in which workers still serve.
+    wanted worker is ready, `handed_over` once another arbiter is the daemon's. `releases` are the
+    directories that generations have run in, the present one last; `tell_service` tells the
+    service manager lines of sd_notify(3). `has_room` is whether the runtime directory is there,
+    once it has been made.
     """
 
     hooks: Hooks
     app: Any = None
     cfg: Any = None
     log: Any = None
-    service: ServiceManager = field(default_factory=lambda: ServiceManager(None, {}, 0))
+    ring: LogRing = field(default_factory=LogRing)
+    parts: list[ArbiterPart] = field(default_factory=list)
+    tell_service: Callable[..., None] = _tell_nobody
     pid: int = 0
     proc_name: str = ""
     generation: int = 1
-    releases: Releases = field(init=False)
+    releases: list[str] = field(default_factory=list)
     runtime: Runtime = field(init=False)
     scoreboard: Scoreboard = field(init=False)
 
@@ -62,12 +91,13 @@ class Books:
     extras: dict[str, Listener] = field(default_factory=dict)
     reload: Replacing | None = None
 
+    has_room: bool = True
     systemd: bool = False
     taking_over: bool = False
+    handed_over: bool = False
     came_up: bool = False
     ever_ready: bool = False
     stopping: bool = False
-    lingering: bool = False
     boot_error: tuple[str, str] | None = None
     _num_workers: Any = None
 
@@ -77,6 +107,11 @@ class Books:
             del self.starts[old]
         self.starts[slot, generation] += 1
         return self.starts[slot, generation]
+
+    def note_release(self, directory: str) -> None:
+        """A generation that runs in this directory serves."""
+        if self.releases[-1:] != [directory]:
+            self.releases = [*self.releases, directory][-_RELEASES:]
 
     @property
     def num_workers(self) -> Any:
@@ -92,11 +127,6 @@ class Books:
         """The operator's own number of workers."""
         self.operator_workers = count
         self.num_workers = count
-
-    @property
-    def is_the_one(self) -> bool:
-        """Whether this arbiter owns the daemon; one still taking over does not."""
-        return not self.taking_over
 
     def wanted_workers(self, cfg: Any) -> int:
         """How many workers there should be: the operator's word counts over the file's.

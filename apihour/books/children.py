@@ -25,7 +25,7 @@ from apihour.ipc.channel import Channel
 from apihour.ipc.signals import fork_blocked
 from apihour.worker.process import BLOCKED
 
-__all__ = ["KILL_MARGIN", "Children"]
+__all__ = ["KILL_MARGIN", "Children", "describe"]
 
 KILL_MARGIN = 2.0  # seconds after its drain deadline until a retiring worker is killed
 _RETIRE = int(signal.SIGTERM)
@@ -34,17 +34,10 @@ _RETIRE = int(signal.SIGTERM)
 class Children:
     """What is done to worker processes."""
 
-    def __init__(
-        self, books: Books, shed: Callable[[], None],
-        fork_elsewhere: Callable[[WorkerRecord, Channel], int],
-    ) -> None:
-        """`shed` lets go of what belongs to the arbiter alone, in a child.
-
-        `fork_elsewhere` is tried first; it returns 0 when it has no such worker.
-        """
+    def __init__(self, books: Books) -> None:
         self.books = books
-        self._shed = shed
-        self._fork_elsewhere = fork_elsewhere
+        self.fork_elsewhere: Callable[[WorkerRecord, Channel], int] | None = None
+        """Tried first, if there is one; it returns 0 when it has no such worker."""
 
     def spawn(
         self, slot: int, generation: int, listeners: list[Listener], cfg: Any,
@@ -73,7 +66,8 @@ class Children:
             books.hooks.demand(cfg, "pre_fork", worker)
             sys.stdout.flush()
             sys.stderr.flush()
-            pid = self._fork_elsewhere(worker, theirs) or self._fork(worker, theirs)
+            pid = self.fork_elsewhere(worker, theirs) if self.fork_elsewhere is not None else 0
+            pid = pid or self._fork(worker, theirs)
         except BaseException:
             row.clear()
             ours.close()
@@ -91,13 +85,8 @@ class Children:
         """
         pid = fork_blocked(BLOCKED)
         if pid == 0:
-            def shed() -> None:
-                self._shed()
-                record.channel.close()
-
             given = record.assignment(channel, self.books.scoreboard, self.books.runtime)
-            become_worker(
-                self.books, given, record.cfg, shed, record.configuration, record.marks())
+            become_worker(self.books, given, record.cfg, record)
         return pid
 
     def retire(self, worker: WorkerRecord, sig: int = _RETIRE) -> None:
@@ -135,3 +124,14 @@ class Children:
                                        worker.name, worker.pid)
                 worker.kill_at = now + 1.0
                 self.send(worker, signal.SIGKILL)
+
+
+def describe(status: int) -> str:
+    """A wait status for people: ``killed by SIGKILL``, ``exit status 3``."""
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        try:
+            return f"killed by {signal.Signals(number).name}"
+        except ValueError:
+            return f"killed by signal {number}"
+    return f"exit status {os.WEXITSTATUS(status)}"

@@ -16,12 +16,18 @@ import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
+from apihour.app.examine import examine
 from apihour.blame import account
+from apihour.books.becoming import shed
+from apihour.books.books import Books
+from apihour.config.configuration import forget_environment
+from apihour.ipc.prctl import PR_SET_PDEATHSIG, prctl
 from apihour.ipc.signals import STOPS, let_through
 
-__all__ = ["Probe", "ProbeReport"]
+__all__ = ["Probe", "ProbeReport", "begin_probe", "start_probe"]
 
 
 @dataclass(frozen=True)
@@ -107,6 +113,26 @@ class Probe:
 
     def close(self) -> None:
         os.close(self._fd)
+
+
+def start_probe(books: Books) -> Probe:
+    """Fork the child that imports the application. Raises OSError."""
+    probe = Probe(partial(examine, books.app), partial(begin_probe, books))
+    probe.start()
+    books.probes.add(probe.pid)
+    return probe
+
+
+def begin_probe(books: Books) -> None:
+    """In the child: keep nothing of the arbiter's, and end with it, whatever is done then."""
+    shed(books)
+    if sys.platform == "linux":
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != books.pid:
+            os._exit(1)
+    for listener in books.listeners:
+        listener.close()  # an import that outlives the arbiter must not hold them
+    forget_environment(books.cfg)
 
 
 def _report(

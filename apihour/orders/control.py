@@ -13,6 +13,7 @@ import os
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from apihour.excerpt import DETAIL, LINE, excerpt
@@ -92,26 +93,14 @@ class Control:
         """Whether the path leads to a socket, ours or that of who took over."""
         return os.path.exists(self.path)
 
-    def descriptors(self) -> list[int]:
-        """What the arbiter's poll must watch for reading."""
-        clients = (client.sock.fileno() for client in self._clients if not client.closed)
-        return [self._listener.sock.fileno(), *clients]
-
-    def on_readable(self, fd: int) -> None:
-        """Serve one readable descriptor."""
-        if fd == self._listener.sock.fileno():
-            self._accept()
-            return
-        for client in self._clients:
-            if not client.closed and client.sock.fileno() == fd:
-                self._read(client)
-        self._clients = [client for client in self._clients if not client.closed]
-
-    def flush(self) -> None:
-        """Try again to write what is left; called in every turn of the arbiter."""
+    def watched(self) -> dict[int, Callable[[], None]]:
+        """Try again to write what is left; then what a poll must watch, and who reads it."""
         for client in self._clients:
             if client.out and not client.closed:
                 client.flush()
+        self._clients = [client for client in self._clients if not client.closed]
+        return {self._listener.sock.fileno(): self._accept,
+                **{client.sock.fileno(): partial(self._read, client) for client in self._clients}}
 
     def _accept(self) -> None:
         sock = self._listener.accept(len(self._clients))
@@ -119,6 +108,8 @@ class Control:
             self._clients.append(_Asking(sock))
 
     def _read(self, client: _Asking) -> None:
+        if client.closed:  # in this very turn
+            return
         try:
             messages = client.receive()
         except (OSError, EOFError, FrameError):

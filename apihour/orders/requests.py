@@ -15,7 +15,6 @@ from apihour.books.books import Books
 from apihour.books.children import Children
 from apihour.books.worker_record import WorkerRecord
 from apihour.errors import ApihourError
-from apihour.ops.logring import LogRing
 from apihour.ops.model import Role
 from apihour.orders.control import ControlRequest
 from apihour.orders.restarts import Restarts
@@ -39,14 +38,13 @@ class ArbiterCommands:
 
     def __init__(
         self, books: Books, retirer: Children, changes: Changes, restarts: Restarts,
-        ring: LogRing, order: Callable[[int], None],
+        order: Callable[[int], None],
     ) -> None:
         """`order` gives the arbiter a signal, as if it had been sent."""
         self.books = books
         self._retirer = retirer
         self._changes = changes
         self._restarts = restarts
-        self._ring = ring
         self._order = order
         self._commands: dict[str, tuple[Role, Callable[[ControlRequest], None]]] = {
             "reload": (Role.OPERATOR, self._reload),
@@ -261,7 +259,7 @@ class ArbiterCommands:
             return
         request.answer([
             {"pid": pid, **asdict(one)}
-            for one in self._ring.latest(after, level, str(given.get("logger") or ""))])
+            for one in self.books.ring.latest(after, level, str(given.get("logger") or ""))])
 
     def _workers(self, request: ControlRequest) -> list[WorkerRecord] | None:
         target = str(request.arguments.get("worker") or "all")

@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from apihour.books.books import Books
 from apihour.books.children import Children
-from apihour.books.roles import Keeper
+from apihour.books.part import ArbiterPart
 from apihour.books.worker_record import WorkerRecord
 from apihour.ipc import faults
 from apihour.orders.control import ControlRequest
@@ -50,12 +51,16 @@ class _Wait:
     outcome: str = "drained"
 
 
-class Restarts:
+class Restarts(ArbiterPart):
     """What the arbiter owes an answer about, advanced in every turn."""
 
-    def __init__(self, books: Books, keeper: Keeper, retirer: Children) -> None:
+    def __init__(
+        self, books: Books, replace: Callable[[WorkerRecord, str], WorkerRecord | None],
+        retirer: Children,
+    ) -> None:
+        """`replace` replaces a worker for a reason; it returns the new one, if there is one."""
         self.books = books
-        self._keeper = keeper
+        self._replace = replace
         self._retirer = retirer
         self._waiting: list[_Wait] = []
 
@@ -70,7 +75,7 @@ class Restarts:
             request.fail(f"restart {worker.name}: a reload is under way, which replaces every "
                          "worker; expected none")
             return
-        fresh = self._keeper.replace(worker, f"restart asked for by {request.role}")
+        fresh = self._replace(worker, f"restart asked for by {request.role}")
         if fresh is None:
             request.fail(f"restart {worker.name}: no new process can be started now; "
                          "the log says why")

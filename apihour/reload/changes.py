@@ -7,33 +7,32 @@ under way, unless that has replaced workers already; told to stop, all end at on
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from apihour.books.books import Books
 from apihour.books.children import Children
-from apihour.books.roles import Prober
+from apihour.books.part import ArbiterPart, nothing
 from apihour.errors import ApihourError
 from apihour.ipc.scoreboard import Figure
 from apihour.reload.reload import Phase, Reload
+from apihour.template.templates import Templates
+from apihour.upgrade.leftovers import look_for_leftovers
 from apihour.upgrade.upgrade import Upgrade
 
-__all__ = ["Changes", "Leave", "Waiter"]
-
-
-class Leave(Exception):
-    """Ends the arbiter's loop: the daemon was told to stop, or another arbiter took over."""
-
+__all__ = ["Changes", "Waiter", "previous"]
 
 Waiter = Callable[[dict[str, Any], str], None]
 """Called once with the outcome, as a record, and the traceback, empty if there is none."""
 
 
-class Changes:
+class Changes(ArbiterPart):
     """What of this kind the arbiter is doing."""
 
     def __init__(
-        self, books: Books, prober: Prober, crew: Children, configure: Callable[[], None],
+        self, books: Books, prober: Templates, crew: Children, configure: Callable[[], None],
         follow: Callable[[], None],
     ) -> None:
         self.books = books
@@ -53,38 +52,32 @@ class Changes:
     def reload(self, reload: Reload | None) -> None:
         self._reload = self.books.reload = reload
 
-    def are_under_way(self) -> bool:
+    def is_busy(self) -> bool:
         return self.reload is not None or self.upgrade is not None
 
-    def descriptors(self) -> list[int]:
-        """What the arbiter's poll must watch, so that :meth:`advance` is called in time."""
+    def watched(self) -> Mapping[int, Callable[[], None]]:
         found = []
         if self.reload is not None and self.reload.probe is not None:
             found.append(self.reload.probe.fileno())
         if self.upgrade is not None and self.upgrade.is_open:
             found.append(self.upgrade.fileno())
-        return found
+        return dict.fromkeys(found, nothing)
 
     def advance(self) -> None:
-        """Go on with whatever is under way. Raises Leave after a handover."""
+        """Go on with whatever is under way."""
         if self.upgrade is not None:
             self._advance_upgrade(self.upgrade)
         if self.reload is not None:
             self._advance_reload(self.reload)
 
     def on_exit(self, pid: int, status: int) -> bool:
-        """A child has ended; returns whether it was an upgrade's new arbiter."""
         if self.upgrade is None or pid != self.upgrade.pid:
             return False
         self.upgrade.on_exit(status)
         return True
 
-    def has_handed_over(self) -> bool:
-        """Whether another arbiter is the daemon's by now."""
-        return self.upgrade is not None and self.upgrade.succeeded
-
-    def abandon(self) -> None:
-        """The daemon stops: give up what is under way, and say so to whoever waits."""
+    def stop(self) -> None:
+        """Give up what is under way, and say so to whoever waits."""
         if self.reload is not None:
             queued, self._again = self._again or [], None
             self.reload.fail("the daemon stops")
@@ -94,7 +87,6 @@ class Changes:
             self.upgrade.abandon()
 
     def shed(self) -> None:
-        """In a child of the arbiter: let go of the upgrade's channel."""
         if self.upgrade is not None:
             self.upgrade.close()
 
@@ -103,7 +95,7 @@ class Changes:
     def request_reload(self, waiter: Waiter | None, canary: int | None = None) -> None:
         """Begin a reload, or one more after the present one; `canary` as for Reload."""
         waiters = [waiter] if waiter is not None else []
-        self.books.service.tell_reloading()
+        self._tell_reloading()
         if self.upgrade is not None or self.books.stopping:
             why = "the daemon stops" if self.books.stopping else "an upgrade is under way"
             self._tell_over(why)
@@ -131,9 +123,9 @@ class Changes:
         if self.reload is not None:
             self._end_reload(self.reload, waiter)
             return
-        release = self.books.releases.previous()
+        release = previous(self.books.releases)
         self.books.log.info("Rolling back to %s", release)
-        self.books.service.tell_reloading()
+        self._tell_reloading()
         # It served: nothing is to be watched before all workers run it.
         self._begin_reload([waiter], 0, release)
 
@@ -145,7 +137,7 @@ class Changes:
         _answer(queued, {"outcome": "failed", "error": why})
         waiter({**reload.outcome(), "outcome": "done", "generation": self.books.generation,
                 "workers": len(self.books.live_workers()), "error": "",
-                "release": self.books.releases.facts()[-1]}, "")
+                "release": self.books.releases[-1]}, "")
 
     def _begin_reload(
         self, waiters: list[Waiter], canary: int | None = None, release: str = ""
@@ -186,11 +178,16 @@ class Changes:
             canary, self._canary = self._canary, None
             self._begin_reload(again, canary)
 
+    def _tell_reloading(self) -> None:
+        # Of CLOCK_MONOTONIC, by sd_notify(3); a time before the request would not be believed.
+        self.books.tell_service("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}",
+                                "STATUS=apihour reloads")
+
     def _tell_over(self, error: str) -> None:
         """Tell the service manager that no reload is under way any more."""
         if self.books.ever_ready:
-            self.books.service.tell_ready(
-                f"apihour serves, generation {self.books.generation}"
+            self.books.tell_service(
+                "READY=1", f"STATUS=apihour serves, generation {self.books.generation}"
                 + (f"; reload refused: {error}" if error else ""))
 
     # -- upgrade ---------------------------------------------------------------------------
@@ -216,6 +213,7 @@ class Changes:
         except ApihourError as error:
             return str(error)
         self.upgrade = upgrade
+        look_for_leftovers(books)
         return None
 
     def _advance_upgrade(self, upgrade: Upgrade) -> None:
@@ -225,9 +223,21 @@ class Changes:
             self.upgrade = None
         elif upgrade.succeeded:
             self.books.log.info("Upgrade done: arbiter %d serves, this one leaves", upgrade.pid)
-            raise Leave
 
 
 def _answer(waiters: list[Waiter], outcome: dict[str, Any], detail: str = "") -> None:
     for waiter in waiters:
         waiter(outcome, detail)
+
+
+def previous(releases: list[str]) -> str:
+    """The directory of the release before. Raises ApihourError when there is none."""
+    if len(releases) < 2:
+        raise ApihourError(
+            f"no release to go back to: all generations ran in {releases[0]!r}, but those "
+            "that a rollback has left; expected releases in directories of their own, and a "
+            "start in a link to the present one")
+    if not os.path.isdir(releases[-2]):
+        raise ApihourError(
+            f"no release to go back to: {releases[-2]!r} is gone; expected it kept")
+    return releases[-2]

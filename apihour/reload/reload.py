@@ -22,12 +22,13 @@ from apihour.bind.listeners import Listener
 from apihour.bind.sockets import discard, log_binds, open_binds, open_extras, share_out
 from apihour.books.books import Books
 from apihour.books.children import Children
-from apihour.books.probe import Probe, ProbeReport
-from apihour.books.roles import Prober
+from apihour.books.probe import ProbeReport
 from apihour.books.worker_record import WorkerRecord
 from apihour.config.configuration import Configuration, forget_environment
 from apihour.errors import ApihourError, ConfigurationError
 from apihour.ipc.scoreboard import Figure, worker_name
+from apihour.template.template_probe import TemplateProbe
+from apihour.template.templates import Templates
 
 __all__ = ["Phase", "Reload"]
 
@@ -49,7 +50,7 @@ class Reload:
     """One reload, from the request to its outcome."""
 
     def __init__(
-        self, books: Books, prober: Prober, crew: Children, configure: Callable[[], None],
+        self, books: Books, prober: Templates, crew: Children, configure: Callable[[], None],
         follow: Callable[[], None], *, canary: int | None = None, release: str = "",
     ) -> None:
         """`configure` is called when its configuration is in force, `follow` when it serves.
@@ -68,7 +69,7 @@ class Reload:
         self.detail = ""
         self.release = release
         self._canary = canary
-        self.probe: Probe | None = None
+        self.probe: TemplateProbe | None = None
         self.cfg: Any = None
         self.listeners: list[Listener] = []
         self.extras: dict[str, Listener] = {}
@@ -291,6 +292,6 @@ class Reload:
         assert self.configuration is not None
         books.app.use(self.configuration)
         if self.release:
-            books.releases.leave()
-        books.releases.note(self.configuration.directory)
+            books.releases.pop()  # two rollbacks in a row go back by two
+        books.note_release(self.configuration.directory)
         self._configure()

@@ -129,11 +129,7 @@ def _become(
     except BaseException:
         books.log.exception("Exception in a worker forked from the template")
         os._exit(1)
-    become_worker(books, given, books.cfg, _nothing)
-
-
-def _nothing() -> None:
-    """The template has shed already what belongs to the arbiter."""
+    become_worker(books, given, books.cfg)
 
 
 def _assignment(

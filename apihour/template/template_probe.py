@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable
 from typing import Any
 
 from apihour.app.examine import examine
 from apihour.books.books import Books
-from apihour.books.probe import Probe
-from apihour.config.configuration import forget_environment
+from apihour.books.probe import Probe, begin_probe
 from apihour.errors import ConfigurationError
-from apihour.ipc.prctl import PR_SET_PDEATHSIG, prctl
 from apihour.template.process import PACKET, serve
 
 __all__ = ["TemplateProbe", "refuse_elsewhere"]
@@ -25,13 +20,10 @@ __all__ = ["TemplateProbe", "refuse_elsewhere"]
 class TemplateProbe(Probe):
     """A probe that stays as the template, if the configuration it has read says so."""
 
-    def __init__(
-        self, books: Books, shed: Callable[[], None], release: str | None = None,
-    ) -> None:
+    def __init__(self, books: Books, release: str | None = None) -> None:
         """`release` is the directory of the code, by default that of what is in force."""
         super().__init__(self._examine, self._begin, self._stay)
         self.books = books
-        self._shed = shed
         self._release = release
         self._line: socket.socket | None = None
         self._theirs: socket.socket | None = None
@@ -51,13 +43,8 @@ class TemplateProbe(Probe):
     # -- in the child ----------------------------------------------------------------------
 
     def _begin(self) -> None:
-        books = self.books
-        self._shed()
-        _end_with(books.pid)
-        for listener in books.listeners:
-            listener.close()  # an import that outlives the arbiter must not hold them
+        begin_probe(self.books)
         self._close_line()
-        forget_environment(books.cfg)
 
     def _examine(self) -> dict[str, list[str]] | None:
         app = self.books.app
@@ -102,14 +89,6 @@ class TemplateProbe(Probe):
         if self._line is not None:
             self._line.close()
             self._line = None
-
-
-def _end_with(arbiter: int) -> None:
-    """End with the arbiter of that pid, whatever is being done then."""
-    if sys.platform == "linux":
-        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != arbiter:
-            os._exit(1)
 
 
 def refuse_elsewhere() -> None:

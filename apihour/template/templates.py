@@ -24,11 +24,12 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from apihour.bind.listeners import Listener
 from apihour.books.books import Books
+from apihour.books.part import ArbiterPart, nothing
 from apihour.books.worker_record import WorkerRecord
 from apihour.ipc.channel import Channel
 from apihour.ipc.prctl import PR_SET_CHILD_SUBREAPER, prctl
@@ -99,13 +100,11 @@ class _SilentError(Exception):
     """The template gave no answer."""
 
 
-class Templates:
+class Templates(ArbiterPart):
     """The templates there are, by generation: one, or two while a reload is under way."""
 
-    def __init__(self, books: Books, shed: Callable[[], None]) -> None:
-        """`shed` lets go of what belongs to the arbiter alone, in a child."""
+    def __init__(self, books: Books) -> None:
         self.books = books
-        self._shed = shed
         self._living: dict[int, _Template] = {}
         self._lost: set[int] = set()
         self._again: TemplateProbe | None = None
@@ -120,7 +119,7 @@ class Templates:
 
     def start_probe(self, release: str | None = None) -> TemplateProbe:
         """Fork the child that imports the application. Raises OSError."""
-        probe = TemplateProbe(self.books, self._shed, release)
+        probe = TemplateProbe(self.books, release)
         probe.start()
         self.books.probes.add(probe.pid)
         return probe
@@ -164,8 +163,7 @@ class Templates:
             self._lose(worker.generation, str(error))
             return 0
 
-    def on_exit(self, pid: int) -> bool:
-        """The arbiter reaped `pid`: whether that was a template."""
+    def on_exit(self, pid: int, status: int) -> bool:
         for generation, template in self._living.items():
             if template.pid == pid:
                 self._lose(generation, "died")
@@ -205,22 +203,21 @@ class Templates:
         present = self._living.get(self.books.generation)
         self.books.scoreboard.set_figure(Figure.TEMPLATE, present.pid if present else 0)
 
-    def end(self) -> None:
-        """The daemon stops."""
+    def stop(self) -> None:
         self._cancel()
         for generation in list(self._living):
             self.drop(generation)
 
     # -- one that died is made again -------------------------------------------------------
 
-    def keep(self) -> None:
+    def advance(self) -> None:
         """Make a lost template of the present generation again; never blocks."""
         books = self.books
         self._publish()
-        if books.stopping or books.reload is not None:
+        if books.reload is not None:
             self._cancel()
         elif self._again is not None:
-            self._advance(self._again)
+            self._hear(self._again)
         elif books.generation in self._lost and time.monotonic() >= self._not_before:
             self._again_since = time.monotonic()
             try:
@@ -229,7 +226,7 @@ class Templates:
                 self._not_before = time.monotonic() + self._delay
                 books.log.error("No template: no new process: %s", error.strerror)
 
-    def _advance(self, probe: TemplateProbe) -> None:
+    def _hear(self, probe: TemplateProbe) -> None:
         report = probe.poll()
         limit = self.books.cfg.boot_timeout
         if report is None:
@@ -254,12 +251,10 @@ class Templates:
             self._again.close()
             self._again = None
 
-    def descriptors(self) -> list[int]:
-        """What the arbiter's turn waits for."""
-        return [self._again.fileno()] if self._again is not None else []
+    def watched(self) -> Mapping[int, Callable[[], None]]:
+        return {self._again.fileno(): nothing} if self._again is not None else {}
 
-    def close_inherited(self) -> None:
-        """In a child of the arbiter: let go of the lines, which are its own."""
+    def shed(self) -> None:
         for template in self._living.values():
             template.line.close()
         if self._again is not None:

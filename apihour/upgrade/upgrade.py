@@ -1,4 +1,4 @@
-"""Binary upgrade: a new arbiter on the same sockets, and only then the end of the old one.
+"""Binary upgrade: a new arbiter on the same sockets, and only then the end of this one.
 
 Rules:
 
@@ -14,23 +14,18 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable
 from typing import Any
 
 from apihour.bind.listeners import Listener
-from apihour.bind.sockets import share_out
-from apihour.books.books import Books
-from apihour.excerpt import DETAIL, LINE, excerpt
+from apihour.books.books import INHERITED, Books
 from apihour.ipc.channel import Channel
 from apihour.ipc.signals import ORDERS, blocked
 
-__all__ = ["VARIABLE", "Inheritance", "Upgrade"]
-
-VARIABLE = "APIHOUR_UPGRADE"
+__all__ = ["Upgrade"]
 
 
 class Upgrade:
@@ -55,7 +50,7 @@ class Upgrade:
         listeners = books.all_listeners()
         books.log.info("Upgrade: starting a new arbiter")
         environment = {
-            **books.cfg.env_orig, VARIABLE: json.dumps(self._facts(theirs.fileno(), listeners))}
+            **books.cfg.env_orig, INHERITED: json.dumps(self._facts(theirs.fileno(), listeners))}
         for key in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):
             environment.pop(key, None)
         with blocked(ORDERS):  # it lets them through when it can obey them
@@ -75,7 +70,7 @@ class Upgrade:
             "runtime": str(books.runtime.path), "channel": channel,
             "systemd": books.systemd, "arbiter": books.pid,
             "operator_workers": books.operator_workers, "workers": books.num_workers,
-            "generation": books.generation, "releases": books.releases.facts(),
+            "generation": books.generation, "releases": books.releases,
             "listeners": [{**x.facts(), "fd": x.fileno()} for x in listeners],
         }
 
@@ -93,7 +88,7 @@ class Upgrade:
         messages = self._channel.receive()
         for message in messages or []:
             if message.get("event") == "serving":
-                self.succeeded = True
+                self.succeeded = self.books.handed_over = True
                 self._answer({"outcome": "done", "pid": self.pid,
                               "seconds": round(time.monotonic() - self.began, 3), "error": ""}, "")
                 return
@@ -140,50 +135,3 @@ class Upgrade:
         if self.is_open:
             self.is_open = False
             self._channel.close()
-
-
-class Inheritance:
-    """The new arbiter's side: what it was handed, and its report."""
-
-    def __init__(self, facts: dict[str, Any]) -> None:
-        self.runtime = str(facts["runtime"])
-        self.systemd = bool(facts["systemd"])
-        self.operator_workers: int | None = facts.get("operator_workers")
-        self.workers: int | None = facts.get("workers")
-        self.generation = int(facts["generation"]) + 1
-        self.releases: list[str] = facts.get("releases", [])
-        self.is_done = False
-        self._channel = Channel(socket.socket(fileno=facts["channel"]))
-        self._channel.sock.set_inheritable(False)
-        self._listeners = [Listener.handed_over(one, one["fd"]) for one in facts["listeners"]]
-
-    @classmethod
-    def from_environment(cls, environ: MutableMapping[str, str]) -> Inheritance | None:
-        """What the environment hands over, if anything; it is taken out of it."""
-        text = environ.pop(VARIABLE, None)
-        return cls(json.loads(text)) if text else None
-
-    def listeners(self) -> list[Listener]:
-        return list(self._listeners)
-
-    def report(self, books: Books, take_over: Callable[[], None]) -> None:
-        """Take over once every wanted worker is ready."""
-        ready = [worker for worker in books.live_workers() if worker.ready]
-        if self.is_done or len(ready) < books.num_workers:
-            return
-        share_out(books.listeners)
-        self.is_done = True
-        books.taking_over = False
-        take_over()
-        self._channel.send(event="serving")
-        self._channel.close()
-
-    def fail(self, message: str, detail: str = "") -> None:
-        """Tell the old arbiter why this one gives up."""
-        if not self.is_done:
-            self._channel.send(event="failed", message=excerpt(message, LINE),
-                               detail=excerpt(detail, DETAIL))
-
-    def close(self) -> None:
-        """In a child: the report is the arbiter's alone."""
-        self._channel.close()

@@ -8,7 +8,6 @@ from typing import Any
 from unittest.mock import Mock
 
 from apihour.books.books import Books
-from apihour.books.releases import Releases
 from apihour.books.worker_record import WorkerRecord
 from apihour.config.values import WorkerCount
 from apihour.ipc.scoreboard import WorkerState
@@ -63,7 +62,7 @@ class FakeCrew:
         self.books.runtime = SimpleNamespace()  # type: ignore[assignment]
         self.books.scoreboard = SimpleNamespace(  # type: ignore[assignment]
             count_figure=self.counted.append, set_figure=lambda field, value: None)
-        self.books.releases = Releases("/1", ["/"])
+        self.books.releases = ["/", "/1"]
         self.retired: list[str] = []
         self.spawn_error: Exception | None = None
         self.signals: list[tuple[Any, Any]] = []

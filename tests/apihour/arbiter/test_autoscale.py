@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from apihour.arbiter.autoscale import Autoscaler, WorkerLoad
+import os
+from unittest.mock import Mock
+
+import pytest
+
+from apihour.arbiter import autoscale
+from apihour.arbiter.autoscale import Autoscaler, LoadWatch, WorkerLoad, cpu_seconds
+from apihour.config.values import WorkerCount
+from tests.apihour.fake_crew import Clock, FakeCrew
 
 
 class Fleet:
@@ -96,3 +104,57 @@ def test_a_replaced_worker_counts_from_its_next_look() -> None:
     for second in range(2, 10):
         # A new pid each second: its total since start is no load of this second.
         assert scaler.advise(float(second), [WorkerLoad(second, 500.0, 0.0)], 1, 1, 8) == 1
+
+
+class Watch:
+    """A load watch over one worker of one or two."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.clock, self.cpu = Clock(), 0.0
+        monkeypatch.setattr(autoscale, "time", self.clock)
+        monkeypatch.setattr(autoscale, "cpu_seconds", lambda pid: self.cpu)
+        crew = FakeCrew(self.clock, workers=1, worker_count=WorkerCount(1, 2))
+        self.worker = crew.spawn(1, 1, [], crew.books.cfg)
+        crew.ready()
+        self.books = crew.books
+        self._watch = LoadWatch(crew.books)
+
+    def second(self, cpu: float = 0.0, silent: float = 0.0) -> None:
+        self.cpu += cpu
+        self.clock.now += 1.0
+        self.worker.row.heartbeat = self.clock.now - silent
+        self._watch.advance()
+
+
+def test_the_load_sets_the_number_within_the_range(monkeypatch: pytest.MonkeyPatch) -> None:
+    watch = Watch(monkeypatch)
+    for _ in range(5):
+        watch.second(cpu=1.0)
+    assert watch.books.num_workers == 2
+    watch.books.scale(1)  # the operator's word counts over the load
+    for _ in range(5):
+        watch.second(cpu=1.0)
+    assert watch.books.num_workers == 1
+
+
+@pytest.mark.parametrize(("silent", "workers"), [(0.0, 1), (0.3, 1), (0.6, 2)])
+def test_a_loop_that_is_late_now_counts_before_its_next_beat(
+    monkeypatch: pytest.MonkeyPatch, silent: float, workers: int
+) -> None:
+    watch = Watch(monkeypatch)
+    for _ in range(5):
+        watch.second(silent=silent)
+    assert watch.books.num_workers == workers
+
+
+def test_a_reload_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    watch = Watch(monkeypatch)
+    watch.books.reload = Mock()
+    for _ in range(5):
+        watch.second(cpu=1.0)
+    assert watch.books.num_workers == 1
+
+
+def test_numbers_from_proc() -> None:
+    assert cpu_seconds(os.getpid()) > 0
+    assert cpu_seconds(2**22 + 1) == 0.0

@@ -64,10 +64,10 @@ class House:
 
     def turn(self, seconds: float = 0.0) -> None:
         self.clock.now += seconds
-        self.keeper.keep_up()
+        self.keeper.advance()
 
-    def end(self, process: Started, how: str = "exit status 1") -> bool:
-        return self.keeper.on_exit(process.pid, how)
+    def end(self, process: Started, status: int = 1 << 8) -> bool:
+        return self.keeper.on_exit(process.pid, status)
 
     def close(self) -> None:
         for listener in [*self.crew.books.listeners, *self.crew.books.extras.values()]:
@@ -241,7 +241,7 @@ def test_when_what_it_serves_changed_a_new_one_takes_over(house: House) -> None:
 def test_another_child_is_not_its(house: House) -> None:
     house.keeper.manage(SHELL)
     house.turn()
-    assert not house.keeper.on_exit(4, "exit status 0")
+    assert not house.keeper.on_exit(4, 0)
     assert house.keeper.pids() == [house.started[0].pid]
 
 

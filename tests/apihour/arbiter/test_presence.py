@@ -11,6 +11,7 @@ import pytest
 
 from apihour.arbiter.presence import Presence
 from apihour.errors import ConfigurationError
+from apihour.ipc.runtime import Runtime
 from tests.apihour.fake_crew import Clock, FakeCrew
 
 UID, GID = os.getuid(), os.getgid()
@@ -33,11 +34,12 @@ def test_a_directory_that_cannot_be_made_is_one_line(
 
     monkeypatch.setattr("apihour.ipc.runtime.sweep", broken)
     with pytest.raises(ConfigurationError, match=r"^runtime directory '.*Input/output error"):
-        presence.begin(None)
-    presence.undo(inherited=False)
+        presence.begin()
+    presence.undo()
 
 
 def test_one_that_was_handed_over_and_is_gone_is_named(presence: Presence, tmp_path: Path) -> None:
+    presence.books.taking_over, presence.books.runtime = True, Runtime(str(tmp_path / "gone"))
     with pytest.raises(ConfigurationError, match=f"^runtime directory '{tmp_path}/gone': No such"):
-        presence.begin(str(tmp_path / "gone"))
-    presence.undo(inherited=True)
+        presence.begin()
+    presence.undo()

@@ -27,7 +27,7 @@ class Templates:
 
 def test_a_stop_within_the_probes_fork_ends_the_start_and_the_probe():
     templates = Templates()
-    start = Start(SimpleNamespace(), None, templates, None, None, None)
+    start = Start(SimpleNamespace(), None, None, None, templates)
     before = signal.signal(signal.SIGTERM, _give_up)
     try:
         with pytest.raises(SystemExit):

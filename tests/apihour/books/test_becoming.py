@@ -46,7 +46,7 @@ def test_a_second_stop_does_not_cut_the_hook_of_the_end_short(sig, monkeypatch):
                             debug=lambda *given: None))
     pid = os.fork()
     if pid == 0:
-        becoming.become_worker(books, None, None, lambda: None)
+        becoming.become_worker(books, None, None)
     os.close(writing)
     with os.fdopen(reading) as file:
         assert file.read() == "worker_exit\n"

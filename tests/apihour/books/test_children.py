@@ -23,7 +23,7 @@ from tests.apihour.fake_crew import Clock, FakeCrew
 def spawn(board: Scoreboard) -> None:
     books = Books(Mock())
     books.scoreboard = board
-    Children(books, Mock(), Mock()).spawn(1, 1, [], None)
+    Children(books).spawn(1, 1, [], None)
 
 
 def test_a_full_scoreboard_is_one_line_and_leaks_no_channel(tmp_path: Path) -> None:
@@ -73,7 +73,8 @@ def test_it_is_forked_here_only_when_nobody_else_has_such_a_worker(
             raise answer
         return answer
 
-    children = Children(crew.books, Mock(), elsewhere)
+    children = Children(crew.books)
+    children.fork_elsewhere = elsewhere
     here = Mock(return_value=7)
     monkeypatch.setattr(children, "_fork", here)
     assert [children.spawn(1, 1, [], crew.books.cfg).pid for _ in range(2)] == [5, 7]
@@ -94,7 +95,7 @@ def test_whatever_happens_in_the_child_it_ends_there(monkeypatch: pytest.MonkeyP
     record = crew.spawn(1, 1, [], crew.books.cfg)
     record.row = None  # not what a worker can be made of
     crew.books.scoreboard = SimpleNamespace()  # type: ignore[assignment]
-    pid = Children(crew.books, Mock(), Mock())._fork(record, Mock())
+    pid = Children(crew.books)._fork(record, Mock())
     assert pid != os.getpid()
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
 
@@ -108,5 +109,5 @@ def test_signals_wait_from_the_fork_on(monkeypatch: pytest.MonkeyPatch) -> None:
         os._exit(7 if blocked >= module.BLOCKED else 8)
 
     monkeypatch.setattr(module, "become_worker", become)
-    pid = Children(crew.books, Mock(), Mock())._fork(record, Mock())
+    pid = Children(crew.books)._fork(record, Mock())
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7

@@ -36,9 +36,8 @@ class House:
         return sock
 
     def turn(self) -> None:
-        for fd in self.control.descriptors():
-            self.control.on_readable(fd)
-        self.control.flush()
+        for read in self.control.watched().values():
+            read()
 
     def ask(self, sock: socket.socket, **message: Any) -> None:
         sock.sendall(encode(message))
@@ -115,7 +114,7 @@ def test_an_answer_to_one_who_left_is_dropped(house: House) -> None:
     client.close()
     house.turn()
     house.requests[0].answer([])
-    assert len(house.control.descriptors()) == 1
+    assert len(house.control.watched()) == 1
 
 
 def test_one_who_does_not_read_is_dropped_without_blocking(
@@ -126,7 +125,7 @@ def test_one_who_does_not_read_is_dropped_without_blocking(
     house.ask(client, id=1, command="x")
     for _ in range(200):
         house.requests[0].answer(["x" * 10_000])
-    assert len(house.control.descriptors()) == 1
+    assert len(house.control.watched()) == 1
 
 
 def test_a_large_answer_goes_out_in_turns(house: House) -> None:
@@ -137,7 +136,7 @@ def test_a_large_answer_goes_out_in_turns(house: House) -> None:
     data = b""
     while len(data) < 4 or len(data) < 4 + int.from_bytes(data[:4], "big"):
         data += client.recv(1 << 20)
-        house.control.flush()
+        house.control.watched()
     assert json.loads(data[4:])["result"] == rows
 
 
@@ -151,7 +150,7 @@ def test_so_many_at_a_time(house: House, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_another_user_is_not_heard(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peer_socket, "peer_uid", lambda sock: 12345)
     assert house.client().recv(1) == b""
-    assert len(house.control.descriptors()) == 1
+    assert len(house.control.watched()) == 1
 
 
 def test_the_peers_uid_is_the_kernels_word() -> None:

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from apihour.limits.live import read_live
-from apihour.ops.logring import LogRing
 from apihour.orders.control import ControlRequest
 from apihour.orders.requests import ArbiterCommands
 from tests.apihour.fake_crew import Clock, FakeCrew
@@ -35,7 +34,6 @@ class House:
             self.crew.spawn(slot, 1, [], self.crew.books.cfg)
         self.asked: list[Any] = []
         self.refusal: str | None = None
-        self.ring = LogRing()
         changes: Any = SimpleNamespace(
             request_reload=lambda waiter, canary: self.asked.append(waiter),
             request_rollback=self.asked.append, request_upgrade=self._upgrade)
@@ -43,7 +41,7 @@ class House:
             begin=self._note("restart"), tell=self._note("tell"))
         self.commands = ArbiterCommands(
             self.crew.books, self.crew, changes, restarts,  # type: ignore[arg-type]
-            self.ring, lambda sig: self.crew.signals.append(("arbiter", sig)))
+            lambda sig: self.crew.signals.append(("arbiter", sig)))
 
     def _note(self, what: str) -> Any:
         return lambda *given: self.asked.append((what, *given))
@@ -276,7 +274,7 @@ def test_every_command_that_is_carried_out_is_logged_on_one_line(house: House) -
 def test_records_by_number_level_and_logger_for_observers_too() -> None:
     house = House()
     house.crew.books.pid = 99
-    ring = house.ring
+    ring = house.crew.books.ring
     for level, text in ((logging.INFO, "one"), (logging.WARNING, "two"), (logging.INFO, "three")):
         ring.keep(logging.LogRecord("gunicorn.error", level, __file__, 1, text, (), None))
     pid = house.crew.books.pid

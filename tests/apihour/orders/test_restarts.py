@@ -37,7 +37,7 @@ class House:
         self.crew = FakeCrew(clock)
         self.old, _ = (self.crew.spawn(slot, 1, [], self.crew.books.cfg) for slot in (1, 2))
         self.crew.ready()
-        self.restarts = Restarts(self.crew.books, self, self.crew)
+        self.restarts = Restarts(self.crew.books, self.replace, self.crew)
 
     def replace(self, worker: Any, reason: str) -> Any:
         try:

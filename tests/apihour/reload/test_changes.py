@@ -11,7 +11,7 @@ import pytest
 from apihour.errors import ApihourError
 from apihour.ipc.scoreboard import Figure
 from apihour.reload import changes as module
-from apihour.reload.changes import Changes, Leave
+from apihour.reload.changes import Changes
 from apihour.reload.reload import Phase
 from tests.apihour.fake_crew import Clock, FakeCrew
 
@@ -106,12 +106,12 @@ def test_whoever_asked_hears_of_success(house: House) -> None:
     waiting = Waiting()
     house.changes.request_reload(waiting)
     house.changes.advance()
-    assert (waiting.heard, house.changes.are_under_way()) == ([], True)
+    assert (waiting.heard, house.changes.is_busy()) == ([], True)
     house.made[0].phase = Phase.DONE
     house.changes.advance()
     ((outcome, _),) = waiting.heard
     assert outcome["outcome"] == "done"
-    assert not house.changes.are_under_way()
+    assert not house.changes.is_busy()
     assert house.counted == [Figure.RELOADS]
 
 
@@ -171,12 +171,12 @@ def test_an_upgrade_is_refused_while_taking_over(house: House) -> None:
 
 def test_after_a_handover_this_arbiter_leaves(house: House) -> None:
     house.changes.request_upgrade(None)
-    assert house.changes.descriptors() == [99]
-    assert not house.changes.has_handed_over()
+    assert list(house.changes.watched()) == [99]
     house.made[0].succeeded = True
-    assert house.changes.has_handed_over()
-    with pytest.raises(Leave):
-        house.changes.advance()
+    house.changes.advance()
+    assert house.log.lines == ["Upgrade done: arbiter 77 serves, this one leaves"]
+    house.changes.stop()
+    assert house.made[0].did == []
 
 
 def test_the_new_arbiters_exit_is_told_apart(house: House) -> None:
@@ -192,7 +192,7 @@ def test_told_to_stop_everybody_hears(house: House) -> None:
     house.changes.request_reload(first)
     house.changes.request_reload(second)
     house.books.stopping = True
-    house.changes.abandon()
+    house.changes.stop()
     assert [waiting.heard[0][0]["error"] for waiting in (first, second)] == ["the daemon stops"] * 2
     late = Waiting()
     house.changes.request_reload(late)
@@ -202,7 +202,7 @@ def test_told_to_stop_everybody_hears(house: House) -> None:
 
 def test_told_to_stop_an_upgrade_is_abandoned(house: House) -> None:
     house.changes.request_upgrade(None)
-    house.changes.abandon()
+    house.changes.stop()
     house.changes.shed()
     assert house.made[0].did == ["abandon", "close"]
 
@@ -222,7 +222,7 @@ def test_no_process_is_an_answer(
     else:
         refusal = house.changes.request_upgrade(waiting)
         assert refusal is not None and "no more processes" in refusal
-    assert not house.changes.are_under_way()
+    assert not house.changes.is_busy()
 
 
 def test_of_reloads_that_become_one_the_most_cautious_wish_counts(house: House) -> None:

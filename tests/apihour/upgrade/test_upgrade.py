@@ -7,7 +7,6 @@ import os
 import select
 import signal
 import socket
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,34 +16,38 @@ from unittest.mock import Mock
 
 import pytest
 
+from apihour.arbiter.arbiter import HostArbiter
 from apihour.arbiter.presence import write_pidfile
 from apihour.bind.addresses import parse_address
 from apihour.bind.listeners import Listener, open_listeners
-from apihour.books.books import Books
-from apihour.books.releases import Releases
-from apihour.upgrade.upgrade import VARIABLE, Inheritance, Upgrade
-from tests.apihour.fake_crew import FakeLog
+from apihour.books.books import INHERITED, Books
+from apihour.upgrade.inheritance import Inheritance
+from apihour.upgrade.upgrade import Upgrade
+from tests.apihour.fake_crew import FakeLog, make_cfg
 
 NEW_ARBITER = """
 import json, os, sys, time
 from types import SimpleNamespace
-from apihour.upgrade.upgrade import Inheritance, VARIABLE
+from apihour.books.books import INHERITED, Books
+from apihour.upgrade.inheritance import Inheritance
 
-inheritance = Inheritance.from_environment(os.environ)
-assert VARIABLE not in os.environ and "LISTEN_FDS" not in os.environ
-books = SimpleNamespace(num_workers=1, live_workers=lambda: [SimpleNamespace(ready=True)])
+assert "LISTEN_FDS" not in os.environ
+books = Books(SimpleNamespace(call=lambda *given: None))
+inheritance = Inheritance(json.loads(os.environ.pop(INHERITED)), books, lambda: None)
 what = sys.argv[1]
 if what == "serves":
     with open(sys.argv[2], "w") as file:
         json.dump({
             "listeners": [[x.name, str(x.address), x.url, x.owns_path, x.slot,
                            os.get_inheritable(x.fileno()), x.sock.getblocking()]
-                          for x in inheritance.listeners()],
-            "generation": inheritance.generation, "workers": inheritance.operator_workers,
-            "runtime": inheritance.runtime, "systemd": inheritance.systemd,
+                          for x in books.all_listeners()],
+            "generation": books.generation, "workers": books.operator_workers,
+            "runtime": str(books.runtime.path), "systemd": books.systemd,
             "directory": os.getcwd(), "secret": os.environ.get("FROM_RAW_ENV"),
         }, file)
-    inheritance.report(books, lambda: None)
+    books.num_workers = 1
+    books.workers = {1: SimpleNamespace(ready=True)}
+    inheritance.advance()
 elif what == "fails":
     inheritance.fail("bind http: no", "Traceback")
 elif what == "hangs":
@@ -71,7 +74,7 @@ class House:
         books.listeners, books.extras = self.listeners[:1], {"console": self.listeners[1]}
         books.runtime = SimpleNamespace(path="/run/somewhere")  # type: ignore[assignment]
         books.systemd, books.pid, books.log = True, os.getpid(), FakeLog()
-        books.generation, books.releases = 7, Releases("/r")
+        books.generation, books.releases = 7, ["/r"]
         books.scale(3)
         books.app = SimpleNamespace(directory=str(self.directory))
         books.cfg = SimpleNamespace(env_orig=environment, boot_timeout=30.0)
@@ -173,25 +176,22 @@ def test_abandoned_it_ends(house: House) -> None:
     assert len(house.answers) == 1
 
 
-def test_nothing_inherited() -> None:
-    environ = {"A": "1"}
-    assert Inheritance.from_environment(environ) is None
-    assert environ == {"A": "1"}
-
-
 def test_it_takes_over_once_and_only_with_every_worker_ready() -> None:
     ours, theirs = socket.socketpair()
     facts = {"runtime": "/r", "systemd": False, "generation": 1, "channel": theirs.detach(),
-             "listeners": []}
-    inheritance = Inheritance(facts)
+             "listeners": [], "workers": 2}
     taken: list[str] = []
-    workers = [SimpleNamespace(ready=True), SimpleNamespace(ready=False)]
-    books: Any = SimpleNamespace(num_workers=2, live_workers=lambda: workers, taking_over=True)
-    inheritance.report(books, lambda: taken.append("over"))
+    books = Books(Mock())
+    books.cfg = make_cfg()
+    inheritance = Inheritance(facts, books, lambda: taken.append("over"))
+    assert (books.generation, books.num_workers, books.taking_over) == (2, 2, True)
+    workers: list[Any] = [SimpleNamespace(ready=True), SimpleNamespace(ready=False)]
+    books.workers = dict(enumerate(workers))
+    inheritance.advance()
     assert taken == []
     workers[1].ready = True
-    inheritance.report(books, lambda: taken.append("over"))
-    inheritance.report(books, lambda: taken.append("over"))
+    inheritance.advance()
+    inheritance.advance()
     assert taken == ["over"] and not books.taking_over
     inheritance.fail("too late to fail")
     ours.settimeout(5)
@@ -219,12 +219,8 @@ def test_a_listener_keeps_its_name_and_kind(tmp_path: Path) -> None:
     listener.close()
 
 
-def test_the_variable_is_no_argument_for_others() -> None:
+def test_the_variable_is_no_argument_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the new arbiter starts in turn, a console or a worker's child, must not see it."""
-    done = subprocess.run(
-        [sys.executable, "-c",
-         "import os; from apihour.upgrade.upgrade import Inheritance, VARIABLE;"
-         "Inheritance.from_environment(os.environ); print(VARIABLE in os.environ)"],
-        env={**os.environ, VARIABLE: ""}, capture_output=True, text=True, timeout=30,
-    )
-    assert done.stdout == "False\n", done.stderr
+    monkeypatch.setenv(INHERITED, "")
+    assert HostArbiter._inherit(Mock()) is None
+    assert INHERITED not in os.environ

@@ -17,26 +17,27 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from apihour.books.books import Books
+from apihour.books.part import ArbiterPart
 from apihour.ipc.holds import is_locked
 from apihour.ipc.scoreboard import Scoreboard
 
-__all__ = ["Leftovers"]
+__all__ = ["Leftovers", "look_for_leftovers"]
 
 _LOOK_EVERY = 5.0  # seconds between two looks
 _YOUNG = 5.0  # seconds for which a file may be without a holder, a worker without a heartbeat
 
 
-class Leftovers:
+class Leftovers(ArbiterPart):
     """What one arbiter does about them."""
 
     def __init__(self, books: Books) -> None:
         self.books = books
         self._next_look = 0.0
 
-    def look(self) -> None:
+    def advance(self) -> None:
         """Every few seconds: remove what is nobody's."""
         now = time.monotonic()
-        if now < self._next_look or not self.books.is_the_one:
+        if now < self._next_look or self.books.taking_over:
             return
         self._next_look = now + _LOOK_EVERY
         workers: set[int] = set()
@@ -56,6 +57,12 @@ class Leftovers:
             pid = path.name.split(".")[1]
             if pid.isdigit():
                 yield int(pid), path
+
+
+def look_for_leftovers(books: Books) -> None:
+    """There is, or was, another arbiter: look from now on."""
+    if not any(isinstance(part, Leftovers) for part in books.parts):
+        books.parts.append(Leftovers(books))
 
 
 def _workers(path: Path) -> tuple[set[int], float]:

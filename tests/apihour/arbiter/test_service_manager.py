@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from apihour.books.service_manager import ServiceManager
+from apihour.arbiter.service_manager import ServiceManager
 
 
 @pytest.fixture
@@ -32,23 +32,14 @@ def made(pid: int = 7, took_over: bool = False, **environment: str) -> ServiceMa
 
 def test_what_is_told(notify: socket.socket) -> None:
     service = made()
-    service.tell_ready("serves\nREADY=0", 12)
-    assert notify.recv(4096) == b"READY=1\nMAINPID=12\nSTATUS=serves READY=0"
-    before = time.monotonic_ns() // 1000
-    service.tell_reloading()
-    first, stamp, _ = notify.recv(4096).decode().split("\n")
-    assert first == "RELOADING=1"
-    assert before <= int(stamp.removeprefix("MONOTONIC_USEC=")) <= time.monotonic_ns() // 1000
-    service.tell_ready("generation 2")
-    assert notify.recv(4096) == b"READY=1\nSTATUS=generation 2"
-    service.tell_stopping()
-    assert notify.recv(4096).startswith(b"STOPPING=1\n")
+    service.tell("READY=1", "STATUS=serves\nREADY=0")
+    assert notify.recv(4096) == b"READY=1\nSTATUS=serves READY=0"
 
 
 def test_signs_of_life_come_at_a_third_of_the_time_allowed(notify: socket.socket) -> None:
     service = made(WATCHDOG_USEC="600000", WATCHDOG_PID="7")
     for _ in range(20):
-        service.give_sign()
+        service.watched()
     assert notify.recv(4096) == b"WATCHDOG=1"
     notify.setblocking(False)
     with pytest.raises(BlockingIOError):
@@ -56,7 +47,7 @@ def test_signs_of_life_come_at_a_third_of_the_time_allowed(notify: socket.socket
     ends = time.monotonic() + 30
     while not select.select([notify], [], [], 0.01)[0]:
         assert time.monotonic() < ends
-        service.give_sign()
+        service.watched()
     assert notify.recv(4096) == b"WATCHDOG=1"
 
 
@@ -72,7 +63,7 @@ def test_signs_of_life_come_at_a_third_of_the_time_allowed(notify: socket.socket
 def test_whose_signs_of_life_are_waited_for(
     notify: socket.socket, pid: int, took_over: bool, environment: dict[str, str], signs: bool
 ) -> None:
-    made(pid, took_over, **environment).give_sign()
+    made(pid, took_over, **environment).watched()
     notify.setblocking(False)
     if signs:
         assert notify.recv(4096) == b"WATCHDOG=1"
@@ -84,13 +75,13 @@ def test_whose_signs_of_life_are_waited_for(
 def test_one_that_does_not_read_holds_nobody_up(notify: socket.socket) -> None:
     service = made(WATCHDOG_USEC="3")
     for number in range(1000):  # many more than its queue takes (net.unix.max_dgram_qlen)
-        service.tell_status(str(number))
-        service.give_sign()
+        service.tell(f"STATUS={number}")
+        service.watched()
     got = notify.recv(4096)
     while not got.endswith(b"STATUS=999"):
         got = notify.recv(4096)
-        service.give_sign()
-    service.give_sign()
+        service.watched()
+    service.watched()
     assert notify.recv(4096) == b"WATCHDOG=1"
 
 
@@ -99,14 +90,5 @@ def test_one_that_is_gone_is_no_error(
 ) -> None:
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "gone"))
     with caplog.at_level("DEBUG"):
-        made().tell_ready("x")
+        made().tell("READY=1")
     assert "gone': [Errno 2] No such file" in caplog.text
-
-
-def test_without_a_service_manager_nothing_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
-    monkeypatch.setattr("socket.socket", lambda *args: pytest.fail("a socket was made"))
-    service = made(WATCHDOG_USEC="1000")
-    service.tell_ready("x")
-    service.tell_reloading()
-    service.give_sign()

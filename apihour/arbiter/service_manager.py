@@ -14,9 +14,10 @@ from __future__ import annotations
 import collections
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from apihour.books.part import ArbiterPart
 from apihour.errors import one_line
 
 __all__ = ["ServiceManager"]
@@ -24,8 +25,8 @@ __all__ = ["ServiceManager"]
 _KEPT = 20  # messages for one that does not read; of more the latest count
 
 
-class ServiceManager:
-    """The service manager of one arbiter; without one nothing is sent."""
+class ServiceManager(ArbiterPart):
+    """The service manager of one arbiter."""
 
     def __init__(
         self, log: Any, environment: Mapping[str, str], pid: int, took_over: bool = False
@@ -38,37 +39,19 @@ class ServiceManager:
         self._every = _watchdog(environment, None if took_over else pid)
         self._next = 0.0
 
-    def tell_status(self, text: str) -> None:
-        """One line for ``systemctl status``."""
-        self._send(f"STATUS={one_line(text)}")
+    def tell(self, *lines: str) -> None:
+        """Tell it `lines`, each an assignment."""
+        self._unsent.append("\n".join(map(one_line, lines)).encode())
+        self._flush()
 
-    def tell_ready(self, text: str, pid: int | None = None) -> None:
-        """The start, or a reload, is over; `pid` is the arbiter's, where that is news."""
-        main = [f"MAINPID={pid}"] if pid is not None else []
-        self._send("READY=1", *main, f"STATUS={one_line(text)}")
-
-    def tell_reloading(self) -> None:
-        """A reload was asked for."""
-        # Of CLOCK_MONOTONIC, by sd_notify(3); a time before the request would not be believed.
-        self._send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}",
-                   "STATUS=apihour reloads")
-
-    def tell_stopping(self) -> None:
-        """The daemon stops."""
-        self._send("STOPPING=1", "STATUS=apihour stops")
-
-    def give_sign(self) -> None:
-        """Say that the loop turns, as often as was asked for."""
+    def watched(self) -> Mapping[int, Callable[[], None]]:
+        """The loop turns, also while the daemon stops: say so as often as was asked for."""
         if self._unsent:
             self._flush()
         elif self._every and time.monotonic() >= self._next:
             self._next = time.monotonic() + self._every
-            self._send("WATCHDOG=1")
-
-    def _send(self, *lines: str) -> None:
-        if self._address:
-            self._unsent.append("\n".join(lines).encode())
-            self._flush()
+            self.tell("WATCHDOG=1")
+        return {}
 
     def _flush(self) -> None:
         try:

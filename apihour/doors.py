@@ -8,11 +8,10 @@ its first import; what is imported then is of one release.
 from __future__ import annotations
 
 import importlib.abc
-import importlib.util
 import pkgutil
 import sys
 from collections.abc import Iterable, Sequence
-from importlib.machinery import ModuleSpec
+from importlib.machinery import ModuleSpec, PathFinder
 from types import CodeType, ModuleType
 from typing import Any
 
@@ -25,15 +24,20 @@ class _Kept(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
     def __init__(self) -> None:
         self._kept: dict[str, tuple[ModuleSpec, CodeType]] = {}
 
-    def add(self, name: str) -> None:
-        """Read a module's code. Raises ImportError when there is none."""
-        spec = importlib.util.find_spec(name)
+    def add(self, name: str, places: Sequence[str] | None) -> Sequence[str]:
+        """Read the code of a module at one of `places`, unless it is loaded already.
+
+        Returns where its own modules are, if it is a package. Raises ImportError.
+        """
+        spec = PathFinder.find_spec(name, places)
         if spec is None or not isinstance(spec.loader, importlib.abc.InspectLoader):
             raise ImportError(f"{name}: expected a module whose code can be read", name=name)
-        code = spec.loader.get_code(name)
-        assert code is not None  # None is for modules of the interpreter
-        spec.loader = self
-        self._kept[name] = spec, code
+        if name not in sys.modules:
+            code = spec.loader.get_code(name)
+            assert code is not None  # None is for modules of the interpreter
+            spec.loader = self
+            self._kept[name] = spec, code
+        return spec.submodule_search_locations or []
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -51,10 +55,8 @@ def keep(names: Iterable[str]) -> None:
     """Read the code of modules, and of all that are in packages, unless they are loaded already."""
     kept = _Kept()
     for name in names:
-        spec = importlib.util.find_spec(name)
-        places = spec.submodule_search_locations if spec is not None else None
-        inside = [one.name for one in pkgutil.iter_modules(places or [], f"{name}.")]
-        for module in inside or [name]:
-            if module not in sys.modules:
-                kept.add(module)
+        parent = sys.modules.get(name.rpartition(".")[0])
+        places = kept.add(name, parent.__path__ if parent is not None else None)
+        for module in pkgutil.iter_modules(places, f"{name}."):
+            kept.add(module.name, places)
     sys.meta_path.insert(0, kept)

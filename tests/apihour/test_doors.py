@@ -17,7 +17,8 @@ from apihour import doors
 from apihour.arbiter.arbiter import DOORS
 
 doors.keep(DOORS)
-closed = [name for name in sys.meta_path[0]._kept]
+here = ("arbiter", "bind", "config", "limits", "orders", "reload", "template", "upgrade")
+closed = [name for name in sys.meta_path[0]._kept if name.split(".")[1] in here]
 
 
 class Replaced:

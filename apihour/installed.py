@@ -1,11 +1,10 @@
-"""What other packages bring besides protocols: commands of ``apihour``, and the console process.
+"""What other packages bring besides protocols: the console process, and commands of ``apihour``.
 
 Rules:
 
 - They are found by entry points, so the core names none of them.
-- The group ``apihour.commands`` names functions: words in, exit status out. The group
-  ``apihour.console`` names by ``process`` the package that is executed as the console process,
-  by ``in_worker`` what makes a worker serve it.
+- The group ``apihour.console`` names by ``process`` the package that is executed as the console
+  process, by ``in_worker`` what makes a worker serve it. Commands: apihour.cli.brought.
 - The console decides about its own keys: its package has a module ``key_files``, of the shape
   :class:`KeyFiles`.
 - Two packages that bring one name are an error that names both.
@@ -15,38 +14,14 @@ from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
 from typing import Protocol, cast
 
 from apihour.errors import PluginError
 
-__all__ = ["COMMANDS", "CONSOLE", "KeyFiles", "command_names", "console_module", "find_command",
-           "key_files"]
+__all__ = ["CONSOLE", "KeyFiles", "console_module", "key_files", "only"]
 
-COMMANDS = "apihour.commands"
 CONSOLE = "apihour.console"
-
-
-def command_names() -> list[str]:
-    """The commands that installed packages bring."""
-    return sorted(entry_points(group=COMMANDS).names)
-
-
-def find_command(name: str) -> Callable[[list[str]], int] | None:
-    """The command of that name, None where no package brings it.
-
-    Raises PluginError naming it when it cannot be loaded, or when two packages bring it.
-    """
-    entry = _only(COMMANDS, name)
-    if entry is None:
-        return None
-    try:
-        command: Callable[[list[str]], int] = entry.load()
-    except Exception as error:
-        raise PluginError(f"command {name!r}: {entry.value} cannot be loaded: {error!r}"
-                          ) from error
-    return command
 
 
 @functools.cache  # what was there at the start is not looked for when a console must come back
@@ -55,7 +30,7 @@ def console_module() -> str:
 
     Raises PluginError when no package brings one, or two do.
     """
-    entry = _only(CONSOLE, "process")
+    entry = only(CONSOLE, "process")
     if entry is None:
         raise PluginError(f"no console process is installed: expected an entry point 'process' of "
                           f"the group {CONSOLE!r}; install apihour anew, or use --no-console")
@@ -84,7 +59,8 @@ def key_files() -> KeyFiles:
         raise PluginError(f"the console's {name} cannot be loaded: {error!r}") from error
 
 
-def _only(group: str, name: str) -> EntryPoint | None:
+def only(group: str, name: str) -> EntryPoint | None:
+    """The entry point of that name, if there is one. Raises PluginError when there are two."""
     found = list({entry.value: entry for entry in entry_points(group=group, name=name)}.values())
     if len(found) > 1:
         raise PluginError(f"entry point {name!r} of the group {group!r}: "

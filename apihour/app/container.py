@@ -176,23 +176,16 @@ class Container:
     @functools.cached_property
     def resolver(self) -> Any:
         """An :class:`aiodns.DNSResolver` on this loop, made on first use."""
-        try:
-            import aiodns
-        except ImportError as error:
-            raise ImportError("container.resolver needs aiodns: pip install aiodns") from error
-        options = dict(self.config.get("resolver") or {})
-        return aiodns.DNSResolver(loop=self.loop, **options)
+        from apihour.app.http_client import make_resolver
+
+        return make_resolver(self.loop, self.config.get("resolver"))
 
     @functools.cached_property
     def http(self) -> Any:
         """An :class:`aiohttp.ClientSession` that resolves names by :attr:`resolver`."""
         from apihour.app.http_client import make_session
 
-        resolver = self.resolver
-        try:
-            return make_session(resolver)
-        except ImportError as error:
-            raise ImportError("container.http needs aiohttp: pip install aiohttp") from error
+        return make_session(self.resolver)
 
     async def run_cpu(self, function: Callable[..., T], *args: Any) -> T:
         """Run a picklable function in a process of its own pool, leaving the loop free.

@@ -1,21 +1,37 @@
-"""The aiohttp client session behind ``container.http``; imported when first used only."""
+"""What is behind ``container.http`` and ``container.resolver``; imported when first used only."""
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import socket
 from typing import Any
 
-__all__ = ["make_session"]
+__all__ = ["make_resolver", "make_session"]
+
+
+def make_resolver(loop: asyncio.AbstractEventLoop, options: Any) -> Any:
+    """An aiodns resolver with these `options` of the configuration.
+
+    Raises ImportError naming what is missing.
+    """
+    try:
+        aiodns = importlib.import_module("aiodns")
+    except ImportError as error:
+        raise ImportError("container.resolver needs aiodns: pip install aiodns") from error
+    return aiodns.DNSResolver(loop=loop, **dict(options or {}))
 
 
 def make_session(resolver: Any) -> Any:
     """Return a client session whose names are looked up by `resolver` (aiodns).
 
-    Raises ImportError when aiohttp is missing.
+    Raises ImportError naming what is missing.
     """
-    aiohttp = importlib.import_module("aiohttp")
-    abc = importlib.import_module("aiohttp.abc")
+    try:
+        aiohttp = importlib.import_module("aiohttp")
+        abc = importlib.import_module("aiohttp.abc")
+    except ImportError as error:
+        raise ImportError("container.http needs aiohttp: pip install aiohttp") from error
 
     class Resolver(abc.AbstractResolver):  # type: ignore[misc, name-defined]
         """aiohttp's resolver interface over the container's own aiodns resolver."""

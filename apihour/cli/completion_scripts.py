@@ -14,12 +14,12 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from apihour.cli.brought import command_names
 from apihour.cli.new.making import PARTS
 from apihour.config.helptext import explain
 from apihour.config.settings import HostConfig
 from apihour.config.verdicts import REFUSED
 from apihour.errors import UsageError
-from apihour.installed import command_names
 from apihour.ipc.private import parser_options
 
 __all__ = ["CompletedOption", "completed_options", "completion"]

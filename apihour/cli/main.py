@@ -14,8 +14,8 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 
+from apihour.cli.brought import command_names, find_command
 from apihour.errors import ApihourError, ConfigurationError, UsageError
-from apihour.installed import command_names, find_command
 from apihour.ipc.signals import ORDERS, blocked
 from apihour.printable import printable
 from apihour.version import __version__

@@ -30,8 +30,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from apihour.config.failures import FailureLog
 from apihour.cpu.relay import RelayReader, relay_records
 from apihour.ipc.prctl import PR_SET_PDEATHSIG, prctl
-from apihour.ipc.private import pool_processes
 from apihour.ipc.signals import ORDERS, blocked, ignore, let_through
+from apihour.ops.private import pool_processes
 
 if TYPE_CHECKING:
     from multiprocessing import Process

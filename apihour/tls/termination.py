@@ -24,10 +24,10 @@ from functools import partial
 from termios import TIOCOUTQ
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from apihour.ipc.private import shrink_tls_buffers
 from apihour.plugins import Connection
 from apihour.tls.certificates import file_names, make_contexts
 from apihour.tls.choosing import choose_by_name, name_table
+from apihour.tls.libssl import shrink_tls_buffers
 from apihour.tls.served import served_certificate
 
 if TYPE_CHECKING:

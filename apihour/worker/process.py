@@ -15,7 +15,6 @@ import os
 import signal
 import sys
 import time
-import traceback
 from typing import Any
 
 from gunicorn import util
@@ -24,10 +23,10 @@ from gunicorn.workers.base import Worker
 from apihour.app.hooks import call_class, call_hook, hook_title, make_loop, see_hooks, takes_sockets
 from apihour.app.target import load_target
 from apihour.bind.bans import Bans
-from apihour.blame import account, blame_frames, is_user_code
+from apihour.blame import account
 from apihour.config.owner import become_owner
 from apihour.config.rootlog import Speaker
-from apihour.errors import ApihourError, HookError
+from apihour.errors import ApihourError
 from apihour.ipc import faults
 from apihour.ipc.prctl import PR_SET_PDEATHSIG, prctl
 from apihour.ipc.private import set_process_title
@@ -47,7 +46,6 @@ __all__ = ["BLOCKED", "BOOT_FAILED", "HostWorker"]
 BLOCKED = {*STOPS, signal.SIGUSR1}
 """Signals that wait from the fork on until the worker can obey them."""
 BOOT_FAILED = 3  # exit status of a worker that never became ready
-_CANCEL = 2.0  # seconds a hook past the boot timeout has to end once it is cancelled
 
 
 class HostWorker(Worker):  # type: ignore[misc]
@@ -242,7 +240,9 @@ class HostWorker(Worker):  # type: ignore[misc]
                 starting.cancel()
                 await asyncio.wait({starting})
             elif not starting.done():
-                await self._give_up(starting)
+                from apihour.worker.overdue import give_up  # it needs the commands
+
+                await give_up(self, starting)
             elif (error := starting.exception()) is not None:
                 self.report_failure(error)
             else:
@@ -251,25 +251,6 @@ class HostWorker(Worker):  # type: ignore[misc]
         finally:
             giving_up.cancel()
             await leaving.leave()
-
-    async def _give_up(self, starting: asyncio.Task[None]) -> None:
-        """Past the boot timeout, with a loop that turns: say what is waited for, and undo it."""
-        from apihour.ops.commands.tasks import task_places  # needed here only
-
-        found = task_places(starting)[::-1]
-        place = blame_frames([(one.file, one.line) for one in found])
-        own = [one for one in found if is_user_code(one.file)]
-        stack = "".join(traceback.StackSummary.from_list(
-            [(one.file, one.line, one.function, None) for one in own or found]).format())
-        error = HookError(f"{self.under_way} was not done within {self.cfg.boot_timeout:g} s "
-                          f"(--boot-timeout){': ' if place else ''}{place}")
-        self.log.error("Worker %s: %s was not done in time; it waits in\n%s", self.name,
-                       self.under_way, stack.rstrip())
-        self.report_failure(error, stack)
-        starting.cancel()
-        await asyncio.wait({starting}, timeout=_CANCEL)
-        if starting.done() and not starting.cancelled() and (other := starting.exception()):
-            self.log.error("Worker %s: cancelled, %s", self.name, other)
 
     def _begin(self, what: str) -> None:
         """Tell the arbiter what is under way: blocked in it, this worker cannot say it itself."""

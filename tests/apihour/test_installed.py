@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from apihour import installed
+from apihour.cli import brought
 from apihour.cli import main as cli
+from apihour.cli.brought import COMMANDS, command_names, find_command
 from apihour.errors import PluginError
-from apihour.installed import COMMANDS, CONSOLE, command_names, console_module, find_command
+from apihour.installed import CONSOLE, console_module
 
 
 @pytest.fixture(autouse=True)
@@ -22,8 +24,9 @@ def _found_anew() -> Iterator[None]:
 
 
 def bring(monkeypatch: pytest.MonkeyPatch, *entries: EntryPoint) -> None:
-    monkeypatch.setattr(
-        installed, "entry_points", lambda **which: EntryPoints(entries).select(**which))
+    for module in (brought, installed):
+        monkeypatch.setattr(
+            module, "entry_points", lambda **which: EntryPoints(entries).select(**which))
 
 
 def hello(words: list[str]) -> int:

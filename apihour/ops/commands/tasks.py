@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 from types import FrameType
 from typing import Annotated, Any
 
-from apihour.ipc.private import awaiters
 from apihour.ops.annotations import Duration, Seconds, Short, Stack, TaskId, Worker
 from apihour.ops.catalogue import Catalogue
 from apihour.ops.commands.context import AgentContext
 from apihour.ops.commands.servers import figures
 from apihour.ops.model import CommandFailed
+from apihour.ops.private import awaiters
 from apihour.ops.rows import stamp
 from apihour.ops.stacks import Block, Place, frames_of, place_of, places
 

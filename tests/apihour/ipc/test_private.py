@@ -24,14 +24,13 @@ from gunicorn.workers.base import Worker
 from apihour.arbiter.arbiter import HostArbiter
 from apihour.ipc.private import (
     accept_descriptor,
-    awaiters,
     context_of,
     opened_again,
     parser_options,
-    pool_processes,
     set_process_title,
-    shrink_tls_buffers,
 )
+from apihour.ops.private import awaiters, pool_processes
+from apihour.tls.libssl import shrink_tls_buffers
 
 
 def test_accepting_a_bare_descriptor() -> None:

@@ -18,6 +18,7 @@ from apihour.bind.listeners import Listener
 from apihour.config.settings import HostConfig
 from apihour.errors import ConfigurationError
 from apihour.ipc.runtime import Runtime
+from apihour.ops.connection_row import connection_row
 from apihour.tls import termination
 from apihour.tls.termination import TLSFacts
 from apihour.worker.connections import AcceptedConnection, ConnectionTable
@@ -166,7 +167,7 @@ def test_facts_are_known_before_the_protocol_is_made(
             assert facts == TLSFacts("TLSv1.3", "TLS_AES_256_GCM_SHA384", "http/1.1")
             assert h.server.states == [("open", facts)]
             assert conn.alpn == "http/1.1"
-            record = conn.record()
+            record = connection_row(conn, "1.1")
             assert record.tls == "TLSv1.3"
             assert record.bytes_in > 100  # the kernel's count: with the handshake
             assert conn.transport is not None
@@ -203,7 +204,7 @@ def test_a_stalled_handshake_is_a_connection_and_is_cut(
         async with house(authority, timeout=0.3) as h:
             reader = await h.plain()
             conn = await h.only_row()
-            assert (conn.state, conn.tls, conn.record().tls) == ("handshake", None, "")
+            assert (conn.state, conn.tls, connection_row(conn, "1.1").tls) == ("handshake", None, "")
             assert h.acceptor.is_attaching() and h.acceptor.open == 1
             assert await ended(reader)
             await wait_until(lambda: not len(h.table))

@@ -1,4 +1,4 @@
-"""A worker that is not ready in time, though its loop turns: it says what it waits for, and ends."""
+"""A worker that is not ready in time though its loop turns: it says what it waits for, and ends."""
 
 from __future__ import annotations
 

@@ -204,7 +204,8 @@ def test_a_stalled_handshake_is_a_connection_and_is_cut(
         async with house(authority, timeout=0.3) as h:
             reader = await h.plain()
             conn = await h.only_row()
-            assert (conn.state, conn.tls, connection_row(conn, "1.1").tls) == ("handshake", None, "")
+            assert (conn.state, conn.tls) == ("handshake", None)
+            assert connection_row(conn, "1.1").tls == ""
             assert h.acceptor.is_attaching() and h.acceptor.open == 1
             assert await ended(reader)
             await wait_until(lambda: not len(h.table))

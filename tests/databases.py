@@ -5,75 +5,49 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-import signal
 import socket
 import subprocess
-import tempfile
-import time
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from tests.postgres import PASSWORD, _die_with_parent
+from tests.postgres import PASSWORD
+from tests.server_process import ServerProcess
 
 
-class UnixServer:
+class UnixServer(ServerProcess):
     """A server that listens on a unix socket in a directory of its own."""
 
-    def __init__(self, name, words, user=None, ready=60.0):
-        self.directory = Path(tempfile.mkdtemp(prefix=f"apihour-{name}-"))
+    def __init__(self, name, words, user=None):
+        super().__init__(name)
         self.socket = self.directory / "sock"
         self._words = words
-        self._user = {}
-        self._ready = ready
         if user is not None and os.geteuid() == 0:
             found = pwd.getpwnam(user)
-            self._user = {"user": found.pw_uid, "group": found.pw_gid, "extra_groups": []}
+            self.user = {"user": found.pw_uid, "group": found.pw_gid, "extra_groups": []}
             os.chown(self.directory, found.pw_uid, found.pw_gid)
-        self.process = None
 
     def run(self, *words):
         """Run a program as the server would be, to its end."""
         done = subprocess.run(list(map(str, words)), cwd="/", capture_output=True, text=True,
-                              check=False, **self._user)
+                              check=False, **self.user)
         assert done.returncode == 0, done.stdout + done.stderr
 
-    def start(self):
-        """Start it; returns once it listens."""
+    def command(self):
+        """See :class:`ServerProcess`."""
         self.socket.unlink(missing_ok=True)
-        words = [str(word) for word in self._words(self)]
-        with (self.directory / "log").open("ab") as log:
-            self.process = subprocess.Popen(
-                words, cwd="/", stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                start_new_session=True, preexec_fn=_die_with_parent, **self._user)
-        ends = time.monotonic() + self._ready
-        while not self._listens():
-            assert self.process.poll() is None and time.monotonic() < ends, (
-                self.directory / "log").read_text()
-            time.sleep(0.02)
-        return self
+        return self._words(self)
 
-    def _listens(self):
+    def listens(self):
+        """See :class:`ServerProcess`."""
         with socket.socket(socket.AF_UNIX) as sock:
             try:
                 sock.connect(str(self.socket))
             except OSError:
                 return False
             return True
-
-    def halt(self, sig=signal.SIGTERM):
-        """Stop it; its data stay."""
-        if self.process is not None:
-            self.process.send_signal(sig)
-            self.process.wait()
-            self.process = None
-
-    def stop(self):
-        """Stop it for good."""
-        self.halt(signal.SIGKILL)
-        shutil.rmtree(self.directory, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")

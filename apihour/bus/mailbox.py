@@ -14,12 +14,12 @@ import logging
 import time
 from collections import deque
 from types import TracebackType
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from apihour.bus.messages import BusMessage, Gap
 from apihour.errors import BusError
 
-__all__ = ["Carrier", "Mailbox", "Subscription"]
+__all__ = ["Carrier", "Entered", "Mailbox", "Subscription"]
 
 BYTES = 16_000_000  # of data that may wait for one subscriber
 _QUIET = 10.0  # seconds between two warnings about one subscription
@@ -129,7 +129,28 @@ class Mailbox:
                 "bus: the subscription to %r %s", self.pattern, why)
 
 
-class Subscription(Generic[Item]):
+class Entered:
+    """``async with``: it has begun inside, and is closed behind."""
+
+    async def _begin(self) -> None:
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        """End it."""
+        raise NotImplementedError
+
+    async def __aenter__(self) -> Self:
+        await self._begin()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+
+class Subscription(Entered, Generic[Item]):
     """What ``subscribe()`` returns: iterate over it; enter it, to know that it has begun."""
 
     def __init__(self, carrier: Carrier, mailbox: Mailbox, gaps: bool) -> None:
@@ -165,16 +186,6 @@ class Subscription(Generic[Item]):
                 raise StopAsyncIteration
             if self._gaps or type(item) is not Gap:
                 return item  # type: ignore[return-value]
-
-    async def __aenter__(self) -> Subscription[Item]:
-        await self._begin()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.close()
 
     async def _begin(self) -> None:
         if self._state == "new":

@@ -14,11 +14,14 @@ A backend's author subclasses :class:`SharedContract` in a test module that has 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import signal
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 
-from apihour.errors import RevisionError, SharedError
+from apihour.errors import RevisionError, SharedDownError, SharedError
 from apihour.shared.store import Change, Entry, SharedBackend
 
 
@@ -206,3 +209,47 @@ class SharedContract:
         with pytest.raises(SharedError, match="closed"):
             await shared.get("key")
         assert await another.get("key") is not None
+
+
+class RemoteContract:
+    """What a store in another program does besides; a third fixture is ``server``, its program.
+
+    `clients` makes more of them: ``clients(deadline=0.3)``; the test closes them.
+    """
+
+    async def test_calls_end_in_time_while_it_is_away_and_watches_come_back(
+        self, caplog: pytest.LogCaptureFixture, shared: SharedBackend, server: Any,
+        clients: Callable[..., SharedBackend],
+    ) -> None:
+        quick, patient = clients(deadline=0.3), clients(deadline=30)
+        await shared.put("a", b"1")
+        await shared.put("b", b"1")
+        assert await quick.get("a") is not None
+        watch = shared.watch()
+        assert sorted(c.key for c in await take(watch, 2)) == ["a", "b"]
+        server.freeze()
+        began = time.monotonic()
+        with pytest.raises(SharedDownError):
+            await quick.get("a")
+        assert time.monotonic() - began < 10
+        server.thaw()
+        server.halt(signal.SIGKILL)
+        for call in (quick.put("a", b"2"), quick.incr("n"), quick.items(), quick.delete("a")):
+            with pytest.raises(SharedDownError):
+                await call
+        server.start()  # which may keep nothing
+        async with asyncio.timeout(30):
+            while True:
+                try:
+                    await patient.put("a", b"2")
+                    break
+                except SharedDownError:
+                    await asyncio.sleep(0.05)
+        await patient.delete("b")
+        seen: dict[str, bytes | None] = {}
+        while seen.get("a") != b"2" or seen.get("b", b"") is not None:
+            [change] = await take(watch, 1)
+            seen[change.key] = change.value
+        assert "away: " in caplog.text
+        await quick.close()
+        await patient.close()

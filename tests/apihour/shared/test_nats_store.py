@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import signal
-import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,7 +19,7 @@ from apihour.errors import ConfigurationError, SharedDownError
 from apihour.shared.nats_store import _decode, _encode
 from apihour.shared.open_shared import open_shared
 from tests.contracts.flags_contract import FlagsContract
-from tests.contracts.shared_contract import SharedContract, take
+from tests.contracts.shared_contract import RemoteContract, SharedContract, take
 from tests.nats_server import NATSServer, lonely_nats, nats_server
 
 __all__ = ["lonely_nats", "nats_server"]
@@ -61,6 +60,18 @@ class TestNATSShared(SharedContract):
     ttl = 1.0
 
 
+class TestNATSAway(RemoteContract):
+    """What it does when it goes and comes."""
+
+    @pytest.fixture
+    def server(self, nats_server: NATSServer) -> NATSServer:
+        return nats_server
+
+    @pytest.fixture
+    def clients(self, nats_server: NATSServer, tmp_path: Path) -> Callable[..., Any]:
+        return partial(made, nats_server, tmp_path)
+
+
 class TestFlagsOnNATS(FlagsContract):
     """Theirs."""
 
@@ -86,38 +97,6 @@ async def test_revisions_grow_though_the_bucket_is_made_again(
     again = made(nats_server, tmp_path)
     assert await again.put("key", b"2", expected_revision=0) > first
     await again.close()
-
-
-async def test_calls_end_in_time_while_it_is_away_and_watches_come_back(
-    caplog: pytest.LogCaptureFixture, shared: Any, nats_server: NATSServer, tmp_path: Path
-) -> None:
-    quick = made(nats_server, tmp_path, deadline=0.3)
-    await shared.put("a", b"1")
-    await shared.put("b", b"1")
-    assert await quick.get("a") is not None
-    watch = shared.watch()
-    assert sorted(c.key for c in await take(watch, 2)) == ["a", "b"]
-    nats_server.freeze()
-    began = time.monotonic()
-    with pytest.raises(SharedDownError):
-        await quick.get("a")
-    assert time.monotonic() - began < 10
-    nats_server.thaw()
-    nats_server.halt(signal.SIGKILL)
-    for call in (quick.put("a", b"2"), quick.incr("n"), quick.items(), quick.delete("a")):
-        with pytest.raises(SharedDownError):
-            await call
-    nats_server.start()
-    writer = made(nats_server, tmp_path, deadline=30)
-    await writer.put("a", b"2")
-    await writer.delete("b")
-    seen = {}
-    while seen.get("a") != b"2" or seen.get("b", b"") is not None:
-        [change] = await take(watch, 1)
-        seen[change.key] = change.value
-    assert "away: " in caplog.text
-    await quick.close()
-    await writer.close()
 
 
 async def test_keys_of_another_program_are_passed_over(

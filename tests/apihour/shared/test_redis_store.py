@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from apihour.errors import ConfigurationError, SharedDownError, SharedError, Sha
 from apihour.shared.flags import Flags
 from apihour.shared.open_shared import open_shared
 from tests.contracts.flags_contract import FlagsContract, started, wait_until
-from tests.contracts.shared_contract import SharedContract, take
+from tests.contracts.shared_contract import RemoteContract, SharedContract, take
 from tests.databases import BOTH, redis_server
 
 __all__ = ["redis_server"]
@@ -48,6 +48,19 @@ class TestRedisShared(SharedContract):
 
 
 @BOTH
+class TestRedisAway(RemoteContract):
+    """What it does when it goes and comes."""
+
+    @pytest.fixture
+    def server(self, redis_server: Any) -> Any:
+        return redis_server
+
+    @pytest.fixture
+    def clients(self, redis_server: Any, tmp_path: Path) -> Callable[..., Any]:
+        return partial(made, redis_server, tmp_path)
+
+
+@BOTH
 class TestFlagsOnRedis(FlagsContract):
     """Theirs."""
 
@@ -77,41 +90,6 @@ async def test_numbers_end_at_64_bits_and_values_at_their_limit(shared: Any) -> 
     await shared.put("log", b"x" * 999_999)
     with pytest.raises(SharedError, match=r"'log'.*1000001"):
         await shared.append("log", b"xx")
-
-
-@BOTH
-async def test_calls_end_in_time_while_it_is_away_and_watches_come_back(
-    caplog: pytest.LogCaptureFixture, shared: Any, redis_server: Any, tmp_path: Path
-) -> None:
-    quick = made(redis_server, tmp_path, deadline=0.3)
-    await shared.put("a", b"1")
-    await shared.put("b", b"1")
-    watch = shared.watch()
-    assert sorted(c.key for c in await take(watch, 2)) == ["a", "b"]
-    redis_server.process.send_signal(signal.SIGSTOP)
-    began = time.monotonic()
-    with pytest.raises(SharedDownError, match=r"no answer within 0\.3 s"):
-        await quick.get("a")
-    assert time.monotonic() - began < 10
-    redis_server.process.send_signal(signal.SIGCONT)
-    redis_server.halt(signal.SIGKILL)
-    for call in (quick.put("a", b"2"), quick.incr("n"), quick.items(), quick.delete("a")):
-        with pytest.raises(SharedDownError):
-            await call
-    redis_server.start()  # it keeps nothing
-    async with asyncio.timeout(30):
-        while True:
-            try:
-                await quick.put("a", b"2")
-            except SharedDownError:
-                continue
-            break
-    seen = {}
-    while seen.get("a") != b"2" or seen.get("b", b"") is not None:
-        [change] = await take(watch, 1)
-        seen[change.key] = change.value
-    assert "away: " in caplog.text
-    await quick.close()
 
 
 async def test_flags_hold_while_it_is_away_and_when_it_comes_back_with_nothing(

@@ -66,11 +66,11 @@ class _Record:
     revision: int = 0
 
     @classmethod
-    def read(cls, data: bytes | str, revision: int) -> _Record:
+    def read(cls, name: str, data: bytes | str, revision: int) -> _Record:
         """Raises ValueError for what is no record."""
         value, at = json.loads(data)
         if value is not None:
-            check(value)
+            check(name, value)
         return cls(value, float(at), revision)
 
     def write(self) -> bytes:
@@ -175,7 +175,7 @@ class Flags:
     async def put(self, name: str, value: bool | int | float | str) -> None:
         """Set a flag for all workers. Raises ValueError for what cannot be one, SharedError."""
         _check_name(name)
-        check(value)
+        check(name, value)
         await self._store(name, value)
 
     async def reset(self, name: str) -> None:
@@ -236,7 +236,7 @@ class Flags:
             return False
         try:
             _check_name(name)
-            record = _Record.read(data, revision)
+            record = _Record.read(name, data, revision)
         except (ValueError, TypeError, RecursionError) as error:
             self._say(key, f"flags: shared key {key!r}: {error}; it is passed over")
             return False
@@ -325,13 +325,13 @@ def read_value(name: str, word: str, like: Any) -> bool | int | float | str:
     raise ValueError(f"flag {name!r}: {word!r:.60}; expected {_TYPES[kind]}, as {like!r:.40}")
 
 
-def check(value: object) -> None:
+def check(name: str, value: object) -> None:
     """Raises ValueError for what cannot be the value of a flag."""
     fits = (len(value) <= _LENGTH if isinstance(value, str) else
             type(value) in _TYPES and abs(value) < 2**63)  # type: ignore[arg-type]
     if not fits:
-        raise ValueError(f"value {value!r:.60}; expected on, off, a number below 2^63, or a text "
-                         f"of at most {_LENGTH} characters")
+        raise ValueError(f"flag {name!r}: {value!r:.60}; expected on, off, a number below 2^63, or "
+                         f"a text of at most {_LENGTH} characters")
 
 
 def _check_name(name: str) -> None:
@@ -355,7 +355,7 @@ def _read_declared(declared: Any) -> dict[str, Any]:
     try:
         for name, value in declared.items():
             _check_name(name)
-            check(value)
+            check(name, value)
     except ValueError as error:
         raise ConfigurationError(f"flags: {error}") from error
     return dict(declared)

@@ -55,9 +55,14 @@ async def flags(
         if acts or not own.all():
             raise CommandFailed(f"flags: {error}") from error
     except ValueError as error:
-        raise CommandFailed(f"flags: {error}", "usage") from error
-    known = own.all()
-    return [_row(one, own.age) for one in known if flag in (None, one.name)]
+        raise CommandFailed(str(error), "usage") from error
+    known = [one for one in own.all() if flag in (None, one.name)]
+    if acts and not known:
+        known = [own.state(flag)]
+    if flag is not None and not known:
+        raise CommandFailed(f"flag {flag!r:.80}: not set, nor declared, nor asked for in this "
+                            "worker; flags lists those that are")
+    return [_row(one, own.age) for one in known]
 
 
 async def _act(own: Any, flag: str | None, value: str | None, reset: bool) -> None:

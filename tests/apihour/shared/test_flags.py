@@ -199,7 +199,11 @@ async def test_the_command(tmp_path: Path) -> None:
     assert (row.value, row.set) == ("off", "")
     await call(container, "depth", "3")
     assert len(await call(container)) == 2
-    assert await call(container, "other") == []
+    [row] = await call(container, "depth", reset=True)
+    assert (row.flag, row.value, row.default) == ("depth", "", "")
+    await call(container, "depth", "3")
+    with pytest.raises(CommandFailed, match="flag 'other': not set"):
+        await call(container, "other")
     for words, options, said in (
             (("checkout", "maybe"), {}, "expected on, off or N%"), ((), {"reset": True}, "FLAG"),
             (("depth", "x"), {}, "whole number"), (("a b", "1"), {}, "'a b'"),

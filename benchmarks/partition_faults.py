@@ -163,7 +163,7 @@ class Faults:
         try:
             target.begin_nats()
             target.begin_daemon()
-            target.wait_serving()  # without the others: nobody has a majority here
+            target.wait_serving(is_apart=True)  # without a majority of NATS
             time.sleep(self._random.uniform(1, 4))
         finally:
             rejoin(self._network, target.number, numbers)

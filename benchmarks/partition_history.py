@@ -5,6 +5,7 @@ processes have), ``who`` (a worker of a host), and what belongs to ``op``:
 
 - calls (``publish``, ``ask``, ``incr``, ``read``, ``swap``): ``began``, ``outcome`` ("ok", the name
   of a typed error, or "untyped …"), and with "ok" what they gave;
+- ``begin`` of a ``publish`` or ``incr`` (its name in ``call``), which who is killed does not end;
 - ``deliver`` of a durable message's ``id``, ``watch`` of the register, ``write`` to the resource
   with a ``token`` and its answer;
 - ``fault`` and ``look`` of the driver, and ``final``: the store's state when all was quiet.
@@ -45,7 +46,7 @@ def check(history: History) -> list[str]:
 def messages(history: History) -> list[str]:
     """Every durable message that was acknowledged is delivered."""
     delivered = {one["id"] for one in of(history, "deliver")}
-    sent = {one["id"] for one in of(history, "publish")}
+    sent = {one["id"] for one in of(history, "begin") if one["call"] == "publish"}
     lost = [one["id"] for one in of(history, "publish", ok=True) if one["id"] not in delivered]
     return [f"message {one}: acknowledged, never delivered" for one in lost] + [
         f"message {one}: delivered, never sent" for one in sorted(delivered - sent)]
@@ -76,7 +77,7 @@ def counter(history: History) -> list[str]:
     faults = [f"counter: the sum {value} was given twice" for value in twice]
     faults += [f"counter: {one['value']} was given after {before}"
                for one, before in _below(done, "value") if one["value"] not in twice]
-    tried = sum(1 for _ in of(history, "incr"))
+    tried = sum(one["call"] == "incr" for one in of(history, "begin"))
     for one in of(history, "final"):
         if not len(done) <= one["counter"] <= tried:
             faults.append(f"counter: {one['counter']} at the end; {len(done)} were acknowledged, "

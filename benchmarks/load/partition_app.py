@@ -45,6 +45,8 @@ class Container(apihour.Container):
         Returns its value; None when it failed.
         """
         began, value = time.monotonic(), None
+        if op in ("publish", "incr"):  # what a killed worker has sent may be done
+            self.write("begin", call=op, **facts)
         try:
             value, outcome = await call, "ok"
         except (BusError, SharedError) as error:

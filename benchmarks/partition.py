@@ -3,7 +3,7 @@
 How to run (ten seeds take about a quarter of an hour)::
 
     .venv/bin/python benchmarks/partition.py [--seeds 10] [--first 1] [--faults kill,isolate,...]
-        [--loopback] [--keep DIRECTORY]
+        [--loopback] [--quick] [--keep DIRECTORY]
 
 Each run starts three hosts, network namespaces or, where the system refuses those (or with
 ``--loopback``), addresses of loopback with forwarders between them. A host is a node of NATS and a
@@ -49,6 +49,7 @@ from apihour.shared.open_shared import open_shared
 
 HOSTS = 3
 LOADS = 5  # of each worker, that end when it is over
+REST = 2.0  # seconds between two faults
 ACK_WAIT = 5.0  # seconds until a message that was not acknowledged comes again
 
 
@@ -94,9 +95,10 @@ class Run:
     """One seed."""
 
     def __init__(self, network: Network, directory: Path, seed: int, kinds: list[str],
-                 rest: float) -> None:
+                 pace: float) -> None:
+        """`pace` is how much longer than usual faults last, and the rest between them."""
         self._network, self._directory = network, directory
-        self._seed, self._kinds, self._rest = seed, kinds, rest
+        self._seed, self._kinds, self._pace = seed, kinds, pace
         self._told = directory / "history"
         self._told.mkdir()
         keys = make_keys(directory / "fleet")
@@ -134,10 +136,10 @@ class Run:
             for host in self._hosts:
                 host.wait_serving()
             wait_for("a holder", self._resource.holder)
-            time.sleep(self._rest)
+            time.sleep(self._pace * REST)
             faults = Faults(self._network, self._hosts, self.write, self._seed,
-                            self._resource.holder)
-            faults.run(self._kinds, self._rest)
+                            self._resource.holder, self._pace)
+            faults.run(self._kinds, self._pace * REST)
             self._finish()
         return self.history()
 
@@ -227,11 +229,11 @@ def exactly(looks: list[dict[str, Any]]) -> list[float]:
     return [one["since"] for one in looks if one["named"] and not one["accused"]]
 
 
-def one_run(network: Network, seed: int, kinds: list[str], rest: float, keep: str) -> tuple[
+def one_run(network: Network, seed: int, kinds: list[str], pace: float, keep: str) -> tuple[
         dict[str, Any], list[str]]:
     """Figures and faults of one seed."""
     with tempfile.TemporaryDirectory(prefix="apihour-partition-") as place:
-        run = Run(network, Path(place), seed, kinds, rest)
+        run = Run(network, Path(place), seed, kinds, pace)
         faults: list[str] = []
         try:
             run()
@@ -257,7 +259,6 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--first", type=int, default=1)
     parser.add_argument("--faults", default=",".join(KINDS))
-    parser.add_argument("--rest", type=float, default=4.0, help="seconds between two faults")
     parser.add_argument("--loopback", action="store_true", help="no namespaces")
     parser.add_argument("--keep", default="", help="where histories and logs are left")
     options = parser.parse_args()
@@ -266,12 +267,12 @@ def main() -> None:
     if wrong := set(kinds) - set(KINDS):
         parser.error(f"--faults: {min(wrong)!r}; expected of {', '.join(KINDS)}")
     is_inside = not options.loopback and enter_namespace()
-    rows, is_broken = [], False
+    rows, is_broken, pace = [], False, 0.4 if options.quick else 1.0
     with Namespaces(HOSTS) if is_inside else Loopback(HOSTS) as network:
         print(f"{interpreter()}; {HOSTS} hosts, {network.kind}", flush=True)
         for seed in range(options.first, options.first + options.seeds):
             began = time.monotonic()
-            found, faults = one_run(network, seed, kinds, options.rest, options.keep)
+            found, faults = one_run(network, seed, kinds, pace, options.keep)
             rows.append([seed, f"{time.monotonic() - began:.0f}", *found.values(), len(faults)])
             print(f"seed {seed}: {found}", *faults, sep="\n    ", flush=True)
             is_broken = is_broken or bool(faults)

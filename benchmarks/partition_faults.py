@@ -21,8 +21,9 @@ class Faults:
     """Each method is one fault; what it saw is written to the history by `write`."""
 
     def __init__(self, network: Network, hosts: Sequence[Host], write: Write, seed: int,
-                 holder: Callable[[], str]) -> None:
-        """`holder` says which worker wrote to the resource last."""
+                 holder: Callable[[], str], pace: float = 1.0) -> None:
+        """`holder` says which worker wrote to the resource last; `pace`: how long faults last."""
+        self._pace = pace
         self._network = network
         self._hosts = hosts
         self._write = write
@@ -37,9 +38,7 @@ class Faults:
         order = list(kinds)
         self._random.shuffle(order)
         for kind in order:
-            target = self._random.choice(list(self._hosts))
-            if kind in ("isolate", "kill") and self._random.random() < 0.5:
-                target = self._of_holder() or target
+            target = self._target(kind)
             others = [each for each in self._hosts if each is not target]
             began = time.monotonic()
             print(f"    {kind} {target.name}", flush=True)
@@ -90,9 +89,16 @@ class Faults:
                 return
             time.sleep(0.2)
 
-    def _of_holder(self) -> Host | None:
-        name = self._holder().rpartition("-")[0]
-        return next((host for host in self._hosts if host.name == name), None)
+    def _between(self, least: float, most: float) -> float:
+        return self._pace * self._random.uniform(least, most)
+
+    def _target(self, kind: str) -> Host:
+        """A host at random; often that of the holder, or of the leader of the store."""
+        target = self._random.choice(list(self._hosts))
+        chance = self._random.random()
+        name = (self._holder().rpartition("-")[0] if chance < 0.35 else
+                target.leader("KV_partition") if chance < 0.7 else "")
+        return next((host for host in self._hosts if host.name == name), target)
 
     # -- faults ------------------------------------------------------------------------------
 
@@ -109,7 +115,7 @@ class Faults:
             operator.kill()
             operator.wait()
         self._write("session", at_host=target.name, status=status, took=time.monotonic() - began)
-        ends = time.monotonic() + self._random.uniform(4, 8)
+        ends = time.monotonic() + self._between(4, 8)
         for other in others:
             self.expect_gone(other, "kill", [target])
         time.sleep(max(0.0, ends - time.monotonic()))
@@ -120,7 +126,7 @@ class Faults:
         """A host is cut off from the others, in both directions."""
         numbers = [other.number for other in others]
         isolate(self._network, target.number, numbers)
-        ends = time.monotonic() + self._random.uniform(6, 15)
+        ends = time.monotonic() + self._between(6, 15)
         try:
             self.expect_gone(others[0], "isolate", [target])
             self.expect_gone(target, "isolate", others)
@@ -133,7 +139,7 @@ class Faults:
         other = self._random.choice(others)
         self._network.cut(target.number, other.number)
         try:
-            time.sleep(self._random.uniform(5, 9))
+            time.sleep(self._between(5, 9))
         finally:
             self._network.join(target.number, other.number)
 
@@ -144,7 +150,7 @@ class Faults:
         pid = int(self._stopped.rpartition("-")[2])
         os.kill(pid, signal.SIGSTOP)
         try:
-            time.sleep(LEASE + self._random.uniform(2, 5))
+            time.sleep(LEASE + self._between(2, 5))
         finally:
             os.kill(pid, signal.SIGCONT)
 
@@ -164,6 +170,6 @@ class Faults:
             target.begin_nats()
             target.begin_daemon()
             target.wait_serving(is_apart=True)  # without a majority of NATS
-            time.sleep(self._random.uniform(1, 4))
+            time.sleep(self._between(1, 4))
         finally:
             rejoin(self._network, target.number, numbers)

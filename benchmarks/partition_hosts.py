@@ -115,11 +115,21 @@ class Host:
 
     def is_well(self) -> bool:
         """Whether NATS says so: connected, and its JetStream has caught up."""
-        url = f"http://{self._network.address(self.number)}:{self._monitor[1]}/healthz"
+        return bool(self._monitored("healthz"))
+
+    def leader(self, stream: str) -> str:
+        """Which host's node leads that stream, as this one has it; empty when it does not know."""
+        found = json.loads(self._monitored("jsz?streams=true") or b"{}")
+        return next((each.get("cluster", {}).get("leader", "")
+                     for account in found.get("account_details", ())
+                     for each in account.get("stream_detail", ()) if each["name"] == stream), "")
+
+    def _monitored(self, what: str) -> bytes:
+        url = f"http://{self._network.address(self.number)}:{self._monitor[1]}/{what}"
         with (contextlib.suppress(OSError, urllib.error.URLError),
               urllib.request.urlopen(url, timeout=1) as answer):
-            return bool(answer.status == 200)
-        return False
+            return bytes(answer.read())
+        return b""
 
     def wait_serving(self, is_apart: bool = False) -> None:
         """Wait until each worker serves, and the console has joined the fleet, if it can."""

@@ -34,8 +34,9 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -215,13 +216,21 @@ def figures(history: list[dict[str, Any]]) -> dict[str, Any]:
         "refused": sum(one["outcome"] == "stale" for one in judge.of(history, "write")),
         "swaps": sum(1 for _ in judge.of(history, "swap", ok=True)),
         "sums": sum(1 for _ in judge.of(history, "incr", ok=True)),
+        "reads": sum(1 for _ in judge.of(history, "read", ok=True)),
         "stale": judge.stale(history),
         "errors": sum(failed.values()),
         "late": f"{late:.2f}",
+        "silent": f"{longest(judge.of(history, 'publish', ok=True)):.1f}",
+        "unheld": f"{longest(judge.of(history, 'write', ok=True)):.1f}",
         "named": f"{max((one['took'] for one in looks), default=0.0):.2f}",
         "exactly": f"{max((since for since in exactly(looks)), default=0.0):.1f}",
         "healed": f"{max((one['took'] for one in judge.of(history, 'healed')), default=0.0):.1f}",
     }
+
+
+def longest(records: Iterable[judge.Record]) -> float:
+    """Seconds between two of them, at most."""
+    return max((b["at"] - a["at"] for a, b in pairwise(records)), default=0.0)
 
 
 def exactly(looks: list[dict[str, Any]]) -> list[float]:

@@ -3,8 +3,8 @@
 A history is a list of records, mappings with ``op``, ``at`` (seconds of one clock that all
 processes have), ``who`` (a worker of a host), and what belongs to ``op``:
 
-- calls (``publish``, ``ask``, ``incr``, ``read``, ``swap``): ``began``, ``outcome`` ("ok", the name
-  of a typed error, or "untyped …"), and with "ok" what they gave;
+- calls (``publish``, ``ack``, ``ask``, ``incr``, ``read``, ``swap``): ``began``, ``outcome`` ("ok",
+  the name of a typed error, or "untyped …"), and with "ok" what they gave;
 - ``begin`` of a ``publish`` or ``incr`` (its name in ``call``), which who is killed does not end;
 - ``deliver`` of a durable message's ``id``, ``watch`` of the register, ``write`` to the resource
   with a ``token`` and its answer;
@@ -23,7 +23,7 @@ from typing import Any
 Record = Mapping[str, Any]
 History = list[Record]
 
-LIMITS = {"publish": 12.0, "ask": 1.0, "incr": 2.0, "read": 1.0, "swap": 1.1}
+LIMITS = {"publish": 12.0, "ack": 10.0, "ask": 1.0, "incr": 2.0, "read": 1.0, "swap": 1.1}
 """Seconds that the documentation gives each call (a durable one has 2 for the connection, too)."""
 SLACK = 1.0  # seconds that a loaded machine may take on top
 NAMED = 2.0  # seconds in which the shell names what is gone

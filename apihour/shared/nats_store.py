@@ -122,7 +122,10 @@ class NATSShared(RemoteShared):
     # -- for the application ---------------------------------------------------------------
 
     async def get(self, key: str) -> Entry | None:
-        """See :meth:`SharedBackend.get`: of the stream's leader, so never an old one."""
+        """See :meth:`SharedBackend.get`: as the stream's leader has it.
+
+        One that was cut off from the others answers for some seconds more, with what it had.
+        """
         check_key(key)
         return await self.within(self._get(key))
 

@@ -77,8 +77,7 @@ class Container(apihour.Container):
     async def receive(self):
         async for message in self.bus.subscribe("orders.>", queue="billing", durable=True):
             self.write("deliver", id=message.data.decode(), deliveries=message.deliveries)
-            with contextlib.suppress(BusError):  # it comes again
-                await message.ack()
+            await self.tried("ack", message.ack())
 
     async def respond(self):
         async for message in self.bus.subscribe("who", queue="who"):

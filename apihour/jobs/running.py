@@ -42,7 +42,7 @@ class JobRun:
 
     async def check(self) -> None:
         """Raise JobError when this run has lost its lease: another may be under way by now."""
-        if not await self._lease.is_ours():
+        if not await self._lease.renew():
             raise JobError(f"job {self.name!r}: its lease is gone, worker {self.worker} was "
                            f"stopped or blocked for over {self._lease.seconds:g} s")
 

@@ -27,6 +27,7 @@ from apihour.errors import (
     SharedFullError,
 )
 from apihour.shared.backend import Attempts, Change, Entry, check_key, check_ttl, check_value
+from apihour.shared.newest import Newest
 from apihour.shared.remote import News, RemoteShared
 
 __all__ = ["NATSShared"]
@@ -34,6 +35,7 @@ __all__ = ["NATSShared"]
 _TOMBSTONE = 600  # seconds that a removal can be seen by a watch that was away
 _LOOK = 5.0  # seconds between two looks of a watch whether NATS still knows it
 _RETRY = 0.2  # seconds between two attempts of a watch to come back
+_OLD = 0.05  # seconds until a leader that was cut off is asked again
 _WRONG_SEQUENCE = (10071, 10164)  # error codes of nats-server
 _IN_USE = 10058  # a stream of that name, with another configuration
 _FULL = (10047, 10077)  # no storage left, the stream's max_bytes
@@ -62,6 +64,7 @@ class NATSShared(RemoteShared):
         self._subject = f"$KV.{bucket}."
         self._replicas = replicas
         self._longest = deadline * 1.1  # other writers won until the deadline: that is said first
+        self._newest = Newest()
         self._is_ready = False
         self._again = asyncio.Event()
 
@@ -124,7 +127,8 @@ class NATSShared(RemoteShared):
     async def get(self, key: str) -> Entry | None:
         """See :meth:`SharedBackend.get`: as the stream's leader has it.
 
-        One that was cut off from the others answers for some seconds more, with what it had.
+        One that was cut off from the others answers for some seconds more, with what it had;
+        never with less than this worker has seen of the key.
         """
         check_key(key)
         return await self.within(self._get(key))
@@ -197,7 +201,17 @@ class NATSShared(RemoteShared):
     # -- calls -----------------------------------------------------------------------------
 
     async def _last(self, js: Any, key: str) -> tuple[int, bytes | None]:
-        """Revision and value of the last message of a key; None: it says that it is removed."""
+        """Revision and value of the last message of a key; None: it says that it is removed.
+
+        Asks again, as long as there is time, when the answer is older than what was seen.
+        """
+        while True:
+            revision, value = await self._answered(js, key)
+            if self._newest.see(key, revision):
+                return revision, value
+            await asyncio.sleep(_OLD)
+
+    async def _answered(self, js: Any, key: str) -> tuple[int, bytes | None]:
         try:
             found = await self.within(js.get_last_msg(self._stream, self._subject + _encode(key)))
         except SharedDownError as error:
@@ -236,6 +250,7 @@ class NATSShared(RemoteShared):
             if getattr(error.__cause__, "err_code", 0) in _FULL:
                 raise SharedFullError(f"shared key {key!r}: {error}") from error
             raise
+        self._newest.see(key, revision)
         return revision
 
     # -- watching --------------------------------------------------------------------------

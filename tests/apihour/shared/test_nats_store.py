@@ -164,6 +164,21 @@ async def test_a_cluster_without_a_leader_is_away_and_no_fault_of_the_configurat
     await shared.close()
 
 
+async def test_who_is_told_less_than_he_has_seen_asks_again(
+    shared: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = await shared.put("key", b"1")
+    second = await shared.put("key", b"2", first)
+    answers = [(first, b"1"), (0, None), (second, b"2")]
+    monkeypatch.setattr(shared, "_answered", AsyncMock(side_effect=answers))
+    found = await shared.get("key")
+    assert (found.value, found.revision) == (b"2", second)
+    monkeypatch.setattr(shared, "_answered", AsyncMock(return_value=(first, b"1")))
+    shared.deadline = 0.3
+    with pytest.raises(SharedDownError, match=r"no answer within 0\.3 s"):
+        await shared.get("key")
+
+
 async def test_a_container_has_the_store_that_its_configuration_says(
     nats_server: NATSServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from apihour.errors import BindError
 
-__all__ = ["inherit", "systemd_sockets"]
+__all__ = ["inherit", "passed", "systemd_sockets"]
 
 _FIRST_SYSTEMD_FD = 3  # SD_LISTEN_FDS_START of sd_listen_fds(3)
 
@@ -41,3 +41,11 @@ def inherit(fd: int) -> socket.socket:
             raise OSError(
                 error.errno, "the descriptor is open but is no socket; expected one") from error
         raise
+
+
+def passed(name: str, named: Mapping[str, list[socket.socket]]) -> socket.socket:
+    """A duplicate of the socket that systemd passed under that name. Raises OSError."""
+    if name not in named:
+        raise OSError(0, "systemd passed no socket of that name; it passed "
+                         f"{sorted(named) or 'none'}")
+    return named[name][0].dup()

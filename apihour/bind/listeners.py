@@ -11,7 +11,6 @@ Rules:
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import socket
 from collections.abc import Iterable, Mapping
@@ -22,7 +21,7 @@ from apihour.bind.addresses import BindAddress, parse_address
 from apihour.errors import BindError
 from apihour.plugins import SocketKind
 
-__all__ = ["Listener", "open_listener", "open_listeners", "refusal"]
+__all__ = ["Listener", "open_listener", "open_listeners"]
 
 
 class Listener:
@@ -135,7 +134,7 @@ def open_listeners(
             try:
                 listener.listen(backlog)
             except OSError as error:
-                raise refusal(name, address, error) from error
+                raise _refusal(name, address, error) from error
     except BaseException:
         for listener in opened:
             listener.close()
@@ -155,23 +154,17 @@ def open_listener(
 
             sock = inherit(address.port)
         elif address.family == "systemd":
-            if address.host not in named:
-                raise BindError(
-                    f"{_title(name)}{address}: systemd passed no socket of that name; "
-                    f"it passed {sorted(named) or 'none'}"
-                )
-            sock = named[address.host][0].dup()
+            from apihour.bind.inherited import passed
+
+            sock = passed(address.host, named)
         elif address.family == "unix":
             from apihour.bind.unix_sockets import open_unix
 
             sock = open_unix(address, umask, owner)
         else:
             sock = _open_inet(address)
-    except OSError as error:
-        raise refusal(name, address, error) from error
-    except ValueError as error:  # a host that IDNA refuses, a path with a NUL
-        raise BindError(f"{_title(name)}{address}: the system cannot take it ({error}); "
-                        "expected a host or a path") from error
+    except (OSError, ValueError) as error:
+        raise _refusal(name, address, error) from error
     sock.setblocking(False)
     sock.set_inheritable(False)
     return Listener(name, address, sock, address.is_path)
@@ -200,38 +193,7 @@ def _open_inet(address: BindAddress) -> socket.socket:
     return sock
 
 
-_REASONS = {
-    errno.EADDRNOTAVAIL: "expected an address of this machine",
-    errno.EBADF: "no descriptor of that number is open; expected an inherited socket",
-    errno.ENOENT: "no such directory; expected one that exists",
-    socket.EAI_NONAME: "the host is not known; expected a name that resolves, or an address",
-    socket.EAI_AGAIN: "no name server answers; expected a name that resolves, or an address",
-}
+def _refusal(name: str, address: BindAddress, error: OSError | ValueError) -> BindError:
+    from apihour.bind.refused_bind import refusal  # read where the system refuses one only
 
-
-def refusal(name: str, address: BindAddress, error: OSError) -> BindError:
-    """What the system said of a bind, as one line that says what was expected."""
-    reason = error.strerror or str(error)
-    if error.errno == errno.EACCES:
-        reason = (f"permission denied for uid {os.geteuid()}; expected a "
-                  + ("directory it may write to" if address.is_path else "port it may use"))
-    elif error.errno == errno.EADDRINUSE:
-        reason = f"address in use; expected a free one: {_option(name)}ADDRESS"
-    elif error.errno in _REASONS:
-        reason = _REASONS[error.errno]
-    return BindError(f"{_title(name)}{address}: {reason}")
-
-
-def _title(name: str) -> str:
-    """What declares a bind: those of the daemon itself have an option each."""
-    return _option(name) if name.startswith("@") else f"bind {_named(name)}"
-
-
-def _option(name: str) -> str:
-    """What is typed before an address to have that bind there."""
-    return f"--{name[1:]} " if name.startswith("@") else f"-b {_named(name)}"
-
-
-def _named(name: str) -> str:
-    """The name before an address; one that is a number was given without."""
-    return "" if name.isdigit() else f"{name}="
+    return refusal(name, address, error)

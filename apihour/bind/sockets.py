@@ -1,8 +1,7 @@
 """Which sockets the arbiter must hold: what is wanted beside what it has.
 
 Rules: a socket whose bind stays is kept, and never closed meanwhile; new ones are opened
-before anything old is closed; all that are missing are opened, or none. A bind that only
-gets another name has the same socket under both until the old workers are gone.
+before anything old is closed; all that are missing are opened, or none.
 """
 
 from __future__ import annotations
@@ -10,13 +9,15 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from apihour.bind.addresses import BindAddress, parse_address
 from apihour.bind.listeners import Listener, open_listeners
 from apihour.errors import AddressError, BindError, ConfigurationError
 from apihour.installed import console_module, key_files
+
+if TYPE_CHECKING:
+    from apihour.bind.matching import Wanted
 
 __all__ = [
     "DEFAULT_CONSOLE", "discard", "log_binds", "may_open_shell", "open_binds",
@@ -25,7 +26,6 @@ __all__ = [
 
 DEFAULT_CONSOLE = "127.0.0.1:8022"
 
-Wanted = tuple[str, BindAddress, int]
 
 
 def open_binds(
@@ -43,15 +43,22 @@ def open_binds(
         for name, addresses in binds.items() for address in addresses
         for slot in _slots(address, slots, have)
     ]
-    kept, renamed, missing = _match(wanted, have)
+    kept: dict[Wanted, Listener] = {}
+    renamed: dict[Wanted, Listener] = {}
+    missing = wanted
+    if have:
+        from apihour.bind.matching import explain, match  # read where there are some already
+
+        kept, renamed, missing = match(wanted, have)
     try:
         opened = open_listeners(missing, cfg.backlog, named, cfg.umask, (cfg.uid, cfg.gid))
     except BindError as error:
-        raise _explain(error, missing, have) from error
+        if not have:
+            raise
+        raise explain(error, missing, have) from error
     fresh = iter(opened)
     for key, before in renamed.items():
-        kept[key] = Listener(
-            key[0], key[1], before.sock.dup(), before.owns_path, before.slot)
+        kept[key] = Listener(*key[:2], before.sock.dup(), before.owns_path, before.slot)
     everything = [kept.get(key) or next(fresh) for key in wanted]
     for (_, address, _), listener in zip(wanted, everything, strict=True):
         listener.address = address
@@ -73,52 +80,6 @@ def share_out(listeners: Sequence[Listener], spared: Sequence[Listener] = ()) ->
         from apihour.bind.sticky import share_out_groups  # read where it is asked only
 
         share_out_groups(listeners, spared)
-
-
-def _match(
-    wanted: Sequence[Wanted], have: Sequence[Listener]
-) -> tuple[dict[Wanted, Listener], dict[Wanted, Listener], list[Wanted]]:
-    """What each wanted one is served by: itself as it is, one of another name, or nothing yet.
-
-    Raises BindError for what cannot be changed on a socket in use.
-    """
-    kept: dict[Wanted, Listener] = {}
-    renamed: dict[Wanted, Listener] = {}
-    missing: list[Wanted] = []
-    stay = {(name, address.place) for name, address, _ in wanted}
-    for key in wanted:
-        name, address, slot = key
-        # Port 0 is another place for each name.
-        is_one = bool(address.port) or address.family not in ("tcp", "udp")
-        held = [x for x in have if x.address.place == address.place
-                and (is_one or x.name == name)]
-        _refuse_switches(name, address, held)
-        same = [x for x in held if x.name == name and x.slot == slot and x not in kept.values()]
-        other = [x for x in held if x.slot == slot and (x.name, address.place) not in stay]
-        if same:
-            kept[key] = same[0]
-        elif other and other[0] not in renamed.values():
-            renamed[key] = other[0]
-        elif held and slot and not address.port:
-            missing.append((name, replace(address, port=held[0].getsockname()[1]), slot))
-        else:
-            missing.append(key)
-    return kept, renamed, missing
-
-
-def _refuse_switches(name: str, address: BindAddress, held: Sequence[Listener]) -> None:
-    if not held:
-        return
-    before = held[0].address
-    for option, is_switched in (
-        ("sticky", before.sticky != address.sticky),
-        ("reuse_port", before.reuse_port != address.reuse_port),
-        # Old and new workers accept on it side by side, and clients speak one or the other.
-        ("tls", (before.tls is None) != (address.tls is None)),
-    ):
-        if is_switched:
-            raise BindError(f"bind {name}={address}: {option} cannot be switched on a socket in "
-                            "use; restart instead")
 
 
 def _slots(address: BindAddress, slots: int, have: Iterable[Listener]) -> range:
@@ -147,15 +108,6 @@ def log_binds(log: Any, before: Iterable[Listener], now: Iterable[Listener]) -> 
     for place in new:
         if place not in old:
             log.info("Listening at: %s", place)
-
-
-def _explain(error: BindError, missing: Sequence[Wanted], have: Sequence[Listener]) -> BindError:
-    """Say so when what stands in the way is a socket of this very daemon."""
-    for _, address, _ in missing:
-        for listener in have:
-            if address.port and address.port == listener.address.port:
-                return BindError(f"{error} (this daemon holds {listener} itself)")
-    return error
 
 
 def wanted_extras(cfg: Any) -> dict[str, BindAddress]:

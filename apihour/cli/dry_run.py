@@ -12,7 +12,8 @@ from typing import Any
 from gunicorn import util
 
 from apihour.bind.addresses import BindAddress
-from apihour.bind.listeners import open_listener, refusal
+from apihour.bind.listeners import open_listener
+from apihour.bind.refused_bind import refusal
 from apihour.bind.unix_sockets import see_room
 from apihour.config.file_checks import see_pidfile
 from apihour.config.owner import refuse_owner

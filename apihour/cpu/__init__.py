@@ -1,4 +1,4 @@
 """The processes behind ``container.run_cpu()``, imported where it is used.
 
-May import from config down.
+May import from ops down.
 """

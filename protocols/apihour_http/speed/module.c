@@ -13,6 +13,7 @@
  *   huffman.c    Codes, the numbers of HPACK, and texts in its code
  *   blocks.c     Blocks, the decoder of a connection of HTTP/2
  *   judge.c      Judge, the base of the judge of its heads
+ *   cached.c     small files, read from the kernel's memory or not at all
  */
 
 #include "speed.h"
@@ -20,6 +21,7 @@
 
 extern PyObject *texts(PyObject *module, PyObject *const *args, Py_ssize_t count);
 extern PyObject *lowered(PyObject *module, PyObject *fields);
+extern PyObject *read_cached(PyObject *module, PyObject *args);
 
 PyObject *verbs[METHODS];
 PyObject *one, *empty, *nothing;
@@ -50,6 +52,8 @@ static PyMethodDef functions[] = {
      "The fields of a head as pairs of texts, the names by their keys in a dict."},
     {"lowered", lowered, METH_O,
      "The fields of a head with names in lower case, without white space behind values."},
+    {"read_cached", read_cached, METH_VARARGS,
+     "Size, time in nanoseconds and bytes of a file; False: it is not there, None: not known yet."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -11,10 +11,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import NamedTuple
 
-__all__ = ["Validators", "accepts", "judge", "part_of"]
+__all__ = ["Validators", "accepted_ends", "accepts", "has_conditions", "judge", "part_of"]
 
+# Coding and the end of the name of a file that has it, the better first.
+_ENDS = (("br", ".br"), ("gzip", ".gz"))
+_CONDITIONS = frozenset({
+    b"range", b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since",
+    b"if-range"})
 _TAG = re.compile(r'(?:W/)?("[^"]*")')
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII | re.IGNORECASE)
 _QUALITY = re.compile(r";\s*q=([01](?:\.\d{0,3})?)", re.ASCII | re.IGNORECASE)
@@ -79,6 +85,17 @@ def accepts(header: str, coding: str) -> bool:
             quality = _QUALITY.search(f";{rest}")
             return quality is None or float(quality.group(1)) > 0
     return False
+
+
+@lru_cache(256)
+def accepted_ends(header: str) -> tuple[tuple[str, str], ...]:
+    """Codings that an Accept-Encoding names, the better first, and the ends of such files."""
+    return tuple(each for each in _ENDS if accepts(header, each[0]))
+
+
+def has_conditions(fields: list[tuple[bytes, bytes]]) -> bool:
+    """Whether a request with those asks for a part, or for what it has not already."""
+    return any(name.lower() in _CONDITIONS for name, _ in fields)
 
 
 def _tags(header: str, weak: bool) -> list[str]:

@@ -2,7 +2,8 @@
 
 Rules:
 
-- It runs in the pool of threads: a disk, or a mount that hangs, does not hold up the loop.
+- It runs in the pool of threads: a disk, or a mount that hangs, does not hold up the loop. With
+  the extension, small files that the kernel has in its memory need no thread (cached_files.py).
 - A file that stands beside with ``.br`` or ``.gz`` after its name, and is no older, is sent in its
   place to those who accept that coding; it has an ETag of its own.
 - A directory is its ``index.html``, at its name with a slash behind it: links in the page are
@@ -21,15 +22,15 @@ from typing import Any
 
 from apihour_http.errors import HTTPError, RouteError
 from apihour_http.response import Response
-from apihour_http.static.conditions import Validators, accepts, judge, part_of
+from apihour_http.speed import compiled
+from apihour_http.static.cached_files import CachedFiles
+from apihour_http.static.conditions import Validators, accepted_ends, judge, part_of
 from apihour_http.static.open_files import FilePieces, OpenFile, open_beneath
 from apihour_http.static.remembered import RememberedFiles
 from apihour_http.streaming.stream import Stream
 
 __all__ = ["static_endpoint"]
 
-# Coding and the end of the name of a file that has it, the better first.
-_CODINGS = (("br", ".br"), ("gzip", ".gz"))
 # Bytes up to which a file is read at once.
 _SMALL = 65536
 _INDEX = "index.html"
@@ -63,7 +64,9 @@ def static_endpoint(
     if isinstance(remember, bool) or not 0 <= remember <= _LONGEST:
         raise RouteError(f"static {path!r}: remember={remember!r}: expected 0 to {_LONGEST} "
                          "seconds")
-    return RememberedFiles(static, remember) if remember else static
+    if remember:
+        return RememberedFiles(static, remember)
+    return CachedFiles(static, root, _headers, _SMALL) if compiled is not None else static
 
 
 def _answer(request: Any, root: str, path: str) -> Any:
@@ -97,9 +100,7 @@ def _with_slash(request: Any) -> Response:
 
 def _encoded(header: str, root: str, path: str, plain: OpenFile) -> tuple[str, OpenFile]:
     """The file to send: the plain one, or one beside it that was compressed beforehand."""
-    for coding, end in _CODINGS:
-        if not accepts(header, coding):
-            continue
+    for coding, end in accepted_ends(header):
         other = open_beneath(root, path + end)
         if other is None:
             continue

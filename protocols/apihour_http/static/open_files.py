@@ -16,7 +16,7 @@ import os
 import stat
 from typing import NamedTuple
 
-__all__ = ["FilePieces", "OpenFile", "open_beneath"]
+__all__ = ["FilePieces", "OpenFile", "is_shown", "open_beneath"]
 
 # Bytes read at a stretch.
 _PIECE = 65536
@@ -43,7 +43,7 @@ def open_beneath(directory: str, path: str) -> OpenFile | None:
     Raises OSError for what is wrong beyond that: permissions, descriptors.
     """
     *folders, name = path.split("/")
-    if not all(map(_is_shown, [*folders, name])):
+    if not all(map(is_shown, [*folders, name])):
         return None
     try:
         at = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -68,7 +68,8 @@ def open_beneath(directory: str, path: str) -> OpenFile | None:
     return OpenFile(fd, found.st_size, found.st_mtime_ns)
 
 
-def _is_shown(name: str) -> bool:
+def is_shown(name: str) -> bool:
+    """Whether one name of a path is served: not one that is hidden, nor an empty one."""
     return bool(name) and "\0" not in name and (name[0] != "." or name == ".well-known")
 
 

@@ -12,20 +12,18 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
 from time import monotonic
 from typing import Any
 
 from apihour_http.response import Response
-from apihour_http.static.conditions import accepts
+from apihour_http.static.conditions import accepted_ends, has_conditions
 
 __all__ = ["RememberedFiles"]
 
 _MOST = 1024  # answers
 _ROOM = 16 << 20  # bytes of all of them
-_CONDITIONS = frozenset({
-    b"range", b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since",
-    b"if-range"})
+
+Key = tuple[str, tuple[tuple[str, str], ...]]  # a path, and the codings that are accepted
 
 
 class RememberedFiles:
@@ -35,18 +33,19 @@ class RememberedFiles:
         self.__qualname__ = "static"
         self._answer = answer
         self._seconds = seconds
-        self._known: dict[tuple[str, str], tuple[float, Response]] = {}
+        self._known: dict[Key, tuple[float, Response]] = {}
         self._bytes = 0
 
     def __call__(self, request: Any) -> Any:
         """The answer from the disk."""
         until = monotonic() + self._seconds
         found = self._answer(request)
-        if type(found) is Response and found.status == 200 and not _has_conditions(request):
+        is_whole = type(found) is Response and found.status == 200
+        if is_whole and not has_conditions(request.raw_headers):
             self._keep(_key(request), until, found)
         return found
 
-    def _keep(self, key: tuple[str, str], until: float, found: Response) -> None:
+    def _keep(self, key: Key, until: float, found: Response) -> None:
         if len(self._known) >= _MOST or self._bytes + len(found.body) > _ROOM:
             self._known.clear()
             self._bytes = 0
@@ -57,22 +56,13 @@ class RememberedFiles:
     def at_once(self, request: Any) -> Response | None:
         """What is remembered; None when the disk is to be asked."""
         known = self._known.get(_key(request))
-        if known is None or known[0] < monotonic() or _has_conditions(request):
+        if known is None or known[0] < monotonic() or has_conditions(request.raw_headers):
             return None
         return known[1].copy()  # a middleware may change its own
 
 
-def _has_conditions(request: Any) -> bool:
-    return any(name.lower() in _CONDITIONS for name, _ in request.raw_headers)
-
-
-def _key(request: Any) -> tuple[str, str]:
+def _key(request: Any) -> Key:
     for name, _ in request.raw_headers:
         if len(name) == 15 and name.lower() == b"accept-encoding":
-            return request.match_info["path"], _codings(request.headers["Accept-Encoding"])
-    return request.match_info["path"], ""
-
-
-@lru_cache(256)
-def _codings(header: str) -> str:
-    return "".join(coding for coding in ("br", "gzip") if accepts(header, coding))
+            return request.match_info["path"], accepted_ends(request.headers["Accept-Encoding"])
+    return request.match_info["path"], ()

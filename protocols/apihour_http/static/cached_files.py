@@ -1,0 +1,81 @@
+"""Small files that the kernel has in its memory: read in the loop, which never waits for the disk.
+
+Rules:
+
+- Each answer has what the file has now: nothing is remembered but what its name, size and time
+  make of its headers.
+- What the kernel does not know at once is not waited for: the endpoint is asked, in a thread; so
+  for parts, conditions, HEAD, directories, and what is not there.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+from apihour_http.response import Response
+from apihour_http.speed import compiled
+from apihour_http.static.conditions import accepted_ends, has_conditions
+from apihour_http.static.open_files import OpenFile, is_shown
+
+__all__ = ["CachedFiles"]
+
+_HEADS = 1024  # that are remembered, of some 500 bytes
+_NO_BYTES = -1
+
+Headers = Callable[[str, str, OpenFile], list[tuple[str, str]]]
+
+
+class CachedFiles:
+    """An endpoint: `answer`, which reads `root` in a thread, and before it what needs none.
+
+    `headers` makes those of a path, a coding and a file; `small` is bytes.
+    """
+
+    def __init__(
+        self, answer: Callable[[Any], Any], root: str, headers: Headers, small: int
+    ) -> None:
+        self.__qualname__ = "static"
+        self._answer = answer
+        self._root = os.fsencode(root)
+        self._small = small
+
+        @lru_cache(_HEADS)
+        def head(path: str, coding: str, size: int, modified: int) -> Response:
+            return Response(200, headers(path, coding, OpenFile(-1, size, modified)))
+
+        self._head = head
+
+    def __call__(self, request: Any) -> Any:
+        """The answer from the disk."""
+        return self._answer(request)
+
+    def at_once(self, request: Any) -> Response | None:
+        """The whole file, as it is now; None when that is not known at once."""
+        if request.verb != b"GET" or has_conditions(request.raw_headers):
+            return None
+        path = request.match_info["path"]
+        if not all(map(is_shown, path.split("/"))):
+            return None
+        accepted = request.field(b"accept-encoding")
+        ends = accepted_ends(accepted.decode("latin-1")) if accepted else ()
+        coding, found = self._found(os.fsencode(path), ends)
+        if not found or found[2] is None:
+            return None
+        answer: Response = self._head(path, coding, found[0], found[1]).copy()
+        answer.body = found[2]
+        return answer
+
+    def _found(self, path: bytes, ends: tuple[tuple[str, str], ...]) -> tuple[str, Any]:
+        """The coding and the file to send; None or False when it is not for here."""
+        read = compiled.read_cached
+        plain = read(self._root, path, _NO_BYTES if ends else self._small)
+        if not plain or not ends:
+            return "", plain
+        for coding, end in ends:
+            other = read(self._root, path + end.encode(), self._small)
+            if other is None or (other and other[1] >= plain[1]):
+                return coding, other
+        return "", read(self._root, path, self._small)

@@ -1,0 +1,146 @@
+"""Files that need no thread: the same answers as from one, as the file is now, never a way out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from apihour_http import Request, Routes
+from apihour_http.speed import compiled
+from apihour_http.static import handler
+from apihour_http.testing import Client
+
+pytestmark = pytest.mark.skipif(compiled is None, reason="the extension is not built, or left out")
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    """A directory on a file system that can tell what it has in memory."""
+    root = tmp_path / "site"
+    (root / "sub").mkdir(parents=True)
+    (root / "a.css").write_text("a {}")
+    (root / "a.css.gz").write_bytes(b"gzip of a")
+    (root / "a.css.br").write_bytes(b"brotli of a")
+    (root / "old.js.br").write_bytes(b"older")
+    os.utime(root / "old.js.br", ns=(1, 1))
+    (root / "old.js").write_text("newer")
+    (root / "empty.txt").write_text("")
+    (root / "sub" / "b ü.txt").write_text("b")
+    (root / "sub" / "index.html").write_text("<p>")
+    (root / "large.bin").write_bytes(b"x" * 70_000)
+    (root / ".env").write_text("secret")
+    (tmp_path / "outside").write_text("secret")
+    (root / "link").symlink_to(tmp_path / "outside")
+    (root / "away").symlink_to(tmp_path)
+    os.mkfifo(root / "pipe")
+    if compiled.read_cached(os.fsencode(root), b"a.css", 99) is None:
+        pytest.skip("this file system does not tell what it has in memory")
+    return root
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The paths for which a thread was asked."""
+    found: list[str] = []
+    before = handler._answer
+
+    def answer(request: Any, root: str, path: str) -> Any:
+        found.append(path)
+        return before(request, root, path)
+
+    monkeypatch.setattr(handler, "_answer", answer)
+    return found
+
+
+@pytest.fixture
+async def client(
+    site: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Client]:
+    routes = Routes()
+    routes.static("/at_once", site)
+    with monkeypatch.context() as without:
+        without.setattr(handler, "compiled", None)
+        routes.static("/thread", site)
+
+    @routes.middleware
+    async def marked(request: Request, call: Any) -> Any:
+        answer = await call(request)
+        answer.headers.append(("X-Mark", "1"))
+        return answer
+
+    async with Client(routes) as client:
+        yield client
+
+
+def fields(answer: Any) -> list[tuple[str, str]]:
+    return sorted((name, value) for name, value in answer.headers.items() if name != "Date")
+
+
+PATHS = ["a.css", "old.js", "empty.txt", "sub/b%20%C3%BC.txt", "sub/", "sub", "large.bin", ".env",
+         "link", "away/outside", "pipe", "none", "none/none", "a.css/none", "..%2Foutside",
+         "%2Fetc/passwd", "a.css%00", "sub/../a.css", ".", "x" * 300]
+CODINGS = ["", "gzip", "br;q=1, gzip;q=0.8", "zstd, br;q=0"]
+
+
+@pytest.mark.parametrize("coding", CODINGS)
+async def test_the_answers_are_those_of_the_thread(client: Client, coding: str) -> None:
+    for path in PATHS:
+        for method in ("GET", "HEAD"):
+            headers = {"Accept-Encoding": coding}
+            made, known = [await client.request(method, f"/{way}/{path}", headers=headers)
+                           for way in ("at_once", "thread")]
+            assert (made.status, made.body) == (known.status, known.body), path
+            assert fields(made) == fields(known), path
+            assert b"secret" not in made.body
+
+
+async def test_small_files_need_no_thread(client: Client, site: Path, asked: list[str]) -> None:
+    for _ in range(9):  # first the kernel has to learn which of them are not there
+        asked.clear()
+        for path in ("a.css", "old.js", "empty.txt", "sub/b%20%C3%BC.txt"):
+            for coding in CODINGS:
+                found = await client.get(f"/at_once/{path}", headers={"Accept-Encoding": coding})
+                assert found.status == 200 and found.headers.getall("X-Mark") == ["1"]
+        if not asked:
+            break
+    assert asked == []
+    await client.get("/at_once/large.bin")
+    await client.get("/at_once/a.css", headers={"Range": "bytes=1-2"})
+    await client.get("/at_once/a.css", headers={"If-None-Match": "*"})
+    assert asked == ["large.bin", "a.css", "a.css"]
+
+
+async def test_a_change_is_seen_at_once(client: Client, site: Path) -> None:
+    first = await client.get("/at_once/sub/b%20%C3%BC.txt")
+    (site / "sub" / "b ü.txt").write_text("changed")
+    again = await client.get("/at_once/sub/b%20%C3%BC.txt")
+    assert (first.text, again.text) == ("b", "changed")
+    assert first.headers["ETag"] != again.headers["ETag"]
+    (site / "sub" / "b ü.txt").unlink()
+    assert (await client.get("/at_once/sub/b%20%C3%BC.txt")).status == 404
+
+
+def test_what_is_known_at_once(site: Path) -> None:
+    root = os.fsencode(site)
+    told = (site / "a.css").stat()
+    assert compiled.read_cached(root, b"a.css", 4) == (4, told.st_mtime_ns, b"a {}")
+    assert compiled.read_cached(root, b"a.css", 3) == (4, told.st_mtime_ns, None)
+    assert compiled.read_cached(root, b"a.css", -1) == (4, told.st_mtime_ns, None)
+    assert compiled.read_cached(root, b"empty.txt", 9)[2] == b""
+    assert compiled.read_cached(root, b"none", 9) in (False, None)
+    for odd in (b"link", b"away/outside", b"pipe", b"sub", b"../outside", b"/etc/passwd",
+                b"a.css/none", b"x" * 300, b"x" * 5000):
+        assert compiled.read_cached(root, odd, 99) is None, odd
+    assert compiled.read_cached(root + b"/none", b"a.css", 99) is None
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(100):
+        compiled.read_cached(root, b"a.css", 4)
+        compiled.read_cached(root, b"link", 4)
+    assert len(os.listdir("/proc/self/fd")) == before
+    for wrong in ((root, "a.css", 1), (root, b"a\0", 1), (root, b"a"), (None, b"a", 1)):
+        with pytest.raises((TypeError, ValueError)):
+            compiled.read_cached(*wrong)

@@ -25,7 +25,7 @@ __all__ = ["CachedFiles"]
 _HEADS = 1024  # that are remembered, of some 500 bytes
 _NO_BYTES = -1
 
-Headers = Callable[[str, str, OpenFile], list[tuple[str, str]]]
+HeadersOf = Callable[[str, str, OpenFile], list[tuple[str, str]]]
 
 
 class CachedFiles:
@@ -35,7 +35,7 @@ class CachedFiles:
     """
 
     def __init__(
-        self, answer: Callable[[Any], Any], root: str, headers: Headers, small: int
+        self, answer: Callable[[Any], Any], root: str, headers: HeadersOf, small: int
     ) -> None:
         self.__qualname__ = "static"
         self._answer = answer

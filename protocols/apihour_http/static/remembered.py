@@ -23,7 +23,7 @@ __all__ = ["RememberedFiles"]
 _MOST = 1024  # answers
 _ROOM = 16 << 20  # bytes of all of them
 
-Key = tuple[str, tuple[tuple[str, str], ...]]  # a path, and the codings that are accepted
+AnswerKey = tuple[str, tuple[tuple[str, str], ...]]  # a path, and the codings that are accepted
 
 
 class RememberedFiles:
@@ -33,7 +33,7 @@ class RememberedFiles:
         self.__qualname__ = "static"
         self._answer = answer
         self._seconds = seconds
-        self._known: dict[Key, tuple[float, Response]] = {}
+        self._known: dict[AnswerKey, tuple[float, Response]] = {}
         self._bytes = 0
 
     def __call__(self, request: Any) -> Any:
@@ -45,7 +45,7 @@ class RememberedFiles:
             self._keep(_key(request), until, found)
         return found
 
-    def _keep(self, key: Key, until: float, found: Response) -> None:
+    def _keep(self, key: AnswerKey, until: float, found: Response) -> None:
         if len(self._known) >= _MOST or self._bytes + len(found.body) > _ROOM:
             self._known.clear()
             self._bytes = 0
@@ -61,7 +61,7 @@ class RememberedFiles:
         return known[1].copy()  # a middleware may change its own
 
 
-def _key(request: Any) -> Key:
+def _key(request: Any) -> AnswerKey:
     for name, _ in request.raw_headers:
         if len(name) == 15 and name.lower() == b"accept-encoding":
             return request.match_info["path"], accepted_ends(request.headers["Accept-Encoding"])

@@ -21,9 +21,13 @@ class Multi(Mapping[str, str]):
 
     def __init__(self, pairs: Iterable[tuple[str, str]] = ()) -> None:
         self._pairs = list(pairs)
-        self._values: dict[str, list[str]] = {}
+        self._values = self._grouped()
+
+    def _grouped(self) -> dict[str, list[str]]:
+        values: dict[str, list[str]] = {}
         for key, value in self._pairs:
-            self._values.setdefault(self._normal(key), []).append(value)
+            values.setdefault(key, []).append(value)
+        return values
 
     def _normal(self, key: str) -> str:
         return key
@@ -67,6 +71,10 @@ class Multi(Mapping[str, str]):
             raise KeyError(key)
         return default
 
+    def held(self, key: str) -> list[str] | None:
+        """All values of `key`, for who changes nothing in them; None without one."""
+        return self._values.get(key)
+
     def __eq__(self, other: object) -> bool:
         if isinstance(other, Mapping):
             return sorted(self.items()) == sorted(other.items())
@@ -92,5 +100,15 @@ class Headers(Multi):
 
     __slots__ = ()
 
+    def _grouped(self) -> dict[str, list[str]]:
+        values: dict[str, list[str]] = {}
+        for key, value in self._pairs:
+            values.setdefault(key.lower(), []).append(value)
+        return values
+
     def _normal(self, key: str) -> str:
         return key.lower()
+
+    def held(self, key: str) -> list[str] | None:
+        """All values of `key`, whatever its case."""
+        return self._values.get(key.lower())

@@ -83,11 +83,10 @@ class Request(Received, Generic[C]):
     @property
     def query(self) -> Multi:
         """The query's parameters, decoded."""
-        try:
-            return self._query
-        except AttributeError:
-            self._query: Multi = self._parse_form(self.path_qs.partition("?")[2])
-            return self._query
+        found: Multi | None = getattr(self, "_query", None)
+        if found is None:
+            found = self._query = self._parse_form(self.path_qs.partition("?")[2])
+        return found
 
     @property
     def version(self) -> tuple[int, int]:

@@ -81,6 +81,15 @@ class Plan:
                 return function(request, **{only: read_only(request)})
 
             return call_with_one
+        if len(readers) == 2:
+            (first, read_first), (second, read_second) = readers
+
+            @functools.wraps(function)
+            def call_with_two(request: Request) -> Any:
+                return function(
+                    request, **{first: read_first(request), second: read_second(request)})
+
+            return call_with_two
 
         @functools.wraps(function)
         def call(request: Request) -> Any:
@@ -195,10 +204,11 @@ def _read_path(parameter: Argument) -> Callable[[Request], Any]:
 
 def _read_query(parameter: Argument) -> Callable[[Request], Any]:
     convert, invalid = msgspec().convert, msgspec().ValidationError
-    many = typing.get_origin(parameter.kind) in (list, set, tuple, frozenset)
+    name, kind = parameter.name, parameter.kind
+    many = typing.get_origin(kind) in (list, set, tuple, frozenset)
 
     def read(request: Request) -> Any:
-        values = request.query.getall(parameter.name, None)
+        values = request.query.held(name)
         if values is None:
             if parameter.required:
                 raise HTTPError(
@@ -206,7 +216,7 @@ def _read_query(parameter: Argument) -> Callable[[Request], Any]:
                     errors=[{"path": "$", "in": f"query.{parameter.name}", "message": "missing"}])
             return parameter.default
         try:
-            return convert(values if many else values[-1], parameter.kind, strict=False)
+            return convert(values if many else values[-1], kind, strict=False)
         except invalid as error:
             raise _fault(error, f"query.{parameter.name}") from None
 

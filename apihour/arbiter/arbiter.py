@@ -24,7 +24,6 @@ from gunicorn.arbiter import Arbiter
 
 from apihour import doors
 from apihour.arbiter.console import ConsoleKeeper
-from apihour.arbiter.guard import RuntimeGuard
 from apihour.arbiter.keep import WorkerKeeper
 from apihour.arbiter.loop import BUSY, BootError, Leave, Loop
 from apihour.arbiter.presence import Presence
@@ -39,6 +38,8 @@ from apihour.orders.control import ControlRequest
 from apihour.worker.process import HostWorker
 
 if TYPE_CHECKING:
+    from apihour.arbiter.autoscale import LoadWatch
+    from apihour.arbiter.replacing import Replacements
     from apihour.orders.requests import ArbiterCommands
     from apihour.reload.changes import Changes
     from apihour.template.templates import Templates
@@ -86,13 +87,11 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         reports = Reports(
             books, self.children, self.keeper, self.consoles.manage, self._announce)
         self.loop = Loop(books, self.keeper, reports, self._obey)
-        books.parts = [self.loop, self.keeper, self.presence, RuntimeGuard(books, self.presence),
-                       self.consoles]
+        books.parts = [self.loop, self.keeper, self.presence, self.consoles]
         self.inheritance = self._inherit()
         books.note_release(app.working_directory())
         self._find_service()
-        self._watches_load = False
-        self._watch_load()
+        self._open_asked()
         self._start = Start(books, self.loop, self.presence, self.init_signals,
                             self.templates if self.cfg.template else None)
         self._shutdown = Shutdown(
@@ -121,15 +120,31 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         self.books.tell_service = service.tell
         self.books.parts.append(service)
 
-    def _watch_load(self) -> None:
-        """With a range of workers; it looks itself whether that is still wanted."""
-        count = self.cfg.worker_count
-        if self._watches_load or count.minimum == count.maximum:
-            return
+    def _open_asked(self) -> None:
+        """What the configuration asks for; each looks itself whether that is still wanted."""
+        cfg = self.cfg
+        if cfg.worker_count.minimum != cfg.worker_count.maximum:
+            _ = self.load_watch
+        if cfg.max_requests or cfg.max_age or cfg.max_rss:
+            _ = self.replacements
+
+    @functools.cached_property
+    def load_watch(self) -> LoadWatch:
+        """With a range of workers."""
         from apihour.arbiter.autoscale import LoadWatch
 
-        self.books.parts.append(LoadWatch(self.books))
-        self._watches_load = True
+        watch = LoadWatch(self.books)
+        self.books.parts.append(watch)
+        return watch
+
+    @functools.cached_property
+    def replacements(self) -> Replacements:
+        """With workers that wear out, and for operators."""
+        from apihour.arbiter.replacing import Replacements
+
+        replacements = Replacements(self.books, self.keeper, self.children)
+        self.books.parts.append(replacements)
+        return replacements
 
     @functools.cached_property
     def templates(self) -> Templates:
@@ -157,7 +172,7 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         from apihour.orders.requests import ArbiterCommands
         from apihour.orders.restarts import Restarts
 
-        restarts = Restarts(self.books, self.keeper.replace, self.children)
+        restarts = Restarts(self.books, self.replacements.replace, self.children)
         self.books.parts.append(restarts)
         return ArbiterCommands(self.books, self.children, self.changes, restarts, self.signal)
 
@@ -234,7 +249,7 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         self.log.reopen_files()
         self.books.ring.detach()  # a logging configuration may have taken its place
         self.books.ring.attach(self.log.error_log)
-        self._watch_load()
+        self._open_asked()
 
     def _follow(self) -> None:
         """Another generation serves."""

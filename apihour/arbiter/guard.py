@@ -16,34 +16,25 @@ Rules:
 from __future__ import annotations
 
 import os
-import time
 
 from apihour.arbiter.presence import Presence
 from apihour.books.books import Books
-from apihour.books.part import ArbiterPart
 from apihour.errors import ConfigurationError
 from apihour.orders.control import Control
 
 __all__ = ["RuntimeGuard"]
 
-_LOOK_EVERY = 1.0  # seconds between two looks; one costs four calls of stat(2)
 
-
-class RuntimeGuard(ArbiterPart):
+class RuntimeGuard:
     """What one arbiter does about the directory of its daemon."""
 
     def __init__(self, books: Books, presence: Presence) -> None:
         self.books = books
         self._presence = presence
         self._failure = ""
-        self._next_look = 0.0
 
-    def advance(self) -> None:
-        """Once a second: see whether everything is there, and make it again if not."""
-        now = time.monotonic()
-        if now < self._next_look:
-            return
-        self._next_look = now + _LOOK_EVERY
+    def mend(self) -> None:
+        """Make again what is missing; whoever looks calls it until it is there."""
         try:
             self._mend()
         except (OSError, ConfigurationError) as error:
@@ -88,6 +79,7 @@ class RuntimeGuard(ArbiterPart):
             self._presence.write_instance()
 
     def _say_failure(self, failure: str) -> None:
+        self.books.has_room = False
         if failure != self._failure:
             self._failure = failure
             self.books.log.error(

@@ -6,23 +6,29 @@ control socket, instance file and pid file change hands when it serves.
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from collections.abc import Callable, Mapping
-
-from gunicorn.pidfile import Pidfile
+from typing import TYPE_CHECKING
 
 from apihour.books.books import Books
 from apihour.books.part import ArbiterPart
-from apihour.config.file_checks import see_pidfile
-from apihour.errors import ApihourError, ConfigurationError
+from apihour.errors import ConfigurationError
 from apihour.ipc.bases import unusual
 from apihour.ipc.runtime import Runtime
 from apihour.ipc.scoreboard import Figure, Scoreboard
 from apihour.orders.control import Control, ControlRequest
 from apihour.version import __version__
 
-__all__ = ["Presence", "write_pidfile"]
+if TYPE_CHECKING:
+    from gunicorn.pidfile import Pidfile
+
+    from apihour.arbiter.guard import RuntimeGuard
+
+__all__ = ["Presence"]
+
+_LOOK_EVERY = 1.0  # seconds between two looks whether all is there; one costs four of stat(2)
 
 
 class Presence(ArbiterPart):
@@ -33,10 +39,33 @@ class Presence(ArbiterPart):
         self.control: Control | None = None
         self.pidfile: Pidfile | None = None
         self._on_request = on_request
+        self._next_look = 0.0
 
     @property
     def _owner(self) -> tuple[int, int]:
         return self.books.cfg.uid, self.books.cfg.gid
+
+    def advance(self) -> None:
+        """Once a second: see whether everything is there, and have it made again if not."""
+        now = time.monotonic()
+        if now >= self._next_look:
+            self._next_look = now + _LOOK_EVERY
+            if not self._is_whole():
+                self._guard.mend()
+
+    def _is_whole(self) -> bool:
+        books = self.books
+        return (books.has_room and books.runtime.is_intact()
+                and books.scoreboard.is_at(str(books.runtime.scoreboard(books.pid)))
+                and (self.control is None or (self.control.is_there()
+                     and os.path.lexists(books.runtime.instance_file))))
+
+    @functools.cached_property
+    def _guard(self) -> RuntimeGuard:
+        """From the first thing on that has vanished."""
+        from apihour.arbiter.guard import RuntimeGuard
+
+        return RuntimeGuard(self.books, self)
 
     def watched(self) -> Mapping[int, Callable[[], None]]:
         return self.control.watched() if self.control is not None else {}
@@ -66,8 +95,10 @@ class Presence(ArbiterPart):
             raise ConfigurationError(
                 f"runtime directory {str(books.runtime.path)!r}: {error.strerror}; expected room "
                 "for a few hundred kB") from error
-        if not books.taking_over:
-            self._write_pidfile()
+        if cfg.pidfile is not None and not books.taking_over:
+            from apihour.arbiter.pid_file import create_pidfile
+
+            self.pidfile = create_pidfile(cfg, books.pid)
 
     def _own(self) -> None:
         """Become the arbiter that others find: control socket and instance file."""
@@ -91,23 +122,9 @@ class Presence(ArbiterPart):
         """After an upgrade: every wanted worker is ready, so become the daemon's arbiter."""
         self._own()
         if self.books.cfg.pidfile is not None:
-            self.pidfile = write_pidfile(self.books.cfg.pidfile, self.books.pid)
+            from apihour.arbiter.pid_file import replace_pidfile
 
-    def _write_pidfile(self) -> None:
-        path = self.books.cfg.pidfile
-        if path is None:
-            return
-        see_pidfile(self.books.cfg)
-        pidfile = Pidfile(path)
-        try:
-            pidfile.create(self.books.pid)
-        except OSError as error:
-            raise ApihourError(
-                f"--pid {path!r}: {error.strerror}; expected a file that can be written"
-            ) from error
-        except RuntimeError as error:  # another daemon's
-            raise ApihourError(f"--pid {path!r}: {error}") from error
-        self.pidfile = pidfile
+            self.pidfile = replace_pidfile(self.books.cfg, self.books.pid)
 
     def unlink_pidfile(self) -> None:
         if self.pidfile is not None:
@@ -131,15 +148,3 @@ class Presence(ArbiterPart):
         self.books.runtime.scoreboard(self.books.pid).unlink(missing_ok=True)
         if owns:
             self.books.runtime.remove()
-
-
-def write_pidfile(path: str, pid: int) -> Pidfile:
-    """Replace a pid file, whoever it named before."""
-    pidfile = Pidfile(path)
-    temporary = f"{path}.{pid}"
-    with open(temporary, "w", encoding="ascii") as file:
-        file.write(f"{pid}\n")
-    os.chmod(temporary, 0o644)
-    os.rename(temporary, path)
-    pidfile.pid = pid
-    return pidfile

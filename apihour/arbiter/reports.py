@@ -64,7 +64,6 @@ class Reports:
         if worker.pid in books.retiring:
             self._children.send(worker, worker.told)  # it may have come too early to be heard
             return
-        self._keeper.on_ready(worker)
         books.log.info("Worker %s ready (pid: %s)", worker.name, worker.pid)
         ready = [each for each in books.live_workers() if each.ready]
         books.came_up = books.came_up or len(ready) >= books.num_workers

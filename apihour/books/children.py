@@ -105,16 +105,6 @@ class Children:
         except ProcessLookupError:
             return
 
-    def tell(self, pid: int, sig: int) -> None:
-        """A TERM retires, anything else is sent."""
-        worker = self.books.workers.get(pid)
-        if worker is not None and sig == signal.SIGTERM:
-            self.retire(worker)
-            return
-        worker = worker or self.books.retiring.get(pid)
-        if worker is not None:
-            self.send(worker, sig)
-
     def kill_retiring(self) -> None:
         """End the retiring workers that are past their deadline."""
         now = time.monotonic()

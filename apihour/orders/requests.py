@@ -171,7 +171,10 @@ class ArbiterCommands:
         if workers is not None:
             rows = [{"process": worker.name, "signal": name} for worker in workers]
             for worker in workers:
-                self._retirer.tell(worker.pid, number)
+                if number == signal.SIGTERM:
+                    self._retirer.retire(worker)
+                else:
+                    self._retirer.send(worker, number)
             if name in _ENDING:
                 self._restarts.tell(workers, rows, request)
             else:

@@ -94,9 +94,6 @@ class FakeCrew:
     def send(self, worker: Any, sig: int) -> None:
         self.signals.append((worker.pid, sig))
 
-    def tell(self, pid: int, sig: int) -> None:
-        self.signals.append((pid, sig))
-
     def kill_retiring(self) -> None: ...
 
     # -- what the test makes happen --------------------------------------------------------

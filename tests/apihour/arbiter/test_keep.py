@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from apihour.arbiter import keep
-from apihour.arbiter.keep import WorkerKeeper, resident_bytes
+from apihour.arbiter import keep, replacing, stuck
+from apihour.arbiter.keep import WorkerKeeper
+from apihour.arbiter.replacing import Replacements, resident_bytes
 from apihour.errors import HookError
 from apihour.ipc.scoreboard import Figure, WorkerState
 from tests.apihour.fake_crew import Clock, FakeCrew
@@ -22,11 +23,13 @@ class House:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
         self.clock = Clock()
         self.kills: list[tuple[int, int]] = []
-        monkeypatch.setattr(keep, "time", self.clock)
-        monkeypatch.setattr(keep.os, "kill", lambda pid, sig: self.kills.append((pid, sig)))
-        monkeypatch.setattr(keep.faults, "dump_stack", lambda runtime, pid: f"stack of {pid}")
+        for module in (keep, replacing):
+            monkeypatch.setattr(module, "time", self.clock)
+        monkeypatch.setattr(stuck.os, "kill", lambda pid, sig: self.kills.append((pid, sig)))
+        monkeypatch.setattr(stuck.faults, "dump_stack", lambda runtime, pid: f"stack of {pid}")
         self.crew = FakeCrew(self.clock, **options)
         self.keeper = WorkerKeeper(self.crew.books, self.crew)
+        self.replacements = Replacements(self.crew.books, self.keeper, self.crew)
 
     def turn(self, seconds: float = 0.0, beat: bool = True) -> None:
         self.clock.now += seconds
@@ -34,13 +37,13 @@ class House:
             for worker in self.crew.workers:
                 worker.row.heartbeat = self.clock.now
         self.keeper.advance()
+        self.replacements.advance()
         self.keeper.enforce()
 
     def up(self) -> list[Any]:
         """All wanted workers, ready."""
         self.turn()
-        for worker in self.crew.ready():
-            self.keeper.on_ready(worker)
+        self.crew.ready()
         return list(self.crew.workers)
 
     def lose(self, worker: Any) -> float:
@@ -207,7 +210,7 @@ def test_a_worn_worker_leaves_when_its_replacement_is_ready(make: Any, why: str)
     fresh = [w for w in house.crew.workers if w is not worn]
     assert len(fresh) == 1 and house.retired == []
     assert any(why in line for line in house.crew.log.lines)
-    assert house.keeper.is_busy()
+    assert house.replacements.is_busy()
     house.crew.ready()
     house.turn()
     assert house.crew.workers == fresh
@@ -233,7 +236,8 @@ def test_max_requests_have_jitter(make: Any) -> None:
     (worker,) = house.up()
     dues = set()
     for _ in range(200):
-        house.keeper.on_ready(worker)
+        worker.due = 0
+        house.turn(1.1)
         dues.add(worker.due)
     assert min(dues) >= 100 and max(dues) <= 150 and len(dues) > 5
 
@@ -257,7 +261,7 @@ def test_a_blocked_start_is_reported_with_what_was_under_way_and_its_line(
 ) -> None:
     dump = f'Current thread 0x7 (most recent call first):\n  File "{__file__}", line 1 in start'
     house = make(workers=1, boot_timeout=10.0)
-    monkeypatch.setattr(keep.faults, "dump_stack", lambda runtime, pid: dump)
+    monkeypatch.setattr(stuck.faults, "dump_stack", lambda runtime, pid: dump)
     house.turn()
     (worker,) = house.crew.workers
     worker.under_way = "container app:Container: start()"
@@ -298,7 +302,7 @@ def test_the_line_of_a_blocked_worker_names_where(
     house.up()
     stack = ('Current thread 0x1 (most recent call first):\n'
              '  File "/srv/shop/orders.py", line 7 in load\n')
-    monkeypatch.setattr(keep.faults, "dump_stack", lambda runtime, pid: stack)
+    monkeypatch.setattr(stuck.faults, "dump_stack", lambda runtime, pid: stack)
     house.turn(5.1, beat=False)
     (line,) = house.crew.log.lines
     assert line.partition("\n")[0].endswith(" is blocked for 5.1 s in /srv/shop/orders.py:7:")

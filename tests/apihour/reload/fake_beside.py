@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 from apihour.books.probe import ProbeReport
@@ -61,6 +62,7 @@ class FakeListener:
     def __init__(self, name: str) -> None:
         self.name = name
         self.inode: int | None = None
+        self.address: Any = SimpleNamespace(sticky=False)
         self.did: list[str] = []
 
     def close(self) -> None:

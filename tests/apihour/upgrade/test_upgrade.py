@@ -17,7 +17,7 @@ from unittest.mock import Mock
 import pytest
 
 from apihour.arbiter.arbiter import HostArbiter
-from apihour.arbiter.presence import write_pidfile
+from apihour.arbiter.pid_file import replace_pidfile
 from apihour.bind.addresses import parse_address
 from apihour.bind.listeners import Listener, open_listeners
 from apihour.books.books import INHERITED, Books
@@ -203,7 +203,7 @@ def test_it_takes_over_once_and_only_with_every_worker_ready() -> None:
 def test_a_pid_file_is_replaced_in_one_step(tmp_path: Path) -> None:
     path = tmp_path / "pid"
     path.write_text("1\n")
-    pidfile = write_pidfile(str(path), os.getpid())
+    pidfile = replace_pidfile(SimpleNamespace(pidfile=str(path)), os.getpid())
     assert path.read_text() == f"{os.getpid()}\n"
     assert os.listdir(tmp_path) == ["pid"]
     pidfile.unlink()

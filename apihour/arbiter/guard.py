@@ -16,8 +16,8 @@ Rules:
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
-from apihour.arbiter.presence import Presence
 from apihour.books.books import Books
 from apihour.errors import ConfigurationError
 from apihour.orders.control import Control
@@ -28,22 +28,22 @@ __all__ = ["RuntimeGuard"]
 class RuntimeGuard:
     """What one arbiter does about the directory of its daemon."""
 
-    def __init__(self, books: Books, presence: Presence) -> None:
+    def __init__(self, books: Books, write_instance: Callable[[], None]) -> None:
         self.books = books
-        self._presence = presence
+        self._write_instance = write_instance
         self._failure = ""
 
-    def mend(self) -> None:
+    def mend(self, control: Control | None) -> None:
         """Make again what is missing; whoever looks calls it until it is there."""
         try:
-            self._mend()
+            self._mend(control)
         except (OSError, ConfigurationError) as error:
             self._say_failure(str(error))
         else:
             self.books.has_room = True
             self._failure = ""
 
-    def _mend(self) -> None:
+    def _mend(self, control: Control | None) -> None:
         books = self.books
         path = str(books.runtime.scoreboard(books.pid))
         if not books.runtime.is_intact():
@@ -53,8 +53,8 @@ class RuntimeGuard:
             for worker in books.all_workers():
                 if worker.channel_open:
                     worker.channel.send(command="follow", scoreboard=path)
-        if self._presence.control is not None:
-            self._mend_control(self._presence.control)
+        if control is not None:
+            self._mend_control(control)
 
     @property
     def _owner(self) -> tuple[int, int]:
@@ -76,7 +76,7 @@ class RuntimeGuard:
         if not control.is_there():
             control.listen_again()
         if not os.path.lexists(books.runtime.instance_file):
-            self._presence.write_instance()
+            self._write_instance()
 
     def _say_failure(self, failure: str) -> None:
         self.books.has_room = False

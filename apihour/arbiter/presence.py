@@ -51,7 +51,7 @@ class Presence(ArbiterPart):
         if now >= self._next_look:
             self._next_look = now + _LOOK_EVERY
             if not self._is_whole():
-                self._guard.mend()
+                self._guard.mend(self.control)
 
     def _is_whole(self) -> bool:
         books = self.books
@@ -65,7 +65,7 @@ class Presence(ArbiterPart):
         """From the first thing on that has vanished."""
         from apihour.arbiter.guard import RuntimeGuard
 
-        return RuntimeGuard(self.books, self)
+        return RuntimeGuard(self.books, self.write_instance)
 
     def watched(self) -> Mapping[int, Callable[[], None]]:
         return self.control.watched() if self.control is not None else {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -66,7 +67,7 @@ class FakeCrew:
         self.retired: list[str] = []
         self.spawn_error: Exception | None = None
         self.signals: list[tuple[Any, Any]] = []
-        self._pids = iter(range(5001, 9999))
+        self._pids = itertools.count(5_000_001)  # none that Linux gives (PID_MAX_LIMIT)
 
     @property
     def workers(self) -> list[Any]:

@@ -21,12 +21,12 @@ def test_what_a_worker_tells_is_told_once() -> None:
 
 
 @pytest.mark.parametrize(("ready", "status", "said"), [
-    (True, 0, "Worker 1.1 retired (pid: 5001)"),
-    (True, signal.SIGTERM, "Worker 1.1 retired (pid: 5001)"),
-    (True, signal.SIGKILL, "Worker 1.1 (pid: 5001) ended while it retired: killed by SIGKILL"),
-    (True, 3 << 8, "Worker 1.1 (pid: 5001) ended while it retired: exit status 3"),
-    (False, 1 << 8, "Worker 1.1 (pid: 5001) ended while it retired: exit status 1"),
-    (False, 3 << 8, "Worker 1.1 (pid: 5001) did not start either"),
+    (True, 0, "Worker 1.1 retired (pid: 5000001)"),
+    (True, signal.SIGTERM, "Worker 1.1 retired (pid: 5000001)"),
+    (True, signal.SIGKILL, "Worker 1.1 (pid: 5000001) ended while it retired: killed by SIGKILL"),
+    (True, 3 << 8, "Worker 1.1 (pid: 5000001) ended while it retired: exit status 3"),
+    (False, 1 << 8, "Worker 1.1 (pid: 5000001) ended while it retired: exit status 1"),
+    (False, 3 << 8, "Worker 1.1 (pid: 5000001) did not start either"),
 ])
 def test_only_one_that_left_is_called_retired(ready: bool, status: int, said: str) -> None:
     crew = FakeCrew(Clock(), workers=1)

@@ -183,11 +183,19 @@ class NATSShared(RemoteShared):
         check_key(prefix, prefix=True)
         js = await self._ready()
         done: asyncio.Future[list[Entry]] = asyncio.get_running_loop().create_future()
-        subscription = await self._listen(js, prefix, lambda entries: done.set_result(entries))
+        heard: set[str] = set()
+        subscription = await self._listen(js, prefix, done.set_result, heard=heard)
         try:
-            return sorted(await self.within(done), key=lambda entry: entry.key.encode())
+            info = await self.within(js.stream_info(self._stream, self._subjects(prefix)))
+            entries = await self.within(done)
         finally:
-            await self._leave(subscription)
+            await self._leave(js, subscription)
+        # What is written again while NATS walks the subjects may be in no place that it looks at.
+        for subject in info.state.subjects or ():
+            key = self._key(subject)
+            if key is not None and key.startswith(prefix) and key not in heard:
+                entries += [entry] if (entry := await self._get(key)) is not None else []
+        return sorted(entries, key=lambda entry: entry.key.encode())
 
     def watch(self, prefix: str = "") -> AsyncIterator[Change]:
         """See :meth:`SharedBackend.watch`. Sees a change when NATS has told of it."""
@@ -258,40 +266,51 @@ class NATSShared(RemoteShared):
     async def _listen(
         self, js: Any, prefix: str, first: Callable[[list[Entry]], None],
         then: Callable[[str, bytes | None, int], None] = lambda key, value, revision: None,
-    ) -> Any:
-        """Subscribe: `first` gets all that there is, `then` each change."""
-        found: list[Entry] | None = []
+        heard: set[str] | None = None,
+    ) -> tuple[Any, str]:
+        """Subscribe: `first` gets all that there is, `then` each change, `heard` the first keys.
+
+        Returns the subscription, and what NATS calls it.
+        """
+        found: dict[str, Entry] | None = {}
 
         async def hear(msg: Any) -> None:
             nonlocal found
-            try:
-                key = _decode(msg.subject.removeprefix(self._subject))
-                is_ours = key.startswith(prefix)
-            except ValueError:  # another program's
-                is_ours = False
+            key = self._key(msg.subject)
             value = None if _is_removal(msg.headers) else msg.data
             revision = msg.metadata.sequence.stream
-            if found is None:
-                if is_ours:
+            if key is not None and key.startswith(prefix):
+                if found is None:
                     then(key, value, revision)
-                return
-            if value is not None and is_ours:
-                found.append(Entry(key, value, revision))
-            if not msg.metadata.num_pending:
+                    return
+                if heard is not None:
+                    heard.add(key)
+                found.pop(key, None)  # as it was before it was written again
+                if value is not None:
+                    found[key] = Entry(key, value, revision)
+            if found is not None and not msg.metadata.num_pending:
                 whole, found = found, None
-                first(whole)
+                first(list(whole.values()))
 
-        head, slash, _ = prefix.rpartition("/")
-        subject = f"{self._subject}{_encode(head)}.>" if slash else f"{self._subject}>"
         subscription = await self.within(js.subscribe(
-            subject, stream=self._stream, cb=hear, ordered_consumer=True,
+            self._subjects(prefix), stream=self._stream, cb=hear, ordered_consumer=True,
             config=self._api.ConsumerConfig(
                 deliver_policy=self._api.DeliverPolicy.LAST_PER_SUBJECT)))
         info = await self.within(subscription.consumer_info())
         if found is not None and not info.num_pending and not info.delivered.consumer_seq:
             found = None
             first([])
-        return subscription
+        return subscription, info.name
+
+    def _subjects(self, prefix: str) -> str:
+        head, slash, _ = prefix.rpartition("/")
+        return f"{self._subject}{_encode(head)}.>" if slash else f"{self._subject}>"
+
+    def _key(self, subject: str) -> str | None:
+        try:
+            return _decode(subject.removeprefix(self._subject))
+        except ValueError:
+            return None  # another program's
 
     async def _follow(self, prefix: str, news: News) -> None:
         """Tell `news` of everything, for ever, through every loss of the connection."""
@@ -299,23 +318,24 @@ class NATSShared(RemoteShared):
             subscription = None
             self._again.clear()
             try:
-                subscription = await self._listen(
-                    await self._ready(), prefix, news.see_all, news.see)
+                js = await self._ready()
+                subscription = await self._listen(js, prefix, news.see_all, news.see)
                 while not self._again.is_set():
                     try:
                         async with asyncio.timeout(_LOOK):
                             await self._again.wait()
                     except TimeoutError:
-                        await self.within(subscription.consumer_info())
+                        await self.within(subscription[0].consumer_info())
             except (SharedError, ConfigurationError):
                 await asyncio.sleep(_RETRY)
             finally:
                 if subscription is not None:
-                    await self._leave(subscription)
+                    await self._leave(js, subscription)
 
-    async def _leave(self, subscription: Any) -> None:
+    async def _leave(self, js: Any, subscription: tuple[Any, str]) -> None:
         try:
-            await self.within(subscription.unsubscribe())
+            await self.within(subscription[0].unsubscribe())
+            await self.within(js.delete_consumer(self._stream, subscription[1]))
         except SharedDownError:
             pass  # NATS forgets it by itself
 

@@ -128,6 +128,24 @@ class SharedContract:
         assert [entry.value for entry in await shared.items("b/")] == [b"b/1", b"b/2"]
         assert [entry.key for entry in await shared.items()] == ["a/1", "b", "b/1", "b/2"]
 
+    async def test_items_miss_nothing_that_is_written_again(
+        self, shared: SharedBackend, another: SharedBackend
+    ) -> None:
+        async def write(key: str) -> None:
+            while not looked:
+                await shared.put(key, b"1", ttl=100)
+                await asyncio.sleep(0.001)
+
+        looked = False
+        keys = ["x/1", "x/2", "y"]
+        writing = [asyncio.ensure_future(write(key)) for key in keys]
+        for key in keys:
+            await another.put(key, b"0")
+        for _ in range(150):
+            assert [entry.key for entry in await another.items("x/")] == keys[:2]
+        looked = True
+        await asyncio.gather(*writing)
+
     async def test_increment(self, shared: SharedBackend, another: SharedBackend) -> None:
         assert await shared.incr("n") == 1
         assert await another.incr("n", 41) == 42

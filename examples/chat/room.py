@@ -1,0 +1,175 @@
+"""One room for all doors: what is said in it has a number, and nobody misses one.
+
+A line is in the store before anybody sees it, and goes to the other workers by the bus. That
+delivers at most once; a worker that finds a number missing reads it in the store, and who comes
+back is shown the last ``KEPT``.
+"""
+
+import asyncio
+import contextlib
+import json
+from collections import deque
+
+import apihour
+from apihour.bus import Gap
+from apihour.presence import PresenceError
+
+KEY, SUBJECT = "chat/lobby", "chat.lobby"
+KEPT = 100  # lines
+LONGEST = 400  # characters of a line
+NAME = 20  # characters
+WAITING = 200  # lines, for one who reads slowly; what is more he misses
+
+
+def clean(text, longest=LONGEST):
+    """What may be shown in anybody's terminal: one line, without control characters."""
+    return "".join(char if char.isprintable() else " " for char in text[:longest]).strip()
+
+
+class Seat:
+    """Lines on their way to one connection."""
+
+    def __init__(self, lines):
+        self.lines = deque(lines)
+        self.missed = 0
+        self.there = asyncio.Event()
+
+    def give(self, line):
+        if len(self.lines) < WAITING:
+            self.lines.append(line)
+        else:
+            self.missed += 1
+        self.there.set()
+
+    async def __aiter__(self):
+        while True:
+            while self.lines:
+                yield self.lines.popleft()
+            if self.missed:
+                missed, self.missed = self.missed, 0
+                yield f"* you read too slowly, and missed {missed} lines"
+            self.there.clear()
+            if not self.lines:
+                await self.there.wait()
+
+
+class Room:
+    """The room, as one worker has it."""
+
+    def __init__(self, container):
+        self.shared, self.bus = container.shared, container.bus
+        self.presence = container.presence
+        self.rate = container.limits("chat", rate=10, burst=50)
+        self.seats = set()
+        self.recent = deque(maxlen=KEPT)
+        self.number = 0  # of the last line that was shown here
+        self.saying = asyncio.Lock()
+
+    # -- who is here
+
+    async def claim(self, wish, door):
+        """An entry for a name that nobody else has: as was wished, else with a number."""
+        wish = clean(wish, NAME).replace(" ", "_") or "guest"
+        for name in (wish, *(f"{wish}{number}" for number in range(2, 100))):
+            entry = await self.presence.join(SUBJECT, name, door=door)
+            there = await self.presence.list(SUBJECT)
+            if not any(one.who == name and one.id != entry.id for one in there):
+                return entry
+            await self.presence.leave(entry)
+        raise PresenceError(f"chat: name {wish!r}: too many have it; expected another")
+
+    @contextlib.contextmanager
+    def seat(self):
+        """Lines from now on, after those that were said last."""
+        seat = Seat(self.recent)
+        self.seats.add(seat)
+        try:
+            yield seat
+        finally:
+            self.seats.discard(seat)
+
+    async def who(self):
+        there = await self.presence.list(SUBJECT)
+        return "* here: " + ", ".join(f"{one.who} ({one.about['door']}, {one.host})"
+                                      for one in there)
+
+    # -- what is said
+
+    async def say(self, who, text):
+        """Return when it is said; what is to be told to him who said it, if it is not."""
+        if not (text := clean(text)):
+            return ""
+        if text == "/who":
+            return await self.who()
+        try:
+            if not await self.rate.take(who):
+                return "* not said: slower, please"
+            async with self.saying:
+                number, line = await self.keep(f"{who}: {text}")
+        except apihour.ApihourError as error:
+            return f"* not said: {error}"
+        with contextlib.suppress(apihour.BusDownError):  # all look what they missed afterwards
+            await self.bus.publish(SUBJECT, json.dumps([number, line]).encode())
+        return ""
+
+    async def keep(self, line):
+        def add(value):
+            nonlocal number
+            number, lines = read(value)
+            number += 1
+            return json.dumps([number, [*lines, line][-KEPT:]]).encode()
+
+        number = 0
+        await self.shared.update(KEY, add)
+        return number, line
+
+    # -- what is shown
+
+    async def run(self):
+        """Show what is said and who comes and goes, for as long as the worker lives."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.follow())
+            group.create_task(self.announce())
+
+    async def follow(self):
+        async with self.bus.subscribe(SUBJECT, gaps=True) as news:
+            await self.catch_up()
+            async for event in news:
+                number, line = (0, "") if isinstance(event, Gap) else json.loads(event.data)
+                if number == self.number + 1:
+                    self.number = number
+                    self.show(line, self.recent)
+                elif number > self.number or isinstance(event, Gap):
+                    await self.catch_up()
+
+    async def catch_up(self):
+        """Show what the store has, and was not shown yet."""
+        while True:
+            try:
+                entry = await self.shared.get(KEY)
+            except apihour.SharedDownError:
+                await asyncio.sleep(0.5)
+            else:
+                break
+        number, lines = read(entry.value if entry else None)
+        new = max(0, number - self.number)
+        self.number = number
+        if new > len(lines):
+            self.show(f"* {new - len(lines)} lines are missing here")
+        for line in lines[max(0, len(lines) - new):]:
+            self.show(line, self.recent)
+
+    async def announce(self):
+        async for change in self.presence.watch(SUBJECT):
+            what = "is here" if change.joined else "has left"
+            self.show(f"* {change.entry.who} {what} ({change.entry.about['door']})")
+
+    def show(self, line, kept=None):
+        if kept is not None:
+            kept.append(line)
+        for seat in self.seats:
+            seat.give(line)
+
+
+def read(value):
+    return json.loads(value) if value else (0, [])

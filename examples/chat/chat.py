@@ -6,7 +6,8 @@
     ssh ada@127.0.0.1 -p 8023              nc 127.0.0.1 9000
     http://127.0.0.1:8000/ in a browser    mosquitto_sub -t 'chat/#'; mosquitto_pub -t say
 
-On several machines nothing changes but etc/main/main.yaml, which says ``bus:`` and ``shared:``.
+On several machines nothing changes but etc/main/main.yaml, which says ``bus:`` and ``shared:``
+(docs/presence.rst).
 """
 
 import asyncio

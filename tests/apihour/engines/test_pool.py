@@ -306,3 +306,40 @@ async def test_what_goes_on_is_cancelled_again_and_again():
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.01):
             await undo(asyncio.Event().wait(), cancel)
+
+
+async def test_a_server_that_hangs_is_found_out_while_all_connections_are_in_use(make, fake):
+    pool = make(1, connect_timeout=0.05)
+    slot = await pool.take()
+    fake.hangs = True
+    await pool.check()
+    assert not pool.down, "a query may take its time"
+    await asyncio.sleep(0.06)
+    await pool.check()
+    assert "none of 1 connections in use came back for 0." in pool.down
+    assert fake.made == 1 and pool.size == 1 and len(pool.told) == 1
+    pool.release(slot)
+    assert not pool.down and pool.told[-1] == "", "what comes back was answered"
+
+
+@pytest.mark.parametrize("refusal", [None, RuntimeError("too many connections")])
+async def test_a_server_that_greets_or_refuses_one_more_is_up(make, fake, refusal):
+    pool = make(1, connect_timeout=0.05)
+    slot = await pool.take()
+    fake.fails = refusal
+    await asyncio.sleep(0.06)
+    await pool.check()
+    assert not pool.down and not pool.told
+    assert fake.closed == ([] if refusal else [2]), "it is let go at once"
+    fake.fails = None
+    pool.release(slot)
+
+
+async def test_within_max_the_further_connection_is_one_of_the_pool(make, fake):
+    pool = make(2, connect_timeout=0.05)
+    slot = await pool.take()
+    await asyncio.sleep(0.06)
+    await pool.check()
+    await until(lambda: len(pool.idle) == 1)
+    assert pool.size == 2 and not fake.closed
+    pool.release(slot)

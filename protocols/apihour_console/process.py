@@ -58,6 +58,7 @@ class Console:
         self._leaving = asyncio.Event()
         self._at_once = asyncio.Event()
         self._deadline = math.inf
+        self._is_orphan = False  # its daemon died, rather than stopped
 
     async def run(self) -> None:
         """Serve until told to go."""
@@ -102,7 +103,8 @@ class Console:
             return contextlib.nullcontext()
         from apihour_console.hosts.joining import joined
 
-        return joined(fleet, self.keys, self.settings.name, audit, self.logger)
+        return joined(fleet, self.keys, self.settings.name, audit, self.logger,
+                      lambda: not self._is_orphan)
 
     async def _finish(self, local: LocalServer, shell: NetworkShell) -> None:
         """Wait for what is under way, unless told by SIGINT that it was long enough.
@@ -158,6 +160,7 @@ class Console:
             else:  # they have vanished: an arbiter that lives makes them again
                 looks += 1
         self.logger.info("console: no arbiter is left, ending")
+        self._is_orphan = not self._leaving.is_set()
         self._deadline = self.settings.graceful_timeout
         if self._leaving.is_set():  # an old console that waits for its last session
             shell.end_after(self._deadline)

@@ -81,6 +81,8 @@ def test_two_operators_at_two_hosts_see_and_steer_all_of_them(fleet):
 
 
 def test_lines_of_all_hosts_are_followed(fleet):
+    shown = fleet.shells["web-1"].ssh("logs", "-f", "--host", "all", "--limit", "1").stdout
+    assert shown.split()[:3] == ["HOST", "WORKER", "TIME"]
     process = fleet.shells["web-1"].start("logs", "-f", "--host", "all", "--json")
     try:
         seen = set()
@@ -135,3 +137,15 @@ def test_a_host_that_is_stopped_or_killed_is_named_in_two_seconds(fleet):
     shell.daemon.kill(pid)  # the arbiter starts another, which says hello
     fleet.wait(lambda: fleet.shells["db-1"].ssh("workers", "--host", "all").returncode == 0,
                "the next console")
+
+
+def test_a_daemon_that_is_killed_is_named_though_its_console_ends_in_order(fleet):
+    shell = fleet.shells["web-2"]
+    shell.daemon.kill(shell.daemon.pid)
+    shell.daemon.wait_log("console: no arbiter is left, ending")
+    fleet.wait(lambda: fleet.shells["db-1"].ssh("workers", "--host", "all").returncode == 75,
+               "it to be missing")
+    done = fleet.shells["web-1"].ssh("hosts")
+    assert done.returncode == 75
+    assert "host web-2: no answer in time" in done.stderr
+    assert fleet.shells["web-1"].ssh("hosts", "forget", "web-2").returncode == 0

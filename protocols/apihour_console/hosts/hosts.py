@@ -9,6 +9,8 @@ Rules:
 - A host has one and a half seconds to show that it hears, before it is waited for longer. One that
   answers at once is asked nothing more.
 - This host is asked as any other, without the bus.
+- A console that starts beside an old one of its daemon takes the host over by its hello: the old one
+  answers no more, and says no goodbye. Until then a letter is for one of both.
 """
 
 from __future__ import annotations
@@ -50,9 +52,12 @@ class Hosts:
 
     def __init__(
         self, name: str, daemon: str, bus: Bus, seal: Seal, fleet: HostFleet,
-        logger: logging.Logger,
+        logger: logging.Logger, home: str = "",
     ) -> None:
-        """`name`: of this host; `daemon`: of the application, whose hosts are one fleet."""
+        """`name`: of this host; `daemon`: of the application, whose hosts are one fleet.
+
+        `home` is what consoles of one daemon have in common, and of no other on any machine.
+        """
         self.members = Membership(name)
         self.far_end: FarEnd | None = None
         self.facts: Callable[[], Mapping[str, Any]] = dict
@@ -64,6 +69,8 @@ class Hosts:
         self._logger = logger
         self._prefix = f"_apihour.fleet.{daemon}"
         self._instance = os.urandom(8).hex()
+        self._home = home or self._instance
+        self._is_replaced = False
         self._reading: list[asyncio.Task[None]] = []
         self._next_line = self._next_look = 0.0
         self._looking: asyncio.Task[None] | None = None
@@ -71,12 +78,13 @@ class Hosts:
     async def start(self) -> None:
         """Say hello, and learn who is there. Raises BusError."""
         await self.listen()
-        await self._hello()
+        await self._hello(is_new=True)
 
-    async def _hello(self) -> None:
+    async def _hello(self, is_new: bool = False) -> None:
         self._next_look = time.monotonic() + _LOOK_EVERY
         subject = f"{self._prefix}.all"
-        hello = {"kind": "hello", "from": self._name, "instance": self._instance}
+        hello = {"kind": "hello", "from": self._name, "instance": self._instance,
+                 "home": self._home, "is_new": is_new}
         for answer in await self._bus.gather(subject, self._seal.close(subject, hello), _HEARS):
             self._meet(self._opened("hello", answer.data))
 
@@ -104,17 +112,19 @@ class Hosts:
 
     async def listen(self) -> None:
         """Be there for others. Raises BusError."""
-        for subject in (f"{self._prefix}.host.{self._name}", f"{self._prefix}.all"):
+        for subject, queue in ((f"{self._prefix}.host.{self._name}", self._name),
+                               (f"{self._prefix}.all", "")):
             begun = asyncio.get_running_loop().create_future()
-            self._reading.append(asyncio.create_task(self._read(subject, begun)))
+            self._reading.append(asyncio.create_task(self._read(subject, queue, begun)))
             await begun
 
-    async def close(self) -> None:
-        """Say goodbye."""
+    async def close(self, says_bye: bool = True) -> None:
+        """Leave, and say so, unless the daemon died or another console goes on for it."""
         subject = f"{self._prefix}.all"
         bye = {"kind": "bye", "from": self._name, "instance": self._instance}
-        with contextlib.suppress(BusError):
-            await self._bus.publish(subject, self._seal.close(subject, bye))
+        if says_bye and not self._is_replaced:
+            with contextlib.suppress(BusError):
+                await self._bus.publish(subject, self._seal.close(subject, bye))
         tasks = [*self._reading, *([self._looking] if self._looking else [])]
         for task in tasks:
             task.cancel()
@@ -124,9 +134,9 @@ class Hosts:
 
     # -- letters that come
 
-    async def _read(self, subject: str, begun: asyncio.Future[None]) -> None:
+    async def _read(self, subject: str, queue: str, begun: asyncio.Future[None]) -> None:
         try:
-            async with self._bus.subscribe(subject) as messages:
+            async with self._bus.subscribe(subject, queue=queue) as messages:
                 begun.set_result(None)
                 async for message in messages:
                     letter = self._opened(subject, message.data)
@@ -156,7 +166,10 @@ class Hosts:
         elif kind in ("hello", "ping"):
             if kind == "hello":
                 self._meet(letter)
-            told = {"kind": "here", "from": self._name, "instance": self._instance, **self.facts()}
+            if self._is_replaced:
+                return
+            told = {**self.facts(), "kind": "here", "from": self._name,
+                    "instance": self._instance, "home": self._home}
             with contextlib.suppress(BusError):
                 await message.reply(self._seal.close(str(kind), told))
         elif kind == "ask" and self.far_end is not None:
@@ -166,12 +179,19 @@ class Hosts:
         if letter is None or letter.get("instance") == self._instance:
             return
         name = str(letter.get("from"))
-        if name == self._name:
+        if letter.get("home") == self._home:
+            self._hand_over(letter)
+        elif name == self._name:
             self._logger.error(
                 "fleet: another daemon of this name says that it is host %s; expected one: set "
                 "APIHOUR_HOST", name)
         else:
             self.members.hear(name)
+
+    def _hand_over(self, letter: Mapping[str, Any]) -> None:
+        if letter.get("is_new"):
+            self._is_replaced = True
+            self._reading[0].cancel()
 
     # -- asking
 

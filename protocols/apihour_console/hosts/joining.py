@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from apihour_console.shell.audit import AuditLog
 
 __all__ = ["joined"]
 
+_BOOT = Path("/proc/sys/kernel/random/boot_id")  # random(4): of this start of the machine
 _LOOK = 2.0  # seconds between two looks for a worker that knows the bus
 _RETRY = 5.0  # seconds between two attempts to reach the bus
 
@@ -36,8 +37,12 @@ _RETRY = 5.0  # seconds between two attempts to reach the bus
 @contextlib.asynccontextmanager
 async def joined(
     fleet: Fleet, keys: Path, daemon: str, audit: AuditLog, logger: logging.Logger,
+    says_bye: Callable[[], bool],
 ) -> AsyncIterator[None]:
-    """Be a host of the fleet for the time of the block, if there is one to join."""
+    """Be a host of the fleet for the time of the block, if there is one to join.
+
+    `says_bye` tells at its end whether the others shall expect this host no more.
+    """
     key = None
     try:
         key = read_fleet_key(keys / FLEET_KEY)
@@ -47,7 +52,7 @@ async def joined(
         yield
         return
     joining = asyncio.create_task(
-        _join(fleet, KeyDirectory(keys), daemon, Seal(key), audit, logger))
+        _join(fleet, KeyDirectory(keys), daemon, Seal(key), audit, logger, says_bye))
     try:
         yield
     finally:
@@ -57,7 +62,7 @@ async def joined(
 
 async def _join(
     fleet: Fleet, keys: KeyDirectory, daemon: str, seal: Seal, audit: AuditLog,
-    logger: logging.Logger,
+    logger: logging.Logger, says_bye: Callable[[], bool],
 ) -> None:
     bus = None
     while bus is None:
@@ -69,7 +74,8 @@ async def _join(
         if bus is None:
             await asyncio.sleep(_LOOK)
     name = host_name()
-    hosts = Hosts(name, re.sub(r"[^A-Za-z0-9_-]", "-", daemon), bus, seal, fleet, logger)
+    hosts = Hosts(name, re.sub(r"[^A-Za-z0-9_-]", "-", daemon), bus, seal, fleet, logger,
+                  _home(fleet.runtime.path))
     hosts.far_end = FarEnd(name, bus, seal, fleet, audit, lambda: _authorized(keys), logger)
     hosts.facts = lambda: _facts(fleet)
     try:
@@ -79,7 +85,7 @@ async def _join(
         await asyncio.Event().wait()
     finally:
         fleet.hosts = None
-        await hosts.close()
+        await hosts.close(says_bye())
         await bus.close()
 
 
@@ -112,6 +118,12 @@ async def _bus(fleet: Fleet) -> Bus | None:
         raise CommandFailed(f"{FLEET_KEY} is there, and bus: of the configuration is not; "
                             "expected nats://HOST:PORT")
     return open_bus(config, fleet.runtime.path / "bus")
+
+
+def _home(runtime: Path) -> str:
+    """What consoles of one daemon have in common: its runtime directory, on this machine."""
+    there = runtime.stat()
+    return f"{_BOOT.read_text().strip()}:{there.st_dev}:{there.st_ino}"
 
 
 def _authorized(keys: KeyDirectory) -> AuthorizedKeys:

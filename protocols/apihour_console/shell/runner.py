@@ -205,7 +205,8 @@ def _reason(result: Result) -> str:
 
 
 def _columns_of(call: Call, row: dict[str, Any]) -> Sequence[Column]:
-    return call.command.columns or [Column(name) for name in row]
+    columns = call.command.columns or [Column(name) for name in row if name != "host"]
+    return [Column("host"), *columns] if call.hosts else columns
 
 
 def split_words(line: str) -> list[str]:

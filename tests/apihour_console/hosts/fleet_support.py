@@ -30,7 +30,7 @@ class Wire:
     """What carries the messages of all hosts; hosts in `cut` are not reached and reach nobody."""
 
     def __init__(self) -> None:
-        self.readers: dict[str, list[tuple[str, asyncio.Queue[BusMessage]]]] = {}
+        self.readers: dict[str, list[tuple[str, asyncio.Queue[BusMessage], str]]] = {}
         self.sent = 0
         self.bytes = 0
         self.cut: set[str] = set()
@@ -40,8 +40,13 @@ class Wire:
         self.letters = [*self.letters[-99:], (subject, message.data)]
         if sender in self.cut:
             return 0
-        found = list(self.readers.get(subject, ()))
-        for host, queue in found:
+        groups: set[str] = set()
+        found = []
+        for entry in self.readers.get(subject, ()):
+            if not entry[2] or entry[2] not in groups:  # the first of a queue group
+                groups.add(entry[2])
+                found.append(entry)
+        for host, queue, _ in found:
             self.sent += 1
             self.bytes += len(message.data)
             if host not in self.cut:
@@ -62,8 +67,9 @@ class WiredBus:
         self.wire.deliver(self.host, subject, BusMessage(subject, data))
 
     @contextlib.asynccontextmanager
-    async def subscribe(self, subject: str) -> AsyncIterator[AsyncIterator[BusMessage]]:
-        entry = self.host, asyncio.Queue[BusMessage]()
+    async def subscribe(
+        self, subject: str, *, queue: str = "") -> AsyncIterator[AsyncIterator[BusMessage]]:
+        entry = self.host, asyncio.Queue[BusMessage](), queue
         readers = self.wire.readers.setdefault(subject, [])
         readers.append(entry)
 
@@ -167,9 +173,11 @@ class Fleet:
         self.hosts: dict[str, Hosts] = {}
         self.who = Identity("ann", self.key.get_fingerprint(), Role.ADMIN, "127.0.0.1:5")
 
-    async def join(self, name: str, key: bytes = KEY, hello: bool = True) -> Hosts:
+    async def join(
+        self, name: str, key: bytes = KEY, hello: bool = True, home: str = "") -> Hosts:
         seal, bus, double = Seal(key), WiredBus(self.wire, name), self.doubles[name]
-        found = Hosts(name, "shop", bus, seal, double, LOGGER)  # type: ignore[arg-type]
+        found = Hosts(name, "shop", bus, seal, double, LOGGER,  # type: ignore[arg-type]
+                      home)
         found.far_end = FarEnd(name, bus, seal, double, double.audit,  # type: ignore[arg-type]
                                lambda: parse_authorized_keys(self.lines[name]), LOGGER)
         found.facts = lambda: {"status": "ok", "workers": 2, "generation": 1, "version": "1"}

@@ -90,6 +90,32 @@ async def test_one_that_leaves_in_order_is_expected_no_more() -> None:
         assert (await fleet.run("web-1", "workers", "--host", "all")).status == 0
 
 
+async def test_a_daemon_that_died_says_no_goodbye_and_is_named() -> None:
+    async with Fleet("web-1", "web-2") as fleet:
+        await fleet.hosts.pop("web-2").close(says_bye=False)
+        assert (await fleet.run("web-1", "workers", "--host", "all")).status == 75
+
+
+async def test_the_next_console_of_a_daemon_takes_the_host_over(
+    caplog: pytest.LogCaptureFixture
+) -> None:
+    fleet = Fleet("web-1", "web-2")
+    asking = await fleet.join("web-1")
+    old, new = [await fleet.join("web-2", home="here") for _ in range(2)]
+    await wait_until(lambda: fleet.wire.listening("_apihour.fleet.shop.host.web-2") == 1)
+    assert (await fleet.run("web-1", "reload", "--host", "web-2")).status == 0
+    assert fleet.doubles["web-2"].done == ["reload"]  # by one of both
+    rows, missing = await old.rows()  # its sessions go on
+    assert ([row.host for row in rows], missing) == (["web-1", "web-2"], [])
+    await old.close()
+    await asyncio.sleep(0)
+    assert list(asking.members.heard) == ["web-2"]
+    assert (await fleet.run("web-1", "workers", "--host", "all")).status == 0
+    assert new.members.names() == ["web-1", "web-2"]
+    assert "another daemon" not in caplog.text
+    await asyncio.gather(new.close(), asking.close())
+
+
 @pytest.mark.parametrize(("there", "words", "status", "said"), [
     ("", ["workers"], 126, "is not authorised here"),
     ('role="observer"', ["reload"], 126, "needs role operator; ann has role observer"),

@@ -9,8 +9,8 @@ Rules:
 - A host has one and a half seconds to show that it hears, before it is waited for longer. One that
   answers at once is asked nothing more.
 - This host is asked as any other, without the bus.
-- A console that starts beside an old one of its daemon takes the host over by its hello: the old one
-  answers no more, and says no goodbye. Until then a letter is for one of both.
+- A console that starts beside an old one of its daemon takes the host over by its hello: the old
+  one answers no more, and says no goodbye. Until then a letter is for one of both.
 """
 
 from __future__ import annotations

@@ -15,7 +15,6 @@ from typing import Any
 
 from apihour.app.container import Container
 from apihour.app.forks import in_one_process
-from apihour.blame import blame
 from apihour.config.naming import split_target
 from apihour.errors import TargetError
 
@@ -53,6 +52,8 @@ def _import(target: str, name: str) -> Any:
     try:
         return importlib.import_module(name)
     except (Exception, SystemExit) as error:
+        from apihour.blame import blame  # read where it fails only
+
         why = blame(error)
         if isinstance(error, SyntaxError):  # its place is in no traceback
             place = f"{error.filename}:{error.lineno}"

@@ -47,9 +47,10 @@ if TYPE_CHECKING:
 
 __all__ = ["HostArbiter"]
 
-DOORS = ("apihour.app", "apihour.arbiter", "apihour.bind", "apihour.config", "apihour.jobs",
-         "apihour.limits", "apihour.mistakes", "apihour.orders", "apihour.reload",
-         "apihour.template", "apihour.upgrade", "apihour.worker")
+DOORS = ("apihour.app", "apihour.arbiter", "apihour.bind", "apihour.blame", "apihour.config",
+         "apihour.excerpt", "apihour.ipc", "apihour.jobs", "apihour.limits", "apihour.mistakes",
+         "apihour.orders", "apihour.reload", "apihour.template", "apihour.upgrade",
+         "apihour.worker")
 """Rooms of which a part is loaded on use, here or in a worker."""
 
 _MOST_FAILURES = 20  # turns in a row that fail before the arbiter gives up

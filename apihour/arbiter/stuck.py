@@ -11,8 +11,8 @@ import signal
 from apihour.blame import blame_frames
 from apihour.books.books import Books
 from apihour.books.worker_record import WorkerRecord
-from apihour.ipc import faults
 from apihour.ipc.scoreboard import Figure, WorkerState
+from apihour.ipc.stack_dump import dump_frames, dump_stack, where
 
 __all__ = ["Stuck"]
 
@@ -38,13 +38,13 @@ class Stuck:
             self._end_boot(worker)
 
     def _end_boot(self, worker: WorkerRecord) -> None:
-        stack = faults.dump_stack(self.books.runtime, worker.pid)
+        stack = dump_stack(self.books.runtime, worker.pid)
         what = f"{worker.under_way} was not done" if worker.under_way else (
             f"worker {worker.name} was not ready")
         message = f"{what} within {worker.cfg.boot_timeout:g} s (--boot-timeout)"
         self.books.log.error("Worker %s (pid: %s): %s, killing it:\n%s", worker.name,
                                worker.pid, message, stack)
-        place = blame_frames(faults.dump_frames(stack))
+        place = blame_frames(dump_frames(stack))
         worker.failure = f"{message}: {place}" if place else message, stack
         os.kill(worker.pid, signal.SIGKILL)
 
@@ -57,7 +57,7 @@ class Stuck:
             self.books.log.error(
                 "Worker %s (pid: %s) has not cleaned up %g s after its failed start, killing it:"
                 "\n%s", worker.name, worker.pid, _UNDO_TIME,
-                faults.dump_stack(self.books.runtime, worker.pid))
+                dump_stack(self.books.runtime, worker.pid))
             os.kill(worker.pid, signal.SIGKILL)
 
     def _check_heartbeat(self, worker: WorkerRecord, now: float) -> None:
@@ -76,9 +76,9 @@ class Stuck:
         if not worker.stack_logged:
             worker.stack_logged = True
             worker.row.blocks += 1
-            stack = faults.dump_stack(self.books.runtime, worker.pid)
+            stack = dump_stack(self.books.runtime, worker.pid)
             log.warning("Worker %s (pid: %s) is blocked for %.1f s%s:\n%s", worker.name, worker.pid,
-                        silent, faults.where(stack), stack)
+                        silent, where(stack), stack)
         if silent <= timeout:
             return
         worker.aborted_at = now

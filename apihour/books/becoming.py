@@ -10,9 +10,8 @@ from typing import Any, NoReturn
 from apihour.books.books import Books
 from apihour.books.worker_record import WorkerRecord
 from apihour.errors import HookError
-from apihour.ipc.signals import ORDERS, STOPS, hold_off, ignore
+from apihour.ipc.signals import ORDERS, STOPS, EarlyExit, hold_off, ignore
 from apihour.worker.assignment import Assignment
-from apihour.worker.crashes import EarlyExit
 from apihour.worker.process import HostWorker
 
 __all__ = ["become_worker", "shed"]

@@ -20,7 +20,6 @@ from functools import partial
 from typing import Any
 
 from apihour.app.examine import examine
-from apihour.blame import account
 from apihour.books.becoming import shed
 from apihour.books.books import Books
 from apihour.config.configuration import forget_environment
@@ -145,6 +144,8 @@ def _report(
         let_through(STOPS)
         message: dict[str, Any] = {"binds": examine()}
     except BaseException as error:
+        from apihour.blame import account  # read where one fails only
+
         told = account(error)
         message = {"error": told["message"], "detail": told["detail"]}
     try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from apihour.blame import blame
 from apihour.errors import HookError
 
 __all__ = ["Hooks"]
@@ -25,6 +24,8 @@ class Hooks:
         try:
             self.call(cfg, name, *arguments)
         except Exception as error:
+            from apihour.blame import blame  # here and below read where one fails only
+
             raise HookError(f"hook {name} failed: {blame(error)}") from error
 
     def attempt(self, log: Any, cfg: Any, name: str, *arguments: Any) -> None:
@@ -32,4 +33,6 @@ class Hooks:
         try:
             self.call(cfg, name, *arguments)
         except Exception as error:
+            from apihour.blame import blame
+
             log.exception("hook %s failed: %s", name, blame(error))

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence, Set
 from types import SimpleNamespace
 from typing import Any
 
+from apihour.app.hook_faults import cannot_start
 from apihour.app.hooks import (
     call_class,
     call_hook,
-    cannot_start,
     make_loop,
     see_hooks,
     takes_sockets,

@@ -1,10 +1,12 @@
-"""What the word ``module:Container`` of a command line says."""
+"""How things are called: what ``module:Container`` says, daemons, hooks."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from apihour.errors import TargetError
 
-__all__ = ["daemon_name", "split_target"]
+__all__ = ["daemon_name", "hook_title", "split_target"]
 
 
 def split_target(target: str) -> tuple[str, str]:
@@ -19,3 +21,8 @@ def daemon_name(module: str) -> str:
     """How a daemon of that module is called: by its package, but for those of ``examples``."""
     parts = module.split(".")
     return parts[-1] if len(parts) > 1 and parts[0] == "examples" else parts[0]
+
+
+def hook_title(cls: type[Any], name: str) -> str:
+    """A hook as failures name it: ``container module:Container: start()``."""
+    return f"container {cls.__module__}:{cls.__qualname__}: {name}()"

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     import asyncio  # a tenth of a second, in which a daemon that starts would be without this
 
 __all__ = [
-    "ORDERS", "STOPS", "blocked", "fork_blocked", "handle_in_loop", "hold_off", "ignore",
-    "let_through",
+    "ORDERS", "STOPS", "EarlyExit", "blocked", "fork_blocked", "handle_in_loop", "hold_off",
+    "ignore", "let_through",
 ]
 
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
@@ -32,6 +32,10 @@ STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 ORDERS = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU,
           signal.SIGWINCH)
 """What asks the arbiter for something, and must end nobody."""
+
+
+class EarlyExit(SystemExit):
+    """Raised by a signal to a worker that has no loop yet, wherever it is at that moment."""
 
 
 @contextmanager

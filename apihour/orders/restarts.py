@@ -22,7 +22,7 @@ from apihour.books.books import Books
 from apihour.books.children import Children
 from apihour.books.part import ArbiterPart
 from apihour.books.worker_record import WorkerRecord
-from apihour.ipc import faults
+from apihour.ipc.stack_dump import dump_stack, where
 from apihour.orders.control import ControlRequest
 
 __all__ = ["Restarts"]
@@ -142,10 +142,10 @@ class Restarts(ArbiterPart):
         if old.row.heartbeat >= one.began or now - old.row.heartbeat < _BLOCKED:
             return
         one.outcome = "killed"
-        stack = faults.dump_stack(self.books.runtime, old.pid)
+        stack = dump_stack(self.books.runtime, old.pid)
         self.books.log.warning(
             "Worker %s (pid: %s) is blocked for %.1f s%s and cannot drain, killing it:\n%s",
-            old.name, old.pid, now - old.row.heartbeat, faults.where(stack), stack)
+            old.name, old.pid, now - old.row.heartbeat, where(stack), stack)
         self._retirer.send(old, signal.SIGKILL)
 
     def _is_replaced(self, one: _Wait, old: WorkerRecord) -> bool:

@@ -20,12 +20,9 @@ from apihour.bind.peers import format_peer
 from apihour.config.failures import FailureLog, short
 from apihour.config.rootlog import SERVER
 from apihour.ipc.private import context_of
+from apihour.ipc.signals import EarlyExit
 
-__all__ = ["CrashLog", "EarlyExit"]
-
-
-class EarlyExit(SystemExit):
-    """Raised by a signal to a worker that has no loop yet, wherever it is at that moment."""
+__all__ = ["CrashLog"]
 
 
 class Crashing(Protocol):
@@ -41,11 +38,6 @@ class CrashLog(FailureLog):
     def __init__(self, worker: Crashing, log: logging.Logger) -> None:
         super().__init__(f"Worker {worker.name}", log)
         self._worker = worker
-
-    def install_in_loop(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Watch `loop`, unless it has a handler already."""
-        if loop.get_exception_handler() is None:
-            loop.set_exception_handler(self.in_loop)
 
     # -- what python and asyncio call ------------------------------------------------------
 

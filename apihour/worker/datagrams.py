@@ -16,7 +16,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from apihour.app.hooks import cannot_start
+from apihour.app.hook_faults import cannot_start
 from apihour.config.rootlog import SERVER
 
 if TYPE_CHECKING:

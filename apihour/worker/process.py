@@ -20,10 +20,10 @@ from typing import Any
 from gunicorn import util
 from gunicorn.workers.base import Worker
 
-from apihour.app.hooks import call_class, call_hook, hook_title, make_loop, see_hooks, takes_sockets
+from apihour.app.hooks import call_class, call_hook, make_loop, see_hooks, takes_sockets
 from apihour.app.target import load_target
 from apihour.bind.bans import Bans
-from apihour.blame import account
+from apihour.config.naming import hook_title
 from apihour.config.owner import become_owner
 from apihour.config.rootlog import Speaker
 from apihour.errors import ApihourError
@@ -31,12 +31,12 @@ from apihour.ipc import faults
 from apihour.ipc.prctl import PR_SET_PDEATHSIG, prctl
 from apihour.ipc.private import set_process_title
 from apihour.ipc.scoreboard import WorkerState
-from apihour.ipc.signals import ORDERS, STOPS, handle_in_loop, ignore, let_through
+from apihour.ipc.signals import ORDERS, STOPS, EarlyExit, handle_in_loop, ignore, let_through
 from apihour.ops.ids import Ids
 from apihour.ops.sampler import CpuSampler
 from apihour.worker.assignment import Assignment
 from apihour.worker.connections import ConnectionTable
-from apihour.worker.crashes import CrashLog, EarlyExit
+from apihour.worker.failing import Failures
 from apihour.worker.heartbeat import Heartbeat
 from apihour.worker.leaving import Leaving
 from apihour.worker.servers import ServerSet
@@ -143,8 +143,8 @@ class HostWorker(Worker):  # type: ignore[misc]
         if fallback is not None:
             fallback.worker = self.name
         self.log.error_log.addFilter(Speaker(self.name))
-        self._crashes = CrashLog(self, self.log.error_log)
-        self._crashes.install_in_process()
+        self._failures = Failures(self, self.log.error_log)
+        self._failures.install_in_process()
 
     def _reset_signals(self) -> None:
         signal.set_wakeup_fd(-1)
@@ -201,7 +201,7 @@ class HostWorker(Worker):  # type: ignore[misc]
                 self.report_failure(error)
                 return
             asyncio.set_event_loop(self.loop)
-            self._crashes.install_in_loop(self.loop)
+            self._failures.install_in_loop(self.loop)
             if self.cfg.debug:
                 self.loop.set_debug(True)
             self.loop.run_until_complete(self._live(container_class, config))
@@ -210,7 +210,7 @@ class HostWorker(Worker):  # type: ignore[misc]
                 if self.loop is not None:
                     self._finish_loop()
             finally:
-                self._crashes.flush()
+                self._failures.flush()
 
     def _finish_loop(self) -> None:
         tasks = asyncio.all_tasks(self.loop)
@@ -327,6 +327,8 @@ class HostWorker(Worker):  # type: ignore[misc]
 
     def report_failure(self, error: BaseException, detail: str = "") -> None:
         """Tell the arbiter why this worker will not serve; `detail` instead of a traceback."""
+        from apihour.blame import account  # read where one fails only
+
         self.exit_code = BOOT_FAILED
         self.channel.send(event="failed", **account(error, detail))
 

@@ -9,13 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from apihour.app.hooks import cannot_start
 from apihour.plugins import Server, ServerContext, StreamServer, is_shell
 from apihour.worker.accept import Acceptor, Balance
 
 if TYPE_CHECKING:
     from apihour.bind.addresses import BindAddress
     from apihour.bind.listeners import Listener
+    from apihour.errors import HookError
     from apihour.limits.bind_options import BindOptions
     from apihour.limits.live import LiveOrder
     from apihour.tls.termination import Terminator
@@ -113,7 +113,7 @@ class Serving:
         try:
             await self.server.start(context)
         except Exception as error:
-            raise cannot_start(self.name, self.server, error) from error
+            raise self._cannot_start(error) from error
 
     async def accept(
         self, table: ConnectionTable, loop: asyncio.AbstractEventLoop, log: logging.Logger,
@@ -163,7 +163,12 @@ class Serving:
             try:
                 await cast(Any, self.server).listener(listener.sock)
             except Exception as error:
-                raise cannot_start(self.name, self.server, error) from error
+                raise self._cannot_start(error) from error
+
+    def _cannot_start(self, error: Exception) -> HookError:
+        from apihour.app.hook_faults import cannot_start  # read where it cannot only
+
+        return cannot_start(self.name, self.server, error)
 
     def declare(self, options: BindOptions | None) -> None:
         """What its class and the files ask. Raises ConfigurationError where it cannot be had."""

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from apihour.books import becoming
-from apihour.worker.crashes import EarlyExit
+from apihour.ipc.signals import EarlyExit
 
 
 class Worker:

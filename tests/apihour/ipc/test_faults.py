@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from apihour.ipc import faults
-from apihour.ipc.faults import dump_frames, dump_stack, is_stopped, read_stack, stack_path
+from apihour.ipc import stack_dump
+from apihour.ipc.faults import stack_path
 from apihour.ipc.runtime import Runtime
+from apihour.ipc.stack_dump import dump_frames, dump_stack, is_stopped, read_stack
 
 PROCESS = """
 import os, sys, time
@@ -107,7 +108,7 @@ def test_one_that_ends_meanwhile_is_no_error(
     def kill(pid: int, sig: int) -> None:
         stack_path(runtime, pid).unlink()
 
-    monkeypatch.setattr(faults.os, "kill", kill)
+    monkeypatch.setattr(stack_dump.os, "kill", kill)
     assert dump_stack(runtime, hanging) == f"process {hanging} wrote no stack within 0.1 s"
 
 

@@ -75,7 +75,7 @@ class House:
 def house(monkeypatch: pytest.MonkeyPatch) -> House:
     clock = Clock()
     monkeypatch.setattr(restarts, "time", clock)
-    monkeypatch.setattr(restarts.faults, "dump_stack", lambda runtime, pid: "the stack")
+    monkeypatch.setattr(restarts, "dump_stack", lambda runtime, pid: "the stack")
     return House(clock)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
+from apihour.bind.addresses import parse_address
 from apihour.books.probe import ProbeReport
 
 
@@ -61,6 +62,7 @@ class FakeConfiguration:
 class FakeListener:
     def __init__(self, name: str) -> None:
         self.name = name
+        self.address = parse_address("127.0.0.1:0")
         self.inode: int | None = None
         self.address: Any = SimpleNamespace(sticky=False)
         self.did: list[str] = []

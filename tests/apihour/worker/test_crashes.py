@@ -20,10 +20,12 @@ from apihour.bind.addresses import parse_address
 from apihour.bind.listeners import open_listeners
 from apihour.config import failures
 from apihour.config.failures import show_warning
+from apihour.ipc.signals import EarlyExit
 from apihour.plugins import ServerContext
 from apihour.worker.accept import Acceptor
 from apihour.worker.connections import ConnectionTable
-from apihour.worker.crashes import CrashLog, EarlyExit
+from apihour.worker.crashes import CrashLog
+from apihour.worker.failing import Failures
 from apihour.worker.serving import Serving
 from apihour_http import HTTPServer, Routes
 from apihour_tcp import TCPServer, UDPServer
@@ -64,6 +66,13 @@ def make() -> tuple[Any, CrashLog]:
     return worker, CrashLog(worker, logging.getLogger("test.crashes"))
 
 
+def watch(log: CrashLog) -> Failures:
+    """What tells that log of failures."""
+    found = Failures(None, logging.getLogger())
+    found._made = log
+    return found
+
+
 async def accept(worker: Any, server: Any, url: str) -> Any:
     """Serve as a worker does; returns the listener."""
     (listener,) = open_listeners([("srv", parse_address(url), 0)], 5, {}, 0, (0, 0))
@@ -80,7 +89,7 @@ async def test_a_protocol_is_told_with_its_server_and_peer(
 ) -> None:
     monkeypatch.setattr(Stream, "where", where)
     worker, log = make()
-    log.install_in_loop(asyncio.get_running_loop())
+    watch(log).install_in_loop(asyncio.get_running_loop())
     listener = await accept(worker, TCPServer(Stream), "127.0.0.1:0")
     _, writer = await asyncio.open_connection(*listener.getsockname())
     mine = writer.get_extra_info("sockname")[1]
@@ -102,7 +111,7 @@ async def test_a_protocol_is_told_with_its_server_and_peer(
 
 async def test_a_datagram_is_told_with_its_sender(caplog: pytest.LogCaptureFixture) -> None:
     worker, log = make()
-    log.install_in_loop(asyncio.get_running_loop())
+    watch(log).install_in_loop(asyncio.get_running_loop())
     listener = await accept(worker, UDPServer(Datagram), "udp://127.0.0.1:0")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.sendto(b"x", listener.getsockname())
@@ -115,7 +124,7 @@ async def test_a_datagram_is_told_with_its_sender(caplog: pytest.LogCaptureFixtu
 
 async def test_a_task_nobody_waited_for(caplog: pytest.LogCaptureFixture) -> None:
     _, log = make()
-    log.install_in_loop(asyncio.get_running_loop())
+    watch(log).install_in_loop(asyncio.get_running_loop())
 
     async def work() -> None:
         raise ValueError("no such order")
@@ -131,7 +140,7 @@ async def test_a_task_nobody_waited_for(caplog: pytest.LogCaptureFixture) -> Non
 async def test_what_a_library_says_of_itself(caplog: pytest.LogCaptureFixture) -> None:
     _, log = make()
     loop = asyncio.get_running_loop()
-    log.install_in_loop(loop)
+    watch(log).install_in_loop(loop)
     loop.call_exception_handler({"message": "Unclosed client session", "client_session": 42})
     assert caplog.records[0].getMessage() == (
         "Worker 1.1: Unclosed client session, client_session: 42")
@@ -144,7 +153,7 @@ async def test_an_applications_own_handler_stays() -> None:
     def own(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None: ...
 
     loop.set_exception_handler(own)
-    log.install_in_loop(loop)
+    watch(log).install_in_loop(loop)
     assert loop.get_exception_handler() is own
 
 
@@ -161,7 +170,7 @@ def test_threads_finalizers_and_warnings(
     caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _, log = make()
-    log.install_in_process()
+    watch(log).install_in_process()
 
     def fail() -> None:
         raise KeyError("pg")
@@ -188,7 +197,7 @@ def test_a_worker_told_to_go_inside_a_callback_of_a_weak_reference_complains_of_
     caplog: pytest.LogCaptureFixture
 ) -> None:
     _, log = make()
-    log.install_in_process()
+    watch(log).install_in_process()
 
     class Swallowing:
         def __init__(self, error: type[BaseException]) -> None:
@@ -259,7 +268,7 @@ async def test_an_endpoint_is_told_with_server_peer_request_and_line(
 
     worker, log = make()
     loop = asyncio.get_running_loop()
-    log.install_in_loop(loop)
+    watch(log).install_in_loop(loop)
     server: Any = HTTPServer(routes)
     context = ServerContext("srv", None, loop, logging.getLogger("test.crashes"))
     await server.start(context)

@@ -15,7 +15,6 @@ from apihour.arbiter import keep, replacing, stuck
 from apihour.arbiter.keep import WorkerKeeper
 from apihour.arbiter.replacing import Replacements, resident_bytes
 from apihour.errors import HookError
-from apihour.ipc import stack_dump
 from apihour.ipc.scoreboard import Figure, WorkerState
 from tests.apihour.fake_crew import Clock, FakeCrew
 
@@ -24,16 +23,10 @@ class House:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
         self.clock = Clock()
         self.kills: list[tuple[int, int]] = []
-<<<<<<< HEAD
         for module in (keep, replacing):
             monkeypatch.setattr(module, "time", self.clock)
         monkeypatch.setattr(stuck.os, "kill", lambda pid, sig: self.kills.append((pid, sig)))
         monkeypatch.setattr(stuck, "dump_stack", lambda runtime, pid: f"stack of {pid}")
-=======
-        monkeypatch.setattr(keep, "time", self.clock)
-        monkeypatch.setattr(keep.os, "kill", lambda pid, sig: self.kills.append((pid, sig)))
-        monkeypatch.setattr(stack_dump, "dump_stack", lambda runtime, pid: f"stack of {pid}")
->>>>>>> aade532 (What tells of failures, of blocked workers and of hooks that are wrong is read when something is, as it was at the start)
         self.crew = FakeCrew(self.clock, **options)
         self.keeper = WorkerKeeper(self.crew.books, self.crew)
         self.replacements = Replacements(self.crew.books, self.keeper, self.crew)
@@ -268,11 +261,7 @@ def test_a_blocked_start_is_reported_with_what_was_under_way_and_its_line(
 ) -> None:
     dump = f'Current thread 0x7 (most recent call first):\n  File "{__file__}", line 1 in start'
     house = make(workers=1, boot_timeout=10.0)
-<<<<<<< HEAD
     monkeypatch.setattr(stuck, "dump_stack", lambda runtime, pid: dump)
-=======
-    monkeypatch.setattr(stack_dump, "dump_stack", lambda runtime, pid: dump)
->>>>>>> aade532 (What tells of failures, of blocked workers and of hooks that are wrong is read when something is, as it was at the start)
     house.turn()
     (worker,) = house.crew.workers
     worker.under_way = "container app:Container: start()"
@@ -313,11 +302,7 @@ def test_the_line_of_a_blocked_worker_names_where(
     house.up()
     stack = ('Current thread 0x1 (most recent call first):\n'
              '  File "/srv/shop/orders.py", line 7 in load\n')
-<<<<<<< HEAD
     monkeypatch.setattr(stuck, "dump_stack", lambda runtime, pid: stack)
-=======
-    monkeypatch.setattr(stack_dump, "dump_stack", lambda runtime, pid: stack)
->>>>>>> aade532 (What tells of failures, of blocked workers and of hooks that are wrong is read when something is, as it was at the start)
     house.turn(5.1, beat=False)
     (line,) = house.crew.log.lines
     assert line.partition("\n")[0].endswith(" is blocked for 5.1 s in /srv/shop/orders.py:7:")

@@ -61,9 +61,9 @@ class PresenceWriter:
         """Return once there is a sign of life. Raises SharedError when it cannot be written."""
         if self._is_closed:
             raise _closed()
+        self._task("beats", self._beats)
         if self._revision is None:
             await asyncio.shield(self._task("begin", self._beat))
-            self._task("beats", self._beats)
 
     async def add(self, subject: str, number: int, line: bytes) -> None:
         """Return once the line is in the store. Raises SharedError, and there is none then."""
@@ -99,7 +99,8 @@ class PresenceWriter:
     def _task(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:
         """That work, one of its name at a time."""
         if name not in self._tasks or self._tasks[name].done():
-            self._tasks[name] = asyncio.ensure_future(work())
+            task = self._tasks[name] = asyncio.ensure_future(work())
+            task.add_done_callback(lambda task: task.cancelled() or task.exception())
         return self._tasks[name]
 
     # -- the sign of life --------------------------------------------------------------------

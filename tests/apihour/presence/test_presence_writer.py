@@ -191,3 +191,24 @@ async def test_a_container_says_at_its_end_that_all_are_gone(tmp_path: Path) -> 
     shared = Shared(tmp_path / "s")
     assert await shared.items() == []
     await shared.close()
+
+
+async def test_a_first_join_that_is_cancelled_stops_no_sign_of_life(
+    store: Away, presence: ContainerPresence
+) -> None:
+    store.gate.clear()
+    joining = asyncio.ensure_future(presence.join("a", "ada"))
+    await asyncio.sleep(0.02)
+    joining.cancel()
+    await asyncio.wait({joining})
+    store.gate.set()
+    async with asyncio.timeout(30):
+        while not (signs := await store.shared.items(presence_pages.BY)):  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        await presence.join("a", "bob")
+        while True:
+            now = await store.shared.get(signs[0].key)
+            assert now is not None, "it has ended"
+            if now.revision >= signs[0].revision + 3:
+                break
+            await asyncio.sleep(0.01)

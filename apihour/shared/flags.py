@@ -14,6 +14,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 import json
 import logging
@@ -146,8 +147,8 @@ class Flags:
         if share is None:
             self._pass_over(name, value, default)
             return default
-        digest = hashlib.blake2b(f"{name}\0{key}".encode(errors="replace"), digest_size=8).digest()
-        return int.from_bytes(digest) * 100 < share * 2**64
+        digest = hashlib.blake2b(f"{name}\0{key}".encode(errors="replace"), digest_size=6).digest()
+        return int.from_bytes(digest) / 2**48 * 100 < share  # 48 bits: exact, never 100
 
     @property
     def age(self) -> float:
@@ -339,6 +340,7 @@ def _check_name(name: str) -> None:
         raise ValueError(f"flag {name!r:.80}; expected at most 64 letters, digits, _, . and -")
 
 
+@functools.lru_cache(maxsize=_MOST)
 def _percentage(value: Any) -> float | None:
     """The number of ``12.5%``; None for all else."""
     if type(value) is str and re.fullmatch(r"\d{1,3}(\.\d{1,6})?%", value, re.ASCII):

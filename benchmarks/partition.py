@@ -43,9 +43,10 @@ from typing import Any
 import partition_history as judge
 from _bench import arguments, interpreter, table
 from partition_faults import KINDS, Faults
-from partition_hosts import Host, make_keys, wait_for
+from partition_hosts import PATIENCE, Host, make_keys, wait_for
 from partition_net import Loopback, Namespaces, Network, enter_namespace
 
+from apihour.errors import SharedDownError
 from apihour.shared.open_shared import open_shared
 
 HOSTS = 3
@@ -184,7 +185,14 @@ class Run:
         store = open_shared({"url": ",".join(self._servers), "bucket": "partition",
                              "deadline": 10.0}, self._directory)
         try:
-            counter, register = await store.get("counter"), await store.get("register")
+            async with asyncio.timeout(PATIENCE):
+                while True:  # NATS may still elect
+                    try:
+                        counter, register = await store.get("counter"), await store.get("register")
+                    except SharedDownError:
+                        await asyncio.sleep(0.2)
+                    else:
+                        break
         finally:
             await store.close()
         assert counter is not None and register is not None

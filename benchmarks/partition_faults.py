@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from partition_hosts import LEASE, Host, wait_for
+from partition_hosts import EVERYBODY, LEASE, Host, wait_for
 from partition_net import Network, isolate, rejoin
 
 KINDS = ("kill", "isolate", "one-way", "stop", "rolling", "apart")
@@ -77,10 +77,13 @@ class Faults:
 
     def expect_gone(self, at: Host, kind: str, gone: Sequence[Host]) -> None:
         """The shell of a host names what is gone; accused is who is there all the same."""
+        self._expect(at, kind, sorted(host.name for host in gone), EVERYBODY)
+        self._expect(at, kind, sorted(host.name for host in gone), ("hosts",))
+
+    def _expect(self, at: Host, kind: str, names: list[str], words: Sequence[str]) -> None:
         began = time.monotonic()
-        names = sorted(host.name for host in gone)
         while True:
-            seen = at.look()
+            seen = at.look(*words)
             is_named = seen["status"] == 75 and set(names) <= set(seen["missing"])
             accused = sorted(set(seen["missing"]) - set(names))
             self._write("look", at_host=at.name, kind=kind, gone=",".join(names), named=is_named,

@@ -26,6 +26,7 @@ from apihour.testing.processes import end_processes
 
 LEASE = 3  # seconds
 PATIENCE = 60.0  # seconds that anything on a loaded machine may take to come up
+EVERYBODY = ("workers", "--host", "all")  # what is asked of the shell, and shows who is gone
 _DIES = ("setpriv", "--pdeathsig", "TERM")  # with the driver
 
 
@@ -209,10 +210,10 @@ class Host:
                                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                                 preexec_fn=die_with_parent)
 
-    def look(self) -> Mapping[str, Any]:
-        """What ``workers --host all`` says: seconds, status, hosts with rows, hosts missing."""
+    def look(self, *words: str) -> Mapping[str, Any]:
+        """What `words` say, a command for all hosts: seconds, status, hosts with rows, missing."""
         began = time.monotonic()
-        done = self.ssh("workers", "--host", "all", "--json")
+        done = self.ssh(*(words or EVERYBODY), "--json")
         took = time.monotonic() - began
         shown: set[str] = set()
         with contextlib.suppress(ValueError, TypeError):

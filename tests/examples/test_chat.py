@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import importlib.util
 import itertools
 import shutil
@@ -292,3 +293,19 @@ async def test_three_hosts_are_one_room_while_each_is_reloaded(chat, nats_server
         for visitor in visitors:
             await visitor.sees(*said)
         assert any("wendy (web, web-3)" in line for line in visitors[0].lines)
+
+
+async def test_who_reads_slowly_is_told_what_he_missed(monkeypatch):
+    monkeypatch.syspath_prepend(str(CHAT))
+    room = importlib.import_module("room")
+    seat = room.Seat(["first"])
+    for number in range(500):
+        seat.give(f"line {number}")
+    reading = aiter(seat)
+    lines = [await anext(reading) for _ in range(room.WAITING + 1)]
+    assert lines[0] == "first" and lines[-2] == f"line {room.WAITING - 2}"
+    assert lines[-1] == f"* you read too slowly, and missed {501 - room.WAITING} lines"
+    waiting = asyncio.ensure_future(anext(reading))
+    await asyncio.sleep(0)
+    seat.give("again")
+    assert await waiting == "again"

@@ -20,7 +20,6 @@ from apihour.bind.addresses import parse_address
 from apihour.bind.listeners import Listener, open_listeners
 from apihour.bind.sockets import DEFAULT_CONSOLE, may_open_shell
 from apihour.books.books import Books
-from apihour.books.children import describe
 from apihour.books.part import ArbiterPart
 from apihour.errors import BindError
 from apihour.installed import console_module
@@ -206,6 +205,8 @@ class ConsoleKeeper(ArbiterPart):
             if console in self._old:
                 self._old.remove(console)
             elif not self.books.stopping:
+                from apihour.arbiter.losses import describe
+
                 self.books.log.warning(
                     "Console (pid: %s) ended (%s), starting it again", pid, describe(status))
                 self.books.scoreboard.count_figure(Figure.CONSOLE_RESTARTS)

@@ -25,10 +25,9 @@ from apihour.ipc.scoreboard import WorkerState
 if TYPE_CHECKING:
     from apihour.arbiter.stuck import Stuck
 
-__all__ = ["WorkerKeeper"]
+__all__ = ["BACKOFF", "WorkerKeeper"]
 
-_BACKOFF = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0)  # seconds, by failures in a row of one slot
-_HEALTHY = 5.0  # seconds of life after which a death counts as the first again
+BACKOFF = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0)  # seconds, by failures in a row of one slot
 _ABORT_TIME = 1.0  # seconds between SIGABRT and SIGKILL, as gunicorn does it
 
 
@@ -77,7 +76,7 @@ class WorkerKeeper(ArbiterPart):
         except (OSError, ApihourError) as error:
             state = self.slot(slot)
             state.failures += 1
-            delay = _BACKOFF[min(state.failures, len(_BACKOFF) - 1)]
+            delay = BACKOFF[min(state.failures, len(BACKOFF) - 1)]
             state.not_before = time.monotonic() + delay
             books.log.error("Worker slot %d: no new process: %s; next try in %.1f s",
                               slot, getattr(error, "strerror", None) or error, delay)
@@ -90,18 +89,6 @@ class WorkerKeeper(ArbiterPart):
 
     def slot(self, number: int) -> _Slot:
         return self._slots.setdefault(number, _Slot())
-
-    def on_lost(self, worker: WorkerRecord) -> float:
-        """A worker ended by itself; returns seconds until its slot is filled again."""
-        slot = self.slot(worker.slot)
-        now = time.monotonic()
-        healthy = worker.ready and now - worker.spawned > _HEALTHY
-        slot.failures = 1 if healthy else slot.failures + 1
-        # The first death of a worker that served is replaced at once.
-        step = slot.failures - 1 if worker.ready else slot.failures
-        delay = _BACKOFF[min(step, len(_BACKOFF) - 1)]
-        slot.not_before = now + delay
-        return delay
 
     def on_new_generation(self) -> None:
         """A reload is through: what failed before may work now."""

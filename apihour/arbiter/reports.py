@@ -3,23 +3,24 @@
 Rules:
 
 - What a worker said before it ended is heard before it is forgotten.
-- A worker that dies by itself is replaced; one that fails before the first start is through
-  ends the start.
+- What it means when one dies by itself is in :mod:`apihour.arbiter.losses`, opened then.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from apihour.arbiter.keep import WorkerKeeper
 from apihour.books.books import Books
-from apihour.books.children import Children, describe
+from apihour.books.children import Children
 from apihour.books.worker_record import WorkerRecord
 from apihour.ipc import faults
-from apihour.ipc.scoreboard import Figure
-from apihour.worker.process import BOOT_FAILED
+
+if TYPE_CHECKING:
+    from apihour.arbiter.losses import Losses
 
 __all__ = ["Reports"]
 
@@ -79,22 +80,20 @@ class Reports:
         if pid in books.retiring:
             self._left(books.retiring.pop(pid), status)
         elif pid in books.workers:
-            self._lost(books.workers.pop(pid), status)
+            worker = books.workers.pop(pid)
+            self._forget(worker)
+            self._losses.lost(worker, status)
         else:
             return False
         return True
 
     def _left(self, worker: WorkerRecord, status: int) -> None:
         """A worker that was told to leave has ended, by itself or not."""
-        log, told = self.books.log, os.WIFSIGNALED(status) and os.WTERMSIG(status) == worker.told
+        told = os.WIFSIGNALED(status) and os.WTERMSIG(status) == worker.told
         if status == 0 or told:  # told before it could hear: nothing was to be drained
-            log.info("Worker %s retired (pid: %s)", worker.name, worker.pid)
-        elif not worker.ready and os.waitstatus_to_exitcode(status) == BOOT_FAILED:
-            # Another was faster to say why none of them starts.
-            log.info("Worker %s (pid: %s) did not start either", worker.name, worker.pid)
+            self.books.log.info("Worker %s retired (pid: %s)", worker.name, worker.pid)
         else:
-            log.warning("Worker %s (pid: %s) ended while it retired: %s", worker.name, worker.pid,
-                        describe(status))
+            self._losses.tell_of_end(worker, status)
         self._forget(worker)
 
     def _forget(self, worker: WorkerRecord) -> None:
@@ -109,34 +108,9 @@ class Reports:
                 os.unlink(path)
         self.books.hooks.attempt(self.books.log, worker.cfg, "child_exit", worker)
 
-    def _lost(self, worker: WorkerRecord, status: int) -> None:
-        """A worker nobody asked to leave has ended."""
-        self._forget(worker)
-        books, reload = self.books, self.books.reload
-        message, detail = worker.failure or (
-            f"worker {worker.name} ended before it was ready ({describe(status)})", "")
-        if reload is not None and worker.generation == reload.generation:
-            if not worker.ready:
-                reload.on_worker_lost(worker, message, detail)
-                return
-            reload.on_worker_lost(
-                worker, f"new worker {worker.name} ended ({describe(status)})", "")
-        if not worker.ready and not books.came_up and not self._was_killed(worker, status):
-            # Whichever of the first workers fails, and when, it is the start that has failed.
-            books.boot_error = (message, detail)
-            return
-        books.scoreboard.count_figure(Figure.RESTARTS)
-        delay = self._keeper.on_lost(worker)
-        if worker.ready:
-            books.log.error("Worker %s (pid: %s) ended: %s; replacing it", worker.name,
-                            worker.pid, describe(status))
-            return
-        books.log.error("Worker %s (pid: %s) could not start: %s; next try in %.1f s",
-                        worker.name, worker.pid, message, delay)
-        if detail and books.cfg.debug:
-            books.log.error("%s", detail)
+    @functools.cached_property
+    def _losses(self) -> Losses:
+        """From the first one on."""
+        from apihour.arbiter.losses import Losses
 
-    def _was_killed(self, worker: WorkerRecord, status: int) -> bool:
-        """Whether it says nothing of the code: killed from outside while another serves."""
-        return worker.failure is None and os.WIFSIGNALED(status) and any(
-            each.ready for each in self.books.live_workers())
+        return Losses(self.books, self._keeper)

@@ -25,7 +25,7 @@ from apihour.ipc.channel import Channel
 from apihour.ipc.signals import fork_blocked
 from apihour.worker.process import BLOCKED
 
-__all__ = ["KILL_MARGIN", "Children", "describe"]
+__all__ = ["KILL_MARGIN", "Children"]
 
 KILL_MARGIN = 2.0  # seconds after its drain deadline until a retiring worker is killed
 _RETIRE = int(signal.SIGTERM)
@@ -114,14 +114,3 @@ class Children:
                                        worker.name, worker.pid)
                 worker.kill_at = now + 1.0
                 self.send(worker, signal.SIGKILL)
-
-
-def describe(status: int) -> str:
-    """A wait status for people: ``killed by SIGKILL``, ``exit status 3``."""
-    if os.WIFSIGNALED(status):
-        number = os.WTERMSIG(status)
-        try:
-            return f"killed by {signal.Signals(number).name}"
-        except ValueError:
-            return f"killed by signal {number}"
-    return f"exit status {os.WEXITSTATUS(status)}"

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from apihour.arbiter import keep, replacing, stuck
+from apihour.arbiter import keep, losses, replacing, stuck
 from apihour.arbiter.keep import WorkerKeeper
+from apihour.arbiter.losses import Losses
 from apihour.arbiter.replacing import Replacements, resident_bytes
 from apihour.errors import HookError
 from apihour.ipc.scoreboard import Figure, WorkerState
@@ -23,12 +24,13 @@ class House:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
         self.clock = Clock()
         self.kills: list[tuple[int, int]] = []
-        for module in (keep, replacing):
+        for module in (keep, losses, replacing):
             monkeypatch.setattr(module, "time", self.clock)
         monkeypatch.setattr(stuck.os, "kill", lambda pid, sig: self.kills.append((pid, sig)))
         monkeypatch.setattr(stuck, "dump_stack", lambda runtime, pid: f"stack of {pid}")
         self.crew = FakeCrew(self.clock, **options)
         self.keeper = WorkerKeeper(self.crew.books, self.crew)
+        self.losses = Losses(self.crew.books, self.keeper)
         self.replacements = Replacements(self.crew.books, self.keeper, self.crew)
 
     def turn(self, seconds: float = 0.0, beat: bool = True) -> None:
@@ -48,7 +50,7 @@ class House:
 
     def lose(self, worker: Any) -> float:
         self.crew.remove(worker)
-        return self.keeper.on_lost(worker)
+        return self.losses.put_off(worker)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.crew, name)

@@ -278,7 +278,7 @@ class Acceptor:
         self._rest(_EXHAUSTED_REST)
 
     def _take(self, descriptor: int, peer: Any) -> None:
-        if self.refuses(peer):
+        if (self.table.bans or self.proxy is not None) and self.refuses(peer):
             os.close(descriptor)
             return
         sock = self._hand(self._family, descriptor)

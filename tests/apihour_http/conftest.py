@@ -12,7 +12,7 @@ import pytest
 # Modules whose behaviour hangs on the transport.
 BOTH = ("test_wire", "test_drain", "test_server", "test_pipelining", "test_unread", "test_stream",
         "test_sse", "test_socket", "test_files", "test_background", "test_http2_lane",
-        "test_farewells", "test_half_closed")
+        "test_farewells", "test_half_closed", "test_http2_freed")
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -60,22 +60,27 @@ def start(lane: Any, request: Any) -> None:
 
 async def _run(lane: Any, request: Any) -> None:
     try:
-        result = await request.endpoint.call(request)
-    except Exception as error:
-        result = lane.service.failed(request, error)
-    except BaseException:
-        lane.abort()  # somebody cancelled it
-        raise
-    more = reply(lane, request, result)
-    if more is not None:
-        await _finish(lane, more)
-    lane.current = None
+        try:
+            result = await request.endpoint.call(request)
+        except Exception as error:
+            result = lane.service.failed(request, error)
+        except BaseException:
+            lane.abort()  # somebody cancelled it
+            raise
+        more = reply(lane, request, result)
+        if more is not None:
+            await _finish(lane, more)
+    finally:
+        lane.current = None  # which leads here
 
 
 async def _finish(lane: Any, more: Coroutine[Any, Any, None]) -> None:
     """Send what is made while it is sent."""
-    await more
-    lane.upload_done(None)
+    try:
+        await more
+        lane.upload_done(None)
+    finally:
+        lane.current = None
 
 
 def reply(lane: Any, request: Any, result: Any) -> Coroutine[Any, Any, None] | None:

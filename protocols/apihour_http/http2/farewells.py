@@ -28,16 +28,20 @@ class TwoSteps:
     __slots__ = ("_last", "_s", "deadline", "is_said")
 
     def __init__(self, s: Any) -> None:
-        self._s = s
+        self._s: Any = s
         self._last = MOST_WINDOW
         self.deadline = 0.0
         """When the second step comes at the latest; 0 before the first, and after both."""
         self.is_said = False
 
+    def end(self) -> None:
+        """The connection is gone: nothing leads to it from here."""
+        self._s = None
+
     def begin(self) -> None:
         """Take the first step."""
         s = self._s
-        if self.deadline or self.is_said or s.transport is None or s.closing_since:
+        if s is None or s.transport is None or s.closing_since or self.deadline or self.is_said:
             return
         self.deadline = monotonic() + min(_PATIENCE, s.service.now.drain_linger or _PATIENCE)
         s.out.send(goaway(MOST_WINDOW, NO_ERROR) + frame(PING, 0, 0, _MARK))

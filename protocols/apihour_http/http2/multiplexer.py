@@ -195,6 +195,7 @@ class HTTP2Connection(asyncio.Protocol):
         self.service.opened.lost(self)
         self.transport = None
         self.watch.end()
+        self.farewell.end()
         for lane in list(self.streams.values()):
             lane.lost()
         self.memo.clear()  # it leads here
@@ -254,7 +255,7 @@ class HTTP2Connection(asyncio.Protocol):
 
     def orphaned(self, lane: StreamLane) -> None:
         """A stream is no more whose task may run on: it counts until that is done."""
-        task = lane.task
+        task, lane.task = lane.task, None
         if task is None or task.done():
             return
         self.orphans.add(task)

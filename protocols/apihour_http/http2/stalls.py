@@ -29,7 +29,7 @@ class Stalls:
     __slots__ = ("_at", "_s", "_timer", "_write_mark")
 
     def __init__(self, s: Any, now: float) -> None:
-        self._s = s
+        self._s: Any = s
         self._write_mark = (0.0, 0)
         self._at = now + _OFTEN
         self._timer: asyncio.TimerHandle | None = s.loop.call_later(_OFTEN, self.look)
@@ -41,10 +41,11 @@ class Stalls:
             self._set(_OFTEN)
 
     def end(self) -> None:
-        """The connection is gone."""
+        """The connection is gone: nothing leads to it from here."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._s = None
 
     def writing_stopped(self) -> None:
         """The client takes nothing from now on."""
@@ -58,7 +59,7 @@ class Stalls:
     def look(self) -> None:
         """Act on what has lasted too long, and come back."""
         s = self._s
-        if s.transport is None or self._timer is None:
+        if s is None or self._timer is None:
             return
         now = monotonic()
         self._timer.cancel()

@@ -172,7 +172,7 @@ class StreamLane:
     def leave(self) -> None:
         """Both sides are done: the stream is no more."""
         self.session.forget(self)
-        self.transport = None
+        self.transport = self.reframing = None
 
     def lost(self) -> None:
         """The client has reset it, or is gone: whoever answers is told."""
@@ -181,7 +181,7 @@ class StreamLane:
         self.leave()
         # An endpoint that takes its body as it comes stands here once it runs.
         side = self.hosted or getattr(self.exchange, "hosted", None)
-        self.request = self.exchange = None
+        self.request = self.exchange = self.hosted = None
         self.parts.clear()
         if side is not None:
             side.connection_lost(None)

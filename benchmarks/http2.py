@@ -5,8 +5,8 @@ How to run (about two minutes; it needs h2load of nghttp2, and hypercorn and gra
     .venv/bin/pip install hypercorn granian uvloop
     .venv/bin/python benchmarks/http2.py [--rounds 7] [--quick]
 
-One worker each on CPU 1, h2load on CPU 0: 4 connections of 16 streams, 800 different paths
-on each, so that no head is one that was seen. ``browser`` has a browser's fields, ``post`` a body of
+One worker each on CPU 1, h2load on CPU 0: 4 connections of 16 streams, 800 different paths on
+each, so that no head is one that was seen. ``browser`` has a browser's fields, ``post`` a body of
 200 bytes. A figure above 1 says that the peer costs more than we do; the goal is >= 0.95, of ASGI
 beside ASGI, and of the direct lane beside the peer's best.
 """

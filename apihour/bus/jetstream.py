@@ -7,6 +7,7 @@ from typing import Any
 __all__ = ["is_passing"]
 
 _NOT_ENABLED = (0, 10039, 10076)  # error codes of nats-server; 0: nobody answers for it at all
+_IN_PROCESS = "message id is in process"  # it was sent before, its copies are not confirmed yet
 _CLOSED = ("ConnectionClosedError", "ConnectionDrainingError")
 
 
@@ -16,6 +17,8 @@ def is_passing(error: Any) -> bool:
     from nats.js.errors import APIError
 
     if isinstance(error, APIError):
+        if _IN_PROCESS in (error.description or ""):
+            return True
         return error.code == 503 and (error.err_code or 0) not in _NOT_ENABLED
     return (isinstance(error, OSError | TimeoutError)
             or (isinstance(error, Error) and type(error).__name__ not in _CLOSED))

@@ -8,11 +8,14 @@ import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock, Mock
 
 import nats
 import pytest
+from nats.js.errors import APIError
 
 from apihour.bus import Bus, Gap, open_bus
+from apihour.bus.durable import publish_durable
 from apihour.errors import BusDownError, BusError, BusTimeoutError, ConfigurationError
 from tests.contracts.bus_contract import BusContract, take
 from tests.nats_server import NATSServer, lonely_nats, nats_server
@@ -204,6 +207,17 @@ async def test_a_durable_loop_waits_for_a_cluster_without_a_leader(
     await message.ack()
     await bus.close()
     await other.close()
+
+
+async def test_a_message_that_is_being_stored_is_not_said_to_be_refused() -> None:
+    answers = [TimeoutError(), APIError(
+        code=409, description="duplicate message id is in process"), None]
+    client = Mock()
+    client.jetstream.return_value.publish = AsyncMock(side_effect=answers)
+    await publish_durable(client, "orders.a", b"1")
+    ids = {str(one.kwargs["headers"]) for one in
+           client.jetstream.return_value.publish.await_args_list}
+    assert len(ids) == 1
 
 
 async def test_what_nobody_answers_for_is_not_said_to_have_no_stream(

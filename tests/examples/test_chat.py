@@ -155,7 +155,7 @@ class ByMQTT(Visitor):
         await client.connect(f"mqtt://{self.daemon.address('mqtt')}/")
         self.client = client
         try:
-            await client.subscribe([("chat/#", 1)])
+            await client.subscribe([("chat/#", 0)])
             while (message := await client.deliver_message()) is not None:
                 for line in bytes(message.publish_packet.payload.data).decode().splitlines():
                     self.hear(line)
@@ -277,6 +277,7 @@ async def test_who_was_on_a_killed_worker_has_left(alone):
         await tom.until(lambda: any(line.startswith("* you are tom2") for line in tom.lines))
 
 
+@pytest.mark.timeout(300)  # three daemons, each started and reloaded
 async def test_three_hosts_are_one_room_while_each_is_reloaded(chat, nats_server):
     config = f"bus: {nats_server.url}\nshared: {nats_server.url}\n"
     hosts = [await asyncio.to_thread(chat, name, config) for name in ("web-1", "web-2", "web-3")]

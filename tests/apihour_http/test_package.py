@@ -56,7 +56,7 @@ asyncio.run(main())
 def test_exports() -> None:
     assert sorted(apihour_http.__all__) == [
         "CONTAINER", "Depends", "Event", "HTML", "HTTPClient", "HTTPError", "HTTPServer", "JSON",
-        "Request", "Response", "RouteError", "Routes", "SSE", "Stream", "WebSocket",
+        "Request", "Response", "RouteError", "Routes", "RowSet", "SSE", "Stream", "WebSocket",
         "WebSocketDisconnect"]
     for name in apihour_http.__all__:
         assert getattr(apihour_http, name) is not None

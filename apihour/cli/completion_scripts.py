@@ -18,7 +18,6 @@ from apihour.cli.brought import command_names
 from apihour.cli.new.making import PARTS
 from apihour.config.helptext import explain
 from apihour.config.settings import HostConfig
-from apihour.config.verdicts import REFUSED
 from apihour.errors import UsageError
 from apihour.ipc.private import parser_options
 
@@ -71,7 +70,7 @@ def completed_options() -> list[CompletedOption]:
     """The options of ``run``, ``dev`` and ``check``; those that are refused are left out."""
     settings = HostConfig("apihour", prog="apihour")
     parser = settings.parser()
-    explain(parser, settings.settings, REFUSED.keys())
+    explain(parser, settings.settings)
     return [_option(action) for action in parser_options(parser)
             if action.option_strings and action.help != argparse.SUPPRESS]
 

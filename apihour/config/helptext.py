@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from typing import Any
 
+from apihour.config.verdicts import REFUSED
 from apihour.ipc.private import parser_options
 
 __all__ = ["explain", "plain"]
@@ -44,13 +45,12 @@ _ABOUT = {
 }
 
 
-def explain(parser: argparse.ArgumentParser, settings: Mapping[str, Any],
-            refused: Set[str]) -> None:
-    """Give the options of `parser` the help of their settings; none to `refused` ones."""
+def explain(parser: argparse.ArgumentParser, settings: Mapping[str, Any]) -> None:
+    """Give the options of `parser` the help of their settings; none to those that are refused."""
     parser.description = _ABOUT.get(parser.prog)
     for action in parser_options(parser):
         setting = settings.get(action.dest)
-        if action.dest in refused:
+        if action.dest in REFUSED:
             action.help = argparse.SUPPRESS
         elif setting is not None:
             text = plain(_OWN_WORDS.get(setting.name, setting.short))

@@ -6,13 +6,14 @@ Rules:
   environment.
 - What was typed is judged before anything is done with it. A command line that cannot be read
   is a UsageError; a value is a ConfigurationError wherever it stands, on the command line, in a
-  file or in the environment. What a value may be: apihour.config.values.
+  file or in the environment. What a value may be: apihour.config.values, of gunicorn's settings
+  apihour.config.judging.
 """
 
 from __future__ import annotations
 
 import argparse
-import inspect
+import contextlib
 import os
 import shlex
 from collections.abc import Callable, Sequence
@@ -23,16 +24,7 @@ from gunicorn.errors import ConfigError
 
 from apihour.config.cpus import available_cpus
 from apihour.config.own import GUNICORN_SETTINGS, OWN
-from apihour.config.values import (
-    WorkerCount,
-    explained,
-    validate_environment,
-    validate_log_level,
-    validate_syslog_address,
-    validate_syslog_facility,
-    validate_workers,
-)
-from apihour.config.verdicts import REFUSED
+from apihour.config.values import WorkerCount, validate_workers
 from apihour.errors import ApihourError, ConfigurationError, UsageError
 from apihour.ipc.private import parser_options
 from apihour.tls import CIPHERS
@@ -40,43 +32,29 @@ from apihour.version import __version__
 
 __all__ = ["HostConfig"]
 
-# What gunicorn's validators take, in words; they say only what they did not like.
-_TAKES = {
-    "validate_bool": "true or false",
-    "validate_chdir": "a directory that exists",
-    "validate_class": "a class, or its name with its module's",
-    "validate_dict": "a dict",
-    "validate_group": "the name or number of a group",
-    "validate_list_of_files_or_patterns": "files that exist, or patterns",
-    "validate_list_string": "a list of texts",
-    "validate_pos_int": "a whole number, 0 or more",
-    "validate_string": "a text",
-    "validate_user": "the name or number of a user",
-}
 _LIMITS = ("line", "fields", "field_size")  # of --limit-request-*
 # They mean another file in another directory, so they wait until --chdir is obeyed.
 _RELATIVE = ("chdir", "reload_extra_files")
+# gunicorn's settings that most daemons are given: those that it takes need no further judgement.
+_USUAL = ("chdir", "default_proc_name", "graceful_timeout", "timeout")
+_MOST = 2**31 - 1  # the largest number the system takes
+_DEFAULTS = {"logger_class": "apihour.config.log.HostLogger", "ciphers": CIPHERS}
 
 
-def _takes(cls: Any) -> str | None:
-    """What one of gunicorn's settings takes, in words; None when it says so itself."""
-    if inspect.isfunction(cls.default):  # a hook
-        return f"a function like {cls.name}{inspect.signature(cls.default)}"
-    return _TAKES.get(cls.validator.__name__)
+def _judged(cls: Any) -> Callable[[Any], Any]:
+    """The validator of one of gunicorn's settings."""
 
+    def validate(value: Any) -> Any:
+        if cls.name in _USUAL:
+            with contextlib.suppress(TypeError, ValueError, AttributeError, ConfigError):
+                found = cls.validator(value)
+                if not isinstance(found, int) or found <= _MOST:
+                    return found
+        from apihour.config.judging import judge  # read where others are given, or wrong ones
 
-def _most(cls: Any) -> int:
-    """The largest number the system takes: a mask, a user or group, any other."""
-    return {"umask": 0o777, "user": 2**32 - 2, "group": 2**32 - 2}.get(cls.name, 2**31 - 1)
+        return judge(cls, value)
 
-
-def _refuse(name: str, cli: list[str] | None, why: str) -> Callable[[Any], Any]:
-    shown = cli[-1] if cli else name
-
-    def refuse(value: Any) -> Any:
-        raise ValueError(f"refused: {why} (it was given {value!r})" if shown else why)
-
-    return refuse
+    return validate
 
 
 class HostConfig(Config):  # type: ignore[misc]
@@ -86,25 +64,14 @@ class HostConfig(Config):  # type: ignore[misc]
         super().__init__(usage, prog)
         self.is_frozen = False
         for cls in GUNICORN_SETTINGS:
-            setting = self.settings[cls.name]
-            if cls.name in REFUSED:
-                setting.validator = _refuse(cls.name, cls.cli, REFUSED[cls.name])
-                setting.desc = setting.short = f"Refused: {REFUSED[cls.name]}."
-            elif (expected := _takes(cls)) is not None:
-                setting.validator = explained(setting.validator, expected, _most(cls))
+            self.settings[cls.name].validator = _judged(cls)
         for cls in OWN:
             self.settings[cls.name] = cls()
-        self.settings["loglevel"].validator = validate_log_level
-        self.settings["raw_env"].validator = validate_environment
-        self.settings["syslog_addr"].validator = validate_syslog_address
-        self.settings["syslog_facility"].validator = validate_syslog_facility
         self.settings["workers"].set(_default_workers())
         if (believed := os.environ.get("FORWARDED_ALLOW_IPS")) is not None:
             self._take("forwarded_allow_ips", "FORWARDED_ALLOW_IPS", believed)
-        self.settings["logger_class"].default = "apihour.config.log.HostLogger"
-        self.settings["logger_class"].set("apihour.config.log.HostLogger")
-        self.settings["ciphers"].default = CIPHERS
-        self.settings["ciphers"].set(CIPHERS)
+        for name, value in _DEFAULTS.items():
+            self.settings[name].default = self.settings[name].value = value
 
     @property
     def address(self) -> tuple[()]:
@@ -191,7 +158,7 @@ class HostConfig(Config):  # type: ignore[misc]
         def format_help() -> str:
             from apihour.config.helptext import explain  # read where help is asked for only
 
-            explain(parser, self.settings, REFUSED.keys())
+            explain(parser, self.settings)
             return str(shown())
 
         parser.format_help = format_help

@@ -12,33 +12,25 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from gunicorn.errors import ConfigError
-from gunicorn.glogging import SYSLOG_FACILITIES, parse_syslog_address
-
 from apihour.bind.addresses import parse_address, parse_bind
 from apihour.errors import AddressError
 
 __all__ = [
     "WorkerCount",
-    "explained",
+    "fail",
     "seconds",
     "validate_binds",
     "validate_bytes",
     "validate_count",
-    "validate_environment",
     "validate_forwarders",
-    "validate_log_level",
     "validate_plain_address",
     "validate_share",
     "validate_switch",
-    "validate_syslog_address",
-    "validate_syslog_facility",
     "validate_text",
     "validate_workers",
 ]
 
 _LONGEST = 365 * 24 * 3600  # seconds; what the system calls take ends somewhere
-_LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 
 
 @dataclass(frozen=True)
@@ -53,7 +45,8 @@ class WorkerCount:
         return str(low) if low == high else f"{low}..{high}"
 
 
-def _fail(value: object, expected: str) -> ValueError:
+def fail(value: object, expected: str) -> ValueError:
+    """The error of a value that is not as `expected`."""
     return ValueError(f"{value!r}; expected {expected}")
 
 
@@ -64,30 +57,19 @@ def validate_workers(value: Any) -> WorkerCount:
     match = re.fullmatch(r"(\d+)(?:\.\.(\d+))?", str(value).strip())
     if match and 1 <= int(match[1]) <= int(match[2] or match[1]) <= 128:
         return WorkerCount(int(match[1]), int(match[2] or match[1]))
-    raise _fail(value, "a number from 1 to 128, or a range like 2..8")
+    raise fail(value, "a number from 1 to 128, or a range like 2..8")
 
 
 def validate_binds(value: Any) -> list[str]:
     """A list of ``address`` or ``name=address``; a text holds several apart by commas."""
     items = value.split(",") if isinstance(value, str) else value or []
     if not isinstance(items, list | tuple) or not all(isinstance(item, str) for item in items):
-        raise _fail(value, "a text like 'http=127.0.0.1:8000', or a list of such")
+        raise fail(value, "a text like 'http=127.0.0.1:8000', or a list of such")
     for item in items:
         try:
             parse_bind(item)
         except AddressError as error:
-            raise _fail(item, error.expected) from error
-    return [item.strip() for item in items]
-
-
-def validate_environment(value: Any) -> list[str]:
-    """A list of ``NAME=VALUE``, or one of them."""
-    items = [value] if isinstance(value, str) else value or []
-    if not isinstance(items, list | tuple):
-        raise _fail(value, "a list of texts like 'NAME=VALUE'")
-    for item in items:
-        if not isinstance(item, str) or not item.partition("=")[0].strip() or "=" not in item:
-            raise _fail(item, "NAME=VALUE")
+            raise fail(item, error.expected) from error
     return [item.strip() for item in items]
 
 
@@ -100,7 +82,7 @@ def validate_forwarders(value: Any) -> str:
             if item not in ("*", "unix"):
                 ipaddress.ip_network(item)
         except ValueError as error:
-            raise _fail(item, "an address, a network such as 10.0.0.0/8, unix or *") from error
+            raise fail(item, "an address, a network such as 10.0.0.0/8, unix or *") from error
     return ",".join(found)
 
 
@@ -110,12 +92,12 @@ def seconds(minimum: float = 0.0) -> Callable[[Any], float]:
     def validate(value: Any) -> float:
         match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", str(value).strip())
         if match is None:
-            raise _fail(value, "seconds, like 10, 0.5 or 5m")
+            raise fail(value, "seconds, like 10, 0.5 or 5m")
         result = float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
         if result < minimum:
-            raise _fail(value, f"at least {minimum:g} s")
+            raise fail(value, f"at least {minimum:g} s")
         if result > _LONGEST:
-            raise _fail(value, f"at most {_LONGEST} s, a year")
+            raise fail(value, f"at most {_LONGEST} s, a year")
         return result
 
     return validate
@@ -125,7 +107,7 @@ def validate_acme(value: Any) -> str:
     """The URL of an ACME directory: https, or http on this machine."""
     text = str(value).strip()
     if not re.match(r"https://[^/\s]+/|http://(127\.0\.0\.1|localhost|\[::1\])[:/]", text):
-        raise _fail(value, "the URL of an ACME directory, https://HOST/PATH")
+        raise fail(value, "the URL of an ACME directory, https://HOST/PATH")
     return text
 
 
@@ -133,7 +115,7 @@ def validate_bytes(value: Any) -> int:
     """Bytes, ``500M`` or ``2G`` (powers of 1024); 0 means no limit."""
     match = re.fullmatch(r"(\d+)([kKmMgG]?)[iI]?[bB]?", str(value).strip())
     if match is None:
-        raise _fail(value, "bytes, like 300000000, 500M or 2G")
+        raise fail(value, "bytes, like 300000000, 500M or 2G")
     size: int = int(match[1]) * 1024 ** " kmg".index(match[2].lower() or " ")
     return size
 
@@ -142,7 +124,7 @@ def validate_count(value: Any) -> int:
     """A whole number, 0 or more."""
     if re.fullmatch(r"\d+", str(value).strip()):
         return int(value)
-    raise _fail(value, "a whole number, 0 or more")
+    raise fail(value, "a whole number, 0 or more")
 
 
 def validate_share(value: Any) -> float:
@@ -150,7 +132,7 @@ def validate_share(value: Any) -> float:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)(%?)", str(value).strip())
     share = float(match[1]) / (100 if match[2] else 1) if match else -1.0
     if not 0.0 <= share <= 1.0:
-        raise _fail(value, "a share from 0 to 1, like 0.05 or 5%")
+        raise fail(value, "a share from 0 to 1, like 0.05 or 5%")
     return share
 
 
@@ -159,7 +141,7 @@ def validate_switch(value: Any) -> bool:
     words = {"1": True, "true": True, "yes": True, "on": True,
              "0": False, "false": False, "no": False, "off": False}
     if str(value).strip().lower() not in words:
-        raise _fail(value, "true or false")
+        raise fail(value, "true or false")
     return words[str(value).strip().lower()]
 
 
@@ -167,14 +149,7 @@ def validate_text(value: Any) -> str | None:
     """A text, or nothing."""
     if value is None or isinstance(value, str):
         return value or None
-    raise _fail(value, "a text")
-
-
-def validate_log_level(value: Any) -> str:
-    """The name of a level; gunicorn would take any other for ``info``."""
-    if str(value).strip().lower() not in _LOG_LEVELS:
-        raise _fail(value, f"one of {', '.join(_LOG_LEVELS)}")
-    return str(value).strip().lower()
+    raise fail(value, "a text")
 
 
 def validate_plain_address(value: Any) -> str | None:
@@ -183,44 +158,11 @@ def validate_plain_address(value: Any) -> str | None:
     if text is None:
         return None
     if re.search(r"[?&](tls|key)\b", text):
-        raise _fail(value, "an address without tls")
+        raise fail(value, "an address without tls")
     try:
         address = parse_address(text)
     except AddressError as error:
-        raise _fail(value, error.expected) from error
+        raise fail(value, error.expected) from error
     if address.kind != "stream":
-        raise _fail(value, "an address without udp://")
+        raise fail(value, "an address without udp://")
     return text
-
-
-def validate_syslog_address(value: Any) -> Any:
-    """Where syslog listens, in one of gunicorn's forms."""
-    try:
-        parse_syslog_address(value)
-    except (RuntimeError, AttributeError, ValueError) as error:
-        raise _fail(value, "udp://HOST:PORT, tcp://HOST:PORT or unix://PATH") from error
-    return value
-
-
-def validate_syslog_facility(value: Any) -> Any:
-    """The name of a facility of syslog(3)."""
-    if str(value).lower() not in SYSLOG_FACILITIES:
-        raise _fail(value, f"one of {', '.join(sorted(SYSLOG_FACILITIES))}")
-    return value
-
-
-def explained(
-    validator: Callable[[Any], Any], expected: str, most: int | None = None
-) -> Callable[[Any], Any]:
-    """One of gunicorn's own validators, which do not say what they expect; numbers to `most`."""
-
-    def validate(value: Any) -> Any:
-        try:
-            found = validator(value)
-        except (TypeError, ValueError, AttributeError, ConfigError) as error:
-            raise _fail(value, expected) from error
-        if most is not None and isinstance(found, int) and not 0 <= found <= most:
-            raise _fail(value, f"a number from 0 to {most}")
-        return found
-
-    return validate

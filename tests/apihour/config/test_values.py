@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from apihour.config import values
+from apihour.config import judging, values
 from apihour.config.values import WorkerCount
 
 
@@ -15,9 +15,9 @@ from apihour.config.values import WorkerCount
      ["0", "-1", "8..2", "129", "two", "1.5", None]),
     (values.seconds(), {"10": 10.0, "0.5s": 0.5, "2m": 120.0, 3: 3.0}, ["-1", "1d", "", None]),
     (values.seconds(0.1), {"0.1": 0.1, "8760h": 31536000.0}, ["0", "0.05", "31536001", "8761h"]),
-    (values.validate_syslog_address, {"udp://h:1": "udp://h:1", "unix:///l": "unix:///l"},
+    (judging.validate_syslog_address, {"udp://h:1": "udp://h:1", "unix:///l": "unix:///l"},
      ["h:1", "", "tcp://h:x", 5]),
-    (values.validate_syslog_facility, {"LOCAL0": "LOCAL0", "user": "user"}, ["nope", "", 5]),
+    (judging.validate_syslog_facility, {"LOCAL0": "LOCAL0", "user": "user"}, ["nope", "", 5]),
     (values.validate_bytes, {"1": 1, "2k": 2048, "3M": 3 * 2**20, "1GiB": 2**30, 5: 5},
      ["-1", "1T", "x", "1.5G", None]),
     (values.validate_count, {"0": 0, 12: 12}, ["-1", "1.5", "x", None]),
@@ -30,7 +30,7 @@ from apihour.config.values import WorkerCount
      [":1?tls", "unix:x?mode=600&tls=c.pem", "nope", "udp://:1", 5]),
     (values.validate_binds, {"a=:1, :2": ["a=:1", ":2"], None: [], (":1",): [":1"]},
      ["nope", 5, (5,), {"a": ":1"}]),
-    (values.validate_environment, {"A=1": ["A=1"], ("A=", "B=2=3"): ["A=", "B=2=3"], None: []},
+    (judging.validate_environment, {"A=1": ["A=1"], ("A=", "B=2=3"): ["A=", "B=2=3"], None: []},
      ["A", "=1", 5, {"A": "1"}]),
 ])
 def test_validators(validate: Any, good: dict[Any, Any], bad: list[Any]) -> None:

@@ -4,6 +4,8 @@
   subscription just made, or just ended: messages would be lost at both. Here they go first.
 - Before it connects again it closes the old connection, and waits until what was written there is
   sent: where nothing arrives any more that is a quarter of an hour. Here it is thrown away.
+- A message whose subject or headers are no text ends its connection, and so that of all who subscribe:
+  anybody of the account could keep everybody off. Here it is thrown away, and said.
 
 tests/apihour/bus/test_nats_private.py fails when a release moves them, or needs this no more.
 """
@@ -16,6 +18,9 @@ from nats.aio.client import Client
 
 __all__ = ["OrderedClient"]
 
+_NO_MESSAGE = ValueError("what is no message came, and was thrown away: its subject or its headers "
+                         "are no text")
+
 
 class OrderedClient(Client):
     """nats-py's client, whose flush() comes after what was asked before, and that lets go."""
@@ -26,6 +31,12 @@ class OrderedClient(Client):
             self._pending = []
             self._pending_data_size = 0
         await super()._send_ping(future)
+
+    async def _process_msg(self, *given: Any) -> None:
+        try:
+            await super()._process_msg(*given)
+        except (ValueError, LookupError):
+            await self._error_cb(_NO_MESSAGE)
 
     async def _attempt_reconnect(self) -> None:
         writer = getattr(self._transport, "_io_writer", None)  # none by WebSocket

@@ -5,7 +5,8 @@ Rules:
 - The operator's key must be authorised here too; what they may do is the lesser of both roles.
   A local user of another host (``apihour ctl``) has no key, and gets nothing here.
 - It is audited here as it is there, with the host that it came through.
-- Streams go on only while the asker says every two seconds that it still reads.
+- Streams go on only while the asker says every two seconds that it still reads, in a sealed
+  letter, and while the operator's key is still authorised here.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from apihour.ops.catalogue import Catalogue
 from apihour.ops.model import Role
 from apihour_console.calls.call import FAILED, Call, Identity, Result, RoleError
 from apihour_console.calls.parsing import parse_call
-from apihour_console.hosts.letters import MOST, Seal
+from apihour_console.hosts.letters import MOST, LetterError, Seal
 from apihour_console.keys.authorized import AuthorizedKeys
 from apihour_console.shell.audit import AuditLog
 from apihour_console.shell.hidden import hide_secrets
@@ -93,9 +94,9 @@ class FarEnd:
         self._logger = logger
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def take(self, message: BusMessage, letter: Mapping[str, Any]) -> None:
-        """Answer a letter, in a task of its own."""
-        task = asyncio.get_running_loop().create_task(self._answer(message, letter))
+    def take(self, message: BusMessage, letter: Mapping[str, Any], *, is_old: bool = False) -> None:
+        """Answer a letter, in a task of its own; one that is old is not obeyed."""
+        task = asyncio.get_running_loop().create_task(self._answer(message, letter, is_old))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -105,8 +106,11 @@ class FarEnd:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _answer(self, message: BusMessage, letter: Mapping[str, Any]) -> None:
+    async def _answer(
+        self, message: BusMessage, letter: Mapping[str, Any], is_old: bool) -> None:
         try:
+            if is_old:
+                raise ApihourError("asked before its console began, by its clock; ask again")
             if len(self._tasks) > _AT_ONCE:
                 raise ApihourError(f"busy with {_AT_ONCE} commands of other hosts; ask again")
             result = await self._carry_out(letter)
@@ -115,7 +119,7 @@ class FarEnd:
         except Exception as error:  # a letter must not end what reads letters
             self._logger.exception("fleet: a command of another host")
             result = Result(status=FAILED, error=f"internal error: {error!r:.200}")
-        content = {**to_letter(result), "host": self._name, "to": letter["nonce"]}
+        content = {**to_letter(result), "host": self._name, "to": letter.get("nonce")}
         with contextlib.suppress(BusError):  # whoever asked has given up, or hears it by silence
             await message.reply(self._seal.close(f"answer.{self._name}", content))
 
@@ -171,21 +175,34 @@ class FarEnd:
             while not sending.done():
                 await asyncio.wait({sending}, timeout=_HOLD)
                 if not sending.done():
-                    sign = self._seal.close(hold, {"host": self._name})
-                    await self._bus.request(hold, sign, _HOLD)
-        except BusError:
+                    self._checked(who)
+                    await self._ask_on(hold)
+        except (BusError, LetterError, ValueError):
             pass  # it has hung up, or is gone
+        except ApihourError as error:  # its key was taken away here, meanwhile
+            await self._end_rows(subject, str(error))
         finally:
             sending.cancel()
             await asyncio.gather(sending, return_exceptions=True)
 
+    async def _ask_on(self, hold: str) -> None:
+        """Return when whoever asked still reads. Raises BusError, LetterError."""
+        sign = self._seal.close(hold, {"host": self._name})
+        answer = await self._bus.request(hold, sign, _HOLD)
+        self._seal.open(f"{hold}.{self._name}", answer.data)
+
     async def _send_rows(self, call: Call, who: Identity, subject: str) -> None:
-        end: dict[str, Any] = {"host": self._name, "end": True}
+        error = ""
         try:
             async with contextlib.aclosing(self._fleet.stream(call, who)) as rows:
                 async for row in rows:
                     await self._bus.publish(subject, self._seal.close(
                         subject, {"host": self._name, "row": row}))
-        except ApihourError as error:
-            end["error"] = str(error)
-        await self._bus.publish(subject, self._seal.close(subject, end))
+        except ApihourError as raised:
+            error = str(raised)
+        await self._end_rows(subject, error)
+
+    async def _end_rows(self, subject: str, error: str) -> None:
+        with contextlib.suppress(BusError):  # it hears it by silence
+            await self._bus.publish(subject, self._seal.close(
+                subject, {"host": self._name, "end": True, "error": error}))

@@ -20,6 +20,7 @@ from apihour.bus import Bus, BusError
 from apihour.errors import ApihourError
 from apihour.ops.model import CommandFailed
 from apihour_console.calls.call import Call
+from apihour_console.hosts.far_answers import of_host
 
 __all__ = ["Following"]
 
@@ -36,16 +37,18 @@ class Following:
     """One stream, of several hosts."""
 
     def __init__(
-        self, bus: Bus, opened: Callable[[str, bytes], Mapping[str, Any] | None], call: Call,
+        self, bus: Bus, opened: Callable[[str, bytes], Mapping[str, Any] | None],
+        closed: Callable[[str, Mapping[str, Any]], bytes], call: Call,
         begin: Callable[[str, str], Awaitable[str]],
     ) -> None:
         """`begin` has a host send its rows under a number, and returns why it does not.
 
-        `opened` is what a letter to a subject says. `begin` raises CommandFailed, of kind
+        `opened` is what a letter to a subject says, `closed` makes one. `begin` raises CommandFailed, of kind
         ``timeout`` when the host does not answer.
         """
         self._bus = bus
         self._opened = opened
+        self._closed = closed
         self._call = call
         self._begin = begin
         self._number = os.urandom(8).hex()
@@ -53,12 +56,13 @@ class Following:
         self._heard: dict[str, float] = {}
         self._ended: set[str] = set()
         self._running: set[str] = set()
+        self._asked: frozenset[str] = frozenset()
 
     async def rows(
         self, names: Sequence[str], own: str, own_rows: Callable[[], AsyncGenerator[Row, None]],
     ) -> AsyncGenerator[Row, None]:
         """Those of `names`; of the host `own` they are `own_rows`, which come without the bus."""
-        self._running = set(names)
+        self._running, self._asked = set(names), frozenset(names)
         async with (
             self._bus.subscribe(f"_apihour.stream.{self._number}") as rows,
             self._bus.subscribe(f"_apihour.hold.{self._number}") as holds,
@@ -144,11 +148,13 @@ class Following:
             letter = self._opened(f"_apihour.stream.{self._number}", message.data)
             if letter is None:
                 continue
-            host = str(letter["host"])
+            host, row = str(letter.get("host")), letter.get("row")
+            if host not in self._asked:
+                continue
             self._heard[host] = time.monotonic()
-            if "row" in letter:
-                await self._queue.put({"host": host, **letter["row"]})
-            elif host not in self._ended:
+            if isinstance(row, dict):
+                await self._queue.put(of_host(host, row))
+            elif letter.get("end") and host not in self._ended:
                 self._ended.add(host)
                 if letter.get("error"):
                     await self._queue.put(self._told(host, str(letter["error"])))
@@ -156,8 +162,10 @@ class Following:
     async def _hold(self, holds: Any) -> None:
         """Tell those who send that their rows are still read, and hear that they are there."""
         async for message in holds:
-            letter = self._opened(f"_apihour.hold.{self._number}", message.data)
-            if letter is not None:
-                self._heard[str(letter["host"])] = time.monotonic()
+            hold = f"_apihour.hold.{self._number}"
+            letter = self._opened(hold, message.data)
+            host = str(letter.get("host")) if letter is not None else ""
+            if host in self._asked:
+                self._heard[host] = time.monotonic()
                 with contextlib.suppress(BusError):
-                    await message.reply(b"")
+                    await message.reply(self._closed(f"{hold}.{host}", {}))

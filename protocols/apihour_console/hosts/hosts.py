@@ -9,6 +9,7 @@ Rules:
 - A host has one and a half seconds to show that it hears, before it is waited for longer. One that
   answers at once is asked nothing more.
 - This host is asked as any other, without the bus.
+- What was sent before this console began is not obeyed: it knows not what the one before obeyed.
 - A console that starts beside an old one of its daemon takes the host over by its hello: the old
   one answers no more, and says no goodbye. Until then a letter is for one of both.
 """
@@ -30,6 +31,7 @@ from apihour.ops.model import Column, CommandFailed
 from apihour_console.calls.call import PARTIAL, Call, Identity, Missing, Result, apply
 from apihour_console.calls.parsing import parse_call
 from apihour_console.fleet.host_rows import HostDeed, HostRow
+from apihour_console.hosts.far_answers import number_in, of_host, read_result
 from apihour_console.hosts.far_end import FarEnd, HostFleet
 from apihour_console.hosts.following import Following
 from apihour_console.hosts.letters import LetterError, Seal
@@ -71,6 +73,7 @@ class Hosts:
         self._instance = os.urandom(8).hex()
         self._home = home or self._instance
         self._is_replaced = False
+        self._began = time.time()
         self._reading: list[asyncio.Task[None]] = []
         self._next_line = self._next_look = 0.0
         self._looking: asyncio.Task[None] | None = None
@@ -162,7 +165,8 @@ class Hosts:
         if letter.get("instance") == self._instance:
             return
         if kind == "bye":
-            self.members.forget(sender)
+            if not self._is_old(letter):
+                self.members.forget(sender)
         elif kind in ("hello", "ping"):
             if kind == "hello":
                 self._meet(letter)
@@ -173,7 +177,11 @@ class Hosts:
             with contextlib.suppress(BusError):
                 await message.reply(self._seal.close(str(kind), told))
         elif kind == "ask" and self.far_end is not None:
-            self.far_end.take(message, letter)
+            self.far_end.take(message, letter, is_old=self._is_old(letter))
+
+    def _is_old(self, letter: Mapping[str, Any]) -> bool:
+        """Whether it was sent before this console began: the one before may have obeyed it."""
+        return float(letter["time"]) < self._began
 
     def _meet(self, letter: Mapping[str, Any] | None) -> None:
         if letter is None or letter.get("instance") == self._instance:
@@ -189,7 +197,7 @@ class Hosts:
             self.members.hear(name)
 
     def _hand_over(self, letter: Mapping[str, Any]) -> None:
-        if letter.get("is_new"):
+        if letter.get("is_new") and not self._is_old(letter):
             self._is_replaced = True
             self._reading[0].cancel()
 
@@ -212,8 +220,8 @@ class Hosts:
         facts = self.facts() if name == self._name else await self._ping(name)
         if facts is None:
             return HostRow(name, "gone", 0, 0, "", None)
-        return HostRow(name, str(facts.get("status", "")), int(facts.get("workers", 0)),
-                       int(facts.get("generation", 0)), str(facts.get("version", "")),
+        return HostRow(name, str(facts.get("status", "")), number_in(facts, "workers"),
+                       number_in(facts, "generation"), str(facts.get("version", "")),
                        time.monotonic() - started)
 
     async def _ping(self, name: str, seconds: float = _HEARS) -> Mapping[str, Any] | None:
@@ -245,7 +253,7 @@ class Hosts:
         answer = self._opened(f"answer.{name}", message.data)
         if answer is None or answer.get("to") != nonce:
             raise CommandFailed("an answer that is not its own", "timeout")
-        return _read_result(answer)
+        return read_result(answer)
 
     async def _request(
         self, name: str, subject: str, letter: bytes, seconds: float) -> BusMessage:
@@ -305,18 +313,10 @@ class Hosts:
             done = await self.ask(name, call.far_words, identity, _HEARS, number)
             return "" if done.status == 0 else done.error or "failed"
 
-        following = Following(self._bus, self._opened, call, begin)
+        following = Following(self._bus, self._opened, self._seal.close, call, begin)
         async with contextlib.aclosing(following.rows(names, self._name, own)) as rows:
             async for row in rows:
                 yield row
-
-
-def _read_result(answer: Mapping[str, Any]) -> Result:
-    columns = tuple(Column(str(name), str(kind)) for name, kind in answer["columns"])
-    missing = [Missing(str(one["worker"]), str(one["reason"]), str(one.get("what", "worker")))
-               for one in answer["missing"]]
-    return Result(columns, list(answer["rows"]), missing, int(answer["status"]), answer["text"],
-                  answer["error"], str(answer["detail"]))
 
 
 def merged(call: Call, found: Mapping[str, Result | BaseException]) -> Result:
@@ -336,7 +336,7 @@ def merged(call: Call, found: Mapping[str, Result | BaseException]) -> Result:
             raise one
         else:
             columns = columns or one.columns
-            rows += [{"host": name, **row} for row in one.rows]
+            rows += [of_host(name, row) for row in one.rows]
             missing += [replace(each, worker=f"{name}:{each.worker}") for each in one.missing]
             if one.text is not None:
                 texts.append(f"{name}:\n{one.text}")

@@ -69,13 +69,13 @@ class Seal:
         return self._digest(subject, text) + text
 
     def open(self, subject: str, data: bytes) -> dict[str, Any]:
-        """What a letter says. Raises LetterError."""
+        """What a letter says, with its ``time``, by the clock of who sent it. Raises LetterError."""
         digest, text = data[:_DIGEST], data[_DIGEST:]
         if len(data) > MOST + _DIGEST or not hmac.compare_digest(
                 digest, self._digest(subject, text)):
             raise LetterError("not sealed with this fleet's key")
         letter = json.loads(text)
-        now, sent, number = time.time(), letter.pop("time"), letter.pop("number")
+        now, sent, number = time.time(), float(letter["time"]), str(letter.pop("number"))
         if abs(now - sent) > _AGE:
             raise LetterError(f"sent {now - sent:+.0f} s ago by its clock; expected at most "
                               f"{_AGE:g}: set the clocks")

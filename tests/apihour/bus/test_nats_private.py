@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from nats.aio.client import PING_PROTO, Client
+from nats.aio.subscription import Subscription
 
 from apihour.bus.nats_private import OrderedClient
 
@@ -39,3 +40,34 @@ async def test_what_waits_is_written_before_a_ping(
     found = client._transport.data + client._pending
     wanted = [b"SUB a\r\n", PING_PROTO]
     assert found == (wanted if in_order else wanted[::-1])
+
+
+NO_MESSAGES = [
+    (b"orders.\xff", b"", b""), (b"orders.a", b"\xff", b""), (b"orders.a", b"", b"N"),
+    (b"orders.a", b"", b"\r\n"), (b"orders.a", b"", b"NATS/1.0 \xff\xfe\r\nno colon\r\n\r\n"),
+]
+
+
+@pytest.mark.parametrize("kind", [Client, OrderedClient])
+@pytest.mark.parametrize(("subject", "reply", "headers"), NO_MESSAGES)
+async def test_what_is_no_message_does_not_end_the_connection_of_all_who_subscribe(
+    kind: type[Any], subject: bytes, reply: bytes, headers: bytes
+) -> None:
+    said: list[Exception] = []
+
+    async def failed(error: Exception) -> None:
+        said.append(error)
+
+    client = kind()
+    client._error_cb = failed
+    subscription = Subscription(client, 1, "orders.>")
+    client._subs[1] = subscription
+    given = (1, subject, reply, b"x", headers)
+    if kind is Client:  # its reading loop would connect again
+        with pytest.raises((ValueError, LookupError)):
+            await client._process_msg(*given)
+        return
+    await client._process_msg(*given)
+    assert "no message" in str(said[0])
+    await client._process_msg(1, b"orders.a", b"", b"good", b"")
+    assert (await subscription.next_msg(1)).data == b"good"

@@ -4,8 +4,8 @@
   subscription just made, or just ended: messages would be lost at both. Here they go first.
 - Before it connects again it closes the old connection, and waits until what was written there is
   sent: where nothing arrives any more that is a quarter of an hour. Here it is thrown away.
-- A message whose subject or headers are no text ends its connection, and so that of all who subscribe:
-  anybody of the account could keep everybody off. Here it is thrown away, and said.
+- A message whose subject or headers are no text ends its connection, and so that of all who
+  subscribe: anybody of the account could keep everybody off. Here it is thrown away, and said.
 
 tests/apihour/bus/test_nats_private.py fails when a release moves them, or needs this no more.
 """

@@ -43,8 +43,8 @@ class Following:
     ) -> None:
         """`begin` has a host send its rows under a number, and returns why it does not.
 
-        `opened` is what a letter to a subject says, `closed` makes one. `begin` raises CommandFailed, of kind
-        ``timeout`` when the host does not answer.
+        It raises CommandFailed, of kind ``timeout`` when the host does not answer. `opened` is what
+        a letter to a subject says, `closed` makes one.
         """
         self._bus = bus
         self._opened = opened

@@ -69,7 +69,7 @@ class Seal:
         return self._digest(subject, text) + text
 
     def open(self, subject: str, data: bytes) -> dict[str, Any]:
-        """What a letter says, with its ``time``, by the clock of who sent it. Raises LetterError."""
+        """What a letter says, and its ``time``, by the sender's clock. Raises LetterError."""
         digest, text = data[:_DIGEST], data[_DIGEST:]
         if len(data) > MOST + _DIGEST or not hmac.compare_digest(
                 digest, self._digest(subject, text)):

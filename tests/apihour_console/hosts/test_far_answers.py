@@ -63,7 +63,8 @@ async def test_rows_that_are_none_do_not_end_a_stream_nor_come_from_another_host
                 if not seen:
                     (subject,) = (one for one in fleet.wire.readers if "stream" in one)
                     for letter in (
-                            {"host": "web-2", "row": 5}, {"row": {}}, {"host": "web-9", "end": True},
+                            {"host": "web-2", "row": 5}, {"row": {}},
+                            {"host": "web-9", "end": True},
                             {"host": "web-9", "row": {"message": "of nobody"}},
                             {"host": "web-2", "row": {"host": "web-1", "message": "forged"}}):
                         await bus.publish(subject, liar._seal.close(subject, letter))

@@ -238,7 +238,7 @@ class Flags:
         try:
             _check_name(name)
             record = _Record.read(name, data, revision)
-        except (ValueError, TypeError, RecursionError) as error:
+        except (ValueError, TypeError, OverflowError, RecursionError) as error:
             self._say(key, f"flags: shared key {key!r}: {error}; it is passed over")
             return False
         if known is None and len(self._records) >= _MOST:

@@ -90,7 +90,7 @@ class Room:
 
     async def who(self):
         there = await self.presence.list(SUBJECT)
-        return "* here: " + ", ".join(f"{one.who} ({one.about['door']}, {one.host})"
+        return "* here: " + ", ".join(f"{one.who} ({one.about.get('door')}, {one.host})"
                                       for one in there)
 
     # -- what is said
@@ -135,7 +135,7 @@ class Room:
         async with self.bus.subscribe(SUBJECT, gaps=True) as news:
             await self.catch_up()
             async for event in news:
-                number, line = (0, "") if isinstance(event, Gap) else json.loads(event.data)
+                number, line = (0, "") if isinstance(event, Gap) else news_of(event.data)
                 if number == self.number + 1:
                     self.number = number
                     self.show(line, self.recent)
@@ -162,7 +162,7 @@ class Room:
     async def announce(self):
         async for change in self.presence.watch(SUBJECT):
             what = "is here" if change.joined else "has left"
-            self.show(f"* {change.entry.who} {what} ({change.entry.about['door']})")
+            self.show(f"* {change.entry.who} {what} ({change.entry.about.get('door')})")
 
     def show(self, line, kept=None):
         if kept is not None:
@@ -173,3 +173,12 @@ class Room:
 
 def read(value):
     return json.loads(value) if value else (0, [])
+
+
+def news_of(data):
+    """A line and its number; anybody on the bus may have sent it, so what is none is nothing."""
+    with contextlib.suppress(ValueError, TypeError, RecursionError):
+        number, line = json.loads(data)
+        if isinstance(number, int) and isinstance(line, str):
+            return number, clean(line, NAME + LONGEST + 10)
+    return 0, ""

@@ -248,3 +248,12 @@ async def test_a_watch_that_fails_begins_again(shared: Shared, another: Shared) 
         await wait_until(lambda: asked == 3)
         await Flags(another).put("x", 1)
         await wait_until(lambda: flags.get("x", 0) == 1)
+
+
+async def test_a_record_whose_time_no_clock_can_tell_is_passed_over(shared: Shared) -> None:
+    await shared.put("apihour.flags/n", b"[1,1" + b"0" * 400 + b"]")
+    flags = Flags(shared)
+    async with started(flags):
+        assert flags.get("n", 5) == 5
+        await flags.put("n", 7)
+        assert flags.get("n", 5) == 7

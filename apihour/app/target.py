@@ -10,13 +10,11 @@ Rules:
 from __future__ import annotations
 
 import importlib
-import sys
 from typing import Any
 
 from apihour.app.container import Container
 from apihour.app.forks import in_one_process
 from apihour.config.naming import split_target
-from apihour.errors import TargetError
 
 __all__ = ["load_target"]
 
@@ -35,11 +33,9 @@ def load_target(target: str, factory: bool = False) -> type[Container]:
         found = _import(target, module_name)
     for part in name.split("."):
         if not hasattr(found, part):
-            have = sorted(key for key in vars(found) if not key.startswith("_"))
-            raise TargetError(
-                f"target {target!r}: {module_name!r} ({getattr(found, '__file__', '?')}) has no "
-                f"{part!r}; it has {', '.join(have[:12]) or 'nothing public'}"
-            )
+            from apihour.app.target_faults import has_none
+
+            raise has_none(target, found, module_name, part)
         found = getattr(found, part)
     if isinstance(found, type) and issubclass(found, Container) and not factory:
         return found
@@ -52,15 +48,6 @@ def _import(target: str, name: str) -> Any:
     try:
         return importlib.import_module(name)
     except (Exception, SystemExit) as error:
-        from apihour.blame import blame  # read where it fails only
+        from apihour.app.target_faults import cannot_import  # this and above read where it fails
 
-        why = blame(error)
-        if isinstance(error, SyntaxError):  # its place is in no traceback
-            place = f"{error.filename}:{error.lineno}"
-            why = f"{place}: SyntaxError: {error.msg}: {(error.text or '').strip()}"
-        elif isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
-            where = ", ".join(repr(path) for path in sys.path[:1]) or "sys.path"
-            raise TargetError(
-                f"target {target!r}: no module named {error.name!r}, looked in {where}"
-            ) from error
-        raise TargetError(f"target {target!r}: {why}") from error
+        raise cannot_import(target, name, error) from error

@@ -20,6 +20,7 @@ from collections.abc import Callable
 
 from apihour.books.books import Books
 from apihour.errors import ConfigurationError
+from apihour.ipc.made_again import make_board, make_runtime
 from apihour.orders.control import Control
 
 __all__ = ["RuntimeGuard"]
@@ -49,7 +50,7 @@ class RuntimeGuard:
         if not books.runtime.is_intact():
             self._mend_directory()
         if not books.scoreboard.is_at(path):
-            books.scoreboard.make_again(path, self._owner)
+            make_board(books.scoreboard, path, self._owner)
             for worker in books.all_workers():
                 if worker.channel_open:
                     worker.channel.send(command="follow", scoreboard=path)
@@ -66,7 +67,7 @@ class RuntimeGuard:
         if books.taking_over:
             books.runtime.join()
             return
-        if books.runtime.make_again(self._owner):
+        if make_runtime(books.runtime, self._owner):
             books.log.error(
                 "Runtime directory %s had vanished; made it again, what container.shared held "
                 "is lost", books.runtime.path)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from apihour.books.books import Books
 from apihour.books.part import ArbiterPart
 from apihour.errors import ConfigurationError
-from apihour.ipc.bases import unusual
+from apihour.ipc.bases import base_directory
 from apihour.ipc.runtime import Runtime
 from apihour.ipc.scoreboard import Figure, Scoreboard
 from apihour.orders.control import Control, ControlRequest
@@ -82,8 +82,11 @@ class Presence(ArbiterPart):
                 books.runtime.join()
             else:
                 books.runtime = Runtime.create(cfg.uid, cfg.gid, books.pid)
-                if note := unusual(books.runtime.path.parent, cfg.uid):
-                    books.log.warning("%s", note)
+                if (base := books.runtime.path.parent) != base_directory(cfg.uid):
+                    from apihour.ipc.taken_bases import unusual
+
+                    if note := unusual(base, cfg.uid):
+                        books.log.warning("%s", note)
             path = str(books.runtime.scoreboard(books.pid))
             books.scoreboard = Scoreboard.create(path, self._owner)
             books.scoreboard.set_figure(Figure.ARBITER, books.pid)

@@ -32,7 +32,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import os
 import shutil
 import tempfile
@@ -41,12 +40,12 @@ from pathlib import Path
 from typing import Any
 
 from apihour.errors import ConfigurationError
-from apihour.ipc.bases import base_directory, make_base
+from apihour.ipc.bases import base_directory, is_private
 from apihour.ipc.giving import give
-from apihour.ipc.holds import is_locked, is_same, join, lock_alone, make_locked
+from apihour.ipc.holds import is_same, join, lock_alone, make_locked
 from apihour.ipc.state_files import replace_json
 
-__all__ = ["Runtime", "base_directory"]
+__all__ = ["Runtime", "base_directory", "make_base"]
 
 _NEW = ".new-"  # what a directory is called until its lock is held
 _LEFTOVER = 60.0  # seconds after which a directory without a lock was left by a killed process
@@ -94,33 +93,14 @@ class Runtime:
         except OSError as error:
             raise ConfigurationError(
                 f"runtime directory {str(self.path)!r}: {error.strerror}") from error
-        self._hold(lock)
-
-    def make_again(self, owner: tuple[int, int]) -> bool:
-        """Make the directory anew at its own place; False when only its lock had vanished.
-
-        Raises OSError, ConfigurationError; BlockingIOError when another daemon has the place.
-        """
-        if os.path.lexists(self.path):
-            try:
-                lock = lock_alone(self.lock)
-            except FileNotFoundError:
-                self._hold(make_locked(self.lock, owner, shared=True))
-                return False
-            except BlockingIOError as error:
-                raise BlockingIOError(error.errno, "another daemon has taken its place") from error
-            self.remove()  # what a daemon that is gone has left there
-            os.close(lock)
-        if not self.path.parent.is_dir():
-            make_base(*owner)
-        self.make(owner, fixed=True)
-        return True
+        self.hold(lock)
 
     def join(self) -> None:
         """Hold the lock too: in a process that has not inherited it. Raises OSError."""
-        self._hold(join(self.lock))
+        self.hold(join(self.lock))
 
-    def _hold(self, lock: int) -> None:
+    def hold(self, lock: int) -> None:
+        """Hold this lock from now on."""
         if self._lock >= 0:
             os.close(self._lock)
         self._lock = lock
@@ -174,32 +154,11 @@ class Runtime:
         """The scoreboard file of the arbiter of that pid."""
         return self.path / f"scoreboard.{arbiter}"
 
-    def scoreboards(self) -> list[tuple[int, Path]]:
-        """The scoreboards there are, as (arbiter pid, path), oldest arbiter first."""
-        found = [
-            (int(path.suffix[1:]), path)
-            for path in self.path.glob("scoreboard.*")
-            if path.suffix[1:].isdigit()
-        ]
-        return sorted(found, key=lambda pair: _age(pair[1]))
-
     def write_instance(
         self, facts: dict[str, Any], owner: tuple[int, int] | None = None
     ) -> None:
         """Say who this daemon is. Raises OSError."""
         replace_json(self.instance_file, facts, owner)
-
-    def read_instance(self) -> dict[str, Any]:
-        """What instance.json says; empty when there is none yet."""
-        try:
-            facts = json.loads(self.instance_file.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        return facts if isinstance(facts, dict) else {}
-
-    def has_arbiter(self) -> bool:
-        """Whether an arbiter of this daemon lives."""
-        return any(is_locked(path) for _, path in self.scoreboards())
 
     def sweep(self) -> None:
         """Remove the directory, unless a process of its daemon lives."""
@@ -218,6 +177,25 @@ class Runtime:
     def remove(self) -> None:
         """Delete the directory and all in it; a file that vanishes meanwhile is no error."""
         shutil.rmtree(self.path, ignore_errors=True)
+
+
+def make_base(uid: int, gid: int) -> Path:
+    """Find or make the directory of that user's daemons.
+
+    Raises ConfigurationError when none can be made.
+    """
+    usual = base_directory(uid)
+    try:
+        with contextlib.suppress(FileExistsError):
+            usual.mkdir(0o700)
+            give(usual, (uid, gid))
+        if is_private(usual, uid):
+            return usual
+        from apihour.ipc.taken_bases import other_base  # read where the name is taken only
+
+        return other_base(usual, uid, gid)
+    except OSError as error:
+        raise ConfigurationError(f"runtime directory {str(usual)!r}: {error.strerror}") from error
 
 
 def sweep(base: Path) -> None:
@@ -240,11 +218,3 @@ def _move(fresh: Path, place: Path, fixed: bool) -> Path:
         place = place.with_name(f"{place.name}-{fresh.name.removeprefix(_NEW)}")
         fresh.rename(place)
     return place
-
-
-def _age(path: Path) -> int:
-    """When it was last written; one that goes in this moment is the oldest."""
-    try:
-        return path.stat().st_mtime_ns
-    except FileNotFoundError:
-        return 0

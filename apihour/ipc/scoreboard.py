@@ -24,18 +24,21 @@ from apihour.ipc.holds import is_same, make_locked
 from apihour.ipc.state_files import reserve
 
 __all__ = [
+    "FIELDS",
     "ROWS",
     "BoardRow",
     "Figure",
     "Scoreboard",
     "ScoreboardFullError",
     "WorkerState",
+    "make_file",
+    "map_file",
     "worker_name",
 ]
 
 ROWS = 512  # generations of workers that may live side by side, retiring ones included
-_FIELDS = 32
-_SIZE = (ROWS + 1) * _FIELDS * 8
+FIELDS = 32  # numbers of a row
+_SIZE = (ROWS + 1) * FIELDS * 8
 
 
 class ScoreboardFullError(ApihourError):
@@ -96,7 +99,7 @@ class BoardRow:
     def __init__(self, cells: memoryview[float], index: int) -> None:
         self.cells = cells
         self.index = index
-        self.base = (index + 1) * _FIELDS
+        self.base = (index + 1) * FIELDS
 
     state = _column(0)
     pid = _column(1)
@@ -124,7 +127,7 @@ class BoardRow:
 
     def clear(self) -> None:
         """Set every field to zero, which frees the row."""
-        for index in range(self.base, self.base + _FIELDS):
+        for index in range(self.base, self.base + FIELDS):
             self.cells[index] = 0.0
 
     @property
@@ -137,17 +140,17 @@ class Scoreboard:
     """The mapped file. ``create()`` makes it, ``open()`` joins one that exists."""
 
     def __init__(self, mapped: mmap.mmap, lock: int = -1) -> None:
-        self._lock = lock
-        self._map = mapped
-        self.cells: memoryview[float] = memoryview(self._map).cast("d")
+        self.lock = lock
+        self.map = mapped
+        self.cells: memoryview[float] = memoryview(self.map).cast("d")
         self.rows = tuple(BoardRow(self.cells, index) for index in range(ROWS))
 
     @classmethod
     def create(cls, path: str, owner: tuple[int, int] | None = None) -> Scoreboard:
         """Make the file (0600), all zero, and hold its lock. Raises OSError when it cannot be."""
-        lock = _make(path, owner)
+        lock = make_file(path, owner)
         try:
-            return cls(_map(path), lock)
+            return cls(map_file(path), lock)
         except BaseException:
             os.close(lock)
             raise
@@ -155,41 +158,17 @@ class Scoreboard:
     @classmethod
     def open(cls, path: str) -> Scoreboard:
         """Map an existing file. Raises OSError, or ValueError when its size is another."""
-        return cls(_map(path))
-
-    # -- when the file has vanished under those who have it mapped -------------------------
+        return cls(map_file(path))
 
     def is_at(self, path: str) -> bool:
         """In the arbiter: whether `path` still leads to the file."""
-        return is_same(self._lock, path)
-
-    def make_again(self, path: str, owner: tuple[int, int]) -> None:
-        """In the arbiter: go on in a new file that says what this one does. Raises OSError."""
-        before = self.cells
-        lock = _make(path, owner)
-        self.let_go()
-        self._lock = lock
-        self._remap(_map(path))
-        self.cells[:] = before
-
-    def follow(self, path: str, own: BoardRow) -> None:
-        """In a worker: go on in the file that the arbiter has made; its row is right here."""
-        before = self.cells[own.base : own.base + _FIELDS]
-        self._remap(_map(path))
-        self.cells[own.base : own.base + _FIELDS] = before
-
-    def _remap(self, mapped: mmap.mmap) -> None:
-        # The map before stays for as long as another thread may be reading a row in it.
-        self._map = mapped
-        self.cells = memoryview(self._map).cast("d")
-        for row in self.rows:
-            row.cells = self.cells
+        return is_same(self.lock, path)
 
     def let_go(self) -> None:
         """In a child of the arbiter: the lock is the arbiter's alone."""
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
+        if self.lock >= 0:
+            os.close(self.lock)
+            self.lock = -1
 
     def claim(self, slot: int, generation: int) -> BoardRow:
         """Take a free row for a new worker. Raises ScoreboardFullError when all are taken."""
@@ -231,7 +210,7 @@ class Scoreboard:
         """Unmap. Rows must not be used any more."""
         self.rows = ()
         self.cells.release()
-        self._map.close()
+        self.map.close()
         self.let_go()
 
 
@@ -240,7 +219,7 @@ def worker_name(slot: int, generation: int) -> str:
     return f"{slot}.{generation}"
 
 
-def _make(path: str, owner: tuple[int, int] | None) -> int:
+def make_file(path: str, owner: tuple[int, int] | None) -> int:
     """Make the file under another name first: by its own it is never seen without its lock."""
     temporary = Path(path).with_name(f".{Path(path).name}.new")
     temporary.unlink(missing_ok=True)
@@ -255,7 +234,7 @@ def _make(path: str, owner: tuple[int, int] | None) -> int:
     return fd
 
 
-def _map(path: str) -> mmap.mmap:
+def map_file(path: str) -> mmap.mmap:
     """Map the file by an opening of its own: a map keeps that, and so would keep a lock."""
     fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:

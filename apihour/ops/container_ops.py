@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
+from apihour.ipc.daemons import has_arbiter, read_instance
 from apihour.ipc.runtime import Runtime
 from apihour.ipc.wire import Framer, encode
 from apihour.ops.model import CommandFailed
@@ -66,8 +67,8 @@ class Operations:
             try:
                 return await asyncio.open_unix_connection(str(self._runtime.console_socket))
             except OSError as error:
-                there = self._runtime.read_instance().get("console") is not False
-                if not there or time.monotonic() > deadline or not self._runtime.has_arbiter():
+                there = read_instance(self._runtime).get("console") is not False
+                if not there or time.monotonic() > deadline or not has_arbiter(self._runtime):
                     raise CommandFailed(
                         f"ops: the console does not answer: {error.strerror}; expected one, in a "
                         "daemon started without --no-console") from error

@@ -25,6 +25,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
+from apihour.ipc.daemons import read_instance, scoreboards
 from apihour.ipc.row_record import RowRecord, row_record
 from apihour.ipc.runtime import Runtime
 from apihour.ipc.scoreboard import Scoreboard
@@ -196,7 +197,7 @@ class Daemon:
         """The arbiter's pid; after an upgrade the new one's."""
         assert self.process is not None, "the daemon was not started"
         try:
-            pid = int(self.runtime.read_instance().get("pid", self.process.pid))
+            pid = int(read_instance(self.runtime).get("pid", self.process.pid))
         except LookupError:
             pid = self.process.pid
         self._handed_over = self._handed_over or pid != self.process.pid
@@ -234,7 +235,7 @@ class Daemon:
         """Its workers by slot and generation, of that state only (``serving``...) if given."""
         records: list[RowRecord] = []
         try:
-            boards = self.runtime.scoreboards()
+            boards = scoreboards(self.runtime)
         except (LookupError, FileNotFoundError):
             return []
         for _, path in boards:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from apihour.books.books import Books
 from apihour.books.part import ArbiterPart
+from apihour.ipc.daemons import scoreboards
 from apihour.ipc.holds import is_locked
 from apihour.ipc.scoreboard import Scoreboard
 
@@ -41,7 +42,7 @@ class Leftovers(ArbiterPart):
             return
         self._next_look = now + _LOOK_EVERY
         workers: set[int] = set()
-        for pid, path in self.books.runtime.scoreboards():
+        for pid, path in scoreboards(self.books.runtime):
             heard, last = _workers(path)
             if (pid == self.books.pid or now - last < _YOUNG or is_locked(path)
                     or not _is_old(path)):

@@ -102,17 +102,17 @@ class HostWorker(Worker):  # type: ignore[misc]
         self.bans.look()
         self._heartbeat = Heartbeat(self, self._servers, self.bans)
         self._enter()
-        self._agent: Any = None
+        self.agent: Any = None
         try:
-            self._agent = self._make_agent()
+            self.agent = self._make_agent()
         except Exception as error:
             self.report_failure(error)
             sys.exit(self.exit_code)
         try:
             self.run()
         finally:
-            if self._agent is not None:
-                self._agent.stop()
+            if self.agent is not None:
+                self.agent.stop()
         sys.exit(self.exit_code)
 
     def _enter(self) -> None:
@@ -274,8 +274,8 @@ class HostWorker(Worker):  # type: ignore[misc]
             jobs = importlib.import_module("apihour.jobs.container_jobs")
             self.jobs = jobs.make_jobs(container, self.name, self.log.error_log)
         self.container = container
-        if self._agent is not None:
-            self._agent.adopt(self.container)
+        if self.agent is not None:
+            self.agent.adopt(self.container)
         await self._call("pre_start")
         await self.container.open_engines(await self._call("make_engines"), self._begin)
         if takes_sockets(self.container):
@@ -296,8 +296,8 @@ class HostWorker(Worker):  # type: ignore[misc]
     def _serve(self) -> None:
         """Everything accepts: say so."""
         self.booted = True
-        if self._agent is not None:
-            self._agent.listen()
+        if self.agent is not None:
+            self.agent.listen()
         # An application's dictConfig() silences the loggers it does not name.
         self.log.error_log.disabled = self.log.access_log.disabled = False
         if sys.platform == "linux":
@@ -357,17 +357,9 @@ class HostWorker(Worker):  # type: ignore[misc]
             elif message.get("command") == "resume":
                 self._suspend(False)
             elif message.get("command") == "follow":
-                self._follow(str(message.get("scoreboard")))
+                from apihour.worker.followed import follow  # read where it has vanished only
 
-    def _follow(self, scoreboard: str) -> None:
-        """The runtime directory had vanished, and the arbiter has made it again."""
-        try:
-            self.scoreboard.follow(scoreboard, self.row)
-            self.runtime.join()
-            if self._agent is None:
-                faults.register(self.runtime, self.pid)
-        except OSError as error:  # it has vanished again: then we are told again
-            self.log.warning("Worker %s: %s", self.name, error)
+                follow(self, str(message.get("scoreboard")))
 
     def _suspend(self, suspended: bool) -> None:
         self._servers.suspend(suspended)

@@ -23,6 +23,7 @@ import socket
 from pathlib import Path
 
 from apihour.errors import ConfigurationError
+from apihour.ipc.daemons import has_arbiter, scoreboards
 from apihour.ipc.runtime import Runtime
 from apihour.ipc.signals import ORDERS, handle_in_loop, ignore, let_through
 from apihour_console.commands import operations
@@ -153,9 +154,9 @@ class Console:
             await asyncio.sleep(_ORPHAN_CHECK)
             self._hold_runtime()
             await local.mend()
-            if self.runtime.has_arbiter():
+            if has_arbiter(self.runtime):
                 looks = 0
-            elif self.runtime.scoreboards():
+            elif scoreboards(self.runtime):
                 break
             else:  # they have vanished: an arbiter that lives makes them again
                 looks += 1

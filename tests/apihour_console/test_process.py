@@ -17,6 +17,7 @@ from typing import Any
 import asyncssh
 import pytest
 
+from apihour.ipc.made_again import make_board
 from apihour.ipc.runtime import Runtime
 from apihour.ipc.scoreboard import Scoreboard, WorkerState
 from apihour_console.settings import Settings
@@ -240,7 +241,7 @@ async def test_it_stays_when_the_runtime_directory_vanishes_and_comes_back(
     console.runtime.path.mkdir(mode=0o700)
     console.runtime.write_instance({"pid": os.getpid(), "target": "hello:Container"})
     board = str(console.runtime.scoreboard(console.arbiter))
-    console.board.make_again(board, (os.getuid(), os.getgid()))
+    make_board(console.board, board, (os.getuid(), os.getgid()))
     await wait_until(console.runtime.console_socket.exists)
     rows = json.loads((await console.ctl("workers", "--json"))[1])
     assert {row["worker"] for row in rows} == {"1.1", "2.1"}

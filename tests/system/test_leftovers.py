@@ -3,6 +3,7 @@
 import os
 import signal
 
+from apihour.ipc.daemons import scoreboards
 from tests.system.support import deploy, get
 
 SLOW = ("import asyncio, apihour\nVERSION = '2'\nasync def start(self):\n"
@@ -19,7 +20,7 @@ def test_two_upgrades_whose_new_arbiter_is_killed_leave_nothing(apihour_daemon, 
     seen = {daemon.pid}
     for _ in range(2):
         daemon.signal(signal.SIGUSR2)
-        fresh = daemon.wait(lambda: {pid for pid, _ in daemon.runtime.scoreboards()}
+        fresh = daemon.wait(lambda: {pid for pid, _ in scoreboards(daemon.runtime)}
                             .difference(seen), "the new arbiter")
         starting = daemon.wait(
             lambda: [worker.pid for worker in daemon.workers("starting")

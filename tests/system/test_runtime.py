@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import pytest
 
 from apihour.ipc import runtime
+from apihour.ipc.daemons import read_instance
 from apihour.testing import Daemon
 from apihour.testing.processes import end_processes, processes_of
 from tests.system.support import get, refused, run
@@ -110,7 +111,7 @@ def test_a_second_daemon_leaves_the_first_alone(daemon, app):
         found = ctl(daemon.directory, "workers", check=False)
         assert found.returncode == 1 and "several daemons" in found.stderr
         # Both run in app; what the second says of itself is changed to have it elsewhere.
-        facts = other.runtime.read_instance()
+        facts = read_instance(other.runtime)
         assert ctl(daemon.directory, "workers", check=False, cwd=app).returncode == 1
         other.runtime.write_instance({**facts, "directory": "/"})
         taken = ctl(daemon.directory, "workers", "--json", cwd=app)

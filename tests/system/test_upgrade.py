@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from apihour.ipc.daemons import scoreboards
 from apihour.testing import Load
 from tests.system.support import deploy, echo, get
 
@@ -34,7 +35,7 @@ def test_upgrades_lose_nothing(apihour_daemon, app, tmp_path, times):
     assert daemon.pid != first
     daemon.wait(lambda: {w.generation for w in daemon.workers()} == {times + 1}, "the others' end")
     # What it was is gone: one runtime directory, one scoreboard, one set of processes.
-    assert [pid for pid, _ in daemon.runtime.scoreboards()] == [daemon.pid]
+    assert [pid for pid, _ in scoreboards(daemon.runtime)] == [daemon.pid]
     assert len(daemon.processes()) == 3
     assert daemon.reload().ok
     daemon.terminate()

@@ -21,8 +21,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from apihour.errors import ApihourError, ConfigurationError, UsageError
-from apihour.ipc.bases import base_directory, private_bases
+from apihour.ipc.bases import base_directory
+from apihour.ipc.daemons import has_arbiter, read_instance
 from apihour.ipc.runtime import Runtime
+from apihour.ipc.taken_bases import private_bases
 from apihour.ipc.wire import Framer, encode
 from apihour_console.shell.runner import CANCELLED
 
@@ -88,7 +90,7 @@ def find_instance(name: str = "") -> Runtime:
     Of several without a name, the only one that runs in the present directory, and says so.
     Raises ConfigurationError when there is none, or more than one.
     """
-    found = [one for base in _bases() for one in Runtime.instances(base) if one.has_arbiter()]
+    found = [one for base in _bases() for one in Runtime.instances(base) if has_arbiter(one)]
     shown = ", ".join(f"{one.path.name} ({_title(one)})" for one in found)
     bases = ", ".join(map(str, _bases() or [base_directory(os.getuid())]))
     if name:
@@ -117,7 +119,7 @@ def find_instance(name: str = "") -> Runtime:
 def _runs_here(runtime: Runtime) -> bool:
     """Whether the daemon's directory is the present one, whatever links lead there."""
     try:
-        return os.path.samefile(str(runtime.read_instance().get("directory") or "/dev/null"), ".")
+        return os.path.samefile(str(read_instance(runtime).get("directory") or "/dev/null"), ".")
     except OSError:
         return False  # it has been removed, or is another container's
 
@@ -128,18 +130,18 @@ def _bases() -> list[Path]:
 
 
 def _names(runtime: Runtime) -> set[str]:
-    facts = runtime.read_instance()
+    facts = read_instance(runtime)
     return {runtime.path.name, str(facts.get("pid", "")), _title(runtime)}
 
 
 def _title(runtime: Runtime) -> str:
-    facts = runtime.read_instance()
+    facts = read_instance(runtime)
     return str(facts.get("name") or facts.get("target") or "starting")
 
 
 def _connect(runtime: Runtime) -> socket.socket:
     """Connect to the console; one that is just being started or replaced is waited for."""
-    if runtime.read_instance().get("console") is False:
+    if read_instance(runtime).get("console") is False:
         raise ConfigurationError(
             f"{_title(runtime)} ({runtime.path.name}) has no console; expected a daemon that was "
             "started without --no-console"
@@ -152,7 +154,7 @@ def _connect(runtime: Runtime) -> socket.socket:
             sock.connect(str(runtime.console_socket))
         except OSError as error:
             sock.close()
-            if time.monotonic() > deadline or not runtime.has_arbiter():
+            if time.monotonic() > deadline or not has_arbiter(runtime):
                 raise ConfigurationError(
                     f"{runtime.console_socket}: {error.strerror or error}; "
                     "expected a running console"

@@ -10,6 +10,7 @@ import os
 import time
 from dataclasses import dataclass
 
+from apihour.ipc.daemons import scoreboards
 from apihour.ipc.holds import is_locked
 from apihour.ipc.processes import ENDED, STOPPED, stat_of
 from apihour.ipc.row_record import RowRecord, row_record
@@ -148,7 +149,7 @@ class Census:
 
     def boards(self) -> dict[int, Scoreboard]:
         """The scoreboards by arbiter, oldest first."""
-        found = dict(self.runtime.scoreboards())
+        found = dict(scoreboards(self.runtime))
         for gone in self._boards.keys() - found.keys():
             self._boards.pop(gone).close()
         for pid, path in found.items():

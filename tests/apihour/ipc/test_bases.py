@@ -10,7 +10,9 @@ import pytest
 
 from apihour.errors import ConfigurationError
 from apihour.ipc import bases
-from apihour.ipc.bases import base_directory, is_private, make_base, private_bases, unusual
+from apihour.ipc.bases import base_directory, is_private
+from apihour.ipc.runtime import make_base
+from apihour.ipc.taken_bases import private_bases, unusual
 
 UID, GID = os.getuid(), os.getgid()
 

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from apihour.errors import ConfigurationError
+from apihour.ipc.daemons import has_arbiter, read_instance, scoreboards
+from apihour.ipc.made_again import make_runtime
 from apihour.ipc.runtime import Runtime, base_directory
 from apihour.ipc.scoreboard import Scoreboard
 
@@ -30,7 +32,7 @@ def test_directories_of_the_dead_are_swept_and_those_of_the_living_kept(base: Pa
     alive = Runtime.create(UID, GID, 1)
     dead = Runtime.create(UID, GID, os.getpid())
     dead.write_instance({"pid": os.getpid()})
-    dead._hold(-1)  # as when its last process has ended; that of its pid lives
+    dead.hold(-1)  # as when its last process has ended; that of its pid lives
     unlocked = base / "7"
     unlocked.mkdir()
     again = Runtime.create(UID, GID, 1)
@@ -60,11 +62,11 @@ def test_a_second_daemon_of_the_same_pid_has_its_own(base: Path) -> None:
 
 def test_it_is_in_use_while_an_arbiter_holds_its_scoreboard(base: Path) -> None:
     runtime = Runtime.create(UID, GID, 1)
-    assert not runtime.has_arbiter()
+    assert not has_arbiter(runtime)
     board = Scoreboard.create(str(runtime.scoreboard(1)))
-    assert runtime.has_arbiter()
+    assert has_arbiter(runtime)
     board.let_go()
-    assert not runtime.has_arbiter()
+    assert not has_arbiter(runtime)
 
 
 def test_it_is_made_again_at_its_place(base: Path) -> None:
@@ -72,14 +74,14 @@ def test_it_is_made_again_at_its_place(base: Path) -> None:
     path = runtime.path
     shutil.rmtree(base)
     assert not runtime.is_intact()
-    assert runtime.make_again((UID, GID))
+    assert make_runtime(runtime, (UID, GID))
     assert runtime.path == path and runtime.is_intact()
     assert path.stat().st_mode & 0o777 == 0o700
 
     (path / "kept").touch()
     runtime.lock.unlink()
     assert not runtime.is_intact()
-    assert not runtime.make_again((UID, GID)), "only the lock was gone"
+    assert not make_runtime(runtime, (UID, GID)), "only the lock was gone"
     assert runtime.is_intact() and (path / "kept").exists()
 
 
@@ -89,7 +91,7 @@ def test_another_daemon_keeps_the_place_that_it_has_taken(base: Path) -> None:
     other = Runtime.create(UID, GID, 1)
     assert other.path == runtime.path
     with pytest.raises(BlockingIOError, match="another daemon"):
-        runtime.make_again((UID, GID))
+        make_runtime(runtime, (UID, GID))
     assert other.is_intact()
 
 
@@ -107,12 +109,12 @@ def test_what_cannot_be_swept_is_one_line_with_its_path(base: Path) -> None:
 
 def test_instance_facts(base: Path) -> None:
     runtime = Runtime.create(UID, GID, os.getpid())
-    assert runtime.read_instance() == {}
+    assert read_instance(runtime) == {}
     runtime.write_instance({"pid": os.getpid(), "target": "app:Container"})
-    assert runtime.read_instance()["target"] == "app:Container"
+    assert read_instance(runtime)["target"] == "app:Container"
     assert runtime.instance_file.stat().st_mode & 0o777 == 0o600
     runtime.instance_file.write_text("{")
-    assert runtime.read_instance() == {}
+    assert read_instance(runtime) == {}
 
 
 def test_scoreboards_by_arbiter(base: Path) -> None:
@@ -121,6 +123,6 @@ def test_scoreboards_by_arbiter(base: Path) -> None:
         runtime.scoreboard(pid).touch()
         os.utime(runtime.scoreboard(pid), (number, number))
     (runtime.path / "scoreboard.tmp").touch()
-    assert [pid for pid, _ in runtime.scoreboards()] == [300, 20]
+    assert [pid for pid, _ in scoreboards(runtime)] == [300, 20]
     runtime.remove()
     assert not runtime.path.exists()

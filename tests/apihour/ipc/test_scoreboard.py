@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from apihour.ipc.holds import is_locked
+from apihour.ipc.made_again import follow_board, make_board
 from apihour.ipc.row_record import row_record
 from apihour.ipc.scoreboard import ROWS, Figure, Scoreboard, ScoreboardFullError, WorkerState
 
@@ -81,9 +82,9 @@ def test_a_file_that_vanished_is_made_again_and_followed(path: str) -> None:
     own.state, own.connections = WorkerState.SERVING, 5
     os.unlink(path)
     assert not arbiter.is_at(path)
-    arbiter.make_again(path, (os.getuid(), os.getgid()))
+    make_board(arbiter, path, (os.getuid(), os.getgid()))
     own.connections = 6  # before it has heard of it
-    worker.follow(path, own)
+    follow_board(worker, path, own)
     own.accepted = 100
     assert arbiter.is_at(path) and is_locked(path)
     (seen,) = Scoreboard.open(path).active()

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from apihour.ipc.daemons import read_instance
 from apihour.ipc.runtime import Runtime
 from apihour.ipc.state_files import replace_json
 
@@ -44,5 +45,5 @@ def test_a_full_disk_leaves_what_was_and_nothing_more(
     monkeypatch.setattr("apihour.ipc.state_files.json.dump", full)
     with pytest.raises(OSError, match="No space"):
         runtime.write_instance({"pid": 2})
-    assert runtime.read_instance() == {"pid": 1}
+    assert read_instance(runtime) == {"pid": 1}
     assert [path.name for path in tmp_path.iterdir()] == ["instance.json"]

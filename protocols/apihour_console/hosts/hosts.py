@@ -46,6 +46,7 @@ _LONG = 2.0  # seconds from which on that is asked first
 _MORE = 0.3  # seconds on top of what its workers have
 _LOOK_EVERY = 10.0  # seconds between two looks for hosts that are not known
 _LINE_EVERY = 10.0  # seconds between two lines about letters that are refused
+_TWINS = "several daemons say that they are it, and one answers; set APIHOUR_HOST of the others"
 _NO_ANSWER = "no answer in time: it, its console or the way to it is gone"
 
 
@@ -74,6 +75,7 @@ class Hosts:
         self._home = home or self._instance
         self._is_replaced = False
         self._began = time.time()
+        self._twins: list[str] = []  # names that several daemons have
         self._reading: list[asyncio.Task[None]] = []
         self._next_line = self._next_look = 0.0
         self._looking: asyncio.Task[None] | None = None
@@ -88,8 +90,14 @@ class Hosts:
         subject = f"{self._prefix}.all"
         hello = {"kind": "hello", "from": self._name, "instance": self._instance,
                  "home": self._home, "is_new": is_new}
+        homes: dict[str, set[str]] = {}
         for answer in await self._bus.gather(subject, self._seal.close(subject, hello), _HEARS):
-            self._meet(self._opened("hello", answer.data))
+            letter = self._opened("hello", answer.data)
+            self._meet(letter)
+            if letter is not None:
+                homes.setdefault(str(letter.get("from")), set()).add(str(letter.get("home")))
+        homes.setdefault(self._name, set()).add(self._home)
+        self._twins = [name for name, some in sorted(homes.items()) if len(some) > 1]
 
     async def _look(self, is_urgent: bool = False) -> None:
         """Say hello again, if it is time; waits for the answers where nobody is known."""
@@ -213,6 +221,7 @@ class Hosts:
         names = self.members.names()
         found = await asyncio.gather(*(self._row(name) for name in names))
         missing = [Missing(row.host, _NO_ANSWER, "host") for row in found if row.answers is None]
+        missing += [Missing(name, _TWINS, "host") for name in self._twins]
         return list(found), missing
 
     async def _row(self, name: str) -> HostRow:

@@ -275,3 +275,20 @@ def test_what_cannot_be_asked_is_refused(words: list[str], said: str) -> None:
 ])
 def test_a_host_reads_the_words_that_are_for_it(words: list[str], far: tuple[str, ...]) -> None:
     assert parse_call(words, HostDouble("x").catalogue).far_words == far
+
+
+async def test_a_name_that_two_daemons_have_is_said_and_nothing_is_reloaded() -> None:
+    async with Fleet("web-1", "web-2") as fleet:
+        one = fleet.hosts["web-2"]
+        await fleet.join("web-2", home="another machine")
+        fleet.hosts["web-1"]._next_look = 0.0
+        deeds, missing = await fleet.hosts["web-1"].reload(fleet.who, 1, False)
+        assert {deed.outcome for deed in deeds} == {"not reached"}
+        assert [(row.worker, row.reason[:15]) for row in missing] == [("web-2", "several daemons")]
+        assert [row.worker for row in (await fleet.hosts["web-2"].rows())[1]] == ["web-2"]
+        await one.close()
+        fleet.hosts["web-1"].members.hear("web-2")  # the other one is there
+        fleet.hosts["web-1"]._next_look = 0.0
+        deeds, missing = await fleet.hosts["web-1"].reload(fleet.who, 1, False)
+        assert {deed.outcome for deed in deeds} == {"done"}
+        assert missing == []

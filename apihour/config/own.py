@@ -9,14 +9,7 @@ from gunicorn.config import KNOWN_SETTINGS, Setting
 
 from apihour.config.values import (
     WorkerCount,
-    seconds,
-    validate_acme,
     validate_binds,
-    validate_bytes,
-    validate_count,
-    validate_forwarders,
-    validate_plain_address,
-    validate_share,
     validate_switch,
     validate_text,
     validate_workers,
@@ -28,13 +21,38 @@ GUNICORN_SETTINGS = tuple(KNOWN_SETTINGS)
 """gunicorn's own classes, taken before ours join the list below."""
 
 
+def _rare(name: str, *arguments: Any) -> Callable[[Any], Any]:
+    """A validator of apihour.config.rare_values; with `arguments`, the one made by these."""
+
+    def validate(value: Any) -> Any:
+        from apihour.config import rare_values  # read where such an option is given
+
+        found = getattr(rare_values, name)
+        return (found(*arguments) if arguments else found)(value)
+
+    return validate
+
+
+def seconds(minimum: float = 0.0) -> Callable[[Any], Any]:
+    """As that of apihour.config.rare_values."""
+    return _rare("seconds", minimum)
+
+
+validate_count = _rare("validate_count")
+validate_plain_address = _rare("validate_plain_address")
+
+
+def _as_it_is(setting: Any) -> None:
+    """The default of an option of ours is a value already: it is not judged."""
+
+
 def _own(
     name: str, cli: list[str], validator: Callable[[Any], Any], default: Any, desc: str,
     meta: str | None = None, action: str | None = None,
 ) -> type[Any]:
     body: dict[str, Any] = {
         "name": name, "section": "apihour", "cli": cli, "validator": validator,
-        "default": default, "desc": desc,
+        "default": default, "value": default, "desc": desc, "__init__": _as_it_is,
     }
     if meta is not None:
         body["meta"] = meta
@@ -53,7 +71,7 @@ OWN = (
          desc="How long an idle HTTP connection is kept."),
     _own("worker_connections", ["--worker-connections"], validate_count, 0, meta="N",
          desc="Open connections a worker accepts at most; 0: no limit."),
-    _own("forwarded_allow_ips", ["--forwarded-allow-ips"], validate_forwarders,
+    _own("forwarded_allow_ips", ["--forwarded-allow-ips"], _rare("validate_forwarders"),
          "127.0.0.1,::1,unix", meta="ADDRESSES",
          desc="Proxies that are believed about their clients: addresses, networks, unix for those "
               "of unix sockets, * for all, apart by commas; '' for nobody."),
@@ -78,7 +96,7 @@ OWN = (
     _own("tls_tickets", ["--tls-tickets"], seconds(), 43200.0, meta="SECONDS",
          desc="How long keys of TLS session tickets, shared by all workers, are used (default "
               "12h); 0: each worker has its own."),
-    _own("acme_directory", ["--acme-directory"], validate_acme,
+    _own("acme_directory", ["--acme-directory"], _rare("validate_acme"),
          "https://acme-v02.api.letsencrypt.org/directory", meta="URL",
          desc="The ACME server that certificates of binds with ?tls=acme are obtained of."),
     _own("acme_state", ["--acme-state"], validate_text, "acme", meta="DIR",
@@ -98,9 +116,9 @@ OWN = (
          desc="A reload starts N workers first and watches them."),
     _own("canary_time", ["--canary-time"], seconds(0.1), 10.0, meta="SECONDS",
          desc="How long the canary workers are watched."),
-    _own("canary_errors", ["--canary-errors"], validate_share, 0.05, meta="SHARE",
+    _own("canary_errors", ["--canary-errors"], _rare("validate_share"), 0.05, meta="SHARE",
          desc="Share of 5xx responses at which a canary fails the reload."),
-    _own("max_rss", ["--max-rss"], validate_bytes, 0, meta="BYTES",
+    _own("max_rss", ["--max-rss"], _rare("validate_bytes"), 0, meta="BYTES",
          desc="Replace a worker whose resident memory passes this; 0: never."),
     _own("max_age", ["--max-age"], seconds(), 0.0, meta="SECONDS",
          desc="Replace a worker older than this; 0: never."),

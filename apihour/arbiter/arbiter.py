@@ -34,15 +34,11 @@ from apihour.books.books import INHERITED, Books
 from apihour.books.children import Children
 from apihour.books.server_hooks import Hooks
 from apihour.ipc.private import set_process_title
-from apihour.orders.control import ControlRequest
 from apihour.worker.process import HostWorker
 
 if TYPE_CHECKING:
-    from apihour.arbiter.autoscale import LoadWatch
-    from apihour.arbiter.replacing import Replacements
-    from apihour.orders.requests import ArbiterCommands
-    from apihour.reload.changes import Changes
-    from apihour.template.templates import Templates
+    from apihour.arbiter.openers import Openers
+    from apihour.orders.requesters import ControlRequest
     from apihour.upgrade.inheritance import Inheritance
 
 __all__ = ["HostArbiter"]
@@ -91,10 +87,11 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         books.parts = [self.loop, self.keeper, self.presence, self.consoles]
         self.inheritance = self._inherit()
         books.note_release(app.working_directory())
-        self._find_service()
+        if os.environ.get("NOTIFY_SOCKET"):
+            self.openers.find_service(self.inheritance is not None)
         self._open_asked()
         self._start = Start(books, self.loop, self.presence, self.init_signals,
-                            self.templates if self.cfg.template else None)
+                            self.openers.templates if self.cfg.template else None)
         self._shutdown = Shutdown(
             books, self.loop, self.children, self.keeper, self.consoles, self.presence)
 
@@ -110,75 +107,22 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         self.books.parts.append(inheritance)
         return inheritance
 
-    def _find_service(self) -> None:
-        """The service manager that started this daemon, if one did that waits for a word."""
-        if not os.environ.get("NOTIFY_SOCKET"):
-            return
-        from apihour.arbiter.service_manager import ServiceManager
-
-        service = ServiceManager(
-            self.log, os.environ, os.getpid(), self.inheritance is not None)
-        self.books.tell_service = service.tell
-        self.books.parts.append(service)
-
     def _open_asked(self) -> None:
-        """What the configuration asks for; each looks itself whether that is still wanted."""
         cfg = self.cfg
-        if cfg.worker_count.minimum != cfg.worker_count.maximum:
-            _ = self.load_watch
-        if cfg.max_requests or cfg.max_age or cfg.max_rss:
-            _ = self.replacements
+        has_range = cfg.worker_count.minimum != cfg.worker_count.maximum
+        if has_range or cfg.max_requests or cfg.max_age or cfg.max_rss:
+            self.openers.open_asked()
 
     @functools.cached_property
-    def load_watch(self) -> LoadWatch:
-        """With a range of workers."""
-        from apihour.arbiter.autoscale import LoadWatch
+    def openers(self) -> Openers:
+        """What most daemons never open."""
+        from apihour.arbiter.openers import Openers
 
-        watch = LoadWatch(self.books)
-        self.books.parts.append(watch)
-        return watch
-
-    @functools.cached_property
-    def replacements(self) -> Replacements:
-        """With workers that wear out, and for operators."""
-        from apihour.arbiter.replacing import Replacements
-
-        replacements = Replacements(self.books, self.keeper, self.children)
-        self.books.parts.append(replacements)
-        return replacements
-
-    @functools.cached_property
-    def templates(self) -> Templates:
-        """Another way to fork: with ``--template``, which a reload may bring."""
-        from apihour.template.templates import Templates
-
-        templates = Templates(self.books)
-        self.children.fork_elsewhere = templates.fork
-        self.books.parts.append(templates)
-        return templates
-
-    @functools.cached_property
-    def changes(self) -> Changes:
-        """Reloads and upgrades, from the first one on."""
-        from apihour.reload.changes import Changes
-
-        changes = Changes(
-            self.books, self.templates, self.children, self._configure, self._follow)
-        self.books.parts.insert(0, changes)
-        return changes
-
-    @functools.cached_property
-    def _commands(self) -> ArbiterCommands:
-        """What operators ask for, from the first request on."""
-        from apihour.orders.requests import ArbiterCommands
-        from apihour.orders.restarts import Restarts
-
-        restarts = Restarts(self.books, self.replacements.replace, self.children)
-        self.books.parts.append(restarts)
-        return ArbiterCommands(self.books, self.children, self.changes, restarts, self.signal)
+        return Openers(
+            self.books, self.children, self.keeper, self.consoles, self.setup, self.signal)
 
     def _on_request(self, request: ControlRequest) -> None:
-        self._commands.dispatch(request)
+        self.openers.commands.dispatch(request)
 
     def setup(self, app: Any) -> None:
         """Take over a configuration; the worker count of operator and load stays."""
@@ -244,22 +188,6 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
         self.presence.take_over()
         self._announce()
 
-    def _configure(self) -> None:
-        """Another configuration is in force: take it over, logging too."""
-        self.setup(self.app)
-        self.log.reopen_files()
-        self.books.ring.detach()  # a logging configuration may have taken its place
-        self.books.ring.attach(self.log.error_log)
-        self._open_asked()
-
-    def _follow(self) -> None:
-        """Another generation serves."""
-        self.templates.keep_only(self.books.generation)
-        self.keeper.on_new_generation()
-        ready = [worker for worker in self.books.live_workers() if worker.ready]
-        if ready:
-            self.consoles.manage(ready[0].report)
-
     def halt(
         self, reason: str | None = None, exit_status: int = 0, detail: str = ""
     ) -> None:
@@ -308,13 +236,13 @@ class HostArbiter(Arbiter):  # type: ignore[misc]
 
     def reload(self) -> None:
         """Begin a reload; during one, remember to do another."""
-        self.changes.request_reload(None)
+        self.openers.changes.request_reload(None)
 
     handle_hup = reload
 
     def reexec(self) -> None:
         """SIGUSR2: start a new arbiter on the same sockets."""
-        error = self.changes.request_upgrade(None)
+        error = self.openers.changes.request_upgrade(None)
         if error:
             self.log.error("Upgrade refused: %s", error)
 

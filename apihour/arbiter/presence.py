@@ -18,13 +18,14 @@ from apihour.errors import ConfigurationError
 from apihour.ipc.bases import base_directory
 from apihour.ipc.runtime import Runtime
 from apihour.ipc.scoreboard import Figure, Scoreboard
-from apihour.orders.control import Control, ControlRequest
+from apihour.orders.control import Control
 from apihour.version import __version__
 
 if TYPE_CHECKING:
     from gunicorn.pidfile import Pidfile
 
     from apihour.arbiter.guard import RuntimeGuard
+    from apihour.orders.requesters import ControlRequest
 
 __all__ = ["Presence"]
 

@@ -16,7 +16,7 @@ from apihour.books.children import Children
 from apihour.books.worker_record import WorkerRecord
 from apihour.errors import ApihourError
 from apihour.ops.model import Role
-from apihour.orders.control import ControlRequest
+from apihour.orders.requesters import ControlRequest
 from apihour.orders.restarts import Restarts
 from apihour.reload.changes import Changes
 

@@ -23,7 +23,7 @@ from apihour.books.children import Children
 from apihour.books.part import ArbiterPart
 from apihour.books.worker_record import WorkerRecord
 from apihour.ipc.stack_dump import dump_stack, where
-from apihour.orders.control import ControlRequest
+from apihour.orders.requesters import ControlRequest
 
 __all__ = ["Restarts"]
 

@@ -14,8 +14,9 @@ import pytest
 
 from apihour.ipc import peer_socket
 from apihour.ipc.wire import Framer, encode
-from apihour.orders import control
-from apihour.orders.control import Control, ControlRequest
+from apihour.orders import requesters
+from apihour.orders.control import Control
+from apihour.orders.requesters import ControlRequest
 
 
 class House:
@@ -120,7 +121,7 @@ def test_an_answer_to_one_who_left_is_dropped(house: House) -> None:
 def test_one_who_does_not_read_is_dropped_without_blocking(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(control, "_UNSENT", 100_000)
+    monkeypatch.setattr(requesters, "_UNSENT", 100_000)
     client = house.client()
     house.ask(client, id=1, command="x")
     for _ in range(200):

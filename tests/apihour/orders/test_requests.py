@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from apihour.limits.live import read_live
-from apihour.orders.control import ControlRequest
+from apihour.orders.requesters import ControlRequest
 from apihour.orders.requests import ArbiterCommands
 from tests.apihour.fake_crew import Clock, FakeCrew
 

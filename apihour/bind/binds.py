@@ -126,59 +126,48 @@ def match_servers(made: Any, binds: Sequence[str]) -> list[tuple[str, Any, list[
     `made` is a dict by bind name or a list in the order of the binds. Raises
     ConfigurationError naming both sides when they do not match.
     """
-    if isinstance(made, list | tuple):
-        return _match_list(list(made), list(dict.fromkeys(binds)))
-    if not isinstance(made, Mapping):
-        raise ConfigurationError(
-            f"make_servers() returned {made!r}; expected a dict by bind name, or a list"
-        )
     names = list(dict.fromkeys(binds))
+    pairs = None
+    if isinstance(made, list | tuple):
+        pairs = _match_list(made, names)
+    elif isinstance(made, Mapping):
+        pairs = _match_names(made, names)
+    if pairs is None:
+        from apihour.bind.mismatches import mismatch  # read where there is one only
+
+        raise mismatch(made, names)
+    return pairs
+
+
+def _match_list(made: Sequence[Any], names: list[str]) -> list[tuple[str, Any, list[str]]] | None:
+    if len(made) == 1 and names:
+        return [(names[0] if len(names) == 1 else "1", made[0], names)]
+    if len(made) != len(names):
+        return None
+    return [(name, server, [name]) for name, server in zip(names, made, strict=True)]
+
+
+def _match_names(
+    made: Mapping[Any, Any], names: list[str]
+) -> list[tuple[str, Any, list[str]]] | None:
     nameless = [name for name in names if is_positional(name)]
     pairs = [(str(name), server, [str(name)]) for name, server in made.items() if name in names]
     homeless = [str(name) for name in made if name not in names]
-    orphans = [name for name in names if name not in made and name not in nameless]
+    if any(name not in made and name not in nameless for name in names):
+        return None
     if len(homeless) == 1 and nameless:
-        pairs.append((homeless[0], made[homeless[0]], nameless))
-    elif len(homeless) == len(nameless):
-        pairs += [(name, made[name], [bind])
-                  for name, bind in zip(homeless, nameless, strict=True)]
-    else:
-        raise ConfigurationError(_mismatch(homeless, orphans or nameless, list(made), names))
-    if orphans:
-        raise ConfigurationError(_mismatch([], orphans, list(made), names))
-    return pairs
+        return [*pairs, (homeless[0], made[homeless[0]], nameless)]
+    if len(homeless) != len(nameless):
+        return None
+    return pairs + [(name, made[name], [bind])
+                    for name, bind in zip(homeless, nameless, strict=True)]
 
 
 def one_kind(name: str, kinds: Iterable[SocketKind]) -> SocketKind:
     """The kind that all binds of a server share. Raises ConfigurationError naming it."""
     found = sorted(set(kinds))
     if len(found) != 1:
-        raise ConfigurationError(
-            f"server {name!r}: its binds are of several kinds ({', '.join(found)}); "
-            "expected stream binds or datagram binds"
-        )
+        from apihour.bind.mismatches import several_kinds
+
+        raise several_kinds(name, found)
     return found[0]
-
-
-def _match_list(made: list[Any], names: list[str]) -> list[tuple[str, Any, list[str]]]:
-    if len(made) == 1 and names:
-        return [(names[0] if len(names) == 1 else "1", made[0], names)]
-    if len(made) != len(names):
-        raise ConfigurationError(
-            f"make_servers() returned a list of {len(made)} for {len(names)} "
-            f"bind{'s' * (len(names) != 1)} ({', '.join(names)}); expected one server per bind"
-        )
-    return [(name, server, [name]) for name, server in zip(names, made, strict=True)]
-
-
-def _mismatch(servers: list[str], binds: list[str], made: list[Any], names: list[str]) -> str:
-    parts = []
-    if servers:
-        parts.append(f"server {servers[0]!r} has no bind")
-    if binds:
-        parts.append(f"bind {binds[0]!r} has no server")
-    return (
-        f"{' and '.join(parts) or 'servers and binds do not match'}; make_servers() returned "
-        f"{', '.join(map(str, made)) or 'nothing'}, binds are {', '.join(names) or 'none'}"
-        + ("" if made else "; a container that serves nothing says so: binds = None")
-    )

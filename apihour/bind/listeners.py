@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from apihour.bind.addresses import BindAddress, parse_address
+from apihour.bind.addresses import BindAddress
 from apihour.errors import BindError
 from apihour.plugins import SocketKind
 
@@ -39,20 +39,6 @@ class Listener:
         self.owns_path = owns_path
         self.slot = slot
         self.inode = self._find_inode()
-
-    @classmethod
-    def handed_over(cls, facts: Mapping[str, Any], fd: int) -> Listener:
-        """In another process: what :meth:`facts` said, over the descriptor that came with it."""
-        sock = socket.socket(fileno=fd)
-        sock.set_inheritable(False)
-        sock.setblocking(False)
-        return cls(facts["name"], parse_address(facts["address"]), sock, facts["owns_path"],
-                   facts["slot"])
-
-    def facts(self) -> dict[str, Any]:
-        """What a process that is handed the descriptor has to know, JSON-able."""
-        return {"name": self.name, "address": str(self.address), "owns_path": self.owns_path,
-                "slot": self.slot}
 
     def _find_inode(self) -> int | None:
         try:
@@ -94,12 +80,6 @@ class Listener:
         """Begin to take connections; datagram sockets have nothing to begin."""
         if self.kind == "stream":
             self.sock.listen(self.address.backlog or backlog)
-
-    def apply(self, backlog: int) -> None:
-        """Give a socket that stays what its bind says now: backlog and permissions."""
-        self.listen(backlog)
-        if self.owns_path and self.address.mode is not None and self.inode is not None:
-            os.chmod(self.address.host, self.address.mode)
 
     def close(self) -> None:
         self.sock.close()

@@ -6,6 +6,7 @@ gone.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -13,7 +14,7 @@ from apihour.bind.addresses import BindAddress
 from apihour.bind.listeners import Listener
 from apihour.errors import BindError
 
-__all__ = ["Wanted", "explain", "match"]
+__all__ = ["Wanted", "apply", "explain", "match"]
 
 Wanted = tuple[str, BindAddress, int]
 
@@ -71,3 +72,10 @@ def explain(error: BindError, missing: Sequence[Wanted], have: Sequence[Listener
             if address.port and address.port == listener.address.port:
                 return BindError(f"{error} (this daemon holds {listener} itself)")
     return error
+
+
+def apply(listener: Listener, backlog: int) -> None:
+    """Give a socket that stays what its bind says now: backlog and permissions."""
+    listener.listen(backlog)
+    if listener.owns_path and listener.address.mode is not None and listener.inode is not None:
+        os.chmod(listener.address.host, listener.address.mode)

@@ -19,6 +19,7 @@ from typing import Any
 
 from apihour.bind.binds import Binds, is_default
 from apihour.bind.listeners import Listener
+from apihour.bind.matching import apply
 from apihour.bind.sockets import discard, log_binds, open_binds, open_extras, share_out
 from apihour.books.books import Books
 from apihour.books.children import Children
@@ -277,7 +278,7 @@ class Reload:
         log_binds(books.log, before, now)
         discard([listener for listener in before if listener not in now], now)
         for listener in books.listeners:
-            listener.apply(books.cfg.backlog)
+            apply(listener, books.cfg.backlog)
         for worker in old:
             self._crew.retire(worker)
         self._follow()

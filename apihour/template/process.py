@@ -15,6 +15,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from apihour.bind.handing_over import handed_over
 from apihour.bind.listeners import Listener
 from apihour.books.becoming import become_worker
 from apihour.books.books import Books
@@ -123,7 +124,7 @@ def _become(
         os.close(hold)
         books.log.reopen_files()  # they may have been rotated since the template opened them
         given = _assignment(books, facts, channel, [
-            Listener.handed_over(one, fd)
+            handed_over(one, fd)
             for one, fd in zip(facts["listeners"], sockets, strict=True)
         ])
     except BaseException:

@@ -27,6 +27,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from apihour.bind.handing_over import facts_of
 from apihour.bind.listeners import Listener
 from apihour.books.books import Books
 from apihour.books.part import ArbiterPart, nothing
@@ -73,7 +74,7 @@ class _Template:
         for index, part in enumerate(parts or [[]]):
             packet = {
                 **order, "more": index + 1 < len(parts),
-                "listeners": [listener.facts() for listener in part],
+                "listeners": [facts_of(listener) for listener in part],
             }
             sent = [*(fds if index == 0 else []), *(x.fileno() for x in part)]
             try:

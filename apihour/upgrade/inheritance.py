@@ -9,7 +9,7 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from apihour.bind.listeners import Listener
+from apihour.bind.handing_over import handed_over
 from apihour.bind.sockets import share_out
 from apihour.books.books import Books
 from apihour.books.part import ArbiterPart
@@ -33,7 +33,7 @@ class Inheritance(ArbiterPart):
         self._channel = Channel(socket.socket(fileno=facts["channel"]))
         self._channel.sock.set_inheritable(False)
         look_for_leftovers(books)
-        listeners = [Listener.handed_over(one, one["fd"]) for one in facts["listeners"]]
+        listeners = [handed_over(one, one["fd"]) for one in facts["listeners"]]
         books.listeners = [one for one in listeners if not one.name.startswith("@")]
         books.extras = {one.name[1:]: one for one in listeners if one.name.startswith("@")}
         books.taking_over = True

@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from apihour.bind.handing_over import facts_of
 from apihour.bind.listeners import Listener
 from apihour.books.books import INHERITED, Books
 from apihour.ipc.channel import Channel
@@ -71,7 +72,7 @@ class Upgrade:
             "systemd": books.systemd, "arbiter": books.pid,
             "operator_workers": books.operator_workers, "workers": books.num_workers,
             "generation": books.generation, "releases": books.releases,
-            "listeners": [{**x.facts(), "fd": x.fileno()} for x in listeners],
+            "listeners": [{**facts_of(x), "fd": x.fileno()} for x in listeners],
         }
 
     @property

@@ -20,6 +20,7 @@ import errno
 import logging
 import os
 import socket
+import sys
 import time
 from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
@@ -29,18 +30,18 @@ from apihour.config.rootlog import SERVER
 from apihour.ipc.private import accept_descriptor
 from apihour.ipc.scoreboard import BoardRow
 from apihour.worker.connections import AcceptedConnection, Entrance
-from apihour.worker.handed import Handed, kind_for
+from apihour.worker.handed import Descriptor
 
 if TYPE_CHECKING:
     from apihour.limits.door import Door
     from apihour.plugins import StreamServer
     from apihour.proxied.proxy_gate import ProxyGate
     from apihour.tls.termination import Terminator
-    from apihour.worker.connections import ConnectionTable
+    from apihour.worker.connections import ConnectionTable, Handed
 
 __all__ = ["Acceptor", "Balance"]
 
-Connect = Callable[[Handed, AcceptedConnection], None]
+Connect = Callable[["Handed", AcceptedConnection], None]
 
 _BATCH = 16  # connections per readiness event: more would keep established ones waiting
 _ALONE = 128  # readiness events, after one that brought a single connection, for which no second
@@ -135,7 +136,7 @@ class Acceptor:
         # Connections inherit it from the callback that accepts them.
         self._context = contextvars.copy_context()
         self._context.run(SERVER.set, name)
-        self._hand, self._family = kind_for(loop), sock.family
+        self._hand, self._family = _kind_for(loop), sock.family
 
     @property
     def open(self) -> int:
@@ -349,3 +350,13 @@ class Acceptor:
     def log_factory(self, conn: AcceptedConnection) -> None:
         """A factory of the user's that raises costs this connection only."""
         self.log.exception("server %r: no protocol for the connection of %s", self.name, conn.peer)
+
+
+def _kind_for(loop: asyncio.AbstractEventLoop) -> Callable[[socket.AddressFamily, int], Handed]:
+    """What that loop is handed of a connection."""
+    uvloop = sys.modules.get("uvloop")
+    if uvloop and isinstance(loop, uvloop.Loop):
+        return Descriptor
+    from apihour.worker.tracked_socket import TrackedSocket  # read for asyncio's only
+
+    return TrackedSocket

@@ -20,11 +20,14 @@ from typing import TYPE_CHECKING, Any, Union
 from apihour.bind.peers import format_peer
 from apihour.ops.ids import Ids
 from apihour.plugins import BannedAddresses
-from apihour.worker.handed import Handed
 
 if TYPE_CHECKING:
     from apihour.proxied.proxy_header import ProxyFacts
     from apihour.tls.termination import TLSFacts
+    from apihour.worker.handed import Descriptor
+    from apihour.worker.tracked_socket import TrackedSocket
+
+    Handed = Descriptor | TrackedSocket
 
 __all__ = ["AcceptedConnection", "ConnectionTable", "Entrance"]
 

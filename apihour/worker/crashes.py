@@ -22,7 +22,7 @@ from apihour.config.rootlog import SERVER
 from apihour.ipc.private import context_of
 from apihour.ipc.signals import EarlyExit
 
-__all__ = ["CrashLog"]
+__all__ = ["CrashLog", "listens_at"]
 
 
 class Crashing(Protocol):
@@ -82,9 +82,22 @@ class CrashLog(FailureLog):
         local = transport.get_extra_info("sockname") if transport is not None else None
         drivers = [frame.f_locals["self"] for frame in frames if "self" in frame.f_locals]
         for name, serving in self._worker.servers.items():
-            if (local and serving.listens_at(local)) or any(map(serving.drives, drivers)):
+            if (local and listens_at(serving, local)) or any(map(serving.drives, drivers)):
                 return name
         return ""
+
+
+def listens_at(serving: Any, address: Any) -> bool:
+    """Whether a connection whose own end has that socket address came in at that server."""
+    return any(_covers(acceptor.local, address) for acceptor in serving.acceptors)
+
+
+def _covers(listener: Any, address: Any) -> bool:
+    """Whether a listener's socket address, perhaps one of all interfaces, is that of `address`."""
+    if not (isinstance(listener, tuple) and isinstance(address, tuple)):
+        return bool(listener == address)
+    return listener[1] == address[1] and listener[0] in (address[0], "0.0.0.0", "::")
+
 
 def _server_in(context: Mapping[str, Any]) -> str:
     """The server's name in the context that the callback or task ran in."""

@@ -4,23 +4,21 @@ Rules:
 
 - The table hears of it where the descriptor is closed, whoever closes it and whatever the
   protocol has done with its transport meanwhile.
-- asyncio needs a socket. uvloop asks an object for ``fileno()``, ``family`` and ``type``, makes
-  it non-blocking itself, and calls ``close()`` once it has closed the descriptor
-  (``handle.pyx``): there no socket is made, which costs two system calls and as much as the
-  accept itself.
+- asyncio needs a socket, see ``tracked_socket.py``. uvloop asks an object for ``fileno()``,
+  ``family`` and ``type``, makes it non-blocking itself, and calls ``close()`` once it has closed
+  the descriptor (``handle.pyx``): there no socket is made, which costs two system calls and as
+  much as the accept itself.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import socket
-import sys
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-__all__ = ["Descriptor", "Handed", "TrackedSocket", "kind_for"]
+__all__ = ["Descriptor", "TrackedRow"]
 
 
 class TrackedRow(Protocol):
@@ -76,45 +74,3 @@ class Descriptor:
             yield sock
         finally:
             sock.detach()
-
-
-class TrackedSocket(socket.socket):
-    """A connection's socket as asyncio takes it.
-
-    Family and type are kept: the standard library makes an enum member each time it is asked.
-    """
-
-    __slots__ = ("conn", "family", "type")
-
-    conn: TrackedRow | None
-    family: socket.AddressFamily
-    type: socket.SocketKind
-
-    def __init__(self, family: socket.AddressFamily, descriptor: int) -> None:
-        super().__init__(family, socket.SOCK_STREAM, fileno=descriptor)
-        self.conn, self.family, self.type = None, family, socket.SOCK_STREAM
-        self.setblocking(False)
-
-    def _leave(self) -> None:
-        conn, self.conn = self.conn, None
-        if conn is not None:
-            conn.table.remove(conn)
-
-    def close(self) -> None:
-        self._leave()
-        super().close()
-
-    def detach(self) -> int:
-        self._leave()
-        return super().detach()
-
-    give_up = close
-
-
-Handed = Descriptor | TrackedSocket
-
-
-def kind_for(loop: asyncio.AbstractEventLoop) -> type[Descriptor] | type[TrackedSocket]:
-    """What that loop is handed."""
-    uvloop = sys.modules.get("uvloop")
-    return Descriptor if uvloop and isinstance(loop, uvloop.Loop) else TrackedSocket

@@ -68,7 +68,7 @@ class Leaving:
             goodbyes.append(self._host.jobs.drain())
         draining = asyncio.gather(
             *goodbyes,
-            *(self._servers.end_single(name, True) for name in once
+            *(self._servers.only.end(name, True) for name in once
               if name not in self._servers.all),
             call_hook(self._host.container, "shutdown"),
             return_exceptions=True
@@ -101,7 +101,7 @@ class Leaving:
             deadline = min(deadline, self._host.loop.time() + _ORPHAN_BIND)
         exclusive = self._servers.once.get(serving.name)
         if exclusive is not None:
-            await self._servers.end_single(serving.name, not exclusive)
+            await self._servers.only.end(serving.name, not exclusive)
             if not serving.started:
                 return  # it is in another worker
         try:
@@ -110,7 +110,7 @@ class Leaving:
             self._host.log.exception("server %r: its drain failed", serving.name)
         if exclusive:
             await serving.stop()
-            self._servers.release_single(serving.name)
+            self._servers.only.release(serving.name)
 
     async def leave(self) -> None:
         """Stop the servers and the container, also after a partial start."""
@@ -120,7 +120,7 @@ class Leaving:
         if host.jobs is not None:
             await host.jobs.close()
         for name in self._servers.once:
-            await self._servers.end_single(name, False)
+            await self._servers.only.end(name, False)
         for serving in self._servers.own():
             if serving.started:
                 try:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from apihour.bind.binds import match_servers, one_kind
@@ -23,8 +22,8 @@ from apihour.worker.serving import Serving
 
 if TYPE_CHECKING:
     from apihour.limits.bind_options import BindOptions
-    from apihour.single.singles import Singles
     from apihour.tls.termination import Terminator
+    from apihour.worker.only_here import OnlyHere
 
 __all__ = ["ServerSet", "WorkerHost"]
 
@@ -60,7 +59,7 @@ class ServerSet:
         self._begin = begin
         self._retiring = retiring
         self._options: dict[str, dict[str, Any]] = {}
-        self._singles: Singles
+        self.only: OnlyHere  # where there is one in `once`
         self._orders = StateFile(host.runtime.limits)
 
     def own(self) -> list[Serving]:
@@ -134,14 +133,11 @@ class ServerSet:
         host = self._host
         if not (host.container.single or host.container.exclusive):
             return
-        from apihour.single.singles import Singles, see_singles
+        from apihour.worker.only_here import OnlyHere  # read where there is one only
 
-        self.once = see_singles(host.container, {
-            name: [listener.address for listener in serving.listeners]
-            for name, serving in (self.all.items() if with_servers else ())})
-        self._singles = Singles(
-            host.runtime.path / "single", host.name, host.log.error_log, self.may_take,
-            self._retiring.set)
+        self.only = OnlyHere(
+            host, self.all if with_servers else {}, self.may_take, self._retiring.set)
+        self.once = self.only.once
 
     def may_take(self) -> bool:
         """Whether this worker takes what one worker does for all.
@@ -212,23 +208,10 @@ class ServerSet:
 
     def watch_singles(self) -> None:
         """From now on this worker may become the one."""
-        for name in self.once:
-            server = self.all.get(name)
-            if server is None:
-                self._singles.watch_method(self._host.container, name)
-            else:
-                self._singles.watch(name, partial(self._begin_single, server))
+        if self.once:
+            self.only.watch(self.all, self._begin_single)
 
     async def _begin_single(self, serving: Serving) -> None:
         """This worker is the only one for that server now."""
         await serving.start(self._context(serving.name))
         await self._accept(serving, None)
-
-    async def end_single(self, name: str, over: bool) -> None:
-        """Leave a server, or a job, to another worker, if what there is of it here is `over`."""
-        if await self._singles.end(name) and over:
-            self._singles.release(name)
-
-    def release_single(self, name: str) -> None:
-        """Another worker may have it."""
-        self._singles.release(name)

@@ -81,20 +81,6 @@ class Serving:
         return sum(one.refused + one.banned + (one.door.refused if one.door is not None else 0)
                    for one in self.acceptors)
 
-    @property
-    def state(self) -> str:
-        """``accepting``, ``suspended`` by an operator, or empty: others accept, or nobody does."""
-        if any(acceptor.is_held for acceptor in self.acceptors):
-            return "suspended"
-        return "accepting" if any(acceptor.is_started for acceptor in self.acceptors) else ""
-
-    @property
-    def options(self) -> str:
-        """What its connections are asked; of several binds that differ, of each."""
-        asked = {str(one.door.options) if one.door else f"limit={one.limit}" if one.limit else ""
-                 for one in self.acceptors}
-        return " / ".join(sorted(asked))
-
     def statistics(self) -> dict[str, Any]:
         """The figures of its plugin, and ours of handshakes and of silent connections."""
         numbers = dict(self.server.statistics())
@@ -209,10 +195,6 @@ class Serving:
         if acceptor.is_held != (is_held := live is not None and live.suspended):
             acceptor.hold(is_held)
 
-    def listens_at(self, address: Any) -> bool:
-        """Whether a connection whose own end has that socket address came in here."""
-        return any(_covers(acceptor.local, address) for acceptor in self.acceptors)
-
     def drives(self, protocol: object) -> bool:
         """Whether that is the protocol of one of its datagram sockets."""
         return self._datagrams is not None and self._datagrams.drives(protocol)
@@ -265,10 +247,3 @@ class Serving:
             if acceptor.door is not None:
                 acceptor.door.close()
         await self.server.stop()
-
-
-def _covers(listener: Any, address: Any) -> bool:
-    """Whether a listener's socket address, perhaps one of all interfaces, is that of `address`."""
-    if not (isinstance(listener, tuple) and isinstance(address, tuple)):
-        return bool(listener == address)
-    return listener[1] == address[1] and listener[0] in (address[0], "0.0.0.0", "::")

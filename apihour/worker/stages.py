@@ -16,10 +16,10 @@ from apihour.bind.peers import format_peer
 from apihour.proxied.proxy_gate import ProxyGate
 from apihour.worker.accept import Acceptor, Connect
 from apihour.worker.connections import AcceptedConnection
-from apihour.worker.handed import Handed
 
 if TYPE_CHECKING:
     from apihour.tls.termination import Terminator
+    from apihour.worker.connections import Handed
 
 __all__ = ["StagedAcceptor"]
 

@@ -68,7 +68,8 @@ class FakeWorker:
         self.connections = ConnectionTable(self.name, ids=self.ids)
         self.servers = {"echo": SimpleNamespace(
             name="echo", server=FakeServer(), protocol="tcp", accepted=5, refused=1,
-            addresses=["tcp://127.0.0.1:9000"], state="accepting", options="idle=60",
+            addresses=["tcp://127.0.0.1:9000"], acceptors=[SimpleNamespace(
+                is_held=False, is_started=True, door=SimpleNamespace(options="idle=60"))],
         )}
         self._thread = threading.Thread(target=self.run, name="fake-loop", daemon=True)
 

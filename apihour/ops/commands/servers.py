@@ -109,7 +109,7 @@ def servers(context: AgentContext) -> list[ServerRow]:
     open_now = Counter(conn.server.partition("/")[0] for conn in worker.connections)
     return [
         ServerRow(name, one.protocol, " ".join(one.addresses), open_now[name], one.accepted,
-                  one.refused, one.state, one.options, worker.name)
+                  one.refused, _state_of(one), _options_of(one), worker.name)
         for name, one in list(worker.servers.items())
     ]
 
@@ -219,3 +219,17 @@ def kick(context: AgentContext, *connections: ConnectionId) -> list[ClosedRow]:
             conn.close("kicked")
             closed.append(ClosedRow(label, conn.peer, conn.server))
     return closed
+
+
+def _state_of(serving: Any) -> str:
+    """``accepting``, ``suspended`` by an operator, or empty: others accept, or nobody does."""
+    if any(acceptor.is_held for acceptor in serving.acceptors):
+        return "suspended"
+    return "accepting" if any(acceptor.is_started for acceptor in serving.acceptors) else ""
+
+
+def _options_of(serving: Any) -> str:
+    """What its connections are asked; of several binds that differ, of each."""
+    asked = {str(one.door.options) if one.door else f"limit={one.limit}" if one.limit else ""
+             for one in serving.acceptors}
+    return " / ".join(sorted(asked))

@@ -20,8 +20,8 @@ from apihour.ipc.wire import encode
 from apihour.ops.catalogue import command
 from apihour.ops.commands.tasks import is_the_workers, of_worker
 from apihour.ops.stacks import Place
-from apihour.worker.handed import TrackedSocket
 from apihour.worker.process import HostWorker
+from apihour.worker.tracked_socket import TrackedSocket
 from tests.apihour.fakes import Caller, FakeWorker, running_agent, wait_for
 
 

@@ -66,6 +66,7 @@ class FakeListener:
         self.inode: int | None = None
         self.address: Any = SimpleNamespace(sticky=False)
         self.did: list[str] = []
+        self.owns_path = False
 
     def close(self) -> None:
         self.did.append("close")
@@ -73,8 +74,8 @@ class FakeListener:
     def unlink(self) -> None:
         self.did.append("unlink")
 
-    def apply(self, backlog: int) -> None:
-        self.did.append(f"apply {backlog}")
+    def listen(self, backlog: int) -> None:
+        self.did.append(f"listen {backlog}")
 
 
 class Beside:

@@ -12,7 +12,8 @@ import pytest
 from apihour.ops.connection_row import byte_counts, connection_row
 from apihour.ops.ids import Ids
 from apihour.worker.connections import ConnectionTable
-from apihour.worker.handed import Descriptor, TrackedSocket
+from apihour.worker.handed import Descriptor
+from apihour.worker.tracked_socket import TrackedSocket
 
 
 @pytest.fixture

@@ -7,10 +7,13 @@ would have accepted.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["hint"]
+if TYPE_CHECKING:
+    from apihour.plugins import Plugin, Registry, SocketKind
+
+__all__ = ["hint", "refusal"]
 
 Accepts = Callable[[object, Any], bool]
 
@@ -36,6 +39,23 @@ def hint(obj: object, kind: str | None, accepts: Accepts) -> str:
             wanted = "like udp://HOST:PORT" if other == "datagram" else "without udp://"
             return f"{_name(obj)} on a {kind} bind; expected a bind {wanted}"
     return ""
+
+
+def refusal(
+    obj: object, kind: SocketKind, registry: Registry, takers: Sequence[Plugin]
+) -> str:
+    """Why `obj` is not served on a bind of that kind: several plugins take it, or none does."""
+    if takers:
+        names = " and ".join(repr(plugin.name) for plugin in takers)
+        return f"{obj!r} is accepted by {names}; expected one"
+    if known := hint(obj, kind, registry.accepts):
+        return known
+    asked = "; ".join(
+        [f"{plugin.name} ({plugin.describes})" for plugin in registry]
+        + [f"{plugin}: {why}" for plugin, why in registry.unusable.items()]
+    )
+    return (f"no plugin accepts {obj!r} on a {kind} bind; "
+            f"asked: {asked or 'none, no plugin is installed'}")
 
 
 def _accepted(obj: object, kinds: Iterable[str], accepts: Accepts) -> bool:

@@ -245,22 +245,10 @@ class Registry:
         if is_server(obj, kind):
             return cast(Server, obj)
         takers = [plugin for plugin in self if plugin.accepts(obj, kind)]
-        if len(takers) > 1:
-            names = " and ".join(repr(plugin.name) for plugin in takers)
-            raise AdaptError(f"server {name!r}: {obj!r} is accepted by {names}; expected one")
-        if not takers:
-            from apihour.mistakes import hint  # read where a server is a mistake only
+        if len(takers) != 1:
+            from apihour.mistakes import refusal  # read where a server is a mistake only
 
-            if known := hint(obj, kind, self.accepts):
-                raise AdaptError(f"server {name!r}: {known}")
-            asked = "; ".join(
-                [f"{plugin.name} ({plugin.describes})" for plugin in self]
-                + [f"{plugin}: {why}" for plugin, why in self.unusable.items()]
-            )
-            raise AdaptError(
-                f"server {name!r}: no plugin accepts {obj!r} on a {kind} bind; "
-                f"asked: {asked or 'none, no plugin is installed'}"
-            )
+            raise AdaptError(f"server {name!r}: {refusal(obj, kind, self, takers)}")
         try:
             server: object = takers[0].adapt(obj, kind)
         except ImportError as error:

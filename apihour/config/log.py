@@ -73,8 +73,9 @@ class HostLogger(Logger):  # type: ignore[misc]
         try:
             super().setup(cfg)
         except Exception as error:
-            # fileConfig raises whatever it meets: KeyError, configparser's errors, OSError...
-            raise ConfigurationError(f"{_source(cfg)}: {_one_line(error)}") from error
+            from apihour.config.log_refusal import log_refusal  # read where one is refused only
+
+            raise log_refusal(cfg, error) from error
         if not hasattr(self, "lost_lines"):
             self.lost_lines = LostLines()
             self.fallback = Fallback(self.error_log)
@@ -104,18 +105,3 @@ def _see_file(option: str, path: str | None) -> None:
     except OSError as error:
         raise ConfigurationError(f"{option} {path!r}: {error.strerror}; "
                                  "expected a file that can be written") from error
-
-
-def _source(cfg: Any) -> str:
-    for option, path in (("--log-config", cfg.logconfig),
-                         ("--log-config-json", cfg.logconfig_json)):
-        if path:
-            return f"{option} {path!r}"
-    if cfg.logconfig_dict:
-        return "logconfig_dict"
-    return f"--log-syslog-to {cfg.syslog_addr!r}" if cfg.syslog else "logging"
-
-
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).removeprefix("Error: ").split())
-    return text if isinstance(error, RuntimeError) else f"{type(error).__name__}: {text}"

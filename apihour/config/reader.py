@@ -21,18 +21,15 @@ from typing import TYPE_CHECKING, Any
 from gunicorn import util
 from gunicorn.config import get_default_config_file
 
-from apihour.bind.addresses import is_name, parse_address
 from apihour.config.configuration import Configuration, as_it_was
 from apihour.config.naming import daemon_name, split_target
 from apihour.config.settings import HostConfig
-from apihour.errors import AddressError, ApihourError, ConfigurationError, UsageError
+from apihour.errors import ApihourError, ConfigurationError, UsageError
 
 if TYPE_CHECKING:
     from apihour.config.tree import ConfigTree
 
-__all__ = ["Reader", "environment_binds"]
-
-_BIND_PREFIX = "APIHOUR_BIND_"
+__all__ = ["Reader"]
 
 
 class Reader:
@@ -149,7 +146,7 @@ def _apply_all(
     if path:
         levels.append(_apply_file(cfg, path))
     _apply_options(cfg, variable)
-    levels += [_take_binds(cfg), environment_binds(cfg.env_orig)]
+    levels += [_take_binds(cfg), _environment_binds(cfg.env_orig)]
     _apply_options(cfg, line)
     levels.append(_take_binds(cfg))
     return levels, _without_console(cfg, variable, line)
@@ -161,6 +158,14 @@ def _apply_file(cfg: HostConfig, path: str) -> list[str]:
 
     apply_source(cfg, path)
     return _take_binds(cfg)
+
+
+def _environment_binds(environ: Mapping[str, str]) -> list[str]:
+    if not any(name.startswith("APIHOUR_BIND_") for name in environ):
+        return []
+    from apihour.config.environment import environment_binds  # read where there are some only
+
+    return environment_binds(environ)
 
 
 def _apply_options(cfg: HostConfig, values: Any) -> None:
@@ -192,23 +197,3 @@ def _without_console(cfg: HostConfig, *later: Any) -> list[str]:
 def _last(*values: Any) -> Any:
     given = [value for value in values if value is not None]
     return given[-1] if given else None
-
-
-def environment_binds(environ: Mapping[str, str]) -> list[str]:
-    """``APIHOUR_BIND_HTTP=0.0.0.0:80`` as ``http=0.0.0.0:80``.
-
-    Raises ConfigurationError naming the variable when it holds no address.
-    """
-    binds = []
-    for key, value in sorted(environ.items()):
-        if not key.startswith(_BIND_PREFIX) or not value:
-            continue
-        name = key.removeprefix(_BIND_PREFIX).lower()
-        if not is_name(name):
-            raise ConfigurationError(f"{key}: expected the name of a server after {_BIND_PREFIX}")
-        try:
-            parse_address(value)
-        except AddressError as error:
-            raise ConfigurationError(f"{key}: {value!r}; expected {error.expected}") from error
-        binds.append(f"{name}={value}")
-    return binds

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import shlex
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
@@ -24,8 +23,8 @@ from gunicorn.errors import ConfigError
 
 from apihour.config.cpus import available_cpus
 from apihour.config.own import GUNICORN_SETTINGS, OWN
-from apihour.config.values import WorkerCount, validate_workers
-from apihour.errors import ApihourError, ConfigurationError, UsageError
+from apihour.config.values import WorkerCount
+from apihour.errors import ConfigurationError, UsageError
 from apihour.ipc.private import parser_options
 from apihour.tls import CIPHERS
 from apihour.version import __version__
@@ -67,9 +66,13 @@ class HostConfig(Config):  # type: ignore[misc]
             self.settings[cls.name].validator = _judged(cls)
         for cls in OWN:
             self.settings[cls.name] = cls()
-        self.settings["workers"].set(_default_workers())
-        if (believed := os.environ.get("FORWARDED_ALLOW_IPS")) is not None:
-            self._take("forwarded_allow_ips", "FORWARDED_ALLOW_IPS", believed)
+        if os.environ.get("WEB_CONCURRENCY"):
+            self._take("workers", "WEB_CONCURRENCY")
+        else:
+            cpus = available_cpus()
+            self.settings["workers"].value = WorkerCount(cpus, cpus)
+        if "FORWARDED_ALLOW_IPS" in os.environ:
+            self._take("forwarded_allow_ips", "FORWARDED_ALLOW_IPS")
         for name, value in _DEFAULTS.items():
             self.settings[name].default = self.settings[name].value = value
 
@@ -137,10 +140,10 @@ class HostConfig(Config):  # type: ignore[misc]
             shown = f"{name} ({cli[-1]})" if cli else name
             raise ValueError(f"setting {shown}: {error}") from error
 
-    def _take(self, name: str, variable: str, value: str) -> None:
+    def _take(self, name: str, variable: str) -> None:
         """Set what a variable of the environment says. Raises ConfigurationError naming it."""
         try:
-            self.settings[name].set(value)
+            self.settings[name].set(os.environ[variable])
         except ValueError as error:
             raise ConfigurationError(f"{variable}: {error}") from error
 
@@ -185,20 +188,12 @@ class HostConfig(Config):  # type: ignore[misc]
 
     def get_cmd_args_from_env(self) -> list[str]:
         """The words of GUNICORN_CMD_ARGS: options. Raises ConfigurationError naming it."""
-        given = self.env_orig.get("GUNICORN_CMD_ARGS", "")
-        try:
-            words = shlex.split(given)
-            targets = self.parser().parse_args(words).args
-        except ValueError as error:
-            raise ConfigurationError(
-                f"GUNICORN_CMD_ARGS: {given!r}; expected options ({error})") from error
-        except ApihourError as error:
-            raise ConfigurationError(f"GUNICORN_CMD_ARGS: {error}") from error
-        if targets:
-            raise ConfigurationError(
-                f"GUNICORN_CMD_ARGS: {targets[0]!r}; expected options only, the target stands on "
-                "the command line")
-        return words
+        given = self.env_orig.get("GUNICORN_CMD_ARGS")
+        if not given:
+            return []
+        from apihour.config.environment import option_words  # read where there are some
+
+        return option_words(given, self.parser())
 
 
 def _usage(message: str) -> NoReturn:
@@ -216,14 +211,3 @@ def _or_as_it_is(convert: Callable[[str], Any]) -> Callable[[str], Any]:
             return text
 
     return value
-
-
-def _default_workers() -> WorkerCount:
-    configured = os.environ.get("WEB_CONCURRENCY")
-    if configured:
-        try:
-            return validate_workers(configured)
-        except ValueError as error:
-            raise ConfigurationError(f"WEB_CONCURRENCY: {error}") from error
-    cpus = available_cpus()
-    return WorkerCount(cpus, cpus)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from apihour.config.reader import environment_binds
+from apihour.config.environment import environment_binds
 from apihour.config.tree import ConfigTree, server_options
 from apihour.errors import ConfigurationError
 

@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from apihour.plugins import Plugin, Registry, SocketKind
+from typing import Any
 
 __all__ = ["hint", "refusal"]
 
@@ -41,10 +38,11 @@ def hint(obj: object, kind: str | None, accepts: Accepts) -> str:
     return ""
 
 
-def refusal(
-    obj: object, kind: SocketKind, registry: Registry, takers: Sequence[Plugin]
-) -> str:
-    """Why `obj` is not served on a bind of that kind: several plugins take it, or none does."""
+def refusal(obj: object, kind: str, registry: Any, takers: Sequence[Any]) -> str:
+    """Why `obj` is not served on a bind of that kind: several plugins take it, or none does.
+
+    `registry` is the :class:`apihour.plugins.Registry`, `takers` those of it that accept `obj`.
+    """
     if takers:
         names = " and ".join(repr(plugin.name) for plugin in takers)
         return f"{obj!r} is accepted by {names}; expected one"

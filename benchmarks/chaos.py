@@ -37,6 +37,7 @@ from pathlib import Path
 from _bench import HERE, arguments, table
 from chaos_load import Clients, Killed, peers_of
 
+from apihour.ipc.daemons import scoreboards
 from apihour.ipc.scoreboard import Figure, Scoreboard
 from apihour.testing import Daemon
 from apihour.testing.processes import is_running
@@ -210,7 +211,7 @@ class Chaos:
         return (
             len(workers) == len(self.daemon.workers("serving")) == self.figure(Figure.WANTED)
             and len({worker.generation for worker in workers}) == 1
-            and len(self.daemon.runtime.scoreboards()) == 1
+            and len(scoreboards(self.daemon.runtime)) == 1
             and self.daemon.runtime.console_socket.exists()
             and len(self.daemon.processes()) == self.expected_processes(len(workers))
         )

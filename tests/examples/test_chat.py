@@ -82,6 +82,7 @@ class Visitor:
                     async with asyncio.timeout(3):  # amqtt's client waits, when it is parted
                         await self.send(text)
                         await self.until(lambda: line in self.lines)
+                await asyncio.sleep(0.02)  # who is parted is so at once, and has to come back
         return line
 
     async def leave(self):

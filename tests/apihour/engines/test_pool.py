@@ -125,6 +125,7 @@ async def test_what_is_free_is_used_again_the_last_first(make, fake):
 
 async def test_failures_are_told_once_and_their_leases_come_back(make, fake, monkeypatch):
     monkeypatch.setattr("apihour.engines.backoff._FIRST", 0.01)
+    monkeypatch.setattr("apihour.engines.backoff._LAST", 0.02)  # sooner than who waits gives up
     pool = make(limit=1, wait=0.2)
     fake.fails = OSError("refused")
     with pytest.raises(EngineDownError, match=r"engine 'x': refused; tried for 0\.2 s"):

@@ -5,6 +5,8 @@ Rules:
 - A message is sent again until JetStream has it, under one id, so that it is stored once.
 - A subscription has a name: its place in the stream is kept there by NATS, for all who iterate
   under it. What was taken and not acknowledged comes again, here or to another.
+- One whose place, or whose stream, an operator has deleted ends with an error: to make it again by
+  itself would deliver, from the beginning, what was acknowledged long ago.
 - A cluster without a leader is waited for, by who subscribes; who publishes has his time.
 - Streams are the operator's to make: how many copies, how long, how much.
 """
@@ -70,6 +72,7 @@ class DurableSubscription(Entered):
         self._client = client
         self._others = others
         self._source: Any = None
+        self._stream = ""
         self._taken: list[Any] = []
         self._ending = asyncio.Event()
 
@@ -108,8 +111,9 @@ class DurableSubscription(Entered):
         client = await self._client(None)
         js = client.jetstream(timeout=_TRY)
         try:
-            stream = await js.find_stream_name_by_subject(self.pattern)
-            self._source = await js.pull_subscribe(self.pattern, durable=self.name, stream=stream)
+            self._stream = await js.find_stream_name_by_subject(self.pattern)
+            self._source = await js.pull_subscribe(
+                self.pattern, durable=self.name, stream=self._stream)
         except NotFoundError:
             raise BusError(_no_stream("pattern", self.pattern)) from None
         except (client_errors(), OSError, TimeoutError) as error:
@@ -120,19 +124,42 @@ class DurableSubscription(Entered):
         return None
 
     async def _take(self) -> None:
-        """Wait for more, until there is some or the end."""
+        """Wait for more, until there is some or the end. Raises BusError."""
         fetching = asyncio.ensure_future(self._source.fetch(_BATCH, timeout=_WAIT))
         ending = asyncio.ensure_future(self._ending.wait())
         try:
             await asyncio.wait({fetching, ending}, return_when=asyncio.FIRST_COMPLETED)
             if fetching.done():
                 self._taken = list(fetching.result())
-        except (client_errors(), OSError, TimeoutError):  # nothing there, or NATS is away
+        except (OSError, TimeoutError):  # nothing there, or NATS is away
+            await asyncio.sleep(0.05)
+        except client_errors():  # nobody answers for it: for now, or for good
+            await self._look()
             await asyncio.sleep(0.05)
         finally:
             for task in (fetching, ending):
                 task.cancel()
             await asyncio.wait({fetching, ending})
+
+    async def _look(self) -> None:
+        """Raises BusError when its place in the stream is gone, as two in a row say."""
+        from nats.js.errors import NotFoundError
+
+        for _ in range(2):
+            try:
+                client = await self._client(_LOOK)
+                await client.jetstream(timeout=_LOOK).consumer_info(self._stream, self.name)
+                return
+            except NotFoundError as error:
+                gone = error
+            except (BusDownError, client_errors(), OSError, TimeoutError):
+                return  # as little is known of it
+            await asyncio.sleep(_AGAIN)
+        self._others.discard(self)
+        raise BusError(
+            f"pattern {self.pattern!r}: durable {self.name!r}: deleted from JetStream while it was "
+            f"iterated over (stream {self._stream!r}: {gone.description}); subscribe again to "
+            "begin at the start of the stream")
 
     def end(self) -> None:
         """Take no more; the loop ends."""

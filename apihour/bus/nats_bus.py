@@ -9,6 +9,8 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import logging
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +27,8 @@ __all__ = ["NATSBus"]
 PATIENCE = 2.0  # seconds that a message waits for the connection
 _ENDING = 2.0  # seconds that what is on its way has to arrive
 _ASKED = "NATS"
+_DIGITS = 10  # of a question's number
+_QUIET = 10.0  # seconds between two warnings about what is no answer
 
 
 class NATSBus:
@@ -40,6 +44,7 @@ class NATSBus:
         self._inbox = ""
         self._is_closed = False
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._next_warning = 0.0
 
     # -- for the application ---------------------------------------------------------------
 
@@ -96,7 +101,11 @@ class NATSBus:
         return question
 
     async def _answered(self, msg: Any) -> None:
-        number = int(msg.subject.rpartition(".")[2])
+        last = msg.subject.rpartition(".")[2]
+        if len(last) > _DIGITS or not (last.isascii() and last.isdecimal()):
+            return self._warn(f"not an answer, thrown away: subject {msg.subject!r:.80}; expected "
+                              "the number of a question at its end")
+        number = int(last)
         if msg.headers and msg.headers.get("Status") == "503":
             self._questions.leave_one(number, _ASKED)
         else:
@@ -186,6 +195,12 @@ class NATSBus:
         why = f"may have missed messages: NATS was not connected for {seconds:.1f} s"
         for mailbox in self._mailboxes:
             mailbox.deliver_gap(None, why)
+
+    def _warn(self, what: str) -> None:
+        """Say what anybody of the account can cause, at any speed."""
+        if (now := time.monotonic()) >= self._next_warning:
+            self._next_warning = now + _QUIET
+            logging.getLogger("gunicorn.error").warning("%s: %s", self._connection.where, what)
 
     def _start(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -124,6 +124,51 @@ async def test_what_is_stored_is_there_for_who_comes_later(
     await again.close()
 
 
+@pytest.mark.parametrize("what", ["consumer", "stream"])
+async def test_a_durable_loop_whose_place_is_deleted_ends_with_an_error(
+    what: str, nats_server: NATSServer, bus: Bus, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("apihour.bus.durable._WAIT", 0.5)
+    client = await nats.connect(nats_server.url)
+    js = client.jetstream()
+    await js.add_stream(name="GOODS", subjects=["goods.>"])
+    await bus.publish("goods.a", b"1", durable=True)
+    messages = bus.subscribe("goods.>", queue="billing", durable=True)
+    await (await anext(messages)).ack()
+    waiting = asyncio.ensure_future(anext(messages))
+    await asyncio.sleep(0)
+    if what == "consumer":
+        await js.delete_consumer("GOODS", "billing")
+    else:
+        await js.delete_stream("GOODS")
+    with pytest.raises(BusError, match=r"durable 'billing': deleted from JetStream .*'GOODS'"):
+        await asyncio.wait_for(waiting, 30)
+    if what == "consumer":
+        again = bus.subscribe("goods.>", queue="billing", durable=True)
+        assert (await asyncio.wait_for(anext(again), 30)).data == b"1"
+        await again.close()
+        await js.delete_stream("GOODS")
+    await client.close()
+
+
+@pytest.mark.parametrize("last", ["x", "²"])
+async def test_what_is_no_answer_is_said_in_one_line(
+    last: str, bus: Any, another: Bus, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with another.subscribe("ask") as asked:
+        first = asyncio.ensure_future(bus.request("ask", b"", timeout=30))
+        await (await anext(asked)).reply(b"yes")
+        await first
+        for _ in range(20):
+            await another.publish(f"{bus._inbox}.{last}", b"")
+        second = asyncio.ensure_future(bus.request("ask", b"", timeout=30))
+        await (await anext(asked)).reply(b"again")
+        assert (await second).data == b"again"
+    said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(said) == 1, said
+    assert "not an answer, thrown away: subject '_INBOX." in said[0]
+
+
 async def test_a_durable_loop_ends_with_its_worker(stream: Any, bus: Bus) -> None:
     async def listen() -> list[bytes]:
         seen = []

@@ -170,6 +170,10 @@ class DurableSubscription(Entered):
         self._ending.set()
         self._others.discard(self)
         await self._give_back()
+        source, self._source = self._source, None
+        if source is not None:
+            with contextlib.suppress(client_errors(), OSError):  # its connection has ended
+                await source.unsubscribe()
 
     async def _give_back(self) -> None:
         taken, self._taken = self._taken, []

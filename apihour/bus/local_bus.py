@@ -136,15 +136,16 @@ class LocalBus:
             await self._mesh.close()
 
     async def _open(self) -> None:
-        if self._is_closed:
-            raise BusError("bus: closed; expected a worker that has not left")
-        if self._opening is None:
+        if self._opening is None and not self._is_closed:
             self._opening = asyncio.get_running_loop().create_task(self._mesh.open())
-        try:
-            await asyncio.shield(self._opening)
-        except BusError:
-            self._opening = None  # the next call tries again
-            raise
+        if self._opening is not None:
+            try:
+                await asyncio.shield(self._opening)
+            except BusError:
+                self._opening = None  # the next call tries again
+                raise
+        if self._is_closed:  # perhaps while it opened
+            raise BusError("bus: closed; expected a worker that has not left")
         self._is_open = True
 
     # -- for subscriptions -----------------------------------------------------------------
@@ -152,9 +153,10 @@ class LocalBus:
     async def begin(self, mailbox: Mailbox) -> None:
         """See :meth:`Carrier.begin`."""
         await self._open()
-        self._mailboxes.add(mailbox)
-        self._mine.add(mailbox.pattern, mailbox.queue, mailbox)
-        await self._tell(SUBSCRIBE, mailbox)
+        if mailbox not in self._mailboxes:
+            self._mailboxes.add(mailbox)
+            self._mine.add(mailbox.pattern, mailbox.queue, mailbox)
+            await self._tell(SUBSCRIBE, mailbox)
 
     async def end(self, mailbox: Mailbox) -> None:
         """See :meth:`Carrier.end`."""

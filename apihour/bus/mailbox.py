@@ -33,13 +33,16 @@ class Carrier(Protocol):
     """What a subscription asks of the bus that it is of."""
 
     async def begin(self, mailbox: Mailbox) -> None:
-        """Have messages delivered; returns when all know of it. Raises BusError."""
+        """Have messages delivered; returns when all know of it. Raises BusError.
+
+        One that was cancelled is begun again.
+        """
 
     async def end(self, mailbox: Mailbox) -> None:
-        """Have no more delivered; returns when the last one is."""
+        """Have no more delivered; returns when the last one is. It may not have begun."""
 
     def drop(self, mailbox: Mailbox) -> None:
-        """Have no more delivered, at once."""
+        """Have no more delivered, at once. It may not have begun."""
 
 
 class Mailbox:
@@ -189,19 +192,19 @@ class Subscription(Entered, Generic[Item]):
 
     async def _begin(self) -> None:
         if self._state == "new":
-            self._state = "open"
             self._mailbox.task = asyncio.current_task()
-            await self._carrier.begin(self._mailbox)
+            await self._carrier.begin(self._mailbox)  # refused or cancelled, it is begun once more
+            if self._state == "new":
+                self._state = "open"
+            else:  # it was closed meanwhile
+                await self._carrier.end(self._mailbox)
 
     async def close(self) -> None:
         """End it. What has arrived, or is on its way, can still be iterated over."""
-        if self._state == "open":
+        if self._state != "ended":
             self._state = "ended"
             await self._carrier.end(self._mailbox)
-        elif self._state == "new":
-            self._state = "ended"
-            self._mailbox.end()
 
     def __del__(self) -> None:
-        if self._state == "open":
+        if self._state != "ended":
             self._carrier.drop(self._mailbox)

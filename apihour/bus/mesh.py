@@ -135,11 +135,14 @@ class Caller(BusWire):
 
     def told(self, kind: int, pattern: str, queue: str) -> asyncio.Future[None]:
         """Tell of a subscription, or of its end; done when all sent before that has come."""
-        self.put(frame(kind, f"{queue} {pattern}".encode()))
         mark = self._mesh.next_mark()
         done = self._marks[mark] = self._loop.create_future()
-        if not self._is_known or not self.put(numbered(MARK, mark)):
+        if not self._is_known:  # it will hear of all of them, and not of one twice
             self._marks.pop(mark).set_result(None)
+        elif not (self.put(frame(kind, f"{queue} {pattern}".encode()))
+                  and self.put(numbered(MARK, mark))):
+            self._marks.pop(mark).set_result(None)
+            self.abort()  # it reads nothing; when it does, it comes again, and hears all of them
         return done
 
     def on_frame(self, kind: int, body: bytes) -> None:

@@ -80,11 +80,18 @@ def _servers(where: str, url: Any) -> tuple[str, ...]:
                                  "several with commas between")
     servers = [part.strip() for one in urls for part in _url(where, one).split(",")]
     for server in servers:
-        parts = urlsplit(server)
-        if parts.scheme not in SCHEMES or not parts.hostname:
+        if not _is_place(server):
             raise ConfigurationError(
                 f"{where}: url: {mask_text(server)!r}; expected nats://HOST:PORT, or tls://")
     return tuple(servers)
+
+
+def _is_place(server: str) -> bool:
+    try:
+        parts = urlsplit(server)
+        return parts.scheme in SCHEMES and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # half an IPv6 address, or a port that is none
+        return False
 
 
 def _credentials(where: str, path: Any) -> str:

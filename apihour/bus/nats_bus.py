@@ -151,6 +151,8 @@ class NATSBus:
 
     async def begin(self, mailbox: Mailbox) -> None:
         """See :meth:`Carrier.begin`; waits for NATS as long as that takes."""
+        if mailbox in self._mailboxes:
+            return
         client = await self._client(None)
 
         async def deliver(msg: Any) -> None:

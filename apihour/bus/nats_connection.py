@@ -73,10 +73,14 @@ class NATSConnection:
             return self._client
         if self._making is None:
             self._making = asyncio.get_running_loop().create_task(self._make())
+        making = self._making
         end = None if seconds is None else time.monotonic() + seconds
         while not self._client.is_connected:
-            if self._making.done() and (error := self._making.exception()) is not None:
-                self._making = None  # what nats-py refuses by itself, as unreadable credentials
+            if making.cancelled() or (making.done() and self._client.is_closed):
+                raise NATSDownError(f"{self.where}: closed")
+            if making.done() and (error := making.exception()) is not None:
+                if self._making is making:
+                    self._making = None  # what nats-py refuses by itself: the next one tries again
                 raise NATSDownError(f"{self.where}: {error}")
             if end is not None and time.monotonic() >= end:
                 raise NATSDownError(f"{self.where}: not connected within {seconds:g} s"

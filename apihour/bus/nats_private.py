@@ -7,14 +7,19 @@
 - A message whose subject or headers are no text ends its connection, and so that of all who
   subscribe: anybody of the account could keep everybody off. Here it is thrown away, and said.
 
+- An error that the server says ends its client for good, as when a user's time is up: the bus was
+  dead until the worker ended. Here it is said, and connected again.
+
 tests/apihour/bus/test_nats_private.py fails when a release moves them, or needs this no more.
 """
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
-from nats.aio.client import Client
+from nats.aio.client import PERMISSIONS_ERR, STALE_CONNECTION, Client
+from nats.errors import Error
 
 __all__ = ["OrderedClient"]
 
@@ -37,6 +42,16 @@ class OrderedClient(Client):
             await super()._process_msg(*given)
         except (ValueError, LookupError):
             await self._error_cb(_NO_MESSAGE)
+
+    async def _process_err(self, err_msg: str) -> None:
+        if STALE_CONNECTION in err_msg or PERMISSIONS_ERR in err_msg:
+            await super()._process_err(err_msg)  # these do not end it
+            return
+        error = Error(f"nats: {err_msg.strip(chr(39))}")
+        await self._error_cb(error)
+        if self._current_server is not None:
+            self._current_server.last_attempt = time.monotonic()  # it waits before the next
+        await self._process_op_err(error)
 
     async def _attempt_reconnect(self) -> None:
         writer = getattr(self._transport, "_io_writer", None)  # none by WebSocket

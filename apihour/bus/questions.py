@@ -9,7 +9,10 @@ from typing import Any
 from apihour.bus.messages import BusMessage
 from apihour.errors import BusError, BusTimeoutError, NoResponderError
 
-__all__ = ["Question", "Questions"]
+__all__ = ["Question", "Questions", "first"]
+
+ANSWERS = 65536  # to one question
+ANSWERS_BYTES = 64_000_000  # of those together: anybody who hears a question may answer it
 
 
 class Question:
@@ -22,11 +25,19 @@ class Question:
         self.asked: set[Hashable] = set()
         self.error: BusError | None = None
         self._expect = expect
+        self._bytes = 0
         self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def take(self, data: bytes) -> None:
         """An answer has come."""
         if not self._done.done():
+            self._bytes += len(data)
+            if len(self.answers) >= ANSWERS or self._bytes > ANSWERS_BYTES:
+                self.end(BusError(
+                    f"subject {self.subject!r}: more than {len(self.answers)} answers of "
+                    f"{self._bytes - len(data)} bytes; expected at most {ANSWERS} of "
+                    f"{ANSWERS_BYTES} bytes"))
+                return
             self.answers.append(BusMessage(self.subject, data))
             if self._expect is not None and len(self.answers) >= self._expect:
                 self._done.set_result(None)

@@ -182,6 +182,21 @@ async def test_a_durable_loop_ends_with_its_worker(stream: Any, bus: Bus) -> Non
     assert await asyncio.wait_for(listen(), 60) == [b"1"]
 
 
+async def test_a_durable_loop_that_has_ended_leaves_no_subscription_behind(
+    stream: Any, bus: Bus
+) -> None:
+    await bus.publish("orders.a", b"1", durable=True)
+    carrier: Any = bus
+    client = await carrier._client(30)
+    before = set(client._subs)
+    async with asyncio.timeout(60):
+        async with bus.subscribe("orders.*", queue="ended", durable=True) as orders:
+            await (await anext(orders)).ack()
+            assert set(client._subs) > before
+    assert {client._subs[one].subject for one in set(client._subs) - before} <= {
+        f"{client._resp_sub_prefix.decode()}*"}
+
+
 async def test_every_acknowledged_message_survives_the_server(
     nats_server: NATSServer, stream: Any, bus: Bus, another: Bus
 ) -> None:

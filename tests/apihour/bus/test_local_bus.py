@@ -165,13 +165,12 @@ async def test_the_directory_vanishes_and_comes_again(directory: Path) -> None:
             (directory / "v1" / name).unlink()
         (directory / "v1").rmdir()
         second = open_bus(None, directory)
+        found = asyncio.ensure_future(anext(messages))
         async with asyncio.timeout(30):
-            while not first._mesh.callers:  # type: ignore[attr-defined]
-                await second.publish("a", b"")
+            while not found.done():
+                await second.publish("a", b"found")
                 await asyncio.sleep(0.05)
-        await second.publish("a", b"found")
-        while await take(messages, 1) != [b"found"]:
-            pass
+        assert (await found).data == b"found"
     await first.close()
     await second.close()
 

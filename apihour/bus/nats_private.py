@@ -18,8 +18,9 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from nats.aio.client import PERMISSIONS_ERR, STALE_CONNECTION, Client
+from nats.aio.client import Client
 from nats.errors import Error
+from nats.protocol.parser import PERMISSIONS_ERR, STALE_CONNECTION
 
 __all__ = ["OrderedClient"]
 

@@ -55,3 +55,18 @@ class Received:
             if len(each) == size and each.lower() == name:
                 return value
         return None
+
+    def parameter(self, name: bytes) -> str | bool | None:
+        """The last value of the query's parameter `name`, or None.
+
+        False where the query has what must be decoded first, or is long: then ``query`` does it.
+        """
+        query = self.target.partition(b"?")[2]
+        if b"%" in query or b"+" in query or not query.isascii() or query.count(b"&") >= 64:
+            return False
+        found = None
+        for part in query.split(b"&"):
+            each, _, value = part.partition(b"=")
+            if part and each == name:
+                found = value
+        return None if found is None else found.decode("ascii")

@@ -21,7 +21,7 @@ from apihour_http.errors import HTTPError, reason_of
 from apihour_http.jsonable import to_plain, with_fallback
 from apihour_http.row_set import RowSet, takes_structs
 
-__all__ = ["Live", "Renderer", "Response", "is_aiohttp", "refuse_tuple"]
+__all__ = ["Encoded", "Live", "Renderer", "Response", "is_aiohttp", "refuse_tuple"]
 
 _UNSAFE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -100,6 +100,27 @@ class Response(BaseResponse):
         return f"<Response {self.status}>"
 
 
+class Encoded(Response):
+    """JSON as bytes, of a status of 200, whose headers were checked: made by the lane itself.
+
+    `like` has the headers; `lines` are those of them behind the usual two, as they are sent.
+    """
+
+    __slots__ = ("lines",)
+
+    def __init__(self, like: Response, lines: str, body: bytes) -> None:
+        self.status, self.body, self.lines = 200, body, lines
+        self.headers, self._checked = list(like.headers), like._checked
+
+    def render(
+        self, json_head: str, connection: str, bodiless: bool
+    ) -> tuple[int, int, bytes, bytes]:
+        """As :meth:`Renderer.render`, with the head of JSON up to the body's length."""
+        body: bytes = self.body
+        head = f"{json_head}{len(body)}\r\n{self.lines}{connection}\r\n".encode()
+        return 200, len(body), head if bodiless else head + body, b""
+
+
 class Live(BaseResponse):
     """An answer that is made while it is sent: a stream, events."""
 
@@ -154,7 +175,7 @@ class Renderer:
         """The JSON of `data` in UTF-8."""
         if type(data) is RowSet:
             data = data.structs() if self._takes_structs else data.plain()
-        elif _is_model(data):
+        elif type(data) is not dict and _is_model(data):
             encoded = _encode_model(data)
             if encoded is not None:
                 return encoded
@@ -182,6 +203,8 @@ class Renderer:
             if bodiless or size >= _JOINED:
                 return 200, size, head, b"" if bodiless else body
             return 200, size, head + body, b""
+        if type(result) is Encoded:
+            return result.render(self.json_head, connection, bodiless)
         if type(result) is Response:
             status = result.status
             body, kind = self._body(result.body)

@@ -34,7 +34,7 @@ from apihour_http.opened import OpenConnections
 from apihour_http.options import Options
 from apihour_http.parser import choose
 from apihour_http.request import Request
-from apihour_http.response import Renderer
+from apihour_http.response import Encoded, Renderer
 from apihour_http.routing.provision import Provision
 from apihour_http.routing.routes import Routes
 from apihour_http.routing.table import Table, examine, prepare
@@ -179,7 +179,7 @@ class HTTPServer:
             plain=table.plain, known=table.known,
             resolve=table.find if self.routes is not None else None, now=self.now,
             counters=self._counters, dumps=options.dumps, log=self._log, parsing=PARSING,
-            request=Request, max_head=large, max_line=options.max_line,
+            request=Request, encoded=Encoded, max_head=large, max_line=options.max_line,
             max_fields=options.max_fields, max_body=min(options.max_body, SLICE - large),
             slow=options.slow_endpoint, has_app=self.app is not None,
         )

@@ -14,9 +14,9 @@ import asyncio
 import functools
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
-from apihour_http.response import Live, Response
+from apihour_http.response import Encoded, Live, Response
 from apihour_http.routing.codings import Coding, chosen, made_here
 from apihour_http.row_set import RowSet
 from apihour_http.streaming.stream import Stream
@@ -29,8 +29,22 @@ _TEXT = re.compile(r"text/|application/(?:[\w.+-]+\+)?(?:json|xml|javascript|x-n
 _WHOLE = frozenset({200, 201, 202, 203, *range(400, 600)})
 
 _DATA = frozenset({dict, list, RowSet})
-_JSON = [("Content-Type", "application/json"), ("Vary", "Accept-Encoding")]
-_AS_JSON = Response(200, _JSON)
+
+
+class _Head(NamedTuple):
+    """The head of JSON in a coding: as a response, and its lines behind the usual two."""
+
+    response: Response
+    lines: str
+
+
+def _head(*fields: tuple[str, str]) -> _Head:
+    pairs = [("Vary", "Accept-Encoding"), *fields]
+    return _Head(Response(200, [("Content-Type", "application/json"), *pairs]),
+                 "".join([f"{name}: {value}\r\n" for name, value in pairs]))
+
+
+_AS_IT_IS = _head()
 
 
 def _squeeze(coder: Any, piece: bytes) -> bytes:
@@ -44,8 +58,8 @@ def with_compression(call: Callable[[Any], Any], inline: bool) -> Callable[[Any]
     A plain function stays one: `inline` says that it is.
     """
     codings = made_here()
-    coded = functools.partial(_coded, codings=codings, as_json={
-        one: Response(200, [*_JSON, ("Content-Encoding", one.name)]) for one in codings})
+    coded = functools.partial(_coded, codings=codings, heads={
+        one: _head(("Content-Encoding", one.name)) for one in codings})
 
     @functools.wraps(call)
     def compressed_inline(request: Any) -> Any:
@@ -59,19 +73,18 @@ def with_compression(call: Callable[[Any], Any], inline: bool) -> Callable[[Any]
 
 
 def _coded(
-    request: Any, result: Any, codings: tuple[Coding, ...], as_json: dict[Coding, Response]
+    request: Any, result: Any, codings: tuple[Coding, ...], heads: dict[Coding, _Head]
 ) -> Any:
-    """What an endpoint returned, in a coding that the client takes; `as_json` has the heads."""
-    if isinstance(result, Live):
-        return _stream(request, result, codings) if type(result) is Stream else result
-    renderer = request.lane.service.renderer
+    """What an endpoint returned, in a coding that the client takes; `heads` are those of JSON."""
+    made: Response
     if type(result) in _DATA:  # the usual answer: what is asked below is known of it
-        body = renderer.encode_json(result)
+        body = request.lane.service.renderer.encode_json(result)
         coding = chosen(request, codings) if len(body) >= _WORTH else None
-        made = (as_json[coding] if coding is not None else _AS_JSON).copy()
-        made.body = body
+        made = Encoded(*(heads[coding] if coding is not None else _AS_IT_IS), body)
+    elif isinstance(result, Live):
+        return _stream(request, result, codings) if type(result) is Stream else result
     else:
-        status, headers, body = renderer.parts(result)
+        status, headers, body = request.lane.service.renderer.parts(result)
         is_meant = bool(body) and _is_meant(status, headers)
         coding = chosen(request, codings) if is_meant and len(body) >= _WORTH else None
         if coding is not None:

@@ -62,6 +62,8 @@ class Plan:
     returns: Any
     asked: tuple[Asked, ...] = ()
     """Those that are provided for each request."""
+    in_order: bool = False
+    """Whether they are what stands behind the request, and may be given without their names."""
 
     def readers(self) -> list[tuple[str, Callable[[Request], Any]]]:
         """What reads the arguments from a request, by name."""
@@ -73,21 +75,21 @@ class Plan:
         Of an async `function` that is its coroutine: a second one around it would cost.
         """
         readers = self.readers()
-        if len(readers) == 1:
-            only, read_only = readers[0]
+        reads = [read for _, read in readers]
+        if self.in_order and len(reads) == 1:
+            only, = reads
 
             @functools.wraps(function)
             def call_with_one(request: Request) -> Any:
-                return function(request, **{only: read_only(request)})
+                return function(request, only(request))
 
             return call_with_one
-        if len(readers) == 2:
-            (first, read_first), (second, read_second) = readers
+        if self.in_order and len(reads) == 2:
+            first, second = reads
 
             @functools.wraps(function)
             def call_with_two(request: Request) -> Any:
-                return function(
-                    request, **{first: read_first(request), second: read_second(request)})
+                return function(request, first(request), second(request))
 
             return call_with_two
 
@@ -138,7 +140,16 @@ def plan(endpoint: Endpoint) -> Plan | None:
     if parameters:
         msgspec()
     _check_bodies(endpoint, parameters)
-    return Plan(tuple(parameters), hints.get("return"), asked)
+    return Plan(tuple(parameters), hints.get("return"), asked,
+                _in_order(function, [one.name for one in parameters]))
+
+
+def _in_order(function: Callable[..., Any], names: list[str]) -> bool:
+    """Whether `function` itself, and not what it wraps, takes these right behind the request."""
+    declared = list(inspect.signature(function, follow_wrapped=False).parameters.values())
+    taken = declared[1:len(names) + 1]
+    return [one.name for one in taken] == names and all(
+        one.kind is one.POSITIONAL_OR_KEYWORD for one in taken)
 
 
 def _argument(
@@ -192,12 +203,16 @@ def _fault(error: Exception, where: str) -> HTTPError:
 
 def _read_path(parameter: Argument) -> Callable[[Request], Any]:
     convert, invalid = msgspec().convert, msgspec().ValidationError
+    name, kind = parameter.name, parameter.kind
 
     def read(request: Request) -> Any:
+        value = request.match_info[name]
+        if type(value) is kind:  # "{name:int}" has made it already, or it is text
+            return value
         try:
-            return convert(request.match_info[parameter.name], parameter.kind, strict=False)
+            return convert(value, kind, strict=False)
         except invalid as error:
-            raise _fault(error, f"path.{parameter.name}") from None
+            raise _fault(error, f"path.{name}") from None
 
     return read
 
@@ -206,19 +221,25 @@ def _read_query(parameter: Argument) -> Callable[[Request], Any]:
     convert, invalid = msgspec().convert, msgspec().ValidationError
     name, kind = parameter.name, parameter.kind
     many = typing.get_origin(kind) in (list, set, tuple, frozenset)
+    sent_as = name.encode()
+    # One value of a query that nobody else reads: it is not taken apart for that.
+    quick = not many and name.isascii()
 
     def read(request: Request) -> Any:
-        values = request.query.held(name)
-        if values is None:
+        value: Any = request.parameter(sent_as) if quick else False
+        if value is False:
+            values = request.query.held(name)
+            value = values if many or values is None else values[-1]
+        if value is None:
             if parameter.required:
                 raise HTTPError(
-                    422, f"query.{parameter.name}: missing",
-                    errors=[{"path": "$", "in": f"query.{parameter.name}", "message": "missing"}])
+                    422, f"query.{name}: missing",
+                    errors=[{"path": "$", "in": f"query.{name}", "message": "missing"}])
             return parameter.default
         try:
-            return convert(values if many else values[-1], kind, strict=False)
+            return convert(value, kind, strict=False)
         except invalid as error:
-            raise _fault(error, f"query.{parameter.name}") from None
+            raise _fault(error, f"query.{name}") from None
 
     return read
 

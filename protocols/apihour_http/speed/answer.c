@@ -1,4 +1,5 @@
-/* From a result to the transport: the usual answer, 200 with a dictionary or rows as JSON.
+/* From a result to the transport: the usual answer, 200 with a dictionary or rows as JSON, or with
+ * JSON that is encoded already (apihour_http.response.Encoded).
  *
  * What is none of the usual is Python's (answer_any).
  */
@@ -20,19 +21,28 @@ typedef struct {
     Py_ssize_t size;
 } Body;
 
-/* The answer of 200 with `body` behind `head`, a text of ASCII; `last` says that it is that. */
-static PyObject *joined(PyObject *head, Body body, int last)
+static char *put(char *at, const void *data, Py_ssize_t size)
 {
-    char number[64];
-    Py_ssize_t head_size = PyUnicode_GET_LENGTH(head), size = body.size;
-    int digits = snprintf(number, sizeof number, "%zd\r\n%s\r\n", size,
-                          last ? "Connection: close\r\n" : "");
-    PyObject *found = PyBytes_FromStringAndSize(NULL, head_size + digits + size);
+    return (char *)memcpy(at, data, (size_t)size) + size;
+}
+
+/* The answer of 200 with `body` behind `head` and `lines`, texts of ASCII; `lines` may be NULL,
+ * `last` says that it is that. */
+static PyObject *joined(PyObject *head, PyObject *lines, Body body, int last)
+{
+    char number[32];
+    const char *end = last ? "Connection: close\r\n\r\n" : "\r\n";
+    Py_ssize_t head_size = PyUnicode_GET_LENGTH(head), end_size = (Py_ssize_t)strlen(end);
+    Py_ssize_t lines_size = lines ? PyUnicode_GET_LENGTH(lines) : 0;
+    int digits = snprintf(number, sizeof number, "%zd\r\n", body.size);
+    PyObject *found = PyBytes_FromStringAndSize(
+        NULL, head_size + digits + lines_size + end_size + body.size);
     if (found) {
-        char *at = PyBytes_AS_STRING(found);
-        memcpy(at, PyUnicode_DATA(head), (size_t)head_size);
-        memcpy(at + head_size, number, (size_t)digits);
-        memcpy(at + head_size + digits, body.at, (size_t)size);
+        char *at = put(PyBytes_AS_STRING(found), PyUnicode_DATA(head), head_size);
+        at = put(at, number, digits);
+        if (lines)
+            at = put(at, PyUnicode_DATA(lines), lines_size);
+        put(put(at, end, end_size), body.at, body.size);
     }
     return found;
 }
@@ -118,29 +128,53 @@ static int is_last(Received *request)
         && (PyBytes_GET_SIZE(verb) != 4 || memcmp(PyBytes_AS_STRING(verb), "HEAD", 4));
 }
 
+/* The answer of `made`, what an encoder gave, with `lines` in its head; NULL where it cannot be. */
+static PyObject *with_head(Plan *plan, Received *request, PyObject *made, PyObject *lines,
+                           Py_ssize_t *size)
+{
+    PyObject *head = PyObject_GetAttr(plan->now, s_json_head), *data = NULL;
+    Body body;
+    if (head && is_body(made, &body) && is_ascii(head)) {
+        *size = body.size;
+        data = joined(head, lines, body, !request->keep);
+    }
+    Py_XDECREF(head);
+    return data;
+}
+
+/* The same of an Encoded. */
+static PyObject *encoded(Plan *plan, Received *request, PyObject *result, Py_ssize_t *size)
+{
+    PyObject *data = NULL, *made = PyObject_GetAttr(result, s_body);
+    PyObject *lines = made ? PyObject_GetAttr(result, s_lines) : NULL;
+    if (lines && is_ascii(lines))
+        data = with_head(plan, request, made, lines, size);
+    Py_XDECREF(made);
+    Py_XDECREF(lines);
+    return data;
+}
+
 /* The bytes of the usual answer. NULL without an exception where it is none of the usual. */
 static PyObject *usual(Plan *plan, Received *request, PyObject *result, Py_ssize_t *size)
 {
-    PyObject *quick, *text, *head, *data = NULL;
-    Body body;
-    if (!is_plain_data(result) || !(request->plain || is_last(request)))
+    PyObject *quick, *text, *data;
+    int is_encoded = Py_TYPE(result) == plan->encoded;
+    if (!(is_encoded || is_plain_data(result)) || !(request->plain || is_last(request)))
         return NULL;
     if (!(quick = PyObject_GetAttr(plan->now, s_quick)))
         return NULL;
     Py_DECREF(quick);
     if (quick != Py_True)
         return NULL;
+    if (is_encoded)
+        return encoded(plan, request, result, size);
     if (!(text = PyObject_CallOneArg(plan->dumps, result))) {
         /* The general way tries harder, and says what is wrong. */
         if (PyErr_ExceptionMatches(PyExc_Exception))
             PyErr_Clear();
         return NULL;
     }
-    if ((head = PyObject_GetAttr(plan->now, s_json_head)) && is_body(text, &body) && is_ascii(head)) {
-        *size = body.size;
-        data = joined(head, body, !request->keep);
-    }
-    Py_XDECREF(head);
+    data = with_head(plan, request, text, NULL, size);
     Py_DECREF(text);
     return data;
 }

@@ -20,7 +20,7 @@ PyTypeObject TallyType = {
 
 #define ALL(do_it) \
     do_it(plain); do_it(known); do_it(resolve); do_it(now); do_it(counters); do_it(dumps); \
-    do_it(log); do_it(parsing); do_it(request)
+    do_it(log); do_it(parsing); do_it(request); do_it(encoded)
 
 static int traverse(Plan *self, visitproc visit, void *arg)
 {
@@ -45,16 +45,19 @@ static int init(Plan *self, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {
         "plain", "known", "resolve", "now", "counters", "dumps", "log", "parsing",
-        "request", "max_head", "max_line", "max_fields", "max_body", "slow", "has_app", NULL,
+        "request", "encoded", "max_head", "max_line", "max_fields", "max_body", "slow", "has_app",
+        NULL,
     };
-    PyObject *plain, *known, *resolve, *now, *counters, *dumps, *log, *parsing, *request;
+    PyObject *plain, *known, *resolve, *now, *counters, *dumps, *log, *parsing, *request,
+        *encoded;
     Py_ssize_t head, line, fields, body;
     int has_app;
     double slow;
     if (!PyArg_ParseTupleAndKeywords(
-            args, kwargs, "$O!O!OOO!OOOO!nnnndp", names, &PyDict_Type, &plain, &PyDict_Type,
+            args, kwargs, "$O!O!OOO!OOOO!O!nnnndp", names, &PyDict_Type, &plain, &PyDict_Type,
             &known, &resolve, &now, &TallyType, &counters, &dumps, &log, &parsing,
-            &PyType_Type, &request, &head, &line, &fields, &body, &slow, &has_app))
+            &PyType_Type, &request, &PyType_Type, &encoded, &head, &line, &fields, &body, &slow,
+            &has_app))
         return -1;
     if (!PyType_IsSubtype((PyTypeObject *)request, &ReceivedType)) {
         PyErr_SetString(PyExc_TypeError, "request: expected a subclass of Received");
@@ -68,6 +71,7 @@ static int init(Plan *self, PyObject *args, PyObject *kwargs)
     SET(plain); SET(known); SET(resolve); SET(now); SET(counters); SET(dumps); SET(log);
     SET(parsing);
     Py_XSETREF(self->request, (PyTypeObject *)Py_NewRef(request));
+    Py_XSETREF(self->encoded, (PyTypeObject *)Py_NewRef(encoded));
     self->limits = (Limits){(size_t)head, (size_t)line, (size_t)fields, (size_t)body};
     self->slow = slow;
     self->has_app = (char)has_app;

@@ -131,9 +131,61 @@ static PyObject *field(Received *self, PyObject *name)
     return found;
 }
 
+/* The end of a part of a query: up to the next '&'. */
+static const char *end_of_part(const char *at, const char *end)
+{
+    const char *found = memchr(at, '&', (size_t)(end - at));
+    return found ? found : end;
+}
+
+/* Whether what is between has nothing that must be decoded, and no more parts than are looked at
+ * one by one here. */
+static int is_plain_query(const char *at, const char *end)
+{
+    int parts = 0;
+    for (; at < end; at++) {
+        if (*at == '%' || *at == '+' || (unsigned char)*at > 127)
+            return 0;
+        parts += *at == '&';
+    }
+    return parts < 64;
+}
+
+/* The last value of the query's parameter `name`; False where it must be decoded first. */
+static PyObject *parameter(Received *self, PyObject *name)
+{
+    if (!PyBytes_Check(name)) {
+        PyErr_SetString(PyExc_TypeError, "parameter(): expected the name as bytes");
+        return NULL;
+    }
+    if (!self->target || !PyBytes_Check(self->target))
+        Py_RETURN_FALSE;
+    const char *at = PyBytes_AS_STRING(self->target), *end = at + PyBytes_GET_SIZE(self->target);
+    Py_ssize_t length = PyBytes_GET_SIZE(name), size = 0;
+    const char *value = NULL, *next;
+    if (!(at = memchr(at, '?', (size_t)(end - at))))
+        Py_RETURN_NONE;
+    if (!is_plain_query(++at, end))
+        Py_RETURN_FALSE;
+    for (; at < end; at = next + 1) {
+        next = end_of_part(at, end);
+        Py_ssize_t part = next - at; /* name=value, or a name alone */
+        if (!part || part < length || memcmp(at, PyBytes_AS_STRING(name), (size_t)length)
+            || (part > length && at[length] != '='))
+            continue;
+        value = part > length ? at + length + 1 : next;
+        size = next - value;
+    }
+    if (!value)
+        Py_RETURN_NONE;
+    return PyUnicode_DecodeASCII(value, size, NULL);
+}
+
 static PyMethodDef methods[] = {
     {"field", (PyCFunction)field, METH_O,
      "The first value of a field by its name in lower case, or None."},
+    {"parameter", (PyCFunction)parameter, METH_O,
+     "The last value of a parameter of the query, or None; False where it must be decoded."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import sys
 from typing import Any
 
@@ -89,6 +90,58 @@ async def test_arguments_are_decoded_and_checked() -> None:
         assert (await ask("GET", "/items/7?verbose=perhaps"))[0] == 422
         status, problem = await ask("GET", "/items/x")
         assert status == 422 and problem["errors"][0]["in"] == "path.number"
+
+
+def named_only(function: Any) -> Any:
+    """A decorator whose function gives its arguments by their names alone."""
+    @functools.wraps(function)
+    def call(request: Request, **named: Any) -> Any:
+        return function(request, **named)
+
+    return call
+
+
+async def test_however_an_endpoint_declares_its_arguments_it_has_them() -> None:
+    routes = Routes()
+
+    @routes.get("/in/{a}/{b}")
+    def in_order(request: Request, a: int, b: str) -> Any:
+        return [a, b]
+
+    @routes.get("/other/{a}/{b:int}")
+    def other(request: Request, b: int, c: int = 3, *, a: int) -> Any:
+        return [a, b, c]
+
+    @routes.get("/only/{a}/{b}")
+    @named_only
+    def only(request: Request, b: int, a: float) -> Any:
+        return [a, b]
+
+    @routes.get("/left/{a}/{b}")
+    def left(request: Request, a: int, more=7, b: int = 0) -> Any:  # type: ignore[no-untyped-def]
+        return [a, b, more]
+
+    @routes.get("/query")
+    def query(request: Request, m: int, tag: list[str] = [], ä: str = "-") -> Any:  # noqa: B006
+        return [m, tag, ä]
+
+    asked = {
+        "/in/1/2": [1, "2"], "/other/1/2?c=4": [1, 2, 4], "/other/1/2": [1, 2, 3],
+        "/only/1/2": [1.0, 2], "/left/1/2?more=8": [1, 2, 7],
+        "/query?m=1&tag=a&m=2&tag=b": [2, ["a", "b"], "-"], "/query?m=%33&%C3%A4=b": [3, [], "b"],
+        "/query?m=1&ä=c": [1, [], "c"],
+        "/query?" + "m=1&" * 70 + "m=5": [5, [], "-"]}
+    refused = {"/query": "missing", "/query?m": "Expected `int`, got `str`",
+               "/query?m=1&m=": "Expected `int`, got `str`", "/query?mm=1": "missing",
+               "/in/x/2": "Expected `int`, got `str`"}
+    async with serving(routes) as served, aiohttp.ClientSession(served.url) as session:
+        for path, expected in asked.items():
+            async with session.get(path) as answer:
+                assert await answer.json() == expected, path
+        for path, said in refused.items():
+            async with session.get(path) as answer:
+                assert answer.status == 422, path
+                assert (await answer.json())["errors"][0]["message"] == said, path
 
 
 async def test_the_document_and_its_page() -> None:

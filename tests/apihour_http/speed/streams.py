@@ -60,6 +60,10 @@ GOOD = [
     b"GET http://t/j?x HTTP/1.1\r\nHost: t\r\n\r\n",
     b"\r\nGET /j HTTP/1.1\r\nHost: [::1]:80\r\n\r\n",
     b"GET /%s HTTP/1.1\r\nHost: t\r\nX: %s\r\n\r\n" % (b"l" * 60, b"v" * 90),
+    b"GET /c/2?m=3 HTTP/1.1\r\nHost: t\r\n\r\n", b"HEAD /c/2?m=3 HTTP/1.1\r\nHost: t\r\n\r\n",
+    b"GET /c/400?&m&m=1&mm=2&k==a HTTP/1.1\r\nHost: t\r\nAccept-Encoding: gzip\r\n\r\n",
+    b"GET /c/400?m=%31 HTTP/1.1\r\nHost: t\r\nConnection: close\r\nAccept-Encoding: gzip\r\n\r\n",
+    b"GET /c/9?m=%s&k=%s HTTP/1.1\r\nHost: t\r\n\r\n" % (b"&m=5" * 70, b"+"),
 ]
 BITS = [
     b"\r\n", b"\r", b"\n", b" ", b"\t", b":", b"\0", b"\x7f", b"\x80", b"\xff", b"?", b"#", b"/",
@@ -237,6 +241,14 @@ class Servers:
         for method, path in (("GET", "/later"), ("POST", "/echo"), ("PUT", "/echo")):
             routes.route(method, path)(later)
         routes.get("/wait")(wait)
+
+        @routes.get("/c/{n:int}", compress=True)
+        def coded(request: Request, n: int, m: int, k: str = "") -> Any:
+            return {**note(request), "m": m, "k": k, "rows": ["row"] * min(n, 500)}
+
+        @routes.head("/c/{n:int}", compress=True)
+        async def coded_head(request: Request, m: int, n: int) -> Any:
+            return {**note(request), "m": m, "rows": ["row"] * min(n, 500)}
 
         @routes.put("/up", stream_body=True)
         async def upload(request: Request) -> Any:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import random
+import re
 import subprocess
 import sys
 import weakref
@@ -18,6 +20,8 @@ from multidict import istr
 from apihour_asgi import ASGIServer
 from apihour_http import HTTPServer, Request, Routes, Stream
 from apihour_http.aiohttp.host import AppHost
+from apihour_http.received import Received
+from apihour_http.response import Encoded
 from apihour_http.speed import compiled
 
 from . import streams
@@ -135,6 +139,33 @@ def test_fields_are_lowered_as_by_python(fields: list[tuple[bytes, bytes]]) -> N
     for wrong in [1, (), [1], [(b"a",)], [(b"a", "b")], [("a", b"b")], [[b"a", b"b"]]]:
         with pytest.raises(TypeError):
             compiled.lowered(wrong)
+
+
+PARTS = [b"a", b"b", b"ab", b"=", b"&", b"?", b"&a=", b"a=1", b"%", b"+", b"\xe9", b"\x7f",
+         *[b"a=", b"&"] * 4]
+
+
+@needed
+def test_a_parameter_is_what_the_query_says() -> None:
+    """In both forms; where it is said to be decoded first, that is for a reason."""
+    draw = random.Random(1)
+    pure, found = Received(), 0
+    for _ in range(3000):
+        query = b"".join(draw.choices(PARTS, k=draw.randrange(12)))
+        request = Request()
+        request.target = pure.target = b"/a=p" + draw.choice([b"", b"?"]) + query
+        for name in (b"a", b"ab", b"b"):
+            value = request.parameter(name)
+            assert value == pure.parameter(name) and type(value) is type(pure.parameter(name))
+            if value is False:
+                assert re.search(rb"[%+\x80-\xff]", query)
+            else:
+                every = request.query.getall(name.decode(), [None])
+                assert value == every[-1], request.target
+                found += value is not None
+    assert found > 500
+    request.target = b"/?" + b"&".join([b"a=1"] * 65)
+    assert request.parameter(b"a") is False
 
 
 def test_it_can_be_left_out() -> None:
@@ -409,10 +440,10 @@ async def test_a_fault_on_the_way_is_refused_as_the_parser_s(
 def test_its_types_refuse_what_they_cannot_use() -> None:
     good: dict[str, Any] = dict(
         plain={}, known={}, resolve=None, now=None, counters=compiled.Tally(), dumps=None, log=None,
-        parsing=None, request=Request, max_head=1, max_line=1, max_fields=1, max_body=1, slow=1.0,
-        has_app=False)
+        parsing=None, request=Request, encoded=Encoded, max_head=1, max_line=1, max_fields=1,
+        max_body=1, slow=1.0, has_app=False)
     compiled.Plan(**good)
-    wrong = {"plain": [], "counters": 1, "request": int, "max_head": -1, "slow": ""}
+    wrong = {"plain": [], "counters": 1, "request": int, "encoded": 1, "max_head": -1, "slow": ""}
     for name, value in wrong.items():
         with pytest.raises((TypeError, ValueError)):
             compiled.Plan(**{**good, name: value})
@@ -425,5 +456,7 @@ def test_its_types_refuse_what_they_cannot_use() -> None:
         lane.answer(compiled.Received(), {})
     with pytest.raises(AttributeError):
         compiled.Received().raw_headers  # noqa: B018
+    with pytest.raises(TypeError):
+        compiled.Received().parameter("text")
     with pytest.raises(AttributeError):
         lane.data_received(b"")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from typing import Any
 
@@ -10,10 +11,11 @@ import pytest
 
 from apihour_http import HTTPServer, Routes
 from apihour_http.connection.connection import HTTPConnection
+from apihour_http.speed import compiled
 
 from . import streams
 
-GET = b"GET /%d HTTP/1.1\r\nHost: t\r\n\r\n"
+GET = b"GET /%d HTTP/1.1\r\nHost: t\r\n"
 PLAIN: list[Any] = [{}, {"a": "ü"}, [{"a": 1}, {"b": [None]}], {"long": "x" * 40_000}]
 OTHERS: list[Any] = [[], [1, {}], "text", b"bytes", None]
 
@@ -27,7 +29,8 @@ def utf8(data: Any) -> str:
 
 
 async def answers(
-    results: list[Any], monkeypatch: pytest.MonkeyPatch, **options: Any
+    results: list[Any], monkeypatch: pytest.MonkeyPatch, fields: bytes = b"",
+    compress: bool = False, **options: Any
 ) -> tuple[list[tuple[bytes, bytes]], list[Any]]:
     """Head and body of each answer, and the results that were no usual ones."""
     general: list[Any] = []
@@ -41,7 +44,7 @@ async def answers(
     monkeypatch.setattr("apihour_http.connection.lane.answer_any", answer_any)
     routes = Routes()
     for number, result in enumerate(results):
-        routes.get(f"/{number}")(lambda request, result=result: result)
+        routes.get(f"/{number}", compress=compress)(lambda request, result=result: result)
     server = HTTPServer(routes, **options)
     await server.start()
     lane, wire = server.stream(), streams.Wire()
@@ -49,7 +52,7 @@ async def answers(
     made = []
     for number in range(len(results)):
         wire.sent.clear()
-        lane.data_received(GET % number)
+        lane.data_received(GET % number + fields + b"\r\n")
         head, _, body = bytes(wire.sent).partition(b"\r\n\r\n")
         made.append((head, body))
     assert lane.conn.requests == server.statistics()["requests"] == len(results)
@@ -87,3 +90,21 @@ async def test_what_the_encoder_refuses_is_told(
     made, general = await answers([[{"a": object()}]], monkeypatch, dumps=msgspec.json.encode)
     assert len(general) == 1 and made[0][0].startswith(b"HTTP/1.1 500 ")
     assert "Encoding objects of type object is unsupported" in caplog.text
+
+
+@pytest.mark.parametrize("accepted", [b"", b"Accept-Encoding: gzip\r\n"])
+@pytest.mark.parametrize("last", [b"", b"Connection: close\r\n"])
+async def test_compressed_data_is_sent_the_short_way(
+    accepted: bytes, last: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = [{"a": "ü"}] if last else [{"a": "ü"}, [{"a": 1}] * 400]
+    made, general = await answers(
+        results[-1:], monkeypatch, accepted + last, compress=True, dumps=msgspec.json.encode)
+    head, body = made[0]
+    is_coded = bool(accepted) and not last
+    assert json.loads(gzip.decompress(body) if is_coded else body) == results[-1]
+    lines = [b"Vary: Accept-Encoding", *[b"Content-Encoding: gzip"] * is_coded,
+             *last.strip().splitlines()]
+    assert head.split(b"\r\n")[2:] == [
+        b"Content-Type: application/json", b"Content-Length: %d" % len(body), *lines]
+    assert len(general) == (0 if compiled is not None else 1)

@@ -20,7 +20,7 @@ _NAMES = {
     b"accept-ranges": 18, b"access-control-allow-origin": 20, b"age": 21, b"allow": 22,
     b"cache-control": 24, b"content-disposition": 25, b"content-encoding": 26,
     b"content-language": 27, b"content-length": 28, b"content-location": 29,
-    b"content-range": 30, b"content-type": 31, b"date": 33, b"etag": 36, b"expires": 40,
+    b"content-range": 30, b"content-type": 31, b"date": 33, b"etag": 34, b"expires": 36,
     b"last-modified": 44, b"link": 45, b"location": 46, b"retry-after": 53, b"server": 54,
     b"set-cookie": 55, b"strict-transport-security": 56, b"vary": 59, b"via": 60,
     b"www-authenticate": 61,

@@ -13,12 +13,12 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from apihour.errors import RevisionError, SharedBusyError, SharedError
+from apihour.errors import ConfigurationError, RevisionError, SharedBusyError, SharedError
 from apihour.shared.leases import Leases
 
 __all__ = [
     "VALUE_LIMIT", "Attempts", "Change", "CompareAndSet", "Entry", "SharedBackend",
-    "SharedStatistics", "Update", "check_key", "check_ttl", "check_value",
+    "SharedStatistics", "Update", "check_deadline", "check_key", "check_ttl", "check_value",
 ]
 
 KEY_LIMIT = 240  # bytes: a key is a file name, which ends at 255
@@ -175,6 +175,13 @@ class Attempts:
         if self._number >= EAGER:
             longest = min(BACKOFF_LIMIT, BACKOFF * 2 ** (self._number - EAGER))
             await asyncio.sleep(random.random() * longest)
+
+
+def check_deadline(deadline: object) -> None:
+    """Raises ConfigurationError for what are no seconds that a call may take."""
+    if not isinstance(deadline, int | float) or not 0.01 <= deadline <= 3600:
+        raise ConfigurationError(
+            f"shared: deadline: {deadline!r:.40}; expected 0.01 to 3600 seconds")
 
 
 def check_key(key: str, prefix: bool = False) -> bytes:

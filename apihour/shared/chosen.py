@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
-from apihour.shared.backend import SharedBackend
+from apihour.errors import ConfigurationError
+from apihour.shared.backend import SharedBackend, check_deadline
 
 __all__ = ["chosen"]
 
@@ -15,11 +17,23 @@ def chosen(config: Any, path: str | os.PathLike[str]) -> SharedBackend:
 
     Raises ConfigurationError, SharedError.
     """
-    options = config or {}
-    if isinstance(options, str) or "url" in options:
+    options = {} if config is None else config
+    if isinstance(options, str) or (isinstance(options, Mapping) and "url" in options):
         from apihour.shared.open_shared import open_shared
 
         return open_shared(options, path)
     from apihour.shared.store import Shared
 
+    _check(options)
     return Shared(path, **options)
+
+
+def _check(options: Any) -> None:
+    if not isinstance(options, Mapping):
+        raise ConfigurationError(f"shared: {options!r:.80}; expected a URL, or a mapping")
+    if unknown := sorted(map(str, options.keys() - {"deadline", "limit_bytes"})):
+        raise ConfigurationError(
+            f"shared: {unknown[0]!r}; expected of deadline, limit_bytes, or a url")
+    check_deadline(options.get("deadline", 1.0))
+    if not isinstance(limit := options.get("limit_bytes", 1), int) or limit < 1:
+        raise ConfigurationError(f"shared: limit_bytes: {limit!r:.40}; expected a number of bytes")

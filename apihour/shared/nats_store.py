@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import logging
 import math
 import os
 import re
@@ -119,7 +120,10 @@ class NATSShared(RemoteShared):
     async def _ready(self) -> Any:
         self.check_open()
         if not self._is_ready:
-            await self.open(self.deadline)
+            try:
+                await self.open(self.deadline)
+            except ConfigurationError as error:  # it was away at the start
+                raise SharedError(str(error)) from error
         return await self._jetstream()
 
     # -- for the application ---------------------------------------------------------------
@@ -296,11 +300,19 @@ class NATSShared(RemoteShared):
             self._subjects(prefix), stream=self._stream, cb=hear, ordered_consumer=True,
             config=self._api.ConsumerConfig(
                 deliver_policy=self._api.DeliverPolicy.LAST_PER_SUBJECT)))
-        info = await self.within(subscription.consumer_info())
+        info = await self._info(js, subscription)
         if found is not None and not info.num_pending and not info.delivered.consumer_seq:
             found = None
             first([])
         return subscription, info.name
+
+    async def _info(self, js: Any, subscription: Any) -> Any:
+        """What NATS says of a subscription, which is ended where it says nothing."""
+        try:
+            return await self.within(subscription.consumer_info())
+        except BaseException:
+            await self._leave(js, (subscription, ""))
+            raise
 
     def _subjects(self, prefix: str) -> str:
         head, slash, _ = prefix.rpartition("/")
@@ -314,6 +326,7 @@ class NATSShared(RemoteShared):
 
     async def _follow(self, prefix: str, news: News) -> None:
         """Tell `news` of everything, for ever, through every loss of the connection."""
+        said = ""
         while True:
             subscription = None
             self._again.clear()
@@ -326,7 +339,10 @@ class NATSShared(RemoteShared):
                             await self._again.wait()
                     except TimeoutError:
                         await self.within(subscription[0].consumer_info())
-            except (SharedError, ConfigurationError):
+            except SharedError as error:
+                if not isinstance(error, SharedDownError) and str(error) != said:
+                    said = str(error)  # that it is away is said by whoever asked
+                    logging.getLogger("gunicorn.error").warning("%s", said)
                 await asyncio.sleep(_RETRY)
             finally:
                 if subscription is not None:
@@ -335,7 +351,8 @@ class NATSShared(RemoteShared):
     async def _leave(self, js: Any, subscription: tuple[Any, str]) -> None:
         try:
             await self.within(subscription[0].unsubscribe())
-            await self.within(js.delete_consumer(self._stream, subscription[1]))
+            if subscription[1]:
+                await self.within(js.delete_consumer(self._stream, subscription[1]))
         except SharedDownError:
             pass  # NATS forgets it by itself
 

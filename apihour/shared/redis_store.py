@@ -11,7 +11,7 @@ import importlib
 import math
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from typing import Any
 
 from apihour.errors import ConfigurationError, RevisionError, SharedError, SharedFullError
@@ -68,7 +68,11 @@ class RedisShared(RemoteShared):
 
     async def open(self, seconds: float = 2.0) -> None:
         """See :class:`RemoteShared`."""
-        info = await self.within(self._client.info(), seconds)
+        try:
+            info = await self.within(self._client.info(), seconds)
+        except self._error as error:
+            raise ConfigurationError(f"{self.where}: info: {error}; expected a user who may do "
+                                     "everything with its keys and its channel") from error
         policy = str(info.get("maxmemory_policy", "noeviction"))
         if policy.startswith("allkeys"):
             raise ConfigurationError(
@@ -144,12 +148,15 @@ class RedisShared(RemoteShared):
 
     async def _run(self, script: str, key: str, keys: Any, words: Any) -> Any:
         self.check_open()
+        return await self._answer(f"key {key!r}", self._scripts[script](keys=keys, args=words))
+
+    async def _answer(self, what: str, call: Awaitable[Any]) -> Any:
         try:
-            return await self.within(self._scripts[script](keys=keys, args=words))
+            return await self.within(call)
         except self._error as error:  # it is there, and refuses
             full = "OOM" in str(error) or type(error).__name__ == "OutOfMemoryError"
             raise (SharedFullError if full else SharedError)(
-                f"shared key {key!r}: {self.where}: {error}") from error
+                f"shared {what}: {self.where}: {error}") from error
 
     async def _all(self, start: bytes) -> list[tuple[Entry, float]]:
         """The entries by name, and the seconds that each holds."""
@@ -157,7 +164,7 @@ class RedisShared(RemoteShared):
         found: list[tuple[Entry, float]] = []
         low = b"[" + start if start else b"-"
         while True:
-            names = await self.within(self._client.zrangebylex(
+            names = await self._answer(f"keys {start!r}", self._client.zrangebylex(
                 self._names, low, b"[" + start + b"\xff", start=0, num=_PAGE))
             found += await self._look_at(names)
             if len(names) < _PAGE:
@@ -165,17 +172,19 @@ class RedisShared(RemoteShared):
             low = b"(" + names[-1]
 
     async def _look_at(self, names: list[bytes]) -> list[tuple[Entry, float]]:
+        keys = {name: key for name in names if (key := _key(name))}
         pipe = self._client.pipeline(transaction=False)
-        for name in names:
+        for name in keys:
             await self._scripts[redis_scripts.LOOK](keys=(self._place(name),), client=pipe)
+        answers = await self._answer(f"keys {names[:1]!r}", pipe.execute()) if keys else []
         seen = []
-        for name, found in zip(names, await self.within(pipe.execute()), strict=True):
+        for (name, key), found in zip(keys.items(), answers, strict=True):
             if found:
                 left = int(found[2]) / 1000
-                seen.append((Entry(name.decode(), found[1], int(found[0])),
+                seen.append((Entry(key, found[1], int(found[0])),
                              left if left >= 0 else math.inf))
             else:
-                await self._run(redis_scripts.FORGET, name.decode(),
+                await self._run(redis_scripts.FORGET, key,
                                 (self._place(name), self._names), (name,))
         return seen
 
@@ -213,7 +222,7 @@ class RedisShared(RemoteShared):
             revision = 0
             if message is not None:
                 text, _, name = message["data"].partition(b" ")
-                if text.isdigit() and name.startswith(start):
+                if text.isdigit() and len(text) < 20 and _key(name) and name.startswith(start):
                     revision = int(text)
                     due.add(name)
             for name in due:
@@ -225,6 +234,14 @@ class RedisShared(RemoteShared):
                         expiries[name] = time.monotonic() + left
                 if not found:
                     news.see(name.decode(), None, revision)
+
+
+def _key(name: bytes) -> str:
+    """The key of that name; nothing for another program's."""
+    try:
+        return name.decode()
+    except ValueError:
+        return ""
 
 
 def _text(revision: int | None) -> str:

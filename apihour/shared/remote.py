@@ -19,7 +19,13 @@ from typing import TypeVar
 from urllib.parse import quote
 
 from apihour.errors import SharedDownError, SharedError
-from apihour.shared.backend import Change, CompareAndSet, Entry, SharedStatistics
+from apihour.shared.backend import (
+    Change,
+    CompareAndSet,
+    Entry,
+    SharedStatistics,
+    check_deadline,
+)
 from apihour.shared.leases import Leases
 
 __all__ = ["News", "RemoteShared"]
@@ -36,8 +42,7 @@ class RemoteShared(CompareAndSet):
     """What its library raises when it cannot be reached."""
 
     def __init__(self, path: str | os.PathLike[str], deadline: float) -> None:
-        if not 0.01 <= deadline <= 3600:
-            raise SharedError(f"shared: deadline: {deadline!r}; expected 0.01 to 3600 seconds")
+        check_deadline(deadline)
         self.deadline = deadline
         self._path = os.fspath(path)
         self._is_closed = self._is_away = False

@@ -12,10 +12,11 @@ from unittest.mock import AsyncMock
 
 import nats
 import pytest
+from nats.js.client import JetStreamContext
 from nats.js.errors import ServiceUnavailableError
 
 from apihour.app.container import Container
-from apihour.errors import ConfigurationError, SharedDownError
+from apihour.errors import ConfigurationError, SharedDownError, SharedError
 from apihour.shared.nats_store import _decode, _encode
 from apihour.shared.open_shared import open_shared
 from tests.contracts.flags_contract import FlagsContract
@@ -115,6 +116,19 @@ async def test_keys_of_another_program_are_passed_over(
     await client.close()
 
 
+async def test_a_look_that_fails_half_way_leaves_no_subscription(
+    shared: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await shared.put("key", b"1")
+    client = await shared._connection.client(5)
+    before = set(client._subs)
+    monkeypatch.setattr(JetStreamContext.PushSubscription, "consumer_info",
+                        AsyncMock(side_effect=ServiceUnavailableError()))
+    with pytest.raises(SharedDownError):
+        await shared.items()
+    assert set(client._subs) == before
+
+
 async def test_what_cannot_hold_for_a_time_is_refused(
     nats_server: NATSServer, tmp_path: Path
 ) -> None:
@@ -134,6 +148,10 @@ async def test_a_nats_without_jetstream_is_refused(tmp_path: Path) -> None:
         shared = made(server.start(), tmp_path)
         with pytest.raises(ConfigurationError, match="expected a NATS with JetStream"):
             await shared.open()
+        # Who was started while it was away, and calls it now, hears what a store says.
+        for call in (shared.get("a"), shared.items(), shared.put("a", b""), shared.delete("a")):
+            with pytest.raises(SharedError, match="expected a NATS with JetStream"):
+                await call
         await shared.close()
     finally:
         server.stop()

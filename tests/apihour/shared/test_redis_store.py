@@ -121,10 +121,39 @@ async def test_a_watch_bears_what_others_publish(shared: Any) -> None:
     watch = shared.watch()
     await shared.put("a", b"1")
     await take(watch, 1)
-    for rubbish in (b"", b"x", b"x y", b"-1 a", b"\xff \xff"):
+    for rubbish in (b"", b"x", b"x y", b"-1 a", b"\xff \xff", b"1 \xff", b"9" * 5000 + b" a",
+                    b"9" * 30 + b" b"):
         await shared._client.publish(b"{apihour}:news", rubbish)
     await shared.put("a", b"2")
     assert [change.value for change in await take(watch, 1)] == [b"2"]
+
+
+async def test_names_that_others_add_are_passed_over(shared: Any) -> None:
+    await shared.put("a", b"1")
+    await shared._client.zadd(b"{apihour}:names", {b"\xff": 0, b"gone": 0})
+    await shared._client.hset(b"{apihour}:k:\xff", mapping={"r": "1", "v": "1"})
+    assert [entry.key for entry in await shared.items()] == ["a"]
+
+
+async def test_what_redis_refuses_is_an_error_of_the_store(shared: Any) -> None:
+    await shared._client.set(b"{apihour}:names", b"a word")
+    with pytest.raises(SharedError, match="WRONGTYPE"):
+        await shared.items()
+    watch = shared.watch()
+    waiting = asyncio.ensure_future(anext(watch))
+    await asyncio.wait({waiting}, timeout=0.5)
+    await shared._client.delete(b"{apihour}:names")
+    await shared.put("a", b"1")
+    assert (await asyncio.wait_for(waiting, 30)).key == "a"
+
+
+async def test_who_may_not_look_is_told_what_was_expected(shared: Any) -> None:
+    await shared._client.execute_command("ACL SETUSER default -info")
+    try:
+        with pytest.raises(ConfigurationError, match=r"info.*expected"):
+            await shared.open()
+    finally:
+        await shared._client.execute_command("ACL SETUSER default +info")
 
 
 async def test_an_engine_that_forgets_is_refused(shared: Any) -> None:

@@ -24,13 +24,10 @@ Calls take microseconds (a 1 MB value: under 0.5 ms) and none ever waits for ano
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import mmap
 import os
 import shutil
 import time
-from pathlib import Path
 
 from apihour.errors import SharedError
 from apihour.ipc.state_files import reserve
@@ -44,12 +41,11 @@ from apihour.shared.records import (
     parse,
     payload_of,
 )
+from apihour.shared.store_files import boot_id, lock, move_directory, remove_if_empty
 
 __all__ = ["FileStore"]
 
 _SLOTS = 1024  # processes that have the store open at the same time
-_FEW = 20  # entries forgotten at a stretch: 0.3 ms
-_GRACE = 10_000  # milliseconds a dead entry is kept: no rename(2) takes that long
 _LEFTOVER = 60.0  # seconds after which a prepared directory was left by a killed process
 
 
@@ -62,7 +58,7 @@ class FileStore:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         # Expiries are of the monotonic clock, so a store does not outlive the boot.
-        self.root = os.path.join(os.fsencode(path), b"v1-" + _boot_id())
+        self.root = os.path.join(os.fsencode(path), b"v1-" + boot_id())
         # Not its parents: a runtime directory that has vanished is the arbiter's to make.
         with contextlib.suppress(FileExistsError):
             os.mkdir(path, 0o700)
@@ -178,18 +174,34 @@ class FileStore:
             os.close(fd)
         return done
 
-    def sweep(self, bucket: int) -> bool:
-        """Free what is dead in one bucket, a few entries at a time; whether there is more."""
+    def dead(self, bucket: int, grace: int) -> list[RecordHead]:
+        """What in a bucket has been dead for `grace` milliseconds; frees blobs of no head."""
         heads = self.scan(bucket)
-        now = clock() - _GRACE
-        dead = [h for h in heads if not h.name or (0 < h.expires < now)]
-        if dead:
-            self._forget(bucket, dead[:_FEW])
-            return True
-        blobs = self._blobs(bucket) - {head.blob for head in heads}
-        if blobs:
-            self._sweep_blobs(bucket, blobs)
-        return False
+        before = clock() - grace
+        orphans = self._blobs(bucket) - {head.blob for head in heads}
+        if orphans:
+            self._sweep_blobs(bucket, orphans)
+        return [head for head in heads if not head.name or 0 < head.expires < before]
+
+    def forget(self, bucket: int, dead: list[RecordHead]) -> None:
+        """Remove heads that are dead in a bucket, but for those that were written again."""
+        base = self._place(bucket)
+        home, _, floor = base.rpartition(b"/")
+        raised = b"%b/%d" % (home, max(int(floor), *(head.revision for head in dead)))
+        self._places.pop(bucket, None)
+        try:
+            os.rename(base, raised)  # before anything goes: see the rules
+        except FileNotFoundError:
+            return  # another process is at it
+        for head in dead:
+            place = raised + b"/" + head.key
+            with contextlib.suppress(FileNotFoundError):  # written again meanwhile
+                if head.name:
+                    os.unlink(place + b"/" + head.name)
+                    self._account(bucket, -head.cost)
+                    if head.blob:
+                        self._unlink_blob(head)
+            remove_if_empty(place)
 
     # Below: paths and pieces
 
@@ -220,7 +232,7 @@ class FileStore:
             except BaseException:
                 os.rmdir(fresh)
                 raise
-            _move(fresh, home)
+            move_directory(fresh, home)
         return base
 
     def _look(self, place: bytes) -> RecordHead:
@@ -255,7 +267,7 @@ class FileStore:
         except BaseException:
             shutil.rmtree(fresh, ignore_errors=True)
             raise
-        return _move(fresh, place)
+        return move_directory(fresh, place)
 
     def _account(self, bucket: int, growth: int) -> None:
         if growth:
@@ -274,7 +286,7 @@ class FileStore:
                 continue
             try:
                 # Between open and lock a sweeper may have taken it for an orphan.
-                if _lock(fd) and os.fstat(fd).st_nlink:
+                if lock(fd) and os.fstat(fd).st_nlink:
                     view = memoryview(value)
                     while view:
                         view = view[os.write(fd, view):]
@@ -284,25 +296,6 @@ class FileStore:
                 os.close(fd)
                 raise
             os.close(fd)
-
-    def _forget(self, bucket: int, dead: list[RecordHead]) -> None:
-        base = self._place(bucket)
-        home, _, floor = base.rpartition(b"/")
-        raised = b"%b/%d" % (home, max(int(floor), *(head.revision for head in dead)))
-        self._places.pop(bucket, None)
-        try:
-            os.rename(base, raised)  # before anything goes: see the rules
-        except FileNotFoundError:
-            return  # another process is at it
-        for head in dead:
-            place = raised + b"/" + head.key
-            with contextlib.suppress(FileNotFoundError):  # written again meanwhile
-                if head.name:
-                    os.unlink(place + b"/" + head.name)
-                    self._account(bucket, -head.cost)
-                    if head.blob:
-                        self._unlink_blob(head)
-            _remove_if_empty(place)
 
     def _blobs(self, bucket: int) -> set[bytes]:
         try:
@@ -321,7 +314,7 @@ class FileStore:
             for name in suspects:
                 with contextlib.suppress(FileNotFoundError):
                     fd = os.open(self._blob_path(bucket, name), os.O_RDONLY | os.O_CLOEXEC)
-                    if _lock(fd):
+                    if lock(fd):
                         held[name] = fd
                     else:
                         os.close(fd)
@@ -342,46 +335,10 @@ class FileStore:
         for slot in range(_SLOTS):
             path = self._path(b"slots", b"%d" % slot)
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            if _lock(fd):
+            if lock(fd):
                 return fd, slot
             os.close(fd)
         raise SharedError(
             f"shared store {os.fsdecode(self.root)!r}: open in {_SLOTS} processes, "
             "expected fewer"
         )
-
-
-def _boot_id() -> bytes:
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_bytes()[:8]
-    except FileNotFoundError:  # not Linux
-        return b"0"
-
-
-def _lock(fd: int) -> bool:
-    """Take the lock of an open file for this process; False when another has it."""
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _move(fresh: bytes, place: bytes) -> bool:
-    """Rename a prepared directory; False, and it is gone, when the place is taken or moved."""
-    try:
-        os.rename(fresh, place)
-    except OSError as error:
-        shutil.rmtree(fresh, ignore_errors=True)
-        if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
-            return False
-        raise
-    return True
-
-
-def _remove_if_empty(place: bytes) -> None:
-    try:
-        os.rmdir(place)
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
-            raise

@@ -39,12 +39,12 @@ from apihour.shared.backend import (
 from apihour.shared.file_store import FileStore
 from apihour.shared.leases import Leases
 from apihour.shared.records import BUCKETS, RecordHead, cost_of
+from apihour.shared.sweeper import Sweeper, sweep_all
 
 __all__ = ["Change", "CompareAndSet", "Entry", "Shared", "SharedBackend", "SharedStatistics"]
 
 POLL = 0.01  # seconds between two looks of a watch; a look costs about 40 µs
 FULL_LOOK = 10.0  # seconds; finds what a process wrote and was killed before saying so
-SWEEP = 0.1  # seconds between the sweeps of one bucket that a writing process does
 LOOK = 1.0  # seconds between two looks whether the store is still the one that was opened
 BREATH = 0.0005  # seconds of work at a stretch
 CLEARING = 1.0  # seconds between two sweeps of everything, when it is full
@@ -70,9 +70,9 @@ class Shared(CompareAndSet):
         self.deadline = deadline
         self._closed = False
         self._errors = _Errors(self.path)
-        self._next_sweep = self._cleared_at = 0.0
+        self._cleared_at = 0.0
         self._next_look = time.monotonic() + LOOK
-        self._cursor = random.randrange(BUCKETS)
+        self._sweeper = Sweeper(random.randrange(BUCKETS))
         with self._errors:
             self._files = FileStore(path)
 
@@ -206,7 +206,7 @@ class Shared(CompareAndSet):
                 continue
             with self._errors:
                 revision = store.swap(head, value, expires)
-                self._sweep_sometimes(store)
+                self._sweeper.sweep_sometimes(store, self.limit_bytes)
             if revision:
                 return revision
             await attempts.failed()
@@ -233,20 +233,9 @@ class Shared(CompareAndSet):
             )
         self._cleared_at = now
         pace = _Pace()
-        for bucket in range(BUCKETS):
-            more = True
-            while more:
-                with self._errors:
-                    more = self._store().sweep(bucket)
+        with self._errors:
+            for _ in sweep_all(self._store):
                 await pace.breathe()
-
-    def _sweep_sometimes(self, store: FileStore) -> None:
-        now = time.monotonic()
-        if now >= self._next_sweep:
-            more = store.sweep(self._cursor)
-            self._next_sweep = now + (SWEEP / 20 if more else SWEEP)
-            if not more:
-                self._cursor = (self._cursor + 1) % BUCKETS
 
     def _store(self) -> FileStore:
         if self._closed:

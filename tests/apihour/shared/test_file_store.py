@@ -14,6 +14,7 @@ from apihour.errors import SharedError
 from apihour.shared import file_store, records
 from apihour.shared.file_store import FileStore
 from apihour.shared.records import BUCKETS, RecordHead, bucket_of, clock, cost_of
+from apihour.shared.sweeper import GRACE
 
 
 @pytest.fixture
@@ -46,8 +47,12 @@ def later(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 
 def sweep(store: FileStore) -> None:
     for bucket in range(BUCKETS):
-        while store.sweep(bucket):
-            pass
+        forget(store, bucket)
+
+
+def forget(store: FileStore, bucket: int, grace: int = GRACE) -> None:
+    if dead := store.dead(bucket, grace):
+        store.forget(bucket, dead)
 
 
 def heads(store: FileStore) -> list[RecordHead]:
@@ -217,8 +222,8 @@ def come_and_go(store: FileStore) -> int:
         pass
     while not (last := store.swap(store.read(b"fleeting"), None)):
         pass
-    store.sweep(bucket_of(b"fleeting"))
-    store.sweep(bucket_of(b"n"))
+    forget(store, bucket_of(b"fleeting"), grace=-1)
+    forget(store, bucket_of(b"n"), grace=-1)
     return last
 
 
@@ -254,11 +259,9 @@ def halting_child(path: Path, halt_at: int, with_signal: signal.Signals) -> int:
 
 @pytest.mark.parametrize("with_signal", [signal.SIGSTOP, signal.SIGKILL])
 def test_halted_before_any_system_call(
-    path: Path, opened: Callable[[], FileStore], monkeypatch: pytest.MonkeyPatch,
-    with_signal: signal.Signals,
+    path: Path, opened: Callable[[], FileStore], with_signal: signal.Signals,
 ) -> None:
     """One process is stopped (killed) there; the others go on, and nothing is lost."""
-    monkeypatch.setattr(file_store, "_GRACE", -1)  # forget at once
     store = opened()
     total, revision = 0, 0
     for halt_at in range(1, 1000):

@@ -216,8 +216,8 @@ async def test_deadline(directory: Path) -> None:
 async def test_writers_sweep_what_has_expired(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("apihour.shared.file_store._GRACE", -1)
-    monkeypatch.setattr("apihour.shared.store.SWEEP", 0.0)
+    monkeypatch.setattr("apihour.shared.sweeper.GRACE", -1)
+    monkeypatch.setattr("apihour.shared.sweeper.CALM", 0)
     shared = Shared(directory / "store")
     for number in range(500):
         await shared.put(f"session/{number}", b"x" * 200, ttl=0.001)

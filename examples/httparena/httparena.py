@@ -15,7 +15,6 @@ an item that one worker has read is a hit in the others, and gone for all when i
 
 from __future__ import annotations
 
-import json as standard_json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from typing import Annotated, Any
 import asyncpg
 import msgspec
 from items import CREATE, MOST, ONE, PAGE, RANGE, UPDATE, as_item, within
+from msgspec.structs import replace
 
 import apihour
 from apihour.engines import EngineError, Postgres, Resource
@@ -37,6 +37,23 @@ FRESH = 0.2  # seconds that an item is cached
 Connection = Annotated[Any, Resource("pg")]  # an asyncpg.Connection
 routes = Routes()
 database = Routes()
+
+
+class Rating(msgspec.Struct):
+    score: int
+    count: int
+
+
+class Item(msgspec.Struct):
+    id: int
+    name: str
+    category: str
+    price: int
+    quantity: int
+    active: bool
+    tags: list[str]
+    rating: Rating
+    total: int = 0  # of each answer
 
 
 @routes.get("/baseline11")
@@ -60,7 +77,7 @@ def pipeline(request):
 
 @routes.get("/json/{count:int}", compress=True)
 def json(request: Request[Container], count: int, m: int):
-    items = [{**item, "total": item["price"] * item["quantity"] * m}
+    items = [replace(item, total=item.price * item.quantity * m)
              for item in request.container.dataset[:max(count, 0)]]
     return {"items": items, "count": len(items)}
 
@@ -165,7 +182,7 @@ def places():
 
 class Container(apihour.Container):
     binds = {"http": places()}
-    dataset: list[dict[str, Any]]
+    dataset: list[Item]
 
     def make_engines(self):
         most = int(os.environ.get("DATABASE_MAX_CONN", "64"))
@@ -177,7 +194,7 @@ class Container(apihour.Container):
         return {"http": HTTPServer(routes, dumps=msgspec.json.encode, http2=False)}
 
     async def start(self):
-        self.dataset = standard_json.loads((DATA / "dataset.json").read_text())
+        self.dataset = msgspec.json.decode((DATA / "dataset.json").read_bytes(), type=list[Item])
 
 
 routes.include(database)

@@ -57,9 +57,7 @@ def with_compression(call: Callable[[Any], Any], inline: bool) -> Callable[[Any]
 
     A plain function stays one: `inline` says that it is.
     """
-    codings = made_here()
-    coded = functools.partial(_coded, codings=codings, heads={
-        one: _head(("Content-Encoding", one.name)) for one in codings})
+    coded = _coder(made_here())
 
     @functools.wraps(call)
     def compressed_inline(request: Any) -> Any:
@@ -72,26 +70,39 @@ def with_compression(call: Callable[[Any], Any], inline: bool) -> Callable[[Any]
     return compressed_inline if inline else compressed
 
 
-def _coded(
-    request: Any, result: Any, codings: tuple[Coding, ...], heads: dict[Coding, _Head]
-) -> Any:
-    """What an endpoint returned, in a coding that the client takes; `heads` are those of JSON."""
-    made: Response
-    if type(result) in _DATA:  # the usual answer: what is asked below is known of it
+def _coder(codings: tuple[Coding, ...]) -> Callable[[Any, Any], Any]:
+    """What makes of a request and its endpoint's result that in a coding that the client takes."""
+    heads = {one: _head(("Content-Encoding", one.name)) for one in codings}
+
+    def coded(request: Any, result: Any) -> Any:
+        if type(result) not in _DATA:
+            return _other(request, result, codings)
+        # The usual answer: what is asked of others is known of it.
         body = request.lane.service.renderer.encode_json(result)
         coding = chosen(request, codings) if len(body) >= _WORTH else None
-        made = Encoded(*(heads[coding] if coding is not None else _AS_IT_IS), body)
-    elif isinstance(result, Live):
+        if coding is None:
+            return Encoded(*_AS_IT_IS, body)
+        return _in_coding(Encoded(*heads[coding], body), body, coding)
+
+    return coded
+
+
+def _other(request: Any, result: Any, codings: tuple[Coding, ...]) -> Any:
+    """The same for a result that is no plain data."""
+    if isinstance(result, Live):
         return _stream(request, result, codings) if type(result) is Stream else result
-    else:
-        status, headers, body = request.lane.service.renderer.parts(result)
-        is_meant = bool(body) and _is_meant(status, headers)
-        coding = chosen(request, codings) if is_meant and len(body) >= _WORTH else None
-        if coding is not None:
-            headers = [*_weakened(headers), ("Content-Encoding", coding.name)]
-        made = Response(status, headers, body or None)
+    status, headers, body = request.lane.service.renderer.parts(result)
+    is_meant = bool(body) and _is_meant(status, headers)
+    coding = chosen(request, codings) if is_meant and len(body) >= _WORTH else None
     if coding is None:
-        return made
+        return Response(status, headers, body or None)
+    headers = [*_weakened(headers), ("Content-Encoding", coding.name)]
+    return _in_coding(Response(status, headers), body, coding)
+
+
+def _in_coding(made: Response, body: bytes, coding: Coding) -> Response | _Later:
+    """`made`, whose body is `body` in that coding: here, or in a thread."""
+    made.body = body
     if len(body) >= coding.large:
         return _Later(made, coding)
     made.body = coding.compress(body)

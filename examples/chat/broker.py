@@ -9,20 +9,76 @@ import contextlib
 from dataclasses import dataclass
 from typing import Any
 
+from amqtt.adapters import StreamReaderAdapter, StreamWriterAdapter
 from amqtt.broker import Broker
 from amqtt.contexts import Action
 from amqtt.plugins.base import BaseAuthPlugin, BaseTopicPlugin
 
 import apihour
 
+LARGEST = 4096  # bytes of a payload, and of each other part of a packet
+PACE = 0.001  # seconds between two parts: amqtt has a task for each packet
+SLOW = 5.0  # seconds to say CONNECT, and that a line may take to one who does not read
 SAY, HEAR, RECENT, TOLD = "say", "chat/lobby", "chat/recent", "chat/told"
 
 
 async def make_broker(room):
-    broker = Broker({"listeners": {"default": {"type": "tcp", "bind": "127.0.0.1:1883"}},
+    broker = Bounded({"listeners": {"default": {"type": "tcp", "bind": "127.0.0.1:1883"}},
                      "plugins": {"broker.Door": {"room": room}}})
     await broker.start()
     return broker
+
+
+class Bounded(Broker):
+    """amqtt bounds neither what comes, nor who reads nothing; its adapters can."""
+
+    async def stream_connected(self, reader, writer, listener_name):
+        peer = Peer(reader, writer)
+        try:
+            await self.external_connected(peer, peer, listener_name)
+        finally:
+            writer.transport.abort()
+
+
+class Peer(StreamReaderAdapter, StreamWriterAdapter):
+    """One connection, both ways. What it raises amqtt takes for the end of it."""
+
+    def __init__(self, reader, writer):
+        StreamReaderAdapter.__init__(self, reader)
+        StreamWriterAdapter.__init__(self, writer)
+        self.until = asyncio.get_running_loop().time() + SLOW
+
+    async def read(self, n=-1):
+        await asyncio.sleep(PACE)
+        await self.drain()  # who does not read is not heard
+        try:
+            if self.is_closed or not 0 <= n <= LARGEST:
+                raise TimeoutError
+            async with asyncio.timeout_at(self.until):
+                return await super().read(n)
+        except TimeoutError:
+            self.end()
+
+    def write(self, data):
+        self.until = None
+        super().write(data)
+
+    async def drain(self):
+        try:
+            async with asyncio.timeout(SLOW):
+                await super().drain()
+        except TimeoutError:
+            self.end()
+
+    async def close(self):
+        with contextlib.suppress(OSError):  # a TimeoutError, too
+            async with asyncio.timeout(SLOW):
+                await super().close()
+
+    def end(self):
+        self.is_closed = True
+        self._writer.transport.abort()
+        raise ConnectionResetError
 
 
 class Door(BaseAuthPlugin, BaseTopicPlugin):
@@ -39,6 +95,8 @@ class Door(BaseAuthPlugin, BaseTopicPlugin):
         self.lock = asyncio.Lock()  # events are heeded in order
 
     async def authenticate(self, *, session):
+        session.clean_session = True  # nothing is kept for who is away: he sees the last lines
+        session.will_flag = False  # amqtt would send it past topic_filtering()
         return not set(session.client_id or "") & set("+#/")  # it is a level of a topic
 
     async def topic_filtering(self, *, session=None, topic=None, action=None):

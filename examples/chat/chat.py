@@ -23,7 +23,7 @@ from apihour_http import HTML, HTTPServer, Routes
 from apihour_ssh import SSHServer
 from apihour_tcp import LibraryServer, TCPServer
 
-SLOW = 20.0  # seconds that a line may take to one who does not read
+SLOW = 20.0  # seconds to say a name, and that a line may take to one who does not read
 routes = Routes()
 
 
@@ -76,9 +76,12 @@ class Container(apihour.Container):
                 async for line in reader:
                     yield line.decode(errors="replace")
 
-        await tell("* your name?")
         lines = texts()
-        await self.visit(await anext(lines, ""), "tcp", lines, tell)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SLOW):
+                await tell("* your name?")
+                name = await anext(lines, "")
+            await self.visit(name, "tcp", lines, tell)
         writer.close()
 
     async def by_ssh(self, process):

@@ -8,6 +8,9 @@ back is shown the last ``KEPT``.
 import asyncio
 import contextlib
 import json
+import random
+import re
+import unicodedata
 from collections import deque
 
 import apihour
@@ -18,12 +21,19 @@ KEY, SUBJECT = "chat/lobby", "chat.lobby"
 KEPT = 100  # lines
 LONGEST = 400  # characters of a line
 NAME = 20  # characters
+NAMED = 50  # of those who are here, to who asks
 WAITING = 200  # lines, for one who reads slowly; what is more he misses
 
 
 def clean(text, longest=LONGEST):
     """What may be shown in anybody's terminal: one line, without control characters."""
     return "".join(char if char.isprintable() else " " for char in text[:longest]).strip()
+
+
+def name_of(wish):
+    """A name that no other looks like, nor the room's own words: ASCII letters and digits."""
+    plain = unicodedata.normalize("NFKD", wish[:1000]).encode("ascii", "ignore").decode()
+    return re.sub("[^A-Za-z0-9_-]+", "_", plain).strip("_-")[:NAME] or "guest"
 
 
 class Seat:
@@ -69,13 +79,20 @@ class Room:
 
     async def claim(self, wish, door):
         """An entry for a name that nobody else has: as was wished, else with a number."""
-        wish = clean(wish, NAME).replace(" ", "_") or "guest"
-        for name in (wish, *(f"{wish}{number}" for number in range(2, 100))):
+        wish = name_of(wish)
+        names = [wish, *(f"{wish}{number}" for number in range(2, 100))]
+        taken = {one.who.casefold() for one in await self.presence.list(SUBJECT)}
+        for _ in range(5):
+            name = next((one for one in names if one.casefold() not in taken), None)
+            if name is None:
+                break
             entry = await self.presence.join(SUBJECT, name, door=door)
-            there = await self.presence.list(SUBJECT)
-            if not any(one.who == name and one.id != entry.id for one in there):
+            there = [one for one in await self.presence.list(SUBJECT) if one.id != entry.id]
+            taken = {one.who.casefold() for one in there}
+            if name.casefold() not in taken:
                 return entry
-            await self.presence.leave(entry)
+            await self.presence.leave(entry)  # of several at once, who tries others at random
+            names = [f"{wish}{random.randrange(100, 1_000_000)}" for _ in range(5)]
         raise PresenceError(f"chat: name {wish!r}: too many have it; expected another")
 
     @contextlib.contextmanager
@@ -90,8 +107,9 @@ class Room:
 
     async def who(self):
         there = await self.presence.list(SUBJECT)
+        more = f" and {len(there) - NAMED} others" if len(there) > NAMED else ""
         return "* here: " + ", ".join(f"{one.who} ({one.about.get('door')}, {one.host})"
-                                      for one in there)
+                                      for one in there[:NAMED]) + more
 
     # -- what is said
 
@@ -99,11 +117,11 @@ class Room:
         """Return when it is said; what is to be told to him who said it, if it is not."""
         if not (text := clean(text)):
             return ""
-        if text == "/who":
-            return await self.who()
         try:
             if not await self.rate.take(who):
                 return "* not said: slower, please"
+            if text == "/who":
+                return await self.who()
             async with self.saying:
                 number, line = await self.keep(f"{who}: {text}")
         except apihour.ApihourError as error:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
+import socket
+import struct
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +14,7 @@ from types import SimpleNamespace
 import pytest
 
 from apihour.presence import PresenceChange, PresenceEntry
+from apihour_tcp import LibraryServer
 
 CHAT = Path(__file__).parents[2] / "examples" / "chat"
 
@@ -20,7 +23,7 @@ CHAT = Path(__file__).parents[2] / "examples" / "chat"
 def chat(monkeypatch):
     """A module of the example, by name."""
     monkeypatch.syspath_prepend(CHAT)
-    names = ("room", "broker")
+    names = ("room", "broker", "chat")
     yield importlib.import_module
     for name in names:
         sys.modules.pop(name, None)
@@ -83,5 +86,191 @@ async def test_who_has_no_door_does_not_end_the_room(chat):
 async def test_a_client_whose_id_is_a_pattern_of_topics_is_not_let_in(chat, client_id, is_let_in):
     pytest.importorskip("amqtt")
     door = chat("broker").Door
-    session = SimpleNamespace(client_id=client_id)
+    session = SimpleNamespace(client_id=client_id, clean_session=False, will_flag=True)
     assert await door.authenticate(SimpleNamespace(), session=session) is is_let_in
+
+
+@pytest.mark.parametrize(("wish", "name"), [
+    ("ada", "ada"), ("Ada_2", "Ada_2"), ("bob: hi", "bob_hi"), ("*", "guest"), ("* you", "you"),
+    ("\u0430da", "da"), ("\u3164", "guest"), ("a\u0301da\u202e", "ada"), ("\uff41da", "ada"),
+    ("\x1b[2Jx", "2Jx"), ("", "guest"), ("x" * 500, "x" * 20), ("-.>#", "guest")])
+async def test_no_name_looks_like_another_or_like_the_rooms_own_words(chat, wish, name):
+    assert chat("room").name_of(wish) == name
+
+
+class Presence:
+    """Entries, each seen by others when it has joined."""
+
+    def __init__(self, *names):
+        self.entries, self.joins, self.lists = {}, 0, 0
+        for name in names:
+            self.add(name)
+
+    def add(self, who, **about):
+        self.joins += 1
+        entry = PresenceEntry("chat.lobby", who, "host", "1.1", 0.0, about, str(self.joins))
+        self.entries[entry.id] = entry
+        return entry
+
+    async def join(self, subject, who, **about):
+        await asyncio.sleep(0.001)
+        entry = self.add(who, **about)
+        await asyncio.sleep(0.001)
+        return entry
+
+    async def leave(self, entry):
+        self.entries.pop(entry.id, None)
+
+    async def list(self, subject):
+        self.lists += 1
+        await asyncio.sleep(0.001)
+        return list(self.entries.values())
+
+
+async def test_a_crowd_of_one_name_costs_each_little(chat):
+    room = chat("room").Room(Container())
+    room.presence = Presence("Guest", *(f"guest{number}" for number in range(2, 90)))
+    before = room.presence.joins
+    async with asyncio.timeout(30):
+        entries = await asyncio.gather(*(room.claim("guest", "tcp") for _ in range(200)))
+    names = {one.who.casefold() for one in room.presence.entries.values()}
+    assert len(names) == len(room.presence.entries) == 88 + 1 + 200
+    assert room.presence.joins - before < 600
+    assert room.presence.lists < 1200
+    assert len({one.who for one in entries}) == 200
+
+
+async def test_who_is_here_is_asked_as_seldom_as_a_line_is_said(chat):
+    room = chat("room").Room(Container())
+    room.presence = Presence(*(f"guest{number}" for number in range(500)))
+    room.rate = SimpleNamespace(take=lambda who: asyncio.sleep(0, left.pop()))
+    left = [False, True]
+    answer = await room.say("ada", "/who")
+    assert answer.startswith("* here: guest0 (None, host), ")
+    assert answer.endswith(" and 450 others")
+    assert await room.say("ada", "/who") == "* not said: slower, please"
+    assert room.presence.lists == 1
+
+
+async def test_who_says_no_name_is_not_waited_for(chat, monkeypatch):
+    module = chat("chat")
+    monkeypatch.setattr(module, "SLOW", 0.2)
+    reader, ends = asyncio.StreamReader(), []
+    writer = SimpleNamespace(write=ends.append, drain=lambda: asyncio.sleep(0),
+                             close=lambda: ends.append("closed"))
+    async with asyncio.timeout(30):
+        await module.Container.by_tcp(SimpleNamespace(), reader, writer)
+    assert ends[-1] == "closed"
+
+
+# -- the door for MQTT, at a real socket
+
+
+class Lobby:
+    """The room as the broker has it."""
+
+    def __init__(self):
+        self.recent, self.presence = [], Presence()
+        self.lines = asyncio.Queue()
+
+    @contextlib.contextmanager
+    def seat(self):
+        yield self
+
+    async def __aiter__(self):
+        while True:
+            yield await self.lines.get()
+
+    async def claim(self, wish, door):
+        return await self.presence.join("", wish)
+
+    async def say(self, who, text):
+        await self.lines.put(f"{who}: {text}")
+
+
+@contextlib.asynccontextmanager
+async def mqtt(chat, **bounds):
+    """Its broker, served; yields how to connect."""
+    module = chat("broker")
+    for name, bound in bounds.items():
+        setattr(module, name, bound)
+    server = LibraryServer(lambda: module.make_broker(Lobby()),
+                           stop=lambda broker: broker.shutdown())
+    await server.start()
+    loop = asyncio.get_running_loop()
+    listening = await loop.create_server(server.stream, "127.0.0.1", 0)
+    port = listening.sockets[0].getsockname()[1]
+    try:
+        yield lambda: asyncio.open_connection("127.0.0.1", port)
+    finally:
+        listening.close()
+        await server.stop()
+
+
+def packet(kind, body, length=None):
+    rest, head = len(body) if length is None else length, bytearray([kind])
+    while True:
+        rest, digit = divmod(rest, 128)
+        head.append(digit | (0x80 if rest else 0))
+        if not rest:
+            return bytes(head) + body
+
+
+def text(data):
+    return struct.pack("!H", len(data)) + data
+
+
+def connect(name, flags=2, more=b""):
+    return packet(0x10, text(b"MQTT") + bytes([4, flags]) + b"\0\0" + text(name) + more)
+
+
+HOSTILE = {
+    "huge": connect(b"eve") + packet(0x30, text(b"say") + b"x" * 9000, 200_000_000),
+    "no CONNECT": b"", "garbage": b"\x16\x03\x01\x02" * 100, "half": b"\x10",
+}
+
+
+@pytest.mark.parametrize("sent", HOSTILE.values(), ids=HOSTILE)
+async def test_a_client_that_is_none_is_parted(chat, sent):
+    pytest.importorskip("amqtt")
+    async with asyncio.timeout(30), mqtt(chat, SLOW=0.5) as connection:
+        reader, writer = await connection()
+        writer.write(sent)
+        with contextlib.suppress(ConnectionResetError):
+            await reader.read()
+        writer.close()
+
+
+async def test_a_last_will_says_nothing_past_the_room(chat):
+    pytest.importorskip("amqtt")
+    async with asyncio.timeout(30), mqtt(chat) as connection:
+        hearing, listener = await connection()
+        listener.write(connect(b"ada") + packet(0x82, b"\0\1" + text(b"chat/#") + b"\0"))
+        assert await hearing.readexactly(9) == b"\x20\x02\0\0\x90\x03\0\x01\0"
+        _, dying = await connection()
+        will = text(b"chat/lobby") + text(b"\x1b[2Jbob: forged")
+        dying.write(connect(b"eve", 6, will))
+        await asyncio.sleep(0.1)
+        dying.transport.abort()
+        await asyncio.sleep(0.1)
+        listener.write(packet(0x30, text(b"say") + b"honest"))
+        heard = await hearing.readuntil(b"honest")
+        assert b"forged" not in heard
+        assert b"ada: honest" in heard
+        listener.close()
+
+
+async def test_who_reads_nothing_is_not_waited_for(chat, monkeypatch):
+    pytest.importorskip("amqtt")
+    module = chat("broker")
+    monkeypatch.setattr(module, "SLOW", 0.2)
+    near, far = socket.socketpair()
+    reader, writer = await asyncio.open_connection(sock=near)
+    peer = module.Peer(reader, writer)
+    peer.write(bytes(5_000_000))
+    async with asyncio.timeout(30):
+        with pytest.raises(ConnectionResetError):
+            await peer.drain()
+        with pytest.raises(ConnectionResetError):
+            await peer.read(1)
+    far.close()

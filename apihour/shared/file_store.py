@@ -31,6 +31,7 @@ import time
 
 from apihour.errors import SharedError
 from apihour.ipc.state_files import reserve
+from apihour.shared.last_heads import LastHeads
 from apihour.shared.records import (
     BUCKETS,
     DELETED,
@@ -67,6 +68,7 @@ class FileStore:
         self.pid = os.getpid()
         self._count = 0
         self._places: dict[int, bytes] = {}
+        self._heads = LastHeads()
         self._sweep_leftovers()
         self._slot_fd, slot = self._claim_slot()
         # Unique for ever: a slot has one holder, and a pid is used again only after it ended.
@@ -110,6 +112,28 @@ class FileStore:
 
     def read(self, key: bytes) -> RecordHead:
         """The head of `key` as it is now."""
+        head = self._heads.get(key)
+        if head is not None and head.name:
+            head = self._here(key, head)
+            if os.access(head.place + b"/" + head.name, os.F_OK):
+                return head
+        head = self._find(key)
+        self._heads.saw(key, head)
+        return head
+
+    def glance(self, key: bytes) -> RecordHead:
+        """The head of `key`, as it is or was a while ago: enough for who will replace it."""
+        head = self._heads.get(key)
+        if head is None:
+            return self.read(key)
+        return self._here(key, head) if head.name else head
+
+    def _here(self, key: bytes, head: RecordHead) -> RecordHead:
+        """The same head, whose bucket may have got another floor."""
+        place = self._place(bucket_of(key)) + b"/" + key
+        return head if head.place == place else head._replace(place=place)
+
+    def _find(self, key: bytes) -> RecordHead:
         bucket = bucket_of(key)
         while True:
             base = self._place(bucket)
@@ -117,7 +141,7 @@ class FileStore:
             try:
                 return self._look(place)
             except FileNotFoundError:
-                if os.path.exists(base):
+                if os.access(base, os.F_OK):
                     return RecordHead(place, revision=int(base.rpartition(b"/")[2]))
                 del self._places[bucket]
 
@@ -142,7 +166,7 @@ class FileStore:
 
     def scan(self, bucket: int) -> list[RecordHead]:
         """The heads in one bucket, dead ones included; for as long as that takes."""
-        return [self.read(key) for key in self.keys(bucket)]
+        return [self._find(key) for key in self.keys(bucket)]
 
     def stamps(self) -> bytes:
         """Eight bytes for each bucket, other than before when something in it has changed."""
@@ -246,21 +270,25 @@ class FileStore:
         self, old: RecordHead, revision: int, expires: int, kind: bytes, payload: bytes
     ) -> int:
         name = b"%d.%d.%b%b" % (revision, expires, kind, payload)
-        if old.name:
-            try:
-                os.rename(old.place + b"/" + old.name, old.place + b"/" + name)
-            except FileNotFoundError:
-                return 0
-        elif not self._create(old.place, name):
+        head, key = RecordHead(old.place, name, revision, expires, kind, payload), old.key
+        if not (self._replace(old, name) if old.name else self._create(old.place, name)):
+            self._heads.lost(key)
             return 0
-        cost = RecordHead(old.place, name, revision, expires, kind, payload).cost
-        self._account(bucket_of(old.key), cost - old.cost)
+        self._heads.saw(key, head)
+        self._account(bucket_of(key), head.cost - old.cost)
         if old.blob:
             self._unlink_blob(old)
         return revision
 
+    def _replace(self, old: RecordHead, name: bytes) -> bool:
+        try:
+            os.rename(old.place + b"/" + old.name, old.place + b"/" + name)
+        except FileNotFoundError:
+            return False
+        return True
+
     def _create(self, place: bytes, name: bytes) -> bool:
-        fresh = self._path(b"tmp", self._fresh())
+        fresh = b"%b/tmp/%b" % (self.root, self._fresh())
         os.mkdir(fresh, 0o700)
         try:
             os.close(os.open(fresh + b"/" + name, os.O_CREAT | os.O_CLOEXEC, 0o600))

@@ -109,6 +109,9 @@ class Shared(CompareAndSet):
         ttl: float | None = None,
     ) -> int:
         """See :meth:`SharedBackend.put`."""
+        if expected_revision is None and (revision := self._overwrite(key, value, ttl)):
+            return revision
+
         def decide(head: RecordHead) -> bytes:
             _check_revision(key, head, expected_revision)
             return value
@@ -210,6 +213,17 @@ class Shared(CompareAndSet):
             if revision:
                 return revision
             await attempts.failed()
+
+    def _overwrite(self, key: str, value: bytes, ttl: float | None) -> int:
+        """One try on the head that was last seen of `key`, without another look; 0: in vain."""
+        name, expires, store = _encode(key), _expiry(key, ttl), self._store()
+        with self._errors:
+            head = store.glance(name)
+            if not self._fits(key, head, value):
+                return 0
+            revision = store.swap(head, value, expires)
+            self._sweeper.sweep_sometimes(store, self.limit_bytes)
+        return revision
 
     def _value(self, head: RecordHead) -> bytes:
         with self._errors:

@@ -218,7 +218,7 @@ def increment(store: FileStore) -> None:
 
 def come_and_go(store: FileStore) -> int:
     """Make a key, remove it, and forget it; return its last revision."""
-    while not store.swap(store.read(b"fleeting"), b"x" * 500):
+    while not store.swap(store.glance(b"fleeting"), b"x" * 500):
         pass
     while not (last := store.swap(store.read(b"fleeting"), None)):
         pass
@@ -245,7 +245,8 @@ def halting_child(path: Path, halt_at: int, with_signal: signal.Signals) -> int:
 
     status = 1
     try:
-        for name in ("listdir", "mkdir", "open", "rename", "rmdir", "unlink", "write", "close"):
+        for name in ("access", "listdir", "mkdir", "open", "rename", "rmdir", "unlink", "write",
+                     "close"):
             setattr(os, name, counted(getattr(os, name)))
         fcntl.flock = counted(fcntl.flock)  # type: ignore[assignment]
         store = FileStore(path)

@@ -15,6 +15,7 @@ import os
 import re
 import time
 from collections.abc import AsyncIterator, Callable
+from contextvars import Context
 from typing import Any
 
 from apihour.bus.jetstream import is_passing
@@ -68,6 +69,7 @@ class NATSShared(RemoteShared):
         self._newest = Newest()
         self._is_ready = False
         self._again = asyncio.Event()
+        self._leaving: set[asyncio.Task[None]] = set()
 
     async def open(self, seconds: float = 2.0) -> None:
         """See :class:`RemoteShared`."""
@@ -185,6 +187,9 @@ class NATSShared(RemoteShared):
     async def items(self, prefix: str = "") -> list[Entry]:
         """See :meth:`SharedBackend.items`."""
         check_key(prefix, prefix=True)
+        return await self.within(self._items(prefix))
+
+    async def _items(self, prefix: str) -> list[Entry]:
         js = await self._ready()
         done: asyncio.Future[list[Entry]] = asyncio.get_running_loop().create_future()
         heard: set[str] = set()
@@ -193,7 +198,7 @@ class NATSShared(RemoteShared):
             info = await self.within(js.stream_info(self._stream, self._subjects(prefix)))
             entries = await self.within(done)
         finally:
-            await self._leave(js, subscription)
+            self._leave_soon(js, subscription)
         # What is written again while NATS walks the subjects may be in no place that it looks at.
         for subject in info.state.subjects or ():
             key = self._key(subject)
@@ -208,6 +213,8 @@ class NATSShared(RemoteShared):
 
     async def let_go(self) -> None:
         """See :class:`RemoteShared`."""
+        if self._leaving:
+            await asyncio.wait(self._leaving)
         await self._connection.close()
 
     # -- calls -----------------------------------------------------------------------------
@@ -347,6 +354,13 @@ class NATSShared(RemoteShared):
             finally:
                 if subscription is not None:
                     await self._leave(js, subscription)
+
+    def _leave_soon(self, js: Any, subscription: tuple[Any, str]) -> None:
+        """Leave, in time of its own: that of the call may have passed."""
+        task = asyncio.get_running_loop().create_task(
+            self._leave(js, subscription), context=Context())
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
 
     async def _leave(self, js: Any, subscription: tuple[Any, str]) -> None:
         try:

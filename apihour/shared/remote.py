@@ -3,7 +3,8 @@
 Rules:
 
 - Every call ends within the deadline: with the answer, or with a SharedDownError, after which a
-  write may have been done or not.
+  write may have been done or not. Its steps have that time together: asyncio.wait_for (3.11) gives
+  back an answer that comes in the turn of the timeout, which then has passed unseen.
 - A watch tells each key's last state, whatever happened to the connection: after each loss it
   looks at everything again, and tells what is different from what it has told.
 """
@@ -12,9 +13,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextvars import ContextVar
 from typing import TypeVar
 from urllib.parse import quote
 
@@ -24,6 +27,7 @@ from apihour.shared.backend import (
     CompareAndSet,
     Entry,
     SharedStatistics,
+    Update,
     check_deadline,
 )
 from apihour.shared.leases import Leases
@@ -31,6 +35,8 @@ from apihour.shared.leases import Leases
 __all__ = ["News", "RemoteShared"]
 
 Given = TypeVar("Given")
+
+_END: ContextVar[float] = ContextVar("end of the call", default=math.inf)  # of the loop's clock
 
 
 class RemoteShared(CompareAndSet):
@@ -71,6 +77,15 @@ class RemoteShared(CompareAndSet):
         """See :meth:`SharedBackend.leases`: of this daemon alone, for the kernel keeps them."""
         return Leases(os.path.join(self._path, "leases", quote(name, safe="")), limit)
 
+    async def update(self, key: str, change: Update, ttl: float | None = None) -> Entry:
+        """See :meth:`SharedBackend.update`; two deadlines, for it reads and writes."""
+        end = asyncio.get_running_loop().time() + 2 * self.deadline
+        outer = _END.set(min(end, _END.get()))
+        try:
+            return await super().update(key, change, ttl)
+        finally:
+            _END.reset(outer)
+
     async def delete(self, key: str, expected_revision: int | None = None) -> bool:
         raise NotImplementedError
 
@@ -95,11 +110,14 @@ class RemoteShared(CompareAndSet):
     ) -> Given:
         """The answer of the engine. Raises SharedDownError when there is none in time.
 
-        `proves`: whether that says that the engine is there.
+        A step within another has what that one has left, at most. `proves`: whether the answer says
+        that the engine is there.
         """
         limit = self.deadline if seconds is None else seconds
+        end = min(asyncio.get_running_loop().time() + limit, _END.get())
+        outer = _END.set(end)
         try:
-            async with asyncio.timeout(limit):
+            async with asyncio.timeout_at(end):
                 given = await call
         except TimeoutError:
             self._say("no answer in time")
@@ -108,6 +126,8 @@ class RemoteShared(CompareAndSet):
             if not self.has_answered(error):
                 self._say(f"{error or type(error).__name__}")
             raise SharedDownError(f"{self.where}: {error or type(error).__name__}") from error
+        finally:
+            _END.reset(outer)
         if proves:
             self._say("")
             self.heard = time.monotonic()

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import signal
 import socketserver
@@ -214,7 +215,6 @@ def figures(history: list[dict[str, Any]]) -> dict[str, Any]:
     history.sort(key=lambda one: float(one["at"]))
     delivered = Counter(one["id"] for one in judge.of(history, "deliver"))
     looks = [one for one in judge.of(history, "look") if one["gone"]]
-    late = max((over for _, over in judge.overruns(history)), default=0.0)
     failed = Counter(one["op"] for one in judge.of(history, *judge.LIMITS)
                      if one["outcome"] not in ("ok", "RevisionError"))
     return {
@@ -227,13 +227,29 @@ def figures(history: list[dict[str, Any]]) -> dict[str, Any]:
         "reads": sum(1 for _ in judge.of(history, "read", ok=True)),
         "stale": judge.stale(history),
         "errors": sum(failed.values()),
-        "late": f"{late:.2f}",
+        "late": f"{max((over for _, over in judge.overruns(history)), default=0.0):.2f}",
         "silent": f"{longest(judge.of(history, 'publish', ok=True)):.1f}",
         "unheld": f"{longest(judge.of(history, 'write', ok=True)):.1f}",
         "named": f"{max((one['took'] for one in looks), default=0.0):.2f}",
         "exactly": f"{max((since for since in exactly(looks)), default=0.0):.1f}",
         "healed": f"{max((one['took'] for one in judge.of(history, 'healed')), default=0.0):.1f}",
     }
+
+
+def told(history: list[dict[str, Any]]) -> list[str]:
+    """How soon who is gone was named, and how late calls ended, of any number of runs."""
+    took = sorted(one["took"] for one in judge.of(history, "look") if one["gone"])
+    over = {limit: sum(one > limit for one in took) for limit in (1.5, judge.NAMED)}
+    lines = [f"named who is gone: {len(took)} looks, median {took[len(took) // 2]:.2f} s, longest "
+             f"{took[-1]:.2f} s; " + ", ".join(
+                 f"{count} over {limit:g} s" for limit, count in over.items())] if took else []
+    late = sorted(judge.overruns(history), key=lambda each: -each[1])
+    failed = [over for one, over in late if one["outcome"] not in ("ok", "RevisionError")]
+    lines.append(f"{len(late)} calls, of which {len(failed)} failed; after their deadline ended "
+                 + ", ".join(f"{sum(over > least for _, over in late)} by more than {least:g} s"
+                             for least in (0.1, 0.5, judge.SLACK)))
+    return lines + [f"    {one['op']} of {one['who']}: {over:+.2f} s, {one['outcome']}"
+                    for one, over in late[:3]]
 
 
 def longest(records: Iterable[judge.Record]) -> float:
@@ -247,8 +263,8 @@ def exactly(looks: list[dict[str, Any]]) -> list[float]:
 
 
 def one_run(network: Network, seed: int, kinds: list[str], pace: float, keep: str) -> tuple[
-        dict[str, Any], list[str]]:
-    """Figures and faults of one seed."""
+        list[dict[str, Any]], list[str]]:
+    """The history and the faults of one seed."""
     with tempfile.TemporaryDirectory(prefix="apihour-partition-") as place:
         run = Run(network, Path(place), seed, kinds, pace)
         faults: list[str] = []
@@ -260,7 +276,7 @@ def one_run(network: Network, seed: int, kinds: list[str], pace: float, keep: st
             history = run.history()
             if keep:
                 keep_all(Path(place), Path(keep) / str(seed), history)
-    return figures(history), faults + judge.check(history)
+    return history, faults + judge.check(history)
 
 
 def keep_all(place: Path, kept: Path, history: list[dict[str, Any]]) -> None:
@@ -286,15 +302,17 @@ def main() -> None:
     is_inside = not options.loopback and enter_namespace()
     if options.quick:
         judge.SLACK = 5.0  # among other tests on a machine that is busy with them
-    rows, is_broken, pace = [], False, 0.4 if options.quick else 1.0
+    rows, whole, is_broken, pace = [], list[dict[str, Any]](), False, 0.4 if options.quick else 1.0
     with Namespaces(HOSTS) if is_inside else Loopback(HOSTS) as network:
         print(f"{interpreter()}; {HOSTS} hosts, {network.kind}", flush=True)
         for seed in range(options.first, options.first + options.seeds):
             began = time.monotonic()
-            found, faults = one_run(network, seed, kinds, pace, options.keep)
+            history, faults = one_run(network, seed, kinds, pace, options.keep)
+            found, whole = figures(history), whole + history
             rows.append([seed, f"{time.monotonic() - began:.0f}", *found.values(), len(faults)])
             print(f"seed {seed}: {found}", *faults, sep="\n    ", flush=True)
             is_broken = is_broken or bool(faults)
+        print(f"load {os.getloadavg()[1]:.0f}", *told(whole), sep="\n")
         print(table(["seed", "seconds", *found, "faults"], rows))
     sys.exit(int(is_broken))
 

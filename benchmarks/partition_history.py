@@ -25,8 +25,8 @@ History = list[Record]
 
 LIMITS = {"publish": 12.0, "ack": 10.0, "ask": 1.0, "incr": 2.0, "read": 1.0, "swap": 1.1}
 """Seconds that the documentation gives each call (a durable one has 2 for the connection, too)."""
-SLACK = 1.0  # seconds that a loaded machine may take on top
-NAMED = 2.0  # seconds in which the shell names what is gone
+SLACK = 0.5  # seconds that a loaded machine may take on top
+NAMED = 2.0  # seconds in which the shell names what is gone, the operator's login included
 LEAST = {"publish": 50, "deliver": 50, "incr": 20, "swap": 20, "watch": 20, "write": 20}
 """So many of each there must be: a history in which nothing happened proves nothing."""
 
@@ -163,7 +163,7 @@ def shell(history: History) -> list[str]:
         if not one["named"]:
             faults.append(f"the shell of {one['at_host']} did not name {one['gone']} after "
                           f"{one['kind']}: {one['said']}")
-        elif one["gone"] and one["took"] > NAMED + SLACK:
+        elif one["gone"] and one["took"] > max(NAMED, SLACK):
             faults.append(f"the shell of {one['at_host']} named {one['gone']} after "
                           f"{one['took']:.1f} s")
     return faults + [f"the session at {one['at_host']} has outlived it"

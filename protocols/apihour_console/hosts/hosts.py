@@ -6,8 +6,9 @@ Rules:
   letters. Nobody sends signs of life: who is asked, answers, or is named as missing.
 - Whoever came while the network was divided is met later: a command says hello again, at most every
   ten seconds, for the next one to know; where nobody is known it waits for that.
-- A host has one and a half seconds to show that it hears, before it is waited for longer. One that
-  answers at once is asked nothing more.
+- A host has a second to show that it hears, before it is waited for longer: who is gone is named
+  within two, with the login to a loaded machine. One that answers at once is asked nothing more.
+- What says that a host is there answers the very question: it is sealed with the question's nonce.
 - This host is asked as any other, without the bus.
 - What was sent before this console began is not obeyed: it knows not what the one before obeyed.
 - A console that starts beside an old one of its daemon takes the host over by its hello: the old
@@ -40,8 +41,9 @@ from apihour_console.hosts.rolling_reload import roll
 
 __all__ = ["Hosts"]
 
-_HEARS = 1.5  # seconds a host has to show that it hears
-_PROMPT = 0.3  # of these, until who has not answered is asked whether it hears
+_HEARS = 1.0  # seconds a host has to show that it hears
+_PROMPT = 0.25  # of these, until who has not answered is asked whether it hears
+_HELLO = 1.5  # seconds that hosts have to answer a hello, behind which no operator waits
 _LONG = 2.0  # seconds from which on that is asked first
 _MORE = 0.3  # seconds on top of what its workers have
 _LOOK_EVERY = 10.0  # seconds between two looks for hosts that are not known
@@ -88,11 +90,12 @@ class Hosts:
     async def _hello(self, is_new: bool = False) -> None:
         self._next_look = time.monotonic() + _LOOK_EVERY
         subject = f"{self._prefix}.all"
+        nonce = os.urandom(8).hex()
         hello = {"kind": "hello", "from": self._name, "instance": self._instance,
-                 "home": self._home, "is_new": is_new}
+                 "home": self._home, "is_new": is_new, "nonce": nonce}
         homes: dict[str, set[str]] = {}
-        for answer in await self._bus.gather(subject, self._seal.close(subject, hello), _HEARS):
-            letter = self._opened("hello", answer.data)
+        for answer in await self._bus.gather(subject, self._seal.close(subject, hello), _HELLO):
+            letter = self._answer_to(nonce, "hello", answer.data)
             self._meet(letter)
             if letter is not None:
                 homes.setdefault(str(letter.get("from")), set()).add(str(letter.get("home")))
@@ -162,11 +165,25 @@ class Hosts:
         try:
             return self._seal.open(subject, data)
         except (LetterError, ValueError, KeyError, TypeError) as error:
-            now = time.monotonic()
-            if now >= self._next_line:
-                self._next_line = now + _LINE_EVERY
-                self._logger.warning("fleet: a letter is refused: %s", error)
+            self._refuse(str(error))
             return None
+
+    def _refuse(self, why: str) -> None:
+        now = time.monotonic()
+        if now >= self._next_line:
+            self._next_line = now + _LINE_EVERY
+            self._logger.warning("fleet: a letter is refused: %s", why)
+
+    def _answer_to(self, nonce: str, subject: str, data: bytes) -> dict[str, Any] | None:
+        """What an answer says, if it is one to that question; None when it is not.
+
+        A console of an older version has no ``to`` in its answers, and is believed without.
+        """
+        letter = self._opened(subject, data)
+        if letter is None or letter.get("to", nonce) == nonce:
+            return letter
+        self._refuse(f"an answer of host {letter.get('from')!r:.80} to another question")
+        return None
 
     async def _take(self, message: BusMessage, letter: Mapping[str, Any]) -> None:
         kind, sender = letter.get("kind"), str(letter.get("from"))
@@ -181,7 +198,7 @@ class Hosts:
             if self._is_replaced:
                 return
             told = {**self.facts(), "kind": "here", "from": self._name,
-                    "instance": self._instance, "home": self._home}
+                    "instance": self._instance, "home": self._home, "to": letter.get("nonce")}
             with contextlib.suppress(BusError):
                 await message.reply(self._seal.close(str(kind), told))
         elif kind == "ask" and self.far_end is not None:
@@ -221,8 +238,10 @@ class Hosts:
         names = self.members.names()
         found = await asyncio.gather(*(self._row(name) for name in names))
         missing = [Missing(row.host, _NO_ANSWER, "host") for row in found if row.answers is None]
-        missing += [Missing(name, _TWINS, "host") for name in self._twins]
-        return list(found), missing
+        return list(found), missing + self._named_twice()
+
+    def _named_twice(self) -> list[Missing]:
+        return [Missing(name, _TWINS, "host") for name in self._twins]
 
     async def _row(self, name: str) -> HostRow:
         started = time.monotonic()
@@ -234,13 +253,16 @@ class Hosts:
                        time.monotonic() - started)
 
     async def _ping(self, name: str, seconds: float = _HEARS) -> Mapping[str, Any] | None:
-        subject = f"{self._prefix}.host.{name}"
-        asked = {"kind": "ping", "from": self._name}
+        """What that host tells of itself; None when it does not within `seconds`."""
+        subject, nonce = f"{self._prefix}.host.{name}", os.urandom(8).hex()
+        asked = {"kind": "ping", "from": self._name, "nonce": nonce}
         try:
-            answer = await self._bus.request(subject, self._seal.close(subject, asked), seconds)
-        except BusError:
+            async with asyncio.timeout(seconds):  # whatever the bus is at
+                answer = await self._bus.request(subject, self._seal.close(subject, asked), seconds)
+        except (BusError, TimeoutError):
             return None
-        return self._opened("ping", answer.data)
+        found = self._answer_to(nonce, "ping", answer.data)
+        return found if found is not None and found.get("from") == name else None
 
     async def ask(
         self, name: str, words: Sequence[str], identity: Identity, deadline: float,
@@ -292,8 +314,9 @@ class Hosts:
         self, identity: Identity, at_once: int, give_back: bool,
     ) -> tuple[list[HostDeed], list[Missing]]:
         """Reload host by host; nothing is begun while one is missing."""
-        await self._look(is_urgent=True)
-        _, missing = await self.rows()
+        # Both at once: a host that answers the hello need not be asked again.
+        _, (_, missing) = await asyncio.gather(self._look(is_urgent=True), self.rows())
+        missing = [one for one in missing if one.reason != _TWINS] + self._named_twice()
         names = self.members.names()
         if missing:
             return [HostDeed(name, "not reached") for name in names], missing
@@ -319,7 +342,7 @@ class Hosts:
             return rows
 
         async def begin(name: str, number: str) -> str:
-            done = await self.ask(name, call.far_words, identity, _HEARS, number)
+            done = await self.ask(name, call.far_words, identity, _LONG, number)
             return "" if done.status == 0 else done.error or "failed"
 
         following = Following(self._bus, self._opened, self._seal.close, call, begin)

@@ -62,32 +62,3 @@ async def test_an_update_against_slow_others_ends_within_two_deadlines(tmp_path:
     store = Slow(tmp_path, deadline=0.71)
     with pytest.raises(SharedDownError):  # not at its third, by SharedBusyError
         await store.update("key", lambda value: b"")
-
-
-class Slow(RemoteShared):
-    """Reads come just in time, and another writer wins every time."""
-
-    async def get(self, key: str) -> Entry | None:
-        return await self.within(asyncio.sleep(0.18, None))
-
-    async def put(
-        self, key: str, value: bytes, expected_revision: int | None = None,
-        ttl: float | None = None,
-    ) -> int:
-        await self.within(asyncio.sleep(0.18))
-        raise RevisionError(key, 0, 1)
-
-
-async def test_an_update_against_slow_others_ends_within_two_deadlines(tmp_path: Path) -> None:
-    store = Slow(tmp_path, deadline=0.2)
-    clock = asyncio.get_running_loop().time
-    began, reads = clock(), 0
-
-    def change(value: bytes | None) -> bytes:
-        nonlocal reads
-        reads += 1
-        return b""
-
-    with pytest.raises(SharedError):
-        await store.update("key", change)
-    assert reads == 1, f"read again after {clock() - began:.2f} s"

@@ -35,6 +35,7 @@ class Wire:
         self.bytes = 0
         self.cut: set[str] = set()
         self.letters: list[tuple[str, bytes]] = []
+        self.answers: list[bytes] = []
 
     def deliver(self, sender: str, subject: str, message: BusMessage) -> int:
         self.letters = [*self.letters[-99:], (subject, message.data)]
@@ -91,6 +92,7 @@ class WiredBus:
         async def answer(data: bytes) -> None:
             self.wire.sent += 1
             self.wire.bytes += len(data)
+            self.wire.answers = [*self.wire.answers[-99:], data]
             if self.host not in self.wire.cut:
                 answers.append(BusMessage("answer", data))
                 if len(answers) >= wanted:

@@ -318,7 +318,7 @@ class NATSShared(RemoteShared):
         try:
             return await self.within(subscription.consumer_info())
         except BaseException:
-            await self._leave(js, (subscription, ""))
+            self._leave_soon(js, (subscription, ""))
             raise
 
     def _subjects(self, prefix: str) -> str:

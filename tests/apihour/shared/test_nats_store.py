@@ -19,6 +19,7 @@ from apihour.app.container import Container
 from apihour.errors import ConfigurationError, SharedDownError, SharedError
 from apihour.shared.nats_store import _decode, _encode
 from apihour.shared.open_shared import open_shared
+from tests.apihour.loops import wait_until
 from tests.contracts.flags_contract import FlagsContract
 from tests.contracts.shared_contract import RemoteContract, SharedContract, take
 from tests.nats_server import NATSServer, lonely_nats, nats_server
@@ -126,7 +127,7 @@ async def test_a_look_that_fails_half_way_leaves_no_subscription(
                         AsyncMock(side_effect=ServiceUnavailableError()))
     with pytest.raises(SharedDownError):
         await shared.items()
-    assert set(client._subs) == before
+    await wait_until(lambda: set(client._subs) == before)
 
 
 async def test_what_cannot_hold_for_a_time_is_refused(

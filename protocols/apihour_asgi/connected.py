@@ -138,10 +138,6 @@ class ASGIConnection:
 
     # -- what the connection tells
 
-    def data_received(self, data: bytes) -> None:
-        """Bytes of an accepted WebSocket."""
-        self.running.data_received(data)
-
     def must_know_of_end(self) -> bool:
         """The client sends no more: whether it is gone with that, or is to be answered.
 

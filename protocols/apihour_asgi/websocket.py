@@ -2,9 +2,10 @@
 
 Rules:
 
+- What is a whole message in one frame the connection reads by itself, and writes; the library
+  has the others, and all frames where messages are compressed or the end has begun.
 - Reading stops while the application does not receive, and while the client does not read its
   pongs: neither can grow our memory. How many frames have their turn is the connection's.
-- An application that finds a message whenever it asks lets the others have their turn, too.
 - Closing is a handshake (RFC 6455 7.1.1): after our close frame input is read on until the
   client's, for ten seconds at most; a frame that breaks the protocol ends it at once.
 - A client that is silent for two intervals of pings is gone.
@@ -13,30 +14,23 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from time import monotonic
 from typing import Any
 
 from apihour_asgi.answer_head import declare
 from apihour_asgi.exchange import run
-from apihour_asgi.framing import DONE, WAITING, ASGIExchange, ClientDisconnected
+from apihour_asgi.frame_bounds import FrameBounds
+from apihour_asgi.framing import DONE, WAITING, ClientDisconnected
 from apihour_asgi.handshake import WebSocketSettings, shake_hands
+from apihour_asgi.message_inbox import ABNORMAL, HIGH_WATER, MESSAGES, MessageInbox
 from apihour_asgi.sides import ConnectionSide, RequestHead
 
 __all__ = ["WebSocketExchange", "asked_for"]
 
-# Messages, and bytes of them, that wait for an application which does not receive.
-_MESSAGES = 32
-_HIGH_WATER = 65536
-# Seconds that an application may go from message to message before others have their turn.
-_BUDGET = 0.002
 # Seconds for the answer to a close frame.
 _CLOSE_TIMEOUT = 10.0
 # RFC 6455 7.4.1, and the registry of close codes: the service restarts, come back.
 _RESTART = 1012
 _FAILED = 1011
-_ABNORMAL = 1006
-_NO_STATUS = 1005
 
 
 def asked_for(hosted: ConnectionSide, message: RequestHead, scope: dict[str, Any], arrived: float,
@@ -52,29 +46,24 @@ def asked_for(hosted: ConnectionSide, message: RequestHead, scope: dict[str, Any
     return WebSocketExchange(hosted, message, scope, arrived, options)
 
 
-class WebSocketExchange(ASGIExchange):
+class WebSocketExchange(MessageInbox):
     """One WebSocket, from the request for it to its end."""
 
     __slots__ = (
-        "_beat", "_begun", "_due_pong", "_ended", "_failed", "_heard", "_inbox", "_kept",
-        "_options", "_parts", "_patience", "_protocol", "_response", "_text", "_turn", "accepted",
-        "closing",
+        "_beat", "_begun", "_bounds", "_due_pong", "_failed", "_heard", "_is_plain", "_options",
+        "_parts", "_patience", "_protocol", "_response", "_text", "accepted",
     )
 
     kinds = ("websocket.http.response.start", "websocket.http.response.body", "")
 
     def __init__(self, hosted: ConnectionSide, message: RequestHead, scope: dict[str, Any],
                  arrived: float, options: WebSocketSettings) -> None:
-        # Whatever else it is answered, the connection was meant for a WebSocket.
-        super().__init__(hosted, message, scope, arrived, keep=False, modern=True)
-        self.websocket = True
+        super().__init__(hosted, message, scope, arrived)
         self._options = options
-        self._inbox: deque[dict[str, Any]] = deque([{"type": "websocket.connect"}])
-        self._kept = 0
         self._protocol, self._response = shake_hands(scope, options)
+        self._bounds = FrameBounds(self._protocol)
+        self._is_plain = True  # whether a whole message may come now
         self.accepted = False
-        self.closing = False
-        self._ended = False  # the connection is over: what is in the inbox is the last
         self._parts = bytearray()
         self._text = False
         self._begun = False
@@ -82,7 +71,6 @@ class WebSocketExchange(ASGIExchange):
         self._beat: asyncio.TimerHandle | None = None
         self._patience: asyncio.TimerHandle | None = None  # with the answer to our close frame
         self._heard = self._due_pong = False
-        self._turn = 0.0  # when the application last gave way
 
     async def run(self) -> None:
         """Shake hands, run the application, see to the end of it."""
@@ -137,44 +125,59 @@ class WebSocketExchange(ASGIExchange):
     def lost(self) -> None:
         """The client is gone."""
         self.gone = True
-        self._end(_ABNORMAL, "")
+        self._end(ABNORMAL, "")
 
     def failed(self) -> None:
         """The application raised."""
         self._failed = True
 
-    def data_received(self, data: bytes) -> None:
-        """Bytes of frames."""
+    def data_received(self, data: bytes) -> int:
+        """Bytes of frames. Returns how many of a frame that has begun are still to come."""
         self._heard = True
-        protocol = self._protocol
-        protocol.receive_data(data)
-        for frame in protocol.events_received():
-            self._frame(frame)
-        self._write()
-        if protocol.close_sent is not None and not self.closing:
-            self._broken()
-        elif self._is_full():
-            self.lane.pause_payload()
+        if self._is_plain and not self.closing:
+            data = self._take_messages(data)
+        if data:
+            self._take_frames(data)
+        if self._kept > HIGH_WATER or len(self._inbox) >= MESSAGES:
+            self._pause()
+        return self._bounds.due
+
+    def _take_messages(self, data: bytes) -> bytes:
+        """Take the whole messages that `data` begins with, and return the rest."""
+        found, end = self.lane.messages(data, self._options.max_size)
+        if not found:
+            return data
+        self._inbox.extend(found)
+        self._kept += end
+        self.wake()
+        return data[end:] if end < len(data) else b""
+
+    def _take_frames(self, data: bytes) -> None:
+        """Have the library take frames, up to the next whole message behind one of them."""
+        protocol, bounds = self._protocol, self._bounds
+        while data:
+            if self.closing:
+                bounds.feed_rest(data)
+                data = b""
+            else:
+                data = bounds.feed(data)
+            for frame in protocol.events_received():
+                self._frame(frame)
+            self._write()
+            if protocol.close_sent is not None and not self.closing:
+                self._broken()
+            self._is_plain = not self._begun and bounds.is_between()
+            if data and self._is_plain and not self.closing:
+                data = self._take_messages(data)
 
     def goodbye(self) -> None:
         """The server leaves: close with 1012; the application sees its client leave."""
         if not self.closing:
             self._close(_RESTART, "service restart")
-            self._put({"type": "websocket.disconnect", "code": _RESTART,
+            self.put({"type": "websocket.disconnect", "code": _RESTART,
                        "reason": "service restart"})
 
     # -- frames
-
-    def _is_full(self) -> bool:
-        """Whether more frames have to wait for the application."""
-        if self.closing:
-            return False
-        return self._kept > _HIGH_WATER or len(self._inbox) >= _MESSAGES
-
-    def _go_on(self) -> None:
-        """There may be room again."""
-        if self.accepted and not self._ended and not self._is_full():
-            self.lane.resume_payload()
 
     def _frame(self, frame: Any) -> None:
         opcode = int(frame.opcode)
@@ -200,21 +203,16 @@ class WebSocketExchange(ASGIExchange):
             self._parts = bytearray()
         if self.closing:
             return
-        message: dict[str, Any]
         if self._text:
             try:
-                message = {"type": "websocket.receive", "text": str(data, "utf-8")}
+                message: str | bytes = str(data, "utf-8")
             except UnicodeDecodeError as error:
                 self._protocol.fail(1007, f"{error.reason} at position {error.start}")
                 return
         else:
-            message = {"type": "websocket.receive", "bytes": bytes(data)}
+            message = bytes(data)
         self._kept += len(data)
-        self._put(message)
-
-    def _put(self, message: dict[str, Any]) -> None:
-        self._inbox.append(message)
-        self.wake()
+        self.put(message)
 
     def _write(self) -> None:
         data = b"".join(self._protocol.data_to_send())
@@ -276,41 +274,23 @@ class WebSocketExchange(ASGIExchange):
 
     # -- what the application is given
 
-    async def receive(self) -> dict[str, Any]:
-        """The next message. Once it was a disconnect, again that one."""
-        inbox = self._inbox
-        if monotonic() - self._turn > _BUDGET:
-            await asyncio.sleep(0)
-            self._turn = monotonic()
-        while not inbox:
-            if self.gone or self._ended or self.state == DONE:
-                return {"type": "websocket.disconnect", "code": _ABNORMAL, "reason": ""}
-            await self.wait()
-            self._turn = monotonic()
-        message = inbox.popleft()
-        kind = message["type"]
-        if kind == "websocket.receive":
-            data = message.get("bytes")
-            self._kept -= len(message["text"] if data is None else data)
-            if not inbox:
-                self._kept = 0
-            self._go_on()
-        elif kind == "websocket.disconnect":
-            inbox.append(message)
-        return message
-
     async def send(self, message: Any) -> None:
         """Take a message; waits while the client does not read.
 
         Raises ClientDisconnected (an OSError) when it has left or the WebSocket is closed,
-        RuntimeError for a message out of its order, ValueError for one that cannot be sent.
+        RuntimeError for a message out of its order, ValueError for one that cannot be sent,
+        TypeError for data that is neither text nor bytes.
         """
         kind = message["type"]
         if self.accepted:
-            if kind not in ("websocket.send", "websocket.close"):
+            if kind == "websocket.send":
+                self.transmit(_data_of(message))
+            elif kind == "websocket.close":
+                self._expect_open()
+                self._leave(message.get("code", 1000), message.get("reason") or "")
+            else:
                 raise RuntimeError(f"message {kind!r}: expected 'websocket.send' or "
                                    "'websocket.close'")
-            self._send_open(kind, message)
             if self.lane.write_paused and not self.closing:
                 await self.hosted.writable()
             return
@@ -330,24 +310,34 @@ class WebSocketExchange(ASGIExchange):
                 f"message {kind!r}: expected 'websocket.accept', 'websocket.close' or "
                 "'websocket.http.response.start'")
 
-    def _send_open(self, kind: str, message: Any) -> None:
+    def transmit(self, message: str | bytes) -> None:
+        """Send a message. Raises ClientDisconnected when the client has left, or we closed."""
+        self._expect_open()
+        if self._protocol.extensions:
+            if isinstance(message, str):
+                self._protocol.send_text(message.encode())
+            else:
+                self._protocol.send_binary(message)
+            self._write()
+            return
+        lane = self.lane
+        frame = lane.framed(message)
+        if lane.transport is not None:
+            self.size += len(frame)
+            lane.write(frame)
+
+    def _expect_open(self) -> None:
         if self.closing or self.gone:
             # How it ended is the last in the inbox, and stays there.
-            last = self._inbox[-1] if self._inbox else {}
-            raise ClientDisconnected("the WebSocket is closed", last.get("code", _ABNORMAL),
-                             last.get("reason", ""))
-        if kind == "websocket.close":
-            code, reason = message.get("code", 1000), message.get("reason") or ""
-            self._close(code, reason)
-            self._inbox.append({"type": "websocket.disconnect", "code": code, "reason": reason})
-            self.wake()
-            return
-        data = message.get("bytes")
-        if data is not None:
-            self._protocol.send_binary(data)
-        else:
-            self._protocol.send_text(message["text"].encode())
-        self._write()
+            last = self._inbox[-1] if self._inbox else None
+            code, reason = ((last.get("code", ABNORMAL), last.get("reason", ""))
+                            if type(last) is dict else (ABNORMAL, ""))
+            raise ClientDisconnected("the WebSocket is closed", code, reason)
+
+    def _leave(self, code: int, reason: str) -> None:
+        """The application closes it."""
+        self._close(code, reason)
+        self.put({"type": "websocket.disconnect", "code": code, "reason": reason})
 
     def _accept(self, message: Any) -> None:
         """Answer 101 (RFC 6455 4.2.2); from then on the bytes are frames."""
@@ -361,8 +351,19 @@ class WebSocketExchange(ASGIExchange):
         self.lane.write(b"HTTP/1.1 101 Switching Protocols\r\n%b%b%b\r\n" % (
             self.hosted.host.date(), ours, lines))
         self.accepted = True
-        self.lane.upgraded()
+        self.lane.upgraded(self.data_received)
         if self._options.ping_interval is not None:
             self._beat = self.lane.loop.call_later(self._options.ping_interval, self._ping)
         if self.lane.is_draining():
             self.goodbye()
+
+
+def _data_of(message: Any) -> str | bytes:
+    """The data of a ``websocket.send``. Raises TypeError when it is neither text nor bytes."""
+    data: Any = message.get("bytes")
+    kind: Any = bytes | bytearray | memoryview
+    if data is None:
+        data, kind = message["text"], str
+    if not isinstance(data, kind):
+        raise TypeError(f"websocket.send of {ascii(data)[:100]}: expected a str as text, or bytes")
+    return data  # type: ignore[no-any-return]

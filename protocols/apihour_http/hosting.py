@@ -70,8 +70,17 @@ class HostingLane(Protocol):
     def hosted_done(self, exchange: Any, status: int, size: int) -> None:
         """The exchange has its answer; its ``keep`` says what comes next."""
 
-    def upgraded(self) -> None:
-        """A WebSocket was accepted: bytes go to :meth:`HostedSide.data_received` from now on."""
+    def messages(self, data: bytes, limit: int) -> tuple[list[str | bytes], int]:
+        """Whole messages of WebSocket: see :func:`apihour_http.connection.messages.messages`."""
+
+    def framed(self, message: str | bytes | bytearray | memoryview) -> bytes:
+        """A message of WebSocket as a server sends it: :mod:`apihour_http.connection.messages`."""
+
+    def upgraded(self, taker: Callable[[bytes], int | None]) -> None:
+        """A WebSocket was accepted: bytes go to `taker` from now on.
+
+        Which may return how many bytes of a frame are still to come.
+        """
 
     def send_continue(self) -> None:
         """Ask for the body that an Expect announced (RFC 9110 10.1.1)."""
@@ -150,9 +159,6 @@ class HostedSide(Protocol):
 
     def serve(self, exchange: Any) -> Coroutine[Any, Any, None]:
         """Run the application for an exchange."""
-
-    def data_received(self, data: bytes) -> None:
-        """Bytes after an upgrade that was accepted (``lane.upgraded()``)."""
 
     def must_know_of_end(self) -> bool:
         """The client sends no more: whether it is taken for gone, or may still be answered."""

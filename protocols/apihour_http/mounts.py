@@ -155,10 +155,6 @@ class MountSide:
         """The exchange that is being answered."""
         return getattr(self._side, "running", None)
 
-    def data_received(self, data: bytes) -> None:
-        """Bytes of an accepted WebSocket."""
-        self._side.data_received(data)
-
     def must_know_of_end(self) -> bool:
         """The client sends no more: whether it is taken for gone."""
         side = self._side

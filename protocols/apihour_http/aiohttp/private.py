@@ -326,7 +326,7 @@ class Hosted(RequestHandler):
     def set_parser(self, parser: Any, *args: Any, **kwargs: Any) -> None:
         """Called by a WebSocketResponse once its 101 is written: bytes belong to it now."""
         super().set_parser(parser, *args, **kwargs)
-        self.lane.upgraded()
+        self.lane.upgraded(self.data_received)
 
     def pause_reading(self) -> None:
         """A payload or WebSocket queue is full."""

@@ -20,6 +20,7 @@ from apihour_http.connection.activity import activity
 from apihour_http.connection.answers import Answers
 from apihour_http.connection.deadlines import DISCARD_SECONDS, Deadlines
 from apihour_http.connection.heads import Intake
+from apihour_http.connection.messages import framed, messages
 from apihour_http.connection.outbox import Outbox
 from apihour_http.connection.peer import origin_of
 from apihour_http.connection.reading import PAYLOAD, UPGRADE_TAIL, WRITE, Reading
@@ -71,7 +72,7 @@ class HTTPConnection(Lane, asyncio.Protocol):
 
     __slots__ = (
         "deadlines", "discardable", "hosted", "is_proxy", "loop", "outbox", "peer", "reading",
-        "tail",
+        "tail", "taker",
     )
     deadlines: Deadlines
     reading: Reading
@@ -93,6 +94,8 @@ class HTTPConnection(Lane, asyncio.Protocol):
         self.ready = True
         self.hosted: Any = None  # the application's side of the connection
         self.tail = b""
+        self.taker: frames.Taker | None = None  # who takes what follows an upgrade
+        self.sink = None
         self.write_paused = False
         self.discardable = _DISCARD_UNKNOWN
         self.idle_since = 0.0
@@ -132,7 +135,7 @@ class HTTPConnection(Lane, asyncio.Protocol):
 
     if compiled is None:
         data_received = take
-    lowered = staticmethod(lowered)
+    lowered, messages, framed = staticmethod(lowered), staticmethod(messages), staticmethod(framed)
     # What the extension calls.
     answer_any, check_slow, log_request = answer_any, check_slow, log_request
 
@@ -202,11 +205,12 @@ class HTTPConnection(Lane, asyncio.Protocol):
         """Move to `state`, see the table; whether a request may start is then told anew."""
         self.state = self.state.after(state)
         self.ready = False
+        self.sink = self.taker = None
 
     def take_elsewhere(self, data: bytes) -> None:
         """Take bytes that must not go to the parser now."""
         if self.state is UPGRADED:
-            self.feed_frames(data)
+            frames.hand_on(self, data, UPGRADE_TAIL)
         elif self.state is HOLDING:
             self.intake.held += data
         elif self.state is UPGRADING:
@@ -221,10 +225,7 @@ class HTTPConnection(Lane, asyncio.Protocol):
 
     def feed_frames(self, data: bytes) -> None:
         """Hand on what follows an upgrade."""
-        if self.tail or len(data) > frames.SLICE:
-            frames.feed(self, data, UPGRADE_TAIL)
-        else:
-            self.hosted.data_received(data)
+        frames.hand_on(self, data, UPGRADE_TAIL)
 
     def can_take_frames(self) -> bool:
         """Whether the application keeps up with its WebSocket, and is there."""
@@ -334,13 +335,12 @@ class HTTPConnection(Lane, asyncio.Protocol):
         """The application's handler has answered; `exchange.keep` says what comes next."""
         self.answers.hosted_done(exchange, status, size)
 
-    def upgraded(self) -> None:
-        """The handler accepted its WebSocket: bytes go there from now on."""
+    def upgraded(self, taker: Any) -> None:
+        """The handler accepted its WebSocket: bytes go to `taker` from now on."""
         self.conn.state = "websocket"
         self.become(UPGRADED)
-        tail, self.tail = self.tail, b""
-        self.reading.resume(UPGRADE_TAIL)
-        self.feed_frames(tail)
+        self.taker = taker
+        frames.feed(self, b"", UPGRADE_TAIL)
 
     def keepalive(self) -> float:
         """Seconds of silence after which an idle connection is closed."""

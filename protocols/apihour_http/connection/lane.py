@@ -26,7 +26,7 @@ class Lane:
 
     __slots__ = (
         "answers", "between", "conn", "idle_since", "intake", "plan", "queue", "ready", "service",
-        "state", "transport", "write", "write_paused",
+        "sink", "state", "transport", "write", "write_paused",
     )
     service: Service
     plan: Any
@@ -43,6 +43,8 @@ class Lane:
     ready: bool
     """Whether a request may start the moment it is read: see the table of states."""
     write_paused: bool
+    sink: Callable[[bytes], Any] | None
+    """Who takes what follows an upgrade; None while something is left over, and without one."""
     idle_since: float
 
     def data_received(self, data: bytes) -> None:

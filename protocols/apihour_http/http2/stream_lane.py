@@ -337,7 +337,7 @@ class StreamLane:
         origin = self.session.origin(fields)
         return self.remote() if origin is None else origin.remote or self.remote()
 
-    def upgraded(self) -> None:
+    def upgraded(self, taker: Any) -> None:
         """No stream is upgraded: none was told that it could be."""
         raise RuntimeError("a stream of HTTP/2 is no WebSocket: expected one on HTTP/1")
 

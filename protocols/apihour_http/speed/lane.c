@@ -26,9 +26,24 @@ static PyObject *went_wrong(Lane *self)
     return done;
 }
 
+/* Hand on what follows an upgrade. */
+static PyObject *hand_on(Lane *self, PyObject *data)
+{
+    PyObject *sink = Py_NewRef(self->sink);
+    PyObject *done = PyObject_CallOneArg(sink, data);
+    Py_DECREF(sink);
+    if (!done)
+        return NULL;
+    Py_DECREF(done);
+    Py_RETURN_NONE;
+}
+
 static PyObject *data_received(Lane *self, PyObject *data)
 {
     Head head;
+    if (self->sink && self->sink != Py_None && PyBytes_CheckExact(data)
+        && PyBytes_GET_SIZE(data) <= SLICE)
+        return hand_on(self, data);
     if (self->ready && PyBytes_CheckExact(data) && self->plan && self->between
         && Py_TYPE(self->plan) == &PlanType && PyList_CheckExact(self->between)
         && PyList_GET_SIZE(self->between) && self->conn && self->answers && self->queue
@@ -51,7 +66,8 @@ static PyObject *data_received(Lane *self, PyObject *data)
 
 #define ALL(do_it) \
     do_it(service); do_it(conn); do_it(transport); do_it(write); do_it(state); do_it(answers); \
-    do_it(queue); do_it(intake); do_it(between); do_it(plan); do_it(read); do_it(fields)
+    do_it(queue); do_it(intake); do_it(between); do_it(plan); do_it(read); do_it(fields); \
+    do_it(sink)
 
 static int traverse(Lane *self, visitproc visit, void *arg)
 {
@@ -76,6 +92,7 @@ static void dealloc(Lane *self)
 static PyMemberDef members[] = {
     OBJECT(service), OBJECT(conn), OBJECT(transport), OBJECT(write), OBJECT(state),
     OBJECT(answers), OBJECT(queue), OBJECT(intake), OBJECT(between), OBJECT(plan),
+    OBJECT(sink),
     {"idle_since", T_DOUBLE, offsetof(Lane, idle_since), 0, NULL},
     {"ready", T_BOOL, offsetof(Lane, ready), 0, NULL},
     {"write_paused", T_BOOL, offsetof(Lane, write_paused), 0, NULL},

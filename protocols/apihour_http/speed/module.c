@@ -14,6 +14,7 @@
  *   blocks.c     Blocks, the decoder of a connection of HTTP/2
  *   judge.c      Judge, the base of the judge of its heads
  *   cached.c     small files, read from the kernel's memory or not at all
+ *   frames.c     messages of WebSocket that are one frame each
  */
 
 #include "speed.h"
@@ -22,6 +23,8 @@
 extern PyObject *texts(PyObject *module, PyObject *const *args, Py_ssize_t count);
 extern PyObject *lowered(PyObject *module, PyObject *fields);
 extern PyObject *read_cached(PyObject *module, PyObject *args);
+extern PyObject *messages(PyObject *module, PyObject *const *args, Py_ssize_t count);
+extern PyObject *framed(PyObject *module, PyObject *message);
 
 PyObject *verbs[METHODS];
 PyObject *one, *empty, *nothing;
@@ -54,6 +57,9 @@ static PyMethodDef functions[] = {
      "The fields of a head with names in lower case, without white space behind values."},
     {"read_cached", read_cached, METH_VARARGS,
      "Size, time in nanoseconds and bytes of a file; False: it is not there, None: not known yet."},
+    {"messages", (PyCFunction)(void (*)(void))messages, METH_FASTCALL,
+     "The whole messages that bytes begin with, and where what is none begins."},
+    {"framed", framed, METH_O, "The frame of a text or binary message, as a server sends it."},
     {NULL, NULL, 0, NULL},
 };
 

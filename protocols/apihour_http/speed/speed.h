@@ -44,6 +44,7 @@ typedef struct {
     PyObject *service, *conn, *transport, *write, *state, *answers, *queue, *intake, *between,
         *plan;
     PyObject *read, *fields; /* the last head of a hosted request, and what was made of it */
+    PyObject *sink; /* who takes what follows an upgrade, while nothing is left over */
     size_t read_at, read_len;
     double idle_since;
     char ready, write_paused;
@@ -84,6 +85,9 @@ PyObject *fields_of(const char *data, size_t at, size_t end);
 
 /* The first second of an answer's latency that is not counted as fast. */
 #define FAST 0.0001
+
+/* Bytes after an upgrade that are handed on at a stretch: those of connection.frames. */
+#define SLICE 4096
 
 #define VISIT(name) Py_VISIT(self->name)
 #define CLEAR(name) Py_CLEAR(self->name)

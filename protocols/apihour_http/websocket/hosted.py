@@ -62,7 +62,7 @@ class WebSockets:
         service = request.lane.service
         spoken = self._options.subprotocols
         agreed = next((one for one in spoken if one in scope["subprotocols"]), None)
-        websocket = WebSocket(receive, send, agreed, service.options.loads,
+        websocket = WebSocket(request.lane.hosted.running, agreed, service.options.loads,
                               service.renderer.encode_json)
         await receive()  # websocket.connect
         request[KEY] = websocket
@@ -147,10 +147,6 @@ class _Side(Side):
     def route(self) -> str:
         """The route, for those who look."""
         return str(self._endpoint.route())
-
-    def data_received(self, data: bytes) -> None:
-        """Bytes of frames."""
-        self._inner.data_received(data)
 
     def goodbye(self) -> Any:
         """The server drains: it is closed with 1012."""

@@ -11,14 +11,11 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from apihour_http.response import safe_header
 
 __all__ = ["WebSocket", "WebSocketDisconnect"]
-
-Send = Callable[[dict[str, Any]], Awaitable[None]]
-Receive = Callable[[], Awaitable[dict[str, Any]]]
 
 # RFC 6455 7.4 and the registry of close codes: what an endpoint may send.
 _CODES = frozenset({1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014})
@@ -41,18 +38,38 @@ class WebSocketDisconnect(Exception):
         self.reason = reason
 
 
+class WebSocketEngine(Protocol):
+    """The ASGI plugin's side of one WebSocket, and what of it is not ASGI."""
+
+    hosted: Any
+    """Its ``writable()`` waits until the client reads on."""
+    lane: Any
+    closing: bool
+
+    def take(self) -> str | bytes | dict[str, Any] | None:
+        """The next message, or ASGI's for the end; None while there is none."""
+
+    def more(self) -> Awaitable[None]:
+        """Wait until there may be one."""
+
+    def transmit(self, message: str | bytes) -> None:
+        """Send a message. Raises an OSError when the WebSocket is over."""
+
+    async def send(self, message: dict[str, Any]) -> None:
+        """Take ASGI's message. Raises an OSError when the WebSocket is over."""
+
+
 class WebSocket:
     """One WebSocket of an endpoint: ``async def endpoint(request, websocket)``."""
 
-    __slots__ = ("_loads", "_offered", "_receive", "_send", "dumps", "is_accepted", "is_closed",
+    __slots__ = ("_engine", "_loads", "_offered", "dumps", "is_accepted", "is_closed",
                  "subprotocol", "waits")
 
     def __init__(
-        self, receive: Receive, send: Send, offered: str | None,
-        loads: Callable[[Any], Any], dumps: Callable[[Any], bytes],
+        self, engine: WebSocketEngine, offered: str | None, loads: Callable[[Any], Any],
+        dumps: Callable[[Any], bytes],
     ) -> None:
-        self._receive = receive
-        self._send = send
+        self._engine = engine
         self._offered = offered
         self._loads = loads
         self.dumps = dumps
@@ -84,16 +101,26 @@ class WebSocket:
     async def receive(self) -> str | bytes:
         """The next message. Raises WebSocketDisconnect when there is none any more."""
         self._expect_open("receive")
-        self.waits += 1
-        try:
-            message = await self._receive()
-        finally:
-            self.waits -= 1
-        if message["type"] != "websocket.receive":
+        message = await self._next()
+        if type(message) is dict:
             self.is_closed = True
             raise WebSocketDisconnect(message.get("code", _CLOSED), message.get("reason") or "")
-        text = message.get("text")
-        return text if text is not None else bytes(message["bytes"])
+        return message  # type: ignore[return-value]
+
+    async def _next(self) -> str | bytes | dict[str, Any]:
+        """The next message, or what ends them."""
+        engine = self._engine
+        message = engine.take()
+        if message is not None:
+            return message
+        self.waits += 1
+        try:
+            while message is None:
+                await engine.more()
+                message = engine.take()
+        finally:
+            self.waits -= 1
+        return message
 
     async def receive_json(self) -> Any:
         """The next message, decoded from JSON; one that is none ends the WebSocket with 1007."""
@@ -110,12 +137,22 @@ class WebSocket:
         Raises WebSocketDisconnect when the WebSocket is over, TypeError for other data.
         """
         self._expect_open("send")
-        if isinstance(message, str):
-            await self._tell({"type": "websocket.send", "text": message})
-        elif isinstance(message, bytes | bytearray | memoryview):
-            await self._tell({"type": "websocket.send", "bytes": bytes(message)})
-        else:
-            raise TypeError(f"send({ascii(message)[:100]}): expected str or bytes, or send_json()")
+        if not isinstance(message, str | bytes):
+            if not isinstance(message, bytearray | memoryview):
+                raise TypeError(
+                    f"send({ascii(message)[:100]}): expected str or bytes, or send_json()")
+            message = bytes(message)
+        engine = self._engine
+        try:
+            engine.transmit(message)
+        except OSError as error:  # ASGI's word for it
+            raise self._over(error) from None
+        if engine.lane.write_paused and not engine.closing:
+            self.waits += 1
+            try:
+                await engine.hosted.writable()
+            finally:
+                self.waits -= 1
 
     async def send_json(self, data: Any) -> None:
         """Send `data` as a text message of JSON."""
@@ -136,7 +173,7 @@ class WebSocket:
             return
         self.is_closed = True
         try:
-            await self._send({"type": "websocket.close", "code": code, "reason": reason})
+            await self._engine.send({"type": "websocket.close", "code": code, "reason": reason})
         except OSError:
             return  # the client was faster
 
@@ -145,10 +182,12 @@ class WebSocket:
         return self
 
     async def __anext__(self) -> str | bytes:
-        try:
-            return await self.receive()
-        except WebSocketDisconnect:
-            raise StopAsyncIteration from None
+        self._expect_open("receive")
+        message = await self._next()
+        if type(message) is dict:
+            self.is_closed = True
+            raise StopAsyncIteration
+        return message  # type: ignore[return-value]
 
     def _expect_open(self, what: str) -> None:
         if not self.is_accepted:
@@ -158,10 +197,14 @@ class WebSocket:
     async def _tell(self, message: dict[str, Any]) -> None:
         self.waits += 1
         try:
-            await self._send(message)
+            await self._engine.send(message)
         except OSError as error:  # ASGI's word for it
-            self.is_closed = True
-            raise WebSocketDisconnect(
-                getattr(error, "code", _CLOSED), getattr(error, "reason", "")) from None
+            raise self._over(error) from None
         finally:
             self.waits -= 1
+
+    def _over(self, error: OSError) -> WebSocketDisconnect:
+        """What its end is called here."""
+        self.is_closed = True
+        return WebSocketDisconnect(
+            getattr(error, "code", _CLOSED), getattr(error, "reason", ""))

@@ -15,7 +15,7 @@ from websockets.protocol import OPEN, SERVER, Protocol
 from apihour_asgi.connected import ASGIConnection
 from apihour_asgi.handshake import WebSocketSettings
 from apihour_asgi.host import ASGIHost
-from apihour_http.connection.messages import framed, messages
+from apihour_http.connection.whole_messages import framed, messages
 
 LIMIT = 3000
 FIELDS = [(b"Host", b"t"), (b"Connection", b"Upgrade"), (b"Upgrade", b"websocket"),

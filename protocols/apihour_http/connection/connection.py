@@ -20,7 +20,6 @@ from apihour_http.connection.activity import activity
 from apihour_http.connection.answers import Answers
 from apihour_http.connection.deadlines import DISCARD_SECONDS, Deadlines
 from apihour_http.connection.heads import Intake
-from apihour_http.connection.messages import framed, messages
 from apihour_http.connection.outbox import Outbox
 from apihour_http.connection.peer import origin_of
 from apihour_http.connection.reading import PAYLOAD, UPGRADE_TAIL, WRITE, Reading
@@ -34,6 +33,7 @@ from apihour_http.connection.states import (
     UPGRADING,
     State,
 )
+from apihour_http.connection.whole_messages import framed, messages
 from apihour_http.direct import answer_any, check_slow, log_request
 from apihour_http.head import lowered
 from apihour_http.speed import compiled

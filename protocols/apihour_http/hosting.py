@@ -71,10 +71,10 @@ class HostingLane(Protocol):
         """The exchange has its answer; its ``keep`` says what comes next."""
 
     def messages(self, data: bytes, limit: int) -> tuple[list[str | bytes], int]:
-        """Whole messages of WebSocket: see :func:`apihour_http.connection.whole_messages.messages`."""
+        """Whole messages of WebSocket: see ``apihour_http.connection.whole_messages``."""
 
     def framed(self, message: str | bytes | bytearray | memoryview) -> bytes:
-        """A message of WebSocket as a server sends it: :mod:`apihour_http.connection.whole_messages`."""
+        """A message of WebSocket as a server sends it; the same module says how."""
 
     def upgraded(self, taker: Callable[[bytes], int | None]) -> None:
         """A WebSocket was accepted: bytes go to `taker` from now on.

@@ -33,7 +33,7 @@ _BUDGET = 0.002
 class MessageInbox(ASGIExchange):
     """What of a WebSocket its application receives from."""
 
-    __slots__ = ("_ended", "_inbox", "_is_paused", "_kept", "_turn", "_waiter", "closing")
+    __slots__ = ("_is_paused", "_turn", "_waiter", "closing", "ended", "inbox", "kept")
 
     def __init__(self, hosted: ConnectionSide, message: RequestHead, scope: dict[str, Any],
                  arrived: float) -> None:
@@ -41,29 +41,29 @@ class MessageInbox(ASGIExchange):
         super().__init__(hosted, message, scope, arrived, keep=False, modern=True)
         self.websocket = True
         # Messages as they are, what begins and ends the WebSocket as ASGI has it.
-        self._inbox: deque[str | bytes | dict[str, Any]] = deque([{"type": "websocket.connect"}])
-        self._kept = 0
+        self.inbox: deque[str | bytes | dict[str, Any]] = deque([{"type": "websocket.connect"}])
+        self.kept = 0
         self._is_paused = False
         self._waiter: asyncio.Future[None] | None = None
         self._turn = 0.0  # when the application last gave way; 0: it has just done so
         self.closing = False
-        self._ended = False  # the connection is over: what is in the inbox is the last
+        self.ended = False  # the connection is over: what is in the inbox is the last
 
     def put(self, message: str | bytes | dict[str, Any]) -> None:
         """Have `message` wait for the application."""
-        self._inbox.append(message)
+        self.inbox.append(message)
         self.wake()
 
-    def _pause(self) -> None:
+    def pause(self) -> None:
         """It is full: more frames have to wait for the application."""
         if not self.closing:
             self._is_paused = True
             self.lane.pause_payload()
 
-    def _go_on(self) -> None:
+    def go_on(self) -> None:
         """There may be room again."""
-        is_full = self._kept > HIGH_WATER or len(self._inbox) >= MESSAGES
-        if not self._ended and (self.closing or not is_full):
+        is_full = self.kept > HIGH_WATER or len(self.inbox) >= MESSAGES
+        if not self.ended and (self.closing or not is_full):
             self._is_paused = False
             self.lane.resume_payload()
 
@@ -72,9 +72,9 @@ class MessageInbox(ASGIExchange):
 
         A message, or what ASGI has for the beginning and the end, which then stays the last.
         """
-        inbox = self._inbox
+        inbox = self.inbox
         if not inbox:
-            if self.gone or self._ended or self.state == DONE:
+            if self.gone or self.ended or self.state == DONE:
                 return {"type": "websocket.disconnect", "code": ABNORMAL, "reason": ""}
             return None
         if not self._turn:
@@ -86,15 +86,15 @@ class MessageInbox(ASGIExchange):
             if message["type"] == "websocket.disconnect":
                 inbox.append(message)
             return message
-        self._kept = self._kept - len(message) if inbox else 0
+        self.kept = self.kept - len(message) if inbox else 0
         if self._is_paused:
-            self._go_on()
+            self.go_on()
         return message
 
     def more(self) -> Awaitable[None]:
         """Wait until :meth:`take` may have something; others have their turn."""
         self._turn = 0.0
-        if self._inbox:
+        if self.inbox:
             return asyncio.sleep(0)
         if self._waiter is not None and not self._waiter.done():
             return self.wait()  # several wait

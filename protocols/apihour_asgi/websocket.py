@@ -95,7 +95,7 @@ class WebSocketExchange(MessageInbox):
             self._close(_FAILED if self._failed else 1000, "")
         try:
             async with asyncio.timeout(_CLOSE_TIMEOUT):
-                while not self._ended:
+                while not self.ended:
                     await self.wait()
         except TimeoutError:
             self.lane.abort()
@@ -138,8 +138,8 @@ class WebSocketExchange(MessageInbox):
             data = self._take_messages(data)
         if data:
             self._take_frames(data)
-        if self._kept > HIGH_WATER or len(self._inbox) >= MESSAGES:
-            self._pause()
+        if self.kept > HIGH_WATER or len(self.inbox) >= MESSAGES:
+            self.pause()
         return self._bounds.due
 
     def _take_messages(self, data: bytes) -> bytes:
@@ -147,8 +147,8 @@ class WebSocketExchange(MessageInbox):
         found, end = self.lane.messages(data, self._options.max_size)
         if not found:
             return data
-        self._inbox.extend(found)
-        self._kept += end
+        self.inbox.extend(found)
+        self.kept += end
         self.wake()
         return data[end:] if end < len(data) else b""
 
@@ -211,7 +211,7 @@ class WebSocketExchange(MessageInbox):
                 return
         else:
             message = bytes(data)
-        self._kept += len(data)
+        self.kept += len(data)
         self.put(message)
 
     def _write(self) -> None:
@@ -227,14 +227,14 @@ class WebSocketExchange(MessageInbox):
 
     def _end(self, code: int, reason: str) -> None:
         """The closing handshake is over, or the connection is: nothing more will come."""
-        if self._ended:
+        if self.ended:
             return
-        self._ended = True
+        self.ended = True
         if self._patience is not None:
             self._patience.cancel()
             self._patience = None
         if not self.closing:
-            self._inbox.append({"type": "websocket.disconnect", "code": code, "reason": reason})
+            self.inbox.append({"type": "websocket.disconnect", "code": code, "reason": reason})
         self.closing = True
         self._write()
         self.wake()
@@ -246,12 +246,12 @@ class WebSocketExchange(MessageInbox):
         self.closing = True
         self._protocol.send_close(code, reason)
         self._write()
-        self._go_on()
+        self.go_on()
         self._patience = self.lane.loop.call_later(_CLOSE_TIMEOUT, self._give_up)
 
     def _give_up(self) -> None:
-        if not self._ended:
-            self._ended = True
+        if not self.ended:
+            self.ended = True
             self.wake()
             self.lane.abort()
 
@@ -329,7 +329,7 @@ class WebSocketExchange(MessageInbox):
     def _expect_open(self) -> None:
         if self.closing or self.gone:
             # How it ended is the last in the inbox, and stays there.
-            last = self._inbox[-1] if self._inbox else None
+            last = self.inbox[-1] if self.inbox else None
             code, reason = ((last.get("code", ABNORMAL), last.get("reason", ""))
                             if type(last) is dict else (ABNORMAL, ""))
             raise ClientDisconnected("the WebSocket is closed", code, reason)

@@ -34,6 +34,7 @@ __all__ = [
     "UnknownCommand",
     "apply",
     "chosen",
+    "in_time",
     "latest",
     "selected",
 ]
@@ -175,6 +176,11 @@ def chosen(call: Call, rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 def latest(call: Call, rows: Iterable[dict[str, Any]], count: int) -> list[dict[str, Any]]:
     """The last `count` rows of those that the call's filters keep: of old ones too."""
     return chosen(call, rows)[-count:] if count > 0 else []
+
+
+def in_time(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of a stream, of several workers or hosts, in the order of their time."""
+    return sorted(rows, key=lambda row: str(row.get("time") or ""))
 
 
 def selected(call: Call, rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

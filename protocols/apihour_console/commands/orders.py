@@ -21,7 +21,7 @@ async def reload(
     context: ConsoleContext,
     *, canary: Annotated[int | None, "first watch that many workers, as --canary does"] = None,
     fleet: Annotated[bool, "all hosts, one after another, until one fails"] = False,
-    max_unavailable: Annotated[int, "with --fleet: so many hosts at once"] = 1,
+    max_unavailable: Annotated[int | None, "with --fleet: so many hosts at once (1)"] = None,
     rollback: Annotated[bool, "with --fleet: roll those that are done back when one fails"] = False,
 ) -> list[dict[str, Any]] | Result:
     """Start workers with the new code, retire the old ones once the new are ready.
@@ -29,19 +29,26 @@ async def reload(
     Waits until that is done; when the new code does not come up, the old workers stay, the
     reason is shown and the exit status is 1.
     """
-    if fleet:
-        return await _reload_fleet(context, max_unavailable, rollback)
     wish = {} if canary is None else {"canary": canary}
+    if fleet:
+        at_once = 1 if max_unavailable is None else max_unavailable
+        options = [f"--{name}={value}" for name, value in wish.items()]
+        return await _reload_fleet(context, at_once, rollback, options)
+    if rollback or max_unavailable is not None:
+        option = "--rollback" if rollback else "--max-unavailable"
+        raise CommandFailed(f"reload: option {option}: it is for a reload of all hosts; expected "
+                            "--fleet beside it" + ", or the command rollback" * rollback, "usage")
     return await context.arbiter("reload", 600.0, **wish)
 
 
-async def _reload_fleet(context: ConsoleContext, at_once: int, give_back: bool) -> Result:
+async def _reload_fleet(
+    context: ConsoleContext, at_once: int, give_back: bool, options: list[str]) -> Result:
     if context.fleet.hosts is None:
         raise CommandFailed(NO_FLEET)
     if at_once < 1:
         raise CommandFailed(f"reload: option --max-unavailable: {at_once}; expected 1 or more",
                             "usage")
-    deeds, missing = await context.fleet.hosts.reload(context.identity, at_once, give_back)
+    deeds, missing = await context.fleet.hosts.reload(context.identity, at_once, give_back, options)
     result = Result.of(context.call, to_rows(deeds), missing)
     failed = any(one.outcome in ("failed", "returned") for one in deeds)
     return replace(result, status=FAILED) if failed else result

@@ -37,6 +37,7 @@ from apihour_console.calls.call import (
     Identity,
     Missing,
     Result,
+    in_time,
 )
 from apihour_console.fleet.census import Census, Seen
 from apihour_console.fleet.choice import fitness, target
@@ -279,7 +280,7 @@ class Fleet:
             raise CommandFailed(f"worker {worker}: {error}", error.kind, error.detail)
         rows = found.rows
         if call.command.streams:
-            rows = sorted(rows, key=lambda row: str(row.get("time", "")))
+            rows = in_time(rows)
         failed = [Missing(worker, str(error)) for worker, error in found.failures]
         return Result.of(call, rows, [*found.missing, *failed])
 

@@ -29,7 +29,7 @@ from typing import Any
 from apihour.bus import Bus, BusError, BusMessage, BusTimeoutError
 from apihour.errors import ApihourError
 from apihour.ops.model import Column, CommandFailed
-from apihour_console.calls.call import PARTIAL, Call, Identity, Missing, Result, apply
+from apihour_console.calls.call import PARTIAL, Call, Identity, Missing, Result, apply, in_time
 from apihour_console.calls.parsing import parse_call
 from apihour_console.fleet.host_rows import HostDeed, HostRow
 from apihour_console.hosts.far_answers import number_in, of_host, read_result
@@ -300,6 +300,9 @@ class Hosts:
 
     async def execute(self, call: Call, identity: Identity) -> Result:
         """Carry out a call on the hosts it is for. Raises CommandFailed when there are none."""
+        if call.arguments.get("fleet"):
+            raise CommandFailed(f"{call.command.name}: option --host: --fleet is for all hosts; "
+                                "expected one of the two", "usage")
         names = await self._choose(call.hosts)
         found = await asyncio.gather(
             *(self._on(name, call, identity) for name in names), return_exceptions=True)
@@ -311,7 +314,7 @@ class Hosts:
         return await self.ask(name, call.far_words, identity, call.time_allowed)
 
     async def reload(
-        self, identity: Identity, at_once: int, give_back: bool,
+        self, identity: Identity, at_once: int, give_back: bool, options: Sequence[str] = (),
     ) -> tuple[list[HostDeed], list[Missing]]:
         """Reload host by host; nothing is begun while one is missing."""
         # Both at once: a host that answers the hello need not be asked again.
@@ -320,7 +323,7 @@ class Hosts:
         names = self.members.names()
         if missing:
             return [HostDeed(name, "not reached") for name in names], missing
-        return await roll(self._ask_any, names, identity, at_once, give_back), []
+        return await roll(self._ask_any, names, identity, at_once, give_back, options), []
 
     async def _ask_any(
         self, name: str, words: Sequence[str], identity: Identity, deadline: float) -> Result:
@@ -375,7 +378,7 @@ def merged(call: Call, found: Mapping[str, Result | BaseException]) -> Result:
             if one.error:
                 missing.append(Missing(name, one.error, "host"))
                 failed.append(one.status)
-    rows = apply(replace(call, filters=()), rows)
+    rows = apply(replace(call, filters=()), in_time(rows) if call.command.streams else rows)
     status = failed[0] if failed else PARTIAL if missing else 0
     return Result((Column("host", "str"), *columns), rows, missing, status,
                   "\n".join(texts) if texts else None)

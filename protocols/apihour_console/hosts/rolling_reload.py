@@ -35,12 +35,14 @@ class HostAsked(Protocol):
 
 async def roll(
     ask: HostAsked, names: Sequence[str], identity: Identity, at_once: int, give_back: bool,
+    options: Sequence[str] = (),
 ) -> list[HostDeed]:
-    """Reload those hosts, `at_once` at a time; what became of each."""
+    """Reload those hosts with `options`, `at_once` at a time; what became of each."""
     deeds: dict[str, HostDeed] = {}
     for start in range(0, len(names), at_once):
         batch = names[start:start + at_once]
-        for deed in await asyncio.gather(*(_reload(ask, name, identity) for name in batch)):
+        for deed in await asyncio.gather(*(
+                _reload(ask, name, ["reload", *options], identity) for name in batch)):
             deeds[deed.host] = deed
         if any(deed.outcome == "failed" for deed in deeds.values()):
             if give_back:
@@ -49,9 +51,10 @@ async def roll(
     return [deeds.get(name, HostDeed(name, "not reached")) for name in names]
 
 
-async def _reload(ask: HostAsked, name: str, identity: Identity) -> HostDeed:
+async def _reload(
+    ask: HostAsked, name: str, words: Sequence[str], identity: Identity) -> HostDeed:
     started = time.monotonic()
-    problem = await _try(ask, name, ["reload"], identity, _RELOAD)
+    problem = await _try(ask, name, words, identity, _RELOAD)
     while not problem:
         problem = await _try(ask, name, ["health"], identity, _HEALTH)
         if not problem:

@@ -9,7 +9,7 @@ from apihour_console.text.render import clean, duration, paint
 
 __all__ = ["presented"]
 
-_KEYS = ("worker", "thread", "state", "blocked")
+_KEYS = ("host", "worker", "thread", "state", "blocked")
 
 
 def presented(command: str, rows: Iterable[Mapping[str, Any]], colour: bool) -> str | None:
@@ -40,7 +40,8 @@ def _stacks(rows: Iterable[Mapping[str, Any]], colour: bool) -> str:
 def _stack_title(row: Mapping[str, Any], colour: bool) -> str:
     blocked = float(row.get("blocked") or 0.0)
     state = _one(row.get("state"))
-    title = f"worker {_one(row.get('worker'))}, {_one(row.get('thread'))}: {state}"
+    host = f"host {_one(row['host'])}, " if "host" in row else ""
+    title = f"{host}worker {_one(row.get('worker'))}, {_one(row.get('thread'))}: {state}"
     if blocked >= 0.1:
         title += f" for {duration(blocked)}"
     return paint(title, "red" if state.startswith("blocked") else "cyan") if colour else title

@@ -118,6 +118,8 @@ class HostDouble:
     def __init__(self, name: str) -> None:
         self.name = name
         self.done: list[str] = []
+        self.asked: list[dict[str, Any]] = []
+        self.told: list[dict[str, Any]] = []
         self.fails: set[str] = set()
         self.takes = 0.0
         self.audit = AuditLog(None, LOGGER)
@@ -133,7 +135,8 @@ class HostDouble:
                     columns=(Column("time", "float"), Column("message", "str")),
                     parameters=(Parameter("follow", "bool", short="f"),)),
             Command("reload", "again", role=Role.OPERATOR, collects="arbiter", acts="daemon",
-                    deadline=600.0),
+                    deadline=600.0, parameters=(
+                        Parameter("canary", "int"), Parameter("fleet", "bool"))),
             Command("rollback", "back", role=Role.OPERATOR, collects="arbiter", acts="daemon",
                     deadline=600.0),
         ):
@@ -146,9 +149,12 @@ class HostDouble:
         except ApihourError as error:
             return Result(status=error.exit_status, error=str(error))
         self.done.append(name)
+        self.asked.append({key: one for key, one in call.arguments.items() if one is not None})
         await asyncio.sleep(self.takes)
         if name in self.fails:
             return Result(status=1, error=f"{name}: it does not come up")
+        if name == "logs":
+            return Result.of(call, self.told)
         if name == "big":
             return Result.of(call, [{"text": "x" * 10_000} for _ in range(200)])
         rows = [{"worker": f"{slot}.1", "pid": slot} for slot in (1, 2)]

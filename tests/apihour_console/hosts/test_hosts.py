@@ -322,6 +322,36 @@ async def test_a_fleet_reloads_one_after_another_and_stops_at_the_first_failure(
         assert fleet.doubles["c"].done.count("reload") == 1
 
 
+async def test_each_host_of_a_fleet_is_reloaded_with_the_options_that_were_given() -> None:
+    async with Fleet("a", "b") as fleet:
+        deeds, _ = await fleet.hosts["a"].reload(fleet.who, 2, False, ["--canary=1"])
+        assert {one.outcome for one in deeds} == {"done"}
+        for name in ("a", "b"):
+            assert fleet.doubles[name].asked[0] == {"canary": 1}
+
+
+async def test_one_reload_of_all_is_not_asked_of_several_hosts() -> None:
+    async with Fleet("a", "b") as fleet:
+        with pytest.raises(CommandFailed, match="option --host: --fleet is for all hosts") as told:
+            await fleet.run("a", "reload", "--fleet", "--host", "all")
+        assert told.value.kind == "usage"
+        assert fleet.doubles["a"].done == fleet.doubles["b"].done == []
+
+
+async def test_what_happened_on_several_hosts_is_told_in_the_order_of_time() -> None:
+    async with Fleet("a", "b") as fleet:
+        for name, seconds in (("a", (1, 4, 5)), ("b", (2, 3, 6))):
+            fleet.doubles[name].told = [
+                {"time": f"2026-11-27T18:00:0{second}.000Z", "message": f"{name} {second}"}
+                for second in seconds]
+        found = await fleet.run("a", "logs", "--host", "all")
+        assert [row["message"] for row in found.rows] == ["a 1", "b 2", "b 3", "a 4", "a 5", "b 6"]
+        found = await fleet.run("a", "logs", "--host", "all", "--limit", "2")
+        assert [row["message"] for row in found.rows] == ["a 5", "b 6"]
+        found = await fleet.run("a", "logs", "--host", "all", "--sort", "-message")
+        assert [row["message"][0] for row in found.rows] == [*"bbbaaa"]
+
+
 async def test_a_fleet_with_one_missing_is_not_reloaded_at_all() -> None:
     async with Fleet("a", "b") as fleet:
         fleet.wire.cut.add("b")

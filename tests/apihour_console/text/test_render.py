@@ -93,6 +93,15 @@ def test_stacks_read_as_text() -> None:
     assert presented("workers", rows, False) is None
 
 
+def test_stacks_of_several_hosts_say_whose_they_are() -> None:
+    row = {"worker": "1.1", "thread": "loop", "state": "idle", "blocked": 0.0, "frame": 0,
+           "file": "/a.py", "line": 7, "function": "f", "text": ""}
+    assert presented("stack", [{"host": name, **row} for name in ("a", "b")], False) == (
+        "host a, worker 1.1, loop: idle\n  /a.py:7  f\n\n"
+        "host b, worker 1.1, loop: idle\n  /a.py:7  f\n"
+    )
+
+
 def test_units() -> None:
     assert [duration(value) for value in (0, 2e-5, 0.25, 9.99, 59, 3599, 86399, 90000)] == [
         "0s", "20us", "250ms", "9.99s", "59.0s", "59m59s", "23h59m", "1d01h"

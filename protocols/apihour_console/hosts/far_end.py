@@ -177,7 +177,7 @@ class FarEnd:
                 if not sending.done():
                     self._checked(who)
                     await self._ask_on(hold)
-        except (BusError, LetterError, ValueError):
+        except (BusError, LetterError):
             pass  # it has hung up, or is gone
         except ApihourError as error:  # its key was taken away here, meanwhile
             await self._end_rows(subject, str(error))
@@ -200,6 +200,9 @@ class FarEnd:
                         subject, {"host": self._name, "row": row}))
         except ApihourError as raised:
             error = str(raised)
+        except Exception as raised:  # else whoever reads them would ask again for ever
+            self._logger.exception("fleet: rows for another host")
+            error = f"internal error: {raised!r:.200}"
         await self._end_rows(subject, error)
 
     async def _end_rows(self, subject: str, error: str) -> None:

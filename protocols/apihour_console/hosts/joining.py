@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import re
 from collections.abc import AsyncIterator, Callable
@@ -53,11 +54,18 @@ async def joined(
         return
     joining = asyncio.create_task(
         _join(fleet, KeyDirectory(keys), daemon, Seal(key), audit, logger, says_bye))
+    joining.add_done_callback(functools.partial(_tell, logger))
     try:
         yield
     finally:
         joining.cancel()
         await asyncio.gather(joining, return_exceptions=True)
+
+
+def _tell(logger: logging.Logger, joining: asyncio.Task[None]) -> None:
+    """Say why this host is in no fleet any more, if something unforeseen is the cause."""
+    if not joining.cancelled() and (error := joining.exception()) is not None:
+        logger.error("fleet: %r; this host is in no fleet", error, exc_info=error)
 
 
 async def _join(

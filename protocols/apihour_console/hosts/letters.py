@@ -74,13 +74,13 @@ class Seal:
         if len(data) > MOST + _DIGEST or not hmac.compare_digest(
                 digest, self._digest(subject, text)):
             raise LetterError("not sealed with this fleet's key")
-        letter = json.loads(text)
-        now, sent, number = time.time(), float(letter["time"]), str(letter.pop("number"))
-        if abs(now - sent) > _AGE:
+        letter, sent, number = _read(text)
+        now = time.time()
+        if not abs(now - sent) <= _AGE:
             raise LetterError(f"sent {now - sent:+.0f} s ago by its clock; expected at most "
                               f"{_AGE:g}: set the clocks")
         self._remember(number, now)
-        return dict(letter)
+        return letter
 
     def _digest(self, subject: str, text: bytes) -> bytes:
         return hmac.new(self._key, subject.encode() + b"\n" + text, hashlib.sha256).hexdigest(
@@ -95,3 +95,12 @@ class Seal:
         if len(seen) >= _REMEMBERED:
             raise LetterError(f"more than {_REMEMBERED} in {2 * _AGE:g} s")
         seen[number] = now
+
+
+def _read(text: bytes) -> tuple[dict[str, Any], float, str]:
+    """A letter, its time and its number. Raises LetterError."""
+    try:
+        letter = dict(json.loads(text))
+        return letter, float(letter["time"]), str(letter.pop("number"))
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        raise LetterError(f"no letter: {error!r:.80}") from error

@@ -96,7 +96,7 @@ class DurableSubscription(Entered):
         self._others.add(self)
         is_said = False
         while not self._ending.is_set() and (error := await self._try()) is not None:
-            if not is_said:
+            if not is_said and not isinstance(error, BusDownError):  # which NATS's own line says
                 is_said = True
                 logging.getLogger("gunicorn.error").warning(
                     "bus: %s: durable %r waits for JetStream: %s", self.pattern, self.name, error)
@@ -108,7 +108,10 @@ class DurableSubscription(Entered):
         """Begin; returns what is in the way for now. Raises BusError for what stays so."""
         from nats.js.errors import NotFoundError
 
-        client = await self._client(None)
+        try:
+            client = await self._client(_LOOK)
+        except BusDownError as error:
+            return error
         js = client.jetstream(timeout=_TRY)
         try:
             self._stream = await js.find_stream_name_by_subject(self.pattern)

@@ -40,6 +40,7 @@ class NATSBus:
         self._connection.on_slow = self._slow
         self._questions = Questions()
         self._mailboxes: dict[Mailbox, Any] = {}
+        self._beginning: dict[Mailbox, asyncio.Task[Any]] = {}
         self._durables: set[DurableSubscription] = set()
         self._inbox = ""
         self._is_closed = False
@@ -130,8 +131,10 @@ class NATSBus:
 
     def retire(self, is_work: Callable[[asyncio.Task[Any]], bool]) -> None:
         """See :meth:`Bus.retire`."""
-        for mailbox in list(self._mailboxes):
+        for mailbox in [*self._mailboxes, *self._beginning]:
             if mailbox.queue or (mailbox.task is not None and is_work(mailbox.task)):
+                if waiting := self._beginning.get(mailbox):
+                    waiting.cancel()
                 self._start(self.end(mailbox))
         for durable in list(self._durables):
             durable.end()
@@ -150,10 +153,18 @@ class NATSBus:
     # -- for subscriptions -----------------------------------------------------------------
 
     async def begin(self, mailbox: Mailbox) -> None:
-        """See :meth:`Carrier.begin`; waits for NATS as long as that takes."""
+        """See :meth:`Carrier.begin`; waits for NATS as long as that takes, or the worker lives."""
         if mailbox in self._mailboxes:
             return
-        client = await self._client(None)
+        waiting = self._beginning[mailbox] = asyncio.ensure_future(self._client(None))
+        try:
+            await asyncio.wait({waiting})
+        finally:
+            waiting.cancel()
+            self._beginning.pop(mailbox, None)
+        if waiting.cancelled():  # the worker retires
+            return
+        client = waiting.result()
 
         async def deliver(msg: Any) -> None:
             mailbox.deliver(BusMessage(

@@ -229,3 +229,23 @@ def test_a_place_that_is_none_is_refused_without_its_password(url: str) -> None:
         NATSAddress.read("bus", url, {})
     assert "hush" not in str(refused.value)
     assert os.linesep not in str(refused.value)
+
+
+@pytest.mark.parametrize("options", [{}, {"queue": "q"}, {"queue": "q", "durable": True}])
+async def test_a_loop_that_waits_for_nats_ends_with_its_worker(
+    options: dict[str, Any], tmp_path: Path
+) -> None:
+    bus = open_bus("nats://127.0.0.1:1", tmp_path)
+
+    async def listen() -> list[BusMessage]:
+        return [message async for message in bus.subscribe("a", **options)]
+
+    work = asyncio.create_task(listen())
+    other = asyncio.create_task(listen())
+    await asyncio.sleep(0.05)
+    bus.retire(lambda task: task is work)
+    assert await asyncio.wait_for(work, 30) == []
+    assert other.done() is False or options
+    other.cancel()
+    await asyncio.wait({other})
+    await asyncio.wait_for(bus.close(), 30)

@@ -157,8 +157,16 @@ class Jobs:
         for one in list(self._running.values()):
             if one.spec.drain == "move":
                 one.cut(MOVED)
-        while tasks := self._runs | self._work:
-            await asyncio.wait(tasks)
+        try:
+            while tasks := self._runs | self._work:
+                await asyncio.wait(tasks)
+        except asyncio.CancelledError:  # its time is over
+            for task in self._work:
+                self._log.warning(
+                    "Worker %s: background work %r goes on at the end of the drain, which waited "
+                    "for it: cancelled; what has no end is to be cancelled in shutdown()",
+                    self._worker, task.get_name())
+            raise
 
     async def close(self) -> None:
         """Cancel what is left, and give it 5 s to end."""

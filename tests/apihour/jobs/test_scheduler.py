@@ -498,6 +498,20 @@ async def test_background_work_is_waited_for_and_its_failure_logged(
     assert "OSError: refused" in caplog.text
 
 
+async def test_background_work_that_has_held_up_the_drain_to_its_end_is_named(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    jobs = Crew().workers[0]
+    jobs.start(asyncio.sleep(3600), name="watch")
+    draining = asyncio.ensure_future(jobs.drain())
+    await turns()
+    draining.cancel()
+    await asyncio.wait({draining}, timeout=10)
+    assert draining.cancelled()
+    assert "Worker 1.1: background work 'watch' goes on at the end of the drain" in caplog.text
+    await asyncio.wait_for(jobs.close(), 10)
+
+
 async def test_background_work_left_at_the_end_is_cancelled() -> None:
     jobs = Crew().workers[0]
     task = jobs.start(asyncio.sleep(3600))

@@ -79,8 +79,7 @@ class Container:
             import uvloop
         except ImportError:
             return asyncio.new_event_loop()
-        loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
-        return loop
+        return uvloop.new_event_loop()
 
     def make_engines(self) -> Any:
         """Return ``{name: engine}`` (:mod:`apihour.engines`); sync or async, nothing is opened.
@@ -216,9 +215,10 @@ class Container:
             found = self.make_engines()
             made = await found if inspect.isawaitable(found) else found
         has_daemon = getattr(self.worker, "runtime", None) is not None
-        if has_daemon and self.config.get("shared") and hasattr(self.shared, "start"):
-            begin("the shared store: its start")
-            await self.shared.start()
+        for name in ("bus", "shared") if has_daemon else ():  # refused here, not at the first use
+            if self.config.get(name) and hasattr(getattr(self, name), "start"):
+                begin(f"{name}: its start")
+                await getattr(self, name).start()
         sections = self.config.get("engines")
         if not made and not sections:
             return

@@ -19,6 +19,7 @@ from apihour.app.target import load_target
 from apihour.bind.addresses import BindAddress
 from apihour.bind.binds import class_binds, match_servers, one_kind, refuse_doubles
 from apihour.bind.sockets import DEFAULT_CONSOLE, may_open_shell, see_keys, wanted_extras
+from apihour.bus import open_bus
 from apihour.cli.dry_run import see_files, try_bind
 from apihour.config.application import HostApplication
 from apihour.config.tree import server_options
@@ -30,6 +31,7 @@ from apihour.limits.layers import declared_options
 from apihour.ops.catalogue import Catalogue
 from apihour.ops.commands import built_in
 from apihour.plugins import Registry, Server, is_shell
+from apihour.shared.chosen import examine
 from apihour.single.singles import see_singles
 from apihour.tls.certificates import verify
 from apihour.worker.misfits import refuse_lost_options, refuse_lost_tls
@@ -78,8 +80,7 @@ async def _describe(
     container = call_class(
         cls, "__init__", config=config, worker=worker, loop=asyncio.get_running_loop())
     see_hooks(container)
-    check_jobs(container)
-    getattr(container, "tracer", None)  # raises where it is to be, and cannot
+    _see_configuration(container)
     if not app.cfg.no_console:
         built_in().update(Catalogue.of(container))
     engines = _describe_engines(
@@ -108,6 +109,18 @@ async def _describe(
                      + (f"  (where its bind does not say: {declared})" if declared else ""))
         has_shell = has_shell or is_shell(server)
     return [*lines, *engines], has_shell
+
+
+def _see_configuration(container: Any) -> None:
+    """See what a worker's start would refuse of it; nothing is reached.
+
+    Raises ConfigurationError.
+    """
+    check_jobs(container)
+    examine(container.config.get("shared"))
+    if container.config.get("bus"):
+        open_bus(container.config["bus"], "")
+    getattr(container, "tracer", None)  # raises where it is to be, and cannot
 
 
 def _examine(

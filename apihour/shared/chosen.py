@@ -9,7 +9,7 @@ from typing import Any
 from apihour.errors import ConfigurationError
 from apihour.shared.backend import SharedBackend, check_deadline
 
-__all__ = ["chosen"]
+__all__ = ["chosen", "examine"]
 
 
 def chosen(config: Any, path: str | os.PathLike[str]) -> SharedBackend:
@@ -18,7 +18,7 @@ def chosen(config: Any, path: str | os.PathLike[str]) -> SharedBackend:
     Raises ConfigurationError, SharedError.
     """
     options = {} if config is None else config
-    if isinstance(options, str) or (isinstance(options, Mapping) and "url" in options):
+    if _is_elsewhere(options):
         from apihour.shared.open_shared import open_shared
 
         return open_shared(options, path)
@@ -26,6 +26,19 @@ def chosen(config: Any, path: str | os.PathLike[str]) -> SharedBackend:
 
     _check(options)
     return Shared(path, **options)
+
+
+def examine(config: Any) -> None:
+    """Refuse what :func:`chosen` would, and open nothing. Raises ConfigurationError."""
+    options = {} if config is None else config
+    if _is_elsewhere(options):
+        chosen(options, "")
+    else:
+        _check(options)
+
+
+def _is_elsewhere(options: Any) -> bool:
+    return isinstance(options, str) or (isinstance(options, Mapping) and "url" in options)
 
 
 def _check(options: Any) -> None:

@@ -19,6 +19,7 @@ import pytest
 from aiohttp import web
 
 from apihour.app.container import Container
+from apihour.errors import ConfigurationError
 from tests.apihour.dns import DNSServer, dns_server
 from tests.apihour.loops import Run, run
 
@@ -277,6 +278,17 @@ async def test_calls_of_callers_that_left_hold_their_process_until_they_are_done
 def _note(seconds: float) -> int:
     time.sleep(seconds)
     return os.getpid()
+
+
+async def test_a_bus_that_cannot_be_refuses_the_start_and_one_that_is_away_does_not(
+    tmp_path: Path
+) -> None:
+    worker = SimpleNamespace(runtime=SimpleNamespace(path=tmp_path))
+    with pytest.raises(ConfigurationError, match=r"bus: 'nat://x'; expected nats://HOST:PORT"):
+        await Container({"bus": "nat://x"}, worker).open_engines({})
+    container = Container({"bus": "nats://127.0.0.1:1"}, worker)
+    await container.open_engines({})
+    await container.close_made()
 
 
 async def test_a_call_under_way_is_cancelled_and_its_process_ended() -> None:

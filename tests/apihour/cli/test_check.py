@@ -307,3 +307,25 @@ def test_protocols_lists_the_plugins_and_what_they_accept(
         "asgi", "grpc", "http", "mux", "proxy", "ssh", "tcp", "udp", "wsgi"]
     assert "aiohttp.web.Application" in lines[2]
     assert not any("unusable" in line for line in lines)
+
+
+@pytest.mark.parametrize(("line", "said"), [
+    ("shared: postgres://x", "shared: url: 'postgres://x'; expected redis://, valkey://, unix://"),
+    ("shared: {limit: 5}", "shared: 'limit'; expected of deadline, limit_bytes, or a url"),
+    ("shared: {url: 'nats://127.0.0.1:4222', bucket: 'a b'}", "shared: bucket: 'a b'; expected"),
+    ("bus: nat://127.0.0.1:4222", "bus: 'nat://127.0.0.1:4222'; expected nats://HOST:PORT"),
+    ("bus: {url: 'nats://127.0.0.1:4222', user: ann}", "bus: 'user'; expected of credentials, tls"),
+    ("bus: env:NOT_SET_HERE", "bus: url: env:NOT_SET_HERE: the variable is not set"),
+])
+def test_stores_and_buses_that_a_start_refuses(
+    write: Write, tmp_path: Path, line: str, said: str
+) -> None:
+    name = write(APPLICATION)
+    (tmp_path / "etc" / "main").mkdir(parents=True)
+    (tmp_path / "etc" / "main" / "main.yaml").write_text(f"{line}\n")
+    with pytest.raises(ConfigurationError) as told:
+        check([f"{name}:Container", "--config_dir", "etc"])
+    assert said in str(told.value)
+    (tmp_path / "etc" / "main" / "main.yaml").write_text(
+        "bus: nats://ann:secret@127.0.0.1:1\nshared: valkey://127.0.0.1:1\n")
+    assert check([f"{name}:Container", "--config_dir", "etc"]) == 0

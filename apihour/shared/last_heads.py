@@ -1,8 +1,8 @@
 """The heads that a process saw last, by which a look at a key is one call, and so is a write.
 
-A head that was remembered is one that was read earlier: it may not be the key's any more, and the
-rename that would replace it fails then. A name is never given twice, so a file of that name, where
-its key lies now, is the head, whatever came and went meanwhile.
+A head that was remembered is one that was read earlier: it may not be the key's any more, or lie
+where the bucket was before it got another floor, and the rename that would replace it fails then.
+A name is never given twice, so a file of that name is the head, whatever came and went meanwhile.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from apihour.shared.records import RecordHead
 
 __all__ = ["LastHeads"]
 
-_HALF = 2048  # as many are remembered, at most twice as many; of 0.7 KB at most
+_HALF = 4096  # as many are remembered, at most twice as many; of 0.7 KB at most
 
 
 class LastHeads:

@@ -63,10 +63,8 @@ class RecordHead(NamedTuple):
     @property
     def cost(self) -> int:
         """Bytes of memory it occupies, as accounted."""
-        if not self.name:
-            return 0
         if self.kind != POINTER:
-            return _ENTRY
+            return _ENTRY if self.name else 0
         size = int(self.payload.partition(b".")[2])
         return _ENTRY + _BLOB + -(-size // _PAGE) * _PAGE
 

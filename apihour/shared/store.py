@@ -235,7 +235,7 @@ class Shared(CompareAndSet):
     def _fits(self, key: str, head: RecordHead, value: bytes) -> bool:
         check_value(key, value)
         growth = cost_of(len(value)) - head.cost
-        return growth <= 0 or self._store().used() + growth <= self.limit_bytes
+        return growth <= 0 or self._files.used() + growth <= self.limit_bytes
 
     async def _clear(self, key: str) -> None:
         """Free whatever is dead; SharedFullError when that was done a moment ago."""
@@ -254,10 +254,10 @@ class Shared(CompareAndSet):
     def _store(self) -> FileStore:
         if self._closed:
             raise SharedError(f"shared store {self.path!r}: closed")
-        if self._files.pid != os.getpid():
+        if self._files.pid != _Process.pid:
             raise SharedError(
                 f"shared store {self.path!r}: opened by process {self._files.pid}, used in "
-                f"process {os.getpid()}; expected one Shared in each"
+                f"process {_Process.pid}; expected one Shared in each"
             )
         now = time.monotonic()
         if now >= self._next_look:
@@ -273,6 +273,20 @@ class Shared(CompareAndSet):
             files = FileStore(self.path)
         self._files.abandon()
         self._files = files
+
+
+class _Process:
+    """Which process this is, without a system call."""
+
+    pid = os.getpid()
+
+    @classmethod
+    def note(cls) -> None:
+        """Called in a child that was forked."""
+        cls.pid = os.getpid()
+
+
+os.register_at_fork(after_in_child=_Process.note)
 
 
 class _MovedOnError(Exception):

@@ -186,6 +186,13 @@ def test_usage_outlives_a_slot(opened: Callable[[], FileStore], path: Path) -> N
     assert second.used() == cost_of(1)
 
 
+def test_usage_of_every_slot_counts(opened: Callable[[], FileStore]) -> None:
+    store = opened()
+    for slot in (0, 63, 64, 1023):
+        store._table[BUCKETS + slot] += 10 ** slot.bit_length()
+    assert store.used() == 1 + 10 ** 6 + 10 ** 7 + 10 ** 10
+
+
 def test_stamps_change_with_their_bucket(opened: Callable[[], FileStore]) -> None:
     store, other = opened(), opened()
     before = other.stamps()

@@ -32,11 +32,11 @@ from apihour.shared.backend import (
     SharedBackend,
     SharedStatistics,
     Update,
-    check_key,
     check_ttl,
     check_value,
 )
 from apihour.shared.file_store import FileStore
+from apihour.shared.key_names import key_of, name_of
 from apihour.shared.leases import Leases
 from apihour.shared.records import BUCKETS, RecordHead, cost_of
 from apihour.shared.sweeper import Sweeper, sweep_all
@@ -88,11 +88,11 @@ class Shared(CompareAndSet):
 
     def leases(self, name: str, limit: int) -> Leases:
         """`limit` of something, for all processes together; ask once for a name in each."""
-        return Leases(os.path.join(self.path, "leases", os.fsdecode(_encode(name))), limit)
+        return Leases(os.path.join(self.path, "leases", os.fsdecode(name_of(name))), limit)
 
     async def get(self, key: str) -> Entry | None:
         """See :meth:`SharedBackend.get`."""
-        name, attempts = _encode(key), Attempts(key, self.deadline)
+        name, attempts = name_of(key), Attempts(key, self.deadline)
         while True:
             with self._errors:
                 store = self._store()
@@ -135,7 +135,7 @@ class Shared(CompareAndSet):
 
     async def items(self, prefix: str = "") -> list[Entry]:
         """See :meth:`SharedBackend.items`."""
-        start = _encode(prefix, prefix=True)
+        start = name_of(prefix, prefix=True)
         found: list[list[Entry]] = []
         pace = _Pace()
         for bucket in range(BUCKETS):
@@ -143,7 +143,7 @@ class Shared(CompareAndSet):
                 keys = self._store().keys(bucket, start)
             entries = []
             for key in keys:
-                if (entry := await self.get(_decode(key))) is not None:
+                if (entry := await self.get(key_of(key))) is not None:
                     entries.append(entry)
                 await pace.breathe()
             found.append(sorted(entries, key=_by_key))
@@ -159,7 +159,7 @@ class Shared(CompareAndSet):
 
         So have one watch in a worker, and hand on what it sees, rather than one per client.
         """
-        start = _encode(prefix, prefix=True)
+        start = name_of(prefix, prefix=True)
         watch = _KeyWatch()
         while not self._closed:
             pace = _Pace()
@@ -192,7 +192,7 @@ class Shared(CompareAndSet):
         self, key: str, decide: Callable[[RecordHead], bytes | None], ttl: float | None
     ) -> int:
         """Swap the head for what `decide` makes of it, until that wins; 0: nothing to delete."""
-        name, expires, attempts = _encode(key), _expiry(key, ttl), Attempts(key, self.deadline)
+        name, expires, attempts = name_of(key), _expiry(key, ttl), Attempts(key, self.deadline)
         while True:
             store = self._store()
             with self._errors:
@@ -216,7 +216,7 @@ class Shared(CompareAndSet):
 
     def _overwrite(self, key: str, value: bytes, ttl: float | None) -> int:
         """One try on the head that was last seen of `key`, without another look; 0: in vain."""
-        name, expires, store = _encode(key), _expiry(key, ttl), self._store()
+        name, expires, store = name_of(key), _expiry(key, ttl), self._store()
         with self._errors:
             head = store.glance(name)
             if not self._fits(key, head, value):
@@ -352,14 +352,14 @@ class _KeyWatch:
         head = store.read(key)
         if not head.alive:
             known = told.pop(key, None) is not None
-            return Change(_decode(key), None, head.revision) if known else None
+            return Change(key_of(key), None, head.revision) if known else None
         if told.get(key) == head.revision:
             return None
         value = store.value(head)
         if value is None:  # replaced just now, which stamps the bucket again
             return None
         told[key] = head.revision
-        return Change(_decode(key), value, head.revision)
+        return Change(key_of(key), value, head.revision)
 
 
 class _Pace:
@@ -389,14 +389,3 @@ def _expiry(key: str, ttl: float | None) -> int:
         return 0
     check_ttl(key, ttl)
     return math.ceil((time.monotonic() + ttl) * 1000)
-
-
-def _encode(key: str, prefix: bool = False) -> bytes:
-    """The file name of a key. Control characters are refused, so two can stand for others."""
-    name = check_key(key, prefix).replace(b"/", b"\x01")
-    return b"\x02" + name[1:] if name.startswith(b".") else name
-
-
-def _decode(name: bytes) -> str:
-    name = name.replace(b"\x01", b"/")
-    return (b"." + name[1:] if name.startswith(b"\x02") else name).decode()

@@ -254,10 +254,10 @@ class Shared(CompareAndSet):
     def _store(self) -> FileStore:
         if self._closed:
             raise SharedError(f"shared store {self.path!r}: closed")
-        if self._files.pid != _Process.pid:
+        if self._files.pid != _ThisProcess.pid:
             raise SharedError(
                 f"shared store {self.path!r}: opened by process {self._files.pid}, used in "
-                f"process {_Process.pid}; expected one Shared in each"
+                f"process {_ThisProcess.pid}; expected one Shared in each"
             )
         now = time.monotonic()
         if now >= self._next_look:
@@ -275,7 +275,7 @@ class Shared(CompareAndSet):
         self._files = files
 
 
-class _Process:
+class _ThisProcess:
     """Which process this is, without a system call."""
 
     pid = os.getpid()
@@ -286,7 +286,7 @@ class _Process:
         cls.pid = os.getpid()
 
 
-os.register_at_fork(after_in_child=_Process.note)
+os.register_at_fork(after_in_child=_ThisProcess.note)
 
 
 class _MovedOnError(Exception):

@@ -20,8 +20,9 @@ import pytest
 
 from apihour.errors import SharedError, SharedFullError
 from apihour.shared import store as module
+from apihour.shared.key_names import name_of
 from apihour.shared.records import BUCKETS
-from apihour.shared.store import Change, Shared, _encode
+from apihour.shared.store import Change, Shared
 from tests.contracts.shared_contract import take
 
 STRETCH = 0.02  # seconds of CPU; ten times what is aimed at, and a tenth of what it was
@@ -146,7 +147,7 @@ async def test_a_walk_over_many_keys_leaves_the_loop_its_turns(tmp_path: Path) -
     count = 4000
     # All in one bucket: as many as 1,000,000 keys have in each.
     names = (f"key/{number}" for number in itertools.count())
-    keys = list(itertools.islice((n for n in names if crc32(_encode(n)) % BUCKETS == 7), count))
+    keys = list(itertools.islice((n for n in names if crc32(name_of(n)) % BUCKETS == 7), count))
     for key in keys:
         await store.put(key, b"x")
     gc.disable()  # a collection is a stretch of its own, and not this module's

@@ -61,7 +61,8 @@ class WebSocketExchange(MessageInbox):
         super().__init__(hosted, message, scope, arrived)
         self._options = options
         self._protocol, self._response = shake_hands(scope, options)
-        self._bounds = FrameBounds(self._protocol)
+        self._bounds = FrameBounds(
+            self._protocol, min(options.max_size, self.lane.longest_message))
         self._is_plain = True  # whether a whole message may come now
         self.accepted = False
         self._parts = bytearray()
@@ -134,23 +135,21 @@ class WebSocketExchange(MessageInbox):
     def data_received(self, data: bytes) -> int:
         """Bytes of frames. Returns how many of a frame that has begun are still to come."""
         self._heard = True
-        if self._is_plain and not self.closing:
-            data = self._take_messages(data)
-        if data:
-            self._take_frames(data)
+        end = self._take_messages(data) if self._is_plain and not self.closing else 0
+        if end < len(data):
+            self._take_frames(data[end:] if end else data)
         if self.kept > HIGH_WATER or len(self.inbox) >= MESSAGES:
             self.pause()
         return self._bounds.due
 
-    def _take_messages(self, data: bytes) -> bytes:
-        """Take the whole messages that `data` begins with, and return the rest."""
+    def _take_messages(self, data: bytes | bytearray) -> int:
+        """Take the whole messages that `data` begins with. Returns their bytes."""
         found, end = self.lane.messages(data, self._options.max_size)
-        if not found:
-            return data
-        self.inbox.extend(found)
-        self.kept += end
-        self.wake()
-        return data[end:] if end < len(data) else b""
+        if found:
+            self.inbox.extend(found)
+            self.kept += end
+            self.wake()
+        return int(end)
 
     def _take_frames(self, data: bytes) -> None:
         """Have the library take frames, up to the next whole message behind one of them."""
@@ -160,7 +159,9 @@ class WebSocketExchange(MessageInbox):
                 bounds.feed_rest(data)
                 data = b""
             else:
-                data = bounds.feed(data)
+                whole, data = bounds.feed(data, self._begun)
+                if whole and not self._take_messages(whole):
+                    protocol.receive_data(whole)
             for frame in protocol.events_received():
                 self._frame(frame)
             self._write()
@@ -168,7 +169,7 @@ class WebSocketExchange(MessageInbox):
                 self._broken()
             self._is_plain = not self._begun and bounds.is_between()
             if data and self._is_plain and not self.closing:
-                data = self._take_messages(data)
+                data = data[self._take_messages(data):]
 
     def goodbye(self) -> None:
         """The server leaves: close with 1012; the application sees its client leave."""

@@ -39,6 +39,8 @@ class HostingLane(Protocol):
     """Whether the client does not read."""
     paused: int
     """Not 0 while nothing is read."""
+    longest_message: int
+    """Bytes of the longest that :meth:`messages` takes."""
 
     def keepalive(self) -> float:
         """Seconds of silence after which an idle connection is closed."""
@@ -70,7 +72,9 @@ class HostingLane(Protocol):
     def hosted_done(self, exchange: Any, status: int, size: int) -> None:
         """The exchange has its answer; its ``keep`` says what comes next."""
 
-    def messages(self, data: bytes, limit: int) -> tuple[list[str | bytes], int]:
+    def messages(
+        self, data: bytes | bytearray, limit: int
+    ) -> tuple[list[str | bytes], int]:
         """Whole messages of WebSocket: see ``apihour_http.connection.whole_messages``."""
 
     def framed(self, message: str | bytes | bytearray | memoryview) -> bytes:

@@ -15,7 +15,7 @@ from websockets.protocol import OPEN, SERVER, Protocol
 from apihour_asgi.connected import ASGIConnection
 from apihour_asgi.handshake import WebSocketSettings
 from apihour_asgi.host import ASGIHost
-from apihour_http.connection.whole_messages import framed, messages
+from apihour_http.connection.whole_messages import LONGEST, framed, messages
 
 LIMIT = 3000
 FIELDS = [(b"Host", b"t"), (b"Connection", b"Upgrade"), (b"Upgrade", b"websocket"),
@@ -28,6 +28,7 @@ class Memory:
     """A connection in memory, as an exchange sees it."""
 
     http_version, memo, conn, write_paused, paused = "1.1", None, None, False, 0
+    longest_message = LONGEST
     messages, framed = staticmethod(messages), staticmethod(framed)
 
     def __init__(self) -> None:

@@ -33,7 +33,7 @@ from apihour_http.connection.states import (
     UPGRADING,
     State,
 )
-from apihour_http.connection.whole_messages import framed, messages
+from apihour_http.connection.whole_messages import LONGEST, framed, messages
 from apihour_http.direct import answer_any, check_slow, log_request
 from apihour_http.head import lowered
 from apihour_http.speed import compiled
@@ -136,6 +136,7 @@ class HTTPConnection(Lane, asyncio.Protocol):
     if compiled is None:
         data_received = take
     lowered, messages, framed = staticmethod(lowered), staticmethod(messages), staticmethod(framed)
+    longest_message = LONGEST
     # What the extension calls.
     answer_any, check_slow, log_request = answer_any, check_slow, log_request
 

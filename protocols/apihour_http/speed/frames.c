@@ -66,23 +66,14 @@ static size_t head_of(const unsigned char *data, size_t size, uint64_t *length)
     return 6 + wide;
 }
 
-PyObject *messages(PyObject *module, PyObject *const *args, Py_ssize_t count)
+/* The messages that bytes begin with, and how many bytes they are. */
+static PyObject *found_in(const unsigned char *data, size_t size, uint64_t limit)
 {
-    (void)module;
-    Py_ssize_t limit = -1;
-    if (count == 2 && PyBytes_Check(args[0]))
-        limit = PyLong_AsSsize_t(args[1]);
-    if (limit < 0) {
-        if (!PyErr_Occurred())
-            PyErr_SetString(PyExc_TypeError, "messages(): expected bytes, and a limit from 0 on");
-        return NULL;
-    }
-    const unsigned char *data = (unsigned char *)PyBytes_AS_STRING(args[0]);
-    size_t size = (size_t)PyBytes_GET_SIZE(args[0]), at = 0, head;
+    size_t at = 0, head;
     uint64_t length;
     PyObject *found = PyList_New(0);
     while (found && (head = head_of(data + at, size - at, &length))
-           && length <= (uint64_t)limit && length <= size - at - head) {
+           && length <= limit && length <= size - at - head) {
         const unsigned char *payload = data + at + head;
         PyObject *message = data[at] == FINAL_TEXT
             ? text_of(payload, (size_t)length, payload - 4)
@@ -95,6 +86,23 @@ PyObject *messages(PyObject *module, PyObject *const *args, Py_ssize_t count)
         at += head + (size_t)length;
     }
     return found ? Py_BuildValue("(Nn)", found, (Py_ssize_t)at) : NULL;
+}
+
+PyObject *messages(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    (void)module;
+    Py_ssize_t limit = count == 2 ? PyLong_AsSsize_t(args[1]) : -1;
+    if (limit < 0) {
+        if (!PyErr_Occurred())
+            PyErr_SetString(PyExc_TypeError, "messages(): expected bytes, and a limit from 0 on");
+        return NULL;
+    }
+    Py_buffer view;
+    if (PyObject_GetBuffer(args[0], &view, PyBUF_SIMPLE))
+        return NULL;
+    PyObject *found = found_in(view.buf, (size_t)view.len, (uint64_t)limit);
+    PyBuffer_Release(&view);
+    return found;
 }
 
 /* A frame of the server: its head, then `size` bytes. */

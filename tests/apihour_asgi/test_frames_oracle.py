@@ -24,6 +24,12 @@ DEFLATE = (b"Sec-WebSocket-Extensions", b"permessage-deflate; client_no_context_
            b"server_no_context_takeover")
 
 
+@pytest.fixture(autouse=True)
+def no_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is there is taken, however long this machine takes."""
+    monkeypatch.setattr("apihour_asgi.message_inbox._BUDGET", float("inf"))
+
+
 class Memory:
     """A connection in memory, as an exchange sees it."""
 
@@ -171,10 +177,7 @@ def taken(made: Any) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("deflate", [False, True])
-async def test_streams_in_pieces_are_what_the_library_makes_of_them(
-    deflate: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("apihour_asgi.message_inbox._BUDGET", float("inf"))
+async def test_streams_in_pieces_are_what_the_library_makes_of_them(deflate: bool) -> None:
     for seed in range(400):
         draw = random.Random(seed)
         parts = stream(draw)

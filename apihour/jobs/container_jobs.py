@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import socket
 from typing import Any
 
 from apihour.errors import ConfigurationError
@@ -53,4 +51,6 @@ def holder(container: Any, worker: str) -> str:
     """What a worker is called in the store: with its host where there are several."""
     if not is_of_many(container):
         return worker
-    return f"{os.environ.get('APIHOUR_HOST') or socket.gethostname()}:{worker}"
+    from apihour.bus.host_name import host_name  # as in the shell over a fleet
+
+    return f"{host_name()}:{worker}"

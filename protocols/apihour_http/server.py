@@ -231,7 +231,7 @@ class HTTPServer:
         Nor work behind an answer (``request.after``).
 
         Silent connections are granted ``linger`` seconds, less when `deadline` (a time of
-        ``loop.time()``) comes first; WebSockets get 1001.
+        ``loop.time()``) comes first; WebSockets get 1012, aiohttp's 1001.
         """
         service = self.service
         left = deadline - service.loop.time()

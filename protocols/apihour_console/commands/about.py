@@ -65,7 +65,7 @@ def help_(context: ConsoleContext, command: CommandName | None = None) -> Any:
     if theirs:
         lines += ["", "of the application:", *theirs]
     lines += ["", "help COMMAND says more, also which it takes of --json --csv --worker N|all "
-              "--sort COL --limit N --filter COND"]
+              "--host NAME|all --sort COL --limit N --filter COND"]
     return Result(text="\n".join(lines))
 
 

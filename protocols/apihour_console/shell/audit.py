@@ -20,13 +20,13 @@ import fcntl
 import json
 import logging
 import os
-import socket
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from apihour.bus.host_name import host_name
 from apihour.masking import mask_text
 from apihour.ops.annotations import Address
 from apihour_console.calls.call import Identity
@@ -148,7 +148,7 @@ def daemon_label(runtime: Path, name: str) -> str:
 
     In two containers both may be the same process on the same system, but for the host.
     """
-    return f"{socket.gethostname()}/{runtime.name} ({name})"
+    return f"{host_name()}/{runtime.name} ({name})"
 
 
 def _append(path: Path, data: bytes) -> None:

@@ -250,7 +250,7 @@ class HTTPConnection(Lane, asyncio.Protocol):
     # -- closing
 
     def drain(self) -> None:
-        """Say goodbye: the next answer is the last; a WebSocket gets 1001."""
+        """Say goodbye: the next answer is the last; a WebSocket is closed."""
         self.flush()
         if self.state is UPGRADED:
             task = self.hosted.goodbye()

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from apihour.errors import ConfigurationError
 from apihour.masking import mask_text
@@ -52,6 +52,20 @@ class NATSAddress:
         credentials = _credentials(where, options.pop("credentials", None))
         tls = _tls(where, options.pop("tls", None))
         return cls(servers, credentials, tls), options
+
+    def login(self) -> dict[str, str]:
+        """The user and password, or the token, of the URLs, for nats-py, which decodes no ``%40``.
+
+        What one of the servers has is for all; where they differ, each is taken as it stands.
+        """
+        parts = [urlsplit(server) for server in self.servers]
+        logins = {(one.username, one.password) for one in parts if one.username is not None}
+        if len(logins) != 1:
+            return {}
+        [(user, password)] = logins
+        if password is None:
+            return {"token": unquote(user)}
+        return {"user": unquote(user), "password": unquote(password)}
 
     def __str__(self) -> str:
         return ", ".join(mask_text(server) for server in self.servers)

@@ -103,9 +103,9 @@ class NATSConnection:
             self._log.warning("%s: its close failed: %s", self.where, error)
 
     async def _make(self) -> None:
-        options: dict[str, Any] = {}
+        options: dict[str, Any] = self._address.login()
         if self._address.credentials:
-            options["user_credentials"] = self._address.credentials
+            options = {"user_credentials": self._address.credentials}
         if self._address.tls is not None:
             options["tls"] = self._address.tls
         await self._client.connect(

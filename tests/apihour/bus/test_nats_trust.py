@@ -15,6 +15,7 @@ import nkeys
 import pytest
 
 from apihour.bus import open_bus
+from apihour.bus.nats_address import NATSAddress
 from apihour.errors import BusError, ConfigurationError
 from tests.certificates import Authority
 from tests.contracts.bus_contract import take
@@ -126,3 +127,38 @@ async def test_credentials_that_cannot_be_read_are_refused(
     with pytest.raises((BusError, ConfigurationError)):
         await asyncio.wait_for(bus.publish("a", b""), 30)
     await asyncio.wait_for(bus.close(), 30)
+
+
+@pytest.fixture(scope="module")
+def locked() -> Iterator[NATSServer]:
+    server = NATSServer("--user", "shop", "--pass", "a@b/c:d%", jetstream=False)
+    try:
+        yield server.start()
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize("url", [
+    "nats://shop:a%40b%2Fc%3Ad%25@127.0.0.1:{port}",
+    "nats://127.0.0.1:{port},nats://shop:a%40b%2Fc%3Ad%25@127.0.0.1:1",
+])
+async def test_a_password_of_any_characters_is_in_the_url(
+    url: str, locked: NATSServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bus = open_bus(url.format(port=locked.port), tmp_path)
+    async with asyncio.timeout(30):
+        async with bus.subscribe("a") as messages:
+            await bus.publish("a", b"1")
+            assert await take(messages, 1) == [b"1"]
+        await bus.close()
+    assert "a%40b" not in caplog.text
+
+
+@pytest.mark.parametrize(("servers", "login"), [
+    (("nats://a:1",), {}),
+    (("nats://a%40b@a:1",), {"token": "a@b"}),
+    (("nats://ann:x@a:1", "nats://b:1"), {"user": "ann", "password": "x"}),
+    (("nats://ann:x@a:1", "nats://bob:x@b:1"), {}),
+])
+def test_one_login_is_for_all_servers(servers: tuple[str, ...], login: dict[str, str]) -> None:
+    assert NATSAddress(servers).login() == login

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -69,7 +70,10 @@ class JobRecord:
             known: dict[str, Any] = {
                 name: type(default)(fields[name])
                 for name, default in dataclasses.asdict(cls()).items() if name in fields}
-        except (ValueError, TypeError):
+            if not all(math.isfinite(value) for value in known.values()
+                       if isinstance(value, float)):
+                return cls()  # a time that is none is never due
+        except (ValueError, TypeError, OverflowError, RecursionError):
             return cls()
         return cls(**known)
 

@@ -72,7 +72,7 @@ class Reframing:
             if end < 0:
                 self._held = data
                 return
-            self._head(data[:end], data[end + 4:])
+            self._head(data[:end])
             data = data[end + 4:]
         if self._state == LENGTH:
             self._sized(data)
@@ -82,7 +82,7 @@ class Reframing:
         elif data and self._state != DONE:
             self._chunked(data)
 
-    def _head(self, head: bytes, rest: bytes) -> None:
+    def _head(self, head: bytes) -> None:
         first, *lines = head.split(_EMPTY)
         status = int(first[9:12])
         fields, length, is_chunked = _fields(lines)

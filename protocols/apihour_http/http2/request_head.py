@@ -100,9 +100,8 @@ class HeadJudge(Judge):
 
     def _remember(self, tail: Fields, authority: bytes | None, scheme: bytes) -> None:
         _check_values(b"\n".join((authority or b"", scheme)), 1)
-        self._size = _check_fields(tail)
-        self._fields = _with_host(tail, authority)
-        self._tail, self._authority = tail, authority
+        size, fields = _check_fields(tail), _with_host(tail, authority)
+        self._tail, self._authority, self._fields, self._size = tail, authority, fields, size
 
 
 def check_trailer_fields(decoded: Fields) -> None:

@@ -50,7 +50,7 @@ async def _reload_fleet(
                             "usage")
     deeds, missing = await context.fleet.hosts.reload(context.identity, at_once, give_back, options)
     result = Result.of(context.call, to_rows(deeds), missing)
-    failed = any(one.outcome in ("failed", "returned") for one in deeds)
+    failed = any(one.outcome not in ("done", "not reached") for one in deeds)
     return replace(result, status=FAILED) if failed else result
 
 

@@ -23,7 +23,10 @@ class HostRow:
 
 @dataclass(frozen=True)
 class HostDeed:
-    """What became of one host in a reload of all: done, failed, returned, not reached."""
+    """What became of one host in a reload of all.
+
+    `outcome`: done, failed, returned, not reached, or unknown where its answer was lost.
+    """
 
     host: str
     outcome: str

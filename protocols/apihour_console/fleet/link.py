@@ -19,7 +19,7 @@ from typing import Any
 from apihour.ipc.wire import FrameError, Framer, encode
 from apihour.ops.model import CommandFailed, Role
 
-__all__ = ["Link", "Unreachable"]
+__all__ = ["Absent", "Link", "Unreachable"]
 
 _CHUNK = 1 << 18
 _BETWEEN = 0.02  # seconds between two looks whether a new worker answers
@@ -27,6 +27,10 @@ _BETWEEN = 0.02  # seconds between two looks whether a new worker answers
 
 class Unreachable(CommandFailed):
     """Nobody answers at that socket."""
+
+
+class Absent(Unreachable):
+    """Nobody listens there: nothing was asked."""
 
 
 class Link:
@@ -132,7 +136,7 @@ async def _open(path: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]
     try:
         return await asyncio.open_unix_connection(str(path))
     except OSError as error:
-        raise Unreachable(f"{path.name}: {error.strerror or error}") from error
+        raise Absent(f"{path.name}: {error.strerror or error}") from error
 
 
 def _request(

@@ -26,6 +26,7 @@ from apihour.ops.model import Role
 from apihour_console.calls.call import FAILED, Call, Identity, Result, RoleError
 from apihour_console.calls.parsing import parse_call
 from apihour_console.hosts.letters import MOST, LetterError, Seal
+from apihour_console.hosts.tickets import Tickets
 from apihour_console.keys.authorized import AuthorizedKeys
 from apihour_console.shell.audit import AuditLog
 from apihour_console.shell.hidden import hide_secrets
@@ -94,9 +95,13 @@ class FarEnd:
         self._logger = logger
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def take(self, message: BusMessage, letter: Mapping[str, Any], *, is_old: bool = False) -> None:
+    def take(
+        self, message: BusMessage, letter: Mapping[str, Any], tickets: Tickets, *,
+        is_old: bool = False,
+    ) -> None:
         """Answer a letter, in a task of its own; one that is old is not obeyed."""
-        task = asyncio.get_running_loop().create_task(self._answer(message, letter, is_old))
+        task = asyncio.get_running_loop().create_task(
+            self._answer(message, letter, tickets, is_old))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -107,12 +112,14 @@ class FarEnd:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _answer(
-        self, message: BusMessage, letter: Mapping[str, Any], is_old: bool) -> None:
+        self, message: BusMessage, letter: Mapping[str, Any], tickets: Tickets, is_old: bool,
+    ) -> None:
         try:
             if is_old:
                 raise ApihourError("asked before its console began, by its clock; ask again")
             if len(self._tasks) > _AT_ONCE:
                 raise ApihourError(f"busy with {_AT_ONCE} commands of other hosts; ask again")
+            tickets.begin(letter)
             result = await self._carry_out(letter)
         except ApihourError as error:
             result = Result(status=error.exit_status, error=str(error))
@@ -120,6 +127,7 @@ class FarEnd:
             self._logger.exception("fleet: a command of another host")
             result = Result(status=FAILED, error=f"internal error: {error!r:.200}")
         content = {**to_letter(result), "host": self._name, "to": letter.get("nonce")}
+        tickets.end(str(letter.get("nonce")), content)
         with contextlib.suppress(BusError):  # whoever asked has given up, or hears it by silence
             await message.reply(self._seal.close(f"answer.{self._name}", content))
 

@@ -6,8 +6,6 @@ Rules:
   letters. Nobody sends signs of life: who is asked, answers, or is named as missing.
 - Whoever came while the network was divided is met later: a command says hello again, at most every
   ten seconds, for the next one to know; where nobody is known it waits for that.
-- A host has a second to show that it hears, before it is waited for longer: who is gone is named
-  within two, with the login to a loaded machine. One that answers at once is asked nothing more.
 - What says that a host is there answers the very question: it is sealed with the question's nonce.
 - This host is asked as any other, without the bus.
 - What was sent before this console began is not obeyed: it knows not what the one before obeyed.
@@ -23,33 +21,32 @@ import logging
 import os
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
-from apihour.bus import Bus, BusError, BusMessage, BusTimeoutError
+from apihour.bus import Bus, BusError, BusMessage
 from apihour.errors import ApihourError
 from apihour.ops.model import Column, CommandFailed
 from apihour_console.calls.call import PARTIAL, Call, Identity, Missing, Result, apply, in_time
 from apihour_console.calls.parsing import parse_call
 from apihour_console.fleet.host_rows import HostDeed, HostRow
-from apihour_console.hosts.far_answers import number_in, of_host, read_result
+from apihour_console.hosts.asking import LONG, NO_ANSWER, Asking
+from apihour_console.hosts.claims import Claims, Hold, held
+from apihour_console.hosts.far_answers import number_in, of_host
 from apihour_console.hosts.far_end import FarEnd, HostFleet
 from apihour_console.hosts.following import Following
 from apihour_console.hosts.letters import LetterError, Seal
 from apihour_console.hosts.membership import Membership
-from apihour_console.hosts.rolling_reload import roll
+from apihour_console.hosts.rolling_reload import Rolling
+from apihour_console.hosts.tickets import Tickets
 
 __all__ = ["Hosts"]
 
-_HEARS = 1.0  # seconds a host has to show that it hears
-_PROMPT = 0.25  # of these, until who has not answered is asked whether it hears
 _HELLO = 1.5  # seconds that hosts have to answer a hello, behind which no operator waits
-_LONG = 2.0  # seconds from which on that is asked first
-_MORE = 0.3  # seconds on top of what its workers have
 _LOOK_EVERY = 10.0  # seconds between two looks for hosts that are not known
 _LINE_EVERY = 10.0  # seconds between two lines about letters that are refused
 _TWINS = "several daemons say that they are it, and one answers; set APIHOUR_HOST of the others"
-_NO_ANSWER = "no answer in time: it, its console or the way to it is gone"
 
 
 class Hosts:
@@ -75,6 +72,9 @@ class Hosts:
         self._prefix = f"_apihour.fleet.{daemon}"
         self._instance = os.urandom(8).hex()
         self._home = home or self._instance
+        self._asking = Asking(name, self._prefix, bus, seal, self._answer_to)
+        self._tickets = Tickets(self._instance)
+        self._claims = Claims()
         self._is_replaced = False
         self._began = time.time()
         self._twins: list[str] = []  # names that several daemons have
@@ -202,12 +202,24 @@ class Hosts:
                 self._meet(letter)
             if self._is_replaced:
                 return
-            told = {**self.facts(), "kind": "here", "from": self._name,
-                    "instance": self._instance, "home": self._home, "to": letter.get("nonce")}
-            with contextlib.suppress(BusError):
-                await message.reply(self._seal.close(str(kind), told))
+            told = {**self.facts(), "kind": "here", "from": self._name, "home": self._home,
+                    "instance": self._instance, "to": letter.get("nonce"),
+                    "ticket": self._tickets.give()}
+            await self._reply(message, str(kind), told)
+        elif kind == "claim":
+            told = {"from": self._name, "to": letter.get("nonce"),
+                    "held": self._claims.take(letter)}
+            await self._reply(message, kind, told)
+        elif kind == "how":
+            told = {**self._tickets.answer(str(letter.get("nonce"))), "from": self._name}
+            await self._reply(message, f"answer.{self._name}", told)
         elif kind == "ask" and self.far_end is not None:
-            self.far_end.take(message, letter, is_old=self._is_old(letter))
+            self.far_end.take(message, letter, self._tickets, is_old=self._is_old(letter))
+
+    async def _reply(
+        self, message: BusMessage, subject: str, content: Mapping[str, Any]) -> None:
+        with contextlib.suppress(BusError):  # whoever asked has given up, or asks again
+            await message.reply(self._seal.close(subject, content))
 
     def _is_old(self, letter: Mapping[str, Any]) -> bool:
         """Whether it was sent before this console began: the one before may have obeyed it."""
@@ -242,7 +254,7 @@ class Hosts:
         await self._look()
         names = self.members.names()
         found = await asyncio.gather(*(self._row(name) for name in names))
-        missing = [Missing(row.host, _NO_ANSWER, "host") for row in found if row.answers is None]
+        missing = [Missing(row.host, NO_ANSWER, "host") for row in found if row.answers is None]
         return list(found), missing + self._named_twice()
 
     def _named_twice(self) -> list[Missing]:
@@ -250,58 +262,12 @@ class Hosts:
 
     async def _row(self, name: str) -> HostRow:
         started = time.monotonic()
-        facts = self.facts() if name == self._name else await self._ping(name)
+        facts = await self.facts_of(name)
         if facts is None:
             return HostRow(name, "gone", 0, 0, "", None)
         return HostRow(name, str(facts.get("status", "")), number_in(facts, "workers"),
                        number_in(facts, "generation"), str(facts.get("version", "")),
                        time.monotonic() - started)
-
-    async def _ping(self, name: str, seconds: float = _HEARS) -> Mapping[str, Any] | None:
-        """What that host tells of itself; None when it does not within `seconds`."""
-        subject, nonce = f"{self._prefix}.host.{name}", os.urandom(8).hex()
-        asked = {"kind": "ping", "from": self._name, "nonce": nonce}
-        try:
-            async with asyncio.timeout(seconds):  # whatever the bus is at
-                answer = await self._bus.request(subject, self._seal.close(subject, asked), seconds)
-        except (BusError, TimeoutError):
-            return None
-        found = self._answer_to(nonce, "ping", answer.data)
-        return found if found is not None and found.get("from") == name else None
-
-    async def ask(
-        self, name: str, words: Sequence[str], identity: Identity, deadline: float,
-        stream: str = "",
-    ) -> Result:
-        """What that host answers. Raises CommandFailed, of kind ``timeout`` when it does not."""
-        if deadline > _LONG and await self._ping(name) is None:
-            raise CommandFailed(_NO_ANSWER, "timeout")
-        subject = f"{self._prefix}.host.{name}"
-        nonce = os.urandom(8).hex()
-        who = {**asdict(identity), "role": str(identity.role)}
-        letter = self._seal.close(subject, {
-            "kind": "ask", "from": self._name, "words": list(words), "who": who, "nonce": nonce,
-            "stream": stream})
-        try:
-            message = await self._request(name, subject, letter, deadline + _MORE)
-        except BusError as error:
-            raise CommandFailed(_NO_ANSWER, "timeout") from error
-        answer = self._opened(f"answer.{name}", message.data)
-        if answer is None or answer.get("to") != nonce:
-            raise CommandFailed("an answer that is not its own", "timeout")
-        return read_result(answer)
-
-    async def _request(
-        self, name: str, subject: str, letter: bytes, seconds: float) -> BusMessage:
-        """The answer of a host that hears. Raises BusError."""
-        asking = asyncio.ensure_future(self._bus.request(subject, letter, seconds))
-        try:
-            done, _ = await asyncio.wait({asking}, timeout=_PROMPT)
-            if not done and await self._ping(name, _HEARS - _PROMPT) is None and not asking.done():
-                raise BusTimeoutError(f"host {name!r}: does not hear")
-            return await asking
-        finally:
-            asking.cancel()
 
     async def execute(self, call: Call, identity: Identity) -> Result:
         """Carry out a call on the hosts it is for. Raises CommandFailed when there are none."""
@@ -316,25 +282,47 @@ class Hosts:
     async def _on(self, name: str, call: Call, identity: Identity) -> Result:
         if name == self._name:
             return await self._fleet.execute(replace(call, hosts=""), identity)
-        return await self.ask(name, call.far_words, identity, call.time_allowed)
+        return await self._asking.ask(name, call.far_words, identity, call.time_allowed)
 
     async def reload(
         self, identity: Identity, at_once: int, give_back: bool, options: Sequence[str] = (),
     ) -> tuple[list[HostDeed], list[Missing]]:
-        """Reload host by host; nothing is begun while one is missing."""
+        """Reload host by host; nothing is begun while one is missing, or another has begun.
+
+        Raises CommandFailed naming who that is.
+        """
         # Both at once: a host that answers the hello need not be asked again.
         _, (_, missing) = await asyncio.gather(self._look(is_urgent=True), self.rows())
         missing = [one for one in missing if one.reason != _TWINS] + self._named_twice()
         names = self.members.names()
         if missing:
             return [HostDeed(name, "not reached") for name in names], missing
-        return await roll(self._ask_any, names, identity, at_once, give_back, options), []
+        hold = Hold(partial(self._claim, names[0]), f"{identity.name} at host {self._name}")
+        rolling = Rolling(self, identity, hold, options)
+        try:
+            async with held(hold):
+                return await rolling.roll(names, at_once, give_back), []
+        except asyncio.CancelledError:  # whoever asked has hung up, and hears nothing any more
+            self._logger.warning("fleet: reload of all by %s ended early: %s", identity.name,
+                                 rolling.told(names))
+            raise
 
-    async def _ask_any(
+    async def _claim(self, name: str, claim: Mapping[str, Any]) -> str | None:
+        if name == self._name:
+            return self._claims.take(claim)
+        answer = await self._asking.tell(name, {"kind": "claim", **claim}, "claim")
+        return None if answer is None else str(answer.get("held"))
+
+    async def ask_any(
         self, name: str, words: Sequence[str], identity: Identity, deadline: float) -> Result:
+        """Carry out words on that host, be it this one. Raises CommandFailed."""
         if name == self._name:
             return await self._fleet.execute(parse_call(words, self._fleet.catalogue), identity)
-        return await self.ask(name, words, identity, deadline)
+        return await self._asking.ask(name, words, identity, deadline)
+
+    async def facts_of(self, name: str) -> Mapping[str, Any] | None:
+        """What that host tells of itself; None when it does not answer."""
+        return self.facts() if name == self._name else await self._asking.ping(name)
 
     # -- streams
 
@@ -350,7 +338,7 @@ class Hosts:
             return rows
 
         async def begin(name: str, number: str) -> str:
-            done = await self.ask(name, call.far_words, identity, _LONG, number)
+            done = await self._asking.ask(name, call.far_words, identity, LONG, number)
             return "" if done.status == 0 else done.error or "failed"
 
         following = Following(self._bus, self._opened, self._seal.close, call, begin)

@@ -145,6 +145,9 @@ def _facts(fleet: Fleet) -> dict[str, Any]:
     """What this host tells of itself."""
     there = fleet.census.workers()
     serving = [one for one in there if one.row.state == "serving" and not one.is_stuck]
-    return {"status": "ok" if serving else "no worker serves", "workers": len(serving),
+    arbiter = next((one for one in fleet.census.daemons()[::-1] if one.alive), None)
+    counted = {} if arbiter is None else {
+        "arbiter": arbiter.arbiter, "reloads": arbiter.reloads, "failed": arbiter.reloads_failed}
+    return {**counted, "status": "ok" if serving else "no worker serves", "workers": len(serving),
             "generation": max((one.row.generation for one in there), default=0),
             "version": __version__}

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -138,14 +139,15 @@ async def test_roles(fleet: Fleet) -> None:
     assert result.status == FORBIDDEN and "operator" in (result.error or "")
 
 
-async def test_failures_are_told(fleet: Fleet) -> None:
+async def test_failures_are_told(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("apihour_console.fleet.context._HANDED_OVER", 0.1)
     gone = await run(fleet, "kick 1.1-77")
     assert gone.status == 1 and "1.1-77" in (gone.error or "")
     broken = await run(fleet, "broken")
     assert broken.status == 1 and "no luck" in (broken.error or "")
     assert "raise ValueError" in broken.detail
     reload = await run(fleet, "reload")
-    assert reload.status == 1 and "arbiter.sock" in (reload.error or "")
+    assert reload.status == 1 and "nothing was done" in (reload.error or "")
 
 
 async def test_commands_of_the_application(fleet: Fleet) -> None:
@@ -352,6 +354,42 @@ async def test_arbiter_commands(fleet: Fleet) -> None:
         ("scale", {"workers": 3}, "admin"), ("signal", {"name": "HUP"}, "admin"),
         ("signal", {"worker": "2.1", "name": "KILL"}, "admin"),
     ]
+
+
+async def test_the_arbiters_socket_is_waited_for_while_an_upgrade_hands_it_over(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("apihour_console.fleet.context._HANDED_OVER", 0.1)
+    never = await run(fleet, "scale 3")
+    assert never.status == 1
+    assert "arbiter.sock: No such file or directory: the arbiter cannot be reached, nothing was " \
+        "done; expected it within 0.1 s" in (never.error or "")
+    with monkeypatch.context() as gone:
+        gone.setattr("apihour_console.fleet.context.has_arbiter", lambda runtime: False)
+        assert (await run(fleet, "scale 3")).error == "scale: no arbiter is left, nothing was done"
+    monkeypatch.setattr("apihour_console.fleet.context._HANDED_OVER", 30.0)
+    asked: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.read(65536))
+        if len(asked) == 1:
+            writer.write(encode({"id": 1, "result": [{"workers": 3}]}))
+        writer.close()
+
+    path = fleet.runtime.arbiter_socket
+    bound = socket.socket(socket.AF_UNIX)
+    bound.bind(str(path))  # nobody listens: the connection is refused
+    waiting = asyncio.create_task(run(fleet, "scale 3"))
+    await asyncio.sleep(0.1)
+    assert not waiting.done()
+    path.unlink()
+    async with await asyncio.start_unix_server(serve, str(path)):
+        assert (await waiting).rows == [{"workers": 3}]
+        ended = await run(fleet, "scale 3")  # asked once: it may have been done
+    bound.close()
+    assert len(asked) == 2
+    assert ended.error == ("scale: the arbiter ended before it answered; whether it was done is "
+                           "not known, see workers")
 
 
 async def test_providers_of_the_shell(fleet: Fleet) -> None:

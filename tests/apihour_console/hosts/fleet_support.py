@@ -122,6 +122,8 @@ class HostDouble:
         self.told: list[dict[str, Any]] = []
         self.fails: set[str] = set()
         self.takes = 0.0
+        self.slow: dict[str, float] = {}  # seconds, by command
+        self.counted = {"arbiter": 1, "reloads": 0, "failed": 0}
         self.audit = AuditLog(None, LOGGER)
         self.catalogue = Catalogue()
         columns = (Column("worker", "str"), Column("pid", "int"))
@@ -150,7 +152,9 @@ class HostDouble:
             return Result(status=error.exit_status, error=str(error))
         self.done.append(name)
         self.asked.append({key: one for key, one in call.arguments.items() if one is not None})
-        await asyncio.sleep(self.takes)
+        await asyncio.sleep(self.slow.get(name, self.takes))
+        if name in ("reload", "rollback"):
+            self.counted["failed" if name in self.fails else "reloads"] += 1
         if name in self.fails:
             return Result(status=1, error=f"{name}: it does not come up")
         if name == "logs":
@@ -188,7 +192,8 @@ class Fleet:
                       home)
         found.far_end = FarEnd(name, bus, seal, double, double.audit,  # type: ignore[arg-type]
                                lambda: parse_authorized_keys(self.lines[name]), LOGGER)
-        found.facts = lambda: {"status": "ok", "workers": 2, "generation": 1, "version": "1"}
+        found.facts = lambda: {**double.counted, "status": "ok",
+                               "workers": 2, "generation": 1, "version": "1"}
         self.hosts[name] = found
         await (found.start() if hello else found.listen())
         return found

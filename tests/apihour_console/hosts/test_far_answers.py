@@ -95,7 +95,7 @@ async def test_a_stranger_cannot_have_a_stream_go_on(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("apihour_console.hosts.far_end._HOLD", 0.1)
     async with Fleet("web-1", "web-2") as fleet:
         number = "0" * 16
-        await fleet.hosts["web-1"].ask("web-2", ["logs", "-f"], fleet.who, 1.0, number)
+        await fleet.hosts["web-1"]._asking.ask("web-2", ["logs", "-f"], fleet.who, 1.0, number)
 
         async def stranger() -> None:
             async with WiredBus(fleet.wire, "x").subscribe(f"_apihour.hold.{number}") as holds:

@@ -1,0 +1,176 @@
+"""Asking one host, and staying with it until it has answered.
+
+Rules:
+
+- A host has a second to show that it hears, before it is waited for longer: who is gone is named
+  within two, with the login to a loaded machine. One that answers at once is asked nothing more.
+- What may take over half a minute is asked after every two seconds: an answer that was lost comes
+  again. Of who gives no sign for ten seconds it is not known what became of it, and that is said.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from apihour.bus import Bus, BusError, BusMessage, BusTimeoutError, NoResponderError
+from apihour.ops.model import CommandFailed
+from apihour_console.calls.call import Identity, Result
+from apihour_console.hosts.far_answers import read_result
+from apihour_console.hosts.letters import Seal
+from apihour_console.hosts.tickets import FRESH
+
+__all__ = ["HEARS", "LONG", "NO_ANSWER", "AnswerLost", "Asking"]
+
+HEARS = 1.0  # seconds a host has to show that it hears
+NO_ANSWER = "no answer in time: it, its console or the way to it is gone"
+_PROMPT = 0.25  # of these, until who has not answered is asked whether it hears
+LONG = 2.0  # seconds from which on that is asked first
+_MORE = 0.3  # seconds on top of what its workers have
+_STAYS = 30.0  # seconds from which on it is asked how far it is
+_EVERY = 2.0  # seconds between two such questions
+_SILENT = 10.0  # seconds without a sign
+_LOST = "its answer was lost, it or its console ended meanwhile"
+_NEVER_CAME = "what it was asked never came there; nothing was begun"
+
+AnswerTo = Callable[[str, str, bytes], dict[str, Any] | None]
+"""Reads an answer to the letter of that nonce, sealed for that subject; None when it is none."""
+
+
+class AnswerLost(CommandFailed):
+    """A host was asked, and what became of it is not known; `facts` are those from before."""
+
+    def __init__(self, facts: Mapping[str, Any]) -> None:
+        super().__init__(_LOST, "timeout")
+        self.facts = facts
+
+
+class Asking:
+    """The letters from one host to others."""
+
+    def __init__(self, name: str, prefix: str, bus: Bus, seal: Seal, answer_to: AnswerTo) -> None:
+        self._name = name
+        self._prefix = prefix
+        self._bus = bus
+        self._seal = seal
+        self._answer_to = answer_to
+
+    async def tell(
+        self, name: str, content: Mapping[str, Any], answer: str, seconds: float = HEARS,
+    ) -> dict[str, Any] | None:
+        """What a host says to a letter, sealed for `answer`; None when it says nothing.
+
+        The letter may be about that of a ``nonce``; else it has one of its own.
+        """
+        subject = f"{self._prefix}.host.{name}"
+        asked = {"from": self._name, "nonce": os.urandom(8).hex(), **content}
+        try:
+            async with asyncio.timeout(seconds):  # whatever the bus is at
+                message = await self._bus.request(
+                    subject, self._seal.close(subject, asked), seconds)
+        except (BusError, TimeoutError):
+            return None
+        found = self._answer_to(str(asked["nonce"]), answer, message.data)
+        return found if found is not None and found.get("from") == name else None
+
+    async def ping(self, name: str, seconds: float = HEARS) -> dict[str, Any] | None:
+        """What that host tells of itself; None when it does not answer."""
+        return await self.tell(name, {"kind": "ping"}, "ping", seconds)
+
+    async def ask(
+        self, name: str, words: Sequence[str], identity: Identity, deadline: float,
+        stream: str = "",
+    ) -> Result:
+        """What that host answers.
+
+        Raises CommandFailed, of kind ``timeout`` when it does not; AnswerLost when it may have
+        begun nevertheless.
+        """
+        facts = await self._facts(name) if deadline > LONG else {}
+        nonce = os.urandom(8).hex()
+        subject = f"{self._prefix}.host.{name}"
+        letter = self._seal.close(subject, {
+            "kind": "ask", "from": self._name, "words": list(words), "nonce": nonce,
+            "who": {**asdict(identity), "role": str(identity.role)}, "stream": stream,
+            "ticket": facts.get("ticket")})
+        if deadline > _STAYS:
+            return read_result(await self._stay(name, letter, nonce, deadline, facts))
+        try:
+            message = await self._request(name, subject, letter, deadline + _MORE)
+        except BusError as error:
+            raise CommandFailed(NO_ANSWER, "timeout") from error
+        answer = self._answer_to(nonce, f"answer.{name}", message.data)
+        if answer is None:
+            raise CommandFailed("an answer that is not its own", "timeout")
+        return read_result(answer)
+
+    async def _facts(self, name: str) -> Mapping[str, Any]:
+        facts = await self.ping(name)
+        if facts is None:
+            raise CommandFailed(NO_ANSWER, "timeout")
+        return facts
+
+    async def _request(
+        self, name: str, subject: str, letter: bytes, seconds: float) -> BusMessage:
+        """The answer of a host that hears. Raises BusError."""
+        asking = asyncio.ensure_future(self._bus.request(subject, letter, seconds))
+        try:
+            done, _ = await asyncio.wait({asking}, timeout=_PROMPT)
+            if not done and await self.ping(name, HEARS - _PROMPT) is None and not asking.done():
+                raise BusTimeoutError(f"host {name!r}: does not hear")
+            return await asking
+        finally:
+            asking.cancel()
+
+    async def _stay(
+        self, name: str, letter: bytes, nonce: str, deadline: float, facts: Mapping[str, Any],
+    ) -> Mapping[str, Any]:
+        """The answer, asked for again and again. Raises CommandFailed, AnswerLost."""
+        subject = f"{self._prefix}.host.{name}"
+        asking = asyncio.ensure_future(self._bus.request(subject, letter, deadline))
+        asked = sign = time.monotonic()
+        try:
+            while time.monotonic() - sign < _SILENT and time.monotonic() - asked < deadline:
+                answer = await self._first(asking, name, nonce)
+                if answer is None:
+                    answer = await self._after(name, nonce)
+                state = answer.get("state", "done")
+                if state == "done":
+                    return answer
+                if state == "begun":
+                    sign = time.monotonic()
+                elif _is_same(answer, facts) and time.monotonic() - asked > FRESH + _EVERY:
+                    raise CommandFailed(_NEVER_CAME, "timeout")
+            raise AnswerLost(facts)
+        finally:
+            asking.cancel()
+
+    async def _first(
+        self, asking: asyncio.Future[BusMessage], name: str, nonce: str,
+    ) -> Mapping[str, Any] | None:
+        """The answer to the letter itself, None: not yet. Raises CommandFailed: nobody is there."""
+        if asking.done():  # it went wrong before
+            await asyncio.sleep(_EVERY)
+            return None
+        await asyncio.wait({asking}, timeout=_EVERY)
+        if not asking.done():
+            return None
+        error = asking.exception()
+        if isinstance(error, NoResponderError):
+            raise CommandFailed(NO_ANSWER, "timeout") from error
+        return None if error else self._answer_to(nonce, f"answer.{name}", asking.result().data)
+
+    async def _after(self, name: str, nonce: str) -> Mapping[str, Any]:
+        """How far it is, as it says, by its ``state``."""
+        return await self.tell(
+            name, {"kind": "how", "nonce": nonce}, f"answer.{name}") or {"state": "silent"}
+
+
+def _is_same(answer: Mapping[str, Any], facts: Mapping[str, Any]) -> bool:
+    """Whether the console that answers is the one that gave the ticket."""
+    ticket = facts.get("ticket")
+    return isinstance(ticket, list) and ticket[:1] == [answer.get("instance")]

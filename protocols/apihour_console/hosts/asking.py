@@ -21,8 +21,8 @@ from apihour.bus import Bus, BusError, BusMessage, BusTimeoutError, NoResponderE
 from apihour.ops.model import CommandFailed
 from apihour_console.calls.call import Identity, Result
 from apihour_console.hosts.far_answers import read_result
+from apihour_console.hosts.letter_tickets import FRESH
 from apihour_console.hosts.letters import Seal
-from apihour_console.hosts.tickets import FRESH
 
 __all__ = ["HEARS", "LONG", "NO_ANSWER", "AnswerLost", "Asking"]
 

@@ -25,8 +25,8 @@ from apihour.ops.catalogue import Catalogue
 from apihour.ops.model import Role
 from apihour_console.calls.call import FAILED, Call, Identity, Result, RoleError
 from apihour_console.calls.parsing import parse_call
+from apihour_console.hosts.letter_tickets import Tickets
 from apihour_console.hosts.letters import MOST, LetterError, Seal
-from apihour_console.hosts.tickets import Tickets
 from apihour_console.keys.authorized import AuthorizedKeys
 from apihour_console.shell.audit import AuditLog
 from apihour_console.shell.hidden import hide_secrets

@@ -36,10 +36,10 @@ from apihour_console.hosts.claims import Claims, Hold, held
 from apihour_console.hosts.far_answers import number_in, of_host
 from apihour_console.hosts.far_end import FarEnd, HostFleet
 from apihour_console.hosts.following import Following
+from apihour_console.hosts.letter_tickets import Tickets
 from apihour_console.hosts.letters import LetterError, Seal
 from apihour_console.hosts.membership import Membership
 from apihour_console.hosts.rolling_reload import Rolling
-from apihour_console.hosts.tickets import Tickets
 
 __all__ = ["Hosts"]
 

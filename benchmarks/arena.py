@@ -1,4 +1,8 @@
-"""HttpArena's profiles on one core: apihour beside fastpysgi, uvicorn, granian, FastAPI and Flask.
+"""HttpArena's profiles on one core: apihour beside the arena's other Python entries, and granian.
+
+Of the entries of April 2026 these are missing: pyronova, which PyPI's mirrors did not offer;
+SlimeWeb, whose wheel is for the free-threaded CPython 3.14 alone; Bottle, which is on gunicorn as
+Flask is, whose part is most of what both cost. Robyn has no compression, TLS or database there.
 
 How to run, some twenty minutes, nothing else running (wrk is needed: apt-get install wrk)::
 
@@ -27,7 +31,18 @@ from pathlib import Path
 from _bench import HERE, LOAD_CPU, Server, cpu_seconds, interpreter, pinned
 from agents import Figures, path_table, read
 from arena_profiles import EXAMPLE, LUA, PROFILES, ROWS, Profile
-from http_servers import THREADS, Peer, Start, about, awake, environment, granian, gunicorn, running
+from http_servers import (
+    THREADS,
+    Peer,
+    Start,
+    about,
+    awake,
+    environment,
+    granian,
+    gunicorn,
+    running,
+    script,
+)
 from http_servers import uvicorn as on_uvicorn
 from peer_options import chosen_peers, peer_arguments, with_a_database
 
@@ -38,7 +53,7 @@ OURS = "apihour"
 
 
 @contextlib.contextmanager
-def script(profile: Profile) -> Iterator[str]:
+def requests_of(profile: Profile) -> Iterator[str]:
     """A file of what wrk runs."""
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as file:
         file.write(LUA.replace("REQUESTS", ",\n".join(profile.requests())))
@@ -59,7 +74,7 @@ def asking(profile: Profile, port: int, seconds: float, lua_file: str) -> list[s
 def load(server: Server, profile: Profile, seconds: float, into: Figures) -> None:
     """One round. Raises RuntimeError when an answer fails, or none comes."""
     before = cpu_seconds(server.pid)
-    with script(profile) as lua_file:
+    with requests_of(profile) as lua_file:
         said = subprocess.run(
             [*pinned(LOAD_CPU), *asking(profile, server.port, seconds, lua_file)],
             capture_output=True, text=True, check=True, timeout=seconds + 60).stdout
@@ -106,22 +121,33 @@ def on_granian(start: Start) -> list[str | Path]:
     return [word for word in words if word != "--no-ws"] if start.case == "ws" else words
 
 
-def fastpysgi(start: Start) -> list[str | Path]:
-    words = certificate() if start.case == "tls" else ()
-    return [start.bin / "python", "arena_fastpysgi.py", str(start.port), *words]
+def fastpysgi(module: str) -> Callable[[Start], list[str | Path]]:
+    return lambda start: [start.bin / "python", "arena_fastpysgi.py", module, str(start.port),
+                          *(certificate() if start.case == "tls" else ())]
+
+
+def robyn(start: Start) -> list[str | Path]:
+    return [start.bin / "python", "arena_robyn.py", "--processes", "1", "--workers", "1",
+            "--log-level", "WARN", "--disable-openapi"]
 
 
 UVICORN = "--ssl-certfile", "--ssl-keyfile"
+PSYCOPG = "psycopg[binary]"
 DRIVERS = ("asyncpg", "orjson", "ujson")
 SERVERS = [
     Peer(OURS, ours, ("asyncpg", "isal"), "ours"),
-    Peer("fastpysgi", fastpysgi, ("fastpysgi", *DRIVERS), spins=True),
+    Peer("fastpysgi", fastpysgi("arena_asgi"), ("fastpysgi", *DRIVERS), spins=True),
+    Peer("fastpysgi WSGI", fastpysgi("arena_wsgi"), ("fastpysgi", PSYCOPG, *DRIVERS), spins=True),
+    # Its build needs libev's headers: apt-get install libev-dev
+    Peer("bjoern", script("arena_bjoern.py"), ("bjoern", PSYCOPG, *DRIVERS)),
     Peer("uvicorn", with_tls(on_uvicorn("arena_asgi"), *UVICORN),
          ("uvicorn", "httptools", "websockets", *DRIVERS)),
     Peer("granian", with_tls(on_granian, "--ssl-certificate", "--ssl-keyfile"),
          ("granian[uvloop]", *DRIVERS)),
     Peer("FastAPI", with_tls(on_uvicorn("arena_fastapi"), *UVICORN),
          ("fastapi", "uvicorn", "httptools", "websockets", *DRIVERS)),
+    Peer("Robyn", robyn, ("robyn", "orjson"),
+         environment=lambda start: {"ROBYN_PORT": str(start.port)}),
     Peer("Flask", with_tls(gunicorn("arena_flask:app", *THREADS), "--certfile", "--keyfile"),
          ("flask", "gunicorn", "flask-compress", *DRIVERS)),
 ]

@@ -202,6 +202,7 @@ def environment(venv: Path, interpreter: str, peers: list[Peer]) -> dict[str, st
     # Always: what is measured is this checkout, and its extension as its sources are now.
     subprocess.run([*pip(venv), "-e", f"{ROOT}[{OURS}]", "orjson"], check=True)
     missing: dict[str, str] = {}
+    is_new = False
     for peer in peers:
         if peer.name == "nginx return 200" and not Path(nginx_path()).exists():
             missing[peer.name] = "not installed (apt-get install nginx-light)"
@@ -215,6 +216,9 @@ def environment(venv: Path, interpreter: str, peers: list[Peer]) -> dict[str, st
             missing[peer.name] = (lines or ["pip failed"])[-1][:100]
         else:
             stamp.touch()
+            is_new = True
+    if is_new:  # Robyn holds uvloop back, for all
+        subprocess.run([*pip(venv), "--upgrade", "uvloop"], check=True)
     return missing
 
 

@@ -1,19 +1,20 @@
-"""The bare ASGI application of the profiles on fastpysgi.
+"""The bare applications of the profiles, ASGI and WSGI, on fastpysgi.
 
-``python arena_fastpysgi.py PORT [CERTIFICATE KEY]``
+``python arena_fastpysgi.py arena_asgi|arena_wsgi PORT [CERTIFICATE KEY]``
 """
 
 from __future__ import annotations
 
+import importlib
 import sys
 
 import fastpysgi
-from arena_asgi import app
+
+LARGEST = 32 << 20  # bytes of an upload
 
 if __name__ == "__main__":
-    if len(sys.argv) > 2:
-        fastpysgi.server.delete_all_binds()
-        fastpysgi.server.add_bind("127.0.0.1", int(sys.argv[1]), (*sys.argv[2:4], None))
-        fastpysgi.run(app)
-    else:
-        fastpysgi.run(app, host="127.0.0.1", port=int(sys.argv[1]))
+    name, port, *pair = sys.argv[1:]
+    fastpysgi.server.max_content_length = LARGEST
+    fastpysgi.server.delete_all_binds()
+    fastpysgi.server.add_bind("127.0.0.1", int(port), *([(*pair, None)] if pair else []))
+    fastpysgi.run(importlib.import_module(name).app)

@@ -24,6 +24,7 @@ from apihour.presence.presence_entry import (
     PresenceEntry,
     PresenceError,
     pattern_of,
+    read_lines,
     subject_of,
     write_line,
 )
@@ -66,7 +67,8 @@ class ContainerPresence:
         if len(self._own) >= _MOST:
             raise PresenceError(f"presence: {len(self._own)} entries; expected at most {_MOST} in "
                                 "a worker")
-        entry = PresenceEntry(subject_of(subject), who, *self._place, since, about,
+        told = read_lines(line)[number][2]  # as others read it, whatever becomes of `about`
+        entry = PresenceEntry(subject_of(subject), who, *self._place, since, told,
                               self._writer.id_of(number))
         self._own[entry.id] = number, entry
         try:

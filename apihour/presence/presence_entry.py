@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -85,8 +86,8 @@ def write_line(number: int, who: str, since: float, about: dict[str, Any]) -> by
     try:
         told = _json(about)
     except (TypeError, ValueError, RecursionError) as error:
-        raise PresenceError(f"presence: who {who!r}: about {about!r:.80}: {error}; expected what "
-                            "JSON can say") from error
+        raise PresenceError(f"presence: who {who!r}: about {reprlib.repr(about):.80}: "
+                            f"{error}; expected what JSON can say") from error
     if len(told) > _ABOUT:
         raise PresenceError(f"presence: who {who!r}: about: {len(told)} bytes as JSON; expected at "
                             f"most {_ABOUT}")

@@ -175,10 +175,13 @@ class PresenceWriter:
                 page.written = time.monotonic()
                 await self._shared.put(key, page.value, ttl=_PAGE_TTL)
         except Exception as error:
-            failed[key] = self._promise()
+            if key not in failed:  # one for each page, however often it fails
+                failed[key] = self._promise()
             _fail(written, error)
             _see(error)
         else:
+            if (late := failed.pop(key, None)) is not None:
+                late.set_result(None)
             if not written.done():
                 written.set_result(None)
 

@@ -212,3 +212,42 @@ async def test_a_first_join_that_is_cancelled_stops_no_sign_of_life(
             if now.revision >= signs[0].revision + 3:
                 break
             await asyncio.sleep(0.01)
+
+
+async def test_a_store_that_is_away_for_long_leaves_nothing_behind_in_memory(
+    store: Away, presence: ContainerPresence
+) -> None:
+    await presence.join("a", "ada")
+    store.is_away = True
+    for _ in range(20):
+        joins = [presence.join(f"room.{number}", "bob") for number in range(5)]
+        found = await asyncio.gather(*joins, return_exceptions=True)
+        assert {type(one) for one in found} == {SharedDownError}
+    writer = presence._writer
+    assert len(writer._waited_for) <= 20  # for five pages
+    store.is_away = False
+    await until(store, ["ada"])
+    async with asyncio.timeout(30):
+        while writer._waited_for:  # noqa: ASYNC110 - nobody is told of the last one
+            await asyncio.sleep(0.01)
+
+
+async def test_what_cannot_be_shown_is_refused_like_what_cannot_be_said(
+    presence: ContainerPresence
+) -> None:
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+    with pytest.raises(PresenceError, match="expected what JSON can say"):
+        await presence.join("a", "ada", deep=deep)
+    assert presence.own() == []
+
+
+async def test_an_entry_is_what_others_see_of_it_whatever_becomes_of_what_was_given(
+    presence: ContainerPresence
+) -> None:
+    seats = {1: ("a", "b")}
+    entry = await presence.join("a", "ada", seats=seats)
+    seats[2] = ("c", "d")
+    assert entry.about == {"seats": {"1": ["a", "b"]}}
+    assert await presence.list() == presence.own() == [entry]

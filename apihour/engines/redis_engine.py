@@ -13,6 +13,7 @@ from apihour.engines.driver import Driver, Purpose
 from apihour.engines.pool_options import SECONDS
 from apihour.engines.pooled import PooledEngine
 from apihour.engines.slowest import Slowest
+from apihour.shared.redis_address import SCHEMES, redis_url
 
 __all__ = ["Redis"]
 
@@ -27,7 +28,7 @@ class Redis(PooledEngine):
     kind = "redis"
     extra = "redis"
     module = "redis.asyncio"
-    schemes = ("redis", "rediss", "unix", "valkey", "valkeys")
+    schemes = SCHEMES
     own = {"timeout": SECONDS}
 
     def make_driver(self, url: str, password: str) -> Driver:
@@ -39,8 +40,8 @@ class Redis(PooledEngine):
                      "client_name": f"apihour-{self.name}", **self.given.get("connect", {})}
         if password:
             arguments["password"] = password
-        return _RedisPy(url.replace("valkey", "redis", 1), arguments, self.options.wait,
-                        self.slowest, self.count_error)
+        return _RedisPy(redis_url(url), arguments, self.options.wait, self.slowest,
+                        self.count_error)
 
     def user(self, wanted: Purpose) -> Callable[[], AbstractAsyncContextManager[Any]]:
         """See :class:`PooledEngine`."""

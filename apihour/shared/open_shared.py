@@ -11,11 +11,10 @@ from apihour.bus.nats_address import NATSAddress, scheme_of
 from apihour.errors import ConfigurationError, SharedError
 from apihour.masking import mask_text
 from apihour.secret import read_secret
+from apihour.shared.redis_address import SCHEMES as REDIS
 from apihour.shared.remote import RemoteShared
 
 __all__ = ["open_shared"]
-
-REDIS = ("redis", "rediss", "unix", "valkey", "valkeys")
 
 
 def open_shared(config: Any, path: str | os.PathLike[str]) -> RemoteShared:

@@ -25,6 +25,7 @@ from apihour.shared.backend import (
     check_ttl,
     check_value,
 )
+from apihour.shared.redis_address import redis_url
 from apihour.shared.remote import News, RemoteShared
 
 __all__ = ["RedisShared"]
@@ -54,7 +55,7 @@ class RedisShared(RemoteShared):
         self._error = library.RedisError
         options = {"socket_connect_timeout": deadline, "socket_timeout": None,
                    "client_name": "apihour-shared"}
-        url = url.replace("valkey", "redis", 1)
+        url = redis_url(url)
         self._client = library.Redis(connection_pool=library.BlockingConnectionPool.from_url(
             url, max_connections=_CONNECTIONS, timeout=deadline, **options))
         self._listener = library.Redis.from_url(url, **options)  # of watches: one connection each

@@ -16,12 +16,16 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from apihour.errors import RevisionError
+from apihour.errors import JobError, RevisionError
 
 if TYPE_CHECKING:
     from apihour.shared.backend import SharedBackend
 
-__all__ = ["Lease"]
+__all__ = ["Lease", "LeaseGoneError"]
+
+
+class LeaseGoneError(JobError):
+    """Who held a lease holds it no more: nothing of the application's has failed."""
 
 
 class Lease:

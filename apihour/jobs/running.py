@@ -8,11 +8,11 @@ import time
 from collections.abc import Awaitable
 from typing import Any
 
-from apihour.errors import JobError, SharedError
+from apihour.errors import SharedError
 from apihour.excerpt import LINE, excerpt
 from apihour.jobs.declare import JobSpec
 from apihour.jobs.job_record import CUT_SHORT, LOST, MOVED, OK
-from apihour.jobs.lease import Lease
+from apihour.jobs.lease import Lease, LeaseGoneError
 from apihour.masking import mask_text
 
 __all__ = ["JobRun", "Running", "event_of"]
@@ -43,7 +43,7 @@ class JobRun:
     async def check(self) -> None:
         """Raise JobError when this run has lost its lease: another may be under way by now."""
         if not await self._lease.renew():
-            raise JobError(f"job {self.name!r}: its lease is gone, worker {self.worker} was "
+            raise LeaseGoneError(f"job {self.name!r}: its lease is gone, worker {self.worker} was "
                            f"stopped or blocked for over {self._lease.seconds:g} s")
 
 

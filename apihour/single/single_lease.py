@@ -16,9 +16,9 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from apihour.errors import JobError, SharedError
+from apihour.errors import SharedError
 from apihour.jobs.container_jobs import check_jobs, holder, is_of_many
-from apihour.jobs.lease import Lease
+from apihour.jobs.lease import Lease, LeaseGoneError
 from apihour.jobs.running import JobRun
 
 __all__ = ["SingleLease", "lease_of"]
@@ -87,8 +87,9 @@ class SingleLease:
             except (SharedError, TimeoutError):
                 kept = time.monotonic() < ends
             if not kept:
-                raise JobError(f"{self.name!r}: its lease is gone, worker {self._worker} was "
-                               f"stopped, or the store was away, for over {lease.seconds:g} s")
+                raise LeaseGoneError(
+                    f"{self.name!r}: its lease is gone, worker {self._worker} was stopped, or the "
+                    f"store was away, for over {lease.seconds:g} s")
 
     async def release(self) -> None:
         """Leave it to another."""

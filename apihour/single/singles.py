@@ -25,6 +25,7 @@ from typing import Any
 
 from apihour.bind.addresses import BindAddress
 from apihour.errors import ConfigurationError
+from apihour.jobs.lease import LeaseGoneError
 from apihour.single.single_lease import SingleLease, lease_of
 
 __all__ = ["Lock", "Singles", "see_singles"]
@@ -177,6 +178,8 @@ class Singles:
                        if name in self._leases else None)
             try:
                 await self._hold(name, began, keeping)
+            except LeaseGoneError as error:
+                self._log.error("Worker %s: %s; next try in %g s", self._worker, error, delay)
             except Exception:
                 self._log.exception("Worker %s: %r failed; next try in %g s", self._worker, name,
                                     delay)
@@ -186,14 +189,19 @@ class Singles:
                 if not began.done():
                     began.cancel()
                     await asyncio.wait({began})
-                    if not began.cancelled() and (error := began.exception()) is not None:
-                        self._log.error("Worker %s: %r failed when it was cancelled",
-                                        self._worker, name, exc_info=error)
+                    self._say_end(name, began)
             if name in self._leases:
                 await self._leases[name].release()
             self.release(name)
             await asyncio.sleep(delay)
             delay = min(2 * delay, _LAST_RETRY)
+
+    def _say_end(self, name: str, began: asyncio.Future[Any]) -> None:
+        """Say what came of one that was cancelled, if it is more than that."""
+        error = None if began.cancelled() else began.exception()
+        if error is not None and not isinstance(error, LeaseGoneError):
+            self._log.error("Worker %s: %r failed when it was cancelled", self._worker, name,
+                            exc_info=error)
 
     async def _become(self, name: str) -> None:
         while True:

@@ -8,7 +8,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from apihour.errors import SharedDownError
+from apihour.jobs.container_jobs import holder
+from apihour.jobs.lease import LeaseGoneError
 from apihour.shared.store import Shared
 from apihour.single.singles import Singles
 
@@ -40,12 +44,18 @@ class House:
         self.config = {"shared": "redis://somewhere", "jobs": {"lease": 1}}
         self.tokens: list[int] = []
         self.last = 0.0
+        self.checks = False
 
     async def lead(self, run: Any) -> None:
         self.tokens.append(run.token)
         while True:
             self.last = time.monotonic()
-            await asyncio.sleep(0.01)
+            try:
+                await asyncio.sleep(0.01)
+            except asyncio.CancelledError:
+                if self.checks:  # as where it was cancelled in run.check()
+                    raise LeaseGoneError("job 'lead': its lease is gone") from None
+                raise
 
 
 def daemon(path: Path, house: House) -> Singles:
@@ -60,7 +70,9 @@ async def until(condition: Any) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_who_is_cut_off_stops_before_another_begins(tmp_path: Path) -> None:
+async def test_who_is_cut_off_stops_before_another_begins(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     shared = Shared(tmp_path / "shared")
     first, second = House(shared), House(shared)
     one = daemon(tmp_path / "one", first)
@@ -68,14 +80,19 @@ async def test_who_is_cut_off_stops_before_another_begins(tmp_path: Path) -> Non
     two = daemon(tmp_path / "two", second)
     await asyncio.sleep(1.5)
     assert (len(first.tokens), second.tokens) == (1, [])  # it is renewed
-    first.shared.is_reached = False
+    first.shared.is_reached, first.checks = False, True
     await until(lambda: second.tokens)
     began = time.monotonic()
     assert first.last < began
     await asyncio.sleep(0.1)
     assert first.last < began, "it has ended"
     assert second.tokens[0] > first.tokens[0]
-    first.shared.is_reached = True
+    [gone] = [one for one in caplog.records if "its lease is gone" in one.getMessage()]
+    assert gone.getMessage() == (
+        "Worker 1.1: 'lead': its lease is gone, worker "
+        f"{holder(first, '1.1')} was stopped, or the store was away, for over 1 s; next try in 1 s")
+    assert not any(one.exc_info for one in caplog.records), "it is not the application's failure"
+    first.shared.is_reached, first.checks = True, False
     assert await two.end("lead")
     two.release("lead")
     await until(lambda: len(first.tokens) == 2)

@@ -6,6 +6,7 @@
 
 import asyncio
 import contextlib
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,7 @@ SAY, HEAR, RECENT, TOLD = "say", "chat/lobby", "chat/recent", "chat/told"
 
 
 async def make_broker(room):
+    logging.getLogger("amqtt").setLevel(logging.WARNING)  # else a line for each that is not told
     broker = Bounded({"listeners": {"default": {"type": "tcp", "bind": "127.0.0.1:1883"}},
                      "plugins": {"broker.Door": {"room": room}}})
     await broker.start()
@@ -61,7 +63,8 @@ class Peer(StreamReaderAdapter, StreamWriterAdapter):
 
     def write(self, data):
         self.until = None
-        super().write(data)
+        if not self._writer.is_closing():
+            super().write(data)
 
     async def drain(self):
         try:

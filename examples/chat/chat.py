@@ -68,6 +68,8 @@ class Container(apihour.Container):
 
     async def by_tcp(self, reader, writer):
         async def tell(line):
+            if writer.is_closing():
+                raise ConnectionResetError  # uvloop's write() would say RuntimeError
             writer.write(f"{line}\n".encode())
             await writer.drain()
 

@@ -157,10 +157,35 @@ async def test_who_says_no_name_is_not_waited_for(chat, monkeypatch):
     monkeypatch.setattr(module, "SLOW", 0.2)
     reader, ends = asyncio.StreamReader(), []
     writer = SimpleNamespace(write=ends.append, drain=lambda: asyncio.sleep(0),
-                             close=lambda: ends.append("closed"))
+                             is_closing=lambda: False, close=lambda: ends.append("closed"))
     async with asyncio.timeout(30):
         await module.Container.by_tcp(SimpleNamespace(), reader, writer)
     assert ends[-1] == "closed"
+
+
+def test_who_has_left_while_a_name_was_found_is_no_error(chat):
+    uvloop = pytest.importorskip("uvloop")  # its transports refuse what is written to one closed
+    module = chat("chat")
+    ends = []
+
+    async def run():
+        near, far = socket.socketpair()
+        reader, writer = await asyncio.open_connection(sock=near)
+
+        async def visit(name, door, texts, tell):
+            writer.close()
+            await writer.wait_closed()
+            await module.either(tell("* you are ada"))
+            ends.append(name)
+
+        far.sendall(b"ada\n")
+        async with asyncio.timeout(30):
+            await module.Container.by_tcp(SimpleNamespace(visit=visit), reader, writer)
+        far.close()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(run())
+    assert ends == ["ada\n"]
 
 
 # -- the door for MQTT, at a real socket
@@ -185,6 +210,8 @@ class Lobby:
         return await self.presence.join("", wish)
 
     async def say(self, who, text):
+        if text.startswith("/"):
+            return "* for him alone"
         await self.lines.put(f"{who}: {text}")
 
 
@@ -239,6 +266,22 @@ async def test_a_client_that_is_none_is_parted(chat, sent):
         with contextlib.suppress(ConnectionResetError):
             await reader.read()
         writer.close()
+
+
+async def test_what_a_client_is_not_told_is_no_line_of_the_log(chat, caplog):
+    pytest.importorskip("amqtt")
+    caplog.set_level("INFO")
+    async with asyncio.timeout(30), mqtt(chat) as connection:
+        hearing, listener = await connection()
+        listener.write(connect(b"ada") + packet(0x82, b"\0\1" + text(b"chat/#") + b"\0"))
+        await hearing.readexactly(9)
+        _, other = await connection()
+        other.write(connect(b"bob") + packet(0x30, text(b"say") + b"/answer")
+                    + packet(0x30, text(b"say") + b"over"))
+        await hearing.readuntil(b"over")
+        listener.close()
+        other.close()
+    assert "not allowed to receive" not in caplog.text
 
 
 async def test_a_last_will_says_nothing_past_the_room(chat):

@@ -28,6 +28,7 @@ _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _OURS = frozenset({"connection", "content-length", "date", "keep-alive", "transfer-encoding"})
 # What endpoints return mostly: sent as it is, without a look for anything more special.
 _PLAIN = frozenset({dict, str, bytes, list, RowSet})
+_TEXT = "text/plain; charset=utf-8"
 # Bodies from this size on (bytes) are not copied to stand behind their head.
 _JOINED = 16384
 # RFC 9110 15.4.5, 15.3.5, 15.2: these never have a body.
@@ -149,22 +150,23 @@ def safe_header(name: str, value: str) -> str:
 class Renderer:
     """Turns what endpoints return into bytes; keeps the Date of the current second."""
 
-    __slots__ = ("_date", "_takes_structs", "_try_harder", "dumps", "json_head")
+    __slots__ = ("_date", "_takes_structs", "_try_harder", "dumps", "json_head",
+                 "text_head")
 
     def __init__(self, dumps: Callable[[Any], str | bytes]) -> None:
         self.dumps = dumps
         self._try_harder = with_fallback(dumps)
         self._takes_structs = takes_structs(dumps)
         self._date = ""
-        self.json_head = ""
+        self.json_head = self.text_head = ""
         self.tick()
 
     def tick(self) -> None:
         """Renew the Date; called once a second (RFC 9110 6.6.1)."""
         self._date = f"Date: {formatdate(usegmt=True)}\r\n"
-        self.json_head = (
-            f"HTTP/1.1 200 OK\r\n{self._date}Content-Type: application/json\r\nContent-Length: "
-        )
+        self.json_head, self.text_head = [
+            f"HTTP/1.1 200 OK\r\n{self._date}Content-Type: {kind}\r\nContent-Length: "
+            for kind in ("application/json", _TEXT)]
 
     @property
     def date(self) -> str:
@@ -266,7 +268,7 @@ class Renderer:
         if isinstance(body, bytes | bytearray | memoryview):
             return bytes(body), "application/octet-stream"
         if isinstance(body, str):
-            return body.encode(), "text/plain; charset=utf-8"
+            return body.encode(), _TEXT
         return self.encode_json(body), "application/json"
 
 

@@ -222,6 +222,7 @@ class HTTPServer:
         service = self.service
         service.renderer.tick()
         self.now.json_head = service.renderer.json_head
+        self.now.text_head = service.renderer.text_head
         service.opened.tick()
         self._ticker = service.loop.call_later(1.0, self._tick)
 

@@ -35,15 +35,15 @@ class Now:
     """What changes while a server serves."""
 
     __slots__ = ("closes", "drain_linger", "drain_since", "draining", "json_head", "meter", "quick",
-                 "watchers")
+                 "text_head", "watchers")
 
     def __init__(self, quick: bool = False) -> None:
         self.closes = False  # whether an answer with nothing behind it is the last
-        # Whether a dict, or a list of them, may go the short way: the encoder makes bytes, or a
+        # Whether a dict, a list of them, or a text may go the short way: the encoder makes bytes, or a
         # text with as many characters as bytes, whatever the data, and no answer needs to say
         # that it is the last.
         self.quick = quick
-        self.json_head = ""  # up to the length, with the Date of this second
+        self.json_head = self.text_head = ""  # up to the length, with the Date of this second
         self.draining = False
         self.drain_since = 0.0
         self.drain_linger = 0.0

@@ -1,5 +1,5 @@
-/* From a result to the transport: the usual answer, 200 with a dictionary or rows as JSON, or with
- * JSON that is encoded already (apihour_http.response.Encoded).
+/* From a result to the transport: the usual answer, 200 with a dictionary or rows as JSON, with JSON
+ * that is encoded already (apihour_http.response.Encoded), or with a text.
  *
  * What is none of the usual is Python's (answer_any).
  */
@@ -128,11 +128,12 @@ static int is_last(Received *request)
         && (PyBytes_GET_SIZE(verb) != 4 || memcmp(PyBytes_AS_STRING(verb), "HEAD", 4));
 }
 
-/* The answer of `made`, what an encoder gave, with `lines` in its head; NULL where it cannot be. */
-static PyObject *with_head(Plan *plan, Received *request, PyObject *made, PyObject *lines,
-                           Py_ssize_t *size)
+/* The answer of `made`, a text or what an encoder gave, behind the head of that name, with `lines`
+ * in it; NULL where it cannot be. */
+static PyObject *with_head(Plan *plan, Received *request, PyObject *made, PyObject *name,
+                           PyObject *lines, Py_ssize_t *size)
 {
-    PyObject *head = PyObject_GetAttr(plan->now, s_json_head), *data = NULL;
+    PyObject *head = PyObject_GetAttr(plan->now, name), *data = NULL;
     Body body;
     if (head && is_body(made, &body) && is_ascii(head)) {
         *size = body.size;
@@ -148,7 +149,7 @@ static PyObject *encoded(Plan *plan, Received *request, PyObject *result, Py_ssi
     PyObject *data = NULL, *made = PyObject_GetAttr(result, s_body);
     PyObject *lines = made ? PyObject_GetAttr(result, s_lines) : NULL;
     if (lines && is_ascii(lines))
-        data = with_head(plan, request, made, lines, size);
+        data = with_head(plan, request, made, s_json_head, lines, size);
     Py_XDECREF(made);
     Py_XDECREF(lines);
     return data;
@@ -158,8 +159,8 @@ static PyObject *encoded(Plan *plan, Received *request, PyObject *result, Py_ssi
 static PyObject *usual(Plan *plan, Received *request, PyObject *result, Py_ssize_t *size)
 {
     PyObject *quick, *text, *data;
-    int is_encoded = Py_TYPE(result) == plan->encoded;
-    if (!(is_encoded || is_plain_data(result)) || !(request->plain || is_last(request)))
+    int is_encoded = Py_TYPE(result) == plan->encoded, is_text = is_ascii(result);
+    if (!(is_encoded || is_text || is_plain_data(result)) || !(request->plain || is_last(request)))
         return NULL;
     if (!(quick = PyObject_GetAttr(plan->now, s_quick)))
         return NULL;
@@ -168,13 +169,15 @@ static PyObject *usual(Plan *plan, Received *request, PyObject *result, Py_ssize
         return NULL;
     if (is_encoded)
         return encoded(plan, request, result, size);
+    if (is_text)
+        return with_head(plan, request, result, s_text_head, NULL, size);
     if (!(text = PyObject_CallOneArg(plan->dumps, result))) {
         /* The general way tries harder, and says what is wrong. */
         if (PyErr_ExceptionMatches(PyExc_Exception))
             PyErr_Clear();
         return NULL;
     }
-    data = with_head(plan, request, text, NULL, size);
+    data = with_head(plan, request, text, s_json_head, NULL, size);
     Py_DECREF(text);
     return data;
 }

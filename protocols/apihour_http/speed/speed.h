@@ -61,7 +61,7 @@ extern PyObject *one, *empty, *nothing; /* 1, b"" and {} */
     do_it(current) do_it(expect_nothing) do_it(failed) do_it(idle) do_it(inline) do_it(json_head) \
     do_it(judge_any) do_it(lines) do_it(log_request) \
     do_it(quick) do_it(request) do_it(requests) do_it(run) do_it(send) do_it(state) \
-    do_it(streams_body) do_it(take) do_it(take_hosted) do_it(went_wrong)
+    do_it(streams_body) do_it(take) do_it(take_hosted) do_it(text_head) do_it(went_wrong)
 #define DECLARED(name) extern PyObject *s_##name;
 NAMES(DECLARED)
 

@@ -17,7 +17,7 @@ from . import streams
 
 GET = b"GET /%d HTTP/1.1\r\nHost: t\r\n"
 PLAIN: list[Any] = [{}, {"a": "ü"}, [{"a": 1}, {"b": [None]}], {"long": "x" * 40_000}]
-OTHERS: list[Any] = [[], [1, {}], "text", b"bytes", None]
+OTHERS: list[Any] = [[], [1, {}], "täxt", b"bytes", None]
 
 
 class Struct(msgspec.Struct):
@@ -76,11 +76,25 @@ async def test_data_is_sent_the_short_way_and_the_same(
     assert general == (PLAIN if dumps is utf8 else [])
 
 
+@pytest.mark.parametrize("fields", [b"", b"Connection: close\r\n"])
+async def test_texts_are_sent_the_short_way(
+    fields: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = ["text"] if fields else ["text", "", "x" * 40_000]
+    made, general = await answers(texts, monkeypatch, fields)
+    for text, (head, body) in zip(texts, made, strict=True):
+        assert body.decode() == text
+        assert head.split(b"\r\n")[2:] == [
+            b"Content-Type: text/plain; charset=utf-8", b"Content-Length: %d" % len(text),
+            *fields.strip().splitlines()]
+    assert len(general) == (0 if compiled is not None else len(texts))
+
+
 async def test_what_is_not_plain_data_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     results = [*OTHERS, [Struct(1)], {"a": {1, 2}}]
     made, general = await answers(results, monkeypatch, dumps=msgspec.json.encode)
     assert general == results[:-1]
-    assert made[0][1] == b"[]" and made[2][1] == b"text" and made[5][1] == b'[{"a":1}]'
+    assert made[0][1] == b"[]" and made[2][1] == "täxt".encode() and made[5][1] == b'[{"a":1}]'
     assert json.loads(made[6][1]) == {"a": [1, 2]}
 
 

@@ -39,9 +39,9 @@ class Now:
 
     def __init__(self, quick: bool = False) -> None:
         self.closes = False  # whether an answer with nothing behind it is the last
-        # Whether a dict, a list of them, or a text may go the short way: the encoder makes bytes, or a
-        # text with as many characters as bytes, whatever the data, and no answer needs to say
-        # that it is the last.
+        # Whether a dict, a list of them, or a text may go the short way: the encoder makes bytes,
+        # or a text with as many characters as bytes, whatever the data, and no answer needs to
+        # say that it is the last.
         self.quick = quick
         self.json_head = self.text_head = ""  # up to the length, with the Date of this second
         self.draining = False

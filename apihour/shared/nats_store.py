@@ -364,7 +364,7 @@ class NATSShared(RemoteShared):
 
     async def _leave(self, js: Any, subscription: tuple[Any, str]) -> None:
         try:
-            await self.within(subscription[0].unsubscribe())
+            await self.within(subscription[0].unsubscribe(), proves=False)  # which is only written
             if subscription[1]:
                 await self.within(js.delete_consumer(self._stream, subscription[1]))
         except SharedDownError:

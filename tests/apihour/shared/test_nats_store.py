@@ -130,6 +130,16 @@ async def test_a_look_that_fails_half_way_leaves_no_subscription(
     await wait_until(lambda: set(client._subs) == before)
 
 
+async def test_what_was_only_written_does_not_say_that_nats_is_there(
+    shared: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    shared._say("no answer in time")
+    await shared._leave(None, (AsyncMock(), ""))
+    assert "answers again" not in caplog.text
+    await shared.get("key")
+    assert "answers again" in caplog.text
+
+
 async def test_what_cannot_hold_for_a_time_is_refused(
     nats_server: NATSServer, tmp_path: Path
 ) -> None:

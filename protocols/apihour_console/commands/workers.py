@@ -7,9 +7,9 @@ import linecache
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from apihour.ops.annotations import Seconds, Worker
+from apihour.ops.annotations import Worker
 from apihour.ops.catalogue import Catalogue
-from apihour.ops.commands.tasks import of_worker, stack_rows
+from apihour.ops.commands.tasks import StackRow, of_worker, stack_rows
 from apihour.ops.model import CommandFailed
 from apihour.ops.rows import to_rows
 from apihour_console.calls.call import Missing
@@ -38,17 +38,9 @@ class ServerTotal:
 
 
 @dataclass(frozen=True)
-class FrameRow:
+class FrameRow(StackRow):
     """One frame of a stack, with its line of source; frame 0 is the innermost."""
 
-    worker: str
-    thread: str
-    state: str
-    blocked: Seconds
-    frame: int
-    file: str
-    line: int
-    function: str
     text: str
 
 _SHARE = 0.9  # seconds of a stack's deadline for the agent; what is left is the signal's

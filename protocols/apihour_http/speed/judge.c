@@ -110,25 +110,7 @@ static PyObject *judge(Judge *self, PyObject *decoded)
 }
 
 #define ALL(do_it) do_it(tail); do_it(authority); do_it(fields)
-
-static int traverse(Judge *self, visitproc visit, void *arg)
-{
-    ALL(VISIT);
-    return 0;
-}
-
-static int clear(Judge *self)
-{
-    ALL(CLEAR);
-    return 0;
-}
-
-static void dealloc(Judge *self)
-{
-    PyObject_GC_UnTrack(self);
-    clear(self);
-    Py_TYPE(self)->tp_free((PyObject *)self);
-}
+COLLECTED(Judge)
 
 #define OBJECT(name) {"_" #name, T_OBJECT, offsetof(Judge, name), 0, NULL}
 static PyMemberDef members[] = {
@@ -149,9 +131,7 @@ PyTypeObject JudgeType = {
     .tp_basicsize = sizeof(Judge),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
     .tp_new = PyType_GenericNew,
-    .tp_traverse = (traverseproc)traverse,
-    .tp_clear = (inquiry)clear,
-    .tp_dealloc = (destructor)dealloc,
+    COLLECTOR_SLOTS,
     .tp_members = members,
     .tp_methods = methods,
 };

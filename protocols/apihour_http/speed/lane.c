@@ -68,25 +68,7 @@ static PyObject *data_received(Lane *self, PyObject *data)
     do_it(service); do_it(conn); do_it(transport); do_it(write); do_it(state); do_it(answers); \
     do_it(queue); do_it(intake); do_it(between); do_it(plan); do_it(read); do_it(fields); \
     do_it(sink)
-
-static int traverse(Lane *self, visitproc visit, void *arg)
-{
-    ALL(VISIT);
-    return 0;
-}
-
-static int clear(Lane *self)
-{
-    ALL(CLEAR);
-    return 0;
-}
-
-static void dealloc(Lane *self)
-{
-    PyObject_GC_UnTrack(self);
-    clear(self);
-    Py_TYPE(self)->tp_free((PyObject *)self);
-}
+COLLECTED(Lane)
 
 #define OBJECT(name) {#name, T_OBJECT_EX, offsetof(Lane, name), 0, NULL}
 static PyMemberDef members[] = {
@@ -113,9 +95,7 @@ PyTypeObject LaneType = {
     .tp_basicsize = sizeof(Lane),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
     .tp_new = PyType_GenericNew,
-    .tp_traverse = (traverseproc)traverse,
-    .tp_clear = (inquiry)clear,
-    .tp_dealloc = (destructor)dealloc,
+    COLLECTOR_SLOTS,
     .tp_members = members,
     .tp_methods = methods_of_lane,
 };

@@ -21,25 +21,7 @@ PyTypeObject TallyType = {
 #define ALL(do_it) \
     do_it(plain); do_it(known); do_it(resolve); do_it(now); do_it(counters); do_it(dumps); \
     do_it(log); do_it(parsing); do_it(request); do_it(encoded)
-
-static int traverse(Plan *self, visitproc visit, void *arg)
-{
-    ALL(VISIT);
-    return 0;
-}
-
-static int clear(Plan *self)
-{
-    ALL(CLEAR);
-    return 0;
-}
-
-static void dealloc(Plan *self)
-{
-    PyObject_GC_UnTrack(self);
-    clear(self);
-    Py_TYPE(self)->tp_free((PyObject *)self);
-}
+COLLECTED(Plan)
 
 static int init(Plan *self, PyObject *args, PyObject *kwargs)
 {
@@ -86,7 +68,5 @@ PyTypeObject PlanType = {
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
     .tp_new = PyType_GenericNew,
     .tp_init = (initproc)init,
-    .tp_traverse = (traverseproc)traverse,
-    .tp_clear = (inquiry)clear,
-    .tp_dealloc = (destructor)dealloc,
+    COLLECTOR_SLOTS,
 };

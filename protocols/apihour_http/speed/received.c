@@ -64,25 +64,7 @@ static int set_match_info(Received *self, PyObject *value, void *closure)
 #define ALL(do_it) \
     do_it(lane); do_it(endpoint); do_it(verb); do_it(target); do_it(body); \
     do_it(match_info); do_it(raw_headers); do_it(read)
-
-static int traverse(Received *self, visitproc visit, void *arg)
-{
-    ALL(VISIT);
-    return 0;
-}
-
-static int clear(Received *self)
-{
-    ALL(CLEAR);
-    return 0;
-}
-
-static void dealloc(Received *self)
-{
-    PyObject_GC_UnTrack(self);
-    clear(self);
-    Py_TYPE(self)->tp_free((PyObject *)self);
-}
+COLLECTED(Received)
 
 #define OBJECT(name) {#name, T_OBJECT_EX, offsetof(Received, name), 0, NULL}
 static PyMemberDef members[] = {
@@ -202,9 +184,7 @@ PyTypeObject ReceivedType = {
     .tp_basicsize = sizeof(Received),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
     .tp_new = PyType_GenericNew,
-    .tp_traverse = (traverseproc)traverse,
-    .tp_clear = (inquiry)clear,
-    .tp_dealloc = (destructor)dealloc,
+    COLLECTOR_SLOTS,
     .tp_members = members,
     .tp_getset = properties,
     .tp_methods = methods,

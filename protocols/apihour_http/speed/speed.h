@@ -89,7 +89,28 @@ PyObject *fields_of(const char *data, size_t at, size_t end);
 /* Bytes after an upgrade that are handed on at a stretch: those of connection.frames. */
 #define SLICE 4096
 
+/* What the collector asks of a type, whose objects ALL(do_it) names, and the end of one of it. */
 #define VISIT(name) Py_VISIT(self->name)
 #define CLEAR(name) Py_CLEAR(self->name)
+#define COLLECTED(Type) \
+    static int traverse(Type *self, visitproc visit, void *arg) \
+    { \
+        ALL(VISIT); \
+        return 0; \
+    } \
+    static int clear(Type *self) \
+    { \
+        ALL(CLEAR); \
+        return 0; \
+    } \
+    static void dealloc(Type *self) \
+    { \
+        PyObject_GC_UnTrack(self); \
+        clear(self); \
+        Py_TYPE(self)->tp_free((PyObject *)self); \
+    }
+#define COLLECTOR_SLOTS \
+    .tp_traverse = (traverseproc)traverse, .tp_clear = (inquiry)clear, \
+    .tp_dealloc = (destructor)dealloc
 
 #endif

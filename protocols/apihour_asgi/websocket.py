@@ -21,7 +21,8 @@ from apihour_asgi.exchange import run
 from apihour_asgi.frame_bounds import FrameBounds
 from apihour_asgi.framing import DONE, WAITING, ClientDisconnected
 from apihour_asgi.handshake import WebSocketSettings, shake_hands
-from apihour_asgi.message_inbox import ABNORMAL, HIGH_WATER, MESSAGES, MessageInbox
+from apihour_asgi.message_inbox import ABNORMAL, HIGH_WATER, MESSAGES
+from apihour_asgi.message_outbox import MessageOutbox
 from apihour_asgi.sides import ConnectionSide, RequestHead
 
 __all__ = ["WebSocketExchange", "asked_for"]
@@ -46,12 +47,12 @@ def asked_for(hosted: ConnectionSide, message: RequestHead, scope: dict[str, Any
     return WebSocketExchange(hosted, message, scope, arrived, options)
 
 
-class WebSocketExchange(MessageInbox):
+class WebSocketExchange(MessageOutbox):
     """One WebSocket, from the request for it to its end."""
 
     __slots__ = (
         "_beat", "_begun", "_bounds", "_due_pong", "_failed", "_heard", "_is_plain", "_options",
-        "_parts", "_patience", "_protocol", "_response", "_text", "accepted",
+        "_parts", "_patience", "_response", "_text", "accepted",
     )
 
     kinds = ("websocket.http.response.start", "websocket.http.response.body", "")
@@ -60,9 +61,9 @@ class WebSocketExchange(MessageInbox):
                  arrived: float, options: WebSocketSettings) -> None:
         super().__init__(hosted, message, scope, arrived)
         self._options = options
-        self._protocol, self._response = shake_hands(scope, options)
+        self.protocol, self._response = shake_hands(scope, options)
         self._bounds = FrameBounds(
-            self._protocol, min(options.max_size, self.lane.longest_message))
+            self.protocol, min(options.max_size, self.lane.longest_message))
         self._is_plain = True  # whether a whole message may come now
         self.accepted = False
         self._parts = bytearray()
@@ -153,7 +154,7 @@ class WebSocketExchange(MessageInbox):
 
     def _take_frames(self, data: bytes) -> None:
         """Have the library take frames, up to the next whole message behind one of them."""
-        protocol, bounds = self._protocol, self._bounds
+        protocol, bounds = self.protocol, self._bounds
         while data:
             if self.closing:
                 bounds.feed_rest(data)
@@ -164,7 +165,7 @@ class WebSocketExchange(MessageInbox):
                     protocol.receive_data(whole)
             for frame in protocol.events_received():
                 self._frame(frame)
-            self._write()
+            self.flush()
             if protocol.close_sent is not None and not self.closing:
                 self._broken()
             self._is_plain = not self._begun and bounds.is_between()
@@ -187,7 +188,7 @@ class WebSocketExchange(MessageInbox):
                 self._text = opcode == 1
             self._piece(frame)
         elif opcode == 8:
-            received = self._protocol.close_rcvd
+            received = self.protocol.close_rcvd
             self._end(int(received.code), received.reason)
         elif opcode == 10:
             self._due_pong = False
@@ -208,22 +209,16 @@ class WebSocketExchange(MessageInbox):
             try:
                 message: str | bytes = str(data, "utf-8")
             except UnicodeDecodeError as error:
-                self._protocol.fail(1007, f"{error.reason} at position {error.start}")
+                self.protocol.fail(1007, f"{error.reason} at position {error.start}")
                 return
         else:
             message = bytes(data)
         self.kept += len(data)
         self.put(message)
 
-    def _write(self) -> None:
-        data = b"".join(self._protocol.data_to_send())
-        if data and self.lane.transport is not None:
-            self.size += len(data)
-            self.lane.write(data)
-
     def _broken(self) -> None:
         """The library has failed the connection, and said why in its close frame."""
-        sent = self._protocol.close_sent
+        sent = self.protocol.close_sent
         self._end(int(sent.code), sent.reason)
 
     def _end(self, code: int, reason: str) -> None:
@@ -237,7 +232,7 @@ class WebSocketExchange(MessageInbox):
         if not self.closing:
             self.inbox.append({"type": "websocket.disconnect", "code": code, "reason": reason})
         self.closing = True
-        self._write()
+        self.flush()
         self.wake()
         if self.accepted:
             self.lane.close_discarding()
@@ -245,8 +240,8 @@ class WebSocketExchange(MessageInbox):
     def _close(self, code: int, reason: str) -> None:
         """Send a close frame, and read on for the client's."""
         self.closing = True
-        self._protocol.send_close(code, reason)
-        self._write()
+        self.protocol.send_close(code, reason)
+        self.flush()
         self.go_on()
         self._patience = self.lane.loop.call_later(_CLOSE_TIMEOUT, self._give_up)
 
@@ -263,14 +258,14 @@ class WebSocketExchange(MessageInbox):
             return
         # While reading is paused we would not hear it.
         if self._due_pong and not self._heard and not self.lane.paused:
-            self._protocol.fail(_FAILED, "keepalive ping timeout")
-            self._write()
+            self.protocol.fail(_FAILED, "keepalive ping timeout")
+            self.flush()
             self._broken()
             return
         self._heard = False
         self._due_pong = True
-        self._protocol.send_ping(b"")
-        self._write()
+        self.protocol.send_ping(b"")
+        self.flush()
         self._beat = self.lane.loop.call_later(interval, self._ping)
 
     # -- what the application is given
@@ -287,7 +282,7 @@ class WebSocketExchange(MessageInbox):
             if kind == "websocket.send":
                 self.transmit(_data_of(message))
             elif kind == "websocket.close":
-                self._expect_open()
+                self.expect_open()
                 self._leave(message.get("code", 1000), message.get("reason") or "")
             else:
                 raise RuntimeError(f"message {kind!r}: expected 'websocket.send' or "
@@ -310,30 +305,6 @@ class WebSocketExchange(MessageInbox):
             raise RuntimeError(
                 f"message {kind!r}: expected 'websocket.accept', 'websocket.close' or "
                 "'websocket.http.response.start'")
-
-    def transmit(self, message: str | bytes) -> None:
-        """Send a message. Raises ClientDisconnected when the client has left, or we closed."""
-        self._expect_open()
-        if self._protocol.extensions:
-            if isinstance(message, str):
-                self._protocol.send_text(message.encode())
-            else:
-                self._protocol.send_binary(message)
-            self._write()
-            return
-        lane = self.lane
-        frame = lane.framed(message)
-        if lane.transport is not None:
-            self.size += len(frame)
-            lane.write(frame)
-
-    def _expect_open(self) -> None:
-        if self.closing or self.gone:
-            # How it ended is the last in the inbox, and stays there.
-            last = self.inbox[-1] if self.inbox else None
-            code, reason = ((last.get("code", ABNORMAL), last.get("reason", ""))
-                            if type(last) is dict else (ABNORMAL, ""))
-            raise ClientDisconnected("the WebSocket is closed", code, reason)
 
     def _leave(self, code: int, reason: str) -> None:
         """The application closes it."""

@@ -257,6 +257,48 @@ async def test_a_long_frame_is_asked_for_and_reading_stops_behind_it() -> None:
     assert not lane.paused
 
 
+async def test_answers_to_messages_that_came_together_leave_together_and_in_order() -> None:
+    lane, draw = Memory(), random.Random(1)
+    made = await accepted(lane)
+
+    async def answer(text: str) -> None:
+        assert await made.receive() == {"type": "websocket.receive", "text": text}
+        await made.send({"type": "websocket.send", "text": text})
+
+    made.data_received(masked(draw, 0x81, b"a") + masked(draw, 0x81, b"b"))
+    await answer("a")
+    assert lane.written == []
+    await answer("b")
+    assert lane.written == [b"\x81\x01a\x81\x01b"]
+    await asyncio.sleep(0)
+    made.data_received(masked(draw, 0x81, b"c") + masked(draw, 0x81, b"d"))
+    await answer("c")
+    await asyncio.sleep(0)  # it waits for something else
+    assert lane.written[1:] == [b"\x81\x01c"]
+    made.data_received(masked(draw, 0x81, b"e"))
+    await answer("d")
+    made.data_received(masked(draw, 0x89, b"?"))
+    await answer("e")
+    await made.send({"type": "websocket.close"})
+    assert b"".join(lane.written[2:]) == b"\x81\x01d\x8a\x01?\x81\x01e\x88\x02\x03\xe8"
+    await asyncio.sleep(0)
+    assert len(b"".join(lane.written)) == 6 + 3 + 3 + 3 + 3 + 4
+
+
+async def test_what_is_held_for_one_write_is_bounded_and_lost_with_its_client() -> None:
+    lane, draw = Memory(), random.Random(1)
+    made = await accepted(lane)
+    made.data_received(masked(draw, 0x81, b"a") * 2)
+    for _ in range(100):  # and neither is received
+        await made.send({"type": "websocket.send", "bytes": bytes(1000)})
+    assert len(b"".join(lane.written)) > 80_000
+    lane.transport = None
+    made.lost()
+    before = len(lane.written)
+    await asyncio.sleep(0)
+    assert len(lane.written) == before
+
+
 @pytest.mark.parametrize("args", [(), (b"x",), (b"x", -1), ("x", 1), (b"x", "y"), (b"x", 1, 2)])
 def test_messages_are_of_bytes_up_to_a_limit(args: Any) -> None:
     if getattr(messages, "__code__", None) is not None:

@@ -4,6 +4,7 @@ Rules:
 
 - One slow reader costs itself only: nothing waits, and what it leaves unread is bounded.
 - An answer may come much later than its request: a reload answers when it is through.
+- What was cancelled before it was read, as of an arbiter that was stopped, is not begun.
 """
 
 from __future__ import annotations
@@ -98,7 +99,10 @@ class Requesters:
         except (OSError, EOFError, FrameError):
             client.close()
             return
+        cancelled = [message.get("id") for message in messages if "cancel" in message]
         for message in messages:
+            if message.get("id") in cancelled:
+                continue
             arguments = message.get("arguments")
             self._on_request(ControlRequest(
                 client, message.get("id"), str(message.get("command")),

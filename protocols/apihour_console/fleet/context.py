@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from apihour.ipc.daemons import has_arbiter
 from apihour.ipc.runtime import Runtime
 from apihour.ops.catalogue import Catalogue
-from apihour.ops.model import CommandFailed, Role
+from apihour.ops.model import Role
 from apihour_console.calls.call import Call, Identity, Missing, Result
+from apihour_console.fleet.ask_arbiter import ask_arbiter
 from apihour_console.fleet.census import Census, Seen
 from apihour_console.fleet.collected import Collected
-from apihour_console.fleet.link import Absent, Link, Unreachable
 from apihour_console.fleet.metrics import FleetMeter
 from apihour_console.fleet.rates import Rates
 from apihour_console.fleet.trouble import Recent
@@ -24,9 +22,6 @@ __all__ = ["NO_FLEET", "ConsoleContext", "FleetView", "HostsView", "Provider"]
 
 NO_FLEET = ("this host is in no fleet: it needs bus: nats://... in the configuration, and "
             "fleet.key in the keys directory (apihour keys fleet)")
-
-_HANDED_OVER = 5.0  # seconds in which the arbiter's socket must be there again
-_LOOK = 0.05  # seconds between two looks for it
 
 Provider = Callable[["ConsoleContext"], Any]
 """Carries out a command that the shell itself knows most of (``sessions``, ``audit``)."""
@@ -103,30 +98,6 @@ class ConsoleContext:
     async def arbiter(
         self, command: str, deadline: float, **arguments: Any
     ) -> list[dict[str, Any]]:
-        """The rows of a command of the arbiter. Raises CommandFailed.
-
-        While an upgrade hands its socket over it is waited for.
-        """
-        patience = min(_HANDED_OVER, deadline / 2)
-        end = time.monotonic() + patience
-        while True:
-            link = Link(self.fleet.runtime.arbiter_socket)
-            try:
-                return await link.call(command, arguments, self.identity.role, deadline)
-            except TimeoutError:
-                raise CommandFailed(f"{command}: the arbiter gave no answer in {deadline:.0f} s",
-                                    "timeout") from None
-            except Absent as error:
-                if not has_arbiter(self.fleet.runtime):
-                    raise CommandFailed(
-                        f"{command}: no arbiter is left, nothing was done") from error
-                if time.monotonic() > end:
-                    raise CommandFailed(f"{command}: {error}: the arbiter cannot be reached, "
-                                        "nothing was done; expected it within "
-                                        f"{patience:g} s") from error
-            except Unreachable as error:
-                raise CommandFailed(f"{command}: the arbiter ended before it answered; whether "
-                                    "it was done is not known, see workers") from error
-            finally:
-                link.close()
-            await asyncio.sleep(_LOOK)
+        """The rows of a command of the arbiter. Raises CommandFailed."""
+        return await ask_arbiter(self.fleet.runtime, self.fleet.census, command, arguments,
+                                 self.identity.role, deadline)

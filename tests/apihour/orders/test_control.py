@@ -90,6 +90,16 @@ def test_answers_may_come_late_and_in_any_order(house: House) -> None:
     ]
 
 
+def test_what_was_cancelled_before_it_was_read_is_not_begun(house: House) -> None:
+    client = house.client()
+    client.sendall(encode({"id": 1, "command": "reload"}) + encode({"id": 2, "command": "scale"})
+                   + encode({"id": 1, "cancel": True}))
+    house.turn()
+    assert [request.command for request in house.requests] == ["scale"]
+    house.ask(client, id=2, cancel=True)  # too late: it is under way
+    assert len(house.requests) == 1
+
+
 def test_missing_parts_become_harmless(house: House) -> None:
     house.ask(house.client(), arguments=[1, 2])
     (request,) = house.requests

@@ -140,7 +140,7 @@ async def test_roles(fleet: Fleet) -> None:
 
 
 async def test_failures_are_told(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("apihour_console.fleet.context._HANDED_OVER", 0.1)
+    monkeypatch.setattr("apihour_console.fleet.ask_arbiter._HANDED_OVER", 0.1)
     gone = await run(fleet, "kick 1.1-77")
     assert gone.status == 1 and "1.1-77" in (gone.error or "")
     broken = await run(fleet, "broken")
@@ -359,15 +359,15 @@ async def test_arbiter_commands(fleet: Fleet) -> None:
 async def test_the_arbiters_socket_is_waited_for_while_an_upgrade_hands_it_over(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("apihour_console.fleet.context._HANDED_OVER", 0.1)
+    monkeypatch.setattr("apihour_console.fleet.ask_arbiter._HANDED_OVER", 0.1)
     never = await run(fleet, "scale 3")
     assert never.status == 1
     assert "arbiter.sock: No such file or directory: the arbiter cannot be reached, nothing was " \
         "done; expected it within 0.1 s" in (never.error or "")
     with monkeypatch.context() as gone:
-        gone.setattr("apihour_console.fleet.context.has_arbiter", lambda runtime: False)
+        gone.setattr("apihour_console.fleet.ask_arbiter.has_arbiter", lambda runtime: False)
         assert (await run(fleet, "scale 3")).error == "scale: no arbiter is left, nothing was done"
-    monkeypatch.setattr("apihour_console.fleet.context._HANDED_OVER", 30.0)
+    monkeypatch.setattr("apihour_console.fleet.ask_arbiter._HANDED_OVER", 30.0)
     asked: list[bytes] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -390,6 +390,36 @@ async def test_the_arbiters_socket_is_waited_for_while_an_upgrade_hands_it_over(
     assert len(asked) == 2
     assert ended.error == ("scale: the arbiter ended before it answered; whether it was done is "
                            "not known, see workers")
+
+
+async def test_an_arbiter_that_is_stopped_is_not_waited_for_and_begins_nothing_late(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked, stopped = bytearray(), [77]
+    ended = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.extend(await reader.read(10))
+        stopped[0] = 77
+        asked.extend(await reader.read())
+        ended.set()
+        writer.close()
+
+    monkeypatch.setattr("apihour_console.fleet.ask_arbiter._WATCH", 0.01)
+    monkeypatch.setattr("apihour_console.fleet.ask_arbiter._stopped", lambda census: stopped[0])
+    async with await asyncio.start_unix_server(serve, str(fleet.runtime.arbiter_socket)):
+        told = await run(fleet, "reload")
+        assert told.status == 1
+        assert told.error == ("reload: the arbiter (pid 77) is stopped by a signal, nothing was "
+                              "done; kill -CONT 77 has it go on")
+        assert not asked
+        stopped[0] = 0
+        told = await asyncio.wait_for(run(fleet, "reload"), 30)  # not ten minutes
+        assert told.status == 1 and "what it has begun it finishes after kill -CONT 77" in (
+            told.error or "")
+        await asyncio.wait_for(ended.wait(), 30)
+    [request, cancel] = Framer().feed(bytes(asked))
+    assert cancel == {"id": request["id"], "cancel": True}
 
 
 async def test_providers_of_the_shell(fleet: Fleet) -> None:

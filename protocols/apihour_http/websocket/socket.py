@@ -10,7 +10,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Protocol
 
 from apihour_http.response import safe_header
@@ -98,29 +98,29 @@ class WebSocket:
         self.subprotocol = self._offered
         self.is_accepted = True
 
-    async def receive(self) -> str | bytes:
+    def receive(self) -> Coroutine[Any, Any, str | bytes]:
         """The next message. Raises WebSocketDisconnect when there is none any more."""
-        self._expect_open("receive")
-        message = await self._next()
-        if type(message) is dict:
-            self.is_closed = True
-            raise WebSocketDisconnect(message.get("code", _CLOSED), message.get("reason") or "")
-        return message  # type: ignore[return-value]
+        return self._received(False)
 
-    async def _next(self) -> str | bytes | dict[str, Any]:
-        """The next message, or what ends them."""
+    async def _received(self, ends_quietly: bool) -> str | bytes:
+        if not self.is_accepted:
+            raise _early("receive")
         engine = self._engine
         message = engine.take()
-        if message is not None:
-            return message
-        self.waits += 1
-        try:
-            while message is None:
-                await engine.more()
-                message = engine.take()
-        finally:
-            self.waits -= 1
-        return message
+        if message is None:
+            self.waits += 1
+            try:
+                while message is None:
+                    await engine.more()
+                    message = engine.take()
+            finally:
+                self.waits -= 1
+        if type(message) is dict:
+            self.is_closed = True
+            if ends_quietly:
+                raise StopAsyncIteration
+            raise WebSocketDisconnect(message.get("code", _CLOSED), message.get("reason") or "")
+        return message  # type: ignore[return-value]
 
     async def receive_json(self) -> Any:
         """The next message, decoded from JSON; one that is none ends the WebSocket with 1007."""
@@ -136,7 +136,8 @@ class WebSocket:
 
         Raises WebSocketDisconnect when the WebSocket is over, TypeError for other data.
         """
-        self._expect_open("send")
+        if not self.is_accepted:
+            raise _early("send")
         if not isinstance(message, str | bytes):
             if not isinstance(message, bytearray | memoryview):
                 raise TypeError(
@@ -168,7 +169,8 @@ class WebSocket:
                              "RFC 6455 that may be sent")
         if len(reason.encode()) > _REASON:
             raise ValueError(f"close(reason={reason[:40]!r}…): expected at most {_REASON} bytes")
-        self._expect_open("close")
+        if not self.is_accepted:
+            raise _early("close")
         if self.is_closed:
             return
         self.is_closed = True
@@ -181,18 +183,8 @@ class WebSocket:
         """The messages, to its end."""
         return self
 
-    async def __anext__(self) -> str | bytes:
-        self._expect_open("receive")
-        message = await self._next()
-        if type(message) is dict:
-            self.is_closed = True
-            raise StopAsyncIteration
-        return message  # type: ignore[return-value]
-
-    def _expect_open(self, what: str) -> None:
-        if not self.is_accepted:
-            raise RuntimeError(f"{what}() of a WebSocket that is not accepted: expected "
-                               "await websocket.accept() before")
+    def __anext__(self) -> Coroutine[Any, Any, str | bytes]:
+        return self._received(True)
 
     async def _tell(self, message: dict[str, Any]) -> None:
         self.waits += 1
@@ -208,3 +200,9 @@ class WebSocket:
         self.is_closed = True
         return WebSocketDisconnect(
             getattr(error, "code", _CLOSED), getattr(error, "reason", ""))
+
+
+def _early(what: str) -> RuntimeError:
+    """What is said of a call before ``accept()``."""
+    return RuntimeError(f"{what}() of a WebSocket that is not accepted: expected "
+                        "await websocket.accept() before")

@@ -31,7 +31,7 @@ from apihour_console.faces.http import HealthServer
 from apihour_console.faces.local import LocalServer
 from apihour_console.faces.network import NetworkShell
 from apihour_console.fleet.fleet import Fleet
-from apihour_console.key_files import FLEET_KEY
+from apihour_console.hosts.waiting import joined
 from apihour_console.log import ConsoleLog
 from apihour_console.settings import VARIABLE, Settings
 from apihour_console.shell.audit import AuditLog, daemon_label
@@ -99,11 +99,6 @@ class Console:
 
     def _fleet_of_hosts(
         self, fleet: Fleet, audit: AuditLog) -> contextlib.AbstractAsyncContextManager[None]:
-        """Nothing of it is imported where there is no key of a fleet."""
-        if not (self.keys / FLEET_KEY).exists():
-            return contextlib.nullcontext()
-        from apihour_console.hosts.joining import joined
-
         return joined(fleet, self.keys, self.settings.name, audit, self.logger,
                       lambda: not self._is_orphan)
 

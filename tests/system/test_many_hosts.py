@@ -121,6 +121,20 @@ def test_a_key_taken_away_on_one_host_is_refused_there_alone(fleet):
         authorized.write_text(before)
 
 
+def test_the_key_is_changed_while_they_talk(fleet):
+    paths = {name: shell.keys.path / "fleet.key" for name, shell in fleet.shells.items()}
+    old, new = paths["web-1"].read_text(), "n" * 64 + "\n"
+    for step in (old + new, new + old, new):
+        for path in paths.values():
+            copied = path.with_name("copied")
+            copied.write_text(step)
+            copied.chmod(0o600)
+            copied.replace(path)
+            assert {row["host"] for row in fleet.rows("web-1", "workers", "--host", "all")} == set(
+                HOSTS)
+    fleet.shells["db-1"].daemon.wait_log("has changed: its first key of 1 seals now")
+
+
 def test_a_host_that_is_stopped_or_killed_is_named_in_two_seconds(fleet):
     shell = fleet.shells["web-2"]
     pid = console_pid(shell.daemon)

@@ -6,7 +6,7 @@ from typing import Literal
 
 from apihour.ops.catalogue import Catalogue
 from apihour.ops.model import CommandFailed, Role
-from apihour_console.fleet.context import NO_FLEET, ConsoleContext
+from apihour_console.fleet.context import ConsoleContext
 from apihour_console.fleet.host_rows import HostRow
 
 __all__ = ["commands"]
@@ -27,9 +27,7 @@ async def hosts(
         action: forget a host that is gone for good; it needs role operator
         name: which
     """
-    fleet = context.fleet.hosts
-    if fleet is None:
-        raise CommandFailed(NO_FLEET)
+    fleet = context.fleet.hosts_there()
     if action is not None:
         if context.identity.role < Role.OPERATOR:
             raise CommandFailed(f"hosts: {action} needs role operator", "role")
@@ -37,4 +35,5 @@ async def hosts(
             raise CommandFailed(f"hosts: host {name!r:.80}: there is none of that name", "usage")
     rows, missing = await fleet.rows()
     context.missing += missing
+    context.hints += fleet.doubts()
     return rows

@@ -9,7 +9,7 @@ from apihour.ops.catalogue import Catalogue
 from apihour.ops.model import CommandFailed
 from apihour.ops.rows import to_rows
 from apihour_console.calls.call import FAILED, Result
-from apihour_console.fleet.context import NO_FLEET, ConsoleContext
+from apihour_console.fleet.context import ConsoleContext
 
 __all__ = ["commands"]
 
@@ -43,12 +43,11 @@ async def reload(
 
 async def _reload_fleet(
     context: ConsoleContext, at_once: int, give_back: bool, options: list[str]) -> Result:
-    if context.fleet.hosts is None:
-        raise CommandFailed(NO_FLEET)
+    hosts = context.fleet.hosts_there()
     if at_once < 1:
         raise CommandFailed(f"reload: option --max-unavailable: {at_once}; expected 1 or more",
                             "usage")
-    deeds, missing = await context.fleet.hosts.reload(context.identity, at_once, give_back, options)
+    deeds, missing = await hosts.reload(context.identity, at_once, give_back, options)
     result = Result.of(context.call, to_rows(deeds), missing)
     failed = any(one.outcome not in ("done", "not reached") for one in deeds)
     return replace(result, status=FAILED) if failed else result

@@ -18,10 +18,7 @@ from apihour_console.fleet.metrics import FleetMeter
 from apihour_console.fleet.rates import Rates
 from apihour_console.fleet.trouble import Recent
 
-__all__ = ["NO_FLEET", "ConsoleContext", "FleetView", "HostsView", "Provider"]
-
-NO_FLEET = ("this host is in no fleet: it needs bus: nats://... in the configuration, and "
-            "fleet.key in the keys directory (apihour keys fleet)")
+__all__ = ["ConsoleContext", "FleetView", "HostsView", "Provider"]
 
 Provider = Callable[["ConsoleContext"], Any]
 """Carries out a command that the shell itself knows most of (``sessions``, ``audit``)."""
@@ -36,6 +33,7 @@ class HostsView(Protocol):
     ) -> AsyncGenerator[dict[str, Any], None]: ...
     async def rows(self) -> tuple[list[Any], list[Missing]]: ...
     def forget(self, name: str) -> bool: ...
+    def doubts(self) -> list[str]: ...
     async def reload(
         self, identity: Identity, at_once: int, give_back: bool, options: Sequence[str],
     ) -> tuple[list[Any], list[Missing]]: ...
@@ -46,6 +44,9 @@ class FleetView(Protocol):
 
     runtime: Runtime
     hosts: HostsView | None
+
+    def hosts_there(self) -> HostsView: ...
+
     census: Census
     rates: Rates
     recent: Recent

@@ -42,7 +42,7 @@ from apihour_console.calls.call import (
 from apihour_console.fleet.census import Census, Seen
 from apihour_console.fleet.choice import fitness, target
 from apihour_console.fleet.collected import Collected
-from apihour_console.fleet.context import NO_FLEET, ConsoleContext, HostsView, Provider
+from apihour_console.fleet.context import ConsoleContext, HostsView, Provider
 from apihour_console.fleet.link import Link, Unreachable
 from apihour_console.fleet.live_values import Values
 from apihour_console.fleet.metrics import FleetMeter
@@ -77,6 +77,8 @@ class Fleet:
         self.rates = Rates()
         self.recent = Recent()
         self.hosts: HostsView | None = None
+        self.alone = "its console has just begun"
+        """Why it is in no fleet of hosts."""
         self.disks: Mapping[str, str] = dict(disks or {})
         self.meter = FleetMeter(self)
         self.providers: dict[str, Provider] = {}
@@ -188,7 +190,7 @@ class Fleet:
         try:
             identity.check(call.command)
             if call.hosts:
-                return await self._fleet_of_hosts().execute(call, identity)
+                return await self.hosts_there().execute(call, identity)
             if self._is_ours(call.command):
                 return await self._carry_out(call, identity)
             return self._result(call, await self._fan_out(call, identity))
@@ -202,9 +204,10 @@ class Fleet:
             return Result(status=FAILED, error=f"{call.command.name}: internal error: "
                                                f"{type(error).__name__}: {error}")
 
-    def _fleet_of_hosts(self) -> HostsView:
+    def hosts_there(self) -> HostsView:
+        """The fleet of hosts. Raises CommandFailed saying why this one is in none."""
         if self.hosts is None:
-            raise CommandFailed(NO_FLEET, "usage")
+            raise CommandFailed(f"this host is in no fleet: {self.alone}", "usage")
         return self.hosts
 
     def _is_ours(self, command: Command) -> bool:
@@ -295,7 +298,7 @@ class Fleet:
         """
         identity.check(call.command)
         if call.hosts:
-            stream = self._fleet_of_hosts().stream(call, identity)
+            stream = self.hosts_there().stream(call, identity)
             async with contextlib.aclosing(stream) as others:
                 async for row in others:
                     yield row

@@ -2,7 +2,7 @@
 
 Rules:
 
-- A host has a second to show that it hears, before it is waited for longer: who is gone is named
+- A host has 0.8 seconds to show that it hears, before it is waited for longer: who is gone is named
   within two, with the login to a loaded machine. One that answers at once is asked nothing more.
 - What may take over half a minute is asked after every two seconds: an answer that was lost comes
   again. Of who gives no sign for ten seconds it is not known what became of it, and that is said.
@@ -26,9 +26,9 @@ from apihour_console.hosts.letters import Seal
 
 __all__ = ["HEARS", "LONG", "NO_ANSWER", "AnswerLost", "Asking"]
 
-HEARS = 1.0  # seconds a host has to show that it hears
+HEARS = 0.8  # seconds a host has to show that it hears
 NO_ANSWER = "no answer in time: it, its console or the way to it is gone"
-_PROMPT = 0.25  # of these, until who has not answered is asked whether it hears
+_PROMPT = 0.2  # of these, until who has not answered is asked whether it hears
 LONG = 2.0  # seconds from which on that is asked first
 _MORE = 0.3  # seconds on top of what its workers have
 _STAYS = 30.0  # seconds from which on it is asked how far it is

@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
@@ -37,7 +38,7 @@ from apihour_console.hosts.far_answers import number_in, of_host
 from apihour_console.hosts.far_end import FarEnd, HostFleet
 from apihour_console.hosts.following import Following
 from apihour_console.hosts.letter_tickets import Tickets
-from apihour_console.hosts.letters import LetterError, Seal
+from apihour_console.hosts.letters import LetterError, Seal, StrangerError
 from apihour_console.hosts.membership import Membership
 from apihour_console.hosts.rolling_reload import Rolling
 
@@ -46,6 +47,7 @@ __all__ = ["Hosts"]
 _HELLO = 1.5  # seconds that hosts have to answer a hello, behind which no operator waits
 _LOOK_EVERY = 10.0  # seconds between two looks for hosts that are not known
 _LINE_EVERY = 10.0  # seconds between two lines about letters that are refused
+_STRANGE = 600.0  # seconds that a letter of another key is told of
 _TWINS = "several daemons say that they are it, and one answers; set APIHOUR_HOST of the others"
 
 
@@ -80,6 +82,8 @@ class Hosts:
         self._twins: list[str] = []  # names that several daemons have
         self._reading: list[asyncio.Task[None]] = []
         self._next_line = self._next_look = 0.0
+        self._stranger: float | None = None  # when a letter came that was sealed with another key
+        self.doubt = "letters came that are sealed with another key, the last {:.0f} s ago"
         self._looking: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -170,6 +174,8 @@ class Hosts:
         try:
             return self._seal.open(subject, data)
         except LetterError as error:
+            if isinstance(error, StrangerError):
+                self._stranger = time.monotonic()
             self._refuse(str(error))
             return None
 
@@ -248,6 +254,11 @@ class Hosts:
     def forget(self, name: str) -> bool:
         """Expect that host no more; whether it was known."""
         return self.members.forget(name)
+
+    def doubts(self) -> list[str]:
+        """What an operator should know beside who is there."""
+        ago = math.inf if self._stranger is None else time.monotonic() - self._stranger
+        return [self.doubt.format(ago)] if ago < _STRANGE else []
 
     async def rows(self) -> tuple[list[HostRow], list[Missing]]:
         """Every host, and how it does; those that do not answer are missing."""

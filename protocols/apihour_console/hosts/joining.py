@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import functools
 import logging
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from apihour.bus import Bus, BusError, open_bus
+from apihour.bus import Bus, open_bus
 from apihour.bus.host_name import host_name
 from apihour.errors import ApihourError
 from apihour.ops.model import CommandFailed, Role
@@ -21,73 +19,43 @@ from apihour_console.fleet.census import Seen
 from apihour_console.fleet.collected import Collected
 from apihour_console.fleet.fleet import Fleet
 from apihour_console.hosts.far_end import FarEnd
+from apihour_console.hosts.fleet_keys import FleetKeys
 from apihour_console.hosts.hosts import Hosts
-from apihour_console.hosts.letters import Seal, read_fleet_key
+from apihour_console.hosts.letters import Seal
 from apihour_console.key_files import FLEET_KEY
 from apihour_console.keys.authorized import AuthorizedKeys
 from apihour_console.keys.directory import KeyDirectory, KeysError
 from apihour_console.shell.audit import AuditLog
 
-__all__ = ["joined"]
+__all__ = ["join"]
+
+Given = TypeVar("Given")
 
 _BOOT = Path("/proc/sys/kernel/random/boot_id")  # random(4): of this start of the machine
-_LOOK = 2.0  # seconds between two looks for a worker that knows the bus
+_LOOK = 2.0  # seconds between two looks at the key, or for a worker that knows the bus
 _RETRY = 5.0  # seconds between two attempts to reach the bus
 
 
-@contextlib.asynccontextmanager
-async def joined(
+async def join(
     fleet: Fleet, keys: Path, daemon: str, audit: AuditLog, logger: logging.Logger,
     says_bye: Callable[[], bool],
-) -> AsyncIterator[None]:
-    """Be a host of the fleet for the time of the block, if there is one to join.
+) -> None:
+    """Be a host of the fleet until it is cancelled; what is in the way is told, and tried again.
 
     `says_bye` tells at its end whether the others shall expect this host no more.
     """
-    key = None
-    try:
-        key = read_fleet_key(keys / FLEET_KEY)
-    except ApihourError as error:
-        logger.error("%s; this host is in no fleet", error)
-    if key is None:
-        yield
-        return
-    joining = asyncio.create_task(
-        _join(fleet, KeyDirectory(keys), daemon, Seal(key), audit, logger, says_bye))
-    joining.add_done_callback(functools.partial(_tell, logger))
-    try:
-        yield
-    finally:
-        joining.cancel()
-        await asyncio.gather(joining, return_exceptions=True)
-
-
-def _tell(logger: logging.Logger, joining: asyncio.Task[None]) -> None:
-    """Say why this host is in no fleet any more, if something unforeseen is the cause."""
-    if not joining.cancelled() and (error := joining.exception()) is not None:
-        logger.error("fleet: %r; this host is in no fleet", error, exc_info=error)
-
-
-async def _join(
-    fleet: Fleet, keys: KeyDirectory, daemon: str, seal: Seal, audit: AuditLog,
-    logger: logging.Logger, says_bye: Callable[[], bool],
-) -> None:
-    bus = None
-    while bus is None:
-        try:
-            bus = await _bus(fleet)
-        except ApihourError as error:
-            logger.error("fleet: %s; this host is in no fleet", error)
-            return
-        if bus is None:
-            await asyncio.sleep(_LOOK)
+    read = await _tried(fleet, logger, lambda: _keys(keys / FLEET_KEY, logger))
+    bus = await _tried(fleet, logger, lambda: _bus(fleet))
+    seal, directory = Seal(read), KeyDirectory(keys)
     name = host_name()
     hosts = Hosts(name, re.sub(r"[^A-Za-z0-9_-]", "-", daemon), bus, seal, fleet, logger,
                   _home(fleet.runtime.path))
-    hosts.far_end = FarEnd(name, bus, seal, fleet, audit, lambda: _authorized(keys), logger)
+    hosts.far_end = FarEnd(name, bus, seal, fleet, audit, lambda: _authorized(directory), logger)
     hosts.facts = lambda: _facts(fleet)
+    hosts.doubt = f"{keys / FLEET_KEY}: letters came that are sealed with another key, the last " \
+                  "{:.0f} s ago; expected the same file on every host"
     try:
-        await _start(hosts, logger)
+        await _tried(fleet, logger, hosts.start, _RETRY)
         fleet.hosts = hosts
         logger.info("fleet: host %s, with %d others", name, len(hosts.members.heard))
         await asyncio.Event().wait()
@@ -97,30 +65,35 @@ async def _join(
         await bus.close()
 
 
-async def _start(hosts: Hosts, logger: logging.Logger) -> None:
-    """Try until the bus is there."""
-    said = ""
+async def _tried(
+    fleet: Fleet, logger: logging.Logger, attempt: Callable[[], Awaitable[Given]],
+    pause: float = _LOOK,
+) -> Given:
+    """What `attempt` gives, once it gives something; `fleet.alone` is why it does not yet."""
     while True:
         try:
-            return await hosts.start()
-        except BusError as error:
-            if str(error) != said:
-                said = str(error)
-                logger.warning("fleet: %s; trying again", error)
-            await asyncio.sleep(_RETRY)
+            return await attempt()
+        except ApihourError as error:
+            if str(error) != fleet.alone:
+                fleet.alone = str(error)
+                logger.warning("fleet: %s; this host is in no fleet, and tries again", error)
+            await asyncio.sleep(pause)
 
 
-async def _bus(fleet: Fleet) -> Bus | None:
-    """The bus that the application's configuration says; None: no worker could be asked yet.
+async def _keys(path: Path, logger: logging.Logger) -> FleetKeys:
+    return FleetKeys(path, logger)
 
-    Raises ConfigurationError, and CommandFailed when it is the embedded one.
+
+async def _bus(fleet: Fleet) -> Bus:
+    """The bus that the application's configuration says.
+
+    Raises ConfigurationError, and CommandFailed when it is the embedded one, or when no worker
+    could be asked yet.
     """
     there: list[Seen] = [one for one in fleet.census.workers() if one.row.state == "serving"]
-    if not there:
-        return None
     found: Collected = await fleet.collect("bus-settings", {}, Role.ADMIN, there[:1], 1.0)
     if not found.rows:
-        return None
+        raise CommandFailed("no worker serves yet that could say what bus: of the configuration is")
     config = found.rows[0]["config"]
     if config is None:
         raise CommandFailed(f"{FLEET_KEY} is there, and bus: of the configuration is not; "

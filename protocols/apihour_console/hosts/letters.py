@@ -2,7 +2,7 @@
 
 Rules:
 
-- Every letter is sealed with the key that all hosts of the fleet have (HMAC-SHA256, RFC 2104) over
+- Every letter is sealed with a key that all hosts of the fleet have (HMAC-SHA256, RFC 2104) over
   its time, a number that is never used twice, and the subject it is for: who has no key is not
   read, and nothing that was overheard is obeyed again, or elsewhere.
 - A letter that is refused is answered by nothing, and said in the log at most every ten seconds.
@@ -16,64 +16,45 @@ import json
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from apihour.errors import ConfigurationError
-from apihour_ssh.private_files import PrivateFileError, open_private
-
-__all__ = ["MOST", "LetterError", "Seal", "read_fleet_key"]
+__all__ = ["MOST", "LetterError", "Seal", "StrangerError"]
 
 MOST = 900_000  # bytes of a letter; NATS takes 1 MB by default
 _AGE = 30.0  # seconds that clocks may differ and letters may be on their way
 _REMEMBERED = 100_000  # letters of that time that are known to have come
 _DIGEST = 64  # hexadecimal digits of SHA-256
-_LEAST_KEY = 32  # characters
 
 
 class LetterError(Exception):
     """A letter that cannot be believed; ``str()`` says why."""
 
 
-def read_fleet_key(path: Path) -> bytes | None:
-    """The key in that file; None where there is none.
-
-    Raises ConfigurationError when others may read it, or when it is too short to be one.
-    """
-    try:
-        with os.fdopen(open_private(path, os.O_RDONLY), "rb") as file:
-            key = file.read(4096).strip()
-    except FileNotFoundError:
-        return None
-    except (OSError, PrivateFileError) as error:
-        raise ConfigurationError(f"fleet: {error}") from error
-    if len(key) < _LEAST_KEY:
-        raise ConfigurationError(
-            f"fleet: {path}: {len(key)} characters; expected {_LEAST_KEY} or more at random, the "
-            "same on every host")
-    return key
+class StrangerError(LetterError):
+    """A letter of somebody who has another key, or none."""
 
 
 class Seal:
-    """Seals letters, and opens those that were sealed with the same key."""
+    """Seals letters, and opens those that were sealed with a key that is known here, too."""
 
-    def __init__(self, key: bytes) -> None:
-        self._key = key
+    def __init__(self, keys: Callable[[], Sequence[bytes]]) -> None:
+        """`keys` are those of this moment: the first one seals, all of them open."""
+        self._keys = keys
         self._seen: OrderedDict[str, float] = OrderedDict()
 
     def close(self, subject: str, content: Mapping[str, Any]) -> bytes:
         """The bytes of a letter for `subject`."""
         letter = {**content, "time": time.time(), "number": os.urandom(12).hex()}
         text = json.dumps(letter, separators=(",", ":")).encode()
-        return self._digest(subject, text) + text
+        return _digest(self._keys()[0], subject, text) + text
 
     def open(self, subject: str, data: bytes) -> dict[str, Any]:
         """What a letter says, and its ``time``, by the sender's clock. Raises LetterError."""
         digest, text = data[:_DIGEST], data[_DIGEST:]
-        if len(data) > MOST + _DIGEST or not hmac.compare_digest(
-                digest, self._digest(subject, text)):
-            raise LetterError("not sealed with this fleet's key")
+        if len(data) > MOST + _DIGEST or not any(hmac.compare_digest(
+                digest, _digest(key, subject, text)) for key in self._keys()):
+            raise StrangerError("not sealed with this fleet's key")
         letter, sent, number = _read(text)
         now = time.time()
         if not abs(now - sent) <= _AGE:
@@ -81,10 +62,6 @@ class Seal:
                               f"{_AGE:g}: set the clocks")
         self._remember(number, now)
         return letter
-
-    def _digest(self, subject: str, text: bytes) -> bytes:
-        return hmac.new(self._key, subject.encode() + b"\n" + text, hashlib.sha256).hexdigest(
-            ).encode()
 
     def _remember(self, number: str, now: float) -> None:
         seen = self._seen
@@ -104,3 +81,7 @@ def _read(text: bytes) -> tuple[dict[str, Any], float, str]:
         return letter, float(letter["time"]), str(letter.pop("number"))
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise LetterError(f"no letter: {error!r:.80}") from error
+
+
+def _digest(key: bytes, subject: str, text: bytes) -> bytes:
+    return hmac.new(key, subject.encode() + b"\n" + text, hashlib.sha256).hexdigest().encode()

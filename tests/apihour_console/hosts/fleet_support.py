@@ -187,7 +187,7 @@ class Fleet:
 
     async def join(
         self, name: str, key: bytes = KEY, hello: bool = True, home: str = "") -> Hosts:
-        seal, bus, double = Seal(key), WiredBus(self.wire, name), self.doubles[name]
+        seal, bus, double = Seal(lambda: (key,)), WiredBus(self.wire, name), self.doubles[name]
         found = Hosts(name, "shop", bus, seal, double, LOGGER,  # type: ignore[arg-type]
                       home)
         found.far_end = FarEnd(name, bus, seal, double, double.audit,  # type: ignore[arg-type]

@@ -240,11 +240,11 @@ async def test_a_console_of_an_older_version_is_believed_without_the_nonce() -> 
         await old.close(says_bye=False)
         subject = "_apihour.fleet.shop.host.web-2"
         told = {**old.facts(), "kind": "here", "from": "web-2", "instance": "2", "home": "2"}
-        async with replaying(fleet, subject, Seal(KEY).close("ping", told)):
+        async with replaying(fleet, subject, Seal(lambda: (KEY,)).close("ping", told)):
             rows, missing = await fleet.hosts["web-1"].rows()
         assert [row.status for row in rows] == ["ok", "ok"]
         told["from"] = "web-3"  # whoever answers in the name of another
-        async with replaying(fleet, subject, Seal(KEY).close("ping", told)):
+        async with replaying(fleet, subject, Seal(lambda: (KEY,)).close("ping", told)):
             rows, missing = await fleet.hosts["web-1"].rows()
         assert [one.worker for one in missing] == ["web-2"]
 

@@ -10,18 +10,18 @@ import time
 import pytest
 
 from apihour_console.calls.parsing import parse_call
-from apihour_console.hosts.letters import LetterError, Seal
+from apihour_console.hosts.letters import LetterError, Seal, _digest
 from tests.apihour_console.hosts.fleet_support import KEY, Fleet, WiredBus
 
 SUBJECT = "a.b"
 
 
-def sealed(seal: Seal, text: bytes, subject: str = SUBJECT) -> bytes:
-    return seal._digest(subject, text) + text
+def sealed(text: bytes, subject: str = SUBJECT) -> bytes:
+    return _digest(KEY, subject, text) + text
 
 
 def test_what_was_sealed_is_read_once() -> None:
-    seal = Seal(KEY)
+    seal = Seal(lambda: (KEY,))
     data = seal.close(SUBJECT, {"from": "web-1"})
     assert seal.open(SUBJECT, data)["from"] == "web-1"
     with pytest.raises(LetterError, match="second time"):
@@ -37,21 +37,21 @@ NONE = [
 
 @pytest.mark.parametrize("text", NONE, ids=lambda text: text[:30].decode(errors="replace"))
 def test_what_is_no_letter_is_refused_though_it_has_the_seal(text: bytes) -> None:
-    seal = Seal(KEY)
+    seal = Seal(lambda: (KEY,))
     with pytest.raises(LetterError):
-        seal.open(SUBJECT, sealed(seal, text))
+        seal.open(SUBJECT, sealed(text))
 
 
 async def test_a_host_goes_on_hearing_after_what_is_none() -> None:
     async with Fleet("web-1", "web-2") as fleet:
         subject = "_apihour.fleet.shop.host.web-2"
-        bus, seal = WiredBus(fleet.wire, "web-1"), Seal(KEY)
+        bus = WiredBus(fleet.wire, "web-1")
         for text in NONE:
-            await bus.publish(subject, sealed(seal, text, subject))
+            await bus.publish(subject, sealed(text, subject))
         for who in (None, 5, {}, {"name": 1}):
             letter = {"kind": "ask", "words": 5, "who": who, "time": time.time(),
                       "number": os.urandom(8).hex()}
-            await bus.publish(subject, sealed(seal, json.dumps(letter).encode(), subject))
+            await bus.publish(subject, sealed(json.dumps(letter).encode(), subject))
         assert (await fleet.run("web-1", "workers", "--host", "web-2")).status == 0
 
 

@@ -29,7 +29,7 @@ from apihour_console.shell.audit import AuditLog
 
 __all__ = ["join"]
 
-Given = TypeVar("Given")
+Gained = TypeVar("Gained")
 
 _BOOT = Path("/proc/sys/kernel/random/boot_id")  # random(4): of this start of the machine
 _LOOK = 2.0  # seconds between two looks at the key, or for a worker that knows the bus
@@ -66,9 +66,9 @@ async def join(
 
 
 async def _tried(
-    fleet: Fleet, logger: logging.Logger, attempt: Callable[[], Awaitable[Given]],
+    fleet: Fleet, logger: logging.Logger, attempt: Callable[[], Awaitable[Gained]],
     pause: float = _LOOK,
-) -> Given:
+) -> Gained:
     """What `attempt` gives, once it gives something; `fleet.alone` is why it does not yet."""
     while True:
         try:

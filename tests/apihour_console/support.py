@@ -95,7 +95,8 @@ class FakeFleet:
             self.cancelled.append(call.command.name)
 
     async def values(self, kind: str) -> Sequence[str]:
-        return {"worker": ["1.1", "2.1"], "connection": ["1.1-7"]}.get(kind, [])
+        return {"worker": ["1.1", "2.1"], "connection": ["1.1-7"],
+                "host": ["web-1", "web-2"]}.get(kind, [])
 
 
 def make_catalogue() -> Catalogue:

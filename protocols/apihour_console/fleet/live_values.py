@@ -11,6 +11,7 @@ from apihour.ops.model import Role
 from apihour_console.fleet.census import Seen
 from apihour_console.fleet.choice import fitness
 from apihour_console.fleet.collected import Collected
+from apihour_console.fleet.context import HostsView
 
 __all__ = ["Values"]
 
@@ -20,6 +21,8 @@ _DEADLINE = 0.5  # seconds; somebody has pressed Tab and waits
 
 class _Asked(Protocol):
     """The fleet, as far as it is needed here."""
+
+    hosts: HostsView | None
 
     @property
     def catalogue(self) -> Catalogue: ...
@@ -38,7 +41,7 @@ class Values:
         self._kept: dict[str, tuple[float, list[str]]] = {}
 
     async def of(self, kind: str) -> list[str]:
-        """Those of one type: worker, connection, task, server, logger, command; else none."""
+        """Those of one type: worker, host, connection, task, server, logger, command; else none."""
         at, values = self._kept.get(kind, (0.0, []))
         if time.monotonic() - at > _KEPT:
             values = await self._ask(kind)
@@ -46,6 +49,8 @@ class Values:
         return values
 
     async def _ask(self, kind: str) -> list[str]:
+        if kind == "host":
+            return self._fleet.hosts.names() if self._fleet.hosts is not None else []
         if kind == "command":
             return [one.name for one in self._fleet.catalogue]
         workers = self._fleet.choose()

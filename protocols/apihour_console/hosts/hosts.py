@@ -251,6 +251,10 @@ class Hosts:
 
     # -- asking
 
+    def names(self) -> list[str]:
+        """Every host that is known, this one too."""
+        return self.members.names()
+
     def forget(self, name: str) -> bool:
         """Expect that host no more; whether it was known."""
         return self.members.forget(name)

@@ -19,7 +19,7 @@ from apihour.ops.model import GLOBAL_OPTIONS, Column, Command, Parameter, Role
 
 __all__ = ["Candidate", "CompleteFunction", "complete"]
 
-_VALUED = ("worker", "sort", "limit", "filter")  # global options followed by a value
+_VALUED = ("worker", "host", "sort", "limit", "filter")  # global options followed by a value
 _MAXIMUM = 200  # candidates; more help nobody
 
 ValuesFunction = Callable[[str], Awaitable[Iterable[str]]]
@@ -72,7 +72,11 @@ async def _choices(
     position = _position(command, words[1:])
     if isinstance(position, list):  # a command inside a command: watch 2 conns
         return await _choices(position, word, catalogue, role, values)
+    if word.startswith("@") and _is_of_a_worker(position):
+        return [(f"@{name}:", "") for name in await values("host")]
     if isinstance(position, str):
+        if position == "host":
+            return [("all", "every host"), *((name, "") for name in await values("host"))]
         if position == "worker":
             return [("all", "every worker"), *((name, "") for name in await values("worker"))]
         if position == "sort":
@@ -113,6 +117,12 @@ def _position(command: Command, words: list[str]) -> Parameter | str | list[str]
     if _may_be_left_out(remaining):
         return remaining[1]
     return remaining[0] if remaining else None
+
+
+def _is_of_a_worker(position: Parameter | str | None) -> bool:
+    """Whether ``@HOST:`` may stand before what comes next."""
+    kind = position.type if isinstance(position, Parameter) else position
+    return kind in ("worker", "connection")
 
 
 def _may_be_left_out(remaining: list[Parameter]) -> bool:

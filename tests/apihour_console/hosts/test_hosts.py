@@ -6,12 +6,15 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from apihour.errors import BusError, UsageError
 from apihour.ops.model import CommandFailed, Role
 from apihour_console.calls.parsing import parse_call
+from apihour_console.fleet.live_values import Values
 from apihour_console.hosts.letters import Seal
 from tests.apihour_console.hosts.fleet_support import KEY, Fleet, HostDouble, WiredBus
 from tests.apihour_console.support import wait_until
@@ -31,6 +34,10 @@ async def test_every_host_answers_and_its_rows_say_whose_they_are() -> None:
         found = await fleet.run("web-1", "stack", "@web-2:1.1")
         assert found.rows == [{"host": "web-2", "worker": "1.1", "pid": 1}]
         assert fleet.doubles["web-1"].done.count("stack") == 0
+        asked: Any = SimpleNamespace(hosts=fleet.hosts["web-1"])
+        assert await Values(asked).of("host") == ["db-1", "web-1", "web-2"]
+        asked.hosts = None
+        assert await Values(asked).of("host") == []
 
 
 async def test_a_host_that_is_gone_is_named_within_two_seconds() -> None:

@@ -26,6 +26,10 @@ async def texts(line: str, role: Role = Role.ADMIN) -> list[str]:
         ("workers --sort ", ["worker", "pid", "state", "age"]),
         ("workers --sort -", ["-worker", "-pid", "-state", "-age"]),
         ("workers --filter st", ["state="]), ("workers --limit ", []),
+        ("workers --host ", ["all", "web-1", "web-2"]), ("workers --host w", ["web-1", "web-2"]),
+        ("stack --host web-1 ", ["1.1", "2.1"]), ("stack @", ["@web-1:", "@web-2:"]),
+        ("workers --worker @web-2", ["@web-2:"]),
+        ("watch 2 stack @web-1", ["@web-1:"]), ("workers --sort @", []),
         ("watch wor", ["workers"]), ("watch stack 2", ["2.1"]), ("watch 2 wor", ["workers"]),
         ("watch 2 stack 2", ["2.1"]),
         ("watch 2 workers --js", ["--json"]), ("stack 'open", []),
@@ -60,3 +64,4 @@ async def test_columns_are_those_of_what_is_chosen_and_of_groups() -> None:
     assert await offered("conns --by ") == ["peer", "route", "server", "state", "worker"]
     assert await offered("conns --by peer --sort co") == ["count"]
     assert await offered("conns --sort co") == []
+    assert await offered("kick @web-2") == ["@web-2:"]

@@ -115,7 +115,7 @@ class FileStore:
     def read(self, key: bytes) -> RecordHead:
         """The head of `key` as it is now."""
         head = self._heads.get(key)
-        if head is not None and head.name and os.access(b"%b/%b" % head[:2], os.F_OK):
+        if head and head.name and os.access(b"%b/%b" % head[:2], os.F_OK):
             return head
         head = self._find(key)
         self._heads.saw(key, head)
@@ -193,6 +193,25 @@ class FileStore:
                 os.unlink(self._blob_path(bucket_of(old.key), name))
             os.close(fd)
         return done
+
+    def overwrite(self, key: bytes, value: bytes, expires: int) -> int:
+        """:meth:`swap` for what is usual in a cache: a small value in place of another.
+
+        Returns 0 where it is anything else, or the head that was last seen of `key` is one no more.
+        """
+        old, held = self._heads.get(key), payload_of(value)
+        if old is None or held is None or not old.name or old.kind == POINTER:
+            return 0
+        place, name, revision = old[0], old[1], old[2] + 1
+        fresh = b"%d.%d.%b%b" % (revision, expires, *held)
+        try:
+            os.rename(place + b"/" + name, place + b"/" + fresh)
+        except FileNotFoundError:
+            self._heads.lost(key)
+            return 0
+        self._heads.saw(key, RecordHead._make((place, fresh, revision, expires, *held)))
+        self._account(bucket_of(key), 0)
+        return revision
 
     def dead(self, bucket: int, grace: int) -> list[RecordHead]:
         """What in a bucket has been dead for `grace` milliseconds; frees blobs of no head."""

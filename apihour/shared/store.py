@@ -17,7 +17,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import heapq
-import math
 import os
 import random
 import time
@@ -37,6 +36,7 @@ from apihour.shared.backend import (
 )
 from apihour.shared.file_store import FileStore
 from apihour.shared.key_names import key_of, name_of
+from apihour.shared.key_watch import KeyWatch
 from apihour.shared.leases import Leases
 from apihour.shared.records import BUCKETS, RecordHead, cost_of
 from apihour.shared.sweeper import Sweeper, sweep_all
@@ -44,7 +44,6 @@ from apihour.shared.sweeper import Sweeper, sweep_all
 __all__ = ["Change", "CompareAndSet", "Entry", "Shared", "SharedBackend", "SharedStatistics"]
 
 POLL = 0.01  # seconds between two looks of a watch; a look costs about 40 µs
-FULL_LOOK = 10.0  # seconds; finds what a process wrote and was killed before saying so
 LOOK = 1.0  # seconds between two looks whether the store is still the one that was opened
 BREATH = 0.0005  # seconds of work at a stretch
 CLEARING = 1.0  # seconds between two sweeps of everything, when it is full
@@ -92,16 +91,19 @@ class Shared(CompareAndSet):
 
     async def get(self, key: str) -> Entry | None:
         """See :meth:`SharedBackend.get`."""
-        name, attempts = name_of(key), Attempts(key, self.deadline)
+        name, attempts = name_of(key), None
         while True:
-            with self._errors:
+            try:
                 store = self._store()
                 head = store.read(name)
                 if not head.alive:
                     return None
                 value = store.value(head)
+            except OSError as error:
+                raise self._errors.told(error) from error
             if value is not None:
                 return Entry(key, value, head.revision)
+            attempts = attempts or Attempts(key, self.deadline)
             await attempts.failed()
 
     async def put(
@@ -119,6 +121,11 @@ class Shared(CompareAndSet):
 
     async def delete(self, key: str, expected_revision: int | None = None) -> bool:
         """See :meth:`SharedBackend.delete`."""
+        if expected_revision is None:
+            with self._errors:
+                if not self._store().read(name_of(key)).alive:
+                    return False
+
         def decide(head: RecordHead) -> None:
             _check_revision(key, head, expected_revision)
         return bool(await self._write(key, decide, None))
@@ -160,7 +167,7 @@ class Shared(CompareAndSet):
         So have one watch in a worker, and hand on what it sees, rather than one per client.
         """
         start = name_of(prefix, prefix=True)
-        watch = _KeyWatch()
+        watch = KeyWatch()
         while not self._closed:
             pace = _Pace()
             for bucket in watch.due(self._store()):
@@ -217,12 +224,18 @@ class Shared(CompareAndSet):
     def _overwrite(self, key: str, value: bytes, ttl: float | None) -> int:
         """One try on the head that was last seen of `key`, without another look; 0: in vain."""
         name, expires, store = name_of(key), _expiry(key, ttl), self._store()
-        with self._errors:
+        check_value(key, value)
+        try:
+            if revision := store.overwrite(name, value, expires):
+                self._sweeper.sweep_sometimes(store, self.limit_bytes)
+                return revision
             head = store.glance(name)
             if not self._fits(key, head, value):
                 return 0
             revision = store.swap(head, value, expires)
             self._sweeper.sweep_sometimes(store, self.limit_bytes)
+        except OSError as error:
+            raise self._errors.told(error) from error
         return revision
 
     def _value(self, head: RecordHead) -> bytes:
@@ -304,62 +317,12 @@ class _Errors:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, OSError):
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM)
-            raise (SharedFullError if full else SharedError)(
-                f"shared store {self._path!r}: {error}"
-            ) from error
+            raise self.told(error) from error
 
-
-class _KeyWatch:
-    """What one watch has told, and where it has to look again."""
-
-    def __init__(self) -> None:
-        # By key the revision: a hundred thousand heads would be walked at each collection.
-        self._told: list[dict[bytes, int]] = [{} for _ in range(BUCKETS)]
-        self._expiries = [math.inf] * BUCKETS
-        self._stamps = b""
-        self._full_look = 0.0
-
-    def due(self, store: FileStore) -> list[int]:
-        """The buckets in which something may have changed or expired since the last call."""
-        now = time.monotonic()
-        old, self._stamps = self._stamps, store.stamps()
-        if now >= self._full_look:
-            self._full_look = now + FULL_LOOK
-            return list(range(BUCKETS))
-        if old == self._stamps and now < min(self._expiries):
-            return []
-        return [
-            bucket for bucket in range(BUCKETS)
-            if old[8 * bucket:8 * bucket + 8] != self._stamps[8 * bucket:8 * bucket + 8]
-            or now >= self._expiries[bucket]
-        ]
-
-    def news(self, bucket: int, heads: list[RecordHead]) -> list[bytes]:
-        """The keys in one bucket, now with those heads, of which there is something to tell."""
-        told = self._told[bucket]
-        live = {head.key: head for head in heads if head.alive}
-        self._expiries[bucket] = min(
-            (head.expires / 1000 for head in live.values() if head.expires), default=math.inf
-        )
-        return [key for key in told if key not in live] + [
-            key for key, head in live.items() if told.get(key) != head.revision
-        ]
-
-    def take(self, store: FileStore, bucket: int, key: bytes) -> Change | None:
-        """The latest of one key, if it was not told yet: it may have changed since the look."""
-        told = self._told[bucket]
-        head = store.read(key)
-        if not head.alive:
-            known = told.pop(key, None) is not None
-            return Change(key_of(key), None, head.revision) if known else None
-        if told.get(key) == head.revision:
-            return None
-        value = store.value(head)
-        if value is None:  # replaced just now, which stamps the bucket again
-            return None
-        told[key] = head.revision
-        return Change(key_of(key), value, head.revision)
+    def told(self, error: OSError) -> SharedError:
+        """What is raised for it; by itself where ``with`` would cost what the call does."""
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM)
+        return (SharedFullError if full else SharedError)(f"shared store {self._path!r}: {error}")
 
 
 class _Pace:
@@ -388,4 +351,4 @@ def _expiry(key: str, ttl: float | None) -> int:
     if ttl is None:
         return 0
     check_ttl(key, ttl)
-    return math.ceil((time.monotonic() + ttl) * 1000)
+    return int((time.monotonic() + ttl) * 1000) + 1

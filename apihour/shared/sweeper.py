@@ -3,9 +3,9 @@
 Rules:
 
 - A bucket is looked through once, and what is dead in it then forgotten a few at a time, in a
-  hundredth of the time; in a fifth while half of the store is in use and there is something dead.
+  hundredth of the time; in a fifth while most of the store is in use and there is something dead.
 - A dead entry is kept for a while: to write its key again is one rename, to make and to forget
-  it are a dozen calls. While half of the store is in use that while is short.
+  it are a dozen calls. While most of the store is in use that while is short.
 - It is never shorter than any rename(2) takes: whoever saw the key absent, before it came and
   went, may be within one, on his way to a bucket that has just got another floor.
 """
@@ -22,7 +22,8 @@ __all__ = ["Sweeper", "sweep_all"]
 
 FEW = 20  # entries forgotten at a stretch: 0.3 ms
 GRACE = 10_000  # milliseconds a dead entry is kept
-PRESSED = 1_000  # the same in a store that is half full
+PRESSED = 1_000  # the same while most is in use
+MOST = 0.75  # of the bytes that the store may have
 CALM, BUSY = 99, 4  # times as long as a piece took until the next
 
 
@@ -39,7 +40,7 @@ class Sweeper:
         now = time.monotonic()
         if now < self._next:
             return
-        pressed = 2 * store.used() > limit
+        pressed = store.used() > MOST * limit
         if not self._dead:
             self._bucket = (self._bucket + 1) % BUCKETS
             self._dead = store.dead(self._bucket, PRESSED if pressed else GRACE)

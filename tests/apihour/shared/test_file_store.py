@@ -227,6 +227,8 @@ def come_and_go(store: FileStore) -> int:
     """Make a key, remove it, and forget it; return its last revision."""
     while not store.swap(store.glance(b"fleeting"), b"x" * 500):
         pass
+    while not (store.overwrite(b"fleeting", b"x", 0) or store.swap(store.read(b"fleeting"), b"x")):
+        pass
     while not (last := store.swap(store.read(b"fleeting"), None)):
         pass
     forget(store, bucket_of(b"fleeting"), grace=-1)

@@ -101,6 +101,21 @@ def test_a_stale_one_replaces_nothing(pair: tuple[FileStore, FileStore]) -> None
     assert one.swap(one.glance(b"key"), b"3") == last + 1
 
 
+def test_a_small_value_goes_over_another(pair: tuple[FileStore, FileStore]) -> None:
+    one, two = pair
+    assert one.overwrite(b"key", b"1", 0) == 0, "nothing was seen of it"
+    last = one.swap(one.read(b"key"), b"1")
+    for value in (b"a/b", b"\0\x01\x01a", b"x" * 150, b"/" * 150, b""):
+        last += 1
+        assert one.overwrite(b"key", value, 0) == last
+        assert two.value(two.read(b"key")) == value and two.read(b"key").revision == last
+    assert one.overwrite(b"key", b"x" * 1000, 0) == 0
+    assert two.swap(two.read(b"key"), b"x" * 1000) == last + 1
+    assert two.overwrite(b"key", b"1", 0) == 0, "its blob would stay"
+    assert one.overwrite(b"key", b"late", 0) == 0
+    assert one.value(one.read(b"key")) == b"x" * 1000
+
+
 def test_the_bucket_has_got_another_floor(pair: tuple[FileStore, FileStore]) -> None:
     """The key is where its bucket is now, and what was said to be absent is so no more."""
     one, two = pair

@@ -209,7 +209,7 @@ class FileStore:
         except FileNotFoundError:
             self._heads.lost(key)
             return 0
-        self._heads.saw(key, RecordHead._make((place, fresh, revision, expires, *held)))
+        self._heads.saw(key, RecordHead(place, fresh, revision, expires, *held))
         self._account(bucket_of(key), 0)
         return revision
 

@@ -181,7 +181,7 @@ class HTTPServer:
             counters=self._counters, dumps=options.dumps, log=self._log, parsing=PARSING,
             request=Request, encoded=Encoded, max_head=large, max_line=options.max_line,
             max_fields=options.max_fields, max_body=min(options.max_body, SLICE - large),
-            slow=options.slow_endpoint, has_app=self.app is not None,
+            slow=options.slow_endpoint, has_app=self.app is not None, budget=options.budget,
         )
 
     def _trace(self, tracer: Any, table: Table) -> None:

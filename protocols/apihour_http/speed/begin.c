@@ -1,10 +1,10 @@
-/* From a read that is one plain request to the endpoint's call.
+/* From a plain request to the endpoint's call.
  *
  * Rules:
  *
  * - It begins a request only where the slow way (HTTPConnection.take) would begin the same one at
- *   once: the connection is ready, its parser stands before a message, and the read is one whole
- *   plain request (scan.c). All else is left to the slow way, untouched.
+ *   once: the connection is ready, its parser stands before a message, and the read is whole
+ *   plain requests (scan.c, lane.c) and nothing else. All else is left to the slow way, untouched.
  * - Every decision is Python's: which endpoint, what a failure becomes, what is answered. Here is
  *   only what is the same for every usual request.
  */

@@ -38,30 +38,99 @@ static PyObject *hand_on(Lane *self, PyObject *data)
     Py_RETURN_NONE;
 }
 
+#define PIPELINED 32 /* requests that are looked for in one read */
+
+/* Whether a request may begin the moment it is read. */
+static int is_ready(Lane *self)
+{
+    return self->ready && self->plan && Py_TYPE(self->plan) == &PlanType && self->between
+        && PyList_CheckExact(self->between) && PyList_GET_SIZE(self->between) && self->conn
+        && self->answers && self->queue && self->intake && self->service;
+}
+
+/* Whether the transport still sends; -1 with an exception. */
+static int is_open(Lane *self)
+{
+    if (!self->transport || self->transport == Py_None)
+        return 0;
+    PyObject *closing = PyObject_CallMethodNoArgs(self->transport, s_is_closing);
+    int found = closing ? PyObject_Not(closing) : -1;
+    Py_XDECREF(closing);
+    return found;
+}
+
+/* Begin the request that `size` bytes of `data` from `at` are, as begin() does. */
+static int begin_part(Lane *self, PyObject *data, Py_ssize_t at, Py_ssize_t size, const Head *head)
+{
+    PyObject *plan = Py_NewRef(self->plan);
+    PyObject *part = size == PyBytes_GET_SIZE(data) ? Py_NewRef(data)
+        : PyBytes_FromStringAndSize(PyBytes_AS_STRING(data) + at, size);
+    int done = part ? begin(self, (Plan *)plan, part, head) : -1;
+    Py_XDECREF(part);
+    Py_DECREF(plan);
+    return done;
+}
+
+/* Describe the requests that a read is made of; their number, 0 where it has anything else, more
+ * of them than are answered in a turn, or one behind the last. */
+static int requests_of(PyObject *data, const Plan *plan, Head *heads)
+{
+    const char *at = PyBytes_AS_STRING(data), *end = at + PyBytes_GET_SIZE(data);
+    int count = 0, most = plan->budget < PIPELINED ? plan->budget : PIPELINED;
+    do {
+        if (count == most || (count && heads[count - 1].closes)
+            || !scan_first(at, (size_t)(end - at), &plan->limits, &heads[count]))
+            return 0;
+        at += heads[count++].end;
+    } while (at < end);
+    return count;
+}
+
+/* Begin the requests that a read is, one after the other is answered; how many bytes of it are
+ * done with, -1 with an exception. On a connection that an endpoint has closed none is begun. */
+static Py_ssize_t begin_all(Lane *self, PyObject *data)
+{
+    Head heads[PIPELINED];
+    int count = is_ready(self) ? requests_of(data, (Plan *)self->plan, heads) : 0;
+    Py_ssize_t taken = 0;
+    for (int each = 0; each < count; each++) {
+        int open = each ? is_open(self) : 1;
+        if (open <= 0)
+            return open < 0 ? -1 : PyBytes_GET_SIZE(data);
+        if (each && !is_ready(self))
+            break;
+        int done = begin_part(self, data, taken, (Py_ssize_t)heads[each].end, &heads[each]);
+        if (done < 0)
+            return -1;
+        if (!done)
+            break;
+        taken += (Py_ssize_t)heads[each].end;
+    }
+    return taken;
+}
+
 static PyObject *data_received(Lane *self, PyObject *data)
 {
-    Head head;
+    PyObject *done;
     if (self->sink && self->sink != Py_None && PyBytes_CheckExact(data)
         && PyBytes_GET_SIZE(data) <= SLICE)
         return hand_on(self, data);
-    if (self->ready && PyBytes_CheckExact(data) && self->plan && self->between
-        && Py_TYPE(self->plan) == &PlanType && PyList_CheckExact(self->between)
-        && PyList_GET_SIZE(self->between) && self->conn && self->answers && self->queue
-        && self->intake && self->service
-        && scan(PyBytes_AS_STRING(data), (size_t)PyBytes_GET_SIZE(data),
-                &((Plan *)self->plan)->limits, &head)) {
-        PyObject *plan = Py_NewRef(self->plan);
-        Py_INCREF(self);
-        int done = begin(self, (Plan *)plan, data, &head);
-        Py_DECREF(plan);
-        PyObject *failed = done < 0 ? went_wrong(self) : NULL;
-        Py_DECREF(self);
-        if (done < 0)
-            return failed;
-        if (done)
-            Py_RETURN_NONE;
+    Py_INCREF(self);
+    Py_ssize_t taken = PyBytes_CheckExact(data) ? begin_all(self, data) : 0;
+    if (taken < 0) {
+        done = went_wrong(self);
+    } else if (!taken) {
+        done = PyObject_CallMethodOneArg((PyObject *)self, s_take, data);
+    } else if (taken == PyBytes_GET_SIZE(data)) {
+        done = Py_NewRef(Py_None);
+    } else {
+        PyObject *rest = PyBytes_FromStringAndSize(
+            PyBytes_AS_STRING(data) + taken, PyBytes_GET_SIZE(data) - taken);
+        done = rest ? PyObject_CallMethodOneArg((PyObject *)self, s_take, rest) : NULL;
+        Py_XDECREF(rest);
     }
-    return PyObject_CallMethodOneArg((PyObject *)self, s_take, data);
+    Py_DECREF(self);
+    return done;
 }
 
 #define ALL(do_it) \

@@ -28,18 +28,18 @@ static int init(Plan *self, PyObject *args, PyObject *kwargs)
     static char *names[] = {
         "plain", "known", "resolve", "now", "counters", "dumps", "log", "parsing",
         "request", "encoded", "max_head", "max_line", "max_fields", "max_body", "slow", "has_app",
-        NULL,
+        "budget", NULL,
     };
     PyObject *plain, *known, *resolve, *now, *counters, *dumps, *log, *parsing, *request,
         *encoded;
     Py_ssize_t head, line, fields, body;
-    int has_app;
+    int has_app, budget;
     double slow;
     if (!PyArg_ParseTupleAndKeywords(
-            args, kwargs, "$O!O!OOO!OOOO!O!nnnndp", names, &PyDict_Type, &plain, &PyDict_Type,
+            args, kwargs, "$O!O!OOO!OOOO!O!nnnndpi", names, &PyDict_Type, &plain, &PyDict_Type,
             &known, &resolve, &now, &TallyType, &counters, &dumps, &log, &parsing,
             &PyType_Type, &request, &PyType_Type, &encoded, &head, &line, &fields, &body, &slow,
-            &has_app))
+            &has_app, &budget))
         return -1;
     if (!PyType_IsSubtype((PyTypeObject *)request, &ReceivedType)) {
         PyErr_SetString(PyExc_TypeError, "request: expected a subclass of Received");
@@ -57,6 +57,7 @@ static int init(Plan *self, PyObject *args, PyObject *kwargs)
     self->limits = (Limits){(size_t)head, (size_t)line, (size_t)fields, (size_t)body};
     self->slow = slow;
     self->has_app = (char)has_app;
+    self->budget = budget;
     return 0;
 }
 

@@ -180,7 +180,7 @@ Field next_field(const char *data, size_t *at)
     return field;
 }
 
-int scan(const char *data, size_t size, const Limits *limits, Head *out)
+int scan_first(const char *data, size_t size, const Limits *limits, Head *out)
 {
     size_t head = size < limits->head ? size : limits->head, count = 0;
     unsigned seen = 0;
@@ -233,5 +233,11 @@ int scan(const char *data, size_t size, const Limits *limits, Head *out)
     out->fields_end = at;
     out->body = at + 2;
     out->has_length = (seen & 1u << IS_LENGTH) != 0;
-    return (size_t)length <= limits->body && (size_t)length == size - out->body;
+    out->end = out->body + (size_t)length;
+    return (size_t)length <= limits->body && out->end <= size;
+}
+
+int scan(const char *data, size_t size, const Limits *limits, Head *out)
+{
+    return scan_first(data, size, limits, out) && out->end == size;
 }

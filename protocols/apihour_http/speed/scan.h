@@ -20,7 +20,8 @@ typedef struct {
     int closes;       /* whether it is the last request of its connection */
     size_t fields;    /* where the first field begins; the empty line is at fields_end */
     size_t fields_end;
-    size_t body;      /* where the body begins: it goes to the end of the read */
+    size_t body;      /* where the body begins, and ends */
+    size_t end;
     int forwarded;    /* whether a proxy says whom it asks for */
     int has_length;   /* whether there is a Content-Length */
 } Head;
@@ -28,6 +29,9 @@ typedef struct {
 #define METHODS 7
 #define HEAD 5
 extern const char *const method_names[METHODS];
+
+/* Whether a read begins with one whole plain request; then it is described in out. */
+int scan_first(const char *data, size_t size, const Limits *limits, Head *out);
 
 /* Whether the read is one whole plain request and nothing else; then it is described in out. */
 int scan(const char *data, size_t size, const Limits *limits, Head *out);

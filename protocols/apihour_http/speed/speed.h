@@ -35,6 +35,7 @@ typedef struct {
     PyTypeObject *request, *encoded;
     Limits limits;
     double slow;
+    int budget; /* of requests that are answered in a turn of the loop */
     char has_app;
 } Plan;
 
@@ -58,7 +59,8 @@ extern PyObject *one, *empty, *nothing; /* 1, b"" and {} */
 #define NAMES(do_it) \
     do_it(advance) do_it(answer_any) do_it(body) do_it(call) do_it(check_slow) do_it(close) \
     do_it(count) \
-    do_it(current) do_it(expect_nothing) do_it(failed) do_it(idle) do_it(inline) do_it(json_head) \
+    do_it(current) do_it(expect_nothing) do_it(failed) do_it(idle) do_it(inline) \
+    do_it(is_closing) do_it(json_head) \
     do_it(judge_any) do_it(lines) do_it(log_request) \
     do_it(quick) do_it(request) do_it(requests) do_it(run) do_it(send) do_it(state) \
     do_it(streams_body) do_it(take) do_it(take_hosted) do_it(text_head) do_it(went_wrong)

@@ -200,13 +200,70 @@ async def test_the_parser_sees_only_what_is_not_plain(parser: str) -> None:
     lane.intake.feed = lambda data: (fed.append(data), feed(data))
     chunked = b"GET /c HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
     reads = [GET % b"a", GET % b"a", chunked, GET % b"b", (GET % b"d")[:9], (GET % b"d")[9:],
-             GET % b"e", GET % b"f" + GET % b"g", GET % b"h"]
+             GET % b"e", GET % b"f" + GET % b"g", GET % b"f" + chunked, GET % b"h"]
     for data in reads:
         lane.data_received(data)
-    assert fed == [reads[2], reads[4], reads[5], reads[7]]
+    assert fed == [reads[2], reads[4], reads[5], reads[8]]
     bodies = wire.sent.split(b"\r\n\r\n{")[1:]
-    assert [body[:10] for body in bodies] == [b'"name":"%c"' % each for each in b"aacbdefgh"]
-    assert lane.conn.requests == server.statistics()["requests"] == 9
+    assert [body[:10] for body in bodies] == [b'"name":"%c"' % each for each in b"aacbdefgfch"]
+    assert lane.conn.requests == server.statistics()["requests"] == 11
+    lane.connection_lost(None)
+    await server.stop()
+
+
+def one_after_the_other() -> tuple[Routes, list[str]]:
+    """Routes that note which of them were begun."""
+    routes, begun = Routes(), []
+
+    @routes.get("/end")
+    def end(request: Request) -> Any:
+        begun.append("end")
+        request.transport.close()
+        return "end"
+
+    @routes.get("/later")
+    async def later(request: Request) -> Any:
+        begun.append("later")
+        return "later"
+
+    @routes.get("/{name}")
+    def note(request: Request) -> Any:
+        begun.append(request.match_info["name"])
+        return begun[-1]
+
+    return routes, begun
+
+
+@needed
+async def test_requests_in_one_read_are_all_begun_without_a_parser() -> None:
+    routes, begun = one_after_the_other()
+    server, lane, wire = await connected(routes)
+    lane.data_received(b"".join([GET % b"%d" % number for number in range(31)])
+                       + LAST % b"last")
+    names = [*map(str, range(31)), "last"]
+    assert begun == names and lane.intake.parser is None and not wire.is_open
+    answers = bytes(wire.sent).split(b"HTTP/1.1 200 OK\r\n")[1:]
+    assert [answer.partition(b"\r\n\r\n")[2].decode() for answer in answers] == names
+    assert [b"Connection: close" in answer for answer in answers] == [False] * 31 + [True]
+    lane.connection_lost(None)
+    await server.stop()
+
+
+@pytest.mark.parametrize("names, options", [
+    (b"a b end c d", {}), (b"a later b end c", {}), (b"a b c d e f", {"budget": 3}),
+    (b"a b c d e f", {"budget": 9})])
+async def test_requests_in_one_read_are_begun_until_it_ends(
+    names: bytes, options: dict[str, Any]
+) -> None:
+    routes, begun = one_after_the_other()
+    server, lane, _ = await connected(routes, **options)
+    lane.data_received(b"".join([GET % name for name in names.split()]))
+    if "budget" in options:
+        assert len(begun) in (6, options["budget"] + 1)  # the others have their turn
+    for _ in range(9):
+        await asyncio.sleep(0)
+    assert " ".join(begun) == names.decode().partition("end")[0].strip() + " end" * (
+        b"end" in names)
     lane.connection_lost(None)
     await server.stop()
 
@@ -441,7 +498,7 @@ def test_its_types_refuse_what_they_cannot_use() -> None:
     good: dict[str, Any] = dict(
         plain={}, known={}, resolve=None, now=None, counters=compiled.Tally(), dumps=None, log=None,
         parsing=None, request=Request, encoded=Encoded, max_head=1, max_line=1, max_fields=1,
-        max_body=1, slow=1.0, has_app=False)
+        max_body=1, slow=1.0, has_app=False, budget=1)
     compiled.Plan(**good)
     wrong = {"plain": [], "counters": 1, "request": int, "encoded": 1, "max_head": -1, "slow": ""}
     for name, value in wrong.items():

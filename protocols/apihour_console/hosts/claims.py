@@ -2,8 +2,8 @@
 
 Rules:
 
-- A claim ends by itself when who has it says nothing for six seconds: a console that is killed
-  holds nobody up.
+- A claim ends by itself when who has it says nothing for six seconds, or when a new console of that
+  host says hello: one that is killed holds nobody up.
 - Before each step it is made again: who was stopped meanwhile, and lost it, goes no further.
 - A first host that does not answer is nobody's word: whoever has begun goes on.
 """
@@ -20,7 +20,7 @@ from typing import Any
 __all__ = ["Claims", "Hold", "held"]
 
 Claim = Mapping[str, Any]
-"""A letter's content: ``id``, ``by`` (who, in words), ``seconds`` (0: it is given back)."""
+"""A letter's content: ``id``, ``host`` and ``by`` (who, in words), ``seconds`` (0: given back)."""
 
 _LASTS = 6.0  # seconds
 _EVERY = 2.0  # seconds between two times that it is made again
@@ -30,7 +30,7 @@ class Claims:
     """The first host's side."""
 
     def __init__(self) -> None:
-        self._id = self._by = ""
+        self._id = self._by = self._host = ""
         self._until = 0.0
 
     def take(self, claim: Claim) -> str:
@@ -41,16 +41,24 @@ class Claims:
         seconds = claim.get("seconds")
         lasts = min(float(seconds), _LASTS) if isinstance(seconds, int | float) else 0.0
         self._id, self._by, self._until = number, str(claim.get("by"))[:200], now + lasts
+        self._host = str(claim.get("host"))
         return ""
+
+    def end_of(self, host: str) -> None:
+        """That host has a new console: what the one before had begun goes no further."""
+        if host == self._host:
+            self._until = 0.0
 
 
 class Hold:
     """The other side: the claim of one who reloads."""
 
-    def __init__(self, ask: Callable[[Claim], Awaitable[str | None]], by: str) -> None:
+    def __init__(
+        self, ask: Callable[[Claim], Awaitable[str | None]], by: str, host: str) -> None:
         """`ask` brings a claim to the first host; None: it does not answer."""
         self._ask = ask
-        self._claim = {"id": os.urandom(12).hex(), "by": by, "seconds": _LASTS}
+        self._claim = {"id": os.urandom(12).hex(), "by": f"{by} at host {host}", "host": host,
+                       "seconds": _LASTS}
 
     async def renew(self) -> str | None:
         """Who else has it, in words; empty: nobody; None: the first host does not answer."""

@@ -206,6 +206,8 @@ class Hosts:
         elif kind in ("hello", "ping"):
             if kind == "hello":
                 self._meet(letter)
+                if letter.get("is_new") and not self._is_old(letter):
+                    self._claims.end_of(sender)
             if self._is_replaced:
                 return
             told = {**self.facts(), "kind": "here", "from": self._name, "home": self._home,
@@ -312,7 +314,7 @@ class Hosts:
         names = self.members.names()
         if missing:
             return [HostDeed(name, "not reached") for name in names], missing
-        hold = Hold(partial(self._claim, names[0]), f"{identity.name} at host {self._name}")
+        hold = Hold(partial(self._claim, names[0]), identity.name, self._name)
         rolling = Rolling(self, identity, hold, options)
         try:
             async with held(hold):

@@ -163,6 +163,18 @@ async def test_who_was_stopped_and_lost_its_claim_goes_no_further() -> None:
         assert fleet.doubles["b"].done == []
 
 
+async def test_what_a_killed_console_had_begun_keeps_nobody_off() -> None:
+    async with Fleet("a", "b", "c") as fleet:
+        claims = fleet.hosts["a"]._claims
+        assert claims.take({"id": "1", "host": "b", "by": "bob at host b", "seconds": 60}) == ""
+        with pytest.raises(CommandFailed, match="by bob at host b"):
+            await reload(fleet, "c")
+        fleet.hosts["b"]._is_replaced = True  # it says no goodbye
+        await fleet.hosts["b"].close()
+        await fleet.join("b")
+        assert outcomes(await reload(fleet, "c")) == ["done"] * 3
+
+
 async def test_health_has_its_time_after_a_reload_that_took_long() -> None:
     async with Fleet("a", "b") as fleet:
         far = fleet.doubles["b"]

@@ -106,9 +106,9 @@ class BusWire(asyncio.Protocol):
 
     # -- sending -------------------------------------------------------------------------
 
-    def put(self, data: bytes) -> bool:
+    def put(self, data: bytes, *, is_bounded: bool = True) -> bool:
         """Send a frame at the end of this turn of the loop; False when too much waits."""
-        if self.waiting + len(data) > OUTBOX or not self.is_open:
+        if not self.is_open or (is_bounded and self.waiting + len(data) > OUTBOX):
             return False
         if not self._out:
             self._loop.call_soon(self.flush)

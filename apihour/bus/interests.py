@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import Generic, NamedTuple, TypeVar
-
-from apihour.bus.subjects import matches
+from typing import Any, Generic, NamedTuple, TypeVar
 
 __all__ = ["Interests", "Matched"]
 
 _REMEMBERED = 4096  # subjects whose receivers are known without looking
+_HERE = ""  # in a tree: what ends here; no token is empty
 
 Receiver = TypeVar("Receiver", bound=Hashable)
 
@@ -24,13 +23,14 @@ class Matched(NamedTuple, Generic[Receiver]):
 class Interests(Generic[Receiver]):
     """Subscriptions by receiver.
 
-    Those without wildcards are found by name, however many there are: one for each client, say.
+    Those without wildcards are found by name, those with them token by token, however many there
+    are: one for each client, say.
     """
 
     def __init__(self) -> None:
         self._all: dict[tuple[str, str], dict[Receiver, int]] = {}
         self._plain: dict[str, set[tuple[str, str]]] = {}
-        self._wild: set[tuple[str, str]] = set()
+        self._wild: dict[str, Any] = {}  # a tree, by token
         self._found: dict[str, Matched[Receiver]] = {}
 
     def add(self, pattern: str, queue: str, receiver: Receiver) -> None:
@@ -39,7 +39,7 @@ class Interests(Generic[Receiver]):
         receivers = self._all.setdefault(key, {})
         receivers[receiver] = receivers.get(receiver, 0) + 1
         if _is_wild(pattern):
-            self._wild.add(key)
+            _plant(self._wild, key)
         else:
             self._plain.setdefault(pattern, set()).add(key)
         self._unknow(pattern)
@@ -62,7 +62,8 @@ class Interests(Generic[Receiver]):
         _, pattern = key
         if not self._all.get(key):
             self._all.pop(key, None)
-            self._wild.discard(key)
+            if _is_wild(pattern):
+                _uproot(self._wild, key, pattern.split("."))
             keys = self._plain.get(pattern, set())
             keys.discard(key)
             if not keys:
@@ -87,7 +88,8 @@ class Interests(Generic[Receiver]):
     def _look(self, subject: str) -> Matched[Receiver]:
         plain: dict[Receiver, None] = {}
         groups: dict[str, list[Receiver]] = {}
-        wild = [key for key in self._wild if matches(key[1], subject)]
+        wild: set[tuple[str, str]] = set()
+        _gather(self._wild, subject.split("."), 0, wild)
         for key in [*self._plain.get(subject, ()), *wild]:
             queue, receivers = key[0], self._all[key]
             if queue:
@@ -100,3 +102,33 @@ class Interests(Generic[Receiver]):
 
 def _is_wild(pattern: str) -> bool:
     return "*" in pattern.split(".") or pattern.endswith(">")
+
+
+def _plant(tree: dict[str, Any], key: tuple[str, str]) -> None:
+    for token in key[1].split("."):
+        tree = tree.setdefault(token, {})
+    tree.setdefault(_HERE, set()).add(key)
+
+
+def _uproot(tree: dict[str, Any], key: tuple[str, str], tokens: list[str]) -> None:
+    """Take `key` out, and branches that bear nothing any more; nothing when it is not there."""
+    if not tokens:
+        tree.get(_HERE, set()).discard(key)
+        if not tree.get(_HERE):
+            tree.pop(_HERE, None)
+    elif (branch := tree.get(tokens[0])) is not None:
+        _uproot(branch, key, tokens[1:])
+        if not branch:
+            del tree[tokens[0]]
+
+
+def _gather(
+    tree: dict[str, Any], tokens: list[str], at: int, found: set[tuple[str, str]]) -> None:
+    """The keys whose patterns match `tokens`, of which `at` were looked at."""
+    if at == len(tokens):
+        found.update(tree.get(_HERE, ()))
+        return
+    found.update(tree.get(">", {}).get(_HERE, ()))
+    for token in (tokens[at], "*"):
+        if (branch := tree.get(token)) is not None:
+            _gather(branch, tokens, at + 1, found)

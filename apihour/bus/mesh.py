@@ -163,9 +163,9 @@ class Caller(BusWire):
         if _NAME.fullmatch(name) is None:
             raise ValueError(f"a name {name!r:.40}")
         self._is_known = True
-        for pattern, queue in self._host.subscriptions():
-            self.put(frame(SUBSCRIBE, f"{queue} {pattern}".encode()))
-        self.put(numbered(MARK, 0))
+        for pattern, queue in self._host.subscriptions():  # all of them, or it misses some
+            self.put(frame(SUBSCRIBE, f"{queue} {pattern}".encode()), is_bounded=False)
+        self.put(numbered(MARK, 0), is_bounded=False)
         self.flush()
         self._mesh.met(name)
 

@@ -45,3 +45,17 @@ def test_a_subscription_for_each_client_is_found_at_once() -> None:
         interests.add(f"client.{number}.more", "", number)
         assert interests.match(f"client.{number}").plain == (number,)
     assert time.process_time() - began < 1, "each would take 20 ms"
+
+
+def test_a_pattern_for_each_client_costs_a_message_no_more() -> None:
+    interests: Interests[int] = Interests()
+    for number in range(10_000):
+        interests.add(f"users.{number}.*", "", number)
+    began = time.process_time()
+    for number in range(0, 10_000, 20):
+        assert interests.match(f"users.{number}.seen").plain == (number,)
+    assert time.process_time() - began < 1
+    for number in range(10_000):
+        interests.remove(f"users.{number}.*", "", number)
+        interests.remove(f"users.{number}.*", "", number)
+    assert interests._wild == {}

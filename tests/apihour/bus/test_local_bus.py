@@ -138,6 +138,20 @@ async def test_one_that_is_stopped_holds_nobody_up_and_is_told(
     await bus.close()
 
 
+async def test_a_newcomer_hears_of_all_subscriptions_however_many(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("apihour.bus.bus_wire.OUTBOX", 300)
+    one, two = (open_bus(None, directory) for _ in range(2))
+    subscriptions = [one.subscribe(f"clients.{number}") for number in range(50)]
+    for each in subscriptions:
+        await each.__aenter__()
+    for number, each in enumerate(subscriptions):
+        await two.publish(f"clients.{number}", b"1")
+        assert await take(each, 1) == [b"1"]
+    await asyncio.gather(one.close(), two.close())
+
+
 async def test_a_queue_group_passes_one_that_is_behind(
     directory: Path, child: subprocess.Popen[str]
 ) -> None:

@@ -12,7 +12,9 @@ A server is measured in a profile when the verifier of examples/httparena has pa
 requests are the profile's, in turn; each server has one worker on CPU 1, and 8 connections to the
 database, which is that of DATABASE_URL or one that is started for this. Rounds are interleaved;
 printed are medians: answers a second, the server's CPU time an answer (the database's is not in
-it), and whose is least. The load is smaller than the arena's: 64 connections.
+it), and whose is least. The load is smaller than the arena's: 64 connections. In crud the others
+cache in their one process; in crud-redis as several processes have to, in a Redis, whose CPU time
+is not in theirs either; ours is the same in both.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from pathlib import Path
 
 from _bench import HERE, LOAD_CPU, Server, cpu_seconds, interpreter, pinned
 from agents import Figures, path_table, read
+from arena_cache import REDIS, redis_beside
 from arena_profiles import EXAMPLE, LUA, PROFILES, ROWS, Profile
 from http_servers import (
     THREADS,
@@ -133,7 +136,7 @@ def robyn(start: Start) -> list[str | Path]:
 
 UVICORN = "--ssl-certfile", "--ssl-keyfile"
 PSYCOPG = "psycopg[binary]"
-DRIVERS = ("asyncpg", "orjson", "ujson")
+DRIVERS = ("asyncpg", "orjson", "redis[hiredis]", "ujson")
 SERVERS = [
     Peer(OURS, ours, ("asyncpg", "isal"), "ours"),
     Peer("fastpysgi", fastpysgi("arena_asgi"), ("fastpysgi", *DRIVERS), spins=True),
@@ -247,8 +250,11 @@ class Servers:
             if peer.name in self.missing or (one is not None and one[1].process.poll() is None):
                 continue
             try:
+                extra = {**self._extra}
+                if form == REDIS:
+                    extra["REDIS_URL"] = self._stack.enter_context(redis_beside())
                 server = self._stack.enter_context(
-                    running(peer, self._venv, form, extra=self._extra))
+                    running(peer, self._venv, form, extra=extra))
                 self._up[peer.name] = peer, server
             except RuntimeError as error:
                 self._up.pop(peer.name, None)

@@ -13,7 +13,7 @@ __all__ = ["CONNECTIONS", "EXAMPLE", "LUA", "PROFILES", "ROWS", "Profile"]
 
 CONNECTIONS = 64
 EXAMPLE = ROOT / "examples" / "httparena"
-ROWS = 20_000
+ROWS = 50_000
 HOST = "Host: 127.0.0.1"
 
 
@@ -21,7 +21,7 @@ HOST = "Host: 127.0.0.1"
 class Profile:
     """`requests` are sent in turn, as Lua writes them; `steps` of the verifier come before.
 
-    `form` is what the server is started for: plain HTTP, ``tls`` or ``ws``.
+    `form` is what the server is started for: plain HTTP, ``tls``, ``ws``, or with a ``redis``.
     """
 
     steps: tuple[str, ...]
@@ -89,7 +89,7 @@ def crud() -> list[str]:
     created = '{{"id":{0},"name":"New","category":"test","price":25,"quantity":10}}'
     chance = random.Random(1)
     found = []
-    for turn in range(200):
+    for turn in range(1000):
         found += [lua(get(f"/crud/items/{chance.randint(1, ROWS)}")) for _ in range(15)]
         found += [lua(send("PUT", f"/crud/items/{chance.randint(1, ROWS)}", changed))
                   for _ in range(3)]
@@ -118,6 +118,7 @@ PROFILES = {
     "static": Profile(("verify_static",), static),
     "async-db": Profile(("verify_async_db",), async_db),
     "crud": Profile(("verify_crud",), crud),
+    "crud-redis": Profile(("verify_crud",), crud, "redis"),
     "api-4": Profile(("verify_api",), api),
     "api-16": Profile(("verify_api",), api, connections=256),
     "json-tls": Profile(("verify_json_tls",), json_tls, "tls"),

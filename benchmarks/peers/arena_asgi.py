@@ -10,13 +10,13 @@ from typing import Any
 from urllib.parse import parse_qs
 
 import orjson
-from arena_common import DATA, Database, compressed, kind_of, totals
+from arena_common import DATA, compressed, database_of, kind_of, totals
 
 PLAIN = (b"content-type", b"text/plain; charset=utf-8")
 JSON = (b"content-type", b"application/json")
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Answer = tuple[int, list[tuple[bytes, bytes]], bytes]
-database = Database()
+database = database_of()
 STATIC = DATA / "static"
 
 

@@ -18,7 +18,7 @@ import asyncpg
 import orjson
 from items import CREATE, MOST, ONE, PAGE, RANGE, UPDATE, as_item, within
 
-__all__ = ["DATA", "Database", "compressed", "kind_of", "totals"]
+__all__ = ["DATA", "FRESH", "Database", "compressed", "database_of", "kind_of", "totals"]
 
 DATA = Path(os.environ["DATA_DIR"])
 POOL = 8  # connections of a server
@@ -101,3 +101,12 @@ class Database:
         rows = await self._rows(UPDATE, number, body["name"], body["price"], body["quantity"])
         self._cached.pop(number, None)
         return as_item(rows[0]) if rows else None
+
+
+def database_of() -> Database:
+    """The items, cached in this process; in Redis where there is a REDIS_URL."""
+    if "REDIS_URL" not in os.environ:
+        return Database()
+    from arena_redis import RedisDatabase
+
+    return RedisDatabase()

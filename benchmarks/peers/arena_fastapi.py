@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from arena_common import DATA, Database, totals
+from arena_common import DATA, database_of, totals
 from fastapi import (
     FastAPI,
     HTTPException,
@@ -20,7 +20,7 @@ from pydantic import BaseModel
 app = FastAPI(openapi_url=None)
 app.add_middleware(GZipMiddleware, minimum_size=1024, compresslevel=6)
 app.mount("/static", StaticFiles(directory=DATA / "static"))
-database = Database()
+database = database_of()
 
 
 class Created(BaseModel):

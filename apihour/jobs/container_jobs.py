@@ -7,6 +7,7 @@ from typing import Any
 
 from apihour.errors import ConfigurationError
 from apihour.jobs import Jobs, see_jobs
+from apihour.shared.chosen import is_elsewhere
 
 __all__ = ["check_jobs", "holder", "is_of_many", "make_jobs"]
 
@@ -43,8 +44,7 @@ def make_jobs(container: Any, worker: str, log: logging.Logger) -> Jobs:
 
 def is_of_many(container: Any) -> bool:
     """Whether ``container.shared`` is a store that daemons of many machines may have together."""
-    shared = container.config.get("shared") or {}
-    return isinstance(shared, str) or "url" in shared
+    return is_elsewhere(container.config.get("shared"))
 
 
 def holder(container: Any, worker: str) -> str:

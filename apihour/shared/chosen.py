@@ -9,7 +9,7 @@ from typing import Any
 from apihour.errors import ConfigurationError
 from apihour.shared.backend import SharedBackend, check_deadline
 
-__all__ = ["chosen", "examine"]
+__all__ = ["chosen", "examine", "is_elsewhere"]
 
 
 def chosen(config: Any, path: str | os.PathLike[str]) -> SharedBackend:
@@ -18,7 +18,7 @@ def chosen(config: Any, path: str | os.PathLike[str]) -> SharedBackend:
     Raises ConfigurationError, SharedError.
     """
     options = {} if config is None else config
-    if _is_elsewhere(options):
+    if is_elsewhere(options):
         from apihour.shared.open_shared import open_shared
 
         return open_shared(options, path)
@@ -31,13 +31,14 @@ def chosen(config: Any, path: str | os.PathLike[str]) -> SharedBackend:
 def examine(config: Any) -> None:
     """Refuse what :func:`chosen` would, and open nothing. Raises ConfigurationError."""
     options = {} if config is None else config
-    if _is_elsewhere(options):
+    if is_elsewhere(options):
         chosen(options, "")
     else:
         _check(options)
 
 
-def _is_elsewhere(options: Any) -> bool:
+def is_elsewhere(options: Any) -> bool:
+    """Whether that is another program's store, which daemons of many machines may have."""
     return isinstance(options, str) or (isinstance(options, Mapping) and "url" in options)
 
 

@@ -124,7 +124,7 @@ class GRPCCall:
         if not self._messages:
             self._kept = 0
             self.lane.resume_payload()
-        return message
+        return self._reader.opened(message)
 
     def begin(self, metadata: Pairs | None = None) -> None:
         """Send the initial metadata. Raises RuntimeError when they were sent."""

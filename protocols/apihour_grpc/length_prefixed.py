@@ -1,6 +1,10 @@
 """Length-prefixed messages (gRPC over HTTP/2, "Length-Prefixed-Message"), taken out of a body.
 
-Rule: a length is judged before anything of it is kept, and so is what a packed message unpacks to.
+Rules:
+
+- A length is judged before anything of it is kept, and so is what a packed message unpacks to.
+- A packed message is kept as it came, and unpacked when the service takes it: what waits is bounded
+  by the bytes that came, and of these a thousandth may be enough for a message of any size.
 """
 
 from __future__ import annotations
@@ -16,6 +20,10 @@ _PREFIX = 5
 _WINDOW_BITS = {b"gzip": 31, b"deflate": 15}  # of zlib
 
 
+class Packed(bytes):
+    """A message that is compressed, as it came."""
+
+
 class MessageReader:
     """The messages of one call's body; `most` bytes each."""
 
@@ -28,7 +36,7 @@ class MessageReader:
         self._wanted = _PREFIX
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The messages that are whole with `data`. Raises CallEnded."""
+        """The messages that are whole with `data`, each for :meth:`opened`. Raises CallEnded."""
         held = self._held
         if not held and len(data) > _PREFIX and not data[0] and (
             int.from_bytes(data[1:5], "big") == len(data) - _PREFIX <= self._most
@@ -43,8 +51,7 @@ class MessageReader:
             self._wanted = _PREFIX + size
             if len(held) < self._wanted:
                 break
-            message = bytes(held[_PREFIX:self._wanted])
-            messages.append(self._unpacked(message) if held[0] else message)
+            messages.append((Packed if held[0] else bytes)(held[_PREFIX:self._wanted]))
             del held[:self._wanted]
             self._wanted = _PREFIX
         return messages
@@ -52,6 +59,10 @@ class MessageReader:
     def is_amid(self) -> bool:
         """Whether a message is under way."""
         return bool(self._held)
+
+    def opened(self, message: bytes) -> bytes:
+        """A message of :meth:`feed`, unpacked where that is needed. Raises CallEnded."""
+        return self._unpacked(message) if type(message) is Packed else message
 
     def _unpacked(self, message: bytes) -> bytes:
         bits = _WINDOW_BITS.get(self._encoding)

@@ -36,9 +36,21 @@ def packed(message, packer=squeezed):
     return b"\1" + len(data).to_bytes(4, "big") + data
 
 
+def read(data, encoding, most=1000):
+    reader = MessageReader(most, encoding)
+    return [reader.opened(message) for message in reader.feed(data)]
+
+
 def test_packed_messages():
-    assert MessageReader(1000, b"gzip").feed(packed(b"hello")) == [b"hello"]
-    assert MessageReader(1000, b"deflate").feed(packed(b"hello", zlib.compress)) == [b"hello"]
+    assert read(packed(b"hello"), b"gzip") == [b"hello"]
+    assert read(packed(b"hello", zlib.compress), b"deflate") == [b"hello"]
+
+
+def test_what_waits_for_a_service_is_kept_as_small_as_it_came():
+    bomb = packed(bytes(1_000_000))
+    found = MessageReader(1_000_000, b"gzip").feed(bomb * 20)
+    assert sum(map(len, found)) < 20 * len(bomb)
+    assert len(found) == 20
 
 
 @pytest.mark.parametrize(("data", "encoding", "code"), [
@@ -51,7 +63,7 @@ def test_packed_messages():
 ])
 def test_what_ends_a_call(data, encoding, code):
     with pytest.raises(CallEnded) as caught:
-        MessageReader(1000, encoding).feed(data)
+        read(data, encoding)
     assert caught.value.code == code
 
 

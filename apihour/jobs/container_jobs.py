@@ -51,6 +51,6 @@ def holder(container: Any, worker: str) -> str:
     """What a worker is called in the store: with its host where there are several."""
     if not is_of_many(container):
         return worker
-    from apihour.bus.host_name import host_name  # as in the shell over a fleet
+    from apihour.ipc.host_name import host_name  # as in the shell over a fleet
 
     return f"{host_name()}:{worker}"

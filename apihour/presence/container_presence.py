@@ -16,9 +16,9 @@ import time
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
-from apihour.bus.host_name import host_name
 from apihour.bus.subjects import matches
 from apihour.errors import ApihourError
+from apihour.ipc.host_name import host_name
 from apihour.presence.presence_entry import (
     PresenceChange,
     PresenceEntry,

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from apihour.bus import Bus, open_bus
-from apihour.bus.host_name import host_name
 from apihour.errors import ApihourError
+from apihour.ipc.host_name import host_name
 from apihour.ops.model import CommandFailed, Role
 from apihour.version import __version__
 from apihour_console.calls.call import RoleError

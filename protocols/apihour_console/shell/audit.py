@@ -26,7 +26,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from apihour.bus.host_name import host_name
+from apihour.ipc.host_name import host_name
 from apihour.masking import mask_text
 from apihour.ops.annotations import Address
 from apihour_console.calls.call import Identity

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from apihour.bus.host_name import host_name
+from apihour.ipc.host_name import host_name
 from apihour.jobs.container_jobs import holder
 from apihour_console.shell.audit import daemon_label
 

@@ -62,7 +62,7 @@ atexit.register(tell_of_it)
 """
 
 # What is for many machines, or for who asks for it.
-NOT_ASKED = {"apihour.bus", "apihour.shared", "apihour_console.hosts", "nats", "redis", "asyncpg",
+NOT_ASKED = {"apihour.bus", "apihour.shared", "apihour_console.hosts.joining", "nats", "redis", "asyncpg",
              "grpc", "h2"}
 
 

@@ -62,8 +62,8 @@ atexit.register(tell_of_it)
 """
 
 # What is for many machines, or for who asks for it.
-NOT_ASKED = {"apihour.bus", "apihour.shared", "apihour_console.hosts.joining", "nats", "redis", "asyncpg",
-             "grpc", "h2"}
+NOT_ASKED = {"apihour.bus", "apihour.shared", "apihour_console.hosts.joining", "nats", "redis",
+             "asyncpg", "grpc", "h2"}
 
 
 def test_the_kernel_is_what_a_plain_daemon_loads(apihour_daemon, tmp_path):

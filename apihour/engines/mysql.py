@@ -20,6 +20,8 @@ __all__ = ["MySQL"]
 
 _ISOLATIONS = ("read_uncommitted", "read_committed", "repeatable_read", "serializable")
 _TOO_MANY = (1040, 1203, 1226)  # ER_CON_COUNT_ERROR, ER_TOO_MANY_USER_CONNECTIONS, and its limit
+_TOO_LATE = (1205, 1969, 3024)  # ER_LOCK_WAIT_TIMEOUT, max_statement_time, max_execution_time
+_LOST = 2013  # CR_SERVER_LOST
 _ENDING = 0.02  # seconds between two looks whether a connection has ended
 _IN_TRANSACTION = 1  # SERVER_STATUS_IN_TRANS of the protocol
 
@@ -54,6 +56,11 @@ class MySQL(PooledEngine):
         }
         return _Asyncmy(arguments, self.slowest, self.count_error)
 
+    def is_late(self, error: BaseException) -> bool:
+        """See :class:`PooledEngine`: by the server's own limits, too."""
+        code, text = (*error.args, 0, "")[:2]
+        return code in _TOO_LATE or (code == _LOST and "read timeout" in str(text))
+
     def user(self, wanted: Purpose) -> Callable[[], AbstractAsyncContextManager[Any]]:
         """See :class:`PooledEngine`."""
         if wanted.isolation and wanted.isolation not in _ISOLATIONS:
@@ -61,10 +68,35 @@ class MySQL(PooledEngine):
         return super().user(wanted)
 
 
-def _telling(library: Any, slowest: Slowest, failed: Callable[[], None]) -> type[Any]:
-    """The class of cursors that tell of statements that fail: asyncmy's callback does not."""
+def _telling_connection(
+    library: Any, slowest: Slowest, failed: Callable[[BaseException], None],
+) -> type[Any]:
+    """The class of connections all whose cursors tell of statements that fail."""
+    kinds: dict[type[Any], type[Any]] = {}
 
-    class TellingCursor(library.cursors.Cursor):  # type: ignore[misc]
+    def telling(kind: type[Any]) -> type[Any]:
+        if kind not in kinds:
+            kinds[kind] = _telling(kind, library, slowest, failed)
+        return kinds[kind]
+
+    class TellingConnection(library.Connection):  # type: ignore[misc]
+        """asyncmy's own; a class of cursors that is asked for by name is not its own, either."""
+
+        def __init__(self, cursor_cls: type[Any] = library.cursors.Cursor, **given: Any) -> None:
+            super().__init__(cursor_cls=telling(cursor_cls), **given)
+
+        def cursor(self, cursor: type[Any] | None = None) -> Any:
+            return super().cursor(cursor and telling(cursor))
+
+    return TellingConnection
+
+
+def _telling(
+    kind: type[Any], library: Any, slowest: Slowest, failed: Callable[[BaseException], None],
+) -> type[Any]:
+    """`kind` of cursors, that tells of statements that fail: asyncmy's callback does not."""
+
+    class TellingCursor(kind):  # type: ignore[misc]
         """asyncmy's own, and a look at what it raises; `told`: what a call within has told."""
 
         told: BaseException | None = None
@@ -86,7 +118,7 @@ def _telling(library: Any, slowest: Slowest, failed: Callable[[], None]) -> type
                 if error is not self.told:
                     self.told = error
                     if isinstance(error, library.errors.Error):
-                        failed()
+                        failed(error)
                     slowest.note(time.monotonic() - began, _text(query), error)
                 raise
 
@@ -105,11 +137,12 @@ class _Asyncmy:
     ping_after = 1.0  # seconds: nothing reads meanwhile, so nobody hears of an end
 
     def __init__(
-        self, arguments: dict[str, Any], slowest: Slowest, failed: Callable[[], None]
+        self, arguments: dict[str, Any], slowest: Slowest,
+        failed: Callable[[BaseException], None],
     ) -> None:
         self._library = importlib.import_module("asyncmy")
-        self._arguments = {"query_callback": self._note,
-                           "cursor_cls": _telling(self._library, slowest, failed), **arguments}
+        self._connection = _telling_connection(self._library, slowest, failed)
+        self._arguments = {"query_callback": self._note, **arguments}
         self._slowest = slowest
         self._killing = asyncio.Lock()  # one at a time: its connection is beyond max
         self._cut: dict[Any, int] = {}  # connections closed at once, and their threads there
@@ -118,7 +151,9 @@ class _Asyncmy:
         self._slowest.note(milliseconds / 1000, _text(query))
 
     async def connect(self) -> Any:
-        return await self._library.connect(**self._arguments)
+        connection = self._connection(**self._arguments)
+        await connection.connect()
+        return connection
 
     async def disconnect(self, connection: Any) -> None:
         thread = self._cut.pop(connection, None)
@@ -146,7 +181,7 @@ class _Asyncmy:
         """One connection more; waits where another worker has it just now."""
         while True:
             try:
-                return await self.connect()
+                return await self._library.connect(**self._arguments)
             except self._library.errors.OperationalError as error:
                 if error.args[0] not in _TOO_MANY:
                     raise

@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import importlib
 import os
+import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Self
@@ -33,6 +34,7 @@ __all__ = ["PooledEngine"]
 
 _LOOK = 0.1  # seconds between two looks at what others want
 _CHECK = 2.0  # seconds between two looks whether the server answers
+_LINE_EVERY = 10.0  # seconds between two lines about statements that take too long
 _CONNECT: Check = (lambda value: isinstance(value, Mapping), "a mapping of the driver's arguments")
 
 
@@ -66,6 +68,7 @@ class PooledEngine:
         self._url = self._password = ""
         self._keeper: asyncio.Task[None] | None = None
         self._is_started = False
+        self._next_line = 0.0
         self.context: EngineContext
 
     @classmethod
@@ -256,10 +259,21 @@ class PooledEngine:
             raise EngineDownError(f"{self.title}: not started, or closed")
         return self.pool
 
-    def count_error(self) -> None:
-        """A query has failed."""
+    def count_error(self, error: BaseException) -> None:
+        """A query has failed; one that was too late is answered as an engine that is busy is."""
         if self.pool is not None:
             self.pool.errors += 1
+        if self.is_late(error):
+            vars(error)["http_status"] = EngineError.http_status
+            now = time.monotonic()
+            if now >= self._next_line:
+                self._next_line = now + _LINE_EVERY
+                self.context.logger.warning("%s: a statement took longer than it may (%s)",
+                                            self.title, self.explain(error))
+
+    def is_late(self, error: BaseException) -> bool:
+        """Whether an error of the driver says that a statement took longer than it may."""
+        return isinstance(error, TimeoutError)
 
     def statistics(self) -> dict[str, Any]:
         """See :class:`apihour.resources.Engine`."""

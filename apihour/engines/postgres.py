@@ -20,6 +20,7 @@ __all__ = ["ISOLATIONS", "WATCHED", "Postgres", "PostgresDriver", "see_postgres_
 # The server looks that often whether who asked still lives: what a killed worker had asked for
 # would go on, and its connection count, for as long as it takes. From PostgreSQL 14 on.
 WATCHED = {"client_connection_check_interval": "1s"}
+_CANCELED = "57014"  # query_canceled (PostgreSQL, appendix A)
 ISOLATIONS = ("read_committed", "repeatable_read", "serializable")
 
 
@@ -80,6 +81,10 @@ class Postgres(PooledEngine):
         is_bouncer = "unsupported startup parameter" in text
         return f"{text}; behind a PgBouncer, expected pgbouncer=True" if is_bouncer else text
 
+    def is_late(self, error: BaseException) -> bool:
+        """See :class:`PooledEngine`: by ``statement_timeout`` of the server, too."""
+        return super().is_late(error) or getattr(error, "sqlstate", None) == _CANCELED
+
     def user(self, wanted: Purpose) -> Callable[[], AbstractAsyncContextManager[Any]]:
         """See :class:`PooledEngine`."""
         see_postgres_use(wanted, self.given.get("pgbouncer", False))
@@ -96,7 +101,7 @@ class PostgresDriver:
 
     def __init__(
         self, url: str, arguments: dict[str, Any], resets: bool, slowest: Slowest,
-        failed: Callable[[], None],
+        failed: Callable[[BaseException], None],
     ) -> None:
         self.library = importlib.import_module(self.module)
         self.url = url
@@ -136,8 +141,8 @@ class _Asyncpg(PostgresDriver):
     def _note(self, seconds: float, query: str, error: BaseException | None) -> None:
         self.slowest.note(seconds, query, error)
         # One that is cancelled has not failed: its request has ended.
-        if not isinstance(error, asyncio.CancelledError | None):
-            self.failed()
+        if error is not None and not isinstance(error, asyncio.CancelledError):
+            self.failed(error)
 
     async def disconnect(self, connection: Any) -> None:
         await connection.close()

@@ -52,7 +52,8 @@ class Psycopg(Postgres):
 
 
 def _timed(
-    library: Any, slowest: Slowest, failed: Callable[[], None], limit: float | None,
+    library: Any, slowest: Slowest, failed: Callable[[BaseException], None],
+    limit: float | None,
 ) -> type[Any]:
     """The class of cursors that tell how long their queries take, and end them at the limit."""
 
@@ -64,8 +65,8 @@ def _timed(
             try:
                 async with asyncio.timeout(limit):
                     return await super().execute(query, *arguments, **options)
-            except (library.Error, TimeoutError):
-                failed()
+            except (library.Error, TimeoutError) as error:
+                failed(error)
                 raise
             finally:
                 text = query if isinstance(query, str) else type(query).__name__

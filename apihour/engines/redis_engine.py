@@ -43,6 +43,10 @@ class Redis(PooledEngine):
         return _RedisPy(redis_url(url), arguments, self.options.wait, self.slowest,
                         self.count_error)
 
+    def is_late(self, error: BaseException) -> bool:
+        """See :class:`PooledEngine`."""
+        return isinstance(error, importlib.import_module("redis.exceptions").TimeoutError)
+
     def user(self, wanted: Purpose) -> Callable[[], AbstractAsyncContextManager[Any]]:
         """See :class:`PooledEngine`."""
         if wanted.transaction:
@@ -50,7 +54,7 @@ class Redis(PooledEngine):
         return super().user(wanted)
 
 
-def _timed(library: Any, slowest: Slowest, failed: Callable[[], None]) -> type[Any]:
+def _timed(library: Any, slowest: Slowest, failed: Callable[[BaseException], None]) -> type[Any]:
     """The class of clients that tell how long their commands take, by name: keys are data."""
 
     class TimedRedis(library.Redis):  # type: ignore[misc]
@@ -60,8 +64,8 @@ def _timed(library: Any, slowest: Slowest, failed: Callable[[], None]) -> type[A
             began = time.monotonic()
             try:
                 return await super().execute_command(*words, **options)
-            except library.RedisError:
-                failed()
+            except library.RedisError as error:
+                failed(error)
                 raise
             finally:
                 slowest.note(
@@ -78,8 +82,8 @@ def _timed(library: Any, slowest: Slowest, failed: Callable[[], None]) -> type[A
             began = time.monotonic()
             try:
                 return await super().execute(raise_on_error)
-            except library.RedisError:
-                failed()
+            except library.RedisError as error:
+                failed(error)
                 raise
             finally:
                 slowest.note(time.monotonic() - began, "PIPELINE", sys.exception())
@@ -96,7 +100,7 @@ class _RedisPy:
 
     def __init__(
         self, url: str, arguments: dict[str, Any], wait: float, slowest: Slowest,
-        failed: Callable[[], None],
+        failed: Callable[[BaseException], None],
     ) -> None:
         self._library = importlib.import_module("redis.asyncio")
         self._client = _timed(self._library, slowest, failed)

@@ -50,6 +50,11 @@ class SQLite(PooledEngine):
         return _Aiosqlite(self.place(url), self.given.get("connect", {}), self.slowest,
                           self.count_error)
 
+    def is_late(self, error: BaseException) -> bool:
+        """See :class:`PooledEngine`: others kept the database to themselves for too long."""
+        return (isinstance(error, sqlite3.Error)
+                and getattr(error, "sqlite_errorcode", 0) & 0xff == sqlite3.SQLITE_BUSY)
+
     def user(self, wanted: Purpose) -> Callable[[], AbstractAsyncContextManager[Any]]:
         """See :class:`PooledEngine`."""
         if wanted.isolation:
@@ -58,7 +63,7 @@ class SQLite(PooledEngine):
         return super().user(wanted)
 
 
-def _timed(slowest: Slowest, failed: Callable[[], None]) -> type[sqlite3.Connection]:
+def _timed(slowest: Slowest, failed: Callable[[BaseException], None]) -> type[sqlite3.Connection]:
     """The class of connections that tell how long their statements take."""
 
     class TimedConnection(sqlite3.Connection):
@@ -76,7 +81,7 @@ def _timed(slowest: Slowest, failed: Callable[[], None]) -> type[sqlite3.Connect
                 return call(sql, given)
             except sqlite3.Error as error:
                 if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:  # that is a cancel of ours
-                    failed()
+                    failed(error)
                 raise
             finally:
                 slowest.note(time.monotonic() - began, sql, sys.exception())
@@ -92,7 +97,8 @@ class _Aiosqlite:
     ping_after = float("inf")
 
     def __init__(
-        self, path: str, arguments: dict[str, Any], slowest: Slowest, failed: Callable[[], None]
+        self, path: str, arguments: dict[str, Any], slowest: Slowest,
+        failed: Callable[[BaseException], None],
     ) -> None:
         self._library = importlib.import_module("aiosqlite")
         self._path = path

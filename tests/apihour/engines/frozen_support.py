@@ -106,6 +106,7 @@ async def check_statements_end(kind):
                         await ask(connection, kind.slow)
                 assert 0.3 < time.monotonic() - began < 10
                 assert re.search("time.?out", repr(failed.value), re.IGNORECASE)
+                assert failed.value.http_status == 503
             ends = time.monotonic() + 30
             while True:
                 try:

@@ -118,6 +118,34 @@ async def test_mysql(mariadb):
     assert name == "ProgrammingError"
 
 
+@pytest.mark.parametrize(("kind", "how"), [
+    ("Cursor", "asked for"), ("DictCursor", "asked for"), ("SSDictCursor", "asked for"),
+    ("DictCursor", "configured")])
+async def test_mysql_by_another_class_of_cursors(mariadb, kind, how):
+    cursors = pytest.importorskip("asyncmy.cursors")
+    cursor_class = getattr(cursors, kind)
+    given = {"connect": {"cursor_cls": cursor_class}} if how == "configured" else {}
+    words = (cursor_class,) if how == "asked for" else ()
+    shown = []
+
+    async def ask(connection):
+        async with connection.cursor(*words) as cursor:
+            assert isinstance(cursor, cursor_class)
+            await cursor.execute(f'SELECT "{SECRET}" AS a, %s AS b', (17,))
+            shown.append(await cursor.fetchall())
+
+    async def refuse(connection):
+        async with connection.cursor(*words) as cursor:
+            await cursor.execute(f"SELECT '{SECRET}' FROM nowhere")
+
+    engine = MySQL(f"mysql://root@localhost/test?unix_socket={mariadb.socket}", **given)
+    good, failed, name = await see(engine, ask, "mysql", refuse)
+    assert list(shown[0]) == [{"a": SECRET, "b": 17} if "Dict" in kind else (SECRET, 17)]
+    assert [text for text in texts(good) if "AS" in text] == ["SELECT ? AS a, ? AS b"]
+    assert texts(failed) == ["SELECT ? FROM nowhere"]
+    assert failed[0].attributes["error.type"] == name == "ProgrammingError"
+
+
 async def test_redis(redis_server):
     async def ask(redis):
         await redis.set("a", SECRET)

@@ -33,6 +33,22 @@ async def late(request, pg: PG):
     await pg.execute("SELECT pg_sleep(60)")
 
 
+@routes.get("/long")
+async def long(request, pg: PG):
+    await pg.execute("SET LOCAL statement_timeout = 100")
+    await pg.execute("SELECT pg_sleep(60)")
+
+
+@routes.get("/long/{seconds}")
+async def long_for(request, seconds: float, pg: PG):
+    return await pg.fetchval("SELECT 1 FROM pg_sleep(60)", timeout=seconds)
+
+
+@routes.get("/asks/others")
+async def asks_others(request, pg: PG):
+    raise TimeoutError("of another service: no statement of the engine's")
+
+
 @routes.get("/doomed")
 async def doomed(request, pg: PG):
     await pg.execute("INSERT INTO deferred VALUES (1)")  # its commit fails
@@ -102,6 +118,20 @@ async def test_it_commits_on_success_and_rolls_back_on_anything_else(shop):
         assert await rows(shop) == [1]
         assert (await client.get("/count")).json() == [2, 2]  # one transaction for both
         assert shop.engines["pg"].statistics()["busy"] == 0
+
+
+async def test_a_statement_that_takes_too_long_is_answered_as_an_engine_that_is_busy(
+    shop, caplog
+):
+    async with Client(shop) as client:
+        for path, status in (("/long", 503), ("/long/0.1", 503), ("/asks/others", 500)):
+            answer = await client.get(path)
+            assert answer.status == status, path
+            assert answer.headers.get("retry-after") == ("1" if status == 503 else None), path
+        assert shop.engines["pg"].statistics()["errors"] == 2
+    said = [one for one in caplog.messages if "took longer than it may" in one]
+    assert len(said) == 1, "told at most every ten seconds"
+    assert "QueryCanceledError: canceling statement due to statement timeout" in said[0]
 
 
 async def test_a_pool_of_one_outlives_a_thousand_clients_that_leave(shop):

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from sqlite3 import OperationalError
 
 import pytest
 
@@ -220,6 +221,14 @@ class TestSQLite(OfSQLite, Contract):
 
             await asyncio.gather(*map(one, range(20)))
             assert await self.rows(engine) == list(range(20))
+
+    async def test_who_waits_too_long_to_write_is_told_that_it_is_busy(self, make):
+        async with running(make(max=2, connect={"timeout": 0.1})) as engine:
+            async with engine.transaction():
+                with pytest.raises(OperationalError, match="locked") as failed:
+                    async with engine.transaction():
+                        pass
+            assert failed.value.http_status == 503
 
     @pytest.mark.parametrize("url", ["", "sqlite:///", "sqlite:///:memory:", "mysql://h/d"])
     def test_no_file(self, url):

@@ -26,18 +26,19 @@ class Slowest:
 
     def note(self, seconds: float, query: str, error: BaseException | None = None) -> None:
         """One query has taken that long, and ended by `error` if it did."""
-        self._turn()
+        now = time.monotonic()
+        if now - self._since > _WINDOW:
+            self._turn(now)
         if seconds > self._now[0]:
             self._now = seconds, query
 
     def told(self) -> tuple[float, str]:
         """Seconds and query of the slowest, in one line without values of secret names."""
-        self._turn()
+        self._turn(time.monotonic())
         seconds, query = max(self._now, self._before)
         return seconds, one_line(mask_text(excerpt(" ".join(query.split()), _SHOWN), code=True))
 
-    def _turn(self) -> None:
-        now = time.monotonic()
+    def _turn(self, now: float) -> None:
         if now - self._since > _WINDOW:
             self._before = self._now if now - self._since < 2 * _WINDOW else (0.0, "")
             self._now, self._since = (0.0, ""), now

@@ -11,7 +11,7 @@ Rules:
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from email.utils import formatdate
 from functools import lru_cache
 from typing import Any
@@ -21,11 +21,13 @@ from apihour_http.errors import HTTPError, reason_of
 from apihour_http.jsonable import to_plain, with_fallback
 from apihour_http.row_set import RowSet, takes_structs
 
-__all__ = ["Encoded", "Live", "Renderer", "Response", "is_aiohttp", "refuse_tuple"]
+__all__ = ["Encoded", "Live", "Renderer", "Response", "is_aiohttp", "is_usual", "refuse_tuple"]
 
 _UNSAFE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _OURS = frozenset({"connection", "content-length", "date", "keep-alive", "transfer-encoding"})
+_SEEN: set[str] = set()  # names that may be sent, so many at most
+_MANY = 256
 # What endpoints return mostly: sent as it is, without a look for anything more special.
 _PLAIN = frozenset({dict, str, bytes, list, RowSet})
 _TEXT = "text/plain; charset=utf-8"
@@ -77,7 +79,9 @@ class Response(BaseResponse):
     ) -> None:
         if not 200 <= status <= 599:
             raise ValueError(f"status {status!r}: expected 200 to 599")
-        pairs = headers.items() if isinstance(headers, Mapping) else headers or ()
+        pairs: Iterable[tuple[str, str]] = headers or ()  # type: ignore[assignment]
+        if type(headers) is dict or isinstance(headers, Mapping):
+            pairs = headers.items()
         self.status = status
         self.headers = [(name, safe_header(name, value)) for name, value in pairs]
         self._checked = tuple(self.headers)
@@ -136,6 +140,9 @@ class Live(BaseResponse):
 
 def safe_header(name: str, value: str) -> str:
     """Return `value` when the pair may be sent; ValueError says what is wrong with it."""
+    # Names are few, and what is printable has no control character.
+    if type(name) is str and name in _SEEN and type(value) is str and value.isprintable():
+        return value
     if not isinstance(name, str) or not isinstance(value, str):
         raise ValueError(f"header {name!r}: {value!r}: expected text")
     if not _TOKEN.fullmatch(name):
@@ -144,6 +151,8 @@ def safe_header(name: str, value: str) -> str:
         raise ValueError(f"header {name}: {value!r}: control characters are not allowed")
     if name.lower() in _OURS:
         raise ValueError(f"header {name}: is set by the server")
+    if len(_SEEN) < _MANY and type(name) is str:
+        _SEEN.add(name)
     return value
 
 
@@ -263,6 +272,8 @@ class Renderer:
             except TypeError:
                 text = self._try_harder(body)
             return text.encode() if isinstance(text, str) else text, "application/json"
+        if type(body) is bytes:
+            return body, "application/octet-stream"
         if body is None:
             return b"", ""
         if isinstance(body, bytes | bytearray | memoryview):
@@ -324,6 +335,11 @@ def refuse_tuple(result: Any) -> None:
             f"an endpoint returned the tuple {ascii(result)[:100]}: for a status expected "
             "Response(status, body=data), raise HTTPError(status) or status=… on its route; for "
             "a JSON array a list")
+
+
+def is_usual(result: Any) -> bool:
+    """Whether `result` is of the types that are data and nothing else."""
+    return type(result) in _PLAIN
 
 
 def is_aiohttp(result: Any) -> bool:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from apihour_http.errors import HTTPError
-from apihour_http.response import Live, Response, is_aiohttp, refuse_tuple
+from apihour_http.response import Live, Response, is_aiohttp, is_usual, refuse_tuple
 
 __all__ = ["with_status"]
 
@@ -24,6 +24,8 @@ def with_status(call: Callable[[Any], Any], status: int, inline: bool) -> Callab
     """Wrap an endpoint's `call`: plain data that it returns is answered with `status`."""
 
     def dress(result: Any) -> Any:
+        if is_usual(result):
+            return Response(status, None, result)
         if isinstance(result, Response | HTTPError | Live) or is_aiohttp(result):
             return result
         refuse_tuple(result)

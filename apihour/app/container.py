@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Container"]
 
+# In the order in which they are closed: what is last, others lean on.
+_MADE = ("bus", "_engine_set", "http", "resolver", "limits", "flags", "presence", "shared",
+         "_cpu_pool")
 T = TypeVar("T")
 
 
@@ -238,10 +241,7 @@ class Container:
 
     async def close_made(self) -> None:
         """Close engines, and what was made on first use, if it was. Called by the worker."""
-        made = self.__dict__
-        for name in ("bus", "_engine_set", "http", "resolver", "limits", "flags", "presence",
-                     "shared", "_cpu_pool"):
-            if name in made:
-                closing = made.pop(name).close()
-                if inspect.isawaitable(closing):  # not that of an older aiodns
-                    await closing
+        if any(name in self.__dict__ for name in _MADE):
+            from apihour.app.closing import close_all
+
+            await close_all(self.__dict__, _MADE)

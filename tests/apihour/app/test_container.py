@@ -77,6 +77,27 @@ async def test_closing_makes_nothing_first() -> None:
     assert not {"http", "resolver", "shared", "_cpu_pool"} & set(vars(container))
 
 
+async def test_one_whose_close_fails_keeps_no_other_from_it(
+    caplog: pytest.LogCaptureFixture
+) -> None:
+    class Made:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        async def close(self) -> None:
+            closed.append(self.name)
+            if self.name == "bus":
+                raise OSError("it is gone")
+
+    closed: list[str] = []
+    container = Container()
+    for name in ("shared", "presence", "bus"):
+        vars(container)[name] = Made(name)
+    await container.close_made()
+    assert closed == ["bus", "presence", "shared"]
+    assert "container.bus: its close failed" in caplog.text
+
+
 @pytest.mark.parametrize(("attribute", "module"), [("resolver", "aiodns"), ("http", "aiohttp")])
 async def test_a_missing_library_is_named(
     attribute: str, module: str, monkeypatch: pytest.MonkeyPatch

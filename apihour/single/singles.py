@@ -18,6 +18,7 @@ import fcntl
 import inspect
 import logging
 import os
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -173,7 +174,7 @@ class Singles:
         while True:
             await self._become(name)
             self._log.info("Worker %s is the one for %r now", self._worker, name)
-            began = asyncio.ensure_future(begin())
+            since, began = time.monotonic(), asyncio.ensure_future(begin())
             keeping = (asyncio.ensure_future(self._leases[name].keep())
                        if name in self._leases else None)
             try:
@@ -181,6 +182,8 @@ class Singles:
             except LeaseGoneError as error:
                 self._log.error("Worker %s: %s; next try in %g s", self._worker, error, delay)
             except Exception:
+                if time.monotonic() - since > _LAST_RETRY:
+                    delay = _FIRST_RETRY  # it had come up: this is a first failure again
                 self._log.exception("Worker %s: %r failed; next try in %g s", self._worker, name,
                                     delay)
             finally:

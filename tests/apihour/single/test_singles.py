@@ -166,6 +166,27 @@ async def test_one_that_fails_gives_it_back_and_one_that_returns_keeps_it(
         assert await house.singles.end(name)
 
 
+async def test_one_that_had_run_for_long_is_begun_again_as_after_its_first_failure(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("apihour.single.singles._FIRST_RETRY", 0.01)
+    monkeypatch.setattr("apihour.single.singles._LAST_RETRY", 0.1)
+    singles, runs = House(tmp_path).singles, 0
+
+    async def fail() -> None:
+        nonlocal runs
+        runs += 1
+        await asyncio.sleep(0.3 if runs == 3 else 0)
+        raise OSError("gone")
+
+    singles.watch("fails", fail)
+    await until(lambda: caplog.text.count("'fails' failed") >= 3)
+    await singles.end("fails")
+    pauses = [record.getMessage().rpartition("in ")[2] for record in caplog.records
+              if "next try" in record.getMessage()]
+    assert pauses[:3] == ["0.01 s", "0.02 s", "0.01 s"]
+
+
 async def test_a_worker_whose_lock_another_got_leaves(tmp_path: Path) -> None:
     house = House(tmp_path)
     house.singles.watch("job", asyncio.Event().wait)

@@ -11,7 +11,7 @@ from apihour.shared.records import RecordHead
 
 __all__ = ["LastHeads"]
 
-_HALF = 4096  # as many are remembered, at most twice as many; of 0.7 KB at most
+_HALF = 8192  # as many are remembered, at most twice as many; of 0.7 KB at most
 
 
 class LastHeads:

@@ -21,7 +21,7 @@ from apihour.shared.records import BUCKETS, RecordHead
 __all__ = ["Sweeper", "sweep_all"]
 
 FEW = 20  # entries forgotten at a stretch: 0.3 ms
-GRACE = 10_000  # milliseconds a dead entry is kept
+GRACE = 30_000  # milliseconds a dead entry is kept
 PRESSED = 1_000  # the same while most is in use
 MOST = 0.75  # of the bytes that the store may have
 CALM, BUSY = 99, 4  # times as long as a piece took until the next

@@ -92,7 +92,7 @@ def test_dead_entries_are_forgotten(
     later(5)
     sweep(store)
     assert len(heads(store)) == 21  # a moment of grace
-    later(20)
+    later(GRACE / 1000 + 5)
     sweep(store)
     assert [head.key for head in heads(store)] == [b"kept"]
     assert store.used() == cost_of(1000)

@@ -71,6 +71,8 @@ class Room:
         self.presence = container.presence
         self.rate = container.limits("chat", rate=10, burst=50)
         self.seats = set()
+        self.there = {}  # names that are taken, by entry
+        self.claiming = asyncio.Semaphore(4)  # so many at a time: lines are said meanwhile
         self.recent = deque(maxlen=KEPT)
         self.number = 0  # of the last line that was shown here
         self.saying = asyncio.Lock()
@@ -81,18 +83,23 @@ class Room:
         """An entry for a name that nobody else has: as was wished, else with a number."""
         wish = name_of(wish)
         names = [wish, *(f"{wish}{number}" for number in range(2, 100))]
-        taken = {one.who.casefold() for one in await self.presence.list(SUBJECT)}
-        for _ in range(5):
-            name = next((one for one in names if one.casefold() not in taken), None)
-            if name is None:
-                break
-            entry = await self.presence.join(SUBJECT, name, door=door)
-            there = [one for one in await self.presence.list(SUBJECT) if one.id != entry.id]
-            taken = {one.who.casefold() for one in there}
-            if name.casefold() not in taken:
-                return entry
-            await self.presence.leave(entry)  # of several at once, who tries others at random
-            names = [f"{wish}{random.randrange(100, 1_000_000)}" for _ in range(5)]
+        taken = set(self.there.values())
+        for attempt in range(5):
+            name = next((one for one in names if one.casefold() not in taken), wish)
+            async with self.claiming:
+                entry = await self.presence.join(SUBJECT, name, door=door)
+                try:
+                    taken = {one.who.casefold() for one in await self.presence.list(SUBJECT)
+                             if one.id != entry.id}
+                except BaseException:  # the store is away, or the visitor
+                    await self.presence.leave(entry)
+                    raise
+                if name.casefold() not in taken:
+                    return entry
+                await self.presence.leave(entry)
+            names += [f"{wish}{random.randrange(100, 1_000_000)}" for _ in range(5)]
+            if attempt:
+                random.shuffle(names)  # of several at once each tries another
         raise PresenceError(f"chat: name {wish!r}: too many have it; expected another")
 
     @contextlib.contextmanager
@@ -180,6 +187,9 @@ class Room:
     async def announce(self):
         async for change in self.presence.watch(SUBJECT):
             what = "is here" if change.joined else "has left"
+            self.there.pop(change.entry.id, None)
+            if change.joined:
+                self.there[change.entry.id] = change.entry.who.casefold()
             self.show(f"* {change.entry.who} {what} ({change.entry.about.get('door')})")
 
     def show(self, line, kept=None):

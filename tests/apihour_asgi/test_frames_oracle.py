@@ -243,6 +243,14 @@ async def test_several_wait_and_each_message_is_for_one() -> None:
     assert (await last)["code"] == 1006
 
 
+async def test_the_rest_of_a_head_is_no_frame_of_its_own() -> None:
+    made = await accepted(Memory())
+    made.data_received(b"\x82\xff" + bytes(7))  # and the last byte of the length
+    made.data_received(b"\x82\x85\0\0\0" + bytes(130))
+    assert made.take() == (b"\x85\0\0\0" * 33)[:130]
+    assert made.take() is None
+
+
 async def test_a_long_frame_is_asked_for_and_reading_stops_behind_it() -> None:
     lane = Memory()
     made = await accepted(lane)

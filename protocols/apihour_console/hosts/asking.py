@@ -34,7 +34,7 @@ _MORE = 0.3  # seconds on top of what its workers have
 _STAYS = 30.0  # seconds from which on it is asked how far it is
 _EVERY = 2.0  # seconds between two such questions
 _SILENT = 10.0  # seconds without a sign
-_LOST = "its answer was lost, it or its console ended meanwhile"
+_LOST = "no answer, and no sign of it for 10 s: it, its console or the way to it is gone"
 _NEVER_CAME = "what it was asked never came there; nothing was begun"
 
 AnswerTo = Callable[[str, str, bytes], dict[str, Any] | None]
@@ -81,6 +81,12 @@ class Asking:
         """What that host tells of itself; None when it does not answer."""
         return await self.tell(name, {"kind": "ping"}, "ping", seconds)
 
+    async def refusal(self, name: str, words: Sequence[str], identity: Identity) -> str:
+        """Why that host would not carry out those words; empty when it would, or says nothing."""
+        answer = await self.tell(
+            name, {"kind": "may", "words": list(words), "who": _who(identity)}, "may")
+        return str((answer or {}).get("refused") or "")
+
     async def ask(
         self, name: str, words: Sequence[str], identity: Identity, deadline: float,
         stream: str = "",
@@ -95,8 +101,7 @@ class Asking:
         subject = f"{self._prefix}.host.{name}"
         letter = self._seal.close(subject, {
             "kind": "ask", "from": self._name, "words": list(words), "nonce": nonce,
-            "who": {**asdict(identity), "role": str(identity.role)}, "stream": stream,
-            "ticket": facts.get("ticket")})
+            "who": _who(identity), "stream": stream, "ticket": facts.get("ticket")})
         if deadline > _STAYS:
             return read_result(await self._stay(name, letter, nonce, deadline, facts))
         try:
@@ -168,6 +173,10 @@ class Asking:
         """How far it is, as it says, by its ``state``."""
         return await self.tell(
             name, {"kind": "how", "nonce": nonce}, f"answer.{name}") or {"state": "silent"}
+
+
+def _who(identity: Identity) -> dict[str, Any]:
+    return {**asdict(identity), "role": str(identity.role)}
 
 
 def _is_same(answer: Mapping[str, Any], facts: Mapping[str, Any]) -> bool:

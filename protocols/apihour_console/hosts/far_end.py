@@ -105,6 +105,18 @@ class FarEnd:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def refusal(self, letter: Mapping[str, Any]) -> str:
+        """Why whoever asks may not have those words carried out here; empty when they may."""
+        try:
+            who = self._checked(_told(letter["who"], str(letter["from"])))
+            words = [str(word) for word in letter["words"]]
+            who.check(parse_call(words, self._fleet.catalogue).command)
+        except ApihourError as error:
+            return str(error)
+        except (LookupError, TypeError, ValueError) as error:
+            return f"a question that cannot be read ({error!r:.80})"
+        return ""
+
     async def close(self) -> None:
         """Leave what is under way."""
         for task in self._tasks:

@@ -23,7 +23,6 @@ import os
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from apihour.bus import Bus, BusError, BusMessage
@@ -33,14 +32,14 @@ from apihour_console.calls.call import PARTIAL, Call, Identity, Missing, Result,
 from apihour_console.calls.parsing import parse_call
 from apihour_console.fleet.host_rows import HostDeed, HostRow
 from apihour_console.hosts.asking import LONG, NO_ANSWER, Asking
-from apihour_console.hosts.claims import Claims, Hold, held
+from apihour_console.hosts.claims import Claims
 from apihour_console.hosts.far_answers import number_in, of_host
 from apihour_console.hosts.far_end import FarEnd, HostFleet
 from apihour_console.hosts.following import Following
 from apihour_console.hosts.letter_tickets import Tickets
 from apihour_console.hosts.letters import LetterError, Seal, StrangerError
 from apihour_console.hosts.membership import Membership
-from apihour_console.hosts.rolling_reload import Rolling
+from apihour_console.hosts.whole_fleet import reload_fleet
 
 __all__ = ["Hosts"]
 
@@ -218,6 +217,10 @@ class Hosts:
             told = {"from": self._name, "to": letter.get("nonce"),
                     "held": self._claims.take(letter)}
             await self._reply(message, kind, told)
+        elif kind == "may" and self.far_end is not None:
+            told = {"from": self._name, "to": letter.get("nonce"),
+                    "refused": self.far_end.refusal(letter)}
+            await self._reply(message, kind, told)
         elif kind == "how":
             told = {**self._tickets.answer(str(letter.get("nonce"))), "from": self._name}
             await self._reply(message, f"answer.{self._name}", told)
@@ -304,9 +307,9 @@ class Hosts:
     async def reload(
         self, identity: Identity, at_once: int, give_back: bool, options: Sequence[str] = (),
     ) -> tuple[list[HostDeed], list[Missing]]:
-        """Reload host by host; nothing is begun while one is missing, or another has begun.
+        """Reload host by host; nothing is begun while one is missing.
 
-        Raises CommandFailed naming who that is.
+        Raises CommandFailed where one would refuse it, or when another has begun.
         """
         # Both at once: a host that answers the hello need not be asked again.
         _, (_, missing) = await asyncio.gather(self._look(is_urgent=True), self.rows())
@@ -314,21 +317,24 @@ class Hosts:
         names = self.members.names()
         if missing:
             return [HostDeed(name, "not reached") for name in names], missing
-        hold = Hold(partial(self._claim, names[0]), identity.name, self._name)
-        rolling = Rolling(self, identity, hold, options)
-        try:
-            async with held(hold):
-                return await rolling.roll(names, at_once, give_back), []
-        except asyncio.CancelledError:  # whoever asked has hung up, and hears nothing any more
-            self._logger.warning("fleet: reload of all by %s ended early: %s", identity.name,
-                                 rolling.told(names))
-            raise
+        return await reload_fleet(
+            self, names, identity, at_once, give_back, options, self._logger), []
 
-    async def _claim(self, name: str, claim: Mapping[str, Any]) -> str | None:
+    @property
+    def name(self) -> str:
+        """Of this host."""
+        return self._name
+
+    async def claim(self, name: str, claim: Mapping[str, Any]) -> str | None:
+        """Who else has what that host keeps, in words; None when it does not answer."""
         if name == self._name:
             return self._claims.take(claim)
         answer = await self._asking.tell(name, {"kind": "claim", **claim}, "claim")
         return None if answer is None else str(answer.get("held"))
+
+    async def refusal(self, name: str, words: Sequence[str], identity: Identity) -> str:
+        """Why another host would not carry out those words; empty when it would."""
+        return await self._asking.refusal(name, words, identity)
 
     async def ask_any(
         self, name: str, words: Sequence[str], identity: Identity, deadline: float) -> Result:

@@ -25,7 +25,7 @@ from apihour_console.hosts.asking import AnswerLost
 from apihour_console.hosts.claims import Hold
 from apihour_console.hosts.far_answers import number_in
 
-__all__ = ["Rolling"]
+__all__ = ["HostsAsked", "Rolling"]
 
 _JUDGED = 20.0  # seconds in which a reloaded host must say that it is well, or a lost one anything
 _AGAIN = 1.0  # seconds between two looks

@@ -21,7 +21,8 @@ class ContextDouble:
         command = commands.get("reload")
         assert command is not None
         self.call, self.identity = Call(command), Identity("ann")
-        self.fleet = SimpleNamespace(hosts=SimpleNamespace(reload=self.reload))
+        hosts = SimpleNamespace(reload=self.reload)
+        self.fleet = SimpleNamespace(hosts_there=lambda: hosts)
         self.asked: list[tuple[Any, ...]] = []
 
     async def reload(

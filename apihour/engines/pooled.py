@@ -66,6 +66,7 @@ class PooledEngine:
         self.slowest = Slowest()
         self.pool: Pool | None = None
         self._url = self._password = ""
+        self._plain: Callable[[], AbstractAsyncContextManager[Any]] | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._is_started = False
         self._next_line = 0.0
@@ -243,7 +244,9 @@ class PooledEngine:
 
     def connection(self) -> AbstractAsyncContextManager[Any]:
         """``async with``: a connection, without a transaction."""
-        return self.user(Purpose())()
+        if self._plain is None:
+            self._plain = self.user(Purpose())
+        return self._plain()
 
     def transaction(
         self, isolation: str = "", readonly: bool = False

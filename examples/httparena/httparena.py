@@ -33,6 +33,7 @@ DATA = Path(os.environ.get("DATA_DIR", "/data"))
 CERTS = Path(os.environ.get("CERTS_DIR", "/certs"))
 LARGEST = 64 << 20  # bytes of an upload
 FRESH = 0.2  # seconds that an item is cached
+HIT, MISS = ({"Content-Type": "application/json", "X-Cache": how} for how in ("HIT", "MISS"))
 
 Connection = Annotated[Any, Resource("pg")]  # an asyncpg.Connection
 routes = Routes()
@@ -124,7 +125,7 @@ async def item(request: Request[Container], id: int):
     shared = request.container.shared
     cached = await shared.get(f"items/{id}")
     if cached is not None:
-        return cached_item("HIT", cached.value)
+        return Response(200, HIT, cached.value)
     # Asked for only now: a hit needs no connection.
     async with request.container.engines["pg"].connection() as pg:
         row = await pg.fetchrow(ONE, id)
@@ -132,7 +133,7 @@ async def item(request: Request[Container], id: int):
         raise HTTPError(404, f"no item {id}")
     text = msgspec.json.encode(as_item(row))
     await shared.put(f"items/{id}", text, ttl=FRESH)
-    return cached_item("MISS", text)
+    return Response(200, MISS, text)
 
 
 @dataclass
@@ -166,10 +167,6 @@ async def change(request: Request[Container], pg: Connection, id: int, body: Cha
         raise HTTPError(404, f"no item {id}")
     await request.container.shared.delete(f"items/{id}")
     return as_item(row)
-
-
-def cached_item(how, text):
-    return Response(200, {"Content-Type": "application/json", "X-Cache": how}, text)
 
 
 def places():

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import threading
+import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -144,3 +148,35 @@ def test_what_is_known_at_once(site: Path) -> None:
     for wrong in ((root, "a.css", 1), (root, b"a\0", 1), (root, b"a"), (None, b"a", 1)):
         with pytest.raises((TypeError, ValueError)):
             compiled.read_cached(*wrong)
+
+
+def test_a_file_that_changes_while_it_is_read_is_told_whole_or_not_at_all(site: Path) -> None:
+    """For ``speed/sanitized`` as well: sizes that are not those of a moment ago."""
+    root, path, is_over = os.fsencode(site), site / "a.css", threading.Event()
+    sizes = (0, 1, 4_000, 300_000, 1 << 20, (1 << 20) + 1)
+
+    def change() -> None:
+        for number in itertools.cycle(range(12)):
+            with path.open("r+b") as file:  # in place: an open file grows and shrinks
+                file.truncate(sizes[number % len(sizes)])
+            if number == 11:
+                other = site / "other"
+                other.write_bytes(b"y" * 5_000)
+                other.replace(path)
+            if is_over.is_set():
+                return
+
+    changing = threading.Thread(target=change)
+    changing.start()
+    try:
+        seen = Counter[str]()
+        ends = time.monotonic() + 30
+        while (len(seen) < 2 or sum(seen.values()) < 500) and time.monotonic() < ends:
+            for most in (5_000, 1 << 20, 1 << 62):
+                told = compiled.read_cached(root, b"a.css", most)
+                assert told is None or told[2] is None or len(told[2]) == told[0] <= most
+                seen["not now" if not told else "too large" if told[2] is None else "whole"] += 1
+        assert seen["whole"] and seen["too large"], seen
+    finally:
+        is_over.set()
+        changing.join()

@@ -212,6 +212,7 @@ class Hosted(RequestHandler):
         finally:
             if request is not None:
                 request._task = None
+            vars(self.answering).pop("write_headers", None)  # it holds the writer, and the lane
             self.running = self.answering = None
             self._finish(exchange, response, reset)
 

@@ -55,7 +55,7 @@ def left(kind):
 
 @pytest.mark.parametrize(("method", "path"), [
     ("GET", "/direct"), ("GET", "/inline"), ("POST", "/up"), ("GET", "/slow"), ("GET", "/feed"),
-    ("GET", "/hosted")])
+    ("GET", "/hosted"), ("POST", "/hosted")])
 async def test_nothing_is_left_for_the_collector(method, path):
     body = b"body" if method == "POST" else None
     async with serving(*make(), cancel_on_disconnect=True) as s:
@@ -65,7 +65,11 @@ async def test_nothing_is_left_for_the_collector(method, path):
         try:
             for _ in range(3):
                 async with connected(s) as client:
-                    number = client.ask(method, path, body=body)
+                    number = client.ask(method, path, body=body, ends=body is None)
+                    if body is not None:  # the rest comes when it is being answered
+                        await wait_until(lambda: s.server.statistics()["in_flight"] == 1, PATIENCE)
+                        client.h2.send_data(number, body, end_stream=True)
+                        client.flush()
                     if path == "/slow":
                         await wait_until(lambda: s.server.statistics()["in_flight"] == 1, PATIENCE)
                     elif path == "/feed":

@@ -212,14 +212,14 @@ class Hosted(RequestHandler):
         finally:
             if request is not None:
                 request._task = None
-            vars(self.answering).pop("write_headers", None)  # it holds the writer, and the lane
-            self.running = self.answering = None
             self._finish(exchange, response, reset)
 
     def _finish(
         self, exchange: Served, response: web.StreamResponse | None, reset: bool
     ) -> None:
         """Tell the lane what became of the exchange."""
+        vars(self.answering).pop("write_headers", None)  # it holds the writer, and the lane
+        self.running = self.answering = None
         if response is None or reset or self._force_close:
             self.force_close()
             exchange.keep = False

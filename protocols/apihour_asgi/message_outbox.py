@@ -35,15 +35,15 @@ class MessageOutbox(MessageInbox):
     def transmit(self, message: str | bytes) -> None:
         """Send a message. Raises ClientDisconnected when the client has left, or we closed."""
         self.expect_open()
-        if self.protocol.extensions:
+        lane, protocol = self.lane, self.protocol
+        if protocol.extensions:
             if isinstance(message, str):
-                self.protocol.send_text(message.encode())
+                protocol.send_text(message.encode())
             else:
-                self.protocol.send_binary(message)
-            self.flush()
-            return
-        lane = self.lane
-        frame = lane.framed(message)
+                protocol.send_binary(message)
+            frame = b"".join(protocol.data_to_send())
+        else:
+            frame = lane.framed(message)
         if self.inbox or self._held:
             self._hold(frame)
         elif lane.transport is not None:

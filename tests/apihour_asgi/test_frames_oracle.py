@@ -293,6 +293,17 @@ async def test_answers_to_messages_that_came_together_leave_together_and_in_orde
     assert len(b"".join(lane.written)) == 6 + 3 + 3 + 3 + 3 + 4
 
 
+async def test_compressed_answers_leave_together_too() -> None:
+    lane, draw = Memory(), random.Random(1)
+    made = await accepted(lane, DEFLATE)
+    made.data_received(masked(draw, 0x82, b"a") * 3)
+    for _ in range(3):
+        await made.receive()
+        await made.send({"type": "websocket.send", "text": "a"})
+    assert [data[0] for data in lane.written] == [0xc1]
+    assert lane.written[0] == lane.written[0][:len(lane.written[0]) // 3] * 3
+
+
 async def test_what_is_held_for_one_write_is_bounded_and_lost_with_its_client() -> None:
     lane, draw = Memory(), random.Random(1)
     made = await accepted(lane)

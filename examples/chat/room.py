@@ -22,6 +22,7 @@ KEPT = 100  # lines
 LONGEST = 400  # characters of a line
 NAME = 20  # characters
 NAMED = 50  # of those who are here, to who asks
+COMING = 100  # visitors whose names are looked for at a time, of a worker
 WAITING = 200  # lines, for one who reads slowly; what is more he misses
 
 
@@ -72,6 +73,7 @@ class Room:
         self.rate = container.limits("chat", rate=10, burst=50)
         self.seats = set()
         self.there = {}  # names that are taken, by entry
+        self.coming = 0
         self.claiming = asyncio.Semaphore(4)  # so many at a time: lines are said meanwhile
         self.recent = deque(maxlen=KEPT)
         self.number = 0  # of the last line that was shown here
@@ -81,7 +83,15 @@ class Room:
 
     async def claim(self, wish, door):
         """An entry for a name that nobody else has: as was wished, else with a number."""
-        wish = name_of(wish)
+        if self.coming >= COMING:
+            raise PresenceError(f"chat: {COMING} visitors come at this moment; expected fewer")
+        self.coming += 1
+        try:
+            return await self.find_name(name_of(wish), door)
+        finally:
+            self.coming -= 1
+
+    async def find_name(self, wish, door):
         names = [wish, *(f"{wish}{number}" for number in range(2, 100))]
         taken = set(self.there.values())
         for attempt in range(5):
@@ -97,9 +107,8 @@ class Room:
                 if name.casefold() not in taken:
                     return entry
                 await self.presence.leave(entry)
-            names += [f"{wish}{random.randrange(100, 1_000_000)}" for _ in range(5)]
-            if attempt:
-                random.shuffle(names)  # of several at once each tries another
+            if attempt:  # of several at once each tries another
+                names = [f"{wish}{random.randrange(100, 1_000_000)}" for _ in range(5)]
         raise PresenceError(f"chat: name {wish!r}: too many have it; expected another")
 
     @contextlib.contextmanager

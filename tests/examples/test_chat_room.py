@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 
 from apihour.errors import SharedDownError
-from apihour.presence import PresenceChange, PresenceEntry
+from apihour.presence import PresenceChange, PresenceEntry, PresenceError
 from apihour_tcp import LibraryServer
 
 CHAT = Path(__file__).parents[2] / "examples" / "chat"
@@ -134,11 +134,22 @@ async def test_a_crowd_of_one_name_costs_each_little(chat):
     room.there = {one.id: one.who.casefold() for one in room.presence.entries.values()}
     before = room.presence.joins
     async with asyncio.timeout(30):
-        entries = await asyncio.gather(*(room.claim("guest", "tcp") for _ in range(200)))
+        entries = await asyncio.gather(*(room.claim("guest", "tcp") for _ in range(100)))
     names = {one.who.casefold() for one in room.presence.entries.values()}
-    assert len(names) == len(room.presence.entries) == 88 + 1 + 200
-    assert room.presence.joins - before == room.presence.lists < 700
-    assert len({one.who for one in entries}) == 200
+    assert len(names) == len(room.presence.entries) == 88 + 1 + 100
+    assert room.presence.joins - before == room.presence.lists < 350
+    assert len({one.who for one in entries}) == 100
+
+
+async def test_a_crowd_waits_in_no_line_without_end(chat):
+    room = chat("room").Room(Container())
+    room.presence = Presence()
+    found = await asyncio.gather(*(room.claim("guest", "tcp") for _ in range(150)),
+                                 return_exceptions=True)
+    refused = [one for one in found if isinstance(one, PresenceError)]
+    assert len(refused) == 50
+    assert str(refused[0]) == "chat: 100 visitors come at this moment; expected fewer"
+    assert (await room.claim("ada", "tcp")).who == "ada"
 
 
 async def test_a_name_is_given_back_when_the_store_goes_away(chat):

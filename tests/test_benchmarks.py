@@ -55,7 +55,7 @@ def test_wrk_sends_the_very_bytes(load: Any) -> None:
 def test_the_curves_of_a_fleet_are_a_picture_and_straight(
     load: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("apihour_console.hosts.hosts._HEARS", 0.2)
+    monkeypatch.setattr("apihour_console.hosts.hosts._HELLO", 0.2)
     fleet, chart = load("fleet"), load("fleet_chart")
     costs = [cost for hosts in (4, 8, 16) for cost in asyncio.run(fleet.measure(hosts))]
     letters = {(one.what, one.hosts): one.letters for one in costs}

@@ -24,11 +24,11 @@ from urllib.parse import urlsplit
 
 from apihour.bus.nats_address import NATSAddress
 from apihour.errors import ConfigurationError
+from apihour.ipc.ending import end_task
 
 __all__ = ["NATSConnection", "NATSDownError"]
 
 _RETRY = 0.25  # seconds between two attempts at the same server
-_AGAIN = 0.1  # seconds until what is cancelled is cancelled once more
 _LOOK = 0.01  # seconds between two looks whether it is connected
 _CONNECT = 2.0  # seconds that one attempt may take
 _PING = 1.0  # seconds; two without an answer, and the server is taken for dead: after 3 at most
@@ -93,9 +93,7 @@ class NATSConnection:
         """Close it, whatever state it is in."""
         if self._making is None:
             return
-        while not self._making.done():  # nats-py, or wait_for() of Python 3.11, may swallow one
-            self._making.cancel()
-            await asyncio.wait({self._making}, timeout=_AGAIN)
+        await end_task(self._making)
         if self._making.cancelled() or self._making.exception() is not None:
             return  # it never was connected
         try:

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from apihour.errors import ConfigurationError, RevisionError, SharedError, SharedFullError
+from apihour.ipc.ending import end_task
 from apihour.ipc.state_files import replace_json
 from apihour.shared.backend import SharedBackend
 
@@ -111,8 +112,7 @@ class Flags:
     async def close(self) -> None:
         """Follow no more."""
         if self._following is not None:
-            self._following.cancel()
-            await asyncio.wait({self._following})
+            await end_task(self._following)
 
     def get(self, name: str, default: Value) -> Value:
         """The value of a flag, of the type of `default`; that where it has none.

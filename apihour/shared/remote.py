@@ -22,6 +22,7 @@ from typing import TypeVar
 from urllib.parse import quote
 
 from apihour.errors import SharedDownError, SharedError
+from apihour.ipc.ending import end_task
 from apihour.shared.backend import (
     Change,
     CompareAndSet,
@@ -160,8 +161,7 @@ class RemoteShared(CompareAndSet):
                 raise SharedError(f"{self.where}: a watch failed: {error!r}") from error
         finally:
             self._news.discard(news)
-            following.cancel()
-            await asyncio.wait({following})
+            await end_task(following)
 
     async def close(self) -> None:
         """See :meth:`SharedBackend.close`. A second time does nothing."""

@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 
 from apihour.bus.nats_address import NATSAddress
 from apihour.errors import ConfigurationError
-from apihour.ipc.ending import end_task
+from apihour.ipc.task_end import end_task
 
 __all__ = ["NATSConnection", "NATSDownError"]
 

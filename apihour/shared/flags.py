@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from apihour.errors import ConfigurationError, RevisionError, SharedError, SharedFullError
-from apihour.ipc.ending import end_task
 from apihour.ipc.state_files import replace_json
+from apihour.ipc.task_end import end_task
 from apihour.shared.backend import SharedBackend
 
 __all__ = ["Flag", "Flags", "read_value"]

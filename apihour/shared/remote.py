@@ -22,7 +22,7 @@ from typing import TypeVar
 from urllib.parse import quote
 
 from apihour.errors import SharedDownError, SharedError
-from apihour.ipc.ending import end_task
+from apihour.ipc.task_end import end_task
 from apihour.shared.backend import (
     Change,
     CompareAndSet,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from apihour.ipc.ending import end_task
+from apihour.ipc.task_end import end_task
 from apihour.shared.flags import Flags
 from apihour.shared.remote import RemoteShared
 

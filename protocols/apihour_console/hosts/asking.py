@@ -81,11 +81,15 @@ class Asking:
         """What that host tells of itself; None when it does not answer."""
         return await self.tell(name, {"kind": "ping"}, "ping", seconds)
 
-    async def refusal(self, name: str, words: Sequence[str], identity: Identity) -> str:
-        """Why that host would not carry out those words; empty when it would, or says nothing."""
-        answer = await self.tell(
-            name, {"kind": "may", "words": list(words), "who": _who(identity)}, "may")
-        return str((answer or {}).get("refused") or "")
+    async def refusals(
+        self, words: Sequence[str], identity: Identity, names: Sequence[str],
+    ) -> dict[str, str | None]:
+        """Why each other host would not carry those out; empty: it would, None: no answer."""
+        asked = {"kind": "may", "words": list(words), "who": _who(identity)}
+        others = [name for name in names if name != self._name]
+        answers = await asyncio.gather(*(self.tell(name, asked, "may") for name in others))
+        return {name: None if answer is None else str(answer.get("refused"))
+                for name, answer in zip(others, answers, strict=True)}
 
     async def ask(
         self, name: str, words: Sequence[str], identity: Identity, deadline: float,

@@ -23,6 +23,7 @@ import os
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from apihour.bus import Bus, BusError, BusMessage
@@ -39,7 +40,7 @@ from apihour_console.hosts.following import Following
 from apihour_console.hosts.letter_tickets import Tickets
 from apihour_console.hosts.letters import LetterError, Seal, StrangerError
 from apihour_console.hosts.membership import Membership
-from apihour_console.hosts.whole_fleet import reload_fleet
+from apihour_console.hosts.whole_fleet import demand, reload_fleet
 
 __all__ = ["Hosts"]
 
@@ -311,12 +312,15 @@ class Hosts:
 
         Raises CommandFailed where one would refuse it, or when another has begun.
         """
-        # Both at once: a host that answers the hello need not be asked again.
-        _, (_, missing) = await asyncio.gather(self._look(is_urgent=True), self.rows())
-        missing = [one for one in missing if one.reason != _TWINS] + self._named_twice()
+        refusals = partial(self._asking.refusals, ["reload", *options], identity)
+        _, found = await asyncio.gather(
+            self._look(is_urgent=True), refusals(self.members.names()))
         names = self.members.names()
-        if missing:
+        found |= await refusals([name for name in names if name not in found])
+        missing = [Missing(name, NO_ANSWER, "host") for name, why in found.items() if why is None]
+        if missing := missing + self._named_twice():
             return [HostDeed(name, "not reached") for name in names], missing
+        demand("reload", found)
         return await reload_fleet(
             self, names, identity, at_once, give_back, options, self._logger), []
 
@@ -331,10 +335,6 @@ class Hosts:
             return self._claims.take(claim)
         answer = await self._asking.tell(name, {"kind": "claim", **claim}, "claim")
         return None if answer is None else str(answer.get("held"))
-
-    async def refusal(self, name: str, words: Sequence[str], identity: Identity) -> str:
-        """Why another host would not carry out those words; empty when it would."""
-        return await self._asking.refusal(name, words, identity)
 
     async def ask_any(
         self, name: str, words: Sequence[str], identity: Identity, deadline: float) -> Result:

@@ -2,7 +2,7 @@
 
 Rules:
 
-- Every host is asked first whether it would: half a fleet is worse than none.
+- Every host is asked first whether it is there and would: half a fleet is worse than none.
 - One reloads at a time (:mod:`apihour_console.hosts.claims`). Who hangs up begins nothing more, and
   the log says how far it was.
 """
@@ -21,7 +21,7 @@ from apihour_console.fleet.host_rows import HostDeed
 from apihour_console.hosts.claims import Hold, held
 from apihour_console.hosts.rolling_reload import HostsAsked, Rolling
 
-__all__ = ["reload_fleet"]
+__all__ = ["demand", "reload_fleet"]
 
 _TOLD = 5  # hosts that refuse, in one line
 
@@ -31,7 +31,6 @@ class HostsClaimed(HostsAsked, Protocol):
 
     @property
     def name(self) -> str: ...
-    async def refusal(self, name: str, words: Sequence[str], identity: Identity) -> str: ...
     async def claim(self, name: str, claim: Mapping[str, Any]) -> str | None: ...
 
 
@@ -41,9 +40,8 @@ async def reload_fleet(
 ) -> list[HostDeed]:
     """Reload those hosts; what became of each.
 
-    Raises CommandFailed where one would refuse it, or when another has begun.
+    Raises CommandFailed when another has begun.
     """
-    await _demand(hosts, names, ["reload", *options], identity)
     hold = Hold(partial(hosts.claim, names[0]), identity.name, hosts.name)
     rolling = Rolling(hosts, identity, hold, options)
     try:
@@ -55,13 +53,10 @@ async def reload_fleet(
         raise
 
 
-async def _demand(
-    hosts: HostsClaimed, names: Sequence[str], words: Sequence[str], identity: Identity,
-) -> None:
-    others = [name for name in names if name != hosts.name]
-    found = await asyncio.gather(*(hosts.refusal(name, words, identity) for name in others))
-    told = [f"host {name}: {why}" for name, why in zip(others, found, strict=True) if why]
+def demand(word: str, found: Mapping[str, str | None]) -> None:
+    """Raises CommandFailed when a host refuses: half a fleet is worse than none."""
+    told = [f"host {name}: {why}" for name, why in found.items() if why]
     if told:
         more = f"; and {len(told) - _TOLD} more" if len(told) > _TOLD else ""
         raise CommandFailed(
-            f"{words[0]}: nothing was begun: {'; '.join(told[:_TOLD])}{more}", "role")
+            f"{word}: nothing was begun: {'; '.join(told[:_TOLD])}{more}", "role")

@@ -163,7 +163,7 @@ def shell(history: History) -> list[str]:
         if not one["named"]:
             faults.append(f"the shell of {one['at_host']} did not name {one['gone']} after "
                           f"{one['kind']}: {one['said']}")
-        elif one["gone"] and one["took"] > max(NAMED, SLACK):
+        elif one["gone"] and one["took"] > NAMED + SLACK:
             faults.append(f"the shell of {one['at_host']} named {one['gone']} after "
                           f"{one['took']:.1f} s")
     return faults + [f"the session at {one['at_host']} has outlived it"

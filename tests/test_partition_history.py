@@ -129,7 +129,7 @@ def broken() -> dict[str, tuple[list[dict[str, Any]], str]]:
         "a late publish": ([*whole, call("publish", 90.0, 14.0, "BusDownError", id="x")],
                            "publish ended 2.0 s late"),
         "nobody is named": (changed(whole, {"gone": "web-2"}, named=False), "did not name web-2"),
-        "named too late": (changed(whole, {"gone": "web-2"}, took=2.1), "named web-2 after 2.1 s"),
+        "named too late": (changed(whole, {"gone": "web-2"}, took=2.6), "named web-2 after 2.6 s"),
         "not whole again": (changed(whole, {"op": "look", "gone": ""}, named=False),
                             "did not name"),
         "a session with the dead": (

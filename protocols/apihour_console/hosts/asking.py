@@ -19,7 +19,7 @@ from typing import Any
 
 from apihour.bus import Bus, BusError, BusMessage, BusTimeoutError, NoResponderError
 from apihour.ops.model import CommandFailed
-from apihour_console.calls.call import Identity, Result
+from apihour_console.calls.call import Call, Identity, Result
 from apihour_console.hosts.far_answers import read_result
 from apihour_console.hosts.letter_tickets import FRESH
 from apihour_console.hosts.letters import Seal
@@ -91,16 +91,21 @@ class Asking:
         return {name: None if answer is None else str(answer.get("refused"))
                 for name, answer in zip(others, answers, strict=True)}
 
+    async def carry_out(self, name: str, call: Call, identity: Identity) -> Result:
+        """What that host answers to a call. Raises as :meth:`ask` does."""
+        return await self.ask(name, call.far_words, identity, call.time_allowed,
+                              acts=bool(call.command.acts))
+
     async def ask(
         self, name: str, words: Sequence[str], identity: Identity, deadline: float,
-        stream: str = "",
+        stream: str = "", *, acts: bool = False,
     ) -> Result:
-        """What that host answers.
+        """What that host answers; what `acts` is not begun there when it comes late.
 
         Raises CommandFailed, of kind ``timeout`` when it does not; AnswerLost when it may have
         begun nevertheless.
         """
-        facts = await self._facts(name) if deadline > LONG else {}
+        facts = await self._facts(name) if acts or deadline > LONG else {}
         nonce = os.urandom(8).hex()
         subject = f"{self._prefix}.host.{name}"
         letter = self._seal.close(subject, {

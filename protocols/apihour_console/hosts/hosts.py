@@ -303,7 +303,7 @@ class Hosts:
     async def _on(self, name: str, call: Call, identity: Identity) -> Result:
         if name == self._name:
             return await self._fleet.execute(replace(call, hosts=""), identity)
-        return await self._asking.ask(name, call.far_words, identity, call.time_allowed)
+        return await self._asking.carry_out(name, call, identity)
 
     async def reload(
         self, identity: Identity, at_once: int, give_back: bool, options: Sequence[str] = (),

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from apihour.errors import BusError, UsageError
-from apihour.ops.model import CommandFailed, Role
+from apihour.ops.model import Command, CommandFailed, Role
 from apihour_console.calls.parsing import parse_call
 from apihour_console.fleet.live_values import Values
 from apihour_console.hosts.letters import Seal
@@ -254,6 +254,21 @@ async def test_a_console_of_an_older_version_is_believed_without_the_nonce() -> 
         async with replaying(fleet, subject, Seal(lambda: (KEY,)).close("ping", told)):
             rows, missing = await fleet.hosts["web-1"].rows()
         assert [one.worker for one in missing] == ["web-2"]
+
+
+async def test_a_short_command_that_changes_something_is_not_begun_late(
+    monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Fleet("web-1", "web-2") as fleet:
+        for double in fleet.doubles.values():
+            double.catalogue.add(Command("drop", "end some", role=Role.OPERATOR, acts="workers",
+                                         collects="arbiter", deadline=1.0))
+        assert (await fleet.run("web-1", "drop", "--host", "web-2")).status == 0
+        monkeypatch.setattr("apihour_console.hosts.letter_tickets.FRESH", -1.0)
+        found = await fleet.run("web-1", "drop", "--host", "web-2")
+        assert "nothing was begun, ask again" in found.missing[0].reason
+        assert (await fleet.run("web-1", "workers", "--host", "web-2")).status == 0
+        assert fleet.doubles["web-2"].done == ["drop", "workers"]
 
 
 async def test_what_does_not_fit_in_a_letter_is_said() -> None:

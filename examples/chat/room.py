@@ -72,7 +72,6 @@ class Room:
         self.presence = container.presence
         self.rate = container.limits("chat", rate=10, burst=50)
         self.seats = set()
-        self.there = {}  # names that are taken, by entry
         self.coming = 0
         self.claiming = asyncio.Semaphore(4)  # so many at a time: lines are said meanwhile
         self.recent = deque(maxlen=KEPT)
@@ -93,7 +92,8 @@ class Room:
 
     async def find_name(self, wish, door):
         names = [wish, *(f"{wish}{number}" for number in range(2, 100))]
-        taken = set(self.there.values())
+        async with self.claiming:
+            taken = {one.who.casefold() for one in await self.presence.list(SUBJECT)}
         for attempt in range(5):
             name = next((one for one in names if one.casefold() not in taken), wish)
             async with self.claiming:
@@ -196,9 +196,6 @@ class Room:
     async def announce(self):
         async for change in self.presence.watch(SUBJECT):
             what = "is here" if change.joined else "has left"
-            self.there.pop(change.entry.id, None)
-            if change.joined:
-                self.there[change.entry.id] = change.entry.who.casefold()
             self.show(f"* {change.entry.who} {what} ({change.entry.about.get('door')})")
 
     def show(self, line, kept=None):

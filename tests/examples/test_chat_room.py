@@ -131,13 +131,13 @@ class Presence:
 async def test_a_crowd_of_one_name_costs_each_little(chat):
     room = chat("room").Room(Container())
     room.presence = Presence("Guest", *(f"guest{number}" for number in range(2, 90)))
-    room.there = {one.id: one.who.casefold() for one in room.presence.entries.values()}
     before = room.presence.joins
     async with asyncio.timeout(30):
         entries = await asyncio.gather(*(room.claim("guest", "tcp") for _ in range(100)))
     names = {one.who.casefold() for one in room.presence.entries.values()}
     assert len(names) == len(room.presence.entries) == 88 + 1 + 100
-    assert room.presence.joins - before == room.presence.lists < 350
+    assert room.presence.joins - before < 350
+    assert room.presence.lists < 450
     assert len({one.who for one in entries}) == 100
 
 

@@ -27,9 +27,9 @@ class Standing(Protocol):
 class Endpoint:
     """One declared endpoint: the function, its method and path, and how it runs."""
 
-    __slots__ = ("blocking", "call", "function", "inline", "max_body", "measured", "method", "name",
-                 "options", "path", "plain", "streams_body", "tables", "unmeasured", "websocket",
-                 "websockets")
+    __slots__ = ("blocking", "call", "first", "function", "inline", "max_body", "measured",
+                 "method", "name", "options", "path", "plain", "streams_body", "tables",
+                 "unmeasured", "websocket", "websockets")
 
     def __init__(
         self, method: str, path: str, function: Callable[..., Any], blocking: bool,
@@ -44,8 +44,10 @@ class Endpoint:
         self.path = path
         self.function = function
         self.call: Callable[[Any], Any] = function
+        # Asked before `call`: what is known at once, without a task; None is what is not.
+        self.first: Callable[[Any], Any] | None = None
         self.measured = 0  # meters that look at it, and what it is called by without them
-        self.unmeasured: Callable[[Any], Any] = function
+        self.unmeasured: Any = None
         self.blocking = blocking
         self.plain = not is_async and not blocking
         self.inline = self.plain  # whether what is called for it is a plain function

@@ -104,8 +104,8 @@ class Meter:
         self._now.watchers += (self,)
         for endpoint in self._endpoints:
             if endpoint.measured == 0:
-                endpoint.unmeasured = endpoint.call
-                endpoint.call = _measured(endpoint)
+                endpoint.unmeasured = endpoint.call, endpoint.first
+                endpoint.call, endpoint.first = _measured(endpoint), None
             endpoint.measured += 1
 
     def _end(self) -> None:
@@ -115,7 +115,7 @@ class Meter:
         for endpoint in self._endpoints:
             endpoint.measured -= 1
             if endpoint.measured == 0:
-                endpoint.call = endpoint.unmeasured
+                endpoint.call, endpoint.first = endpoint.unmeasured
 
     # what requests tell
 

@@ -66,7 +66,7 @@ class RequestSpans:
         """Have each of them called within a span."""
         for endpoint in endpoints:
             spanned = self._inline if endpoint.inline else self._later
-            endpoint.call = spanned(endpoint.call, endpoint)
+            endpoint.call, endpoint.first = spanned(endpoint.call, endpoint), None
 
     def _of(self, request: Any, endpoint: Endpoint) -> Any:
         span = self._begin(

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from time import monotonic
 from typing import Any
 
@@ -96,10 +96,27 @@ class Answers:
             self.run(request)
 
     def run(self, request: Request) -> None:
-        """Run the coroutine of a direct endpoint."""
+        """Run the coroutine of a direct endpoint, where its answer is not known at once."""
+        first = request.endpoint.first
+        if first is not None and self._is_known(request, first):
+            return
         task = _task(self._run(request), loop=self.lane.loop, name=request.endpoint.name)
         if not (_EAGER and task.done()):
             self.current = task
+
+    def _is_known(self, request: Request, first: Callable[[Any], Any]) -> bool:
+        """Answer with what `first` knows; False where it knows nothing."""
+        lane = self.lane
+        try:
+            result = first(request)
+        except Exception as error:
+            result = lane.service.failed(request, error)
+        if result is None:
+            return False
+        more = lane.answer(request, result)
+        if more is not None:
+            self.send(request, more)
+        return True
 
     def send(self, request: Request, more: Coroutine[Any, Any, None]) -> None:
         """Send what a plain function began."""

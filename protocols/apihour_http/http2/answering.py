@@ -44,14 +44,17 @@ class Dated:
 def start(lane: Any, request: Any) -> None:
     """Run the endpoint of a request that is whole."""
     endpoint = request.endpoint
-    if not endpoint.inline:
+    call = endpoint.call if endpoint.inline else endpoint.first
+    result = None
+    if call is not None:
+        try:
+            result = call(request)
+        except Exception as error:
+            result = lane.service.failed(request, error)
+    if result is None and not endpoint.inline:
         lane.current = request
         lane.run(_run(lane, request), endpoint.name)
         return
-    try:
-        result = endpoint.call(request)
-    except Exception as error:
-        result = lane.service.failed(request, error)
     more = reply(lane, request, result)
     if more is not None:
         lane.current = request

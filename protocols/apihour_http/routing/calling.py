@@ -32,12 +32,13 @@ def settle(
     call = endpoint.function if plan is None else plan.wrap(endpoint.function)
     if plan is not None and plan.asked:
         call = (provision or Provision()).wrap(endpoint, plan.readers(), plan.asked)
-    inline = endpoint.plain
+    inline, first = endpoint.plain, None
     if endpoint.blocking and in_thread is not None:
         call = in_thread(call)
         first = getattr(endpoint.function, "at_once", None)
         if first is not None:
             call = _at_once(first, call)
+    alone = call
     options = endpoint.options
     if endpoint.streams_body:
         call = with_max_body(call, endpoint.max_body)
@@ -54,6 +55,8 @@ def settle(
     if options.get("compress"):
         call = with_compression(call, inline)
     endpoint.call, endpoint.inline = call, inline
+    # What stands between hears of all: then it is asked within the call.
+    endpoint.first = first if call is alone else None
 
 
 def _at_once(first: Callable[[Any], Any], call: Callable[[Any], Any]) -> Callable[[Any], Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 import threading
@@ -13,10 +14,15 @@ from typing import Any
 
 import pytest
 
-from apihour_http import Request, Routes
+from apihour_http import Request, Response, Routes
+from apihour_http.connection import answers
+from apihour_http.http2.stream_lane import StreamLane
 from apihour_http.speed import compiled
 from apihour_http.static import handler
+from apihour_http.static.cached_files import CachedFiles
 from apihour_http.testing import Client
+from tests.apihour_http.http2.support import connected
+from tests.apihour_http.support import serving
 
 pytestmark = pytest.mark.skipif(compiled is None, reason="the extension is not built, or left out")
 
@@ -116,6 +122,83 @@ async def test_small_files_need_no_thread(client: Client, site: Path, asked: lis
     await client.get("/at_once/a.css", headers={"Range": "bytes=1-2"})
     await client.get("/at_once/a.css", headers={"If-None-Match": "*"})
     assert asked == ["large.bin", "a.css", "a.css"]
+
+
+@pytest.fixture
+def tasks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the tasks in which an answer of HTTP/1 was made."""
+    found: list[str] = []
+    before = answers._task
+
+    def noted(coro: Any, loop: Any, name: str) -> Any:
+        found.append(name)
+        return before(coro, loop=loop, name=name)
+
+    monkeypatch.setattr(answers, "_task", noted)
+    return found
+
+
+async def known(client: Client, path: str, tasks: list[str]) -> bool:
+    """Whether it is answered without a task, once the kernel has learnt of it."""
+    for _ in range(9):
+        tasks.clear()
+        assert (await client.get(path)).status == 200
+        if not tasks:
+            return True
+    return False
+
+
+async def test_what_is_known_at_once_needs_no_task(
+    site: Path, tasks: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    routes, watched = Routes(), Routes()
+    routes.static("/files", site)
+    watched.static("/watched", site)
+
+    @watched.exception_handler(ZeroDivisionError)
+    def nothing(request: Request, error: Exception) -> Response:
+        return Response(500)
+
+    routes.include(watched)
+    async with Client(routes) as client:
+        assert await known(client, "/files/a.css", tasks)
+        assert not await known(client, "/files/large.bin", tasks)
+        assert not await known(client, "/watched/a.css", tasks)
+        measuring = asyncio.ensure_future(client.server.measure(1.0))
+        await asyncio.sleep(0)
+        assert not await known(client, "/files/a.css", tasks)
+        assert not measuring.done(), "the machine was too slow for the measure"
+        row, = await measuring
+        assert (row["route"], row["requests"]) == ("GET /files/{path:path}", 9)
+        assert await known(client, "/files/a.css", tasks)
+        monkeypatch.setattr(CachedFiles, "_found", lambda *arguments: 1 / 0)
+        tasks.clear()
+        assert (await client.get("/files/a.css")).status == 500
+        assert not tasks
+
+
+async def test_what_is_known_at_once_needs_no_task_in_http2(
+    site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[str] = []
+    before = StreamLane.run
+
+    def noted(self: StreamLane, work: Any, name: str) -> None:
+        ran.append(name)
+        before(self, work, name)
+
+    monkeypatch.setattr(StreamLane, "run", noted)
+    routes = Routes()
+    routes.static("/files", site)
+    async with serving(routes) as served, connected(served) as client:
+        for path, body in (("a.css", b"a {}"), ("large.bin", b"x" * 70_000)):
+            for _ in range(9):
+                ran.clear()
+                reply = await client.reply(client.ask("GET", f"/files/{path}"))
+                assert reply.body == body
+                if not ran:
+                    break
+            assert bool(ran) is (path == "large.bin")
 
 
 async def test_a_change_is_seen_at_once(client: Client, site: Path) -> None:

@@ -41,6 +41,11 @@ async def hang_up(request: Request) -> None:
     request.transport.close()
 
 
+@routes.get("/gone")
+def gone(request: Request) -> None:
+    request.transport.close()
+
+
 @routes.get("/now")
 def now(request: Request) -> dict[str, Any]:
     return {"now": True}
@@ -84,6 +89,23 @@ async def test_answers_come_in_order_and_share_writes() -> None:
         assert len(written) < 10
         (lane,) = served.server.connections
         assert lane.outbox is None
+        peer.close()
+
+
+async def test_what_is_answered_at_once_shares_writes() -> None:
+    async with serving(routes) as served:
+        peer = await served.connect()
+        peer.send(get("/now"))
+        await peer.answer()
+        written = await writes(served)
+        peer.send(get("/now") * 16)
+        for _ in range(16):
+            assert (await peer.answer()).body == b'{"now":true}'
+        assert len(written) <= 4  # a read may have been cut in two, the first go alone
+        (lane,) = served.server.connections
+        assert lane.outbox is None
+        said = await served.ask(get("/now") * 5 + get("/gone"))
+        assert said.count(b'{"now":true}') == 5
         peer.close()
 
 

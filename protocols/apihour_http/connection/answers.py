@@ -176,6 +176,8 @@ class Answers:
             return
         intake = lane.intake
         budget = lane.service.options.budget
+        if len(self.queue) > 1 and lane.outbox is None and lane.transport is not None:
+            lane.hold_answers()
         while lane.transport is not None and self._can_go_on():
             if lane.transport.is_closing():
                 self.queue.clear()

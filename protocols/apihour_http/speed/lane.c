@@ -88,10 +88,8 @@ static int requests_of(PyObject *data, const Plan *plan, Head *heads)
 
 /* Begin the requests that a read is, one after the other is answered; how many bytes of it are
  * done with, -1 with an exception. On a connection that an endpoint has closed none is begun. */
-static Py_ssize_t begin_all(Lane *self, PyObject *data)
+static Py_ssize_t begin_each(Lane *self, PyObject *data, const Head *heads, int count)
 {
-    Head heads[PIPELINED];
-    int count = is_ready(self) ? requests_of(data, (Plan *)self->plan, heads) : 0;
     Py_ssize_t taken = 0;
     for (int each = 0; each < count; each++) {
         int open = each ? is_open(self) : 1;
@@ -105,6 +103,34 @@ static Py_ssize_t begin_all(Lane *self, PyObject *data)
         if (!done)
             break;
         taken += (Py_ssize_t)heads[each].end;
+    }
+    return taken;
+}
+
+/* Have answers leave together from now on: 1, or 0 where they do already; -1 with an exception. */
+static int hold(Lane *self)
+{
+    PyObject *outbox = PyObject_GetAttr((PyObject *)self, s_outbox);
+    Py_XDECREF(outbox);
+    if (outbox != Py_None)
+        return outbox ? 0 : -1;
+    PyObject *done = PyObject_CallMethodNoArgs((PyObject *)self, s_hold_answers);
+    Py_XDECREF(done);
+    return done ? 1 : -1;
+}
+
+/* The same for one request, or for several whose answers leave in one write. What one of them
+ * raised is told by a refusal, which sends what is held first. */
+static Py_ssize_t begin_all(Lane *self, PyObject *data)
+{
+    Head heads[PIPELINED];
+    int count = is_ready(self) ? requests_of(data, (Plan *)self->plan, heads) : 0;
+    int held = count > 1 ? hold(self) : 0;
+    Py_ssize_t taken = held < 0 ? -1 : begin_each(self, data, heads, count);
+    if (held > 0 && taken >= 0) {
+        PyObject *done = PyObject_CallMethodNoArgs((PyObject *)self, s_flush);
+        Py_XDECREF(done);
+        return done ? taken : -1;
     }
     return taken;
 }

@@ -59,9 +59,10 @@ extern PyObject *one, *empty, *nothing; /* 1, b"" and {} */
 #define NAMES(do_it) \
     do_it(advance) do_it(answer_any) do_it(body) do_it(call) do_it(check_slow) do_it(close) \
     do_it(count) \
-    do_it(current) do_it(expect_nothing) do_it(failed) do_it(idle) do_it(inline) \
+    do_it(current) do_it(expect_nothing) do_it(failed) do_it(flush) do_it(hold_answers) \
+    do_it(idle) do_it(inline) \
     do_it(is_closing) do_it(json_head) \
-    do_it(judge_any) do_it(lines) do_it(log_request) \
+    do_it(judge_any) do_it(lines) do_it(log_request) do_it(outbox) \
     do_it(quick) do_it(request) do_it(requests) do_it(run) do_it(send) do_it(state) \
     do_it(streams_body) do_it(take) do_it(take_hosted) do_it(text_head) do_it(went_wrong)
 #define DECLARED(name) extern PyObject *s_##name;

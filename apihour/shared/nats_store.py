@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import importlib
 import logging
-import math
 import os
 import re
 import time
@@ -28,7 +27,8 @@ from apihour.errors import (
     SharedError,
     SharedFullError,
 )
-from apihour.shared.backend import Attempts, Change, Entry, check_key, check_ttl, check_value
+from apihour.shared.backend import Attempts, Change, Entry, check_key, check_value
+from apihour.shared.nats_writes import WRITE, is_behind, is_refusal, is_removal, lasting
 from apihour.shared.newest import Newest
 from apihour.shared.remote import News, RemoteShared
 
@@ -38,7 +38,6 @@ _TOMBSTONE = 600  # seconds that a removal can be seen by a watch that was away
 _LOOK = 5.0  # seconds between two looks of a watch whether NATS still knows it
 _RETRY = 0.2  # seconds between two attempts of a watch to come back
 _OLD = 0.05  # seconds until a leader that was cut off is asked again
-_WRONG_SEQUENCE = (10071, 10164)  # error codes of nats-server
 _IN_USE = 10058  # a stream of that name, with another configuration
 _FULL = (10047, 10077)  # no storage left, the stream's max_bytes
 _TOKEN = re.compile(rb"[^A-Za-z0-9_-]")
@@ -140,7 +139,7 @@ class NATSShared(RemoteShared):
         return await self.within(self._get(key))
 
     async def _get(self, key: str) -> Entry | None:
-        revision, value = await self._last(await self._ready(), key)
+        revision, value, _ = await self._last(await self._ready(), key)
         return Entry(key, value, revision) if value is not None else None
 
     async def put(
@@ -151,7 +150,7 @@ class NATSShared(RemoteShared):
         check_key(key)
         check_value(key, value)
         return await self.within(
-            self._put(key, value, _lasting(key, ttl), expected_revision), self._longest)
+            self._put(key, value, lasting(key, ttl), expected_revision), self._longest)
 
     async def _put(
         self, key: str, value: bytes, headers: dict[str, str], expected: int | None
@@ -171,7 +170,7 @@ class NATSShared(RemoteShared):
         headers = {"KV-Operation": "DEL", "Nats-TTL": f"{_TOMBSTONE}s"}
         attempts = Attempts(key, self.deadline)
         while True:
-            revision, value = await self._last(js, key)
+            revision, value, _ = await self._last(js, key)
             actual = revision if value is not None else 0
             if expected_revision is not None and expected_revision != actual:
                 raise RevisionError(key, expected_revision, actual)
@@ -219,39 +218,51 @@ class NATSShared(RemoteShared):
 
     # -- calls -----------------------------------------------------------------------------
 
-    async def _last(self, js: Any, key: str) -> tuple[int, bytes | None]:
-        """Revision and value of the last message of a key; None: it says that it is removed.
+    async def _last(self, js: Any, key: str) -> tuple[int, bytes | None, str]:
+        """Revision, value and write of the last message of a key; None: it says that it is removed.
 
         Asks again, as long as there is time, when the answer is older than what was seen.
         """
         while True:
-            revision, value = await self._answered(js, key)
-            if self._newest.see(key, revision):
-                return revision, value
+            found = await self._answered(js, key)
+            if self._newest.see(key, found[0]):
+                return found
             await asyncio.sleep(_OLD)
 
-    async def _answered(self, js: Any, key: str) -> tuple[int, bytes | None]:
+    async def _answered(self, js: Any, key: str) -> tuple[int, bytes | None, str]:
         try:
             found = await self.within(js.get_last_msg(self._stream, self._subject + _encode(key)))
         except SharedDownError as error:
             if isinstance(error.__cause__, self._errors.NotFoundError):
-                return 0, None
+                return 0, None, ""
             raise
-        return found.seq, None if _is_removal(found.headers) else found.data or b""
+        value = None if is_removal(found.headers) else found.data or b""
+        return found.seq, value, (found.headers or {}).get(WRITE, "")
 
     async def _swap(
         self, js: Any, key: str, value: bytes, headers: dict[str, str], expected: int
     ) -> int:
-        """Publish if the present revision is `expected` (0: none). Raises RevisionError."""
+        """Publish if the present revision is `expected` (0: none). Raises RevisionError.
+
+        A leader that was cut off answers for a while beside the new one, and refuses by what it
+        had: then the new one has taken it, or another's in its place, which may be over it already.
+        """
         sequence, attempts = expected, Attempts(key, self.deadline)
+        headers = {**headers, WRITE: os.urandom(8).hex()}
         while True:
             try:
                 return await self._publish(js, key, value, {
                     **headers, "Nats-Expected-Last-Subject-Sequence": str(sequence)})
             except SharedDownError as error:
-                if getattr(error.__cause__, "err_code", 0) not in _WRONG_SEQUENCE:
+                refusal = error.__cause__
+                if not is_refusal(refusal):
                     raise
-            revision, found = await self._last(js, key)
+            revision, found, write = await self._last(js, key)
+            if write == headers[WRITE]:
+                return revision
+            if revision > sequence and is_behind(refusal, sequence):
+                raise SharedDownError(f"{self.where}: refused by a server that was cut off: "
+                                      "it may have been done or not")
             if found is not None and revision != expected:
                 raise RevisionError(key, expected, revision)
             if found is None and expected:
@@ -288,7 +299,7 @@ class NATSShared(RemoteShared):
         async def hear(msg: Any) -> None:
             nonlocal found
             key = self._key(msg.subject)
-            value = None if _is_removal(msg.headers) else msg.data
+            value = None if is_removal(msg.headers) else msg.data
             revision = msg.metadata.sequence.stream
             if key is not None and key.startswith(prefix):
                 if found is None:
@@ -372,17 +383,6 @@ class NATSShared(RemoteShared):
 
     def _came_again(self, seconds: float) -> None:
         self._again.set()
-
-
-def _lasting(key: str, ttl: float | None) -> dict[str, str]:
-    check_ttl(key, ttl)
-    return {} if ttl is None else {"Nats-TTL": f"{math.ceil(ttl)}s"}
-
-
-def _is_removal(headers: Any) -> bool:
-    """Whether a message says that there is nothing: ours, or NATS's own at an expiry."""
-    return bool(headers) and (
-        headers.get("KV-Operation") in ("DEL", "PURGE") or "Nats-Marker-Reason" in headers)
 
 
 def _encode(key: str) -> str:

@@ -13,10 +13,10 @@ from unittest.mock import AsyncMock
 import nats
 import pytest
 from nats.js.client import JetStreamContext
-from nats.js.errors import ServiceUnavailableError
+from nats.js.errors import BadRequestError, ServiceUnavailableError
 
 from apihour.app.container import Container
-from apihour.errors import ConfigurationError, SharedDownError, SharedError
+from apihour.errors import ConfigurationError, RevisionError, SharedDownError, SharedError
 from apihour.shared.nats_store import _decode, _encode
 from apihour.shared.open_shared import open_shared
 from tests.apihour.loops import wait_until
@@ -198,14 +198,57 @@ async def test_who_is_told_less_than_he_has_seen_asks_again(
 ) -> None:
     first = await shared.put("key", b"1")
     second = await shared.put("key", b"2", first)
-    answers = [(first, b"1"), (0, None), (second, b"2")]
+    answers = [(first, b"1", ""), (0, None, ""), (second, b"2", "")]
     monkeypatch.setattr(shared, "_answered", AsyncMock(side_effect=answers))
     found = await shared.get("key")
     assert (found.value, found.revision) == (b"2", second)
-    monkeypatch.setattr(shared, "_answered", AsyncMock(return_value=(first, b"1")))
+    monkeypatch.setattr(shared, "_answered", AsyncMock(return_value=(first, b"1", "")))
     shared.deadline = 0.3
     with pytest.raises(SharedDownError, match=r"no answer within 0\.3 s"):
         await shared.get("key")
+
+
+@pytest.mark.parametrize("is_taken", [True, False])
+async def test_what_a_leader_that_is_behind_refuses_is_done_once(
+    shared: Any, monkeypatch: pytest.MonkeyPatch, is_taken: bool
+) -> None:
+    await shared.incr("n")
+    publish, refused = JetStreamContext.publish, []
+
+    async def behind(self: Any, subject: str, *arguments: Any, **options: Any) -> Any:
+        if len(refused) < 3:
+            if is_taken:
+                await publish(self, subject, *arguments, **options)
+            refused.append(subject)
+            raise BadRequestError(400, "wrong last sequence: 1", 10071)
+        return await publish(self, subject, *arguments, **options)
+
+    monkeypatch.setattr(JetStreamContext, "publish", behind)
+    sums = [await shared.incr("n") for _ in range(4)]
+    assert sums == [2, 3, 4, 5]
+    refused.clear()
+    assert await shared.delete("n") and await shared.get("n") is None
+
+
+async def test_of_what_another_is_over_it_is_not_known_whether_it_was_done(
+    shared: Any, another: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = await shared.put("key", b"1")
+    publish, refused = JetStreamContext.publish, []
+
+    async def behind(self: Any, subject: str, *arguments: Any, **options: Any) -> Any:
+        done = await publish(self, subject, *arguments, **options)
+        if not refused:
+            refused.append(subject)
+            await another.put("key", b"another")
+            raise BadRequestError(400, "wrong last sequence: 1", 10071)
+        return done
+
+    monkeypatch.setattr(JetStreamContext, "publish", behind)
+    with pytest.raises(SharedDownError, match="cut off: it may have been done or not"):
+        await shared.put("key", b"2", first)
+    with pytest.raises(RevisionError):
+        await shared.put("key", b"3", first)
 
 
 async def test_a_container_has_the_store_that_its_configuration_says(

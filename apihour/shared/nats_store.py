@@ -247,7 +247,7 @@ class NATSShared(RemoteShared):
         A leader that was cut off answers for a while beside the new one, and refuses by what it
         had: then the new one has taken it, or another's in its place, which may be over it already.
         """
-        sequence, attempts = expected, Attempts(key, self.deadline)
+        sequence, attempts, is_doubtful = expected, Attempts(key, self.deadline), False
         headers = {**headers, WRITE: os.urandom(8).hex()}
         while True:
             try:
@@ -260,7 +260,8 @@ class NATSShared(RemoteShared):
             revision, found, write = await self._last(js, key)
             if write == headers[WRITE]:
                 return revision
-            if revision > sequence and is_behind(refusal, sequence):
+            is_doubtful = is_doubtful or is_behind(refusal, sequence)
+            if revision > sequence and is_doubtful:
                 raise SharedDownError(f"{self.where}: refused by a server that was cut off: "
                                       "it may have been done or not")
             if found is not None and revision != expected:

@@ -251,6 +251,33 @@ async def test_of_what_another_is_over_it_is_not_known_whether_it_was_done(
         await shared.put("key", b"3", first)
 
 
+async def test_who_was_refused_once_by_one_that_is_behind_stays_in_doubt(
+    shared: Any, another: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = await shared.put("key", b"1")
+    publish, refused = JetStreamContext.publish, []
+
+    async def behind(self: Any, subject: str, *arguments: Any, **options: Any) -> Any:
+        if refused:
+            return await publish(self, subject, *arguments, **options)
+        refused.append(subject)
+        raise BadRequestError(400, "wrong last sequence: 1", 10071)
+
+    before = shared._last
+
+    async def last(js: Any, key: str) -> Any:
+        found = await before(js, key)
+        if len(refused) == 1:  # the new leader takes it late, and another is over it
+            refused.append("over")
+            await another.put(key, b"another")
+        return found
+
+    monkeypatch.setattr(JetStreamContext, "publish", behind)
+    monkeypatch.setattr(shared, "_last", last)
+    with pytest.raises(SharedDownError, match="it may have been done or not"):
+        await shared.put("key", b"2", first)
+
+
 async def test_a_container_has_the_store_that_its_configuration_says(
     nats_server: NATSServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -20,7 +20,8 @@ __all__ = ["MySQL"]
 
 _ISOLATIONS = ("read_uncommitted", "read_committed", "repeatable_read", "serializable")
 _TOO_MANY = (1040, 1203, 1226)  # ER_CON_COUNT_ERROR, ER_TOO_MANY_USER_CONNECTIONS, and its limit
-_TOO_LATE = (1205, 1969, 3024)  # ER_LOCK_WAIT_TIMEOUT, max_statement_time, max_execution_time
+# ER_LOCK_WAIT_TIMEOUT, max_statement_time of MariaDB, max_execution_time and NOWAIT of MySQL
+_TOO_LATE = (1205, 1969, 3024, 3572)
 _LOST = 2013  # CR_SERVER_LOST
 _ENDING = 0.02  # seconds between two looks whether a connection has ended
 _IN_TRANSACTION = 1  # SERVER_STATUS_IN_TRANS of the protocol
@@ -58,6 +59,8 @@ class MySQL(PooledEngine):
 
     def is_late(self, error: BaseException) -> bool:
         """See :class:`PooledEngine`: by the server's own limits, too."""
+        if not isinstance(error, importlib.import_module("asyncmy.errors").Error):
+            return False
         code, text = (*error.args, 0, "")[:2]
         return code in _TOO_LATE or (code == _LOST and "read timeout" in str(text))
 

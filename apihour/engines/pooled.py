@@ -240,7 +240,7 @@ class PooledEngine:
 
     def user(self, wanted: Purpose) -> Callable[[], AbstractAsyncContextManager[Any]]:
         """What gives a connection for that. Raises ValueError when it cannot be had so."""
-        return lambda: Use(self._running(), wanted)
+        return lambda: Use(self._running(), wanted, self._see_end)
 
     def connection(self) -> AbstractAsyncContextManager[Any]:
         """``async with``: a connection, without a transaction."""
@@ -273,6 +273,22 @@ class PooledEngine:
                 self._next_line = now + _LINE_EVERY
                 self.context.logger.warning("%s: a statement took longer than it may (%s)",
                                             self.title, self.explain(error))
+
+    def _see_end(self, error: BaseException) -> None:
+        """A block that had a connection is ended by this, of which its statement may have told.
+
+        A plain TimeoutError may be of anything in the block: that of a statement is the library's.
+        """
+        if "http_status" not in vars(error) and self.is_late(error) and (
+                not isinstance(error, TimeoutError) or self._is_of_library(error)):
+            self.count_error(error)
+
+    def _is_of_library(self, error: BaseException) -> bool:
+        trace = error.__traceback__
+        while trace is not None and trace.tb_next is not None:
+            trace = trace.tb_next
+        raised = "" if trace is None else str(trace.tb_frame.f_globals.get("__name__", ""))
+        return raised.partition(".")[0] == self.module.partition(".")[0]
 
     def is_late(self, error: BaseException) -> bool:
         """Whether an error of the driver says that a statement took longer than it may."""

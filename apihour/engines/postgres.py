@@ -20,7 +20,8 @@ __all__ = ["ISOLATIONS", "WATCHED", "Postgres", "PostgresDriver", "see_postgres_
 # The server looks that often whether who asked still lives: what a killed worker had asked for
 # would go on, and its connection count, for as long as it takes. From PostgreSQL 14 on.
 WATCHED = {"client_connection_check_interval": "1s"}
-_CANCELED = "57014"  # query_canceled (PostgreSQL, appendix A)
+# query_canceled, lock_not_available by lock_timeout or NOWAIT (PostgreSQL, appendix A)
+_TOO_LATE = ("57014", "55P03")
 ISOLATIONS = ("read_committed", "repeatable_read", "serializable")
 
 
@@ -82,8 +83,8 @@ class Postgres(PooledEngine):
         return f"{text}; behind a PgBouncer, expected pgbouncer=True" if is_bouncer else text
 
     def is_late(self, error: BaseException) -> bool:
-        """See :class:`PooledEngine`: by ``statement_timeout`` of the server, too."""
-        return super().is_late(error) or getattr(error, "sqlstate", None) == _CANCELED
+        """See :class:`PooledEngine`: by a limit of the server's own, too."""
+        return super().is_late(error) or getattr(error, "sqlstate", None) in _TOO_LATE
 
     def user(self, wanted: Purpose) -> Callable[[], AbstractAsyncContextManager[Any]]:
         """See :class:`PooledEngine`."""

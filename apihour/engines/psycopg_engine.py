@@ -9,7 +9,7 @@ import select
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from apihour.engines.driver import Driver, Purpose
@@ -51,23 +51,41 @@ class Psycopg(Postgres):
                               self.count_error)
 
 
-def _timed(
-    library: Any, slowest: Slowest, failed: Callable[[BaseException], None],
-    limit: float | None,
+def _limited(
+    library: Any, failed: Callable[[BaseException], None], limit: float | None,
 ) -> type[Any]:
-    """The class of cursors that tell how long their queries take, and end them at the limit."""
+    """The class of connections that wait for the server up to the limit, and tell what fails."""
+
+    class LimitedConnection(patient_connection(library)):  # type: ignore[misc]
+        """All that psycopg asks of a server passes here: rows, copies and commits, too."""
+
+        async def wait(self, *given: Any, **options: Any) -> Any:
+            try:
+                async with asyncio.timeout(limit):
+                    return await super().wait(*given, **options)
+            except (library.Error, TimeoutError) as error:
+                failed(error)
+                raise
+
+    return LimitedConnection
+
+
+def _timed(library: Any, slowest: Slowest) -> type[Any]:
+    """The class of cursors that tell how long their queries take."""
 
     class TimedCursor(library.AsyncCursor):  # type: ignore[misc]
         """psycopg's own, and a look at the clock."""
 
         async def execute(self, query: Any, *arguments: Any, **options: Any) -> Any:
+            return await self._timed(query, super().execute(query, *arguments, **options))
+
+        async def executemany(self, query: Any, *arguments: Any, **options: Any) -> None:
+            await self._timed(query, super().executemany(query, *arguments, **options))
+
+        async def _timed(self, query: Any, call: Awaitable[Any]) -> Any:
             began = time.monotonic()
             try:
-                async with asyncio.timeout(limit):
-                    return await super().execute(query, *arguments, **options)
-            except (library.Error, TimeoutError) as error:
-                failed(error)
-                raise
+                return await call
             finally:
                 text = query if isinstance(query, str) else type(query).__name__
                 slowest.note(time.monotonic() - began, text, sys.exception())
@@ -82,10 +100,10 @@ class _PsycopgDriver(PostgresDriver):
 
     def __init__(self, limit: float | None, *given: Any) -> None:
         super().__init__(*given)
-        self._class = patient_connection(self.library)
+        self._class = _limited(self.library, self.failed, limit)
         self.arguments = {
             "autocommit": True,
-            "cursor_factory": _timed(self.library, self.slowest, self.failed, limit),
+            "cursor_factory": _timed(self.library, self.slowest),
             **self.arguments}
 
     async def connect(self) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -44,8 +44,11 @@ class Redis(PooledEngine):
                         self.count_error)
 
     def is_late(self, error: BaseException) -> bool:
-        """See :class:`PooledEngine`."""
-        return isinstance(error, importlib.import_module("redis.exceptions").TimeoutError)
+        """See :class:`PooledEngine`: while a pipeline watches keys, redis-py tells it otherwise."""
+        library = importlib.import_module("redis.exceptions")
+        if isinstance(error, library.WatchError):
+            return isinstance(error.__context__, library.TimeoutError)
+        return isinstance(error, library.TimeoutError)
 
     def user(self, wanted: Purpose) -> Callable[[], AbstractAsyncContextManager[Any]]:
         """See :class:`PooledEngine`."""
@@ -57,36 +60,37 @@ class Redis(PooledEngine):
 def _timed(library: Any, slowest: Slowest, failed: Callable[[BaseException], None]) -> type[Any]:
     """The class of clients that tell how long their commands take, by name: keys are data."""
 
+    async def timed(name: str, call: Awaitable[Any]) -> Any:
+        began = time.monotonic()
+        try:
+            return await call
+        except library.RedisError as error:
+            failed(error)
+            raise
+        finally:
+            slowest.note(time.monotonic() - began, name, sys.exception())
+
     class TimedRedis(library.Redis):  # type: ignore[misc]
         """redis-py's own, and a look at the clock."""
 
         async def execute_command(self, *words: Any, **options: Any) -> Any:
-            began = time.monotonic()
-            try:
-                return await super().execute_command(*words, **options)
-            except library.RedisError as error:
-                failed(error)
-                raise
-            finally:
-                slowest.note(
-                    time.monotonic() - began, str(words[0]) if words else "", sys.exception())
+            name = str(words[0]) if words else ""
+            return await timed(name, super().execute_command(*words, **options))
 
         def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> Any:
             return TimedPipeline(
                 self.connection_pool, self.response_callbacks, transaction, shard_hint)
 
     class TimedPipeline(library.client.Pipeline):  # type: ignore[misc]
-        """redis-py's own: its commands are one."""
+        """redis-py's own: its commands are one, but for those while it watches keys."""
 
         async def execute(self, raise_on_error: bool = True) -> Any:
-            began = time.monotonic()
-            try:
-                return await super().execute(raise_on_error)
-            except library.RedisError as error:
-                failed(error)
-                raise
-            finally:
-                slowest.note(time.monotonic() - began, "PIPELINE", sys.exception())
+            return await timed("PIPELINE", super().execute(raise_on_error))
+
+        async def immediate_execute_command(self, *words: Any, **options: Any) -> Any:
+            call = super().immediate_execute_command(*words, **options)
+            is_own = self.watching or words[0] == "WATCH"  # else it is a part of execute()
+            return await (timed(str(words[0]), call) if is_own else call)
 
     return TimedRedis
 
@@ -139,4 +143,7 @@ class _RedisPy:
         """There is nothing to roll back."""
 
     async def reset(self, connection: Any) -> None:
-        """Nothing of one user's stays."""
+        """Nothing of one user's stays; a pipeline, or subscription, that was left open would keep
+        the client's only connection. Raises RuntimeError for one: its client is given up."""
+        if not connection.connection_pool.can_get_connection():
+            raise RuntimeError("a pipeline or a subscription was left open")

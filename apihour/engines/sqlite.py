@@ -63,28 +63,55 @@ class SQLite(PooledEngine):
         return super().user(wanted)
 
 
-def _timed(slowest: Slowest, failed: Callable[[BaseException], None]) -> type[sqlite3.Connection]:
-    """The class of connections that tell how long their statements take."""
+def _clock(
+    slowest: Slowest, failed: Callable[[BaseException], None],
+) -> Callable[..., sqlite3.Cursor]:
+    """What makes a call with a statement, and tells how long it took, or how it failed."""
 
-    class TimedConnection(sqlite3.Connection):
+    def timed(call: Callable[..., sqlite3.Cursor], sql: str, *given: Any) -> sqlite3.Cursor:
+        began = time.monotonic()
+        try:
+            return call(sql, *given)
+        except sqlite3.Error as error:
+            # That is a cancel of ours; one of the module itself has no code.
+            if getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_INTERRUPT:
+                failed(error)
+            raise
+        finally:
+            slowest.note(time.monotonic() - began, sql, sys.exception())
+
+    return timed
+
+
+def _timed(timed: Callable[..., sqlite3.Cursor]) -> type[sqlite3.Connection]:
+    """The class of connections all whose statements are made by `timed`."""
+
+    class TimedCursor(sqlite3.Cursor):
         """sqlite3's own, and a look at the clock."""
 
-        def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
-            return self._run(super().execute, sql, parameters)
+        def execute(self, sql: str, given: Any = (), /) -> Any:
+            return timed(super().execute, sql, given)
 
-        def executemany(self, sql: str, parameters: Iterable[Any], /) -> sqlite3.Cursor:
-            return self._run(super().executemany, sql, parameters)
+        def executemany(self, sql: str, given: Iterable[Any], /) -> Any:
+            return timed(super().executemany, sql, given)
 
-        def _run(self, call: Callable[..., sqlite3.Cursor], sql: str, given: Any) -> sqlite3.Cursor:
-            began = time.monotonic()
-            try:
-                return call(sql, given)
-            except sqlite3.Error as error:
-                if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:  # that is a cancel of ours
-                    failed(error)
-                raise
-            finally:
-                slowest.note(time.monotonic() - began, sql, sys.exception())
+        def executescript(self, sql: str, /) -> Any:
+            return timed(super().executescript, sql)
+
+    class TimedConnection(sqlite3.Connection):
+        """sqlite3's own, whose calls are those of a cursor."""
+
+        def cursor(self, factory: Any = TimedCursor) -> Any:
+            return super().cursor(factory)
+
+        def execute(self, sql: str, given: Any = (), /) -> Any:
+            return self.cursor().execute(sql, given)
+
+        def executemany(self, sql: str, given: Iterable[Any], /) -> Any:
+            return self.cursor().executemany(sql, given)
+
+        def executescript(self, sql: str, /) -> Any:
+            return self.cursor().executescript(sql)
 
     return TimedConnection
 
@@ -104,7 +131,7 @@ class _Aiosqlite:
         self._path = path
         self._keeps_context = slowest.keeps_context
         self._arguments = {"timeout": _BUSY, "isolation_level": None,
-                           "factory": _timed(slowest, failed), **arguments}
+                           "factory": _timed(_clock(slowest, failed)), **arguments}
 
     async def connect(self) -> Any:
         connection = self._library.connect(self._path, **self._arguments)

@@ -6,11 +6,14 @@ Rules:
   request, a timeout.
 - What is undone is undone to its end, whoever is cancelled meanwhile; a connection of which that
   is not known is closed, never given to the next.
+- Its engine is told what ended it: not all that a library raises passes a statement's own watch,
+  as what comes of a cursor's next row, or of a commit.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -25,11 +28,14 @@ _UNDOING = 5.0  # seconds that a rollback may take
 class Use:
     """``async with``: gives the connection."""
 
-    __slots__ = ("_begun", "_pool", "_slot", "_wanted")
+    __slots__ = ("_begun", "_failed", "_pool", "_slot", "_wanted")
 
-    def __init__(self, pool: Pool, wanted: Purpose) -> None:
+    def __init__(
+        self, pool: Pool, wanted: Purpose, failed: Callable[[BaseException], None],
+    ) -> None:
         self._pool = pool
         self._wanted = wanted
+        self._failed = failed
         self._slot: Slot
         self._begun: Any = None
 
@@ -68,6 +74,7 @@ class Use:
             self._pool.release(self._slot)
 
     async def _undo(self, error: BaseException) -> None:
+        self._failed(error)
         pool, slot = self._pool, self._slot
         was_cut = not isinstance(error, Exception)
         if not pool.driver.is_open(slot.connection) or (

@@ -258,10 +258,11 @@ async def test_closing_ends_what_is_being_made(make, fake):
 
 
 async def test_a_commit_that_fails_is_rolled_back_and_raised(make, fake):
-    pool = make(limit=1)
+    pool, ended = make(limit=1), []
     with pytest.raises(OSError, match="no"):
-        async with Use(pool, Purpose(True)):
+        async with Use(pool, Purpose(True), ended.append):
             fake.fails = OSError("no")
+    assert ended == [fake.fails]
     fake.fails = None
     assert fake.said == ["begin", "rollback", "reset"] and len(pool.idle) == 1
 
@@ -270,7 +271,7 @@ async def test_a_cancelled_commit_is_undone_to_its_end(make, fake):
     pool = make(limit=1)
 
     async def one():
-        async with Use(pool, Purpose(True)):
+        async with Use(pool, Purpose(True), [].append):
             fake.blocks.clear()
 
     task = asyncio.create_task(one())
@@ -288,7 +289,7 @@ async def test_what_does_not_survive_a_cancel_is_closed(make, fake):
     fake.survives_cancel = False
     pool = make(limit=1)
     with pytest.raises(asyncio.CancelledError):
-        async with Use(pool, Purpose(True)):
+        async with Use(pool, Purpose(True), [].append):
             raise asyncio.CancelledError
     await until(lambda: fake.closed == [1] and pool.size == 0)
     assert fake.said == ["begin", "drop 1"]

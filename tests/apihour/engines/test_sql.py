@@ -230,6 +230,17 @@ class TestSQLite(OfSQLite, Contract):
                         pass
             assert failed.value.http_status == 503
 
+    async def test_so_is_whoever_has_a_cursor_of_its_own(self, make):
+        async with running(make(max=2, connect={"timeout": 0.1})) as engine:
+            await self.table(engine)
+            async with engine.transaction():
+                with pytest.raises(OperationalError, match="locked") as failed:
+                    async with engine.connection() as connection, connection.cursor() as cursor:
+                        await cursor.execute("INSERT INTO t VALUES (1)")
+            assert failed.value.http_status == 503
+            assert engine.statistics()["errors"] == 1
+            assert engine.statistics()["slowest_query"] == "INSERT INTO t VALUES (1)"
+
     @pytest.mark.parametrize("url", ["", "sqlite:///", "sqlite:///:memory:", "mysql://h/d"])
     def test_no_file(self, url):
         with pytest.raises(ConfigurationError, match="no file; expected its path"):

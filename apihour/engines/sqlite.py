@@ -86,7 +86,7 @@ def _clock(
 def _timed(timed: Callable[..., sqlite3.Cursor]) -> type[sqlite3.Connection]:
     """The class of connections all whose statements are made by `timed`."""
 
-    class TimedCursor(sqlite3.Cursor):
+    class ClockedCursor(sqlite3.Cursor):
         """sqlite3's own, and a look at the clock."""
 
         def execute(self, sql: str, given: Any = (), /) -> Any:
@@ -101,7 +101,7 @@ def _timed(timed: Callable[..., sqlite3.Cursor]) -> type[sqlite3.Connection]:
     class TimedConnection(sqlite3.Connection):
         """sqlite3's own, whose calls are those of a cursor."""
 
-        def cursor(self, factory: Any = TimedCursor) -> Any:
+        def cursor(self, factory: Any = ClockedCursor) -> Any:
             return super().cursor(factory)
 
         def execute(self, sql: str, given: Any = (), /) -> Any:

@@ -10,14 +10,13 @@ from typing import Any
 from urllib.parse import parse_qs
 
 import orjson
-from arena_common import DATA, compressed, database_of, kind_of, totals
+from arena_common import compressed, database_of, kind_of, stored, totals
 
 PLAIN = (b"content-type", b"text/plain; charset=utf-8")
 JSON = (b"content-type", b"application/json")
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Answer = tuple[int, list[tuple[bytes, bytes]], bytes]
 database = database_of()
-STATIC = DATA / "static"
 
 
 async def pieces(receive: Receive) -> Any:
@@ -69,13 +68,14 @@ def json(scope: Any, last: str, query: dict[str, str]) -> Answer:
 
 
 def static(scope: Any, name: str) -> Answer:
-    path = STATIC / name
+    accepted = dict(scope["headers"]).get(b"accept-encoding", b"").decode()
+    found = stored(name, accepted)
+    if found is None:
+        return 404, [PLAIN], b""
     fields = [(b"content-type", kind_of(name).encode())]
-    for how, suffix in ((b"br", ".br"), (b"gzip", ".gz")):
-        beside = STATIC / (name + suffix)
-        if how in dict(scope["headers"]).get(b"accept-encoding", b"") and beside.exists():
-            return 200, [*fields, (b"content-encoding", how)], beside.read_bytes()
-    return (200, fields, path.read_bytes()) if path.exists() else (404, [PLAIN], b"")
+    if found[0]:
+        fields.append((b"content-encoding", found[0].encode()))
+    return 200, fields, found[1]
 
 
 async def items(scope: Any, receive: Receive, last: str, query: dict[str, Any]) -> Answer:

@@ -18,9 +18,10 @@ import asyncpg
 import orjson
 from items import CREATE, MOST, ONE, PAGE, RANGE, UPDATE, as_item, within
 
-__all__ = ["DATA", "FRESH", "Database", "compressed", "database_of", "kind_of", "totals"]
+__all__ = ["DATA", "FRESH", "Database", "compressed", "database_of", "kind_of", "stored", "totals"]
 
 DATA = Path(os.environ["DATA_DIR"])
+STATIC = DATA / "static"
 POOL = 8  # connections of a server
 FRESH = 0.2  # seconds that an item is cached
 DATASET = json.loads((DATA / "dataset.json").read_text())
@@ -35,6 +36,22 @@ def totals(count: int, m: int) -> dict[str, Any]:
 def compressed(body: bytes) -> bytes:
     """By gzip, at the level of the arena's own entries of uvicorn and fastpysgi."""
     return zlib.compress(body, 1, 31)
+
+
+def stored(name: str, accepted: str) -> tuple[str, bytes] | None:
+    """Coding and content of a file as it is now, compressed beforehand where that is accepted.
+
+    As the arena's rule for production has it: its own entries of bjoern, fastpysgi and uvicorn are
+    "engines", and keep all files in memory.
+    """
+    for coding, end in (("br", ".br"), ("gzip", ".gz"), ("", "")):
+        if coding in accepted:
+            try:
+                with open(f"{STATIC}/{name}{end}", "rb", 0) as file:
+                    return coding, file.read()
+            except FileNotFoundError:
+                continue
+    return None
 
 
 def kind_of(name: str) -> str:

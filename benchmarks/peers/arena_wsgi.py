@@ -13,12 +13,11 @@ from urllib.parse import parse_qsl
 
 import orjson
 import psycopg
-from arena_common import DATA, compressed, kind_of, totals
+from arena_common import compressed, kind_of, stored, totals
 from items import MOST, RANGE, as_item, within
 from psycopg.rows import dict_row
 from psycopg.types.json import set_json_loads
 
-STATIC = DATA / "static"
 PLAIN, JSON = "text/plain", "application/json"
 Answer = tuple[str, list[tuple[str, str]], bytes]
 set_json_loads(lambda data: data)  # as_item() decodes it
@@ -68,13 +67,10 @@ def json(environ: dict[str, Any], last: str, query: dict[str, str]) -> Answer:
 
 
 def static(environ: dict[str, Any], name: str) -> Answer:
-    kind = kind_of(name)
-    for how, suffix in (("br", ".br"), ("gzip", ".gz")):
-        beside = STATIC / (name + suffix)
-        if how in environ.get("HTTP_ACCEPT_ENCODING", "") and beside.exists():
-            return ok(kind, beside.read_bytes(), ("Content-Encoding", how))
-    path = STATIC / name
-    return ok(kind, path.read_bytes()) if path.exists() else ("404 Not Found", [], b"")
+    found = stored(name, environ.get("HTTP_ACCEPT_ENCODING", ""))
+    if found is None:
+        return "404 Not Found", [], b""
+    return ok(kind_of(name), found[1], *([("Content-Encoding", found[0])] if found[0] else []))
 
 
 EXACT: dict[str, Callable[[dict[str, Any], dict[str, str]], Answer]] = {

@@ -21,7 +21,8 @@ from apihour_http.errors import HTTPError, reason_of
 from apihour_http.jsonable import to_plain, with_fallback
 from apihour_http.row_set import RowSet, takes_structs
 
-__all__ = ["Encoded", "Live", "Renderer", "Response", "is_aiohttp", "is_usual", "refuse_tuple"]
+__all__ = ["Encoded", "Live", "Renderer", "Response", "is_aiohttp", "is_usual", "lines_of",
+           "refuse_tuple"]
 
 _UNSAFE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -160,21 +161,22 @@ class Renderer:
     """Turns what endpoints return into bytes; keeps the Date of the current second."""
 
     __slots__ = ("_date", "_takes_structs", "_try_harder", "dumps", "json_head",
-                 "text_head")
+                 "ok_head", "text_head")
 
     def __init__(self, dumps: Callable[[Any], str | bytes]) -> None:
         self.dumps = dumps
         self._try_harder = with_fallback(dumps)
         self._takes_structs = takes_structs(dumps)
         self._date = ""
-        self.json_head = self.text_head = ""
+        self.json_head = self.ok_head = self.text_head = ""
         self.tick()
 
     def tick(self) -> None:
         """Renew the Date; called once a second (RFC 9110 6.6.1)."""
         self._date = f"Date: {formatdate(usegmt=True)}\r\n"
+        self.ok_head = f"HTTP/1.1 200 OK\r\n{self._date}"
         self.json_head, self.text_head = [
-            f"HTTP/1.1 200 OK\r\n{self._date}Content-Type: {kind}\r\nContent-Length: "
+            f"{self.ok_head}Content-Type: {kind}\r\nContent-Length: "
             for kind in ("application/json", _TEXT)]
 
     @property
@@ -219,7 +221,7 @@ class Renderer:
         if type(result) is Response:
             status = result.status
             body, kind = self._body(result.body)
-            lines = _lines_of(result, "" if status in _BODILESS else kind)
+            lines = lines_of(result, "" if status in _BODILESS else kind)
         else:
             status, headers, body = self._parts(result)
             lines = _joined(headers)
@@ -289,7 +291,7 @@ def _with_type(headers: list[tuple[str, str]], kind: str) -> list[tuple[str, str
     return [*headers, ("Content-Type", kind)]
 
 
-def _lines_of(answer: Response, kind: str) -> str:
+def lines_of(answer: Response, kind: str = "") -> str:
     """The header lines of `answer`. Raises ValueError for one that would break the message."""
     try:
         return _lines(tuple(answer.headers), kind)

@@ -223,6 +223,7 @@ class HTTPServer:
         service.renderer.tick()
         self.now.json_head = service.renderer.json_head
         self.now.text_head = service.renderer.text_head
+        self.now.ok_head = service.renderer.ok_head
         service.opened.tick()
         self._ticker = service.loop.call_later(1.0, self._tick)
 

@@ -34,8 +34,8 @@ __all__ = ["Now", "Service"]
 class Now:
     """What changes while a server serves."""
 
-    __slots__ = ("closes", "drain_linger", "drain_since", "draining", "json_head", "meter", "quick",
-                 "text_head", "watchers")
+    __slots__ = ("closes", "drain_linger", "drain_since", "draining", "json_head", "meter",
+                 "ok_head", "quick", "text_head", "watchers")
 
     def __init__(self, quick: bool = False) -> None:
         self.closes = False  # whether an answer with nothing behind it is the last
@@ -43,7 +43,8 @@ class Now:
         # or a text with as many characters as bytes, whatever the data, and no answer needs to
         # say that it is the last.
         self.quick = quick
-        self.json_head = self.text_head = ""  # up to the length, with the Date of this second
+        # Up to the length and up to the Date of this second, which are in them.
+        self.json_head = self.text_head = self.ok_head = ""
         self.draining = False
         self.drain_since = 0.0
         self.drain_linger = 0.0

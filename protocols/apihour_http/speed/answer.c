@@ -47,7 +47,7 @@ static PyObject *joined(PyObject *head, PyObject *lines, Body body, int last)
     return found;
 }
 
-static int is_ascii(PyObject *text)
+int is_ascii(PyObject *text)
 {
     return PyUnicode_CheckExact(text) && PyUnicode_IS_COMPACT_ASCII(text);
 }
@@ -155,17 +155,21 @@ static PyObject *encoded(Plan *plan, Received *request, PyObject *result, Py_ssi
     return data;
 }
 
+int is_quick(Plan *plan)
+{
+    PyObject *quick = PyObject_GetAttr(plan->now, s_quick);
+    Py_XDECREF(quick);
+    return quick ? quick == Py_True : -1;
+}
+
 /* The bytes of the usual answer. NULL without an exception where it is none of the usual. */
 static PyObject *usual(Plan *plan, Received *request, PyObject *result, Py_ssize_t *size)
 {
-    PyObject *quick, *text, *data;
+    PyObject *text, *data;
     int is_encoded = Py_TYPE(result) == plan->encoded, is_text = is_ascii(result);
     if (!(is_encoded || is_text || is_plain_data(result)) || !(request->plain || is_last(request)))
         return NULL;
-    if (!(quick = PyObject_GetAttr(plan->now, s_quick)))
-        return NULL;
-    Py_DECREF(quick);
-    if (quick != Py_True)
+    if (is_quick(plan) <= 0)
         return NULL;
     if (is_encoded)
         return encoded(plan, request, result, size);
@@ -182,31 +186,34 @@ static PyObject *usual(Plan *plan, Received *request, PyObject *result, Py_ssize
     return data;
 }
 
+int sent(Lane *self, Received *request, PyObject *data, Py_ssize_t size)
+{
+    if (!self->transport || self->transport == Py_None || !self->write)
+        return 0;
+    PyObject *write = Py_NewRef(self->write);
+    PyObject *done = PyObject_CallOneArg(write, data);
+    Py_DECREF(write);
+    int failed = !done || note(self, (Plan *)self->plan, request, size);
+    Py_XDECREF(done);
+    if (failed || request->keep)
+        return failed ? -1 : 0;
+    done = PyObject_CallMethodNoArgs((PyObject *)self, s_close);
+    Py_XDECREF(done);
+    return done ? 0 : -1;
+}
+
 /* Answer with `result`; what sends the rest of it is returned, None if there is no rest. */
 PyObject *answer(Lane *self, Received *request, PyObject *result)
 {
-    Plan *plan = (Plan *)self->plan;
     Py_ssize_t size = 0;
-    PyObject *data = usual(plan, request, result, &size);
+    PyObject *data = usual((Plan *)self->plan, request, result, &size);
     if (!data) {
         if (PyErr_Occurred())
             return NULL;
         return PyObject_CallMethodObjArgs(
             (PyObject *)self, s_answer_any, request, result, NULL);
     }
-    int failed = 0;
-    if (self->transport && self->transport != Py_None && self->write) {
-        PyObject *write = Py_NewRef(self->write);
-        PyObject *done = PyObject_CallOneArg(write, data);
-        Py_DECREF(write);
-        failed = !done || note(self, plan, request, size);
-        Py_XDECREF(done);
-        if (!failed && !request->keep) {
-            done = PyObject_CallMethodNoArgs((PyObject *)self, s_close);
-            failed = !done;
-            Py_XDECREF(done);
-        }
-    }
+    int failed = sent(self, request, data, size);
     Py_DECREF(data);
     if (failed)
         return NULL;

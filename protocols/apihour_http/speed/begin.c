@@ -71,6 +71,9 @@ static int start(Lane *self, Received *request)
     if (begun(self->conn))
         return -1;
     if (inlined != Py_True) {
+        int known = answer_file(self, request);
+        if (known)
+            return known < 0 ? -1 : 0;
         done = PyObject_CallMethodOneArg(self->answers, s_run, (PyObject *)request);
         Py_XDECREF(done);
         return done ? 0 : -1;

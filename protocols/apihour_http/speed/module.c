@@ -14,6 +14,7 @@
  *   blocks.c     Blocks, the decoder of a connection of HTTP/2
  *   judge.c      Judge, the base of the judge of its heads
  *   cached.c     small files, read from the kernel's memory or not at all
+ *   files.c      KnownFiles, from a request to such a file's answer
  *   frames.c     messages of WebSocket that are one frame each
  */
 
@@ -27,7 +28,7 @@ extern PyObject *messages(PyObject *module, PyObject *const *args, Py_ssize_t co
 extern PyObject *framed(PyObject *module, PyObject *message);
 
 PyObject *verbs[METHODS];
-PyObject *one, *empty, *nothing;
+PyObject *one, *empty, *nothing, *no_text;
 #define DEFINED(name) PyObject *s_##name;
 NAMES(DEFINED)
 
@@ -56,7 +57,7 @@ static PyMethodDef functions[] = {
     {"lowered", lowered, METH_O,
      "The fields of a head with names in lower case, without white space behind values."},
     {"read_cached", read_cached, METH_VARARGS,
-     "Size, time in nanoseconds and bytes of a file; False: it is not there, None: not known yet."},
+     "Coding, size, time in nanoseconds and bytes of a file; None: it is not known at once."},
     {"messages", (PyCFunction)(void (*)(void))messages, METH_FASTCALL,
      "The whole messages that bytes begin with, and where what is none begins."},
     {"framed", framed, METH_O, "The frame of a text or binary message, as a server sends it."},
@@ -79,7 +80,7 @@ static int make_constants(void)
     for (int each = 0; each < METHODS; each++)
         done = done && (verbs[each] = PyBytes_FromString(method_names[each]));
     return done && (one = PyLong_FromLong(1)) && (empty = PyBytes_FromString(""))
-        && (nothing = PyDict_New()) ? 0 : -1;
+        && (nothing = PyDict_New()) && (no_text = PyUnicode_FromString("")) ? 0 : -1;
 }
 
 PyMODINIT_FUNC PyInit__speed(void)
@@ -88,7 +89,7 @@ PyMODINIT_FUNC PyInit__speed(void)
     if (!module || make_constants())
         return NULL;
     PyTypeObject *types[] = {&ReceivedType, &TallyType, &PlanType, &LaneType, &CodesType,
-                             &BlocksType, &JudgeType};
+                             &BlocksType, &JudgeType, &KnownFilesType};
     for (size_t each = 0; each < sizeof types / sizeof *types; each++)
         if (PyModule_AddType(module, types[each]))
             return NULL;

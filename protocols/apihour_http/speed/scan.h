@@ -27,6 +27,7 @@ typedef struct {
 } Head;
 
 #define METHODS 7
+#define GET 0
 #define HEAD 5
 extern const char *const method_names[METHODS];
 

@@ -51,18 +51,25 @@ typedef struct {
     char ready, write_paused;
 } Lane;
 
-extern PyTypeObject ReceivedType, TallyType, PlanType, LaneType;
+/* A regular file that is open: see cached.c. */
+typedef struct {
+    int fd;
+    long long size, modified; /* bytes, nanoseconds */
+    PyObject *coding;         /* borrowed of who was asked for; NULL: the plain file */
+} KnownFile;
+
+extern PyTypeObject ReceivedType, TallyType, PlanType, LaneType, KnownFilesType;
 extern PyObject *verbs[METHODS];
-extern PyObject *one, *empty, *nothing; /* 1, b"" and {} */
+extern PyObject *one, *empty, *nothing, *no_text; /* 1, b"", {} and "" */
 
 /* What is asked of objects of Python, by name. */
 #define NAMES(do_it) \
     do_it(advance) do_it(answer_any) do_it(body) do_it(call) do_it(check_slow) do_it(close) \
     do_it(count) \
-    do_it(current) do_it(expect_nothing) do_it(failed) do_it(flush) do_it(hold_answers) \
-    do_it(idle) do_it(inline) \
+    do_it(current) do_it(expect_nothing) do_it(failed) do_it(first) do_it(flush) \
+    do_it(hold_answers) do_it(idle) do_it(inline) \
     do_it(is_closing) do_it(json_head) \
-    do_it(judge_any) do_it(lines) do_it(log_request) do_it(outbox) \
+    do_it(judge_any) do_it(lines) do_it(log_request) do_it(ok_head) do_it(outbox) do_it(path) \
     do_it(quick) do_it(request) do_it(requests) do_it(run) do_it(send) do_it(state) \
     do_it(streams_body) do_it(take) do_it(take_hosted) do_it(text_head) do_it(went_wrong)
 #define DECLARED(name) extern PyObject *s_##name;
@@ -79,6 +86,28 @@ int begin(Lane *self, Plan *plan, PyObject *data, const Head *head);
 
 /* Answer with `result`; what sends the rest of it is returned, None if there is no rest. */
 PyObject *answer(Lane *self, Received *request, PyObject *result);
+
+/* Whether the usual answers go the short way now; -1 with an exception. */
+int is_quick(Plan *plan);
+
+/* Whether an object is a text that is its own bytes. */
+int is_ascii(PyObject *text);
+
+/* Send a whole answer with a body of `size`, and do what is due after it; -1 with an exception. */
+int sent(Lane *self, Received *request, PyObject *data, Py_ssize_t size);
+
+/* Answer with a file, where it is one, and known at once: 1; 0 where it is not, -1 with an
+ * exception. */
+int answer_file(Lane *self, Received *request);
+
+/* Open what is sent of `path` beneath `directory` to those who accept `ends`, NULL or pairs of
+ * texts, a coding and the end of its files' names: 1, the caller closes it; 0 where there is none
+ * or it is not known at once; -1 with an exception. */
+int find_known(const char *directory, const char *path, size_t length, PyObject *ends,
+               KnownFile *file);
+
+/* Read it whole; 0 where that is not known at once, or it became shorter. */
+int read_known(const KnownFile *file, char *into);
 
 /* Whether an object is a pair of bytes. */
 int is_field(PyObject *field);

@@ -15,15 +15,14 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-from apihour_http.response import Response
+from apihour_http.response import Response, lines_of
 from apihour_http.speed import compiled
 from apihour_http.static.conditions import accepted_ends, has_conditions
-from apihour_http.static.open_files import OpenFile, is_shown
+from apihour_http.static.open_files import OpenFile
 
 __all__ = ["CachedFiles"]
 
 _HEADS = 1024  # that are remembered, of some 500 bytes
-_NO_BYTES = -1
 
 HeadersOf = Callable[[str, str, OpenFile], list[tuple[str, str]]]
 
@@ -46,36 +45,29 @@ class CachedFiles:
         def head(path: str, coding: str, size: int, modified: int) -> Response:
             return Response(200, headers(path, coding, OpenFile(-1, size, modified)))
 
+        @lru_cache(_HEADS)
+        def lines(path: str, coding: str, size: int, modified: int) -> str:
+            return f"{lines_of(head(path, coding, size, modified))}Content-Length: {size}\r\n\r\n"
+
         self._head = head
+        # What is asked first: it answers the usual by itself, and has all else done here.
+        self.at_once = compiled.KnownFiles(
+            self._root, small, accepted_ends, lines, self._at_once)
 
     def __call__(self, request: Any) -> Any:
         """The answer from the disk."""
         return self._answer(request)
 
-    def at_once(self, request: Any) -> Response | None:
+    def _at_once(self, request: Any) -> Response | None:
         """The whole file, as it is now; None when that is not known at once."""
         if request.verb != b"GET" or has_conditions(request.raw_headers):
             return None
         path = request.match_info["path"]
-        if not all(map(is_shown, path.split("/"))):
-            return None
         accepted = request.field(b"accept-encoding")
         ends = accepted_ends(accepted.decode("latin-1")) if accepted else ()
-        coding, found = self._found(os.fsencode(path), ends)
-        if not found or found[2] is None:
+        found = compiled.read_cached(self._root, os.fsencode(path), ends, self._small)
+        if found is None:
             return None
-        answer: Response = self._head(path, coding, found[0], found[1]).copy()
-        answer.body = found[2]
+        answer: Response = self._head(path, *found[:3]).copy()
+        answer.body = found[3]
         return answer
-
-    def _found(self, path: bytes, ends: tuple[tuple[str, str], ...]) -> tuple[str, Any]:
-        """The coding and the file to send; None or False when it is not for here."""
-        read = compiled.read_cached
-        plain = read(self._root, path, _NO_BYTES if ends else self._small)
-        if not plain or not ends:
-            return "", plain
-        for coding, end in ends:
-            other = read(self._root, path + end.encode(), self._small)
-            if other is None or (other and other[1] >= plain[1]):
-                return coding, other
-        return "", read(self._root, path, self._small)

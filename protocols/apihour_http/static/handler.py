@@ -32,7 +32,7 @@ from apihour_http.streaming.stream import Stream
 __all__ = ["static_endpoint"]
 
 # Bytes up to which a file is read at once.
-_SMALL = 65536
+_SMALL = 131072
 _INDEX = "index.html"
 _LONGEST = 3600  # seconds that a file is remembered
 _TYPES = mimetypes.MimeTypes()

@@ -18,8 +18,7 @@ from apihour_http import Request, Response, Routes
 from apihour_http.connection import answers
 from apihour_http.http2.stream_lane import StreamLane
 from apihour_http.speed import compiled
-from apihour_http.static import handler
-from apihour_http.static.cached_files import CachedFiles
+from apihour_http.static import cached_files, handler
 from apihour_http.testing import Client
 from tests.apihour_http.http2.support import connected
 from tests.apihour_http.support import serving
@@ -41,13 +40,13 @@ def site(tmp_path: Path) -> Path:
     (root / "empty.txt").write_text("")
     (root / "sub" / "b ü.txt").write_text("b")
     (root / "sub" / "index.html").write_text("<p>")
-    (root / "large.bin").write_bytes(b"x" * 70_000)
+    (root / "large.bin").write_bytes(b"x" * 140_000)
     (root / ".env").write_text("secret")
     (tmp_path / "outside").write_text("secret")
     (root / "link").symlink_to(tmp_path / "outside")
     (root / "away").symlink_to(tmp_path)
     os.mkfifo(root / "pipe")
-    if compiled.read_cached(os.fsencode(root), b"a.css", 99) is None:
+    if compiled.read_cached(os.fsencode(root), b"a.css", (), 99) is None:
         pytest.skip("this file system does not tell what it has in memory")
     return root
 
@@ -171,7 +170,8 @@ async def test_what_is_known_at_once_needs_no_task(
         row, = await measuring
         assert (row["route"], row["requests"]) == ("GET /files/{path:path}", 9)
         assert await known(client, "/files/a.css", tasks)
-        monkeypatch.setattr(CachedFiles, "_found", lambda *arguments: 1 / 0)
+        monkeypatch.setattr(cached_files, "OpenFile", lambda *arguments: 1 / 0)
+        (site / "a.css").write_text("b {}")  # its header lines are to be made
         tasks.clear()
         assert (await client.get("/files/a.css")).status == 500
         assert not tasks
@@ -191,7 +191,7 @@ async def test_what_is_known_at_once_needs_no_task_in_http2(
     routes = Routes()
     routes.static("/files", site)
     async with serving(routes) as served, connected(served) as client:
-        for path, body in (("a.css", b"a {}"), ("large.bin", b"x" * 70_000)):
+        for path, body in (("a.css", b"a {}"), ("large.bin", b"x" * 140_000)):
             for _ in range(9):
                 ran.clear()
                 reply = await client.reply(client.ask("GET", f"/files/{path}"))
@@ -211,26 +211,45 @@ async def test_a_change_is_seen_at_once(client: Client, site: Path) -> None:
     assert (await client.get("/at_once/sub/b%20%C3%BC.txt")).status == 404
 
 
+BR = (("br", ".br"), ("gzip", ".gz"))
+
+
 def test_what_is_known_at_once(site: Path) -> None:
-    root = os.fsencode(site)
+    root, none = os.fsencode(site), ()
     told = (site / "a.css").stat()
-    assert compiled.read_cached(root, b"a.css", 4) == (4, told.st_mtime_ns, b"a {}")
-    assert compiled.read_cached(root, b"a.css", 3) == (4, told.st_mtime_ns, None)
-    assert compiled.read_cached(root, b"a.css", -1) == (4, told.st_mtime_ns, None)
-    assert compiled.read_cached(root, b"empty.txt", 9)[2] == b""
-    assert compiled.read_cached(root, b"none", 9) in (False, None)
-    for odd in (b"link", b"away/outside", b"pipe", b"sub", b"../outside", b"/etc/passwd",
-                b"a.css/none", b"x" * 300, b"x" * 5000):
-        assert compiled.read_cached(root, odd, 99) is None, odd
-    assert compiled.read_cached(root + b"/none", b"a.css", 99) is None
+    plain = ("", 4, told.st_mtime_ns, b"a {}")
+    assert compiled.read_cached(root, b"a.css", none, 4) == plain
+    assert compiled.read_cached(root, b"a.css", none, 3) is None
+    assert compiled.read_cached(root, b"empty.txt", none, 9)[3] == b""
+    assert compiled.read_cached(root, b"a.css", BR, 99)[::3] == ("br", b"brotli of a")
+    assert compiled.read_cached(root, b"a.css", BR[1:], 99)[::3] == ("gzip", b"gzip of a")
+    assert compiled.read_cached(root, b"a.css", BR, 4) is None
+    for odd in (b"none", b"link", b"away/outside", b"pipe", b"sub", b"../outside", b"/etc/passwd",
+                b"a.css/none", b"x" * 300, b"x" * 5000, b"", b"sub/", b"/a.css", b"sub//index.html",
+                b".env", b"sub/.env", b".", b"sub/../a.css", b"a.css\0", b"x/" * 2045 + b"a.css"):
+        assert compiled.read_cached(root, odd, BR, 99) is None, odd
+    for long in range(4085, 4098):  # where the end of a name would be behind the last byte
+        assert compiled.read_cached(root, b"x" * long, BR, 99) is None
+    assert compiled.read_cached(root + b"/none", b"a.css", none, 99) is None
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(100):
-        compiled.read_cached(root, b"a.css", 4)
-        compiled.read_cached(root, b"link", 4)
+        for path in (b"a.css", b"old.js", b"link", b"sub", b"empty.txt"):
+            compiled.read_cached(root, path, BR, 4)
+            compiled.read_cached(root, path, BR, 99)
     assert len(os.listdir("/proc/self/fd")) == before
-    for wrong in ((root, "a.css", 1), (root, b"a\0", 1), (root, b"a"), (None, b"a", 1)):
+    for wrong in ((root, "a.css", none, 1), (root, b"a", none), (None, b"a", none, 1),
+                  (root, b"a", None, 1), (root, b"a.css", ("br",), 9), (root, b"a.css", ((),), 9),
+                  (root, b"a.css", ((b"br", b".br"),), 9)):
         with pytest.raises((TypeError, ValueError)):
             compiled.read_cached(*wrong)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_wrong_one_of_those_that_are_asked_first() -> None:
+    for wrong in ((), ("/", 1, len, len, len), (b"/", "1", len, len, len)):
+        with pytest.raises(TypeError):
+            compiled.KnownFiles(*wrong)
+    assert compiled.KnownFiles(b"/", 1, len, len, lambda request: request)(7) == 7
 
 
 def test_a_file_that_changes_while_it_is_read_is_told_whole_or_not_at_all(site: Path) -> None:
@@ -255,12 +274,12 @@ def test_a_file_that_changes_while_it_is_read_is_told_whole_or_not_at_all(site: 
     try:
         seen = Counter[str]()
         ends = time.monotonic() + 30
-        while not (seen["whole"] and seen["too large"] and seen.total() > 500):
+        while not (seen["whole"] and len(seen) > 1 and seen.total() > 500):
             assert time.monotonic() < ends, seen
             for most in (5_000, 1 << 20, 1 << 62):
-                told = compiled.read_cached(root, b"a.css", most)
-                assert told is None or told[2] is None or len(told[2]) == told[0] <= most
-                seen["not now" if not told else "too large" if told[2] is None else "whole"] += 1
+                told = compiled.read_cached(root, b"a.css", (), most)
+                assert told is None or len(told[3]) == told[1] <= most
+                seen["whole" if told else "not now, or too large"] += 1
     finally:
         is_over.set()
         changing.join()

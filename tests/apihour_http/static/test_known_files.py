@@ -17,7 +17,6 @@ from apihour_http import Routes
 from apihour_http.connection.answers import Answers
 from apihour_http.speed import compiled
 from apihour_http.static import handler
-
 from tests.certificates import Authority
 
 from ..support import Peer, Served, get, serving

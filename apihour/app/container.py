@@ -219,7 +219,7 @@ class Container:
             made = await found if inspect.isawaitable(found) else found
         has_daemon = getattr(self.worker, "runtime", None) is not None
         for name in ("bus", "shared") if has_daemon else ():  # refused here, not at the first use
-            if self.config.get(name) and hasattr(getattr(self, name), "start"):
+            if self.config.get(name) is not None and hasattr(getattr(self, name), "start"):
                 begin(f"{name}: its start")
                 await getattr(self, name).start()
         sections = self.config.get("engines")

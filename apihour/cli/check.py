@@ -118,8 +118,7 @@ def _see_configuration(container: Any) -> None:
     """
     check_jobs(container)
     examine(container.config.get("shared"))
-    if container.config.get("bus"):
-        open_bus(container.config["bus"], "")
+    open_bus(container.config.get("bus"), "")
     getattr(container, "tracer", None)  # raises where it is to be, and cannot
 
 

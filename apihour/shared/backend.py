@@ -179,7 +179,8 @@ class Attempts:
 
 def check_deadline(deadline: object) -> None:
     """Raises ConfigurationError for what are no seconds that a call may take."""
-    if not isinstance(deadline, int | float) or not 0.01 <= deadline <= 3600:
+    if (isinstance(deadline, bool) or not isinstance(deadline, int | float)
+            or not 0.01 <= deadline <= 3600):
         raise ConfigurationError(
             f"shared: deadline: {deadline!r:.40}; expected 0.01 to 3600 seconds")
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from apihour.errors import ConfigurationError
+from apihour.masking import mask_text
 from apihour.shared.backend import SharedBackend, check_deadline
 
 __all__ = ["chosen", "examine", "is_elsewhere"]
@@ -44,10 +45,11 @@ def is_elsewhere(options: Any) -> bool:
 
 def _check(options: Any) -> None:
     if not isinstance(options, Mapping):
-        raise ConfigurationError(f"shared: {options!r:.80}; expected a URL, or a mapping")
+        raise ConfigurationError(
+            f"shared: {mask_text(repr(options))[:80]}; expected a URL, or a mapping")
     if unknown := sorted(map(str, options.keys() - {"deadline", "limit_bytes"})):
         raise ConfigurationError(
             f"shared: {unknown[0]!r}; expected of deadline, limit_bytes, or a url")
     check_deadline(options.get("deadline", 1.0))
-    if not isinstance(limit := options.get("limit_bytes", 1), int) or limit < 1:
+    if type(limit := options.get("limit_bytes", 1)) is not int or limit < 1:
         raise ConfigurationError(f"shared: limit_bytes: {limit!r:.40}; expected a number of bytes")

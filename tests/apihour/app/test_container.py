@@ -304,9 +304,12 @@ def _note(seconds: float) -> int:
 async def test_a_bus_that_cannot_be_refuses_the_start_and_one_that_is_away_does_not(
     tmp_path: Path
 ) -> None:
-    worker = SimpleNamespace(runtime=SimpleNamespace(path=tmp_path))
+    worker = SimpleNamespace(runtime=SimpleNamespace(path=tmp_path, shared=tmp_path / "shared"))
     with pytest.raises(ConfigurationError, match=r"bus: 'nat://x'; expected nats://HOST:PORT"):
         await Container({"bus": "nat://x"}, worker).open_engines({})
+    for section in ({"bus": ""}, {"bus": {}}, {"shared": ""}, {"shared": 0}):
+        with pytest.raises(ConfigurationError, match=f"^{next(iter(section))}: .*expected"):
+            await Container(section, worker).open_engines({})
     container = Container({"bus": "nats://127.0.0.1:1"}, worker)
     await container.open_engines({})
     await container.close_made()

@@ -315,6 +315,9 @@ def test_protocols_lists_the_plugins_and_what_they_accept(
     ("shared: {url: 'nats://127.0.0.1:4222', bucket: 'a b'}", "shared: bucket: 'a b'; expected"),
     ("bus: nat://127.0.0.1:4222", "bus: 'nat://127.0.0.1:4222'; expected nats://HOST:PORT"),
     ("bus: {url: 'nats://127.0.0.1:4222', user: ann}", "bus: 'user'; expected of credentials, tls"),
+    ("bus: ''", "bus: ''; expected nats://HOST:PORT, a mapping with such a url, or nothing"),
+    ("bus: {}", "bus: {}; expected nats://HOST:PORT, a mapping with such a url, or nothing"),
+    ("bus: {url: ['nats://u:se@b', 5]}", "bus: {'url': ['nats://u:********@b', 5]}; expected nats"),
     ("bus: env:NOT_SET_HERE", "bus: url: env:NOT_SET_HERE: the variable is not set"),
 ])
 def test_stores_and_buses_that_a_start_refuses(

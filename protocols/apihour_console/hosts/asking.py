@@ -3,7 +3,8 @@
 Rules:
 
 - A host has 0.8 seconds to show that it hears, before it is waited for longer: who is gone is named
-  within two, with the login to a loaded machine. One that answers at once is asked nothing more.
+  within two, with the login to a loaded machine. One that answers at once is asked nothing more,
+  any other is asked again meanwhile (:mod:`apihour_console.hosts.insisting`).
 - What may take over half a minute is asked after every two seconds: an answer that was lost comes
   again. Of who gives no sign for ten seconds it is not known what became of it, and that is said.
 """
@@ -15,12 +16,14 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
-from apihour.bus import Bus, BusError, BusMessage, BusTimeoutError, NoResponderError
+from apihour.bus import Bus, BusError, BusMessage, NoResponderError
 from apihour.ops.model import CommandFailed
 from apihour_console.calls.call import Call, Identity, Result
 from apihour_console.hosts.far_answers import read_result
+from apihour_console.hosts.insisting import Answer, Insisting, SilentError, SlowError, first_answer
 from apihour_console.hosts.letter_tickets import FRESH
 from apihour_console.hosts.letters import Seal
 
@@ -28,12 +31,12 @@ __all__ = ["HEARS", "LONG", "NO_ANSWER", "AnswerLost", "Asking"]
 
 HEARS = 0.8  # seconds a host has to show that it hears
 NO_ANSWER = "no answer in time: it, its console or the way to it is gone"
-_PROMPT = 0.2  # of these, until who has not answered is asked whether it hears
 LONG = 2.0  # seconds from which on that is asked first
 _MORE = 0.3  # seconds on top of what its workers have
 _STAYS = 30.0  # seconds from which on it is asked how far it is
 _EVERY = 2.0  # seconds between two such questions
 _SILENT = 10.0  # seconds without a sign
+_SLOW = "it is there, and has not answered within {:g} s"
 _LOST = "no answer, and no sign of it for 10 s: it, its console or the way to it is gone"
 _NEVER_CAME = "what it was asked never came there; nothing was begun"
 
@@ -61,13 +64,20 @@ class Asking:
 
     async def tell(
         self, name: str, content: Mapping[str, Any], answer: str, seconds: float = HEARS,
-    ) -> dict[str, Any] | None:
+    ) -> Answer | None:
         """What a host says to a letter, sealed for `answer`; None when it says nothing.
 
-        The letter may be about that of a ``nonce``; else it has one of its own.
+        The letter may be about that of a ``nonce``; else it has one of its own. It is sent again
+        where nothing is said: it must be one that may come twice.
         """
-        subject = f"{self._prefix}.host.{name}"
         asked = {"from": self._name, "nonce": os.urandom(8).hex(), **content}
+        return await first_answer(partial(self._say, name, asked, answer), seconds)
+
+    async def _say(
+        self, name: str, asked: Mapping[str, Any], answer: str, seconds: float,
+    ) -> Answer | None:
+        """What a host says to a letter that is sent once; None when it says nothing good."""
+        subject = f"{self._prefix}.host.{name}"
         try:
             async with asyncio.timeout(seconds):  # whatever the bus is at
                 message = await self._bus.request(
@@ -75,9 +85,11 @@ class Asking:
         except (BusError, TimeoutError):
             return None
         found = self._answer_to(str(asked["nonce"]), answer, message.data)
-        return found if found is not None and found.get("from") == name else None
+        if found is None or name not in (found.get("from"), found.get("host")):
+            return None
+        return found
 
-    async def ping(self, name: str, seconds: float = HEARS) -> dict[str, Any] | None:
+    async def ping(self, name: str, seconds: float = HEARS) -> Answer | None:
         """What that host tells of itself; None when it does not answer."""
         return await self.tell(name, {"kind": "ping"}, "ping", seconds)
 
@@ -94,7 +106,7 @@ class Asking:
     async def carry_out(self, name: str, call: Call, identity: Identity) -> Result:
         """What that host answers to a call. Raises as :meth:`ask` does."""
         return await self.ask(name, call.far_words, identity, call.time_allowed,
-                              acts=bool(call.command.acts))
+                              acts=bool(call.command.acts_with(call.arguments)))
 
     async def ask(
         self, name: str, words: Sequence[str], identity: Identity, deadline: float,
@@ -106,21 +118,12 @@ class Asking:
         begun nevertheless.
         """
         facts = await self._facts(name) if acts or deadline > LONG else {}
-        nonce = os.urandom(8).hex()
-        subject = f"{self._prefix}.host.{name}"
-        letter = self._seal.close(subject, {
-            "kind": "ask", "from": self._name, "words": list(words), "nonce": nonce,
-            "who": _who(identity), "stream": stream, "ticket": facts.get("ticket")})
+        asked = {
+            "kind": "ask", "from": self._name, "words": list(words), "nonce": os.urandom(8).hex(),
+            "who": _who(identity), "stream": stream, "ticket": facts.get("ticket")}
         if deadline > _STAYS:
-            return read_result(await self._stay(name, letter, nonce, deadline, facts))
-        try:
-            message = await self._request(name, subject, letter, deadline + _MORE)
-        except BusError as error:
-            raise CommandFailed(NO_ANSWER, "timeout") from error
-        answer = self._answer_to(nonce, f"answer.{name}", message.data)
-        if answer is None:
-            raise CommandFailed("an answer that is not its own", "timeout")
-        return read_result(answer)
+            return read_result(await self._stay(name, asked, deadline, facts))
+        return read_result(await self._insist(name, asked, deadline + _MORE, facts))
 
     async def _facts(self, name: str) -> Mapping[str, Any]:
         facts = await self.ping(name)
@@ -128,24 +131,29 @@ class Asking:
             raise CommandFailed(NO_ANSWER, "timeout")
         return facts
 
-    async def _request(
-        self, name: str, subject: str, letter: bytes, seconds: float) -> BusMessage:
-        """The answer of a host that hears. Raises BusError."""
-        asking = asyncio.ensure_future(self._bus.request(subject, letter, seconds))
+    async def _insist(
+        self, name: str, asked: Mapping[str, Any], seconds: float, facts: Mapping[str, Any],
+    ) -> Mapping[str, Any]:
+        """The answer of a host that hears. Raises CommandFailed."""
+        insisting = Insisting(
+            partial(self._say, name, asked, f"answer.{name}"),
+            partial(self.tell, name, {"kind": "how", "nonce": asked["nonce"]}, f"answer.{name}"),
+            lambda state: not facts or _is_same(state, facts))
         try:
-            done, _ = await asyncio.wait({asking}, timeout=_PROMPT)
-            if not done and await self.ping(name, HEARS - _PROMPT) is None and not asking.done():
-                raise BusTimeoutError(f"host {name!r}: does not hear")
-            return await asking
-        finally:
-            asking.cancel()
+            return await insisting.answer(HEARS, seconds)
+        except SilentError:
+            raise CommandFailed(NO_ANSWER, "timeout") from None
+        except SlowError:
+            raise CommandFailed(_SLOW.format(seconds), "timeout") from None
 
     async def _stay(
-        self, name: str, letter: bytes, nonce: str, deadline: float, facts: Mapping[str, Any],
+        self, name: str, content: Mapping[str, Any], deadline: float, facts: Mapping[str, Any],
     ) -> Mapping[str, Any]:
         """The answer, asked for again and again. Raises CommandFailed, AnswerLost."""
+        nonce = str(content["nonce"])
         subject = f"{self._prefix}.host.{name}"
-        asking = asyncio.ensure_future(self._bus.request(subject, letter, deadline))
+        asking = asyncio.ensure_future(
+            self._bus.request(subject, self._seal.close(subject, content), deadline))
         asked = sign = time.monotonic()
         try:
             while time.monotonic() - sign < _SILENT and time.monotonic() - asked < deadline:

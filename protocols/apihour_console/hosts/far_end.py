@@ -5,6 +5,8 @@ Rules:
 - The operator's key must be authorised here too; what they may do is the lesser of both roles.
   A local user of another host (``apihour ctl``) has no key, and gets nothing here.
 - It is audited here as it is there, with the host that it came through.
+- A letter that was sent again is carried out once: what comes after the first of its nonce is not
+  answered, whoever asked can ask how far that is.
 - Streams go on only while the asker says every two seconds that it still reads, in a sealed
   letter, and while the operator's key is still authorised here.
 """
@@ -126,6 +128,8 @@ class FarEnd:
     async def _answer(
         self, message: BusMessage, letter: Mapping[str, Any], tickets: Tickets, is_old: bool,
     ) -> None:
+        if tickets.knows(letter):
+            return
         try:
             if is_old:
                 raise ApihourError("asked before its console began, by its clock; ask again")
@@ -139,9 +143,10 @@ class FarEnd:
             self._logger.exception("fleet: a command of another host")
             result = Result(status=FAILED, error=f"internal error: {error!r:.200}")
         content = {**to_letter(result), "host": self._name, "to": letter.get("nonce")}
-        tickets.end(str(letter.get("nonce")), content)
-        with contextlib.suppress(BusError):  # whoever asked has given up, or hears it by silence
-            await message.reply(self._seal.close(f"answer.{self._name}", content))
+        sealed = self._seal.close(f"answer.{self._name}", content)
+        tickets.end(letter, content, len(sealed))
+        with contextlib.suppress(BusError):  # whoever asked has given up, or asks how far it is
+            await message.reply(sealed)
 
     async def _carry_out(self, letter: Mapping[str, Any]) -> Result:
         words = [str(word) for word in letter["words"]]

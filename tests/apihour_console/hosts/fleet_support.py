@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import asyncssh
@@ -36,9 +37,16 @@ class Wire:
         self.cut: set[str] = set()
         self.letters: list[tuple[str, bytes]] = []
         self.answers: list[bytes] = []
+        self.loses: Callable[[dict[str, Any]], bool] | None = None
+
+    def is_lost(self, data: bytes) -> bool:
+        """Whether a letter, or an answer, is lost, as `loses` says."""
+        return self.loses is not None and self.loses(json.loads(data[64:]))
 
     def deliver(self, sender: str, subject: str, message: BusMessage) -> int:
         self.letters = [*self.letters[-99:], (subject, message.data)]
+        if self.is_lost(message.data):
+            return len(self.readers.get(subject, ()))
         if sender in self.cut:
             return 0
         groups: set[str] = set()
@@ -93,7 +101,7 @@ class WiredBus:
             self.wire.sent += 1
             self.wire.bytes += len(data)
             self.wire.answers = [*self.wire.answers[-99:], data]
-            if self.host not in self.wire.cut:
+            if self.host not in self.wire.cut and not self.wire.is_lost(data):
                 answers.append(BusMessage("answer", data))
                 if len(answers) >= wanted:
                     enough.set()
@@ -133,6 +141,8 @@ class HostDouble:
                     parameters=(Parameter("worker", "worker", positional=True),)),
             Command("big", "much", collects="console"),
             Command("health", "how", collects="console"),
+            Command("kick", "one away", role=Role.OPERATOR, collects="console", acts="daemon",
+                    columns=columns),
             Command("logs", "lines", collects="agent", streams=True,
                     columns=(Column("time", "float"), Column("message", "str")),
                     parameters=(Parameter("follow", "bool", short="f"),)),

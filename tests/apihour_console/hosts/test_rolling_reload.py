@@ -16,7 +16,7 @@ from tests.apihour_console.hosts.fleet_support import Fleet, HostDouble
 
 SECONDS = {
     "asking._EVERY": 0.1, "asking._SILENT": 0.8, "asking.HEARS": 0.4,
-    "asking._PROMPT": 0.1, "hosts._HELLO": 0.4,
+    "insisting.AGAIN": 0.1, "hosts._HELLO": 0.4,
     "asking.FRESH": 0.5, "letter_tickets.FRESH": 0.5, "claims._EVERY": 0.1,
     "rolling_reload._JUDGED": 0.8, "rolling_reload._AGAIN": 0.05, "rolling_reload._PATIENCE": 0.4}
 

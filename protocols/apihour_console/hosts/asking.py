@@ -23,7 +23,7 @@ from apihour.bus import Bus, BusError, BusMessage, NoResponderError
 from apihour.ops.model import CommandFailed
 from apihour_console.calls.call import Call, Identity, Result
 from apihour_console.hosts.far_answers import read_result
-from apihour_console.hosts.insisting import Answer, Insisting, SilentError, SlowError, first_answer
+from apihour_console.hosts.insisting import Insisting, Said, SilentError, SlowError, first_answer
 from apihour_console.hosts.letter_tickets import FRESH
 from apihour_console.hosts.letters import Seal
 
@@ -64,7 +64,7 @@ class Asking:
 
     async def tell(
         self, name: str, content: Mapping[str, Any], answer: str, seconds: float = HEARS,
-    ) -> Answer | None:
+    ) -> Said | None:
         """What a host says to a letter, sealed for `answer`; None when it says nothing.
 
         The letter may be about that of a ``nonce``; else it has one of its own. It is sent again
@@ -75,7 +75,7 @@ class Asking:
 
     async def _say(
         self, name: str, asked: Mapping[str, Any], answer: str, seconds: float,
-    ) -> Answer | None:
+    ) -> Said | None:
         """What a host says to a letter that is sent once; None when it says nothing good."""
         subject = f"{self._prefix}.host.{name}"
         try:
@@ -89,7 +89,7 @@ class Asking:
             return None
         return found
 
-    async def ping(self, name: str, seconds: float = HEARS) -> Answer | None:
+    async def ping(self, name: str, seconds: float = HEARS) -> Said | None:
         """What that host tells of itself; None when it does not answer."""
         return await self.tell(name, {"kind": "ping"}, "ping", seconds)
 

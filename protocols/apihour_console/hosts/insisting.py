@@ -15,15 +15,15 @@ import time
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
-__all__ = ["AGAIN", "Answer", "Insisting", "SilentError", "SlowError", "first_answer"]
+__all__ = ["AGAIN", "Insisting", "Said", "SilentError", "SlowError", "first_answer"]
 
 AGAIN = 0.25  # seconds without an answer until it is asked again
 _SELDOM = 2.0  # seconds between two questions to who has begun
 
-Answer = Mapping[str, Any]
-Ask = Callable[[float], Coroutine[Any, Any, Answer | None]]
+Said = Mapping[str, Any]
+Ask = Callable[[float], Coroutine[Any, Any, Said | None]]
 """Asks once, and waits so many seconds at most; None when nothing good was said."""
-Asking = set[asyncio.Task[Answer | None]]
+_Tasks = set[asyncio.Task[Said | None]]
 
 
 class SilentError(Exception):
@@ -34,10 +34,10 @@ class SlowError(Exception):
     """A host hears, and has not answered in its time."""
 
 
-async def first_answer(ask: Ask, seconds: float) -> Answer | None:
+async def first_answer(ask: Ask, seconds: float) -> Said | None:
     """What is said first to a question that is put again and again; None: nothing in time."""
     end = time.monotonic() + seconds
-    asking: Asking = set()
+    asking: _Tasks = set()
     is_first = True
     try:
         while (left := end - time.monotonic()) > 0:
@@ -51,7 +51,7 @@ async def first_answer(ask: Ask, seconds: float) -> Answer | None:
         await _cancel(asking)
 
 
-async def _within(seconds: float, asking: Asking) -> Answer | None:
+async def _within(seconds: float, asking: _Tasks) -> Said | None:
     """The first answer within that time; those that say nothing are taken out of `asking`."""
     end = time.monotonic() + seconds
     while asking and (left := end - time.monotonic()) > 0:
@@ -73,7 +73,7 @@ async def _cancel(tasks: set[asyncio.Task[Any]]) -> None:
 class Insisting:
     """One command to one host, until its answer is there."""
 
-    def __init__(self, send: Ask, how: Ask, may_send: Callable[[Answer], bool]) -> None:
+    def __init__(self, send: Ask, how: Ask, may_send: Callable[[Said], bool]) -> None:
         """`how` asks how far it is, which the answer's ``state`` says.
 
         `may_send` says whether it may be sent again to whoever says that it never came.
@@ -81,11 +81,11 @@ class Insisting:
         self._send = send
         self._how = how
         self._may_send = may_send
-        self._found: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._found: asyncio.Future[Said] = asyncio.get_running_loop().create_future()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._is_heard = False
 
-    async def answer(self, hears: float, seconds: float) -> Answer:
+    async def answer(self, hears: float, seconds: float) -> Said:
         """The answer, within `seconds`. Raises SilentError after `hears` seconds, SlowError."""
         end = time.monotonic() + seconds
         self._begin(self._send(seconds))
@@ -102,12 +102,12 @@ class Insisting:
             return self._found.result()
         raise SlowError if self._is_heard else SilentError
 
-    def _begin(self, sending: Coroutine[Any, Any, Answer | None]) -> None:
+    def _begin(self, sending: Coroutine[Any, Any, Said | None]) -> None:
         task = asyncio.ensure_future(sending)
         self._tasks.add(task)
         task.add_done_callback(self._take)
 
-    def _take(self, task: asyncio.Task[Answer | None]) -> None:
+    def _take(self, task: asyncio.Task[Said | None]) -> None:
         if task.cancelled() or self._found.done():
             return
         if error := task.exception():

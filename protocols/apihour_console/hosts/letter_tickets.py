@@ -26,14 +26,14 @@ _LARGEST = 100_000  # bytes of an answer that is kept
 _WHOLE = 1_000_000  # bytes of all of them
 _CUT = "its rows were lost on their way, {:,} bytes: too many to be kept"
 
-Answer = Mapping[str, Any]
+_Told = Mapping[str, Any]
 
 
-class _Kept:
+class _KeptAnswers:
     """Answers by the nonce of what they are to; None is what is under way."""
 
     def __init__(self) -> None:
-        self._found: OrderedDict[str, tuple[Answer, int]] = OrderedDict()
+        self._found: OrderedDict[str, tuple[_Told, int]] = OrderedDict()
         self._begun: set[str] = set()
         self._size = 0
 
@@ -48,7 +48,7 @@ class _Kept:
         """It may be carried out again."""
         self._begun.discard(nonce)
 
-    def end(self, nonce: str, answer: Answer, size: int) -> None:
+    def end(self, nonce: str, answer: _Told, size: int) -> None:
         """That is its answer; the oldest are let go for it."""
         if nonce not in self._begun:
             return
@@ -59,7 +59,7 @@ class _Kept:
             _, (_, old) = self._found.popitem(last=False)
             self._size -= old
 
-    def answer(self, nonce: str) -> Answer | None:
+    def answer(self, nonce: str) -> _Told | None:
         """Its answer; None while it is under way."""
         return self._found.get(nonce, (None,))[0]
 
@@ -69,8 +69,8 @@ class Tickets:
 
     def __init__(self, instance: str) -> None:
         self._instance = instance
-        self._deeds = _Kept()
-        self._reads = _Kept()
+        self._deeds = _KeptAnswers()
+        self._reads = _KeptAnswers()
 
     def give(self) -> list[Any]:
         """A ticket of now."""
@@ -96,7 +96,7 @@ class Tickets:
         if nonce:
             (self._reads if ticket is None else self._deeds).begin(nonce)
 
-    def end(self, letter: Mapping[str, Any], answer: Answer, size: int) -> None:
+    def end(self, letter: Mapping[str, Any], answer: _Told, size: int) -> None:
         """That is its answer, of so many bytes."""
         nonce = _nonce(letter)
         if size <= _LARGEST:
@@ -106,7 +106,7 @@ class Tickets:
         else:
             self._deeds.end(nonce, _without_rows(answer, size), 0)
 
-    def answer(self, nonce: str) -> Answer:
+    def answer(self, nonce: str) -> _Told:
         """The answer to a letter, with its ``state``: done, begun or unknown."""
         state = {"instance": self._instance, "to": nonce}
         kept = next((one for one in (self._deeds, self._reads) if nonce[:64] in one), None)
@@ -121,7 +121,7 @@ def _nonce(letter: Mapping[str, Any]) -> str:
     return str(letter.get("nonce") or "")[:64]
 
 
-def _without_rows(answer: Answer, size: int) -> Answer:
+def _without_rows(answer: _Told, size: int) -> _Told:
     reason = {"worker": "", "reason": _CUT.format(size)}
     return {**answer, "rows": [], "text": None, "detail": "", "status": answer["status"] or 75,
             "missing": [*answer["missing"][:100], reason]}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -86,16 +85,12 @@ def async_db() -> list[str]:
 def crud() -> list[str]:
     """Of 20: 15 read, 3 change, one lists, one creates; read and changed is any of the items."""
     changed = '{"name":"Changed","price":30,"quantity":5}'
-    created = '{{"id":{0},"name":"New","category":"test","price":25,"quantity":10}}'
-    chance = random.Random(1)
-    found = []
-    for turn in range(1000):
-        found += [lua(get(f"/crud/items/{chance.randint(1, ROWS)}")) for _ in range(15)]
-        found += [lua(send("PUT", f"/crud/items/{chance.randint(1, ROWS)}", changed))
-                  for _ in range(3)]
-        found += [lua(get(f"/crud/items?category=office&page={chance.randint(1, 10)}")),
-                  lua(send("POST", "/crud/items", created.format(100_001 + turn)))]
-    return found
+    created = '{"id":SEQUENCE,"name":"New","category":"test","price":25,"quantity":10}'
+    any_item = f"/crud/items/RANDOM:{ROWS}"
+    return [*[lua(get(any_item))] * 15, *[lua(send("PUT", any_item, changed))] * 3,
+            lua(get("/crud/items?category=office&page=RANDOM:10")),
+            lua(send("POST", "/crud/items", created).replace(  # it has six digits
+                f"Length: {len(created)}", f"Length: {len(created) - 2}"))]
 
 
 def api() -> list[str]:
@@ -126,9 +121,17 @@ PROFILES = {
 }
 LUA = """
 local requests = {REQUESTS}
-local turn = 0
+local turn, sequence = 0, 100000
 request = function()
   turn = turn % #requests + 1
   return requests[turn]
+end
+if table.concat(requests):find("RANDOM:%d") then
+  math.randomseed(os.time())
+  request = function()
+    turn = turn % #requests + 1
+    local text = requests[turn]:gsub("RANDOM:(%d+)", math.random)
+    return (text:gsub("SEQUENCE", function() sequence = sequence + 1; return sequence end))
+  end
 end
 """

@@ -60,7 +60,7 @@ KEPT = {
     ],
     "apihour.shared": [
         "Change", "CompareAndSet", "Entry", "Leases", "Shared", "SharedBackend",
-        "SharedStatistics", "Wish",
+        "SharedCache", "SharedStatistics", "Wish",
     ],
 }
 

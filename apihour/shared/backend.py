@@ -18,11 +18,13 @@ from apihour.shared.leases import Leases
 
 __all__ = [
     "VALUE_LIMIT", "Attempts", "Change", "CompareAndSet", "Entry", "SharedBackend",
-    "SharedStatistics", "Update", "check_deadline", "check_key", "check_ttl", "check_value",
+    "SharedCache", "SharedStatistics", "Update", "check_cache", "check_deadline", "check_key",
+    "check_ttl", "check_value",
 ]
 
 KEY_LIMIT = 240  # bytes: a key is a file name, which ends at 255
 VALUE_LIMIT = 1_000_000  # bytes: copying more would stall the loop for a millisecond
+CACHE_LIMIT = 1 << 30  # bytes of a cache, all of which are taken when it is made
 
 EAGER = 4  # attempts at once: a writer loses about as often as it meets another
 BACKOFF = 0.00025  # seconds, doubled with each further attempt...
@@ -100,6 +102,12 @@ class SharedBackend(Protocol):
     async def append(self, key: str, item: bytes, ttl: float | None = None) -> int:
         """Add `item` to the end of the value; return the new revision."""
 
+    def cache(self, name: str, entries: int, size: int) -> SharedCache:
+        """A cache for about `entries` values of up to `size` bytes, with their keys.
+
+        One of a name, which is the same again for whoever asks again.
+        """
+
     def leases(self, name: str, limit: int) -> Leases:
         """`limit` of something, for all processes of this daemon; ask once for a name in each."""
 
@@ -108,6 +116,23 @@ class SharedBackend(Protocol):
 
     async def close(self) -> None:
         """Let go of the store; every watch ends. What was stored stays."""
+
+
+class SharedCache(Protocol):
+    """What is cached for all, and may be gone at any time; see :meth:`SharedBackend.cache`.
+
+    Who reads a source, and puts what he read after another has changed the source and deleted the
+    key, puts what is old: `ttl` says for how long that may be.
+    """
+
+    async def get(self, key: str) -> bytes | None:
+        """The value of `key`; None when it is not there, any more or at all."""
+
+    async def put(self, key: str, value: bytes, ttl: float) -> bool:
+        """Cache `value` for `ttl` seconds, or, False, nothing, when it is too large."""
+
+    async def delete(self, key: str) -> None:
+        """From now on, and for all, `key` is not there."""
 
 
 class CompareAndSet:
@@ -123,6 +148,9 @@ class CompareAndSet:
         self, key: str, value: bytes, expected_revision: int | None = None,
         ttl: float | None = None,
     ) -> int:
+        raise NotImplementedError
+
+    async def delete(self, key: str, expected_revision: int | None = None) -> bool:
         raise NotImplementedError
 
     async def update(self, key: str, change: Update, ttl: float | None = None) -> Entry:
@@ -205,6 +233,15 @@ def check_value(key: str, value: bytes) -> None:
         raise SharedError(
             f"shared key {key!r}: value of {len(value)} bytes, expected at most {VALUE_LIMIT}"
         )
+
+
+def check_cache(name: str, entries: int, size: int) -> None:
+    """Raises SharedError for what is no size of a cache."""
+    if not (0 < entries <= CACHE_LIMIT and 0 < size <= VALUE_LIMIT
+            and entries * size <= CACHE_LIMIT):
+        raise SharedError(
+            f"cache {name!r}: {entries!r} entries of {size!r} bytes; expected both above 0, of at "
+            f"most {VALUE_LIMIT} bytes, and together at most {CACHE_LIMIT}")
 
 
 def check_ttl(key: str, ttl: float | None) -> None:

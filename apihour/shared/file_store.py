@@ -242,6 +242,12 @@ class FileStore:
                         self._unlink_blob(head)
             remove_if_empty(place)
 
+    def scratch(self) -> bytes:
+        """A new directory to prepare something in; swept when its process is killed."""
+        fresh = b"%b/tmp/%b" % (self.root, self._fresh())
+        os.mkdir(fresh, 0o700)
+        return fresh
+
     # Below: paths and pieces
 
     def _path(self, *parts: bytes) -> bytes:
@@ -263,8 +269,7 @@ class FileStore:
             if names:
                 base = self._places[bucket] = home + b"/" + max(names, key=int)
                 break
-            fresh = self._path(b"tmp", self._fresh())
-            os.mkdir(fresh, 0o700)
+            fresh = self.scratch()
             try:
                 # Microseconds: no key is ever written that often.
                 os.mkdir(b"%b/%d" % (fresh, time.monotonic_ns() // 1000), 0o700)
@@ -303,8 +308,7 @@ class FileStore:
         return revision
 
     def _create(self, place: bytes, name: bytes) -> bool:
-        fresh = b"%b/tmp/%b" % (self.root, self._fresh())
-        os.mkdir(fresh, 0o700)
+        fresh = self.scratch()
         try:
             os.close(os.open(fresh + b"/" + name, os.O_CREAT | os.O_CLOEXEC, 0o600))
         except BaseException:

@@ -32,6 +32,7 @@ from apihour.shared.backend import (
     check_deadline,
 )
 from apihour.shared.leases import Leases
+from apihour.shared.stored_cache import StoredCache
 
 __all__ = ["News", "RemoteShared"]
 
@@ -74,6 +75,10 @@ class RemoteShared(CompareAndSet):
             logging.getLogger("gunicorn.error").error(
                 "%s; the worker serves without it, and goes on trying", error)
 
+    def cache(self, name: str, entries: int, size: int) -> StoredCache:
+        """See :meth:`SharedBackend.cache`: in the store itself, whose engine bounds it."""
+        return StoredCache(self, name, entries, size)
+
     def leases(self, name: str, limit: int) -> Leases:
         """See :meth:`SharedBackend.leases`: of this daemon alone, for the kernel keeps them."""
         return Leases(os.path.join(self._path, "leases", quote(name, safe="")), limit)
@@ -86,9 +91,6 @@ class RemoteShared(CompareAndSet):
             return await super().update(key, change, ttl)
         finally:
             _END.reset(outer)
-
-    async def delete(self, key: str, expected_revision: int | None = None) -> bool:
-        raise NotImplementedError
 
     async def items(self, prefix: str = "") -> list[Entry]:
         raise NotImplementedError

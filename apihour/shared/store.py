@@ -15,12 +15,12 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-import errno
 import heapq
 import os
 import random
 import time
 from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING
 
 from apihour.errors import RevisionError, SharedError, SharedFullError
 from apihour.shared.backend import (
@@ -39,7 +39,11 @@ from apihour.shared.key_names import key_of, name_of
 from apihour.shared.key_watch import KeyWatch
 from apihour.shared.leases import Leases
 from apihour.shared.records import BUCKETS, RecordHead, cost_of
+from apihour.shared.store_errors import StoreErrors
 from apihour.shared.sweeper import Sweeper, sweep_all
+
+if TYPE_CHECKING:
+    from apihour.shared.mapped_cache import MappedCache
 
 __all__ = ["Change", "CompareAndSet", "Entry", "Shared", "SharedBackend", "SharedStatistics"]
 
@@ -68,7 +72,8 @@ class Shared(CompareAndSet):
         self.limit_bytes = limit_bytes
         self.deadline = deadline
         self._closed = False
-        self._errors = _Errors(self.path)
+        self._errors = StoreErrors(f"shared store {self.path!r}")
+        self._caches: dict[str, MappedCache] = {}
         self._cleared_at = 0.0
         self._next_look = time.monotonic() + LOOK
         self._sweeper = Sweeper(random.randrange(BUCKETS))
@@ -80,6 +85,8 @@ class Shared(CompareAndSet):
         if not self._closed:
             self._closed = True
             self._files.close()
+            for cache in self._caches.values():
+                cache.close()
 
     def statistics(self) -> SharedStatistics:
         """How full the store is."""
@@ -88,6 +95,14 @@ class Shared(CompareAndSet):
     def leases(self, name: str, limit: int) -> Leases:
         """`limit` of something, for all processes together; ask once for a name in each."""
         return Leases(os.path.join(self.path, "leases", os.fsdecode(name_of(name))), limit)
+
+    def cache(self, name: str, entries: int, size: int) -> MappedCache:
+        """See :meth:`SharedBackend.cache`: in this process's memory, which all processes share."""
+        if name not in self._caches:
+            from apihour.shared.mapped_cache import MappedCache  # read where there is one only
+
+            self._caches[name] = MappedCache(self._store, name, entries, size)
+        return self._caches[name]
 
     async def get(self, key: str) -> Entry | None:
         """See :meth:`SharedBackend.get`."""
@@ -304,25 +319,6 @@ os.register_at_fork(after_in_child=_ThisProcess.note)
 
 class _MovedOnError(Exception):
     """The value of a head has gone, because a later head has replaced it."""
-
-
-class _Errors:
-    """Turns what the file system says into what the store's users expect."""
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, OSError):
-            raise self.told(error) from error
-
-    def told(self, error: OSError) -> SharedError:
-        """What is raised for it; by itself where ``with`` would cost what the call does."""
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM)
-        return (SharedFullError if full else SharedError)(f"shared store {self._path!r}: {error}")
 
 
 class _Pace:

@@ -9,8 +9,9 @@ api-16, echo-ws. What it reads is in DATA_DIR (``/data``), the certificate for 8
     DATA_DIR=/tmp/arena CERTS_DIR=/tmp/arena python -m apihour.testing.with_postgres /tmp/arena/pg \
         sh -c 'python data.py && apihour httparena:Container'
 
-``verify.py`` beside it checks all of them. What one would have Redis for, ``container.shared`` is:
-an item that one worker has read is a hit in the others, and gone for all when it is changed.
+``verify.py`` beside it checks all of them. What one would have Redis for, the cache of
+``container.shared`` is: an item that one worker has read is a hit in the others, and gone for all
+when it is changed.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from msgspec.structs import replace
 
 import apihour
 from apihour.engines import EngineError, Postgres, Resource
+from apihour.shared import SharedCache
 from apihour_http import HTTPError, HTTPServer, Request, Response, Routes
 
 DATA = Path(os.environ.get("DATA_DIR", "/data"))
@@ -122,17 +124,17 @@ async def page_of_items(
 
 @routes.get("/crud/items/{id:int}")
 async def item(request: Request[Container], id: int):
-    shared = request.container.shared
-    cached = await shared.get(f"items/{id}")
-    if cached is not None:
-        return Response(200, HIT, cached.value)
+    cache = request.container.cache
+    text = await cache.get(str(id))
+    if text is not None:
+        return Response(200, HIT, text)
     # Asked for only now: a hit needs no connection.
     async with request.container.engines["pg"].connection() as pg:
         row = await pg.fetchrow(ONE, id)
     if row is None:
         raise HTTPError(404, f"no item {id}")
     text = msgspec.json.encode(as_item(row))
-    await shared.put(f"items/{id}", text, ttl=FRESH)
+    await cache.put(str(id), text, ttl=FRESH)
     return Response(200, MISS, text)
 
 
@@ -156,7 +158,7 @@ class Changed:
 async def create(request: Request[Container], pg: Connection, body: Created):
     row = await pg.fetchrow(
         CREATE, body.id, body.name, body.category, body.price, body.quantity)
-    await request.container.shared.delete(f"items/{body.id}")
+    await request.container.cache.delete(str(body.id))
     return as_item(row)
 
 
@@ -165,7 +167,7 @@ async def change(request: Request[Container], pg: Connection, id: int, body: Cha
     row = await pg.fetchrow(UPDATE, id, body.name, body.price, body.quantity)
     if row is None:
         raise HTTPError(404, f"no item {id}")
-    await request.container.shared.delete(f"items/{id}")
+    await request.container.cache.delete(str(id))
     return as_item(row)
 
 
@@ -179,6 +181,7 @@ def places():
 class Container(apihour.Container):
     binds = {"http": places()}
     dataset: list[Item]
+    cache: SharedCache
 
     def make_engines(self):
         most = int(os.environ.get("DATABASE_MAX_CONN", "64"))
@@ -190,6 +193,7 @@ class Container(apihour.Container):
         return {"http": HTTPServer(routes, dumps=msgspec.json.encode, http2=False)}
 
     async def start(self):
+        self.cache = self.shared.cache("items", entries=65_536, size=512)
         self.dataset = msgspec.json.decode((DATA / "dataset.json").read_bytes(), type=list[Item])
 
 

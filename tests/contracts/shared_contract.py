@@ -220,6 +220,51 @@ class SharedContract:
         await another.close()
         assert await asyncio.wait_for(waiting, 10) is None
 
+    async def test_cache(self, shared: SharedBackend, another: SharedBackend) -> None:
+        ours, theirs = (one.cache("pages", 100, 1000) for one in (shared, another))
+        assert await ours.get("a") is None
+        assert await ours.put("a", b"1", ttl=60) is True
+        assert await theirs.get("a") == b"1"
+        assert await theirs.put("a", b"\0" * 900, ttl=60) is True
+        assert await ours.get("a") == b"\0" * 900
+        assert await shared.cache("other", 100, 1000).get("a") is None
+        await theirs.delete("a")
+        await theirs.delete("a")
+        assert await ours.get("a") is None
+
+    async def test_cache_forgets_in_time(
+        self, shared: SharedBackend, another: SharedBackend
+    ) -> None:
+        ours, theirs = (one.cache("pages", 100, 1000) for one in (shared, another))
+        await ours.put("a", b"1", ttl=60)
+        await ours.put("a", b"2", ttl=self.ttl)
+        assert await theirs.get("a") == b"2"
+        async with asyncio.timeout(10):
+            while await theirs.get("a") is not None:  # noqa: ASYNC110 - time makes it so
+                await asyncio.sleep(0.01)
+
+    async def test_cache_does_not_keep_what_is_too_large(
+        self, shared: SharedBackend, another: SharedBackend
+    ) -> None:
+        ours, theirs = (one.cache("pages", 100, 1000) for one in (shared, another))
+        assert await ours.put("key", b"x" * 997, ttl=60) is True
+        assert await theirs.put("key", b"x" * 998, ttl=60) is False
+        assert await ours.get("key") is None
+
+    async def test_cache_refuses(self, shared: SharedBackend) -> None:
+        cache = shared.cache("pages", 100, 1000)
+        for bad in ("", "a\nb", "k" * 241):
+            for call in (cache.get(bad), cache.put(bad, b"", 1), cache.delete(bad)):
+                with pytest.raises(SharedError, match="key"):
+                    await call
+        with pytest.raises(SharedError, match="ttl 0"):
+            await cache.put("key", b"", ttl=0)
+        with pytest.raises(SharedError, match="expected bytes"):
+            await cache.put("key", "text", ttl=1)  # type: ignore[arg-type]
+        for entries, size in ((0, 1), (1, 0), (1, 1_000_001), (1_000_000, 1_000_000)):
+            with pytest.raises(SharedError, match=f"cache 'bad': {entries} entries of {size} "):
+                shared.cache("bad", entries, size)
+
     async def test_closed(self, shared: SharedBackend, another: SharedBackend) -> None:
         await shared.put("key", b"stays")
         await shared.close()

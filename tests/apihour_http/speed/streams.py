@@ -64,6 +64,10 @@ GOOD = [
     b"GET /c/400?&m&m=1&mm=2&k==a HTTP/1.1\r\nHost: t\r\nAccept-Encoding: gzip\r\n\r\n",
     b"GET /c/400?m=%31 HTTP/1.1\r\nHost: t\r\nConnection: close\r\nAccept-Encoding: gzip\r\n\r\n",
     b"GET /c/9?m=%s&k=%s HTTP/1.1\r\nHost: t\r\n\r\n" % (b"&m=5" * 70, b"+"),
+    b"GET /fails HTTP/1.1\r\nHost: t\r\n\r\n", b"GET /fails/later HTTP/1.1\r\nHost: t\r\n\r\n",
+    b"GET /big HTTP/1.1\r\nHost: t\r\n\r\n", b"GET /big/later HTTP/1.1\r\nHost: t\r\n\r\n",
+    b"GET /closes HTTP/1.1\r\nHost: t\r\n\r\n", b"GET /loses HTTP/1.1\r\nHost: t\r\n\r\n",
+    b"GET /full HTTP/1.1\r\nHost: t\r\n\r\n", b"GET /drains HTTP/1.1\r\nHost: t\r\n\r\n",
 ]
 BITS = [
     b"\r\n", b"\r", b"\n", b" ", b"\t", b":", b"\0", b"\x7f", b"\x80", b"\xff", b"?", b"#", b"/",
@@ -170,12 +174,29 @@ class Wire(asyncio.Transport):
         super().__init__()
         self.sent = bytearray()
         self.is_open = True
+        self.fills = False
+        self.lane: Any = None
 
     def write(self, data: Any) -> None:
         self.sent += data
+        if self.fills:  # for a turn of the loop
+            self.fills = False
+            self.lane.pause_writing()
+            asyncio.get_running_loop().call_soon(self._resume)
+
+    def _resume(self) -> None:
+        if self.lane is not None:
+            self.lane.resume_writing()
+
+    def lose(self) -> None:
+        """The client has gone."""
+        self.is_open = False
+        if self.lane is not None:
+            lane, self.lane = self.lane, None
+            lane.connection_lost(None)
 
     def writelines(self, data: Any) -> None:
-        self.sent += b"".join(data)
+        self.write(b"".join(data))
 
     def close(self) -> None:
         self.is_open = False
@@ -202,6 +223,7 @@ class Servers:
 
     def __init__(self) -> None:
         self.seen: list[Any] = []
+        self.wire = Wire()
         self.all = [
             HTTPServer(routes, app, **limits, http2=False) for routes, app, limits in (
                 (self._routes(), None, {}), (self._routes(), self._app(), {}),
@@ -250,6 +272,8 @@ class Servers:
         async def coded_head(request: Request, m: int, n: int) -> Any:
             return {**note(request), "m": m, "rows": ["row"] * min(n, 500)}
 
+        self._add_rude(routes)
+
         @routes.put("/up", stream_body=True)
         async def upload(request: Request) -> Any:
             pieces = [piece async for piece in request.stream()]
@@ -257,6 +281,46 @@ class Servers:
             return {"sent": b"".join(pieces).decode("latin-1")}
 
         return routes
+
+    def _add_rude(self, routes: Routes) -> None:
+        """What endpoints do that they should not, and what comes in between."""
+        note, loop = self._note, asyncio.get_running_loop
+
+        @routes.get("/fails")
+        def fails(request: Request) -> Any:
+            raise ZeroDivisionError(note(request))
+
+        @routes.get("/fails/later")
+        async def fails_later(request: Request) -> Any:
+            raise ZeroDivisionError(note(request))
+
+        @routes.get("/big")
+        def big(request: Request) -> Any:
+            return {**note(request), "big": "x" * 70_000}
+
+        @routes.get("/big/later")
+        async def big_later(request: Request) -> Any:
+            return Response(body=b"y" * (1 << 17), headers={"X": str(note(request))})
+
+        @routes.get("/closes")
+        def closes(request: Request) -> Any:
+            self.wire.close()
+            return note(request)
+
+        @routes.get("/loses")
+        def loses(request: Request) -> Any:
+            loop().call_soon(self.wire.lose)
+            return note(request)
+
+        @routes.get("/full")
+        def full(request: Request) -> Any:
+            self.wire.fills = True
+            return note(request)
+
+        @routes.get("/drains")
+        def drains(request: Request) -> Any:
+            self.wire.lane.drain()
+            return note(request)
 
     def _app(self) -> web.Application:
         async def handle(request: web.Request) -> web.Response:
@@ -281,11 +345,24 @@ class Servers:
         await send(answer)
         await send({"type": "http.response.body", "body": body})
 
+    def fail(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Note a failure of an endpoint's; another is told as ever."""
+        if isinstance(context.get("exception"), ZeroDivisionError):
+            self.seen.append(context["request"])
+        else:
+            loop.default_exception_handler(context)
+
+    def _state(self, lane: Any) -> Any:
+        """What it is now; nothing is read from one that is closed."""
+        return (str(lane.state), lane.ready and self.wire.is_open, lane.conn.requests,
+                lane.conn.state)
+
     async def outcome(self, draw: random.Random) -> list[Any]:
         """What comes of the next stream: what endpoints saw, what was sent, what was counted."""
         server = draw.choice(self.all)
         self.seen.clear()
         lane, wire = server.stream(), Wire()
+        self.wire, wire.lane = wire, lane
         before = server.statistics()
         lane.connection_made(wire)
         stream = reads(draw)
@@ -296,21 +373,24 @@ class Servers:
                 lane.data_received(data)
                 for _ in range(turns):
                     await asyncio.sleep(0)
-                states.append((str(lane.state), lane.ready, lane.conn.requests, lane.conn.state))
+                states.append(self._state(lane))
         for _ in range(12):
             await asyncio.sleep(0)
         after = server.statistics()
-        states.append((str(lane.state), lane.ready, lane.conn.requests, lane.conn.state))
-        lane.connection_lost(None)
+        states.append(self._state(lane))
+        was_open = wire.is_open
+        is_lost = wire.lane is None  # then nobody tells what of the last answers was written
+        wire.lose()
         await asyncio.sleep(0)
         counted = [after[name] - before[name] for name in ("requests", "refused")]
-        sent = re.sub(rb"[Dd]ate: [^\r]*", b"", bytes(wire.sent))
-        return [stream, list(self.seen), sent, states, counted, wire.is_open]
+        sent = b"" if is_lost else re.sub(rb"[Dd]ate: [^\r]*", b"", bytes(wire.sent))
+        return [stream, list(self.seen), sent, states, counted, was_open]
 
 
 async def outcomes(seed: int, streams: int) -> Iterator[list[Any]]:
     """What comes of each stream."""
     servers = Servers()
+    asyncio.get_running_loop().set_exception_handler(servers.fail)
     for server in servers.all:
         await server.start()
     draw = random.Random(seed)

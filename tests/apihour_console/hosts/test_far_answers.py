@@ -91,6 +91,18 @@ async def test_a_stream_ends_when_the_key_is_taken_away_where_its_rows_come_from
         await wait_until(lambda: "end of stream" in fleet.doubles["web-2"].done)
 
 
+async def test_what_goes_on_without_end_is_not_collected_for_who_names_no_stream() -> None:
+    async with Fleet("web-1", "web-2") as fleet:
+        asking = fleet.hosts["web-1"]._asking
+        async with asyncio.timeout(30):
+            found = await asking.ask("web-2", ["logs", "-f"], fleet.who, 1.0)
+        assert found.status == 1
+        assert found.error is not None
+        assert "logs: goes on without end, and names no stream" in found.error
+        assert fleet.doubles["web-2"].done == []
+        assert (await asking.ask("web-2", ["logs"], fleet.who, 1.0)).status == 0
+
+
 async def test_a_stranger_cannot_have_a_stream_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("apihour_console.hosts.far_end._HOLD", 0.1)
     async with Fleet("web-1", "web-2") as fleet:

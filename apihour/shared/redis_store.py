@@ -124,7 +124,8 @@ class RedisShared(RemoteShared):
 
     async def items(self, prefix: str = "") -> list[Entry]:
         """See :meth:`SharedBackend.items`."""
-        return [entry for entry, _ in await self._all(check_key(prefix, prefix=True))]
+        found = await self.within(self._all(check_key(prefix, prefix=True)))
+        return [entry for entry, _ in found]
 
     def watch(self, prefix: str = "") -> AsyncIterator[Change]:
         """See :meth:`SharedBackend.watch`. Sees a change when Redis has told of it."""

@@ -23,6 +23,7 @@ from urllib.parse import quote
 
 from apihour.errors import SharedDownError, SharedError
 from apihour.ipc.task_end import end_task
+from apihour.shared.away_lines import AwayLines
 from apihour.shared.backend import (
     Change,
     CompareAndSet,
@@ -53,7 +54,8 @@ class RemoteShared(CompareAndSet):
         check_deadline(deadline)
         self.deadline = deadline
         self._path = os.fspath(path)
-        self._is_closed = self._is_away = False
+        self._is_closed = False
+        self._lines = AwayLines()
         self.heard = time.monotonic()  # of it, at the last answer
         self._news: set[News] = set()
 
@@ -142,10 +144,8 @@ class RemoteShared(CompareAndSet):
 
     def _say(self, what: str) -> None:
         """Log that it is away, once, and that it is back."""
-        if bool(what) != self._is_away:
-            self._is_away = bool(what)
-            logging.getLogger("gunicorn.error").warning(
-                "%s: %s", self.where, f"away: {what}" if what else "answers again")
+        if line := self._lines.line(what):
+            logging.getLogger("gunicorn.error").warning("%s: %s", self.where, line)
 
     async def tell(
         self, follow: Callable[[News], Coroutine[None, None, None]]

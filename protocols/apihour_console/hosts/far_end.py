@@ -159,8 +159,8 @@ class FarEnd:
             call = parse_call(words, self._fleet.catalogue)
             who.check(call.command)
             if call.follows and not letter.get("stream"):
-                raise ApihourError(f"{call.command.name}: goes on without end, and names no stream; "
-                                   "expected one, of the number that its rows are sent under")
+                raise ApihourError(f"{call.command.name}: goes on without end, and names no "
+                                   "stream; expected the number that its rows are sent under")
             if letter.get("stream"):
                 self._stream(call, who, str(letter["stream"]))
                 result = Result()

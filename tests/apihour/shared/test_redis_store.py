@@ -75,6 +75,26 @@ async def test_two_prefixes_are_two_stores(
     await other.close()
 
 
+async def test_items_have_one_deadline_however_many_they_are(
+    shared: Any, redis_server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("apihour.shared.redis_store._PAGE", 1)
+    for number in range(20):
+        await shared.put(f"key-{number:02}", b"1")
+    hurried = made(redis_server, tmp_path, deadline=0.5)
+    assert len(await hurried.items()) == 20
+    look_at = hurried._look_at
+
+    async def slowly(names: list[bytes]) -> Any:
+        await asyncio.sleep(0.1)  # as each of many pages takes
+        return await look_at(names)
+
+    monkeypatch.setattr(hurried, "_look_at", slowly)
+    with pytest.raises(SharedDownError, match=r"no answer within 0\.5 s"):
+        await hurried.items()
+    await hurried.close()
+
+
 async def test_revisions_grow_though_all_is_lost(shared: Any) -> None:
     first = await shared.put("key", b"1")
     await shared._client.flushall()

@@ -34,7 +34,7 @@ __all__ = ["PooledEngine"]
 
 _LOOK = 0.1  # seconds between two looks at what others want
 _CHECK = 2.0  # seconds between two looks whether the server answers
-_LINE_EVERY = 10.0  # seconds between two lines about statements that take too long
+_LINE_EVERY = 10.0  # seconds between two lines of a kind about uses that went wrong
 _CONNECT: Check = (lambda value: isinstance(value, Mapping), "a mapping of the driver's arguments")
 
 
@@ -69,7 +69,7 @@ class PooledEngine:
         self._plain: Callable[[], AbstractAsyncContextManager[Any]] | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._is_started = False
-        self._next_line = 0.0
+        self._next_lines: dict[str, float] = {}
         self.context: EngineContext
 
     @classmethod
@@ -240,7 +240,7 @@ class PooledEngine:
 
     def user(self, wanted: Purpose) -> Callable[[], AbstractAsyncContextManager[Any]]:
         """What gives a connection for that. Raises ValueError when it cannot be had so."""
-        return lambda: Use(self._running(), wanted, self._see_end)
+        return lambda: Use(self._running(), wanted, self)
 
     def connection(self) -> AbstractAsyncContextManager[Any]:
         """``async with``: a connection, without a transaction."""
@@ -268,13 +268,21 @@ class PooledEngine:
             self.pool.errors += 1
         if self.is_late(error):
             vars(error)["http_status"] = EngineError.http_status
-            now = time.monotonic()
-            if now >= self._next_line:
-                self._next_line = now + _LINE_EVERY
-                self.context.logger.warning("%s: a statement took longer than it may (%s)",
-                                            self.title, self.explain(error))
+            self._tell_now_and_then("a statement took longer than it may", error)
 
-    def _see_end(self, error: BaseException) -> None:
+    def _tell_now_and_then(self, what: str, error: BaseException) -> None:
+        now = time.monotonic()
+        if now >= self._next_lines.get(what, 0.0):
+            self._next_lines[what] = now + _LINE_EVERY
+            self.context.logger.warning("%s: %s (%s)", self.title, what, self.explain(error))
+
+    def see_given_up(self, error: BaseException) -> None:
+        """See :class:`apihour.engines.use.UseWatcher`."""
+        if self.pool is not None:
+            self.pool.errors += 1
+        self._tell_now_and_then("a connection is closed, as its state is not known", error)
+
+    def see_end(self, error: BaseException) -> None:
         """A block that had a connection is ended by this, of which its statement may have told.
 
         A plain TimeoutError may be of anything in the block: that of a statement is the library's.

@@ -13,29 +13,36 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 from apihour.engines.driver import Purpose
 from apihour.engines.pool import Pool, Slot
 
-__all__ = ["Use"]
+__all__ = ["Use", "UseWatcher"]
 
 _UNDOING = 5.0  # seconds that a rollback may take
+
+
+class UseWatcher(Protocol):
+    """Who hears of what went wrong in a use."""
+
+    def see_end(self, error: BaseException) -> None:
+        """This has ended a block that had a connection."""
+
+    def see_given_up(self, error: BaseException) -> None:
+        """A connection could not be brought back to what it was: it is closed."""
 
 
 class Use:
     """``async with``: gives the connection."""
 
-    __slots__ = ("_begun", "_failed", "_pool", "_slot", "_wanted")
+    __slots__ = ("_begun", "_pool", "_slot", "_wanted", "_watcher")
 
-    def __init__(
-        self, pool: Pool, wanted: Purpose, failed: Callable[[BaseException], None],
-    ) -> None:
+    def __init__(self, pool: Pool, wanted: Purpose, watcher: UseWatcher) -> None:
         self._pool = pool
         self._wanted = wanted
-        self._failed = failed
+        self._watcher = watcher
         self._slot: Slot
         self._begun: Any = None
 
@@ -69,12 +76,12 @@ class Use:
             self._pool.drop(self._slot, at_once=True)
             if not isinstance(failure, Exception):
                 raise
-            self._pool.errors += 1
+            self._watcher.see_given_up(failure)
         else:
             self._pool.release(self._slot)
 
     async def _undo(self, error: BaseException) -> None:
-        self._failed(error)
+        self._watcher.see_end(error)
         pool, slot = self._pool, self._slot
         was_cut = not isinstance(error, Exception)
         if not pool.driver.is_open(slot.connection) or (
@@ -89,8 +96,8 @@ class Use:
             async with asyncio.timeout(_UNDOING):
                 await pool.driver.rollback(slot.connection, self._begun)
                 await pool.driver.reset(slot.connection)
-        except Exception:  # its state is not known: closed, it is rolled back by the server
-            pool.errors += 1
+        except Exception as error:  # its state is not known: closed, the server rolls it back
             pool.drop(slot, at_once=True)
+            self._watcher.see_given_up(error)
         else:
             pool.release(slot)

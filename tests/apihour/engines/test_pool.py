@@ -257,10 +257,40 @@ async def test_closing_ends_what_is_being_made(make, fake):
     waiting.cancel()
 
 
+class Seen:
+    """Who watches a use."""
+
+    def __init__(self, ended):
+        self.ended = ended
+        self.given_up = []
+
+    def see_end(self, error):
+        self.ended.append(error)
+
+    def see_given_up(self, error):
+        self.given_up.append(error)
+
+
+async def test_what_cannot_be_brought_back_is_closed_and_told(make, fake):
+    pool, seen = make(limit=1), Seen([])
+
+    async def fails(connection):
+        raise OSError("gone")
+
+    fake.reset = fails
+    async with Use(pool, Purpose(False), seen):
+        pass
+    with pytest.raises(ZeroDivisionError):
+        async with Use(pool, Purpose(False), seen):
+            raise ZeroDivisionError
+    assert [repr(one) for one in seen.given_up] == ["OSError('gone')"] * 2
+    await until(lambda: len(fake.closed) == 2 and pool.size == 0)
+
+
 async def test_a_commit_that_fails_is_rolled_back_and_raised(make, fake):
     pool, ended = make(limit=1), []
     with pytest.raises(OSError, match="no"):
-        async with Use(pool, Purpose(True), ended.append):
+        async with Use(pool, Purpose(True), Seen(ended)):
             fake.fails = OSError("no")
     assert ended == [fake.fails]
     fake.fails = None
@@ -271,7 +301,7 @@ async def test_a_cancelled_commit_is_undone_to_its_end(make, fake):
     pool = make(limit=1)
 
     async def one():
-        async with Use(pool, Purpose(True), [].append):
+        async with Use(pool, Purpose(True), Seen([])):
             fake.blocks.clear()
 
     task = asyncio.create_task(one())
@@ -289,7 +319,7 @@ async def test_what_does_not_survive_a_cancel_is_closed(make, fake):
     fake.survives_cancel = False
     pool = make(limit=1)
     with pytest.raises(asyncio.CancelledError):
-        async with Use(pool, Purpose(True), [].append):
+        async with Use(pool, Purpose(True), Seen([])):
             raise asyncio.CancelledError
     await until(lambda: fake.closed == [1] and pool.size == 0)
     assert fake.said == ["begin", "drop 1"]

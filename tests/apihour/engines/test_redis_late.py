@@ -168,7 +168,7 @@ async def test_wherever_a_transaction_is_cut_off(tmp_path, size):
         slow.late.set()
 
 
-async def test_a_pipeline_that_is_never_closed_keeps_nobody_waiting(redis_server):
+async def test_a_pipeline_that_is_never_closed_keeps_nobody_waiting(redis_server, caplog):
     """What it holds is the only connection of its client, which is given up with it."""
     async with running(Redis(f"unix://:hidden-word@{redis_server.socket}", max=1)) as engine:
         async with engine.connection() as redis:
@@ -176,4 +176,7 @@ async def test_a_pipeline_that_is_never_closed_keeps_nobody_waiting(redis_server
             await left.watch("a")
         async with asyncio.timeout(4), engine.connection() as redis:
             assert await redis.echo("next") == b"next"
-        assert engine.statistics()["size"] == 1
+        assert engine.statistics()["size"] == engine.statistics()["errors"] == 1
+    [said] = caplog.messages
+    assert said.endswith("a connection is closed, as its state is not known (RuntimeError: a "
+                         "pipeline or a subscription was left open)")

@@ -17,7 +17,7 @@ __all__ = ["Bus"]
 
 
 class Bus(Protocol):
-    """What ``container.bus`` offers. Every method raises BusError."""
+    """What ``container.bus`` offers. Every method raises BusError, also for what it cannot take."""
 
     async def publish(self, subject: str, data: bytes = b"", *, durable: bool = False) -> None:
         """Send to all that subscribe now; waits for nobody.

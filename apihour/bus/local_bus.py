@@ -23,7 +23,13 @@ from apihour.bus.mailbox import Mailbox, Subscription
 from apihour.bus.mesh import GREETING, Caller, Mesh, Neighbour
 from apihour.bus.messages import LIMIT, BusMessage
 from apihour.bus.questions import Question, Questions, first
-from apihour.bus.subjects import check_data, check_pattern, check_queue, check_subject
+from apihour.bus.subjects import (
+    check_data,
+    check_pattern,
+    check_queue,
+    check_seconds,
+    check_subject,
+)
 from apihour.errors import BusError, NoResponderError
 
 __all__ = ["LocalBus"]
@@ -75,6 +81,7 @@ class LocalBus:
     async def request(
         self, subject: str, data: bytes = b"", timeout: float = 1.0) -> BusMessage:
         """See :meth:`Bus.request`."""
+        check_seconds(subject, "timeout", timeout)
         question, asked = await self._ask(subject, data, timeout, 1)
         if not asked:
             raise NoResponderError(f"subject {subject!r}: nobody subscribes to it")
@@ -84,6 +91,7 @@ class LocalBus:
         self, subject: str, data: bytes = b"", deadline: float = 1.0, expect: int | None = None,
     ) -> list[BusMessage]:
         """See :meth:`Bus.gather`."""
+        check_seconds(subject, "deadline", deadline)
         question, _ = await self._ask(subject, data, deadline, expect)
         return question.answers
 

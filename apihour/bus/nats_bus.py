@@ -19,7 +19,13 @@ from apihour.bus.mailbox import Mailbox, Subscription
 from apihour.bus.messages import LIMIT, BusMessage
 from apihour.bus.nats_connection import NATSConnection, NATSDownError
 from apihour.bus.questions import Question, Questions, first
-from apihour.bus.subjects import check_data, check_pattern, check_queue, check_subject
+from apihour.bus.subjects import (
+    check_data,
+    check_pattern,
+    check_queue,
+    check_seconds,
+    check_subject,
+)
 from apihour.errors import BusDownError, BusError, NoResponderError
 
 __all__ = ["NATSBus"]
@@ -72,6 +78,7 @@ class NATSBus:
     async def request(
         self, subject: str, data: bytes = b"", timeout: float = 1.0) -> BusMessage:
         """See :meth:`Bus.request`."""
+        check_seconds(subject, "timeout", timeout)
         question = await self._ask(subject, data, timeout, 1)
         if not question.answers and not question.asked:
             raise NoResponderError(f"subject {subject!r}: nobody subscribes to it")
@@ -81,6 +88,7 @@ class NATSBus:
         self, subject: str, data: bytes = b"", deadline: float = 1.0, expect: int | None = None,
     ) -> list[BusMessage]:
         """See :meth:`Bus.gather`."""
+        check_seconds(subject, "deadline", deadline)
         return (await self._ask(subject, data, deadline, expect)).answers
 
     async def _ask(

@@ -5,9 +5,14 @@ Source: https://docs.nats.io/nats-concepts/subjects.
 
 from __future__ import annotations
 
+import math
+
 from apihour.errors import BusError
 
-__all__ = ["DATA_LIMIT", "check_data", "check_pattern", "check_queue", "check_subject", "matches"]
+__all__ = [
+    "DATA_LIMIT", "check_data", "check_pattern", "check_queue", "check_seconds", "check_subject",
+    "matches",
+]
 
 SUBJECT_LIMIT = 200  # bytes; its length is one byte on the wire, and a reply adds to it
 QUEUE_LIMIT = 60  # bytes
@@ -46,6 +51,13 @@ def check_data(subject: str, data: bytes) -> None:
     if len(data) > DATA_LIMIT:
         raise BusError(
             f"subject {subject!r}: {len(data)} bytes of data, expected at most {DATA_LIMIT}")
+
+
+def check_seconds(subject: str, what: str, seconds: float) -> None:
+    """Raises BusError when nobody can wait for an answer that long."""
+    if (not isinstance(seconds, int | float) or isinstance(seconds, bool)
+            or not 0 < seconds < math.inf):
+        raise BusError(f"subject {subject!r}: {what} {seconds!r:.40}, expected seconds above 0")
 
 
 def matches(pattern: str, subject: str) -> bool:

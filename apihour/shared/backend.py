@@ -246,5 +246,6 @@ def check_cache(name: str, entries: int, size: int) -> None:
 
 def check_ttl(key: str, ttl: float | None) -> None:
     """Raises SharedError when a value cannot hold so many seconds."""
-    if ttl is not None and not 0 < ttl < 1e9:
-        raise SharedError(f"shared key {key!r}: ttl {ttl!r}, expected seconds above 0")
+    if ttl is not None and (not isinstance(ttl, int | float) or isinstance(ttl, bool)
+                            or not 0 < ttl < 1e9):
+        raise SharedError(f"shared key {key!r}: ttl {ttl!r:.40}, expected seconds above 0")

@@ -13,6 +13,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -190,8 +191,8 @@ class SharedLimits:
 
         The same again for the same name. Raises ValueError for what is no rate.
         """
-        most = int(rate) if burst is None else burst
-        if not (rate > 0 and 0 < per <= 86400 and 1 <= most <= 1_000_000):
+        if not (_is_in(rate, 1e12) and _is_in(per, 86400) and _is_in(burst or 1, math.inf)
+                and 1 <= (most := int(rate) if burst is None else burst) <= 1_000_000):
             raise ValueError(
                 f"limit {name!r}: rate {rate!r} per {per!r} s, burst {burst!r}; expected a rate "
                 "above 0, at most a day, and a burst of 1 to 1,000,000")
@@ -207,3 +208,9 @@ class SharedLimits:
         """Give back what this worker has ahead."""
         for limit in self._limits.values():
             await limit.close()
+
+
+def _is_in(number: object, most: float) -> bool:
+    """Whether that is a number above 0, at most `most`."""
+    return (isinstance(number, int | float) and not isinstance(number, bool)
+            and 0 < number <= most)

@@ -140,6 +140,17 @@ class BusContract:
         assert await bus.gather("nothing.here", b"", deadline=60) == []
         assert time.monotonic() - began < 30
 
+    @pytest.mark.parametrize(
+        "seconds", [None, 0, -1, float("nan"), float("inf"), "1", True, {}], ids=repr)
+    async def test_what_are_no_seconds_is_refused(
+        self, bus: Bus, another: Bus, seconds: Any
+    ) -> None:
+        async with another.subscribe("slow"):
+            with pytest.raises(BusError, match=r"'slow': timeout .*, expected seconds above 0"):
+                await bus.request("slow", b"", timeout=seconds)
+            with pytest.raises(BusError, match=r"'slow': deadline .*, expected seconds above 0"):
+                await bus.gather("slow", b"", deadline=seconds)
+
     async def test_no_answer_in_time(self, bus: Bus, another: Bus) -> None:
         async with another.subscribe("slow") as messages:
             with pytest.raises(BusTimeoutError, match=r"'slow'.*0\.05 s"):

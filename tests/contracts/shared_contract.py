@@ -116,10 +116,14 @@ class SharedContract:
         assert [entry.key for entry in await shared.items()] == ["kept"]
         assert await shared.delete("short") is False
 
-    @pytest.mark.parametrize("ttl", [0, -1, float("nan"), float("inf")])
-    async def test_bad_ttl(self, shared: SharedBackend, ttl: float) -> None:
-        with pytest.raises(SharedError, match="ttl"):
-            await shared.put("key", b"", ttl=ttl)
+    @pytest.mark.parametrize("ttl", [0, -1, float("nan"), float("inf"), "1", True, {}])
+    async def test_bad_ttl(self, shared: SharedBackend, ttl: Any) -> None:
+        for call in (shared.put("key", b"", ttl=ttl), shared.incr("key", ttl=ttl),
+                     shared.append("key", b"", ttl=ttl),
+                     shared.update("key", lambda value: b"", ttl=ttl)):
+            with pytest.raises(SharedError, match=r"ttl .*, expected seconds above 0"):
+                await call
+        assert await shared.get("key") is None
 
     async def test_items_by_prefix(self, shared: SharedBackend) -> None:
         for key in ("b/2", "a/1", "b/1", "b", "c"):

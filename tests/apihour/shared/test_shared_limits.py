@@ -121,9 +121,14 @@ async def test_limits_have_names(store: Counted) -> None:
     assert limits("logins", 10, per=60) is limit
     with pytest.raises(ValueError, match=r"'logins'.*expected as before, 10 per 60 s"):
         limits("logins", 20, per=60)
-    for wrong in ((0, 1, None), (1, 0, None), (0.5, 1, None), (1, 1, 0), (float("nan"), 1, 1)):
+    nan, inf = float("nan"), float("inf")
+    wrongs: list[Any] = [
+        (0, 1, None), (1, 0, None), (0.5, 1, None), (1, 1, 0), (nan, 1, 1), (nan, 1, None),
+        (inf, 1, 1), (inf, 1, None), (None, 1, 1), (1, None, 1), (1, nan, 1), (1, inf, 1),
+        ("1", 1, 1), (1, "1", 1), (1, 1, "1"), (1, 1, nan)]
+    for rate, per, burst in wrongs:
         with pytest.raises(ValueError, match="expected a rate"):
-            limits("x", wrong[0], per=wrong[1], burst=wrong[2])
+            limits("x", rate, per=per, burst=burst)
     await limits.close()
 
 

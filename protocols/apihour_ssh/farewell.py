@@ -12,6 +12,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import struct
 from collections.abc import Callable
 from typing import cast
@@ -46,8 +47,9 @@ class Farewell(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's are not asyncio's
         self._transport.write(disconnect_message(self._reason))
-        if self._transport.can_write_eof():
-            self._transport.write_eof()
+        with contextlib.suppress(OSError):  # the client is gone: reading finds out
+            if self._transport.can_write_eof():
+                self._transport.write_eof()
         asyncio.get_running_loop().call_later(_PATIENCE, self.abort)
 
     def data_received(self, data: bytes) -> None:

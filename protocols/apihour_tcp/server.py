@@ -11,6 +11,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Mapping
@@ -184,7 +185,8 @@ class TCPServer:
                     goodbyes.add(task)
                     task.add_done_callback(goodbyes.discard)
             elif self._half_close and connection.transport.can_write_eof():
-                connection.transport.write_eof()
+                with contextlib.suppress(OSError):  # the client is gone: reading finds out
+                    connection.transport.write_eof()
         except Exception:
             self._log_on_drain(connection.peer)
 

@@ -20,6 +20,7 @@ from apihour_http.connection.activity import activity
 from apihour_http.connection.answers import Answers
 from apihour_http.connection.deadlines import DISCARD_SECONDS, Deadlines
 from apihour_http.connection.heads import Intake
+from apihour_http.connection.last_word import end_writing
 from apihour_http.connection.outbox import Outbox
 from apihour_http.connection.peer import origin_of
 from apihour_http.connection.reading import PAYLOAD, UPGRADE_TAIL, WRITE, Reading
@@ -288,8 +289,7 @@ class HTTPConnection(Lane, asyncio.Protocol):
             return
         self.flush()
         self.become(DISCARDING)
-        if transport.can_write_eof():  # TLS cannot: there, "Connection: close" has to do
-            transport.write_eof()
+        end_writing(transport)  # TLS cannot: there, "Connection: close" has to do
         self.discard_up_to(left)
         self.idle_since = self.intake.body_since = monotonic()
         self.reading.resume(self.reading.paused)

@@ -17,6 +17,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
 from apihour_http.connection.activity import told
+from apihour_http.connection.last_word import end_writing
 from apihour_http.connection.peer import origin_of
 from apihour_http.http2.allowance import MOST_STREAMS, STREAM_WINDOW, Allowance
 from apihour_http.http2.answering import Dated
@@ -342,8 +343,7 @@ class HTTP2Connection(asyncio.Protocol):
         self.closing_since = monotonic()
         self.out.send(goaway(self.last, code, reason))
         self.out.flush()
-        if transport.can_write_eof() and not self.is_at_end:
-            transport.write_eof()
+        if not self.is_at_end and end_writing(transport):
             transport.resume_reading()
         else:
             transport.close()

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from types import SimpleNamespace
 
 import pytest
 
@@ -242,22 +241,6 @@ async def test_half_close_says_end_of_file(way):
         assert await reader.read() == b""
         writer.close()
         assert await drain < 5
-
-
-async def test_half_closing_one_that_has_reset_it_is_no_failure(caplog):
-    class Gone(asyncio.Transport):
-        def can_write_eof(self):
-            return True
-
-        def write_eof(self):
-            raise OSError(107, "Transport endpoint is not connected")
-
-        def get_protocol(self):
-            return Echo()
-
-    server = TCPServer(Echo, half_close=True)
-    server._goodbye(SimpleNamespace(transport=Gone(), peer="a client"), set())
-    assert not caplog.records
 
 
 async def test_drain_waits_for_running_callbacks(way):

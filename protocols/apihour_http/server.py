@@ -28,6 +28,7 @@ from apihour_http.endpoint import Endpoint
 from apihour_http.forwarded.origin import Forwarding
 from apihour_http.forwarded.proxies import DEFAULT
 from apihour_http.head import HeadChecker
+from apihour_http.heap import keep_heap
 from apihour_http.hosting import Host
 from apihour_http.http2.speaker import is_installed, speaker
 from apihour_http.opened import OpenConnections
@@ -105,6 +106,7 @@ class HTTPServer:
 
     async def start(self, context: Any = None) -> None:
         """Freeze the routes and start the application. Raises what its start-up raises."""
+        keep_heap()
         container = getattr(context, "container", None)
         logger = getattr(context, "logger", None) or logging.getLogger("apihour_http")
         self.options = options = self._told(getattr(context, "limits", None) or {},

@@ -235,9 +235,9 @@ class Container:
 
     def retire_made(self) -> None:
         """What was made on first use takes no more work. Called by a worker that retires."""
-        if "bus" in self.__dict__:
-            jobs = getattr(self.worker, "jobs", None)
-            self.bus.retire(jobs.has if jobs is not None else lambda task: False)
+        jobs = getattr(self.worker, "jobs", None)
+        for name in self.__dict__.keys() & {"bus", "presence", "shared"}:
+            getattr(self, name).retire(jobs.has if jobs is not None else lambda task: False)
 
     async def close_made(self) -> None:
         """Close engines, and what was made on first use, if it was. Called by the worker."""

@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import itertools
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 
 from apihour.bus.subjects import matches
@@ -32,6 +32,7 @@ from apihour.presence.presence_pages import PREFIX, alive_key, is_page_of, page_
 from apihour.presence.presence_view import PresenceView, PresenceWatcher
 from apihour.presence.presence_writer import PresenceWriter
 from apihour.shared.backend import Entry, SharedBackend
+from apihour.shared.retiring import end_work
 
 __all__ = ["ContainerPresence"]
 
@@ -163,6 +164,10 @@ class ContainerPresence:
         if self._following is not None:
             self._following.cancel()
             self._following = None
+
+    def retire(self, is_work: Callable[[asyncio.Task[Any]], bool]) -> None:
+        """The worker retires: watches end that its work iterates, as ``container.bus`` has it."""
+        end_work(self._watchers, is_work)
 
     async def close(self) -> None:
         """Everybody here is gone, watches end. A second time does nothing."""

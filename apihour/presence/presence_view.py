@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from apihour.bus.subjects import matches
 from apihour.presence.presence_entry import PresenceChange, PresenceEntry, PresenceLine, read_lines
@@ -103,6 +104,8 @@ class PresenceWatcher:
         self._there = asyncio.Event()
         self._end: BaseException | None = None
         self._has_ended = False
+        self.task: asyncio.Task[Any] | None = None
+        """What iterates over it."""
 
     def see(self, change: PresenceChange) -> None:
         """A change of any entry."""
@@ -123,6 +126,7 @@ class PresenceWatcher:
     async def tell(self) -> AsyncIterator[PresenceChange]:
         """Each change, until the end. Raises what it ended with."""
         while not self._has_ended:
+            self.task = asyncio.current_task()
             while self._latest and not self._has_ended:
                 change = self._latest.pop(next(iter(self._latest)))
                 (self._told.add if change.joined else self._told.discard)(change.entry.id)

@@ -11,7 +11,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from apihour.errors import ConfigurationError, RevisionError, SharedBusyError, SharedError
 from apihour.shared.leases import Leases
@@ -113,6 +113,12 @@ class SharedBackend(Protocol):
 
     def statistics(self) -> SharedStatistics:
         """How full the store is; refused where its engine is another program's to watch."""
+
+    def retire(self, is_work: Callable[[asyncio.Task[Any]], bool]) -> None:
+        """The worker retires: watches that its work iterates end.
+
+        `is_work` says whether a task is background work, for which the worker waits.
+        """
 
     async def close(self) -> None:
         """Let go of the store; every watch ends. What was stored stays."""

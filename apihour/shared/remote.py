@@ -18,7 +18,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextvars import ContextVar
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from apihour.errors import SharedDownError, SharedError
@@ -33,6 +33,7 @@ from apihour.shared.backend import (
     check_deadline,
 )
 from apihour.shared.leases import Leases
+from apihour.shared.retiring import end_work
 from apihour.shared.stored_cache import StoredCache
 
 __all__ = ["News", "RemoteShared"]
@@ -165,6 +166,10 @@ class RemoteShared(CompareAndSet):
             self._news.discard(news)
             await end_task(following)
 
+    def retire(self, is_work: Callable[[asyncio.Task[Any]], bool]) -> None:
+        """See :meth:`SharedBackend.retire`."""
+        end_work(self._news, is_work)
+
     async def close(self) -> None:
         """See :meth:`SharedBackend.close`. A second time does nothing."""
         if not self._is_closed:
@@ -186,6 +191,8 @@ class News:
         self._latest: dict[str, Change] = {}
         self._there = asyncio.Event()
         self._has_ended = False
+        self.task: asyncio.Task[Any] | None = None
+        """What iterates over it."""
 
     def see(self, key: str, value: bytes | None, revision: int) -> None:
         """The state of a key, which may be known; `revision` of a removal: at least the last."""
@@ -220,6 +227,7 @@ class News:
     async def tell(self) -> AsyncIterator[Change]:
         """Each change, without end."""
         while not self._has_ended:
+            self.task = asyncio.current_task()
             while self._latest and not self._has_ended:
                 key = next(iter(self._latest))
                 change = self._latest.pop(key)

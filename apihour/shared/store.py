@@ -20,7 +20,7 @@ import os
 import random
 import time
 from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from apihour.errors import RevisionError, SharedError, SharedFullError
 from apihour.shared.backend import (
@@ -39,6 +39,7 @@ from apihour.shared.key_names import key_of, name_of
 from apihour.shared.key_watch import KeyWatch
 from apihour.shared.leases import Leases
 from apihour.shared.records import BUCKETS, RecordHead, cost_of
+from apihour.shared.retiring import StoreWatch, end_work
 from apihour.shared.store_errors import StoreErrors
 from apihour.shared.sweeper import Sweeper, sweep_all
 
@@ -72,6 +73,7 @@ class Shared(CompareAndSet):
         self.limit_bytes = limit_bytes
         self.deadline = deadline
         self._closed = False
+        self._watches: set[StoreWatch] = set()
         self._errors = StoreErrors(f"shared store {self.path!r}")
         self._caches: dict[str, MappedCache] = {}
         self._cleared_at = 0.0
@@ -79,6 +81,10 @@ class Shared(CompareAndSet):
         self._sweeper = Sweeper(random.randrange(BUCKETS))
         with self._errors:
             self._files = FileStore(path)
+
+    def retire(self, is_work: Callable[[asyncio.Task[Any]], bool]) -> None:
+        """See :meth:`SharedBackend.retire`."""
+        end_work(self._watches, is_work)
 
     async def close(self) -> None:
         """Let go of the store; every watch ends. A second time does nothing."""
@@ -181,24 +187,31 @@ class Shared(CompareAndSet):
 
         So have one watch in a worker, and hand on what it sees, rather than one per client.
         """
-        start = name_of(prefix, prefix=True)
-        watch = KeyWatch()
-        while not self._closed:
-            pace = _Pace()
-            for bucket in watch.due(self._store()):
-                heads = await self._heads(bucket, start, pace)
-                for key in watch.news(bucket, heads):
-                    with self._errors:
-                        change = watch.take(self._store(), bucket, key)
-                    if change is not None:
-                        yield change
+        start, watch, life = name_of(prefix, prefix=True), KeyWatch(), StoreWatch()
+        self._watches.add(life)
+        try:
+            while not self._has_ended(life):
+                pace = _Pace()
+                for bucket in watch.due(self._store()):
+                    heads = await self._heads(bucket, start, pace)
+                    for key in watch.news(bucket, heads):
+                        with self._errors:
+                            change = watch.take(self._store(), bucket, key)
+                        if change is not None:
+                            yield change
+                        await pace.breathe()
+                        if self._has_ended(life):
+                            return
                     await pace.breathe()
-                    if self._closed:
+                    if self._has_ended(life):
                         return
-                await pace.breathe()
-                if self._closed:
-                    return
-            await asyncio.sleep(POLL)
+                await asyncio.sleep(POLL)
+        finally:
+            self._watches.discard(life)
+
+    def _has_ended(self, life: StoreWatch) -> bool:
+        life.task = asyncio.current_task()
+        return self._closed or life.has_ended
 
     async def _heads(self, bucket: int, prefix: bytes, pace: _Pace) -> list[RecordHead]:
         with self._errors:

@@ -128,6 +128,38 @@ class PresenceContract:
         await two.close()
         assert await anext(late, None) is None
 
+    async def test_a_worker_that_retires_ends_the_watches_of_its_work(
+        self, workers: Workers
+    ) -> None:
+        """Of two generations: the old one's work ends, its streams and the new one go on."""
+        old, new = workers.new("1"), workers.new("2")
+        seen: dict[str, list[str]] = {"work": [], "stream": [], "new": []}
+
+        async def follow(presence: ContainerPresence, name: str) -> None:
+            async for change in presence.watch("room"):
+                seen[name].append(change.entry.who)
+
+        async def until(who: str, *names: str) -> None:
+            async with asyncio.timeout(30):
+                while not all(who in seen[name] for name in names):  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+
+        work, stream, other = (asyncio.ensure_future(follow(presence, name)) for presence, name in (
+            (old, "work"), (old, "stream"), (new, "new")))
+        await old.join("room", "ada")
+        await until("ada", *seen)
+        for store in (old, workers.stores["1"]):  # as a worker does
+            store.retire(lambda task: task is work)
+        await asyncio.wait_for(work, 30)
+        await new.join("room", "bob")
+        await until("bob", "stream", "new")
+        assert seen["work"] == ["ada"]
+        old.retire(lambda task: True)
+        await asyncio.wait_for(stream, 30)
+        assert not other.done()
+        await new.close()
+        await asyncio.wait_for(other, 30)
+
     async def test_a_killed_worker_is_gone_and_one_that_closes_at_once(
         self, workers: Workers
     ) -> None:

@@ -224,6 +224,35 @@ class SharedContract:
         await another.close()
         assert await asyncio.wait_for(waiting, 10) is None
 
+    async def test_a_worker_that_retires_ends_the_watches_of_its_work(
+        self, shared: SharedBackend, another: SharedBackend
+    ) -> None:
+        """Of two generations: the old one's work ends, its streams and the new one go on."""
+        async def follow(store: SharedBackend, seen: list[bytes | None]) -> None:
+            async for change in store.watch("a/"):
+                seen.append(change.value)
+
+        async def until(value: bytes, *lists: list[bytes | None]) -> None:
+            async with asyncio.timeout(30):
+                while not all(value in one for one in lists):  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+
+        work, stream, new = list[bytes | None](), list[bytes | None](), list[bytes | None]()
+        tasks = [asyncio.ensure_future(follow(store, seen)) for store, seen in (
+            (another, work), (another, stream), (shared, new))]
+        await shared.put("a/1", b"first")
+        await until(b"first", work, stream, new)
+        another.retire(lambda task: task is tasks[0])
+        await asyncio.wait_for(tasks[0], 30)
+        await another.put("a/1", b"last")  # the store serves on
+        await until(b"last", stream, new)
+        assert work == [b"first"]
+        another.retire(lambda task: True)
+        await asyncio.wait_for(tasks[1], 30)
+        assert not tasks[2].done()
+        await shared.close()
+        await asyncio.wait_for(tasks[2], 30)
+
     async def test_cache(self, shared: SharedBackend, another: SharedBackend) -> None:
         ours, theirs = (one.cache("pages", 100, 1000) for one in (shared, another))
         assert await ours.get("a") is None

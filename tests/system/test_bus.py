@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 
 from apihour.testing import Load
 from tests.system.support import get
@@ -26,11 +25,11 @@ def test_the_bus_lives_through_kill_9_reload_and_upgrade(apihour_daemon, system_
     with Load("keep-alive", daemon.address("http"), path="/one", connections=4,
               think=0.005) as load:
         load.wait_answers(50)
-        before, began = pids(daemon), time.monotonic()
+        before = pids(daemon)
         assert daemon.reload().ok
         daemon.wait(lambda: not {worker.pid for worker in daemon.workers()} & set(before),
                     "the end of the old workers, which their loops do not hold up")
-        assert time.monotonic() - began < 25, "of a graceful timeout of 30 s"
+        assert "goes on at the end of the drain" not in daemon.log
         load.wait_answers(50)
         assert daemon.upgrade().ok
         load.wait_answers(50)

@@ -1,4 +1,4 @@
-"""Every worker answers the bus: each, and one of all."""
+"""Every worker answers the bus: each, and one of all; and watches what all have together."""
 
 import os
 
@@ -32,6 +32,12 @@ class Container(apihour.Container):
         for messages in (every, group):
             await messages.__aenter__()
             self.jobs.start(self.answer(messages), "answers")
+        self.jobs.start(self.look(self.shared.watch("shown/")), "shared")
+        self.jobs.start(self.look(self.presence.watch("room.*")), "presence")
+
+    async def look(self, changes):
+        async for _ in changes:
+            pass
 
     async def answer(self, messages):
         async for message in messages:

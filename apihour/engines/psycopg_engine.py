@@ -9,12 +9,12 @@ import select
 import socket
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from typing import Any
 
 from apihour.engines.driver import Driver, Purpose
 from apihour.engines.postgres import WATCHED, Postgres, PostgresDriver
-from apihour.engines.psycopg_private import patient_connection
+from apihour.engines.psycopg_private import limited_connection
 from apihour.engines.slowest import Slowest
 
 __all__ = ["Psycopg"]
@@ -51,25 +51,6 @@ class Psycopg(Postgres):
                               self.count_error)
 
 
-def _limited(
-    library: Any, failed: Callable[[BaseException], None], limit: float | None,
-) -> type[Any]:
-    """The class of connections that wait for the server up to the limit, and tell what fails."""
-
-    class LimitedConnection(patient_connection(library)):  # type: ignore[misc]
-        """All that psycopg asks of a server passes here: rows, copies and commits, too."""
-
-        async def wait(self, *given: Any, **options: Any) -> Any:
-            try:
-                async with asyncio.timeout(limit):
-                    return await super().wait(*given, **options)
-            except (library.Error, TimeoutError) as error:
-                failed(error)
-                raise
-
-    return LimitedConnection
-
-
 def _timed(library: Any, slowest: Slowest) -> type[Any]:
     """The class of cursors that tell how long their queries take."""
 
@@ -100,7 +81,7 @@ class _PsycopgDriver(PostgresDriver):
 
     def __init__(self, limit: float | None, *given: Any) -> None:
         super().__init__(*given)
-        self._class = _limited(self.library, self.failed, limit)
+        self._class = limited_connection(self.library, self.failed, limit)
         self.arguments = {
             "autocommit": True,
             "cursor_factory": _timed(self.library, self.slowest),

@@ -1,18 +1,22 @@
-"""The name that psycopg keeps private, and why it is needed.
+"""The names that psycopg keeps private, and why they are needed.
 
 A query that is cancelled as soon as it was sent may go on: the server looks at the request to
 cancel before it has seen the query, and drops it. psycopg asks once, waits for 5 s, and closes the
 connection, which the server counts on. Here it is asked again, until the query has ended.
-tests/apihour/engines/test_psycopg_private.py fails when a release moves it.
+
+All that it asks of a server passes by ``wait``: rows, copies and commits, too. So a time limit has
+its place there, but for the generator ``notifies``, which waits for what others say.
+tests/apihour/engines/test_psycopg_private.py fails when a release moves them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from typing import Any
 
-__all__ = ["patient_connection"]
+__all__ = ["limited_connection", "patient_connection"]
 
 _HEARD, _LONGEST = 0.05, 1.0  # seconds until it is asked again, doubling
 
@@ -56,3 +60,23 @@ def patient_connection(library: Any) -> type[Any]:
                 await asyncio.wait({task})
 
     return PatientConnection
+
+
+def limited_connection(
+    library: Any, failed: Callable[[BaseException], None], limit: float | None,
+) -> type[Any]:
+    """The same that wait up to the limit, in seconds, for each answer, and tell what fails."""
+
+    class LimitedConnection(patient_connection(library)):  # type: ignore[misc]
+        """psycopg's own."""
+
+        async def wait(self, asking: Any, *given: Any, **options: Any) -> Any:
+            listens = getattr(asking, "__name__", "") == "notifies"
+            try:
+                async with asyncio.timeout(None if listens else limit):
+                    return await super().wait(asking, *given, **options)
+            except (library.Error, TimeoutError) as error:
+                failed(error)
+                raise
+
+    return LimitedConnection

@@ -101,3 +101,30 @@ async def test_every_call_has_its_time(kind, number, whose, database):
             await call(connection)
 
         assert (await late(engine, limited)).http_status == 503
+
+
+async def test_who_listens_waits_for_as_long_as_it_takes(kind, database):
+    """By asyncpg's callbacks, or psycopg's iterator: no statement is under way meanwhile."""
+    async with running(kind(database, max=2, timeout=0.2)) as engine, engine.connection() as one:
+        heard = asyncio.get_running_loop().create_future()
+        if kind is Postgres:
+            await one.add_listener("news", lambda *said: heard.set_result(said[-1]))
+        else:
+            await one.execute("LISTEN news")
+
+            async def listen():
+                async for said in one.notifies():
+                    heard.set_result(said.payload)
+                    break
+
+            listening = asyncio.ensure_future(listen())
+        await asyncio.sleep(0.5)
+        async with engine.connection() as other:
+            await other.execute("NOTIFY news, 'late'")
+        async with asyncio.timeout(30):
+            assert await heard == "late"
+            if kind is Postgres:
+                await one.remove_listener("news", print)
+            else:
+                await listening
+        assert engine.statistics()["errors"] == 0

@@ -174,13 +174,13 @@ class Wire(asyncio.Transport):
         super().__init__()
         self.sent = bytearray()
         self.is_open = True
-        self.fills = False
+        self.fills = self.has_filled = False
         self.lane: Any = None
 
     def write(self, data: Any) -> None:
         self.sent += data
         if self.fills:  # for a turn of the loop
-            self.fills = False
+            self.fills, self.has_filled = False, True
             self.lane.pause_writing()
             asyncio.get_running_loop().call_soon(self._resume)
 
@@ -353,9 +353,12 @@ class Servers:
             loop.default_exception_handler(context)
 
     def _state(self, lane: Any) -> Any:
-        """What it is now; nothing is read from one that is closed."""
-        return (str(lane.state), lane.ready and self.wire.is_open, lane.conn.requests,
-                lane.conn.state)
+        """What it is now; nothing is read from one that is closed.
+
+        How many of a read's requests begin before a full buffer is known depends on what is held.
+        """
+        return None if self.wire.has_filled else (
+            str(lane.state), lane.ready and self.wire.is_open, lane.conn.requests, lane.conn.state)
 
     async def outcome(self, draw: random.Random) -> list[Any]:
         """What comes of the next stream: what endpoints saw, what was sent, what was counted."""

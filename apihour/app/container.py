@@ -235,9 +235,10 @@ class Container:
 
     def retire_made(self) -> None:
         """What was made on first use takes no more work. Called by a worker that retires."""
-        jobs = getattr(self.worker, "jobs", None)
-        for name in self.__dict__.keys() & {"bus", "presence", "shared"}:
-            getattr(self, name).retire(jobs.has if jobs is not None else lambda task: False)
+        if self.__dict__.keys() & {"bus", "presence", "shared"}:
+            from apihour.app.closing import retire_all
+
+            retire_all(self.__dict__, getattr(self.worker, "jobs", None))
 
     async def close_made(self) -> None:
         """Close engines, and what was made on first use, if it was. Called by the worker."""

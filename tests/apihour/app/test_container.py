@@ -315,6 +315,27 @@ async def test_a_bus_that_cannot_be_refuses_the_start_and_one_that_is_away_does_
     await container.close_made()
 
 
+@pytest.mark.parametrize("name", ["bus", "presence", "shared"])
+async def test_what_an_application_has_put_in_its_place_holds_up_no_drain(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    ended: list[str] = []
+
+    def fails(is_work: Any) -> None:
+        raise OSError("away")
+
+    container = Container()
+    container.__dict__.update(dict.fromkeys(("bus", "presence", "shared"), SimpleNamespace(
+        retire=lambda is_work: ended.append("other"))))
+    setattr(container, name, {})
+    container.retire_made()
+    await Container.close_made(SimpleNamespace(**{name: {}}))  # type: ignore[arg-type]
+    assert len(ended) == 2 and not caplog.records
+    setattr(container, name, SimpleNamespace(retire=fails))
+    container.retire_made()
+    assert len(ended) == 4 and f"container.{name}: its end failed" in caplog.text
+
+
 async def test_a_call_under_way_is_cancelled_and_its_process_ended() -> None:
     container = Container()
     pid = await container.run_cpu(os.getpid)

@@ -15,6 +15,8 @@ Every function takes the whole history and returns a list of faults, in words; n
 
 from __future__ import annotations
 
+import heapq
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
@@ -26,6 +28,7 @@ History = list[Record]
 LIMITS = {"publish": 12.0, "ack": 10.0, "ask": 1.0, "incr": 2.0, "read": 1.0, "swap": 1.1}
 """Seconds that the documentation gives each call (a durable one has 2 for the connection, too)."""
 SLACK = 0.5  # seconds that a loaded machine may take on top
+LATE = 5.0  # seconds after its end in which a call that failed may still be done
 NAMED = 2.0  # seconds in which the shell names what is gone, the operator's login included
 LEAST = {"publish": 50, "deliver": 50, "incr": 20, "swap": 20, "watch": 20, "write": 20}
 """So many of each there must be: a history in which nothing happened proves nothing."""
@@ -39,8 +42,8 @@ def of(history: History, *ops: str, ok: bool = False) -> Iterator[Record]:
 def check(history: History) -> list[str]:
     """All that is broken."""
     history = sorted(history, key=lambda one: float(one["at"]))
-    return [fault for judge in (messages, holders, counter, register, reads, watches, calls, shell,
-                                enough) for fault in judge(history)]
+    return [fault for judge in (messages, holders, counter, gaps, register, reads, watches, calls,
+                                shell, enough) for fault in judge(history)]
 
 
 def messages(history: History) -> list[str]:
@@ -83,6 +86,59 @@ def counter(history: History) -> list[str]:
             faults.append(f"counter: {one['counter']} at the end; {len(done)} were acknowledged, "
                           f"{tried} were tried")
     return faults
+
+
+def gaps(history: History) -> list[str]:
+    """A sum that nobody was given is that of a call that failed about then.
+
+    Else some call was done twice. The whole is not enough: many fail where one is done twice.
+    """
+    faults, waiting, failed, least = [], list[float](), _failed(history), 0.0
+    given = sorted(of(history, "incr", ok=True), key=lambda one: int(one["value"]))
+    given += [{"value": one["counter"] + 1, "began": one["at"], "at": one["at"]}
+              for one in of(history, "final")]
+    latest, last = _latest(given), 0
+    for one, at in zip(given, latest, strict=True):
+        while failed and failed[-1][0] <= at:
+            heapq.heappush(waiting, failed.pop()[1])
+        while waiting and waiting[0] < least:
+            heapq.heappop(waiting)
+        missing = one["value"] - last - 1
+        if missing > len(waiting):
+            faults.append(f"counter: {missing} sums before {one['value']} were given to nobody; "
+                          f"{len(waiting)} calls failed about then")
+        for _ in range(min(missing, len(waiting))):
+            heapq.heappop(waiting)
+        least, last = max(least, one["began"]), one["value"]
+    return faults
+
+
+def _failed(history: History) -> list[tuple[float, float]]:
+    """From when until when each ``incr`` that failed, or was killed, may be done; the first last.
+
+    A worker makes one at a time: the one that is begun and has no end is its last.
+    """
+    ends = defaultdict[str, list[Record]](list)
+    for one in of(history, "incr"):
+        ends[one["who"]].append(one)
+    found = [(one["began"], one["at"] + LATE) for one in of(history, "incr")
+             if one["outcome"] != "ok"]
+    begun = Counter[str]()
+    for one in of(history, "begin"):
+        if one["call"] == "incr":
+            begun[one["who"]] += 1
+            if begun[one["who"]] > len(ends[one["who"]]):
+                found.append((one["at"], one["at"] + LIMITS["incr"] + LATE))
+    return sorted(found, reverse=True)
+
+
+def _latest(given: list[Record]) -> list[float]:
+    """By when each sum was reached: a greater one that was given shows it, too."""
+    found, at = [], math.inf
+    for one in reversed(given):
+        at = min(at, one["at"])
+        found.append(at)
+    return found[::-1]
 
 
 def register(history: History) -> list[str]:

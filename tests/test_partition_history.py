@@ -84,7 +84,28 @@ def test_what_may_happen_is_no_fault(judge: Any) -> None:
     ]
     assert judge.check(history) == []
     history = changed(history, {"op": "final"}, counter=61)
-    assert judge.check([*history, begun("incr", 50.0)]) == []
+    assert judge.check([*history, {**begun("incr", 98.0), "who": "web-2-1"}]) == []
+
+
+def test_a_sum_that_was_given_to_nobody_is_that_of_a_call_that_failed_then(judge: Any) -> None:
+    lost = without(sound(), op="incr", value=30)
+    assert judge.check([*lost, call("incr", 30.0, 0.1, "SharedDownError")]) == []
+    assert judge.check([*lost, call("incr", 27.0, 1.0, "SharedDownError")]) == []  # done late
+    killed = {**begun("incr", 29.0), "who": "web-2-1"}
+    assert judge.check([*lost, killed, begun("incr", 98.0)]) == []
+    for at in (10.0, 40.0):  # long before, and after
+        later = call("incr", at, 0.1, "SharedDownError", who="web-2-1")
+        (fault,) = judge.check([*lost, later])
+        assert fault == ("counter: 1 sums before 31 were given to nobody; 0 calls failed about "
+                         "then")
+
+
+def test_one_that_failed_explains_one_sum(judge: Any) -> None:
+    lost = [one for one in sound() if not (one["op"] == "incr" and one["value"] in (30, 31))]
+    failed = call("incr", 30.0, 0.1, "SharedDownError")
+    (fault,) = judge.check([*lost, failed])
+    assert "2 sums before 32 were given to nobody; 1 calls failed" in fault
+    assert judge.check([*lost, failed, call("incr", 30.2, 0.1, "SharedDownError")]) == []
 
 
 def broken() -> dict[str, tuple[list[dict[str, Any]], str]]:
@@ -103,6 +124,11 @@ def broken() -> dict[str, tuple[list[dict[str, Any]], str]]:
                                  "-1 was given after 29"),
         "lost increments": (changed(whole, {"op": "final"}, counter=59), "59 at the end; 60 were"),
         "too many increments": (changed(whole, {"op": "final"}, counter=61), "60 were tried"),
+        "an increment done twice where others fail": (
+            [{**one, "value": one["value"] + (one["value"] > 30)} if one["op"] == "incr" else one
+             for one in changed(whole, {"op": "final"}, counter=61)] + [
+                begun("incr", 50.0), call("incr", 50.0, 0.1, "SharedDownError", who="web-2-1")],
+            "1 sums before 32 were given to nobody; 0 calls failed about then"),
         "a revision replaced twice": (
             changed(whole, {"op": "swap", "revision": 300}, expected=280), "280 was replaced 2"),
         "a revision given twice": (

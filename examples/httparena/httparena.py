@@ -42,12 +42,12 @@ routes = Routes()
 database = Routes()
 
 
-class Rating(msgspec.Struct):
+class Rating(msgspec.Struct, gc=False):  # nothing in it leads back to it
     score: int
     count: int
 
 
-class Item(msgspec.Struct):
+class Item(msgspec.Struct, gc=False):
     id: int
     name: str
     category: str

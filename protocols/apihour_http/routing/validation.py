@@ -36,6 +36,7 @@ __all__ = ["Argument", "Plan", "plan"]
 
 # What nearly every client writes: told without making the header mapping.
 _USUAL = frozenset({b"application/json", b"application/json; charset=utf-8"})
+_LONG = 19  # digits from which on a number may be refused
 _JSON_TYPES = ("application/json", "application/octet-stream")
 
 
@@ -224,6 +225,7 @@ def _read_query(parameter: Argument) -> Callable[[Request], Any]:
     sent_as = name.encode()
     # One value of a query that nobody else reads: it is not taken apart for that.
     quick = not many and name.isascii()
+    is_int = kind is int
 
     def read(request: Request) -> Any:
         value: Any = request.parameter(sent_as) if quick else False
@@ -236,6 +238,9 @@ def _read_query(parameter: Argument) -> Callable[[Request], Any]:
                     422, f"query.{name}: missing",
                     errors=[{"path": "$", "in": f"query.{name}", "message": "missing"}])
             return parameter.default
+        if (is_int and value.isdecimal() and value.isascii() and value[0] != "0"
+                and len(value) < _LONG):
+            return int(value)  # as below, in half of the time
         try:
             return convert(value, kind, strict=False)
         except invalid as error:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import re
 import sys
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 import msgspec
 import pytest
 
-from apihour_http import HTTPServer, Request, RouteError, Routes
+from apihour_http import HTTPError, HTTPServer, Request, RouteError, Routes
+from apihour_http.routing.validation import Argument, Plan
 
 from ..support import serving
 
@@ -90,6 +92,33 @@ async def test_arguments_are_decoded_and_checked() -> None:
         assert (await ask("GET", "/items/7?verbose=perhaps"))[0] == 422
         status, problem = await ask("GET", "/items/x")
         assert status == 422 and problem["errors"][0]["in"] == "path.number"
+
+
+class Asked:
+    """A request of which one parameter of the query is read."""
+
+    def __init__(self, value: str) -> None:
+        self.value = value
+
+    def parameter(self, name: bytes) -> str:
+        return self.value
+
+
+@pytest.mark.parametrize("value", [
+    "0", "7", "42", "100001", "9" * 18, "9" * 19, "9" * 5000, "007", "00", "-5", "-0", "+5", " 5",
+    "5 ", "1_0", "\u0663", "\u00b2", "5\u0663", "1e3", "1.0", "1.5", "", '"5"', "0x10", "true",
+])
+def test_a_number_is_what_the_library_says_it_is(value: str) -> None:
+    (_, read), = Plan((Argument("number", "query", int),), None).readers()
+    try:
+        expected = msgspec.convert(value, int, strict=False)
+    except msgspec.ValidationError as error:
+        with pytest.raises(HTTPError, match=re.escape(str(error))) as caught:
+            read(cast(Request, Asked(value)))
+        assert caught.value.status == 422
+    else:
+        found = read(cast(Request, Asked(value)))
+        assert (found, type(found)) == (expected, type(expected))
 
 
 def named_only(function: Any) -> Any:

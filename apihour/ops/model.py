@@ -59,7 +59,7 @@ _COMMON = {name: f"--{name} {_VALUES[name]}" if name in _VALUES else f"--{name}"
 class CommandFailed(ApihourError):
     """A command could not do what was asked; `kind` and `detail` are those of the wire.
 
-    Kind ``gone``: what it was about is no longer there.
+    Kind ``gone``: what it was about is no longer there; ``lost``: it may have been done.
     """
 
     def __init__(self, message: str, kind: str = "failed", detail: str = "") -> None:

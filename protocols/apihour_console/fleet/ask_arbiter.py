@@ -5,6 +5,7 @@ Rules:
 - While an upgrade hands the socket over it is waited for: nothing was asked yet.
 - A stopped process is not asked, and one that is stopped while it is waited for not waited for
   longer than ten seconds: what it has not read by then it does not begin any more.
+- Where it is not known whether it was done the error is of kind ``lost``, and says so.
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ async def ask_arbiter(
         try:
             return await _watched(census, link.call(command, arguments, role, deadline), command)
         except TimeoutError:
-            raise CommandFailed(f"{command}: the arbiter gave no answer in {deadline:.0f} s",
-                                "timeout") from None
+            raise CommandFailed(f"{command}: the arbiter gave no answer in {deadline:.0f} s; "
+                                "whether it was done is not known, see workers", "lost") from None
         except Absent as error:
             if not has_arbiter(runtime):
                 raise CommandFailed(f"{command}: no arbiter is left, nothing was done") from error
@@ -53,7 +54,7 @@ async def ask_arbiter(
                                     f"was done; expected it within {patience:g} s") from error
         except Unreachable as error:
             raise CommandFailed(f"{command}: the arbiter ended before it answered; whether it was "
-                                "done is not known, see workers") from error
+                                "done is not known, see workers", "lost") from error
         finally:
             link.close()
         await asyncio.sleep(_LOOK)
@@ -71,7 +72,7 @@ async def _watched(census: Census, call: Any, command: str) -> list[dict[str, An
             pid = _stopped(census)
             looks = looks + 1 if pid else 0
         raise CommandFailed(f"{command}: the arbiter (pid {pid}) is stopped by a signal; what it "
-                            f"has begun it finishes after kill -CONT {pid}, see workers")
+                            f"has begun it finishes after kill -CONT {pid}, see workers", "lost")
     finally:
         calling.cancel()
         await asyncio.gather(calling, return_exceptions=True)

@@ -31,6 +31,7 @@ from apihour.ops.rows import to_rows
 from apihour_console.calls.call import (
     FAILED,
     FORBIDDEN,
+    PARTIAL,
     UNKNOWN,
     USAGE,
     Call,
@@ -54,7 +55,7 @@ __all__ = ["Fleet"]
 
 _LOOK = 1.0  # seconds between looks for new workers
 _PATIENCE = 1.8  # seconds a worker has to show that it hears, before it is waited for longer
-_STATUS = {"role": FORBIDDEN, "usage": USAGE, "unknown": UNKNOWN}
+_STATUS = {"role": FORBIDDEN, "usage": USAGE, "unknown": UNKNOWN, "lost": PARTIAL}
 _BEGINNING = 1.0  # seconds that a new worker has for its agent, before it is named
 _STARTING = "it starts and does not answer yet; ask again once workers shows it as serving"
 STOPPED = "stopped by a signal: a stopped process cannot answer"

@@ -5,7 +5,7 @@ Rules:
 - Nothing is begun while a host of the fleet is missing, or somebody else reloads it.
 - A host is done when its reload is, and its health says ok; it has `_JUDGED` seconds for that.
 - A host whose answer was lost is looked at: its counters say whether it was reloaded. Where they do
-  not it is ``unknown``, and nothing more is begun.
+  not, or its arbiter ended in the middle, it is ``unknown``, and nothing more is begun.
 - With `give_back` those that were reloaded are rolled back when one fails, the last one first, also
   one that is not well since. One of which that is not known is left, and says so.
 """
@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from apihour.errors import ApihourError
 from apihour.ops.model import CommandFailed
-from apihour_console.calls.call import Identity, Result
+from apihour_console.calls.call import PARTIAL, Identity, Result
 from apihour_console.fleet.host_rows import HostDeed
 from apihour_console.hosts.asking import AnswerLost
 from apihour_console.hosts.claims import Hold
@@ -155,7 +155,8 @@ class Rolling:
     async def _try(self, name: str, words: Sequence[str], deadline: float) -> str:
         """What went wrong; empty when nothing did.
 
-        Raises CommandFailed of kind ``timeout`` when it does not answer to what may take long.
+        Raises CommandFailed of kind ``timeout`` when it does not answer to what may take long,
+        _Unknown when its arbiter does not.
         """
         try:
             result = await self._hosts.ask_any(name, words, self._identity, deadline)
@@ -165,6 +166,8 @@ class Rolling:
             return str(error)
         if result.status == 0:
             return ""
+        if result.status == PARTIAL and result.error and deadline == _RELOAD:
+            raise _Unknown(result.error)  # its arbiter did not answer
         wrong = [str(row.get("error") or row.get("detail") or "") for row in result.rows
                  if row.get("outcome", row.get("status")) not in ("done", "ok", "ready")]
         reasons = [one.reason for one in result.missing]

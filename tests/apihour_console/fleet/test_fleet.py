@@ -388,6 +388,7 @@ async def test_the_arbiters_socket_is_waited_for_while_an_upgrade_hands_it_over(
         ended = await run(fleet, "scale 3")  # asked once: it may have been done
     bound.close()
     assert len(asked) == 2
+    assert ended.status == 75
     assert ended.error == ("scale: the arbiter ended before it answered; whether it was done is "
                            "not known, see workers")
 

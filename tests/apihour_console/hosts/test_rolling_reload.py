@@ -11,6 +11,7 @@ import pytest
 
 from apihour.bus import BusMessage
 from apihour.ops.model import CommandFailed
+from apihour_console.calls.call import Call, Identity, Result
 from apihour_console.fleet.host_rows import HostDeed
 from tests.apihour_console.hosts.fleet_support import Fleet, HostDouble
 
@@ -104,6 +105,28 @@ async def test_a_host_that_is_silent_in_the_middle_is_not_waited_for_without_end
         deeds = await begun
         assert outcomes(deeds) == ["returned", "unknown"]
         assert "whether its reload was done is not known" in deeds[1].error
+
+
+@pytest.mark.parametrize("far", ["a", "b"])
+async def test_an_arbiter_that_ends_in_the_middle_leaves_unknown_what_became_of_it(
+    far: str
+) -> None:
+    why = "reload: the arbiter ended before it answered; whether it was done is not known"
+    async with Fleet("a", "b", "c") as fleet:
+        double = fleet.doubles[far]
+        execute = double.execute
+
+        async def ended(call: Call, identity: Identity) -> Result:
+            done = await execute(call, identity)
+            return Result(status=75, error=why) if call.command.name == "reload" else done
+
+        double.execute = ended  # type: ignore[method-assign]
+        deeds = await reload(fleet, give_back=True)
+        assert outcomes(deeds) == {"a": ["unknown", "not reached", "not reached"],
+                                   "b": ["returned", "unknown", "not reached"]}[far]
+        assert next(deed.error for deed in deeds if deed.host == far) == why
+        assert double.done.count("reload") == 1
+        assert "rollback" not in double.done
 
 
 async def test_who_is_slow_and_says_so_is_waited_for() -> None:

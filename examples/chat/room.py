@@ -21,6 +21,7 @@ KEY, SUBJECT = "chat/lobby", "chat.lobby"
 KEPT = 100  # lines
 LONGEST = 400  # characters of a line
 NAME = 20  # characters
+LONGEST_SHOWN = NAME + LONGEST + 10  # with who says it
 NAMED = 50  # of those who are here, to who asks
 COMING = 100  # visitors whose names are looked for at a time, of a worker
 WAITING = 200  # lines, for one who reads slowly; what is more he misses
@@ -173,7 +174,7 @@ class Room:
                 if number == self.number + 1:
                     self.number = number
                     self.show(line, self.recent)
-                elif number > self.number or isinstance(event, Gap):
+                elif number or isinstance(event, Gap):
                     await self.catch_up()
 
     async def catch_up(self):
@@ -186,8 +187,9 @@ class Room:
             else:
                 break
         number, lines = read(entry.value if entry else None)
-        new = max(0, number - self.number)
-        self.number = number
+        if number < self.number:
+            self.number = 0  # the store has lost them, and began again
+        new, self.number = number - self.number, number
         if new > len(lines):
             self.show(f"* {new - len(lines)} lines are missing here")
         for line in lines[max(0, len(lines) - new):]:
@@ -206,7 +208,13 @@ class Room:
 
 
 def read(value):
-    return json.loads(value) if value else (0, [])
+    """The number of the last line, and the lines; what others have written over them is nothing."""
+    with contextlib.suppress(ValueError, TypeError, RecursionError):
+        number, lines = json.loads(value or b"[0, []]")
+        if type(number) is int and 0 <= number < 2**53 and isinstance(lines, list):
+            return number, [clean(line, LONGEST_SHOWN)
+                            for line in lines[-KEPT:] if isinstance(line, str)]
+    return 0, []
 
 
 def news_of(data):
@@ -214,5 +222,5 @@ def news_of(data):
     with contextlib.suppress(ValueError, TypeError, RecursionError):
         number, line = json.loads(data)
         if isinstance(number, int) and isinstance(line, str):
-            return number, clean(line, NAME + LONGEST + 10)
+            return number, clean(line, LONGEST_SHOWN)
     return 0, ""

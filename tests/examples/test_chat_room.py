@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
+import json
 import socket
 import struct
 import sys
@@ -72,6 +73,65 @@ async def test_a_strangers_line_has_no_control_characters_and_an_end(chat):
     (line,) = room.recent
     assert line.isprintable()
     assert len(line) < 500
+
+
+class Store:
+    """A store with one key."""
+
+    def __init__(self, value):
+        self.value = value
+
+    async def get(self, key):
+        return None if self.value is None else SimpleNamespace(value=self.value)
+
+    async def update(self, key, change):
+        self.value = change(self.value)
+
+
+@pytest.mark.parametrize("value", [
+    b"", b"\xff", b"7", b"null", b"[1]", b'{"a": 1, "b": 2}', b'["1", []]', b"[true, []]",
+    b'[-3, ["x"]]', b'[NaN, ["x"]]', b"[1e9, []]", b'[1, "text"]', b"[1, {}]", b"[" * 99_999,
+    b"[%s, []]" % (b"9" * 5000), b'[9007199254740992, ["x"]]', b"[0, [1, null, {}, []]]"],
+    ids=lambda value: value[:30].decode(errors="replace"))
+async def test_what_others_wrote_in_its_place_does_not_end_the_room(chat, value):
+    room = chat("room").Room(Container())
+    room.shared = Store(value)
+    async with asyncio.timeout(30):
+        await room.catch_up()
+        assert list(room.recent) == []
+        assert await room.keep("ada: hello") == (1, "ada: hello")
+        await room.catch_up()
+    assert list(room.recent) == ["ada: hello"]
+
+
+async def test_what_others_wrote_into_its_lines_is_shown_clean_and_bounded(chat):
+    room = chat("room").Room(Container())
+    lines = [f"old {number}" for number in range(5000)]
+    text = json.dumps([7000, [*lines, 5, "\x1b[2J", "y" * 100_000]])
+    room.shared = Store(text.encode())
+    await room.catch_up()
+    assert len(room.recent) <= 100
+    assert all(line.isprintable() and len(line) < 500 for line in room.recent)
+    assert room.number == 7000
+
+
+async def test_a_store_that_lost_everything_is_the_begin_of_a_new_room(chat):
+    container = Container(news=[b'[1, "ada: again"]', b'[2, "bob: hi"]'])
+    room = chat("room").Room(container)
+    room.shared, room.number = Store(b'[1, ["ada: again"]]'), 57
+    async with asyncio.timeout(30):
+        await room.follow()
+    assert list(room.recent) == ["ada: again", "bob: hi"]
+    room.number = 57  # as one that was there when it happened
+    calls = []
+
+    async def catch_up():
+        calls.append(room.number)
+
+    room.catch_up = catch_up
+    async with asyncio.timeout(30):
+        await room.follow()
+    assert calls == [57, 57, 57]  # at its begin, and for each line that is not the next
 
 
 async def test_who_has_no_door_does_not_end_the_room(chat):

@@ -70,7 +70,7 @@ extensions = [
         "apihour_http.speed._speed",
         [f"{SPEED}/{name}.c" for name in (
             "scan", "received", "message", "plan", "begin", "answer", "lane", "huffman", "blocks",
-            "judge", "cached", "files", "frames", "module")],
+            "judge", "cached", "files", "frames", "number", "module")],
         depends=[f"{SPEED}/{name}.h" for name in ("scan", "speed", "hpack")],
         extra_compile_args=["-std=gnu11", "-O2", "-Wall", "-Wextra",
                             "-Wno-missing-field-initializers"],

@@ -21,12 +21,13 @@ import inspect
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from apihour_http.errors import HTTPError, RouteError
 from apihour_http.routing.depends import Asked, asked_by
 from apihour_http.routing.paths import parameters_of
 from apihour_http.routing.signatures import hints_of
+from apihour_http.speed import compiled
 
 if TYPE_CHECKING:
     from apihour_http.endpoint import Endpoint
@@ -246,6 +247,8 @@ def _read_query(parameter: Argument) -> Callable[[Request], Any]:
         except invalid as error:
             raise _fault(error, f"query.{name}") from None
 
+    if compiled is not None and is_int and quick:
+        return cast("Callable[[Request], Any]", compiled.QueryNumber(sent_as, read))
     return read
 
 

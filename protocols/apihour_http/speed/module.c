@@ -5,6 +5,7 @@
  *
  *   scan.c       which reads are one plain request; no Python in it
  *   received.c   Received, the base of a request
+ *   number.c     QueryNumber, what reads a whole number from a query
  *   plan.c       Plan, what a server's start decided, and Tally, the counters of all requests
  *   message.c    the fields of a head as applications have them
  *   lane.c       Lane, the base of a connection
@@ -89,7 +90,7 @@ PyMODINIT_FUNC PyInit__speed(void)
     if (!module || make_constants())
         return NULL;
     PyTypeObject *types[] = {&ReceivedType, &TallyType, &PlanType, &LaneType, &CodesType,
-                             &BlocksType, &JudgeType, &KnownFilesType};
+                             &BlocksType, &JudgeType, &KnownFilesType, &QueryNumberType};
     for (size_t each = 0; each < sizeof types / sizeof *types; each++)
         if (PyModule_AddType(module, types[each]))
             return NULL;

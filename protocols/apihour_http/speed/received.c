@@ -133,32 +133,43 @@ static int is_plain_query(const char *at, const char *end)
     return parts < 64;
 }
 
-/* The last value of the query's parameter `name`; False where it must be decoded first. */
-static PyObject *parameter(Received *self, PyObject *name)
+int find_parameter(const Received *self, PyObject *name, const char **value, Py_ssize_t *size)
 {
-    if (!PyBytes_Check(name)) {
-        PyErr_SetString(PyExc_TypeError, "parameter(): expected the name as bytes");
-        return NULL;
-    }
     if (!self->target || !PyBytes_Check(self->target))
-        Py_RETURN_FALSE;
+        return -1;
     const char *at = PyBytes_AS_STRING(self->target), *end = at + PyBytes_GET_SIZE(self->target);
-    Py_ssize_t length = PyBytes_GET_SIZE(name), size = 0;
-    const char *value = NULL, *next;
+    Py_ssize_t length = PyBytes_GET_SIZE(name);
+    const char *next;
+    *value = NULL;
     if (!(at = memchr(at, '?', (size_t)(end - at))))
-        Py_RETURN_NONE;
+        return 0;
     if (!is_plain_query(++at, end))
-        Py_RETURN_FALSE;
+        return -1;
     for (; at < end; at = next + 1) {
         next = end_of_part(at, end);
         Py_ssize_t part = next - at; /* name=value, or a name alone */
         if (!part || part < length || memcmp(at, PyBytes_AS_STRING(name), (size_t)length)
             || (part > length && at[length] != '='))
             continue;
-        value = part > length ? at + length + 1 : next;
-        size = next - value;
+        *value = part > length ? at + length + 1 : next;
+        *size = next - *value;
     }
-    if (!value)
+    return *value != NULL;
+}
+
+/* The last value of the query's parameter `name`; False where it must be decoded first. */
+static PyObject *parameter(Received *self, PyObject *name)
+{
+    const char *value;
+    Py_ssize_t size;
+    if (!PyBytes_Check(name)) {
+        PyErr_SetString(PyExc_TypeError, "parameter(): expected the name as bytes");
+        return NULL;
+    }
+    int found = find_parameter(self, name, &value, &size);
+    if (found < 0)
+        Py_RETURN_FALSE;
+    if (!found)
         Py_RETURN_NONE;
     return PyUnicode_DecodeASCII(value, size, NULL);
 }

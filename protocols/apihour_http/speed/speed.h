@@ -58,7 +58,8 @@ typedef struct {
     PyObject *coding;         /* borrowed of who was asked for; NULL: the plain file */
 } KnownFile;
 
-extern PyTypeObject ReceivedType, TallyType, PlanType, LaneType, KnownFilesType;
+extern PyTypeObject ReceivedType, TallyType, PlanType, LaneType, KnownFilesType,
+    QueryNumberType;
 extern PyObject *verbs[METHODS];
 extern PyObject *one, *empty, *nothing, *no_text; /* 1, b"", {} and "" */
 
@@ -111,6 +112,10 @@ int read_known(const KnownFile *file, char *into);
 
 /* Whether an object is a pair of bytes. */
 int is_field(PyObject *field);
+
+/* The last value of the query's parameter `name` (bytes): 1, 0 where there is none, -1 where it must
+ * be decoded first. */
+int find_parameter(const Received *self, PyObject *name, const char **value, Py_ssize_t *size);
 
 /* The fields of a head, as pairs of bytes. */
 PyObject *fields_of(const char *data, size_t at, size_t end);

@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from apihour_http import HTTPError, HTTPServer, Request, RouteError, Routes
+from apihour_http.received import Received
 from apihour_http.routing.validation import Argument, Plan
 
 from ..support import serving
@@ -94,14 +95,13 @@ async def test_arguments_are_decoded_and_checked() -> None:
         assert status == 422 and problem["errors"][0]["in"] == "path.number"
 
 
-class Asked:
-    """A request of which one parameter of the query is read."""
+class Asked(Received):
+    """A request whose query has one parameter; what is percent-encoded in it is known."""
 
     def __init__(self, value: str) -> None:
-        self.value = value
-
-    def parameter(self, name: bytes) -> str:
-        return self.value
+        self.target = b"/path?other=1&number=" + value.encode()
+        self.query = self
+        self.held = {"number": [value]}.get
 
 
 @pytest.mark.parametrize("value", [
@@ -114,11 +114,21 @@ def test_a_number_is_what_the_library_says_it_is(value: str) -> None:
         expected = msgspec.convert(value, int, strict=False)
     except msgspec.ValidationError as error:
         with pytest.raises(HTTPError, match=re.escape(str(error))) as caught:
-            read(cast(Request, Asked(value)))
+            read(cast("Request", Asked(value)))
         assert caught.value.status == 422
     else:
-        found = read(cast(Request, Asked(value)))
+        found = read(cast("Request", Asked(value)))
         assert (found, type(found)) == (expected, type(expected))
+
+
+def test_a_number_that_is_not_there_or_there_twice() -> None:
+    (_, read), = Plan((Argument("missing", "query", int, 7),), None).readers()
+    assert read(cast("Request", Asked("5"))) == 7
+    (_, read), = Plan((Argument("missing", "query", int),), None).readers()
+    with pytest.raises(HTTPError, match=r"query\.missing: missing"):
+        read(cast("Request", Asked("5")))
+    (_, read), = Plan((Argument("number", "query", int),), None).readers()
+    assert read(cast("Request", Asked("5&number=6"))) == 6
 
 
 def named_only(function: Any) -> Any:

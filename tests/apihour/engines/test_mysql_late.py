@@ -147,3 +147,21 @@ async def test_other_errors_are_the_applications(holder, code):
         assert (await client.get(f"/signalled/{code}")).status == 500
         assert shop.engines["db"].statistics()["errors"] == 1
     assert await kept(holder) == [1]
+
+
+async def test_one_that_the_engines_timeout_ends_holds_no_lock_on_the_server(holder, mariadb):
+    url = f"mysql://root@localhost/test?unix_socket={mariadb.socket}"
+    async with running(MySQL(url, max=1, timeout=0.3, wait=20), name="app") as engine:
+        async with holder.transaction() as connection:
+            await run(connection, "SET innodb_lock_wait_timeout = 1",
+                      "SELECT n FROM t WHERE n = 1 FOR UPDATE")
+            with pytest.raises(OperationalError, match="read timeout") as failed:
+                async with engine.transaction() as late:
+                    await run(late, "INSERT INTO t VALUES (2)")
+                    await run(late, "SELECT n FROM t WHERE n = 1 FOR UPDATE")
+            assert failed.value.http_status == 503
+            async with engine.connection() as another:  # the server has forgotten the one before
+                assert await run(another, "SELECT 1") == ((1,),)
+            await run(connection, "INSERT INTO t VALUES (2)")
+        assert (engine.statistics()["errors"], engine.statistics()["size"]) == (1, 1)
+    assert await kept(holder) == [1, 2]

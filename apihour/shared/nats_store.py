@@ -28,6 +28,7 @@ from apihour.errors import (
     SharedFullError,
 )
 from apihour.shared.backend import Attempts, Change, Entry, check_key, check_value
+from apihour.shared.nats_subjects import decode, encode
 from apihour.shared.nats_writes import WRITE, is_behind, is_refusal, is_removal, lasting
 from apihour.shared.newest import Newest
 from apihour.shared.remote import News, RemoteShared
@@ -37,10 +38,10 @@ __all__ = ["NATSShared"]
 _TOMBSTONE = 600  # seconds that a removal can be seen by a watch that was away
 _LOOK = 5.0  # seconds between two looks of a watch whether NATS still knows it
 _RETRY = 0.2  # seconds between two attempts of a watch to come back
+_MAKING = 0.05  # seconds until a stream is looked for again that a cluster is making
 _OLD = 0.05  # seconds until a leader that was cut off is asked again
 _IN_USE = 10058  # a stream of that name, with another configuration
 _FULL = (10047, 10077)  # no storage left, the stream's max_bytes
-_TOKEN = re.compile(rb"[^A-Za-z0-9_-]")
 
 
 class NATSShared(RemoteShared):
@@ -97,21 +98,23 @@ class NATSShared(RemoteShared):
         return isinstance(error, self._errors.APIError) and not is_passing(error)
 
     async def _find(self, js: Any) -> Any:
+        """The stream, made where there is none; another worker may be making it at this moment."""
         api = self._api
-        try:
-            return await js.stream_info(self._stream)
-        except self._errors.NotFoundError:
-            pass
-        try:
-            return await js.add_stream(api.StreamConfig(
-                name=self._stream, subjects=[f"{self._subject}>"], max_msgs_per_subject=1,
-                discard=api.DiscardPolicy.NEW, allow_rollup_hdrs=True, deny_delete=True,
-                allow_msg_ttl=True, subject_delete_marker_ttl=_TOMBSTONE,
-                num_replicas=self._replicas, first_seq=time.time_ns() // 1000))
-        except self._errors.BadRequestError as error:
-            if error.err_code != _IN_USE:
-                raise
-            return await js.stream_info(self._stream)  # another worker was first
+        while True:
+            try:
+                return await js.stream_info(self._stream)
+            except self._errors.NotFoundError:
+                pass
+            try:
+                return await js.add_stream(api.StreamConfig(
+                    name=self._stream, subjects=[f"{self._subject}>"], max_msgs_per_subject=1,
+                    discard=api.DiscardPolicy.NEW, allow_rollup_hdrs=True, deny_delete=True,
+                    allow_msg_ttl=True, subject_delete_marker_ttl=_TOMBSTONE,
+                    num_replicas=self._replicas, first_seq=time.time_ns() // 1000))
+            except self._errors.BadRequestError as error:
+                if error.err_code != _IN_USE:
+                    raise
+            await asyncio.sleep(_MAKING)
 
     async def _jetstream(self, seconds: float = 0.0) -> Any:
         limit = seconds or self.deadline
@@ -231,7 +234,7 @@ class NATSShared(RemoteShared):
 
     async def _answered(self, js: Any, key: str) -> tuple[int, bytes | None, str]:
         try:
-            found = await self.within(js.get_last_msg(self._stream, self._subject + _encode(key)))
+            found = await self.within(js.get_last_msg(self._stream, self._subject + encode(key)))
         except SharedDownError as error:
             if isinstance(error.__cause__, self._errors.NotFoundError):
                 return 0, None, ""
@@ -274,7 +277,7 @@ class NATSShared(RemoteShared):
     async def _publish(
         self, js: Any, key: str, value: bytes, headers: dict[str, str]
     ) -> int:
-        sent = js.publish(self._subject + _encode(key), value, headers=headers or None)
+        sent = js.publish(self._subject + encode(key), value, headers=headers or None)
         try:
             revision: int = (await self.within(sent)).seq
         except SharedDownError as error:
@@ -335,11 +338,11 @@ class NATSShared(RemoteShared):
 
     def _subjects(self, prefix: str) -> str:
         head, slash, _ = prefix.rpartition("/")
-        return f"{self._subject}{_encode(head)}.>" if slash else f"{self._subject}>"
+        return f"{self._subject}{encode(head)}.>" if slash else f"{self._subject}>"
 
     def _key(self, subject: str) -> str | None:
         try:
-            return _decode(subject.removeprefix(self._subject))
+            return decode(subject.removeprefix(self._subject))
         except ValueError:
             return None  # another program's
 
@@ -384,17 +387,3 @@ class NATSShared(RemoteShared):
 
     def _came_again(self, seconds: float) -> None:
         self._again.set()
-
-
-def _encode(key: str) -> str:
-    """A key as tokens of a subject: divided at ``/``; what may not be there as ``=`` and hex."""
-    return ".".join(
-        _TOKEN.sub(lambda found: b"=%02X" % found[0][0], part).decode() or "="
-        for part in key.encode().split(b"/"))
-
-
-def _decode(subject: str) -> str:
-    return "/".join(
-        re.sub(rb"=([0-9A-F]{2})", lambda found: bytes([int(found[1], 16)]),
-               b"" if part == "=" else part.encode()).decode()
-        for part in subject.split("."))

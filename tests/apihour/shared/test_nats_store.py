@@ -13,11 +13,11 @@ from unittest.mock import AsyncMock
 import nats
 import pytest
 from nats.js.client import JetStreamContext
-from nats.js.errors import BadRequestError, ServiceUnavailableError
+from nats.js.errors import BadRequestError, NotFoundError, ServiceUnavailableError
 
 from apihour.app.container import Container
 from apihour.errors import ConfigurationError, RevisionError, SharedDownError, SharedError
-from apihour.shared.nats_store import _decode, _encode
+from apihour.shared.nats_subjects import decode, encode
 from apihour.shared.open_shared import open_shared
 from tests.apihour.loops import wait_until
 from tests.contracts.flags_contract import FlagsContract
@@ -80,9 +80,9 @@ class TestFlagsOnNATS(FlagsContract):
 
 @pytest.mark.parametrize("key", ["a", "/", "a//b/", "=", ".", "é ☃", "*", ">", "a.b", "=41", "/="])
 def test_keys_are_told_apart(key: str) -> None:
-    assert _decode(_encode(key)) == key
-    assert not set(_encode(key)) & set(" *>/")
-    assert all(_encode(key).split("."))
+    assert decode(encode(key)) == key
+    assert not set(encode(key)) & set(" *>/")
+    assert all(encode(key).split("."))
 
 
 async def test_a_time_to_live_is_rounded_up(shared: Any) -> None:
@@ -191,6 +191,22 @@ async def test_a_cluster_without_a_leader_is_away_and_no_fault_of_the_configurat
             except SharedDownError:
                 continue
     await shared.close()
+
+
+async def test_a_bucket_that_another_worker_makes_at_this_moment_is_waited_for(
+    shared: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cluster refuses a second one of that name before it shows the first."""
+    info = await shared._find(await shared._jetstream())
+    missing = NotFoundError(404, "stream not found", 10059)
+    monkeypatch.setattr(JetStreamContext, "stream_info",
+                        AsyncMock(side_effect=[missing, missing, missing, info]))
+    monkeypatch.setattr(JetStreamContext, "add_stream", AsyncMock(
+        side_effect=BadRequestError(400, "stream name already in use", 10058)))
+    await shared.open()
+    monkeypatch.setattr(JetStreamContext, "stream_info", AsyncMock(side_effect=missing))
+    with pytest.raises(SharedDownError, match=r"no answer within 0\.3 s"):
+        await shared.open(0.3)
 
 
 async def test_who_is_told_less_than_he_has_seen_asks_again(

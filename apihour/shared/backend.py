@@ -18,13 +18,15 @@ from apihour.shared.leases import Leases
 
 __all__ = [
     "VALUE_LIMIT", "Attempts", "Change", "CompareAndSet", "Entry", "SharedBackend",
-    "SharedCache", "SharedStatistics", "Update", "check_cache", "check_deadline", "check_key",
+    "SharedCache", "SharedStatistics", "Update", "check_cache", "check_cached", "check_deadline", "check_key",
     "check_ttl", "check_value",
 ]
 
 KEY_LIMIT = 240  # bytes: a key is a file name, which ends at 255
 VALUE_LIMIT = 1_000_000  # bytes: copying more would stall the loop for a millisecond
 CACHE_LIMIT = 1 << 30  # bytes of a cache, all of which are taken when it is made
+CACHE_ENTRY = 22  # bytes of one of its entries, beside key and value
+CACHE_NAME_LIMIT = 100  # bytes: what is left of KEY_LIMIT are its keys'
 
 EAGER = 4  # attempts at once: a writer loses about as often as it meets another
 BACKOFF = 0.00025  # seconds, doubled with each further attempt...
@@ -219,14 +221,14 @@ def check_deadline(deadline: object) -> None:
             f"shared: deadline: {deadline!r:.40}; expected 0.01 to 3600 seconds")
 
 
-def check_key(key: str, prefix: bool = False) -> bytes:
+def check_key(key: str, prefix: bool = False, limit: int = KEY_LIMIT) -> bytes:
     """A key, or the beginning of keys, in UTF-8. Raises SharedError when it is none."""
     if not isinstance(key, str) or not (key or prefix) or not key.isprintable():
         raise SharedError(f"shared key {key!r}: expected printable text")
     name = key.encode()
-    if len(name) > KEY_LIMIT:
+    if len(name) > limit:
         raise SharedError(
-            f"shared key {key[:40]!r}...: {len(name)} bytes, expected at most {KEY_LIMIT}"
+            f"shared key {key[:40]!r}...: {len(name)} bytes, expected at most {limit}"
         )
     return name
 
@@ -241,13 +243,30 @@ def check_value(key: str, value: bytes) -> None:
         )
 
 
-def check_cache(name: str, entries: int, size: int) -> None:
-    """Raises SharedError for what is no size of a cache."""
-    if not (0 < entries <= CACHE_LIMIT and 0 < size <= VALUE_LIMIT
-            and entries * size <= CACHE_LIMIT):
+def check_cache(name: str, entries: int, size: int) -> int:
+    """How many bytes a key of that cache may have, in any store. Raises SharedError.
+
+    Its keys begin with ``cache/NAME/`` in some: no name may be the beginning of another's.
+    """
+    text = check_key(name, limit=CACHE_NAME_LIMIT)
+    if b"/" in text:
+        raise SharedError(f"cache {name!r}: expected a name without a slash")
+    if not (type(entries) is type(size) is int and 0 < entries and 0 < size <= VALUE_LIMIT
+            and entries * (size + CACHE_ENTRY) <= CACHE_LIMIT):
         raise SharedError(
             f"cache {name!r}: {entries!r} entries of {size!r} bytes; expected both above 0, of at "
-            f"most {VALUE_LIMIT} bytes, and together at most {CACHE_LIMIT}")
+            f"most {VALUE_LIMIT} bytes, and with {CACHE_ENTRY} more each together at most "
+            f"{CACHE_LIMIT}")
+    return KEY_LIMIT - len(b"cache//" + text)
+
+
+def check_cached(key: str, value: bytes, ttl: float) -> None:
+    """Raises SharedError for what no cache keeps, however large it is."""
+    if not isinstance(value, bytes):
+        check_value(key, value)
+    if ttl is None:
+        raise SharedError(f"shared key {key!r}: no ttl, expected seconds above 0")
+    check_ttl(key, ttl)
 
 
 def check_ttl(key: str, ttl: float | None) -> None:

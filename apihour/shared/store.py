@@ -31,6 +31,7 @@ from apihour.shared.backend import (
     SharedBackend,
     SharedStatistics,
     Update,
+    check_cache,
     check_ttl,
     check_value,
 )
@@ -104,6 +105,7 @@ class Shared(CompareAndSet):
 
     def cache(self, name: str, entries: int, size: int) -> MappedCache:
         """See :meth:`SharedBackend.cache`: in this process's memory, which all processes share."""
+        check_cache(name, entries, size)
         if name not in self._caches:
             from apihour.shared.mapped_cache import MappedCache  # read where there is one only
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from apihour.shared.backend import CompareAndSet, check_cache, check_key, check_ttl, check_value
+from apihour.shared.backend import CompareAndSet, check_cache, check_cached, check_key
 
 __all__ = ["StoredCache"]
 
@@ -14,23 +14,21 @@ class StoredCache:
     """
 
     def __init__(self, shared: CompareAndSet, name: str, entries: int, size: int) -> None:
-        check_key(name)
-        check_cache(name, entries, size)
+        self._longest = check_cache(name, entries, size)
         self.size = size
         self._shared = shared
         self._prefix = f"cache/{name}/"
 
     async def get(self, key: str) -> bytes | None:
         """See :meth:`SharedCache.get`."""
-        check_key(key)
+        check_key(key, limit=self._longest)
         entry = await self._shared.get(self._prefix + key)
         return None if entry is None else entry.value
 
     async def put(self, key: str, value: bytes, ttl: float) -> bool:
         """See :meth:`SharedCache.put`."""
-        name = check_key(key)
-        check_value(key, value)
-        check_ttl(key, ttl)
+        name = check_key(key, limit=self._longest)
+        check_cached(key, value, ttl)
         if len(name) + len(value) > self.size:
             await self._shared.delete(self._prefix + key)
             return False
@@ -39,5 +37,5 @@ class StoredCache:
 
     async def delete(self, key: str) -> None:
         """See :meth:`SharedCache.delete`."""
-        check_key(key)
+        check_key(key, limit=self._longest)
         await self._shared.delete(self._prefix + key)

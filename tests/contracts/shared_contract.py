@@ -14,6 +14,7 @@ A backend's author subclasses :class:`SharedContract` in a test module that has 
 from __future__ import annotations
 
 import asyncio
+import math
 import signal
 import time
 from collections.abc import AsyncIterator, Callable
@@ -283,6 +284,19 @@ class SharedContract:
         assert await ours.put("key", b"x" * 997, ttl=60) is True
         assert await theirs.put("key", b"x" * 998, ttl=60) is False
         assert await ours.get("key") is None
+        await ours.put("key", b"1", ttl=60)
+        assert await theirs.put("key", b"x" * 1_000_001, ttl=60) is False
+        assert await ours.get("key") is None
+
+    async def test_cache_has_keys_as_long_in_any_store(
+        self, shared: SharedBackend, another: SharedBackend
+    ) -> None:
+        ours, theirs = (one.cache("pages", 100, 1000) for one in (shared, another))
+        await ours.put("k" * 228, b"1", ttl=60)
+        assert await theirs.get("k" * 228) == b"1"
+        for call in (ours.get("k" * 229), ours.put("k" * 229, b"", 1), ours.delete("k" * 229)):
+            with pytest.raises(SharedError, match="229 bytes, expected at most 228"):
+                await call
 
     async def test_cache_refuses(self, shared: SharedBackend) -> None:
         cache = shared.cache("pages", 100, 1000)
@@ -290,13 +304,20 @@ class SharedContract:
             for call in (cache.get(bad), cache.put(bad, b"", 1), cache.delete(bad)):
                 with pytest.raises(SharedError, match="key"):
                     await call
-        with pytest.raises(SharedError, match="ttl 0"):
-            await cache.put("key", b"", ttl=0)
+        for ttl in (0, -1, math.nan, math.inf, True, "1", None):
+            with pytest.raises(SharedError, match=f"ttl {ttl!r}|no ttl"):
+                await cache.put("key", b"", ttl=ttl)  # type: ignore[arg-type]
         with pytest.raises(SharedError, match="expected bytes"):
             await cache.put("key", "text", ttl=1)  # type: ignore[arg-type]
-        for entries, size in ((0, 1), (1, 0), (1, 1_000_001), (1_000_000, 1_000_000)):
-            with pytest.raises(SharedError, match=f"cache 'bad': {entries} entries of {size} "):
-                shared.cache("bad", entries, size)
+        for entries, size in ((0, 1), (1, 0), (-1, -1), (1, 1_000_001), (1_000_000, 1_000_000),
+                              (1 << 29, 1), (1.5, 10), (10, 1.5), ("9", 9), (True, 9), (9, None)):
+            with pytest.raises(SharedError, match=f"'pages': {entries!r} entries of {size!r} "):
+                shared.cache("pages", entries, size)  # type: ignore[arg-type]
+        for name in ("", "a/b", "..\0", "n" * 101, None, ["a"]):
+            with pytest.raises(SharedError, match=r"without a slash|expected "):
+                shared.cache(name, 100, 1000)  # type: ignore[arg-type]
+        await shared.cache("..", 100, 1000).put("key", b"1", ttl=60)
+        assert await shared.cache(".", 100, 1000).get("key") is None
 
     async def test_closed(self, shared: SharedBackend, another: SharedBackend) -> None:
         await shared.put("key", b"stays")

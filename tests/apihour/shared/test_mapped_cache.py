@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from zlib import crc32
 
 import pytest
 
@@ -64,9 +66,9 @@ async def test_any_byte_that_is_not_what_was_written_is_a_miss(two: Two, runtime
     await ours.put("key", b"a value", ttl=60)
     (path,) = files(runtime)
     whole = path.read_bytes()
-    start = whole.index(b"keya value") - 18
+    start = whole.index(b"keya value") - 14
     assert await theirs.get("key") == b"a value"
-    for place in range(start, start + 18 + 10):
+    for place in range(start, start + 14 + 10):
         with path.open("r+b") as file:
             file.seek(place)
             file.write(bytes([whole[place] ^ 0x41]))
@@ -109,9 +111,45 @@ async def test_who_was_stopped_before_the_last_step_brings_back_nothing_over_its
     assert await theirs.get("key") is None
 
 
-async def test_the_first_says_how_large_it_is(two: Two) -> None:
+async def test_who_was_stopped_before_the_last_step_brings_back_nobody_elses(two: Two) -> None:
+    ours, theirs = pages(two, entries=4)
+    await ours.put("key", b"1", ttl=60)
+    at = next(way for way in range(4) if ours._words[way])
+    word = ours._words[at]
+    await theirs.put("key", b"2", ttl=60)
+    await theirs.delete("key")
+    ours._words[at] = word
+    assert await theirs.get("key") is None
+
+
+async def test_a_key_whose_hash_is_nothing_is_deleted_as_any(two: Two) -> None:
+    ours, theirs = pages(two)
+    key = "ZKjafYM"
+    assert crc32(key.encode()) == 0
+    await ours.put(key, b"value", ttl=60)
+    assert await theirs.get(key) == b"value"
+    await theirs.delete(key)
+    assert await ours.get(key) is None
+
+
+async def test_keys_of_one_hash_have_one_place_and_never_each_others_value(two: Two) -> None:
+    ours, theirs = pages(two)
+    assert crc32(b"gnyijstj") == crc32(b"etislvlf")
+    await ours.put("gnyijstj", b"1", ttl=60)
+    assert await theirs.get("etislvlf") is None
+    await theirs.put("etislvlf", b"2", ttl=60)
+    assert (await ours.get("gnyijstj"), await ours.get("etislvlf")) == (None, b"2")
+
+
+async def test_the_first_says_how_large_it_is(
+    two: Two, caplog: pytest.LogCaptureFixture
+) -> None:
     ours = two[0].cache("pages", 10, 100)
+    assert not caplog.records
     theirs = two[1].cache("pages", 1000, 500)
+    assert caplog.messages == [
+        "cache 'pages': 12 entries of 100 bytes, as its first worker asked; 1000 of 500 take "
+        "effect when the daemon starts again"]
     assert (ours.size, theirs.size) == (100, 100)
     assert await theirs.put("key", b"x" * 98, ttl=60) is False
     await theirs.put("key", b"x" * 97, ttl=60)
@@ -120,7 +158,7 @@ async def test_the_first_says_how_large_it_is(two: Two) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"apihour cache 2\n" + bytes(10_000),
                                      b"apihour cache 1\n" + bytes(10_000),
-                                     b"apihour cache 1\n\1\0\0\0\x64\0\0\0"])
+                                     b"apihour cache 1\n\1\0\0\0\x64\0\0"])
 async def test_another_versions_file_is_refused(two: Two, runtime: Path, content: bytes) -> None:
     two[0].cache("other", 4, 10)
     (path,) = files(runtime)
@@ -145,6 +183,39 @@ async def test_all_its_memory_is_taken_when_it_is_made(two: Two, runtime: Path) 
     (path,) = files(runtime)
     assert path.stat().st_blocks * 512 >= path.stat().st_size > 1_000_000
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("length", [24, 4096, 5000])
+async def test_a_file_without_all_its_memory_is_given_it(
+    two: Two, runtime: Path, length: int
+) -> None:
+    two[0].cache("other", 4, 10_000)
+    (path,) = files(runtime)
+    path.with_name("pages").write_bytes(path.read_bytes()[:length])  # its maker was killed
+    ours = two[0].cache("pages", 4, 10_000)
+    found = path.with_name("pages").stat()
+    assert found.st_blocks * 512 >= found.st_size == path.stat().st_size
+    await ours.put("key", b"value", ttl=60)
+    assert await two[1].cache("pages", 4, 10_000).get("key") == b"value"
+
+
+async def test_workers_that_start_together_take_its_memory_once(
+    two: Two, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = set()
+
+    def together(fd: int, size: int) -> None:
+        taken.add(os.fstat(fd).st_ino)
+        if len(calls) < 2:
+            calls.append(size)
+            pages((two[1], two[0]))
+        original(fd, size)
+
+    calls: list[int] = []
+    original = mapped_cache.reserve
+    monkeypatch.setattr(mapped_cache, "reserve", together)
+    pages(two)
+    assert (len(taken), len(calls)) == (1, 2)
 
 
 async def test_who_makes_it_second_takes_the_first(

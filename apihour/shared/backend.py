@@ -18,8 +18,8 @@ from apihour.shared.leases import Leases
 
 __all__ = [
     "VALUE_LIMIT", "Attempts", "Change", "CompareAndSet", "Entry", "SharedBackend",
-    "SharedCache", "SharedStatistics", "Update", "check_cache", "check_cached", "check_deadline", "check_key",
-    "check_ttl", "check_value",
+    "SharedCache", "SharedStatistics", "Update", "check_cache", "check_cached", "check_deadline",
+    "check_key", "check_ttl", "check_value",
 ]
 
 KEY_LIMIT = 240  # bytes: a key is a file name, which ends at 255
@@ -251,7 +251,7 @@ def check_cache(name: str, entries: int, size: int) -> int:
     text = check_key(name, limit=CACHE_NAME_LIMIT)
     if b"/" in text:
         raise SharedError(f"cache {name!r}: expected a name without a slash")
-    if not (type(entries) is type(size) is int and 0 < entries and 0 < size <= VALUE_LIMIT
+    if not (type(entries) is int and type(size) is int and entries > 0 and 0 < size <= VALUE_LIMIT
             and entries * (size + CACHE_ENTRY) <= CACHE_LIMIT):
         raise SharedError(
             f"cache {name!r}: {entries!r} entries of {size!r} bytes; expected both above 0, of at "

@@ -18,6 +18,7 @@ __all__ = ["Validators", "accepted_ends", "accepts", "has_conditions", "judge", 
 
 # Coding and the end of the name of a file that has it, the better first.
 _ENDS = (("br", ".br"), ("gzip", ".gz"))
+_LONGEST = 1000  # characters of an Accept-Encoding that are looked at, and remembered
 _CONDITIONS = frozenset({
     b"range", b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since",
     b"if-range"})
@@ -87,9 +88,16 @@ def accepts(header: str, coding: str) -> bool:
     return False
 
 
-@lru_cache(256)
 def accepted_ends(header: str) -> tuple[tuple[str, str], ...]:
-    """Codings that an Accept-Encoding names, the better first, and the ends of such files."""
+    """Codings that an Accept-Encoding names, the better first, and the ends of such files.
+
+    None where it is longer than any client's: the plain file is always right, and costs nothing.
+    """
+    return _accepted_ends(header) if len(header) <= _LONGEST else ()
+
+
+@lru_cache(256)
+def _accepted_ends(header: str) -> tuple[tuple[str, str], ...]:
     return tuple(each for each in _ENDS if accepts(header, each[0]))
 
 

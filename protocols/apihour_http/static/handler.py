@@ -73,21 +73,26 @@ def _answer(request: Any, root: str, path: str) -> Any:
     if not path or path.endswith("/"):
         path += _INDEX
     try:
-        found = open_beneath(root, path)
-        if found is None and (index := open_beneath(root, f"{path}/{_INDEX}")) is not None:
-            os.close(index.fd)
-            return _with_slash(request)
+        return _found(request, root, path)
     except PermissionError:
-        found = None
+        raise HTTPError(404) from None
     except OSError as error:
         if error.errno in (errno.EMFILE, errno.ENFILE):
             raise HTTPError(503, headers={"Retry-After": "1"}) from error
         raise
+
+
+def _found(request: Any, root: str, path: str) -> Any:
+    found = open_beneath(root, path)
+    if found is None and (index := open_beneath(root, f"{path}/{_INDEX}")) is not None:
+        os.close(index.fd)
+        return _with_slash(request)
     if found is None:
         raise HTTPError(404)
-    coding, found = _encoded(request.headers.get("Accept-Encoding", ""), root, path, found)
     try:
-        return _part(request, found, _headers(path, coding, found), coding)
+        answer = _encoded(request, root, path, found)
+        return answer if answer is not None else _part(
+            request, found, _headers(path, "", found), "")
     finally:
         os.close(found.fd)  # what is sent later has a descriptor of its own
 
@@ -98,17 +103,21 @@ def _with_slash(request: Any) -> Response:
     return Response(301, {"Location": f"./{path.rpartition('/')[2]}/{mark}{query}"})
 
 
-def _encoded(header: str, root: str, path: str, plain: OpenFile) -> tuple[str, OpenFile]:
-    """The file to send: the plain one, or one beside it that was compressed beforehand."""
-    for coding, end in accepted_ends(header):
-        other = open_beneath(root, path + end)
+def _encoded(request: Any, root: str, path: str, plain: OpenFile) -> Any:
+    """The answer with what stands beside a file and was compressed beforehand, if that may be."""
+    for coding, end in accepted_ends(request.headers.get("Accept-Encoding", "")):
+        try:
+            other = open_beneath(root, path + end)
+        except PermissionError:
+            continue  # whoever made it is not done, or let nobody have it
         if other is None:
             continue
-        if other.modified >= plain.modified:
-            os.close(plain.fd)
-            return coding, other
-        os.close(other.fd)
-    return "", plain
+        try:
+            if other.modified >= plain.modified:
+                return _part(request, other, _headers(path, coding, other), coding)
+        finally:
+            os.close(other.fd)
+    return None
 
 
 def _headers(path: str, coding: str, found: OpenFile) -> list[tuple[str, str]]:
@@ -149,6 +158,9 @@ def _part(
         status = 206
         headers.append(("Content-Range", f"bytes {start}-{start + count - 1}/{found.size}"))
     if count <= _SMALL:
-        return Response(status, headers, os.pread(found.fd, count, start))
+        body = os.pread(found.fd, count, start)
+        if len(body) < count:  # it was cut shorter meanwhile: these would be another file's headers
+            raise HTTPError(503, headers={"Retry-After": "1"})
+        return Response(status, headers, body)
     pieces = FilePieces(os.dup(found.fd), start, count)
     return Stream(pieces, status, headers, length=count)

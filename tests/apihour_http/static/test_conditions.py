@@ -6,7 +6,7 @@ from email.utils import formatdate
 
 import pytest
 
-from apihour_http.static.conditions import Validators, accepts, judge, part_of
+from apihour_http.static.conditions import Validators, accepted_ends, accepts, judge, part_of
 
 NOW = Validators('"a-b"', 1_000_000)
 SAME, BEFORE, LATER = (formatdate(seconds, usegmt=True) for seconds in (
@@ -63,3 +63,8 @@ def test_a_range_of_another_state_is_the_whole() -> None:
 ])
 def test_codings_that_are_accepted(header: str, is_accepted: bool) -> None:
     assert accepts(header, "br") is is_accepted
+
+
+def test_who_sends_long_lists_of_codings_has_the_plain_file_for_nothing() -> None:
+    assert accepted_ends("gzip, br".ljust(1000)) == (("br", ".br"), ("gzip", ".gz"))
+    assert accepted_ends("gzip, br".ljust(1001)) == ()

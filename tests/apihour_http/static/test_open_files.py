@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gzip
 import os
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from apihour_http import Request, RouteError, Routes
+from apihour_http.static import handler
 from apihour_http.static.open_files import FilePieces
 
 from ..support import Served, get, serving, wait_until
@@ -174,6 +176,47 @@ async def test_no_descriptor_is_left(site: Path) -> None:
         peer.writer.transport.abort()
         await wait_until(lambda: not served.server.connections)
         await wait_until(lambda: len(os.listdir("/proc/self/fd")) <= before)
+
+
+@pytest.mark.parametrize(("number", "status", "body"), [
+    (errno.EACCES, 200, b"body{}" * 100), (errno.EMFILE, 503, None), (errno.EIO, 500, None),
+])
+async def test_what_stands_beside_and_cannot_be_opened(
+    site: Path, monkeypatch: pytest.MonkeyPatch, number: int, status: int, body: bytes | None
+) -> None:
+    def open_beneath(directory: str, path: str) -> Any:
+        if path.endswith(".br"):
+            raise OSError(number, os.strerror(number))
+        return before(directory, path)
+
+    before = handler.open_beneath
+    monkeypatch.setattr(handler, "open_beneath", open_beneath)
+    monkeypatch.setattr(handler, "compiled", None)
+    async with serve(site) as served:
+        await ask(served, "/static/css/main.css")
+        await wait_until(lambda: not served.server.connections)
+        descriptors = len(os.listdir("/proc/self/fd"))
+        for _ in range(3):
+            answer = await ask(served, "/static/css/main.css", "Accept-Encoding: br")
+            assert answer.status == status
+            assert body is None or answer.body == body
+        await wait_until(lambda: not served.server.connections)
+        await wait_until(lambda: len(os.listdir("/proc/self/fd")) <= descriptors)
+
+
+@pytest.mark.parametrize("line", ["Accept: */*", "Range: bytes=0-9"])
+async def test_what_is_shorter_than_it_was_is_not_sent_with_its_headers(
+    site: Path, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    def pread(fd: int, count: int, start: int) -> bytes:
+        return before(fd, count, start)[:5]  # as where it was truncated a moment ago
+
+    before = os.pread
+    monkeypatch.setattr(handler, "compiled", None)
+    async with serve(site) as served:
+        monkeypatch.setattr(os, "pread", pread)
+        answer = await ask(served, "/static/css/main.css", line)
+    assert (answer.status, answer.headers["retry-after"]) == (503, "1")
 
 
 async def test_a_file_cut_short_meanwhile_is_cut_off(site: Path) -> None:

@@ -19,6 +19,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any, Protocol
 
 from apihour.bus import Bus, BusError, BusMessage
@@ -27,6 +28,7 @@ from apihour.ops.catalogue import Catalogue
 from apihour.ops.model import Role
 from apihour_console.calls.call import FAILED, Call, Identity, Result, RoleError
 from apihour_console.calls.parsing import parse_call
+from apihour_console.hosts.insisting import first_answer
 from apihour_console.hosts.letter_tickets import Tickets
 from apihour_console.hosts.letters import MOST, LetterError, Seal
 from apihour_console.keys.authorized import AuthorizedKeys
@@ -204,20 +206,22 @@ class FarEnd:
                 await asyncio.wait({sending}, timeout=_HOLD)
                 if not sending.done():
                     self._checked(who)
-                    await self._ask_on(hold)
-        except (BusError, LetterError):
-            pass  # it has hung up, or is gone
+                    if not await first_answer(partial(self._ask_on, hold), _HOLD):
+                        return  # it has hung up, or is gone
         except ApihourError as error:  # its key was taken away here, meanwhile
             await self._end_rows(subject, str(error))
         finally:
             sending.cancel()
             await asyncio.gather(sending, return_exceptions=True)
 
-    async def _ask_on(self, hold: str) -> None:
-        """Return when whoever asked still reads. Raises BusError, LetterError."""
+    async def _ask_on(self, hold: str, seconds: float) -> dict[str, Any] | None:
+        """What whoever asked says, if it still reads; None when it does not say so."""
         sign = self._seal.close(hold, {"host": self._name})
-        answer = await self._bus.request(hold, sign, _HOLD)
-        self._seal.open(f"{hold}.{self._name}", answer.data)
+        try:
+            answer = await self._bus.request(hold, sign, seconds)
+            return self._seal.open(f"{hold}.{self._name}", answer.data)
+        except (BusError, LetterError):
+            return None
 
     async def _send_rows(self, call: Call, who: Identity, subject: str) -> None:
         error = ""

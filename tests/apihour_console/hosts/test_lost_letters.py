@@ -212,6 +212,31 @@ async def test_a_stream_whose_begin_was_lost_comes_once(lost: str) -> None:
         assert len(fleet.doubles["web-2"].audit.recent()) == 1
 
 
+@pytest.mark.parametrize("lost", [{"host", "time", "number"}, {"time", "number"}],
+                         ids=["the question", "the answer"])
+async def test_a_stream_goes_on_where_a_sign_of_who_reads_it_was_lost(
+    lost: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("apihour_console.hosts.far_end._HOLD", 0.6)
+    async with Fleet("web-1", "web-2") as fleet:
+        times: list[float] = []
+
+        def loses(letter: dict[str, Any]) -> bool:
+            if set(letter) == lost:
+                times.append(letter["time"])
+                return len(times) == 1
+            return False
+
+        fleet.wire.loses = loses
+        call = parse_call(["logs", "-f", "--host", "web-2"], fleet.doubles["web-1"].catalogue)
+        async with asyncio.timeout(30), contextlib.aclosing(
+                fleet.hosts["web-1"].stream(call, fleet.who)) as rows:
+            await anext(rows)
+            await wait_until(lambda: len(times) >= 4)
+            assert "end of stream" not in fleet.doubles["web-2"].done
+        await wait_until(lambda: "end of stream" in fleet.doubles["web-2"].done)
+
+
 # -- what the far end keeps
 
 

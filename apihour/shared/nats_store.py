@@ -40,6 +40,7 @@ _LOOK = 5.0  # seconds between two looks of a watch whether NATS still knows it
 _RETRY = 0.2  # seconds between two attempts of a watch to come back
 _MAKING = 0.05  # seconds until a stream is looked for again that a cluster is making
 _OLD = 0.05  # seconds until a leader that was cut off is asked again
+_NO_MESSAGE = 10037  # of that subject
 _IN_USE = 10058  # a stream of that name, with another configuration
 _FULL = (10047, 10077)  # no storage left, the stream's max_bytes
 
@@ -236,8 +237,8 @@ class NATSShared(RemoteShared):
         try:
             found = await self.within(js.get_last_msg(self._stream, self._subject + encode(key)))
         except SharedDownError as error:
-            if isinstance(error.__cause__, self._errors.NotFoundError):
-                return 0, None, ""
+            if getattr(error.__cause__, "err_code", 0) == _NO_MESSAGE:
+                return 0, None, ""  # no stream is another answer: of who lags behind, or lost it
             raise
         value = None if is_removal(found.headers) else found.data or b""
         return found.seq, value, (found.headers or {}).get(WRITE, "")

@@ -209,6 +209,15 @@ async def test_a_bucket_that_another_worker_makes_at_this_moment_is_waited_for(
         await shared.open(0.3)
 
 
+async def test_a_bucket_that_is_gone_does_not_say_that_its_keys_are(shared: Any) -> None:
+    js = await shared._jetstream()
+    assert await shared.get("key") is None
+    await js.delete_stream(shared._stream)
+    for call in (shared.get("key"), shared.delete("key"), shared.incr("key")):
+        with pytest.raises(SharedDownError):
+            await call
+
+
 async def test_who_is_told_less_than_he_has_seen_asks_again(
     shared: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

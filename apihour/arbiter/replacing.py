@@ -84,8 +84,7 @@ class Replacements(ArbiterPart):
         if time.monotonic() < self._keeper.slot(worker.slot).not_before:
             return  # the last replacement failed; this one serves on meanwhile
         books.log.info("Replacing worker %s (pid: %s): %s", worker.name, worker.pid, reason)
-        fresh = self._keeper.spawn(worker.slot)
-        if fresh is not None:
+        if (fresh := self._keeper.spawn(worker.slot)) is not None:
             self._replacing[worker.slot] = (fresh, reason)
 
     def _finish(self) -> None:
@@ -101,5 +100,9 @@ class Replacements(ArbiterPart):
 
 
 def resident_bytes(pid: int) -> int:
-    """Resident memory of a process; 0 when it is gone."""
-    return sum(map(int, stat_of(pid)[21:22])) * _PAGE
+    """Resident memory of a process that is its own; 0 when it is gone.
+
+    Not a table that all workers have mapped: it would be in each one's figure, and in a fresh one's.
+    """
+    resident, shared = map(int, stat_of(pid, "statm")[1:3] or (0, 0))  # proc_pid_statm(5), pages
+    return (resident - shared) * _PAGE

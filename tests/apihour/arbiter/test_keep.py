@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import math
+import mmap
 import os
 import signal
 from types import SimpleNamespace
@@ -377,3 +378,15 @@ def test_a_retiring_worker_that_blocks_is_seen(make: Any) -> None:
 def test_numbers_from_proc() -> None:
     assert resident_bytes(os.getpid()) > 2**20
     assert resident_bytes(2**22 + 1) == 0
+
+
+def test_a_table_that_workers_share_is_no_memory_of_one_of_them() -> None:
+    size = 2**26
+    before = resident_bytes(os.getpid())
+    with mmap.mmap(-1, size) as shared:
+        for page in range(0, size, mmap.PAGESIZE):
+            shared[page] = 1
+        assert resident_bytes(os.getpid()) - before < size // 2
+    own = bytearray(b"x") * size
+    assert resident_bytes(os.getpid()) - before > size // 2
+    del own

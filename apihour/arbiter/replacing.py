@@ -102,7 +102,7 @@ class Replacements(ArbiterPart):
 def resident_bytes(pid: int) -> int:
     """Resident memory of a process that is its own; 0 when it is gone.
 
-    Not a table that all workers have mapped: it would be in each one's figure, and in a fresh one's.
+    A table that all workers have mapped is none: it would be in the figure of a fresh one, too.
     """
     resident, shared = map(int, stat_of(pid, "statm")[1:3] or (0, 0))  # proc_pid_statm(5), pages
     return (resident - shared) * _PAGE

@@ -39,7 +39,8 @@ def faults(**environment: str) -> tuple[int, int]:
     return before, after
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc" or "MALLOC_TRIM_THRESHOLD_" in os.environ,
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc" or "MALLOC_TRIM_THRESHOLD_" in os.environ
+                    or "asan" in os.environ.get("LD_PRELOAD", ""),  # tests/…/speed/sanitized
                     reason="malloc is another, or told otherwise")
 def test_a_burst_takes_the_memory_of_the_one_before() -> None:
     before, after = faults()

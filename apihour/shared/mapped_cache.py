@@ -216,11 +216,11 @@ def _fill(fd: int, path: bytes, length: int) -> None:
         return
     try:
         reserve(fd, length)
-    except OSError:
+    except OSError as error:
         if os.fstat(fd).st_size < length:  # nobody could: who wants less may make his own
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
-        raise
+        raise OSError(error.errno, f"{error.strerror} for {length} bytes", path) from error
 
 
 def _length(sets: int, size: int) -> int:

@@ -172,7 +172,9 @@ async def test_no_memory(two: Two, runtime: Path, monkeypatch: pytest.MonkeyPatc
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(mapped_cache, "reserve", full)
-    with pytest.raises(SharedFullError, match=r"cache 'pages': .*No space left"):
+    with pytest.raises(
+        SharedFullError, match=r"^cache 'pages': .*No space left on device for 4584 bytes: .*/pages'$"
+    ):
         two[0].cache("pages", 4, 100)
     assert files(runtime) == []
     assert list(runtime.glob("shared/v1-*/tmp/*")) == []

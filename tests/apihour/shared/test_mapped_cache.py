@@ -173,7 +173,7 @@ async def test_no_memory(two: Two, runtime: Path, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(mapped_cache, "reserve", full)
     with pytest.raises(
-        SharedFullError, match=r"^cache 'pages': .*No space left on device for 4584 bytes: .*/pages'$"
+        SharedFullError, match=r"^cache 'pages': .*No space left .* for 4584 bytes: .*/pages'$"
     ):
         two[0].cache("pages", 4, 100)
     assert files(runtime) == []

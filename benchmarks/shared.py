@@ -11,7 +11,8 @@ Candidates, each holding its data in ``/dev/shm``:
 - ``owner``: a process that owns a dict, asked over a unix socket (uvloop, one line a call).
 
 It prints microseconds a call, increments a second by four processes on one key, the delay of
-a watch, and what happens to others when one process is stopped or killed at random moments.
+a watch, and what happens to others when one process is stopped or killed at random moments; and
+what the store and ``shared.cache()`` cost of keys that come once each, as those of a cache do.
 """
 
 from __future__ import annotations
@@ -244,6 +245,28 @@ async def watch_cpu(directory: str) -> float:
     return share
 
 
+async def once_each(directory: str, number: int) -> list[list[object]]:
+    """Microseconds a call of keys that come once: of the store, and of its cache."""
+    shared = Shared(f"{directory}/files")
+    cache = shared.cache("pages", 4 * number, 400)
+    value = b"v" * 250
+    calls: dict[str, tuple[Callable[[str], Awaitable[object]], ...]] = {
+        "put": (lambda key: shared.put(key, value, ttl=60), lambda key: cache.put(key, value, 60)),
+        "get": (shared.get, cache.get),
+        "get, absent": (lambda key: shared.get(key + "?"), lambda key: cache.get(key + "?")),
+        "delete": (shared.delete, cache.delete),
+    }
+    rows: list[list[object]] = []
+    for name, pair in calls.items():
+        figures = []
+        for call in pair:
+            keys = iter([f"pages/{each}" for each in range(number)])
+            figures.append(await microseconds(lambda c=call, k=keys: c(next(k)), number))  # type: ignore[misc]
+        rows.append([name, *(f"{figure:.1f}" for figure in figures)])
+    await shared.close()
+    return rows
+
+
 async def halted(
     kind: str, directory: str, with_signal: signal.Signals, trials: int
 ) -> tuple[int, float]:
@@ -319,6 +342,8 @@ def measure(
         f"watch across processes: median {median(seen):.1f} ms, "
         f"p99 {percentile(seen, 99):.1f} ms; idle {runner.run(watch_cpu(directory)):.2f} % CPU"
     )
+    print(table(["keys that come once, µs", "store", "cache"],
+                runner.run(once_each(directory, 5 * number))))
     print("An owner that is itself stopped blocks everybody; killed, it takes the data with it.")
 
 

@@ -224,7 +224,7 @@ def check_deadline(deadline: object) -> None:
 def check_key(key: str, prefix: bool = False, limit: int = KEY_LIMIT) -> bytes:
     """A key, or the beginning of keys, in UTF-8. Raises SharedError when it is none."""
     if not isinstance(key, str) or not (key or prefix) or not key.isprintable():
-        raise SharedError(f"shared key {key!r}: expected printable text")
+        raise SharedError(f"shared key {key!r:.250}: expected printable text")
     name = key.encode()
     if len(name) > limit:
         raise SharedError(
@@ -236,10 +236,10 @@ def check_key(key: str, prefix: bool = False, limit: int = KEY_LIMIT) -> bytes:
 def check_value(key: str, value: bytes) -> None:
     """Raises SharedError when `value` cannot be stored."""
     if not isinstance(value, bytes):
-        raise SharedError(f"shared key {key!r}: value {value!r:.40}, expected bytes")
+        raise SharedError(f"shared key {key!r:.250}: value {value!r:.40}, expected bytes")
     if len(value) > VALUE_LIMIT:
         raise SharedError(
-            f"shared key {key!r}: value of {len(value)} bytes, expected at most {VALUE_LIMIT}"
+            f"shared key {key!r:.250}: value of {len(value)} bytes, expected at most {VALUE_LIMIT}"
         )
 
 
@@ -265,7 +265,7 @@ def check_cached(key: str, value: bytes, ttl: float) -> None:
     if not isinstance(value, bytes):
         check_value(key, value)
     if ttl is None:
-        raise SharedError(f"shared key {key!r}: no ttl, expected seconds above 0")
+        raise SharedError(f"shared key {key!r:.250}: no ttl, expected seconds above 0")
     check_ttl(key, ttl)
 
 
@@ -273,4 +273,4 @@ def check_ttl(key: str, ttl: float | None) -> None:
     """Raises SharedError when a value cannot hold so many seconds."""
     if ttl is not None and (not isinstance(ttl, int | float) or isinstance(ttl, bool)
                             or not 0 < ttl < 1e9):
-        raise SharedError(f"shared key {key!r}: ttl {ttl!r:.40}, expected seconds above 0")
+        raise SharedError(f"shared key {key!r:.250}: ttl {ttl!r:.40}, expected seconds above 0")

@@ -304,6 +304,10 @@ class SharedContract:
             for call in (cache.get(bad), cache.put(bad, b"", 1), cache.delete(bad)):
                 with pytest.raises(SharedError, match="key"):
                     await call
+        for told in (cache.get("\n" * 100_000), cache.put("k" * 100_000, None, 1)):  # type: ignore[arg-type]
+            with pytest.raises(SharedError) as refused:
+                await told
+            assert len(str(refused.value)) < 400
         for ttl in (0, -1, math.nan, math.inf, True, "1", None):
             with pytest.raises(SharedError, match=f"ttl {ttl!r}|no ttl"):
                 await cache.put("key", b"", ttl=ttl)  # type: ignore[arg-type]

@@ -29,6 +29,7 @@
 #endif
 
 #define LONGEST 4096 /* bytes of a path, as the kernel has it */
+#define LATEST 9000000000LL /* seconds, the year 2255: in nanoseconds, what 64 bits hold */
 
 #if defined(SYS_openat2) && defined(RWF_NOWAIT)
 #ifndef RESOLVE_CACHED
@@ -50,7 +51,8 @@ static int open_known(int root, const char *path, KnownFile *file)
                     RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS);
     if (file->fd < 0)
         return errno == ENOENT ? 0 : -1;
-    if (fstat(file->fd, &told) || !S_ISREG(told.st_mode)) {
+    if (fstat(file->fd, &told) || !S_ISREG(told.st_mode) || told.st_mtim.tv_sec > LATEST
+        || told.st_mtim.tv_sec < -LATEST) {
         close(file->fd);
         return -1;
     }

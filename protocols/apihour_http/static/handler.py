@@ -34,6 +34,7 @@ __all__ = ["static_endpoint"]
 # Bytes up to which a file is read at once.
 _SMALL = 131072
 _INDEX = "index.html"
+_LAST_DATE = 253402300799  # seconds: the end of the year 9999, which a date of HTTP can tell
 _LONGEST = 3600  # seconds that a file is remembered
 _TYPES = mimetypes.MimeTypes()
 # What its table has not, or has otherwise, in one version or another (RFC 9239 and others).
@@ -126,9 +127,10 @@ def _headers(path: str, coding: str, found: OpenFile) -> list[tuple[str, str]]:
         kind = "application/gzip" if compressed == "gzip" else "application/octet-stream"
     elif kind.startswith("text/"):
         kind += "; charset=utf-8"
+    now = _validators(found, coding)
     headers = [
-        ("Content-Type", kind), ("ETag", _validators(found, coding).etag),
-        ("Last-Modified", formatdate(found.modified // 10**9, usegmt=True)),
+        ("Content-Type", kind), ("ETag", now.etag),
+        ("Last-Modified", formatdate(now.modified, usegmt=True)),
         ("Accept-Ranges", "bytes"), ("Vary", "Accept-Encoding"),
     ]
     return [*headers, ("Content-Encoding", coding)] if coding else headers
@@ -136,7 +138,8 @@ def _headers(path: str, coding: str, found: OpenFile) -> list[tuple[str, str]]:
 
 def _validators(found: OpenFile, coding: str) -> Validators:
     end = f"-{coding}" if coding else ""
-    return Validators(f'"{found.modified:x}-{found.size:x}{end}"', found.modified // 10**9)
+    modified = max(0, min(found.modified // 10**9, _LAST_DATE))
+    return Validators(f'"{found.modified:x}-{found.size:x}{end}"', modified)
 
 
 def _part(

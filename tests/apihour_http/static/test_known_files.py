@@ -17,6 +17,7 @@ from apihour_http import Routes
 from apihour_http.connection.answers import Answers
 from apihour_http.speed import compiled
 from apihour_http.static import handler
+from apihour_http.static.open_files import OpenFile
 from tests.certificates import Authority
 
 from ..support import Peer, Served, get, serving
@@ -169,6 +170,25 @@ async def test_a_change_is_in_the_next_answer(
         change(site)
         found = await both(served, "css/a.css", ACCEPTED)
         assert expected in found and b"secret" not in found
+
+
+@pytest.mark.parametrize("seconds", [-(10**12), -1, 0, 2**32, 9_300_000_000, 10**12])
+async def test_times_that_no_date_can_tell(routes: Routes, site: Path, seconds: int) -> None:
+    os.utime(site / "css" / "a.css", (seconds, seconds))
+    os.utime(site / "css" / "a.css.br", (0, 0))
+    told = (site / "css" / "a.css").stat().st_mtime_ns
+    async with serving(routes) as served:
+        for _ in range(2):
+            for line in (ACCEPTED, "Accept-Encoding: gzip", "If-Modified-Since: x"):
+                assert b" 200 OK" in await both(served, "css/a.css", line)
+            assert b'"%x-c"' % told in await both(served, "css/a.css")
+
+
+@pytest.mark.parametrize(("seconds", "date"), [
+    (-(10**12), "Thu, 01 Jan 1970 00:00:00 GMT"), (10**12, "Fri, 31 Dec 9999 23:59:59 GMT")])
+def test_what_is_told_of_such_a_time(seconds: int, date: str) -> None:
+    headers = dict(handler._headers("a.css", "", OpenFile(-1, 1, seconds * 10**9)))
+    assert headers["Last-Modified"] == date
 
 
 async def test_requests_of_one_read(routes: Routes, site: Path, asked: list[str]) -> None:

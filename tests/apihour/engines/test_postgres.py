@@ -251,7 +251,8 @@ async def test_the_server_never_counts_more_than_max_whoever_is_cancelled(kind, 
             for _ in range(40):  # as leases go to another worker, and come back
                 slot = await engine.pool.take()
                 engine.pool.drop(slot)
-    assert not caplog.records
+    # One whose rollback was cut off by the cancellation is given up, and that is told.
+    assert not [line for line in caplog.messages if "its state is not known" not in line]
 
 
 async def test_a_server_that_cannot_look_is_used_all_the_same(database, monkeypatch):

@@ -57,7 +57,6 @@ def running():
     print("stopped", flush=True)
 
 def get_server(directory, cleanup_mode):
-    print("starting", flush=True)
     subprocess.run([sys.executable, "-c", "import signal; " + os.environ["STARTS"]], check=True)
     return running()
 """
@@ -89,19 +88,21 @@ def ended_at(
 def test_whoever_ends_it_while_it_starts_ends_the_server_after_that(
     number: int, tmp_path: Path
 ) -> None:
-    with ended_at("starting", number, False, tmp_path, "signal.sigtimedwait([], 1)") as (
-            status, lines):
+    starts = "print('starting', flush=True); signal.sigtimedwait([], 1)"
+    with ended_at("starting", number, False, tmp_path, starts) as (status, lines):
         assert (status, lines) == (128 + number, ["starting", "started", "stopped"])
 
 
 def test_ctrl_c_ends_what_makes_the_server_without_a_traceback(tmp_path: Path) -> None:
-    starts = "signal.signal(signal.SIGINT, signal.SIG_DFL); signal.sigtimedwait([], 30)"
+    starts = ("signal.signal(signal.SIGINT, signal.SIG_DFL); print('starting', flush=True); "
+              "signal.sigtimedwait([], 30)")
     with ended_at("starting", signal.SIGINT, True, tmp_path, starts) as (status, lines):
         assert (status, lines) == (130, ["starting"])
 
 
 def test_the_command_is_ended_before_the_server(tmp_path: Path) -> None:
-    with ended_at("runs", signal.SIGTERM, False, tmp_path, "pass") as (status, lines):
+    starts = "print('starting', flush=True)"
+    with ended_at("runs", signal.SIGTERM, False, tmp_path, starts) as (status, lines):
         assert (status, lines) == (143, ["starting", "started", "runs", "stopped"])
 
 

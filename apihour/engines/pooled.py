@@ -10,7 +10,6 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import importlib
 import os
 import time
@@ -26,6 +25,7 @@ from apihour.engines.pool_options import Check, PoolOptions, check_options, is_t
 from apihour.engines.slowest import Slowest
 from apihour.engines.use import Use
 from apihour.errors import ConfigurationError, EngineDownError, EngineError, one_line
+from apihour.ipc.task_end import end_task
 from apihour.masking import MASK
 from apihour.resources import EngineContext
 from apihour.secret import read_secret
@@ -171,9 +171,7 @@ class PooledEngine:
     async def close(self) -> None:
         """Close its connections, and give back what it held."""
         if self._keeper is not None:
-            self._keeper.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._keeper
+            await end_task(self._keeper)
             self._keeper = None
         if self.pool is not None:
             await self.pool.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import sys
 import time
@@ -33,21 +34,19 @@ class Redis(PooledEngine):
 
     def make_driver(self, url: str, password: str) -> Driver:
         """See :class:`PooledEngine`."""
-        # Unless it is asked for, without a time for each command: some wait by design, and up to
-        # Python 3.11 a cancel that comes as one is sent would be lost in that (asyncio.wait_for).
-        arguments = {"socket_timeout": self.given.get("timeout"),
+        # A command's time is kept by the clients below: up to Python 3.11 a cancel that comes as
+        # one is sent is lost in redis-py's own (asyncio.wait_for).
+        arguments = {"socket_timeout": None,
                      "socket_connect_timeout": self.options.connect_timeout,
                      "client_name": f"apihour-{self.name}", **self.given.get("connect", {})}
         if password:
             arguments["password"] = password
-        return _RedisPy(redis_url(url), arguments, self.options.wait, self.slowest,
-                        self.count_error)
+        return _RedisPy(redis_url(url), arguments, self.options.wait,
+                        _Times(self.given.get("timeout"), self.slowest, self.count_error))
 
     def is_late(self, error: BaseException) -> bool:
-        """See :class:`PooledEngine`: while a pipeline watches keys, redis-py tells it otherwise."""
+        """See :class:`PooledEngine`."""
         library = importlib.import_module("redis.exceptions")
-        if isinstance(error, library.WatchError):
-            return isinstance(error.__context__, library.TimeoutError)
         return isinstance(error, library.TimeoutError)
 
     def user(self, wanted: Purpose) -> Callable[[], AbstractAsyncContextManager[Any]]:
@@ -57,25 +56,47 @@ class Redis(PooledEngine):
         return super().user(wanted)
 
 
-def _timed(library: Any, slowest: Slowest, failed: Callable[[BaseException], None]) -> type[Any]:
-    """The class of clients that tell how long their commands take, by name: keys are data."""
+class _Times:
+    """How long commands may take, and who hears how long they took and how they failed."""
 
-    async def timed(name: str, call: Awaitable[Any]) -> Any:
+    def __init__(
+        self, limit: float | None, slowest: Slowest, failed: Callable[[BaseException], None]
+    ) -> None:
+        self.limit = limit
+        self.slowest = slowest
+        self.failed = failed
+
+    async def bounded(self, library: Any, call: Awaitable[Any]) -> Any:
+        """What comes of it; raises redis-py's TimeoutError when that is not in its time."""
+        try:
+            async with asyncio.timeout(self.limit) as clock:
+                return await call
+        except TimeoutError:
+            if not clock.expired():
+                raise
+            raise library.TimeoutError(f"timeout: no answer within {self.limit:g} s") from None
+
+    async def told(self, library: Any, name: str, call: Awaitable[Any]) -> Any:
+        """The same, with a look at the clock; by name: keys are data."""
         began = time.monotonic()
         try:
-            return await call
+            return await self.bounded(library, call)
         except library.RedisError as error:
-            failed(error)
+            self.failed(error)
             raise
         finally:
-            slowest.note(time.monotonic() - began, name, sys.exception())
+            self.slowest.note(time.monotonic() - began, name, sys.exception())
+
+
+def _timed(library: Any, times: _Times) -> type[Any]:
+    """The class of clients whose commands have their time, and tell how long they took."""
 
     class TimedRedis(library.Redis):  # type: ignore[misc]
         """redis-py's own, and a look at the clock."""
 
         async def execute_command(self, *words: Any, **options: Any) -> Any:
             name = str(words[0]) if words else ""
-            return await timed(name, super().execute_command(*words, **options))
+            return await times.told(library, name, super().execute_command(*words, **options))
 
         def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> Any:
             return TimedPipeline(
@@ -85,12 +106,17 @@ def _timed(library: Any, slowest: Slowest, failed: Callable[[BaseException], Non
         """redis-py's own: its commands are one, but for those while it watches keys."""
 
         async def execute(self, raise_on_error: bool = True) -> Any:
-            return await timed("PIPELINE", super().execute(raise_on_error))
+            return await times.told(library, "PIPELINE", super().execute(raise_on_error))
 
         async def immediate_execute_command(self, *words: Any, **options: Any) -> Any:
             call = super().immediate_execute_command(*words, **options)
             is_own = self.watching or words[0] == "WATCH"  # else it is a part of execute()
-            return await (timed(str(words[0]), call) if is_own else call)
+            return await (times.told(library, str(words[0]), call) if is_own else call)
+
+        async def reset(self) -> None:
+            if self.connection is not None and not self.connection.is_connected:
+                self.watching = False  # nobody watches for a connection that was cut off
+            await times.bounded(library, super().reset())
 
     return TimedRedis
 
@@ -103,11 +129,10 @@ class _RedisPy:
     ping_after = 1.0  # seconds: nothing reads meanwhile, so nobody hears of an end
 
     def __init__(
-        self, url: str, arguments: dict[str, Any], wait: float, slowest: Slowest,
-        failed: Callable[[BaseException], None],
+        self, url: str, arguments: dict[str, Any], wait: float, times: _Times
     ) -> None:
         self._library = importlib.import_module("redis.asyncio")
-        self._client = _timed(self._library, slowest, failed)
+        self._client = _timed(self._library, times)
         self._url = url
         self._arguments = {"max_connections": 1, "timeout": wait, **arguments}
 

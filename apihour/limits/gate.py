@@ -130,7 +130,8 @@ class AddressGate:
                 return
             turn.clear()
             try:
-                await asyncio.wait_for(turn.wait(), min(delay, _PATIENCE))
+                async with asyncio.timeout(min(delay, _PATIENCE)):
+                    await turn.wait()
             except TimeoutError:
                 continue
 

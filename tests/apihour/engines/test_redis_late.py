@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from typing import Annotated, Any
 
 import pytest
-from redis.exceptions import WatchError
+from redis.exceptions import TimeoutError
 
 from apihour.app.container import Container
 from apihour.engines import Redis, Resource
@@ -158,7 +158,7 @@ async def test_wherever_a_transaction_is_cut_off(tmp_path, size):
             late, *words = await asyncio.gather(
                 cut(watches), *map(echo, range(3)), return_exceptions=True)
             slow.late.set()
-            assert isinstance(late, WatchError) is watches
+            assert isinstance(late, TimeoutError)
             assert vars(late)["http_status"] == 503
             assert words == [b"0", b"1", b"2"]
             assert await echo("late") == b"late"

@@ -20,8 +20,9 @@ __all__ = ["MySQL"]
 
 _ISOLATIONS = ("read_uncommitted", "read_committed", "repeatable_read", "serializable")
 _TOO_MANY = (1040, 1203, 1226)  # ER_CON_COUNT_ERROR, ER_TOO_MANY_USER_CONNECTIONS, and its limit
-# ER_LOCK_WAIT_TIMEOUT, max_statement_time of MariaDB, max_execution_time and NOWAIT of MySQL
-_TOO_LATE = (1205, 1969, 3024, 3572)
+# ER_LOCK_WAIT_TIMEOUT, max_statement_time of MariaDB, max_execution_time and NOWAIT of MySQL;
+# ER_LOCK_DEADLOCK, and ER_CHECKREAD of MariaDB's snapshots: another transaction went before
+_TOO_LATE = (1205, 1969, 3024, 3572, 1213, 1020)
 _LOST = 2013  # CR_SERVER_LOST
 _ENDING = 0.02  # seconds between two looks whether a connection has ended
 _IN_TRANSACTION = 1  # SERVER_STATUS_IN_TRANS of the protocol

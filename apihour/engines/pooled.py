@@ -266,7 +266,8 @@ class PooledEngine:
             self.pool.errors += 1
         if self.is_late(error):
             vars(error)["http_status"] = EngineError.http_status
-            self._tell_now_and_then("a statement took longer than it may", error)
+            self._tell_now_and_then(
+                "a statement took longer than it may, or gave way to another's", error)
 
     def _tell_now_and_then(self, what: str, error: BaseException) -> None:
         now = time.monotonic()
@@ -297,7 +298,11 @@ class PooledEngine:
         return raised.partition(".")[0] == self.module.partition(".")[0]
 
     def is_late(self, error: BaseException) -> bool:
-        """Whether an error of the driver says that a statement took longer than it may."""
+        """Whether an error of the driver says that a statement took longer than it may.
+
+        One that a deadlock or a conflict ended is none of its own fault, either: it may be tried
+        again.
+        """
         return isinstance(error, TimeoutError)
 
     def statistics(self) -> dict[str, Any]:

@@ -20,8 +20,9 @@ __all__ = ["ISOLATIONS", "WATCHED", "Postgres", "PostgresDriver", "see_postgres_
 # The server looks that often whether who asked still lives: what a killed worker had asked for
 # would go on, and its connection count, for as long as it takes. From PostgreSQL 14 on.
 WATCHED = {"client_connection_check_interval": "1s"}
-# query_canceled, lock_not_available by lock_timeout or NOWAIT (PostgreSQL, appendix A)
-_TOO_LATE = ("57014", "55P03")
+# query_canceled, lock_not_available by lock_timeout or NOWAIT, deadlock_detected,
+# serialization_failure (PostgreSQL, appendix A)
+_TOO_LATE = ("57014", "55P03", "40P01", "40001")
 ISOLATIONS = ("read_committed", "repeatable_read", "serializable")
 
 

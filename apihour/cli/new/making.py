@@ -44,13 +44,14 @@ def new(words: Sequence[str]) -> int:
     place that cannot be had; then nothing was made.
     """
     options = _parser().parse_args(list(words))
+    _see_name(options.name)
     target = Path(options.directory or options.name)
     if target.exists() or target.is_symlink():
         raise ConfigurationError(f"{str(target)!r} exists; expected a name that is free, "
                                  "or --directory with another")
     if not target.parent.is_dir():
         raise ConfigurationError(f"{str(target)!r}: expected an existing directory to make it in")
-    _see_name(options.name)
+    _see_unique(options.name)
     parts = _see_parts(options.parts)
     origin = installed_from() if options.apihour is None else chosen(options.apihour)
     context: Context = {
@@ -83,6 +84,9 @@ def _see_name(name: str) -> None:
         raise ConfigurationError(
             f"{name!r}: expected the name of a Python package: up to 32 lower-case letters, digits "
             "and _, beginning with a letter")
+
+
+def _see_unique(name: str) -> None:
     if name == "tests" or name in sys.stdlib_module_names or importlib.util.find_spec(name):
         raise ConfigurationError(f"{name!r} is the name of another package already; "
                                  "expected one of its own")

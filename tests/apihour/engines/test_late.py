@@ -42,6 +42,48 @@ async def test_a_lock_of_anothers(kind, how, database):
             assert await connection.fetchval("SELECT count(*) FROM t") == 1
 
 
+async def test_the_victim_of_a_deadlock(kind, database):
+    async with running(kind(database, max=2)) as engine:
+        async with engine.connection() as connection:
+            await connection.execute("CREATE TABLE t (n int); INSERT INTO t VALUES (1), (2)")
+        met = asyncio.Barrier(2)
+
+        async def cross(*numbers):
+            async with engine.transaction() as connection, asyncio.timeout(60):
+                for number in numbers:
+                    await connection.execute(f"UPDATE t SET n = {number} WHERE n = {number}")
+                    if number == numbers[0]:
+                        await met.wait()
+
+        ends = await asyncio.gather(cross(1, 2), cross(2, 1), return_exceptions=True)
+        (failed,) = [end for end in ends if end is not None]
+        assert (failed.sqlstate, failed.http_status) == ("40P01", 503)
+        told = engine.statistics()
+        assert (told["size"], told["busy"], told["errors"]) == (2, 0, 1)
+
+
+async def test_what_cannot_be_serialized(kind, database):
+    """By a statement, and by the commit."""
+    async with running(Postgres(database)) as holder, running(kind(database, max=1)) as engine:
+        async with holder.connection() as connection:
+            await connection.execute("CREATE TABLE t (n int); INSERT INTO t VALUES (1)")
+        for ends in ("UPDATE t SET n = 3", "SELECT 1"):
+            with pytest.raises(Exception, match="could not serialize") as failed:
+                async with engine.transaction("serializable") as one:
+                    await one.execute("SELECT sum(n) FROM t")
+                    async with holder.transaction("serializable") as connection:
+                        await connection.execute("SELECT sum(n) FROM t")
+                        await connection.execute("INSERT INTO t VALUES (2)")
+                        if ends == "UPDATE t SET n = 3":
+                            await connection.execute("UPDATE t SET n = 2 WHERE n = 1")
+                        else:
+                            await one.execute("INSERT INTO t VALUES (4)")
+                    await one.execute(ends)
+            assert failed.value.http_status == 503
+            told = engine.statistics()
+            assert (told["size"], told["busy"]) == (1, 0)
+
+
 async def cursor_of_asyncpg(connection):
     async for _ in connection.cursor(SLOW, 1):
         pass

@@ -68,6 +68,8 @@ def test_apihour_is_chosen(directory: Path) -> None:
 
 
 @pytest.mark.parametrize(("words", "status", "told"), [
+    ([""], 1, "'': expected the name of a Python package"),
+    (["."], 1, "'.': expected the name of a Python package"),
     (["9x"], 1, "'9x': expected the name of a Python package"),
     (["My-Shop"], 1, "'My-Shop': expected the name of a Python package"),
     (["../up"], 1, "'../up': expected the name of a Python package"),

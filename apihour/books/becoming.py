@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from apihour.bind.listeners import Listener
 from apihour.books.books import Books
 from apihour.books.worker_record import WorkerRecord
 from apihour.errors import HookError
@@ -17,8 +19,8 @@ from apihour.worker.process import HostWorker
 __all__ = ["become_worker", "shed"]
 
 
-def shed(books: Books) -> None:
-    """Let go of what belongs to the arbiter alone."""
+def shed(books: Books, kept: Sequence[Listener] = ()) -> None:
+    """Let go of what belongs to the arbiter alone, and of every listener but those `kept`."""
     books.ring.detach()
     books.ring.records.clear()
     signal.set_wakeup_fd(-1)
@@ -32,8 +34,10 @@ def shed(books: Books) -> None:
         worker.channel.close()
     if books.has_runtime:
         books.scoreboard.let_go()
-    for listener in books.extras.values():
-        listener.close()
+    for listener in books.held_listeners():
+        # One that is given up later would go on taking connections in here.
+        if listener not in kept:
+            listener.close()
 
 
 def become_worker(
@@ -65,14 +69,10 @@ def _live(books: Books, worker: HostWorker, record: WorkerRecord | None) -> int:
     """The worker's life; returns its exit status."""
     try:
         if record is not None:
-            shed(books)
+            shed(books, worker.sockets)
             record.channel.close()
             if record.configuration is not None:
                 books.app.use(record.configuration)
-        for listener in books.listeners:
-            # One that this reload gives up would go on taking connections in here.
-            if listener not in worker.sockets:
-                listener.close()
         if worker.cfg is not books.cfg:
             worker.log.setup(worker.cfg)
         books.log.debug("Booting worker %s with pid: %s", worker.name, os.getpid())

@@ -38,8 +38,10 @@ _RELEASES = 20  # to go back to; who keeps more on the disk has a name for them
 class Replacing(Protocol):
     """A reload under way, as the rest of the arbiter sees it."""
 
-    @property
-    def generation(self) -> int: ...
+    generation: int
+
+    def opened(self) -> list[Listener]:
+        """What its workers and its console listen on."""
 
     @property
     def has_replaced(self) -> bool:
@@ -151,6 +153,10 @@ class Books:
 
     def all_listeners(self) -> list[Listener]:
         return [*self.listeners, *self.extras.values()]
+
+    def held_listeners(self) -> list[Listener]:
+        """Those of a reload under way, too: what a child inherits."""
+        return [*self.all_listeners(), *(self.reload.opened() if self.reload is not None else ())]
 
     @property
     def has_runtime(self) -> bool:

@@ -123,14 +123,15 @@ def start_probe(books: Books) -> Probe:
 
 
 def begin_probe(books: Books) -> None:
-    """In the child: keep nothing of the arbiter's, and end with it, whatever is done then."""
+    """In the child: keep nothing of the arbiter's, and end with it, whatever is done then.
+
+    An import that outlives the arbiter must not hold its listeners.
+    """
     shed(books)
     if sys.platform == "linux":
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != books.pid:
             os._exit(1)
-    for listener in books.listeners:
-        listener.close()  # an import that outlives the arbiter must not hold them
     forget_environment(books.cfg)
 
 

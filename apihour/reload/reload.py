@@ -88,6 +88,10 @@ class Reload:
         """Whether old workers have retired already, for new ones in their place."""
         return self._surging
 
+    def opened(self) -> list[Listener]:
+        """What its workers and its console listen on, kept or opened for it."""
+        return [*self.listeners, *self.extras.values()]
+
     @property
     def workers(self) -> list[WorkerRecord]:
         """The new generation's workers that live now."""
@@ -129,15 +133,18 @@ class Reload:
         self._prober.drop(self.generation)
         self._take_away()
         held = self.books.all_listeners()
-        new = [*self.listeners, *self.extras.values()]
-        discard([listener for listener in new if listener not in held], held)
+        discard([listener for listener in self.opened() if listener not in held], held)
 
     def _take_away(self) -> None:
-        """Retire the new workers, but for those that serve where old ones have retired."""
-        new = self.workers
+        """Retire the new workers, but for those that serve where old ones have retired.
+
+        These too, if they have other sockets: they would keep what was opened for this reload.
+        """
+        new, held = self.workers, self.books.listeners
         slots = {w.slot for w in self.books.live_workers() if w not in new}
         for worker in new:
-            if self._surging and worker.ready and worker.slot not in slots:
+            if (self._surging and worker.ready and worker.slot not in slots
+                    and worker.sockets == held):
                 worker.generation = self.books.generation
                 worker.row.generation = self.books.generation
                 worker.name = worker_name(worker.slot, worker.generation)

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from apihour.testing import Load
-from tests.ports import free_port
+from tests.ports import free_port, listeners_on
 from tests.system.support import deploy, echo, get
 
 CONF = "workers = {workers}\nbind = {binds!r}\n{more}\n"
@@ -30,6 +30,15 @@ def refuses(port):
     except ConnectionRefusedError:
         return True
     return False
+
+
+def wait_closed(daemon, port):
+    """Wait until nobody listens there; who does then is told."""
+    try:
+        daemon.wait(lambda: refuses(port), f"the end of port {port}")
+    except AssertionError as error:
+        error.add_note(f"arbiter {daemon.pid}; listening on {port}: {listeners_on(port)}")
+        raise
 
 
 @pytest.fixture
@@ -187,7 +196,7 @@ def test_changed_binds_open_before_anything_closes(apihour_daemon, app):
         load.wait_answers(10)
     assert not load.report.lost, load.report
     assert get(f"127.0.0.1:{second}")["version"] == "1"
-    daemon.wait(lambda: refuses(first), "the old bind's end")
+    wait_closed(daemon, first)
     # A bind that cannot be opened refuses the reload; what serves goes on.
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -471,6 +480,73 @@ def test_a_release_is_switched_by_a_link_and_the_old_one_removed(apihour_daemon,
     current.unlink()
     assert f"{str(current)!r}, where apihour was started" in daemon.reload().error
     assert get(daemon)["version"] == "3"
+
+
+FAILING = """
+import asyncio, os, apihour
+VERSION = "2"
+
+async def start(self):
+    if self.worker.generation > 1:
+        while not os.path.exists(f"fail-{self.worker.slot}"):
+            if os.path.exists(f"serve-{self.worker.slot}"):
+                return
+            await asyncio.sleep(0.02)
+        raise RuntimeError("no database")
+
+apihour.Container.start = start
+"""
+
+
+def test_who_replaces_a_worker_during_a_reload_keeps_nothing_of_it_open(apihour_daemon, app):
+    first, second = free_port(), free_port()
+    options = configure(app, f"http=127.0.0.1:{first}")
+    daemon = apihour_daemon("house:Container", *options, cwd=app)
+    configure(app, f"http=127.0.0.1:{second}")
+    deploy(app, None, text=FAILING)
+    daemon.reload(wait=False)
+    daemon.wait(lambda: len(daemon.workers("starting")) == 2, "the new workers")
+    gone = daemon.kill(daemon.workers("serving")[0])
+    daemon.wait(lambda: len(daemon.workers("serving")) == 2
+                and gone not in {worker.pid for worker in daemon.workers()}, "a replacement")
+    (app / "fail-1").touch()
+    daemon.wait_log("Reload refused")
+    wait_closed(daemon, second)
+    deploy(app, "3")
+    assert daemon.reload().ok
+    assert get(f"127.0.0.1:{second}")["version"] == "3"
+    wait_closed(daemon, first)
+
+
+def test_who_came_up_in_a_reload_that_is_refused_keeps_nothing_of_it_open(apihour_daemon, app):
+    first, second = free_port(), free_port()
+    options = configure(app, f"http=127.0.0.1:{first}")
+    daemon = apihour_daemon("house:Container", *options, "--surge", "1", cwd=app)
+    configure(app, f"http=127.0.0.1:{second}")
+    deploy(app, None, text=FAILING)
+    (app / "serve-1").touch()
+    daemon.reload(wait=False)
+    daemon.wait_log(r"Worker 1\.1 retired")
+    (app / "fail-2").touch()
+    daemon.wait_log("Reload refused")
+    wait_closed(daemon, second)
+    daemon.wait(lambda: {(w.slot, w.generation) for w in daemon.workers("serving")}
+                == {(1, 1), (2, 1)}, "both workers")
+    assert get(f"127.0.0.1:{first}")["version"]
+    deploy(app, "3")
+    assert daemon.reload().ok
+    assert get(f"127.0.0.1:{second}")["version"] == "3"
+
+
+def test_what_the_console_listens_on_is_in_no_worker(apihour_daemon, app):
+    first, second = free_port(), free_port()
+    options = configure(app, "http=127.0.0.1:0", more=f"health = '127.0.0.1:{first}'")
+    daemon = apihour_daemon("house:Container", *options, cwd=app, console=True)
+    configure(app, "http=127.0.0.1:0", more=f"health = '127.0.0.1:{second}'")
+    assert daemon.reload().ok
+    wait_closed(daemon, first)
+    assert listeners_on(second).keys().isdisjoint(w.pid for w in daemon.workers())
+    assert daemon.pid in listeners_on(second)
 
 
 LOST = """

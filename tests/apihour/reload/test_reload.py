@@ -301,6 +301,20 @@ def test_a_late_failure_keeps_what_has_replaced_old_ones(house: Any) -> None:
     assert sorted(w.name for w in left) == ["1.1", "2.1", "3.1"]
 
 
+def test_after_a_late_failure_none_serves_on_other_sockets_than_the_daemons(house: Any) -> None:
+    h = house(workers=3, surge=1)
+    h.begin(echo=[":2"])
+    h.imported()
+    h.ready()
+    h.reload.advance()
+    assert h.reload.has_replaced
+    h.reload.fail("the rest cannot start")
+    assert h.reload.listeners[1].did == ["close", "unlink"]
+    # Those are replaced by the keeper, with the sockets that there are.
+    assert {socket for w in h.crew.workers for socket in w.sockets} == {*h.crew.books.listeners}
+    assert h.new() == []
+
+
 def test_the_arbiter_is_of_the_old_kind_until_the_commit(house: Any) -> None:
     h = house()
     h.begin()

@@ -87,13 +87,14 @@ class Running:
             while not task.done():
                 await asyncio.wait({task}, timeout=max(0.0, min(
                     self.lease.seconds / _RENEWALS, self._ends - time.monotonic())))
-                if not (task.done() or self.reason == LOST or await self._keep()):
+                if not (task.done() or await self._keep()):
                     self._log.error(
                         "Worker %s: job %r has lost its lease, cancelled: the worker was stopped "
                         "or blocked for over %g s", self._worker, self.spec.name,
                         self.lease.seconds, extra=event_of(self.spec.name))
                     self.reason = LOST
                     task.cancel()
+                    await asyncio.wait({task})  # as long as it takes: nothing is renewed any more
         finally:
             task.cancel()
         return self._result(task)

@@ -121,11 +121,12 @@ class Jobs:
         Raises JobError when it runs already, or there is none of that name; SharedError.
         """
         spec = self._spec(name)
-        if self._is_leaving:
-            raise JobError(f"job {name!r}: worker {self._worker} retires; expected another's call")
         for _ in range(_TRIES):
+            if self._is_leaving:
+                raise JobError(
+                    f"job {name!r}: worker {self._worker} retires; expected another's call")
             entry, record, held = await self._read(spec)
-            if record.is_running or held:
+            if record.is_running or held or name in self._running:
                 raise JobError(f"job {name!r}: runs already, in worker {record.worker}")
             if await self._claim(spec, entry, record):
                 return await self._state(spec)
@@ -153,11 +154,11 @@ class Jobs:
 
     async def drain(self) -> None:
         """Begin nothing more; wait for what runs, and move what is to be moved."""
-        self._is_leaving = True
-        for one in list(self._running.values()):
-            if one.spec.drain == "move":
-                one.cut(MOVED)
         try:
+            await self._end_looking()
+            for one in list(self._running.values()):
+                if one.spec.drain == "move":
+                    one.cut(MOVED)
             while tasks := self._runs | self._work:
                 await asyncio.wait(tasks)
         except asyncio.CancelledError:  # its time is over
@@ -170,9 +171,7 @@ class Jobs:
 
     async def close(self) -> None:
         """Cancel what is left, and give it 5 s to end."""
-        self._is_leaving = True
-        if self._looking is not None:
-            self._looking.cancel()
+        await self._end_looking(_END_TIME)
         for one in self._running.values():
             one.cut(CUT_SHORT)
         for task in self._work:
@@ -182,6 +181,14 @@ class Jobs:
             for task in left:
                 self._log.error("Worker %s: %s has not ended %g s after it was cancelled",
                                 self._worker, task.get_name(), _END_TIME)
+
+    async def _end_looking(self, timeout: float | None = None) -> None:
+        """Begin nothing more; what it was about to begin is one of the runs when this returns."""
+        self._is_leaving = True
+        self._wake.set()
+        if self._looking is not None:
+            await asyncio.wait({self._looking}, timeout=timeout)
+            self._looking.cancel()
 
     # -- the schedule ----------------------------------------------------------------------
 
@@ -211,13 +218,15 @@ class Jobs:
         """Begin what is due; return the seconds until the next look. Raises SharedError."""
         soonest = _LOOK
         for spec in self._specs.values():
+            if self._is_leaving:
+                break
             soonest = min(soonest, await self._look_at(spec))
         return soonest
 
     async def _look_at(self, spec: JobSpec) -> float:
         entry, record, held = await self._read(spec)
         now = self._clock()
-        if record.is_due(now):
+        if record.is_due(now) and spec.name not in self._running:
             if held or not await self._claim(spec, entry, record):
                 return _SOON
         elif entry is None or record != JobRecord.from_bytes(entry.value):

@@ -61,6 +61,15 @@ class Container(apihour.Container):
     async def moving(self, run: apihour.JobRun) -> None:
         await self._long("moving", run)
 
+    @apihour.every("1m", misfire="once")
+    async def deaf(self) -> None:
+        self.work.began.append(("deaf", self.worker))
+        while not self.work.go.is_set():
+            try:
+                await self.work.go.wait()
+            except asyncio.CancelledError:
+                self.work.cancelled += 1
+
     @apihour.every("1m")
     async def failing(self) -> None:
         raise ValueError("no mail server")
@@ -270,6 +279,40 @@ async def test_a_run_that_has_lost_its_lease_is_cancelled(
     assert (await crew.record()).result == "lost"
 
 
+async def test_one_that_does_not_heed_its_cancel_is_waited_for_and_not_joined_by_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    crew = Crew("deaf")
+    holder = crew.worker("1.1")
+    holder._lease = 0.5
+    await crew.look(holder)
+    await crew.pass_(60.0, holder)
+    crew.clock.now += 1.0  # the lease's end, on the store's clock
+    await wait_until(lambda: crew.work.cancelled)
+    wait, waits = asyncio.wait, []
+
+    async def counted(*given: Any, **options: Any) -> Any:
+        waits.append(given)
+        return await wait(*given, **options)
+
+    monkeypatch.setattr(asyncio, "wait", counted)
+    await crew.look(holder)
+    record = await crew.record()
+    assert record.again and record.result.startswith("lost")  # it would be begun anew at once
+    with pytest.raises(JobError, match=r"job 'deaf': runs already, in worker 1.1"):
+        await holder.run("deaf")
+    await asyncio.sleep(0.6)  # past the lease's end on its own clock, too
+    await crew.look(holder)
+    assert crew.count == 1
+    assert len(waits) < 5, "no turn of the loop is spent on it"
+    crew.work.go.set()
+    await wait_until(lambda: not holder._runs)
+    await crew.look(holder)
+    await wait_until(lambda: not holder._runs)
+    assert crew.count == 2
+    assert (await crew.record()).result == "ok"
+
+
 @pytest.mark.parametrize(("name", "times"), [("long", 1), ("queued", 2)])
 async def test_a_dead_worker_s_run_is_lost_and_begun_anew_or_not(
     name: str, times: int, caplog: pytest.LogCaptureFixture,
@@ -324,6 +367,39 @@ async def test_or_moves_it_to_another_worker_at_once() -> None:
     await crew.look(other)
     assert [worker for _, worker in crew.work.began] == ["1.1", "2.1"]
     assert (await crew.record()).failures == 0
+
+
+@pytest.mark.parametrize("call", ["take", "note"])
+@pytest.mark.parametrize("ends", ["drain", "close"])
+async def test_what_was_about_to_begin_as_the_worker_leaves_is_not_lost(
+    call: str, ends: str, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    crew = Crew("moving")
+    leaving, other = crew.workers
+    await crew.look()
+    crew.clock.now += 60.0
+    put, go, asked = crew.memory.put, asyncio.Event(), asyncio.Event()
+
+    async def slow(key: str, *given: Any, **options: Any) -> int:
+        if key.endswith("/lease") is (call == "take"):
+            asked.set()
+            await go.wait()
+        return await put(key, *given, **options)
+
+    monkeypatch.setattr(crew.memory, "put", slow)
+    leaving.begin(lambda: True)
+    await asyncio.wait_for(asked.wait(), 10)
+    leave = asyncio.ensure_future(getattr(leaving, ends)())
+    await turns()
+    go.set()
+    await asyncio.wait_for(leave, 10)
+    await leaving.close()
+    record = await crew.record()
+    assert record.result == ("moved" if ends == "drain" else "cut short"), "its end is told"
+    assert not leaving._runs
+    begun = crew.count
+    await crew.look(other)
+    assert crew.count - begun == (ends == "drain")
 
 
 @pytest.mark.parametrize(("name", "again"), [("long", False), ("queued", True)])

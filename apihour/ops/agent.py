@@ -272,13 +272,13 @@ class Agent:
             return
         job.cancel()
         del job.client.jobs[job.number]
-        blocked = self.watch.blocked()
+        blocked, kind = self.watch.blocked(), "lost" if job.task is not None else "timeout"
         message = f"did not finish within {time.monotonic() - job.begun:.1f} s"
         if blocked or job.task is None:
             where = place_of(places(self.watch.frame()))
             since = max(blocked, time.monotonic() - job.begun)
             message = f"the loop has been blocked for {since:.1f} s in {where}"
-        job.client.reply(job.number, error=message, kind="timeout")
+        job.client.reply(job.number, error=message, kind=kind)
 
     def _tick(self) -> None:
         now = time.monotonic()

@@ -105,6 +105,8 @@ class LoopJob:
             )
 
     async def main(self) -> None:
+        if self.over:  # who asked was told that it was not begun
+            return
         try:
             value = self.function()
             if inspect.isasyncgen(value):

@@ -30,6 +30,12 @@ class Greeting:
     text: str
 
 
+def note(path: str, worker: str) -> None:
+    """A line of its own in that file."""
+    with open(path, "a") as file:
+        file.write(f"{worker}\n")
+
+
 class Application:
     """A container with commands of its own."""
 
@@ -42,6 +48,18 @@ class Application:
     async def greet(self, name: str = "you") -> list[Greeting]:
         """Say hello."""
         return [Greeting(self.worker, name)]
+
+    @command(deadline=3.0)
+    async def deliver(self, path: str, seconds: float) -> list[Greeting]:
+        """Write a line there, and go on for so long."""
+        note(path, self.worker)
+        await asyncio.sleep(seconds)
+        return [Greeting(self.worker, path)]
+
+    @command(role="observer", deadline=3.0)
+    async def look(self, path: str, seconds: float) -> list[Greeting]:
+        """The same, said to change nothing."""
+        return await self.deliver(path, seconds)
 
     @command(role="observer", scope="all")
     def greet_all(self) -> list[Greeting]:

@@ -109,10 +109,14 @@ class Call:
     @property
     def only_looks(self) -> bool:
         """Whether it changes nothing and comes to an end, so that it may be repeated."""
+        return not (self.command.streams or self.command.selects or self.may_act)
+
+    @property
+    def may_act(self) -> bool:
+        """Whether it may change something: an application's command does, but an observer's."""
         command = self.command
-        if command.streams or command.selects or command.acts_with(self.arguments):
-            return False
-        return not command.application or command.role == Role.OBSERVER
+        return bool(command.acts_with(self.arguments)) or (
+            command.application and command.role > Role.OBSERVER)
 
     @property
     def time_allowed(self) -> float:

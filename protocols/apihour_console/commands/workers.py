@@ -14,6 +14,7 @@ from apihour.ops.model import CommandFailed
 from apihour.ops.rows import to_rows
 from apihour_console.calls.call import Missing
 from apihour_console.fleet.census import Seen, WorkerRow
+from apihour_console.fleet.collected import SILENT
 from apihour_console.fleet.context import ConsoleContext
 from apihour_console.fleet.dump import dump
 
@@ -123,7 +124,7 @@ async def _stack_of(
     try:
         return await context.fleet.ask(worker, "stack", arguments, role, _SHARE)
     except CommandFailed as error:
-        if error.kind != "timeout":
+        if error.kind not in SILENT:
             raise
     async with context.fleet.dumping[worker.row.pid]:
         found = await dump(context.fleet.runtime, worker.row.pid, _SHARE)

@@ -7,6 +7,8 @@ Rules:
 - A worker has until its deadline. One that does not answer is named in ``missing`` with
   the reason, and the others' rows are returned: exit status 75.
 - A stopped process is not waited for.
+- What may change something is carried out once: where a worker that may have begun it does not
+  answer, no other is asked in its place.
 """
 
 from __future__ import annotations
@@ -42,9 +44,9 @@ from apihour_console.calls.call import (
 )
 from apihour_console.fleet.census import Census, Seen
 from apihour_console.fleet.choice import fitness, target
-from apihour_console.fleet.collected import Collected
+from apihour_console.fleet.collected import SILENT, Collected
 from apihour_console.fleet.context import ConsoleContext, HostsView, Provider
-from apihour_console.fleet.link import Link, Unreachable
+from apihour_console.fleet.link import Absent, Link, Unreachable
 from apihour_console.fleet.live_values import Values
 from apihour_console.fleet.metrics import FleetMeter
 from apihour_console.fleet.pumps import Pumps
@@ -58,6 +60,7 @@ _PATIENCE = 1.8  # seconds a worker has to show that it hears, before it is wait
 _STATUS = {"role": FORBIDDEN, "usage": USAGE, "unknown": UNKNOWN, "lost": PARTIAL}
 _BEGINNING = 1.0  # seconds that a new worker has for its agent, before it is named
 _STARTING = "it starts and does not answer yet; ask again once workers shows it as serving"
+_ENDED = "it ended before it answered"
 STOPPED = "stopped by a signal: a stopped process cannot answer"
 
 
@@ -144,20 +147,27 @@ class Fleet:
         self, worker: Seen, command: str, arguments: Mapping[str, Any], role: Role,
         deadline: float,
     ) -> list[dict[str, Any]]:
-        """The rows of one command of one worker. Raises CommandFailed, of kind ``timeout``
-        when it does not answer."""
+        """The rows of one command of one worker.
+
+        Raises CommandFailed: of kind ``timeout`` when it does not answer and has not begun it,
+        ``lost`` when it may have.
+        """
         if worker.is_stopped:
             raise CommandFailed(STOPPED, "timeout")
+        kind = "timeout"
         try:
             link = self.link(worker.row.pid)
             if worker.row.state == "starting":
                 await link.begin(role, min(deadline, _BEGINNING))
             if deadline > _PATIENCE:  # is there anybody to wait for?
                 await link.call("pulse", {}, role, _PATIENCE)
+            kind = "lost"
             return await link.call(command, arguments, role, deadline)
         except TimeoutError:
-            raise CommandFailed("no answer in time", "timeout") from None
+            raise CommandFailed("no answer in time", kind) from None
         except Unreachable as error:
+            if kind == "lost" and not isinstance(error, Absent):
+                raise CommandFailed(_ENDED, kind) from error
             if worker.row.state == "starting":
                 raise CommandFailed(_STARTING, "timeout") from error
             raise CommandFailed(f"not reachable: {error}", "timeout") from error
@@ -174,7 +184,8 @@ class Fleet:
         )
         for worker, answer in zip(workers, answers, strict=True):
             if isinstance(answer, CommandFailed):
-                if answer.kind == "timeout":
+                if answer.kind in SILENT:
+                    found.is_lost = found.is_lost or answer.kind == "lost"
                     found.missing.append(Missing(worker.row.worker, str(answer)))
                 else:
                     found.failures.append((worker.row.worker, answer))
@@ -247,7 +258,10 @@ class Fleet:
     async def _one_after_another(
         self, ask: tuple[str, Mapping[str, Any], Role], workers: Sequence[Seen], call: Call
     ) -> Collected:
-        """The answer of one worker: a healthy one before others, the next when it is silent."""
+        """The answer of one worker: a healthy one before others, the next when it is silent.
+
+        What may change something is not asked of the next where this one may have begun it.
+        """
         found = Collected()
         until = time.monotonic() + call.time_allowed
         for worker in sorted(workers, key=fitness):
@@ -255,7 +269,7 @@ class Fleet:
             if left <= 0:
                 break
             found = await self.collect(*ask, [worker], left)
-            if not found.missing:
+            if not found.missing or (found.is_lost and call.may_act):
                 break
         return found
 

@@ -5,8 +5,9 @@ Rules:
 - A host has 0.8 seconds to show that it hears, before it is waited for longer: who is gone is named
   within two, with the login to a loaded machine. One that answers at once is asked nothing more,
   any other is asked again meanwhile (:mod:`apihour_console.hosts.insisting`).
-- What may take over half a minute is asked after every two seconds: an answer that was lost comes
-  again. Of who gives no sign for ten seconds it is not known what became of it, and that is said.
+- What may take over half a minute is asked after, soon at first, then every two seconds: what
+  never came there is sent again, an answer that was lost comes again. Of who gives no sign for ten
+  seconds it is not known what became of it, and that is said.
 """
 
 from __future__ import annotations
@@ -19,11 +20,20 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
-from apihour.bus import Bus, BusError, BusMessage, NoResponderError
+from apihour.bus import Bus, BusError, NoResponderError
 from apihour.ops.model import CommandFailed
 from apihour_console.calls.call import Call, Identity, Result
 from apihour_console.hosts.far_answers import read_result
-from apihour_console.hosts.insisting import Insisting, Said, SilentError, SlowError, first_answer
+from apihour_console.hosts.insisting import (
+    AGAIN,
+    Insisting,
+    Said,
+    SilentError,
+    SlowError,
+    cancel,
+    first_answer,
+    within,
+)
 from apihour_console.hosts.letter_tickets import FRESH
 from apihour_console.hosts.letters import Seal
 
@@ -106,7 +116,7 @@ class Asking:
     async def carry_out(self, name: str, call: Call, identity: Identity) -> Result:
         """What that host answers to a call. Raises as :meth:`ask` does."""
         return await self.ask(name, call.far_words, identity, call.time_allowed,
-                              acts=bool(call.command.acts_with(call.arguments)))
+                              acts=call.may_act)
 
     async def ask(
         self, name: str, words: Sequence[str], identity: Identity, deadline: float,
@@ -149,42 +159,52 @@ class Asking:
     async def _stay(
         self, name: str, content: Mapping[str, Any], deadline: float, facts: Mapping[str, Any],
     ) -> Mapping[str, Any]:
-        """The answer, asked for again and again. Raises CommandFailed, AnswerLost."""
-        nonce = str(content["nonce"])
-        subject = f"{self._prefix}.host.{name}"
-        asking = asyncio.ensure_future(
-            self._bus.request(subject, self._seal.close(subject, content), deadline))
-        asked = sign = time.monotonic()
+        """The answer, asked for again and again. Raises CommandFailed, AnswerLost.
+
+        While nobody is there to get it, it is sent again for the time that a host has to show
+        that it hears.
+        """
+        asking: set[asyncio.Task[Said | None]] = set()
+        began = sign = time.monotonic()
+        pause, sent, unheard, is_wanted = AGAIN, 0, 0, True
         try:
-            while time.monotonic() - sign < _SILENT and time.monotonic() - asked < deadline:
-                answer = await self._first(asking, name, nonce)
-                if answer is None:
-                    answer = await self._after(name, nonce)
-                state = answer.get("state", "done")
+            while (now := time.monotonic()) - sign < _SILENT and now - began < deadline:
+                if is_wanted:
+                    sent += 1
+                    asking.add(asyncio.ensure_future(self._send(name, content, deadline)))
+                try:
+                    answer = await within(pause, asking)
+                except NoResponderError as error:
+                    unheard += 1
+                    if unheard == sent and time.monotonic() - began > HEARS:
+                        raise CommandFailed(NO_ANSWER, "timeout") from error
+                    await asyncio.sleep(pause)
+                    continue
+                answer = answer or await self._after(name, str(content["nonce"]))
+                state, pause = answer.get("state", "done"), min(2 * pause, _EVERY)
                 if state == "done":
                     return answer
                 if state == "begun":
                     sign = time.monotonic()
-                elif _is_same(answer, facts) and time.monotonic() - asked > FRESH + _EVERY:
+                is_wanted = state == "unknown" and _is_same(answer, facts)
+                if is_wanted and time.monotonic() - began > FRESH + _EVERY:
                     raise CommandFailed(_NEVER_CAME, "timeout")
             raise AnswerLost(facts)
         finally:
-            asking.cancel()
+            await cancel(asking)
 
-    async def _first(
-        self, asking: asyncio.Future[BusMessage], name: str, nonce: str,
-    ) -> Mapping[str, Any] | None:
-        """The answer to the letter itself, None: not yet. Raises CommandFailed: nobody is there."""
-        if asking.done():  # it went wrong before
-            await asyncio.sleep(_EVERY)
+    async def _send(
+        self, name: str, content: Mapping[str, Any], seconds: float) -> Said | None:
+        """The answer to a letter; None: not yet. Raises NoResponderError: it came to nobody."""
+        subject = f"{self._prefix}.host.{name}"
+        try:
+            message = await self._bus.request(
+                subject, self._seal.close(subject, content), seconds)
+        except NoResponderError:
+            raise
+        except BusError:
             return None
-        await asyncio.wait({asking}, timeout=_EVERY)
-        if not asking.done():
-            return None
-        error = asking.exception()
-        if isinstance(error, NoResponderError):
-            raise CommandFailed(NO_ANSWER, "timeout") from error
-        return None if error else self._answer_to(nonce, f"answer.{name}", asking.result().data)
+        return self._answer_to(str(content["nonce"]), f"answer.{name}", message.data)
 
     async def _after(self, name: str, nonce: str) -> Mapping[str, Any]:
         """How far it is, as it says, by its ``state``."""

@@ -4,6 +4,7 @@ Rules:
 
 - A claim ends by itself when who has it says nothing for six seconds, or when a new console of that
   host says hello: one that is killed holds nobody up.
+- One that was given back is over: a letter about it that comes later takes nothing.
 - Before each step it is made again: who was stopped meanwhile, and lost it, goes no further.
 - A first host that does not answer is nobody's word: whoever has begun goes on.
 """
@@ -30,7 +31,7 @@ class Claims:
     """The first host's side."""
 
     def __init__(self) -> None:
-        self._id = self._by = self._host = ""
+        self._id = self._by = self._host = self._over = ""
         self._until = 0.0
 
     def take(self, claim: Claim) -> str:
@@ -38,8 +39,11 @@ class Claims:
         now, number = time.monotonic(), str(claim.get("id"))[:64]
         if now < self._until and number != self._id:
             return self._by
+        if number == self._over:
+            return ""
         seconds = claim.get("seconds")
         lasts = min(float(seconds), _LASTS) if isinstance(seconds, int | float) else 0.0
+        self._over = "" if lasts > 0 else number
         self._id, self._by, self._until = number, str(claim.get("by"))[:200], now + lasts
         self._host = str(claim.get("host"))
         return ""

@@ -15,7 +15,8 @@ import time
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
-__all__ = ["AGAIN", "Insisting", "Said", "SilentError", "SlowError", "first_answer"]
+__all__ = ["AGAIN", "Insisting", "Said", "SilentError", "SlowError", "cancel",
+           "first_answer", "within"]
 
 AGAIN = 0.25  # seconds without an answer until it is asked again
 _SELDOM = 2.0  # seconds between two questions to who has begun
@@ -44,14 +45,14 @@ async def first_answer(ask: Ask, seconds: float) -> Said | None:
             if is_first or left > AGAIN:
                 asking.add(asyncio.ensure_future(ask(left)))
             is_first = False
-            if (answer := await _within(min(left, AGAIN), asking)) is not None:
+            if (answer := await within(min(left, AGAIN), asking)) is not None:
                 return answer
         return None
     finally:
-        await _cancel(asking)
+        await cancel(asking)
 
 
-async def _within(seconds: float, asking: _Tasks) -> Said | None:
+async def within(seconds: float, asking: _Tasks) -> Said | None:
     """The first answer within that time; those that say nothing are taken out of `asking`."""
     end = time.monotonic() + seconds
     while asking and (left := end - time.monotonic()) > 0:
@@ -64,7 +65,8 @@ async def _within(seconds: float, asking: _Tasks) -> Said | None:
     return None
 
 
-async def _cancel(tasks: set[asyncio.Task[Any]]) -> None:
+async def cancel(tasks: set[asyncio.Task[Any]]) -> None:
+    """End them; returns when they have ended."""
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
@@ -97,7 +99,7 @@ class Insisting:
             if not self._found.done() and looking.done():
                 looking.result()
         finally:
-            await _cancel(self._tasks)
+            await cancel(self._tasks)
         if self._found.done():
             return self._found.result()
         raise SlowError if self._is_heard else SilentError

@@ -282,6 +282,8 @@ def test_an_applications_command_may_do_anything_unless_observers_run_it(
     command = read(catalogue, "conns").command  # of operators
     assert Call(command).only_looks and not Call(replace(command, application=True)).only_looks
     assert Call(replace(command, application=True, role=Role.OBSERVER)).only_looks
+    assert Call(replace(command, application=True)).may_act and not Call(command).may_act
+    assert not read(catalogue, "logs").may_act
     assert not read(catalogue, "logs").only_looks, "it has no end, or may have none"
 
 

@@ -160,6 +160,46 @@ async def test_commands_of_the_application(fleet: Fleet) -> None:
     assert time.monotonic() - started < 2
 
 
+@pytest.mark.parametrize(("word", "asked"), [("deliver", 1), ("look", 2)])
+async def test_what_may_change_something_is_done_once_when_its_worker_dies_in_the_middle(
+    word: str, asked: int, fleet: Fleet, workers: Workers, tmp_path: Path
+) -> None:
+    done = tmp_path / "done"
+    running = asyncio.create_task(run(fleet, f"{word} {done} 1.5"))
+    async with asyncio.timeout(20):
+        while not done.exists() or not done.read_text():  # noqa: ASYNC110 - another process
+            await asyncio.sleep(0.005)
+    slot = int(done.read_text()[0])
+    workers.kill(slot)
+    found = await running
+    assert len(done.read_text().splitlines()) == asked
+    if asked == 2:
+        assert found.status == 0
+    else:
+        assert (found.status, [one.reason for one in found.missing]) == (
+            PARTIAL, ["it ended before it answered"])
+
+
+async def test_what_may_change_something_and_takes_too_long_is_not_done_by_the_next(
+    fleet: Fleet, tmp_path: Path
+) -> None:
+    done = tmp_path / "done"
+    found = await run(fleet, f"deliver {done} 60")
+    assert found.status == PARTIAL
+    assert "did not finish within" in found.missing[0].reason
+    assert len(done.read_text().splitlines()) == 1
+
+
+async def test_what_may_change_something_is_done_by_the_next_where_the_loop_is_blocked(
+    fleet: Fleet, workers: Workers, tmp_path: Path
+) -> None:
+    done = tmp_path / "done"
+    workers.tell(1, "stuck_in_sleep")
+    await until(fleet, "workers", lambda found: found.rows[0]["state"] != "serving")
+    found = await run(fleet, f"deliver {done} 0")
+    assert (found.status, done.read_text()) == (0, "2.1\n")
+
+
 async def test_streams_from_all_workers_end_with_their_reader(
     fleet: Fleet, workers: Workers
 ) -> None:

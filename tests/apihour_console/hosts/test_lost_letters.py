@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import time
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 
 from apihour.bus import NoResponderError
 from apihour.errors import ApihourError
+from apihour.ops.model import Command, Role
 from apihour_console.calls.call import Result
 from apihour_console.calls.parsing import parse_call
 from apihour_console.hosts.letter_tickets import Tickets
@@ -59,7 +61,7 @@ async def timed(fleet: Fleet, *words: str) -> tuple[Result, float]:
     ["ask"], ["answer"], ["ask", "how"], ["ask", "state"], ["answer", "how"], ["answer", "state"],
     ["ask", "answer"],
 ], ids=" ".join)
-@pytest.mark.parametrize("word", ["workers", "kick"])
+@pytest.mark.parametrize("word", ["workers", "kick", "reload"])
 async def test_a_command_that_is_lost_once_each_way_is_answered_in_time_and_done_once(
     word: str, lost: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -98,8 +100,9 @@ async def test_a_ping_that_is_lost_names_nobody_as_gone(lost: list[str]) -> None
         assert [double.done for double in fleet.doubles.values()] == [["kick"]] * 3
 
 
+@pytest.mark.parametrize("word", ["workers", "kick", "reload"])
 async def test_nobody_who_listens_for_a_moment_is_nobody_gone(
-    monkeypatch: pytest.MonkeyPatch
+    word: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As NATS says it of a host that changes its server."""
     async with Fleet("web-1", "web-2") as fleet:
@@ -107,14 +110,16 @@ async def test_nobody_who_listens_for_a_moment_is_nobody_gone(
         request, refused = bus.request, []
 
         async def refuse(*given: Any) -> Any:
-            if len(refused) < 2:
+            if len(refused) < 2 and kind_of(json.loads(given[1][64:])) in kinds:
                 refused.append(given)
                 raise NoResponderError("nobody")
             return await request(*given)
 
         monkeypatch.setattr(bus, "request", refuse)
-        found, _ = await timed(fleet, "workers")
-        assert found.status == 0
+        kinds = ["ask"]
+        found, took = await timed(fleet, word)
+        assert (len(refused), found.status) == (2, 0) and took < IN_TIME
+        kinds = ["ping"]
         refused.clear()
         _, missing = await fleet.hosts["web-1"].rows()
         assert missing == []
@@ -184,6 +189,25 @@ async def test_what_acts_is_not_sent_again_to_another_console(
         assert [one.worker for one in found.missing] == ["web-2"]
         assert fleet.doubles["web-2"].done == []
         assert sum("kick" in str(data) for _, data in fleet.wire.letters) == 1
+
+
+async def test_an_applications_command_may_act_and_is_sent_with_a_ticket() -> None:
+    async with Fleet("web-1", "web-2") as fleet:
+        for double in fleet.doubles.values():
+            for role in (Role.OPERATOR, Role.OBSERVER):
+                double.catalogue.add(Command(f"of-{role}", "own", role=role, deadline=1.0,
+                                             application=True, collects="console"))
+        asked = []
+
+        def loses(letter: dict[str, Any]) -> bool:
+            if kind_of(letter) == "ask":
+                asked.append(letter["ticket"])
+            return False
+
+        fleet.wire.loses = loses
+        for role in (Role.OPERATOR, Role.OBSERVER):
+            assert (await timed(fleet, f"of-{role}"))[0].status == 0
+        assert [ticket is not None for ticket in asked] == [True, False]
 
 
 async def test_an_answer_that_is_too_large_to_be_kept_is_read_again() -> None:

@@ -13,6 +13,7 @@ from apihour.bus import BusMessage
 from apihour.ops.model import CommandFailed
 from apihour_console.calls.call import Call, Identity, Result
 from apihour_console.fleet.host_rows import HostDeed
+from apihour_console.hosts.claims import Claims
 from tests.apihour_console.hosts.fleet_support import Fleet, HostDouble
 
 SECONDS = {
@@ -170,6 +171,15 @@ async def test_of_two_operators_at_two_hosts_one_reloads_and_the_other_is_told()
         assert "the fleet is being reloaded by ann at host " in told[0]
         assert [double.done.count("reload") for double in fleet.doubles.values()] == [1, 1, 1]
         assert outcomes(await reload(fleet, "b")) == ["done"] * 3
+
+
+def test_a_claim_that_was_given_back_is_not_taken_again_by_a_letter_that_comes_late() -> None:
+    claims, of_ann = Claims(), {"id": "1", "by": "ann", "host": "a", "seconds": 6.0}
+    assert claims.take(of_ann) == ""
+    assert claims.take({**of_ann, "seconds": 0}) == ""
+    assert claims.take(of_ann) == ""
+    assert claims.take({"id": "2", "by": "bob", "host": "b", "seconds": 6.0}) == ""
+    assert claims.take(of_ann) == "bob"
 
 
 async def test_who_was_stopped_and_lost_its_claim_goes_no_further() -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-__all__ = ["MASK", "is_secret", "mask_text", "mask_url", "mask_words"]
+__all__ = ["MASK", "error_text", "is_secret", "mask_text", "mask_url", "mask_words"]
 
 MASK = "********"
 
@@ -36,6 +36,14 @@ _GOES_ON = re.compile(r"""\s*[+%|=]\s*|\s+(?:or|and|if|else)\s+|\s+(?=["'])""")
 _LAST_NAME = re.compile(r"(?<![\w-])([\w-]+)([^\w-]*)$")
 _OPTION = re.compile(r"--?[A-Za-z][\w-]*")
 _SEPARATOR = re.compile(r"[-+|!<>~]?[=:]+")
+
+
+def error_text(error: BaseException) -> str:
+    """``Kind: text`` of what was raised; of an application's class whose text fails, too."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception as failure:
+        return f"{type(error).__name__}, whose text fails: {type(failure).__name__}"
 
 
 def is_secret(name: str) -> bool:

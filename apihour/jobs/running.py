@@ -8,12 +8,12 @@ import time
 from collections.abc import Awaitable
 from typing import Any
 
-from apihour.errors import SharedError
+from apihour.errors import SharedError, one_line
 from apihour.excerpt import LINE, excerpt
 from apihour.jobs.declare import JobSpec
 from apihour.jobs.job_record import CUT_SHORT, LOST, MOVED, OK
 from apihour.jobs.lease import Lease, LeaseGoneError
-from apihour.masking import mask_text
+from apihour.masking import error_text, mask_text
 
 __all__ = ["JobRun", "Running", "event_of"]
 
@@ -101,6 +101,9 @@ class Running:
 
     def _result(self, task: asyncio.Future[Any]) -> str:
         if task.cancelled():
+            if not self.reason:
+                self._log.error("Worker %s: job %r was cancelled, by itself or by what it waited "
+                                "for", self._worker, self.spec.name, extra=event_of(self.spec.name))
             return self.reason or "cancelled"
         error = task.exception()
         if error is None:
@@ -108,7 +111,7 @@ class Running:
             return OK
         self._log.error("Worker %s: job %r failed", self._worker, self.spec.name, exc_info=error,
                         extra=event_of(self.spec.name))
-        return mask_text(excerpt(f"failed: {type(error).__name__}: {error}", LINE))
+        return one_line(mask_text(excerpt(f"failed: {error_text(error)}", LINE)))
 
     async def _keep(self) -> bool:
         """Renew the lease; whether it is ours. A store that does not answer has until its end.

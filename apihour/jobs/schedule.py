@@ -99,6 +99,10 @@ class Cron:
             raise ConfigurationError(
                 f"cron expression {self.expression!r}: needs cronsim: pip install cronsim"
             ) from error
+        for what, text in (("cron expression", self.expression), ("time zone", self.zone)):
+            if not isinstance(text, str):
+                raise ConfigurationError(f"{what} {text!r:.100}: expected text: '0 3 * * *', in "
+                                         "zone 'Europe/Brussels'")
         _zone(self.zone)
         try:
             never = self.after(0.0, time.time()) == math.inf

@@ -17,7 +17,7 @@ from typing import Any
 from apihour.config.rootlog import text_of
 from apihour.errors import one_line
 from apihour.excerpt import LINE, excerpt
-from apihour.masking import mask_text
+from apihour.masking import error_text, mask_text
 
 __all__ = ["Teller"]
 
@@ -44,5 +44,5 @@ class Teller(logging.Handler):
         text = str(text_of(record))
         error = record.exc_info[1] if record.exc_info else None
         if error is not None:
-            text = f"{text}: {type(error).__name__}: {error}"
+            text = f"{text}: {error_text(error)}"
         self._send(event="told", what=mask_text(one_line(excerpt(text, LINE))))

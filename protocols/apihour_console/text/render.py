@@ -27,8 +27,10 @@ __all__ = [
     "csv_text", "format_value", "json_line", "json_text", "paint", "table",
 ]
 
-# C0 (but tab and newline), DEL, C1, and the marks that reorder or hide text (UAX #9).
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+# C0 (but tab and newline), DEL, C1, the marks that reorder or hide text (UAX #9), and halves of
+# surrogates: some would be written as the byte that they stand for, which may be of C1.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069"
+                      r"\ud800-\udfff]")
 _RIGHT = frozenset(("int", "float", "seconds", "bytes", "percent"))
 _ASCII = re.compile(r"[\x20-\x7e]*")
 _STREAM_WIDTH = 40  # characters up to which a stream's columns are kept in line

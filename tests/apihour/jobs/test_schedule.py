@@ -89,6 +89,9 @@ def test_cron(expression: str, zone: str, now: float, then: float) -> None:
     ("0 3 * * *", "Europe/Atlantis", "time zone 'Europe/Atlantis': unknown here; expected UTC"),
     ("0 3 * * *", "../../etc/passwd", "time zone"),
     ("0 3 * * *", "", "time zone ''"),
+    ("0 3 * * *", None, "time zone None: expected text"),
+    (None, "UTC", "cron expression None: expected text"),
+    (b"0 3 * * *", "UTC", "expected text: '0 3"),
 ])
 def test_what_cannot_be_read_is_refused_in_one_line(
     expression: str, zone: str, message: str

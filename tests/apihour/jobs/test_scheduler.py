@@ -13,6 +13,7 @@ from apihour.errors import JobError, SharedError
 from apihour.jobs import Jobs, see_jobs
 from apihour.jobs.job_record import JobRecord
 from apihour.jobs.scheduler import PREFIX
+from apihour.ops.telling import Teller
 from tests.apihour.jobs.memory import Clock, Memory
 from tests.apihour.loops import wait_until
 
@@ -27,6 +28,7 @@ class Work:
         self.runs: list[apihour.JobRun] = []
         self.go = asyncio.Event()
         self.cancelled = 0
+        self.error: BaseException = ValueError()
 
 
 class Container(apihour.Container):
@@ -60,6 +62,10 @@ class Container(apihour.Container):
     @apihour.every("1m", drain="move")
     async def moving(self, run: apihour.JobRun) -> None:
         await self._long("moving", run)
+
+    @apihour.every("1m")
+    async def raising(self) -> None:
+        raise self.work.error
 
     @apihour.every("1m", misfire="once")
     async def deaf(self) -> None:
@@ -115,6 +121,36 @@ class Crew:
     @property
     def count(self) -> int:
         return len(self.work.began)
+
+
+class Speechless(Exception):
+    def __str__(self) -> str:
+        raise LookupError("no text")
+
+
+@pytest.mark.parametrize(("error", "result"), [
+    (ValueError("evil\x1b[31m\r\nline 2"), r"failed: ValueError: evil\x1b[31m  line 2"),
+    (Speechless(), "failed: Speechless, whose text fails: LookupError"),
+    (asyncio.CancelledError(), "cancelled"),
+], ids=["in lines", "speechless", "cancelled"])
+async def test_whatever_it_raises_is_told_in_a_line(
+    error: BaseException, result: str, caplog: pytest.LogCaptureFixture,
+) -> None:
+    crew = Crew("raising")
+    crew.work.error = error
+    teller = Teller(lambda **told: None)
+    logging.getLogger("jobs").addHandler(teller)
+    try:
+        await crew.look()
+        await crew.pass_(60.0, crew.workers[1])
+    finally:
+        logging.getLogger("jobs").removeHandler(teller)
+    (state,) = await crew.workers[0].states()
+    assert (state.result, state.failures) == (result, 1)
+    (record,) = caplog.records
+    assert record.message.startswith("Worker 2.1: job 'raising' ")
+    assert record.__dict__["apihour_event"] == "job raising"
+    assert "not noted" not in caplog.text
 
 
 async def test_one_of_two_workers_runs_it_each_time() -> None:

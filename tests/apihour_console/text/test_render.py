@@ -45,6 +45,7 @@ def test_a_table_aligns_and_has_units() -> None:
     ("text", "expected"),
     [
         ("a\x1b[31mb", "a[31mb"), ("a\x9b2Jb", "a2Jb"), ("a\rb\x00c\x7f", "abc"),
+        ("\udc9b2Jb\ud83d", "2Jb"),
         ("tab\there", "tab    here"), ("\u202eevil\u2066", "evil"), ("héllo 世界", "héllo 世界"),
     ],
 )

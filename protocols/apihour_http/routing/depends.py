@@ -61,17 +61,27 @@ class Asked:
 
 
 def provider_of(hint: Any) -> Any:
-    """The provider in an annotation, or None. Raises ValueError for a class of them."""
+    """The provider in an annotation, or None.
+
+    Raises ValueError for a class of them, and for one that stands where nobody looks for it.
+    """
+    if _is_provider(hint) or (typing.get_origin(hint) is not Annotated and any(
+            map(provider_of, typing.get_args(hint)))):
+        raise ValueError(f"{hint!r:.100}: expected Annotated[…] around the whole type, and in it "
+                         "what asks, behind the type")
     if typing.get_origin(hint) is not Annotated:
         return None
     for item in typing.get_args(hint)[1:]:
-        if callable(getattr(item, "key", None)) and (
-                isinstance(item, Depends) or item is Depends
-                or callable(getattr(item, "provide", None))):
+        if _is_provider(item):
             if isinstance(item, type):
                 raise ValueError(f"{item.__name__}: expected {item.__name__}(…), not the class")
             return item
     return None
+
+
+def _is_provider(item: Any) -> bool:
+    return callable(getattr(item, "key", None)) and (
+        isinstance(item, Depends) or item is Depends or callable(getattr(item, "provide", None)))
 
 
 def asked_of(route: str, function: Callable[..., Any]) -> tuple[bool, list[Asked]]:
@@ -86,7 +96,7 @@ def asked_of(route: str, function: Callable[..., Any]) -> tuple[bool, list[Asked
     found: list[Asked] = []
     takes_request = False
     for place, (parameter, one) in enumerate(declared.items()):
-        provider = _provider(route, name, parameter, hints)
+        provider = _provider(route, name, one, hints)
         if provider is not None:
             found.append(Asked(parameter, provider))
         elif place == 0 and one.kind in _POSITIONAL and one.default is one.empty:
@@ -97,11 +107,18 @@ def asked_of(route: str, function: Callable[..., Any]) -> tuple[bool, list[Asked
     return takes_request, found
 
 
-def _provider(route: str, name: str, parameter: str, hints: dict[str, Any]) -> Any:
+def _provider(route: str, name: str, one: inspect.Parameter, hints: dict[str, Any]) -> Any:
     try:
-        return provider_of(hints.get(parameter))
+        provider = provider_of(hints.get(one.name))
+        if provider is None and _is_provider(one.default):
+            raise ValueError(f"asks by its default; expected Annotated[…, "
+                             f"{type(one.default).__name__}(…)]")
+        if provider is not None and one.kind not in (
+                one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY):
+            raise ValueError(f"is {one.kind.description}; expected one that is given by its name")
     except ValueError as error:
-        raise RouteError(f"{route}: parameter {parameter!r} of {name}: {error}") from None
+        raise RouteError(f"{route}: parameter {one.name!r} of {name}: {error}") from None
+    return provider
 
 
 def asked_by(
@@ -109,9 +126,9 @@ def asked_by(
 ) -> tuple[Asked, ...]:
     """What the parameters of an endpoint ask for; its `first` is the request. Raises RouteError."""
     name = getattr(function, "__qualname__", repr(function))
-    hints = hints_of(route, function, True)
-    if _provider(f"route {route}", name, first, hints) is not None:
+    hints, declared = hints_of(route, function, True), inspect.signature(function).parameters
+    if provider_of(hints.get(first)) is not None:
         raise RouteError(f"route {route}: {name}: expected the request before {first!r}, as its "
                          "first parameter")
-    found = ((one, _provider(f"route {route}", name, one, hints)) for one in names)
+    found = ((one, _provider(f"route {route}", name, declared[one], hints)) for one in names)
     return tuple(Asked(one, provider) for one, provider in found if provider is not None)

@@ -167,6 +167,9 @@ def _argument(
             return None
         raise RouteError(f"route {endpoint.route()}: parameter {name!r} of {endpoint.name}: "
                          f"expected an annotation, or a path with {{{name}}}")
+    if declared.kind is declared.POSITIONAL_ONLY:
+        raise RouteError(f"route {endpoint.route()}: parameter {name!r} of {endpoint.name}: is "
+                         f"{declared.kind.description}; expected one that is given by its name")
     kind = hints.get(name, Any)
     source = "path" if name in in_path else "query"
     if source == "query" and _holds_model(kind):

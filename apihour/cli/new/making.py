@@ -30,6 +30,8 @@ PARTS = {
 }
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")  # also of a unit of systemd, an image, a user
 _TEMPLATE = "{{cookiecutter.name}}"
+_BESIDE = {"tests", "etc", "deploy", "packaging", "build", "dist", "wheels", "keys"}  # its make's
+_TOOLS = {"asyncpg", "iniconfig", "mypy", "pluggy", "pygments", "pytest", "ruff", "starlette"}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -80,14 +82,21 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _see_name(name: str) -> None:
-    if not _NAME.fullmatch(name) or keyword.iskeyword(name):
+    if not _NAME.fullmatch(name):
         raise ConfigurationError(
             f"{name!r}: expected the name of a Python package: up to 32 lower-case letters, digits "
             "and _, beginning with a letter")
+    if keyword.iskeyword(name):
+        raise ConfigurationError(f"{name!r} is a word of Python itself; expected another name")
 
 
 def _see_unique(name: str) -> None:
-    if name == "tests" or name in sys.stdlib_module_names or importlib.util.find_spec(name):
+    if name == "root":  # the user whom its service runs as has its name
+        raise ConfigurationError("'root' is nobody to serve as; expected another name")
+    if name in _BESIDE:
+        raise ConfigurationError(f"{name!r} is a directory that it has beside its package; "
+                                 "expected another name")
+    if name in _TOOLS or name in sys.stdlib_module_names or importlib.util.find_spec(name):
         raise ConfigurationError(f"{name!r} is the name of another package already; "
                                  "expected one of its own")
 

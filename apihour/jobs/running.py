@@ -87,11 +87,11 @@ class Running:
             while not task.done():
                 await asyncio.wait({task}, timeout=max(0.0, min(
                     self.lease.seconds / _RENEWALS, self._ends - time.monotonic())))
-                if not (task.done() or await self._keep()):
+                if not (task.done() or await self.keep()):
                     self._log.error(
-                        "Worker %s: job %r has lost its lease, cancelled: the worker was stopped "
-                        "or blocked for over %g s", self._worker, self.spec.name,
-                        self.lease.seconds, extra=event_of(self.spec.name))
+                        "Worker %s: job %r has lost its lease, cancelled: the worker was stopped, "
+                        "blocked or cut off from the store for over %g s", self._worker,
+                        self.spec.name, self.lease.seconds, extra=event_of(self.spec.name))
                     self.reason = LOST
                     task.cancel()
                     await asyncio.wait({task})  # as long as it takes: nothing is renewed any more
@@ -113,7 +113,7 @@ class Running:
                         extra=event_of(self.spec.name))
         return one_line(mask_text(excerpt(f"failed: {error_text(error)}", LINE)))
 
-    async def _keep(self) -> bool:
+    async def keep(self) -> bool:
         """Renew the lease; whether it is ours. A store that does not answer has until its end.
 
         By our clock it ends sooner than by the store's, which has begun to count later.

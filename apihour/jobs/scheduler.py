@@ -273,7 +273,7 @@ class Jobs:
 
     async def _run(self, one: Running) -> None:
         try:
-            await self._note_end(one, await one.work())
+            await self._end(one, await one.work())
             await one.lease.release()
         except Exception as error:  # others will say it was lost
             self._log.error("Worker %s: the end of job %r was not noted: %s: %s", self._worker,
@@ -282,6 +282,16 @@ class Jobs:
             if self._running.get(one.spec.name) is one:
                 del self._running[one.spec.name]
             self._wake.set()
+
+    async def _end(self, one: Running, result: str) -> None:
+        """Note it; a store that is away for less than the lease has no end noted as a loss."""
+        while True:
+            try:
+                return await self._note_end(one, result)
+            except SharedError:
+                if not await one.keep():
+                    raise
+            await asyncio.sleep(_SOON)
 
     async def _note_end(self, one: Running, result: str) -> None:
         is_noted = False

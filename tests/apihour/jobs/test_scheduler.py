@@ -349,6 +349,29 @@ async def test_one_that_does_not_heed_its_cancel_is_waited_for_and_not_joined_by
     assert (await crew.record()).result == "ok"
 
 
+@pytest.mark.parametrize("is_back", [True, False])
+async def test_an_end_is_noted_once_the_store_is_back_if_that_is_within_the_lease(
+    is_back: bool, caplog: pytest.LogCaptureFixture,
+) -> None:
+    crew = Crew("queued")
+    holder, other = crew.workers
+    holder._lease = LEASE if is_back else 0.3
+    await crew.look()
+    await crew.pass_(60.0, holder)
+    crew.memory.fails = SharedError("the store is gone")
+    crew.work.go.set()
+    await wait_until(lambda: "its lease was not renewed: the store is gone" in caplog.text)
+    if not is_back:
+        await wait_until(lambda: not holder._runs)
+    crew.memory.fails = None
+    await wait_until(lambda: not holder._runs)
+    assert ("the end of job 'queued' was not noted" in caplog.text) is not is_back
+    crew.clock.now += 0.5  # so that the shorter lease is over
+    await crew.look(other)
+    assert crew.count == (1 if is_back else 2)
+    assert (await crew.record()).failures == (not is_back)
+
+
 @pytest.mark.parametrize(("name", "times"), [("long", 1), ("queued", 2)])
 async def test_a_dead_worker_s_run_is_lost_and_begun_anew_or_not(
     name: str, times: int, caplog: pytest.LogCaptureFixture,

@@ -128,7 +128,7 @@ class Running:
             if not self._said:
                 self._said = True
                 self._log.error("Worker %s: job %r: its lease was not renewed: %s", self._worker,
-                                self.spec.name, error or "no answer")
+                                self.spec.name, str(error) or "no answer")
             return time.monotonic() < self._ends
         self._ends = began + self.lease.seconds
         return kept

@@ -221,6 +221,7 @@ class Jobs:
             if self._is_leaving:
                 break
             soonest = min(soonest, await self._look_at(spec))
+            await asyncio.sleep(0)  # the embedded store answers at once: thousands would be a block
         return soonest
 
     async def _look_at(self, spec: JobSpec) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 from typing import Any
 
@@ -179,6 +180,26 @@ async def test_however_often_two_look_at_once() -> None:
         for _ in range(3):
             await crew.look()
         assert crew.count == number
+
+
+async def test_a_look_at_many_lets_others_have_their_turns(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    crew = Crew("tick")
+    worker, (spec,) = crew.workers[0], crew.workers[0]._specs.values()
+    worker._specs = {f"tick{number}": dataclasses.replace(spec, name=f"tick{number}")
+                     for number in range(50)}
+    await worker.look()
+
+    async def at_once(key: str) -> Any:  # as of the embedded store
+        return crew.memory._get(key)
+
+    monkeypatch.setattr(crew.memory, "get", at_once)
+    looking, others = asyncio.ensure_future(worker.look()), 0
+    while not looking.done():
+        await asyncio.sleep(0)
+        others += 1
+    assert others >= 50
 
 
 async def test_a_failure_is_logged_with_job_and_worker(caplog: pytest.LogCaptureFixture) -> None:
@@ -358,9 +379,10 @@ async def test_an_end_is_noted_once_the_store_is_back_if_that_is_within_the_leas
     holder._lease = LEASE if is_back else 0.3
     await crew.look()
     await crew.pass_(60.0, holder)
-    crew.memory.fails = SharedError("the store is gone")
+    crew.memory.fails = SharedError("" if is_back else "the store is gone")
+    said = "no answer" if is_back else "the store is gone"
     crew.work.go.set()
-    await wait_until(lambda: "its lease was not renewed: the store is gone" in caplog.text)
+    await wait_until(lambda: f"its lease was not renewed: {said}" in caplog.text)
     if not is_back:
         await wait_until(lambda: not holder._runs)
     crew.memory.fails = None

@@ -87,12 +87,17 @@ class Stage:
         """End everything, and see that nothing is left."""
         if hasattr(self, "acceptor"):
             self.acceptor.stop()
-        await asyncio.wait_for(self.server.stop(), PATIENCE)
-        if hasattr(self, "acceptor"):
+        try:
+            await asyncio.wait_for(self.server.stop(), PATIENCE)
             await self.until(lambda: not len(self.table), "stop() to close every connection")
-            self.sock.close()
-        for writer in self._writers:
-            writer.close()
+        finally:
+            for row in self.table:
+                row.close()  # as a worker does at its end
+            for writer in self._writers:
+                writer.close()
+            if hasattr(self, "sock"):
+                self.sock.close()
+            await asyncio.sleep(0)  # transports end in the next turn, and a closed loop has none
         await self.until(lambda: asyncio.all_tasks() <= self._before,
                          f"stop() to end its tasks: {asyncio.all_tasks() - self._before}")
 

@@ -191,16 +191,13 @@ class Acceptor:
                 return  # empty, or no descriptor left: nothing more can be done for them
             self._take(descriptor, peer)
 
-    def is_attaching(self) -> bool:
-        """Whether accepted connections are on their way to their protocol."""
-        return bool(self._awaited())
-
     async def wait_attached(self) -> None:
         """Wait until every accepted connection has its protocol, or failed to get one."""
-        while awaited := self._awaited():
+        while awaited := self.attaching():
             await asyncio.wait(awaited)
 
-    def _awaited(self) -> set[asyncio.Future[Any]]:
+    def attaching(self) -> set[asyncio.Future[Any]]:
+        """What accepted connections that are on their way to their protocol wait for."""
         return {row.waiting for row in self.table
                 if row.waiting is not None and not row.waiting.done()
                 and row.entrance is self.entrance}

@@ -156,9 +156,9 @@ class ServerSet:
             await serving.start(self._context(serving.name))
 
     async def accept(self, balance: Balance) -> None:
-        """Accept for those that every worker has."""
+        """Accept for those that every worker has; last where it cannot fail: clients come then."""
         self.heed_orders()
-        for serving in self.common():
+        for serving in sorted(self.common(), key=lambda one: one.accepts):
             self._begin(f"server {serving.name!r} ({serving.protocol}): its accepting")
             await self._accept(serving, balance)
 

@@ -40,6 +40,8 @@ class Serving:
         self._others: OtherSlots | None = None
         self._staged: type[StagedAcceptor] | None = None
         self._load()
+        # Whether the worker accepts for it: that cannot fail, as what a server does may.
+        self.accepts = not self.is_datagram and callable(getattr(server, "stream", None))
         self.started = False
         self.numbers: dict[str, Any] = {}
         self.declared: BindOptions | None = None
@@ -119,7 +121,7 @@ class Serving:
             self._others.slot = slot
         for listener in self.listeners:
             acceptor = None
-            if listener.kind == "stream" and callable(getattr(self.server, "stream", None)):
+            if self.accepts:
                 make: Callable[..., Acceptor] = Acceptor if self._staged is None else partial(
                     self._staged, tls=terminators.get(listener), networks=listener.address.proxy)
                 acceptor = make(
@@ -232,7 +234,7 @@ class Serving:
                 await acceptor.wait_attached()
         more = True
         while more:
-            more = any(acceptor.is_attaching() for acceptor in self.acceptors)
+            more = any(acceptor.attaching() for acceptor in self.acceptors)
             await self.server.drain(deadline)
             for acceptor in self.acceptors:
                 await acceptor.wait_attached()
@@ -244,6 +246,7 @@ class Serving:
         if self._datagrams is not None:
             self._datagrams.close()
         for acceptor in self.acceptors:
+            acceptor.stop()  # it has begun, if the worker's start failed after that
             if acceptor.door is not None:
                 acceptor.door.close()
         await self.server.stop()

@@ -549,6 +549,56 @@ def test_what_the_console_listens_on_is_in_no_worker(apihour_daemon, app):
     assert daemon.pid in listeners_on(second)
 
 
+HALF = '''
+import asyncio, os
+import apihour
+from apihour_http import HTTPServer
+from house import routes
+
+
+class Odd:
+    """Accepts by itself, and cannot where there is a file of that name."""
+
+    protocol = "odd"
+
+    async def start(self, context=None): ...
+
+    async def listener(self, sock):
+        if os.path.exists("broken"):
+            raise RuntimeError("no listener today")
+
+    async def drain(self, deadline): ...
+
+    async def stop(self): ...
+
+    def statistics(self):
+        return {}
+
+
+class Container(apihour.Container):
+    def make_servers(self):
+        return {"http": HTTPServer(routes), "odd": Odd()}
+
+    async def cleanup(self):
+        await asyncio.sleep(1)
+'''
+
+
+def test_a_worker_that_cannot_accept_for_all_takes_no_client_from_the_others(apihour_daemon, app):
+    deploy(app, None, "half.py", HALF)
+    options = configure(app, "http=127.0.0.1:0", "odd=127.0.0.1:0")
+    daemon = apihour_daemon("half:Container", *options, cwd=app, workers=None)
+    daemon.wait_ready(2)
+    with Load("connection", daemon.address("http"), connections=4) as load:
+        load.wait_answers(10)
+        (app / "broken").touch()
+        outcome = daemon.reload()
+        assert "no listener today" in outcome.error
+        daemon.wait(lambda: len(daemon.workers()) == 2, "the new workers' end")
+        load.wait_answers(10)
+    assert not load.report.lost, load.report
+
+
 LOST = """
 from house import Container as House
 

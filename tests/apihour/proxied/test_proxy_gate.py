@@ -125,11 +125,11 @@ def test_one_that_waits_for_its_header_is_listed_and_can_be_closed(run: Run) -> 
             await wait_until(lambda: len(h.table) == 1)
             (conn,) = h.table
             await wait_until(lambda: connection_row(conn, "1.1").state == "proxy")
-            assert h.acceptor.is_attaching()
+            assert h.acceptor.attaching()
             conn.close("kicked")
             assert await closed(reader)
             await wait_until(lambda: not len(h.table))
-            assert not h.acceptor.is_attaching()
+            assert not h.acceptor.attaching()
 
     run(body)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
+import sys
 from typing import Any
 
 import pytest
@@ -160,9 +162,12 @@ def suite_of(server: type) -> Any:
     (Talkative, "test_two_clients_talk_at_once_and_it_counts_them"),
     (Forgetful, "test_two_clients_talk_at_once_and_it_counts_them"),
 ])
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of what is left
 def test_it_finds_what_is_wrong(server: type, test: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("apihour.testing.conformance.PATIENCE", 2.0)
     getattr(suite_of(Sound), test)("asyncio")
     with pytest.raises((AssertionError, TypeError, TimeoutError)):
         getattr(suite_of(server), test)("asyncio")
+    complaints: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda told: complaints.append(str(told.exc_value)))
+    gc.collect()
+    assert not complaints, "of what was left to a loop that is closed"

@@ -206,11 +206,11 @@ def test_a_stalled_handshake_is_a_connection_and_is_cut(
             conn = await h.only_row()
             assert (conn.state, conn.tls) == ("handshake", None)
             assert connection_row(conn, "1.1").tls == ""
-            assert h.acceptor.is_attaching() and h.acceptor.open == 1
+            assert h.acceptor.attaching() and h.acceptor.open == 1
             assert await ended(reader)
             await wait_until(lambda: not len(h.table))
             assert (h.acceptor.failed, h.acceptor.open, h.server.states) == (1, 0, [])
-            assert not h.acceptor.is_attaching()
+            assert not h.acceptor.attaching()
 
     run(body)
     assert not [record for record in caplog.records if record.levelno > logging.DEBUG]

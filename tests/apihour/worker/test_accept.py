@@ -154,7 +154,7 @@ def test_one_kicked_before_its_protocol_is_connected_is_closed(
             reader, _ = await h.client()
             h.acceptor.sweep()
             (conn,) = h.table
-            assert conn.transport is None and h.acceptor.is_attaching()
+            assert conn.transport is None and h.acceptor.attaching()
             conn.close()
             assert conn.transport is None
             assert await asyncio.wait_for(reader.read(), 10) == b""

@@ -280,6 +280,17 @@ def test_every_bind_of_an_orphaned_slot_is_minded(run: Run) -> None:
     run(body)
 
 
+def test_at_its_end_it_accepts_no_more_though_it_was_not_told_to_retire(run: Run) -> None:
+    async def body() -> None:
+        async with house("127.0.0.1:0") as h:
+            assert await hears(await h.client())
+            await h.serving.stop()
+            assert not await hears(await h.client())
+            assert h.serving.accepted == 1
+
+    run(body)
+
+
 def test_stopped_its_copies_of_the_listeners_are_closed(run: Run) -> None:
     async def body() -> None:
         async with house("127.0.0.1:0") as h:

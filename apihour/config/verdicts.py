@@ -16,13 +16,15 @@ _CONTROL = "the console's local socket does this: apihour ctl"
 
 REFUSED = {
     **dict.fromkeys(
-        "pre_request post_request sendfile "
-        "tmp_upload_dir protocol uwsgi_allow_ips permit_obsolete_folding strip_header_spaces "
+        "protocol uwsgi_allow_ips permit_obsolete_folding strip_header_spaces "
         "permit_unconventional_http_method permit_unconventional_http_version "
-        "casefold_http_method header_map http_parser root_path "
-        "websocket_max_message_size".split(),
+        "casefold_http_method header_map http_parser".split(),
         _WSGI,
     ),
+    **dict.fromkeys(["pre_request", "post_request"], "a middleware of the application does this"),
+    "sendfile": "it is always used, for files over 128 KiB",
+    "tmp_upload_dir": "uploads over 1 MiB are spooled where TMPDIR says",
+    "websocket_max_message_size": "it is ASGIServer(app, ws_max_size=...), or max_size= of a route",
     **dict.fromkeys(
         "secure_scheme_headers forwarder_headers".split(),
         "what proxies are believed about is the server's forwarded_headers",
@@ -49,7 +51,7 @@ REFUSED = {
         "--health serves /metrics",
     ),
     **dict.fromkeys(
-        "asgi_loop asgi_lifespan asgi_disconnect_grace_period".split(),
+        "asgi_loop asgi_lifespan asgi_disconnect_grace_period root_path".split(),
         "options of an ASGI application belong to ASGIServer(app, ...)",
     ),
     "wsgi_app": "name the target on the command line: apihour module:Container",
@@ -61,5 +63,6 @@ REFUSED = {
     "threads": "a worker is one event loop; use blocking=True endpoints",
     "reload_engine": "apihour dev watches files by itself",
     "spew": "it would trace every line of the event loop; use apihour ctl stack",
-    "preload_app": "the arbiter imports no application code, or a reload would not see new code",
+    "preload_app": "the arbiter imports no application code, or a reload would not see new code; "
+                   "--template imports it once for each generation",
 }

@@ -112,6 +112,13 @@ def test_a_refused_setting_is_refused_in_a_file(name: str, tmp_path: Path) -> No
     assert "\n" not in message
 
 
+@pytest.mark.parametrize(("name", "instead"), [
+    ("pre_request", "middleware"), ("root_path", "ASGIServer(app"), ("preload_app", "--template"),
+    ("websocket_max_message_size", "ws_max_size"), ("tmp_upload_dir", "TMPDIR")])
+def test_the_reason_says_what_to_do_instead(name: str, instead: str) -> None:
+    assert instead in REFUSED[name]
+
+
 ON_COMMAND_LINE = [name for name in REFUSED if SETTINGS[name].cli]
 
 

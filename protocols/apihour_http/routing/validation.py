@@ -292,7 +292,7 @@ def _read_body(parameter: Argument) -> Callable[[Request], Any]:
             return decode(request.body)
         except library.ValidationError as error:
             raise _fault(error, "body") from None
-        except library.DecodeError as error:
+        except (library.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise HTTPError(400, f"the body is not JSON: {error}") from None
 
     return read

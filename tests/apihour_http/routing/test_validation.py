@@ -15,6 +15,7 @@ import pytest
 from apihour_http import HTTPError, HTTPServer, Request, RouteError, Routes
 from apihour_http.received import Received
 from apihour_http.routing.validation import Argument, Plan
+from apihour_http.testing import Client
 
 from ..support import serving
 
@@ -65,6 +66,28 @@ def make() -> Routes:
         return {}
 
     return routes
+
+
+class Nested(msgspec.Struct):
+    within: Nested | None = None
+    name: str = ""
+
+
+@pytest.mark.parametrize(("body", "why"), [
+    (b"{", "truncated"), (b'{"within": NaN}', "invalid character"), (b'{"name": "\xff"}', "utf-8"),
+    (b'{"within":' * 50_000, "recursion"),
+])
+async def test_a_body_that_is_no_json_is_400_whatever_it_is(body: bytes, why: str) -> None:
+    routes = Routes()
+
+    @routes.post("/")
+    async def nested(request: Request, body: Nested) -> str:
+        return body.name
+
+    async with Client(routes) as client:
+        answer = await client.post("/", data=body)
+    assert answer.status == 400
+    assert why in answer.json()["detail"]
 
 
 async def test_arguments_are_decoded_and_checked() -> None:

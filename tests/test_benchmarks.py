@@ -6,6 +6,7 @@ import asyncio
 import importlib
 import json
 import re
+import socket
 import sys
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
@@ -56,6 +57,8 @@ def test_the_curves_of_a_fleet_are_a_picture_and_straight(
     load: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("apihour_console.hosts.hosts._HELLO", 0.2)
+    for name in ("asking", "insisting"):  # on a busy machine nobody is asked again
+        monkeypatch.setattr(f"apihour_console.hosts.{name}.AGAIN", 5.0)
     fleet, chart = load("fleet"), load("fleet_chart")
     costs = [cost for hosts in (4, 8, 16) for cost in asyncio.run(fleet.measure(hosts))]
     letters = {(one.what, one.hosts): one.letters for one in costs}
@@ -140,3 +143,56 @@ async def test_the_ancestors_benchmark_is_answered(
         "number": "301", "extension": None, "context": None, "state_interface": None,
         "status": "offline", "extension_status": "-1", "paused": "0"}
     assert found[2]["extension"] == "1003"
+
+
+def test_a_link_loses_the_letter_that_it_is_told_to_and_doubles_others(load: Any) -> None:
+    proxy, sealed = load("letters_proxy"), b"0" * 64
+    with socket.create_server(("127.0.0.1", 0)) as server, proxy.Links(
+            server.getsockname()[:2], 1) as links:
+        port = links.open("web-1")
+        links.links["web-1"].losing.append(("sent", "ask"))
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+            far, _ = server.accept()
+            far.settimeout(10)
+            letters = [b"PUB a 1 %d\r\n%s\r\n" % (len(text), text) for text in (
+                sealed + b'{"kind":"ask","nonce":"1"}', sealed + b'{"kind":"ask","nonce":"2"}')]
+            client.sendall(b"PING\r\n" + b"".join(letters) + b"PUB b 5\r\n\r\n\r\n.\r\nPONG\r\n")
+            expected = b"PING\r\n" + letters[1] + b"PUB b 5\r\n\r\n\r\n.\r\nPONG\r\n"
+            assert read(far, len(expected)) == expected
+            assert [(one.kind, one.nonce, one.fate) for one in links.letters] == [
+                ("ask", "1", ()), ("ask", "2", (0.0,))]
+            links.links["web-1"].rates = proxy.Rates(double=1.0)
+            far.sendall(letters[0].replace(b"PUB a 1", b"MSG a 1"))
+            assert read(client, 2 * len(letters[0])).count(b'"nonce":"1"') == 2
+            links.cut("web-1")
+            assert far.recv(10) == b""
+            far.close()
+
+
+def read(sock: socket.socket, count: int) -> bytes:
+    found = b""
+    while len(found) < count:
+        data = sock.recv(count - len(found))
+        assert data
+        found += data
+    return found
+
+
+@pytest.mark.parametrize(("word", "status", "rows", "said", "verdict"), [
+    ("scale", 0, [{"host": "b", "workers": 2}], "", "done"),
+    ("scale", 75, [], "host b: no answer in time: it, its console is gone", "unknown"),
+    ("restart", 75, [], "host b: what it was asked never came there; nothing was begun", "nothing"),
+    ("bump", 1, [], "host b: no", "failed"),
+    ("bump", 75, [{"host": "b", "value": "t"}], "host c: no answer in time", "done"),
+    ("bump", 255, [], "", "unknown"),
+    ("--fleet", 1, [{"host": "b", "outcome": "unknown"}], "", "unknown"),
+    ("--fleet", 1, [{"host": "b", "outcome": "not reached"}], "", "nothing"),
+    ("--fleet", 1, [{"host": "b", "outcome": "failed", "error": "reloaded, and not well: x"}], "",
+     "done"),
+    ("--fleet", 255, [], "", "unknown"),
+])
+def test_what_a_shell_has_said_of_a_host(
+    load: Any, word: str, status: int, rows: list[dict[str, Any]], said: str, verdict: str
+) -> None:
+    deed = load("letters_hosts").Deed("ann", "a", (word,), ("b",), 1.0, status, rows, said)
+    assert deed.verdict("b") == verdict

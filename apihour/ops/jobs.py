@@ -122,7 +122,7 @@ class LoopJob:
                     self.post(item=rows[first : first + ROWS])
             self.post(end=True)
         except asyncio.CancelledError:
-            self.post(error="cancelled", kind="failed")
+            self.post(error="cancelled", kind="lost")  # as when its worker ends in order
             raise
         except Exception as error:
             self.post(**failure(error))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 import time
 
@@ -50,7 +51,8 @@ def fleet(apihour_module_daemon, tmp_path_factory, nats_server):
             keys.authorized = keys.path / "authorized_keys"
             shells[name] = stack.enter_context(house(
                 apihour_module_daemon, own, "--config_dir", str(tree), keys=keys, workers=1,
-                env={"APIHOUR_HOST": name}))
+                env={"APIHOUR_HOST": name, "HOLD": str(own / "hold")},
+                target="held_house:Container"))
         found = Fleet(shells)
         for name, shell in shells.items():
             shell.daemon.wait_log(rf"fleet: host {name}, with \d others")
@@ -163,3 +165,19 @@ def test_a_daemon_that_is_killed_is_named_though_its_console_ends_in_order(fleet
     assert done.returncode == 75
     assert "host web-2: no answer in time" in done.stderr
     assert fleet.shells["web-1"].ssh("hosts", "forget", "web-2").returncode == 0
+
+
+def test_an_arbiter_that_is_killed_in_the_middle_leaves_unknown_what_became_of_it(fleet):
+    far = fleet.shells["db-1"]
+    hold = far.keys.private / "hold"
+    hold.touch()
+    since = len(far.daemon.lines)
+    running = fleet.shells["web-1"].start("reload", "--fleet", "--json")
+    far.daemon.wait_log("Command: reload", since=since)
+    far.daemon.kill(far.daemon.pid)
+    out, told = running.communicate(timeout=60)
+    assert running.returncode == 1, told
+    assert [(row["host"], row["outcome"]) for row in json.loads(out)] == [
+        ("db-1", "unknown"), ("web-1", "not reached")]
+    assert "the arbiter ended before it answered" in json.loads(out)[0]["error"]
+    assert sum("Command: reload" in line for line in far.daemon.lines[since:]) == 1

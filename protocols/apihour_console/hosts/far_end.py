@@ -25,11 +25,11 @@ from typing import Any, Protocol
 from apihour.bus import Bus, BusError, BusMessage
 from apihour.errors import ApihourError
 from apihour.ops.catalogue import Catalogue
-from apihour.ops.model import Role
-from apihour_console.calls.call import FAILED, Call, Identity, Result, RoleError
+from apihour.ops.model import CommandFailed, Role
+from apihour_console.calls.call import FAILED, PARTIAL, Call, Identity, Result, RoleError
 from apihour_console.calls.parsing import parse_call
 from apihour_console.hosts.insisting import first_answer
-from apihour_console.hosts.letter_tickets import Tickets
+from apihour_console.hosts.letter_tickets import ANOTHER, Tickets
 from apihour_console.hosts.letters import MOST, LetterError, Seal
 from apihour_console.keys.authorized import AuthorizedKeys
 from apihour_console.shell.audit import AuditLog
@@ -134,13 +134,14 @@ class FarEnd:
             return
         try:
             if is_old:
-                raise ApihourError("asked before its console began, by its clock; ask again")
+                raise CommandFailed(ANOTHER, "lost")
             if len(self._tasks) > _AT_ONCE:
                 raise ApihourError(f"busy with {_AT_ONCE} commands of other hosts; ask again")
             tickets.begin(letter)
             result = await self._carry_out(letter)
         except ApihourError as error:
-            result = Result(status=error.exit_status, error=str(error))
+            is_lost = isinstance(error, CommandFailed) and error.kind == "lost"
+            result = Result(status=PARTIAL if is_lost else error.exit_status, error=str(error))
         except Exception as error:  # a letter must not end what reads letters
             self._logger.exception("fleet: a command of another host")
             result = Result(status=FAILED, error=f"internal error: {error!r:.200}")

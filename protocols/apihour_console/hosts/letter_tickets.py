@@ -17,10 +17,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from apihour.errors import ApihourError
+from apihour.ops.model import CommandFailed
 
-__all__ = ["FRESH", "Tickets"]
+__all__ = ["ANOTHER", "FRESH", "Tickets"]
 
 FRESH = 5.0  # seconds from a ticket to the letter with it
+ANOTHER = "its console is another one by now; whether the one before has begun it is not known"
 _KEPT = 64  # answers
 _LARGEST = 100_000  # bytes of an answer that is kept
 _WHOLE = 1_000_000  # bytes of all of them
@@ -88,8 +90,7 @@ class Tickets:
             instance, given = ticket
             late = time.monotonic() - float(given)
             if instance != self._instance:
-                raise ApihourError(
-                    "its console is another one by now; nothing was begun, ask again")
+                raise CommandFailed(ANOTHER, "lost")
             if not 0 <= late <= FRESH:
                 raise ApihourError(f"it was read {late:.0f} s after it was written; nothing was "
                                    "begun, ask again")

@@ -173,6 +173,17 @@ def test_streaming_command_ends_with_its_caller(agent) -> None:
                           if r["coroutine"] == "LoopJob.main"])
 
 
+def test_a_command_whose_worker_ends_in_the_middle_may_have_been_done(agent) -> None:
+    worker, _, caller = agent
+    caller.send("hang")
+    wait_for(lambda: [r for r in caller.call("tasks", arguments={"all_": True})
+                      if r["coroutine"] == "LoopJob.main"])
+    worker.call(lambda: [task.cancel() for task in asyncio.all_tasks()
+                         if task.get_name().startswith("command ")])
+    reply = caller.receive()
+    assert (reply["error"], reply["kind"]) == ("cancelled", "lost")
+
+
 def test_deadline_of_a_command_that_hangs(agent) -> None:
     _, _, caller = agent
     reply = caller.call("hang", deadline=0.2)

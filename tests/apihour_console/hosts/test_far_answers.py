@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from apihour.bus import BusMessage
 from apihour_console.calls.parsing import parse_call
 from tests.apihour_console.hosts.fleet_support import Fleet, WiredBus
 from tests.apihour_console.support import wait_until
@@ -118,6 +119,35 @@ async def test_a_stranger_cannot_have_a_stream_go_on(monkeypatch: pytest.MonkeyP
             task = group.create_task(stranger())
             await wait_until(lambda: "end of stream" in fleet.doubles["web-2"].done)
             task.cancel()
+
+
+@pytest.mark.parametrize("is_old", [True, False], ids=["by its clock", "by its ticket"])
+async def test_the_next_console_does_not_say_that_the_one_before_has_begun_nothing(
+    is_old: bool
+) -> None:
+    """A letter that came to the one before, and once more to this one."""
+    async with Fleet("web-1", "web-2") as fleet:
+        double, first = fleet.doubles["web-2"], fleet.hosts["web-2"]
+        assert first.far_end is not None
+        take, came = first.far_end.take, []
+
+        def taken(message: BusMessage, letter: Any, *more: Any, **by: Any) -> None:
+            came.append((message, letter))
+            take(message, letter, *more, **by)
+
+        first.far_end.take = taken  # type: ignore[method-assign,assignment]
+        double.slow["kick"] = 60.0
+        running = asyncio.create_task(fleet.run("web-1", "kick", "--host", "web-2"))
+        await wait_until(lambda: "kick" in double.done)
+        first._is_replaced = True  # it says no goodbye
+        await first.close()
+        second = await fleet.join("web-2")
+        assert second.far_end is not None
+        second.far_end.take(*came[0], second._tickets, is_old=is_old)
+        found = await running
+        assert found.status == 75
+        assert "whether the one before has begun it is not known" in found.missing[0].reason
+        assert double.done == ["kick"]
 
 
 async def test_the_next_console_obeys_nothing_that_was_overheard_before_it_began() -> None:

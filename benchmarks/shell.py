@@ -111,7 +111,7 @@ class House:
         while time.monotonic() < limit:
             log = "".join(self.server.lines)
             pids = [int(pid) for pid in re.findall(r"Worker \S+ ready \(pid: (\d+)\)", log)]
-            if len(pids) >= self.workers and (not self.console or "shell: ssh admin@" in log):
+            if len(pids) >= self.workers and (not self.console or "shell: ssh " in log):
                 self.ssh_port = int(re.findall(r"ssh=127\.0\.0\.1:(\d+)", log)[0])
                 return pids
             time.sleep(0.05)

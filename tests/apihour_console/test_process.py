@@ -155,10 +155,9 @@ async def test_told_to_leave_now_it_gives_the_screen_back(
 async def test_first_start_from_a_terminal(console: Process) -> None:
     await console.start(terminal=True)
     text = console.log.read_text()
-    line = next(line for line in text.splitlines() if "ssh -i" in line)
-    assert line.endswith(
-        f"ssh -i {console.keys / 'admin_ed25519'} admin@127.0.0.1 -p {console.port}"
-    )
+    made, listens = (line for line in text.splitlines() if "ssh " in line)
+    typed = f"ssh -i {console.keys / 'admin_ed25519'} admin@127.0.0.1 -p {console.port}"
+    assert made.endswith(typed) and listens.endswith(f"{typed} (1 key)")
     status, out, _ = await console.ssh(console.keys / "admin_ed25519", "version")
     assert status == 0 and "apihour" in out
 

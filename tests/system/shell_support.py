@@ -156,7 +156,7 @@ class Shell:
 
 def port_of(daemon):
     """Where the console says it listens."""
-    line = daemon.wait_log(r"shell: ssh admin@\S+ -p \d+")
+    line = daemon.wait_log(r"shell: ssh .*admin@\S+ -p \d+")
     return int(re.search(r"-p (\d+)", line)[1])
 
 

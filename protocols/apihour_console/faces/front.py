@@ -76,7 +76,8 @@ def _prepare(
     for sock in sockets if prepared.host_key is not None else ():
         host, port = _address(sock)
         count = len(prepared.authorized.keys)
-        logger.info("shell: ssh admin@%s -p %d (%d key%s)", host, port, count,
+        key = f"-i {keys.admin_key.absolute()} " if keys.admin_key.exists() else ""
+        logger.info("shell: ssh %sadmin@%s -p %d (%d key%s)", key, host, port, count,
                     "" if count == 1 else "s")
     return prepared
 

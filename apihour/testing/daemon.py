@@ -30,7 +30,7 @@ from apihour.ipc.row_record import RowRecord, row_record
 from apihour.ipc.runtime import Runtime
 from apihour.ipc.scoreboard import Scoreboard
 from apihour.ipc.wire import Framer, encode
-from apihour.testing.processes import end_processes, is_running, processes_of
+from apihour.testing.processes import end_processes, is_running, processes_of, stands
 
 __all__ = ["Daemon", "Outcome"]
 
@@ -295,8 +295,10 @@ class Daemon:
         return pid
 
     def stop(self, worker: RowRecord | int) -> int:
-        """SIGSTOP one worker; returns its pid."""
-        return self.kill(worker, signal.SIGSTOP)
+        """SIGSTOP one worker; returns its pid once all its threads stand."""
+        pid = self.kill(worker, signal.SIGSTOP)
+        self.wait(lambda: stands(pid), f"process {pid} stands")
+        return pid
 
     def cont(self, worker: RowRecord | int) -> int:
         """SIGCONT one worker; returns its pid."""

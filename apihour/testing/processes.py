@@ -8,15 +8,26 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from apihour.ipc.processes import ENDED, stat_of
+from apihour.ipc.processes import ENDED, STOPPED, stat_of
 
-__all__ = ["end_processes", "is_running", "processes_of"]
+__all__ = ["end_processes", "is_running", "processes_of", "stands"]
 
 
 def is_running(pid: int) -> bool:
     """Whether that process lives; one that has ended and was not collected yet does not."""
     fields = stat_of(pid)
     return bool(fields) and fields[0] not in ENDED
+
+
+def stands(pid: int) -> bool:
+    """Whether each of its threads is stopped, or it has ended: what is on its way to the disk is
+    not stopped before it has come back, and the other threads go on until then."""
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return True
+    states = [(stat_of(f"{pid}/task/{thread}") or ENDED)[0] for thread in threads]
+    return all(state in (*STOPPED, *ENDED) for state in states)
 
 
 def processes_of(session: int, setting: str) -> set[int]:

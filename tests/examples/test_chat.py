@@ -10,6 +10,7 @@ import contextlib
 import importlib
 import importlib.util
 import itertools
+import re
 import shutil
 from pathlib import Path
 
@@ -194,9 +195,20 @@ async def all_are_here(visitors):
             await asyncio.sleep(0.2)
 
 
+async def all_have_left(daemon):
+    """Return when no name is taken any more: whoever comes while one is would be tom2."""
+    last = ByTCP(daemon, "last")
+    async with asyncio.timeout(PATIENCE):
+        while not any(re.fullmatch(r"\* here: last\d* \([^)]*\)", line) for line in last.lines):
+            with contextlib.suppress(AttributeError, OSError):  # no connection yet, or any more
+                await last.send("/who")
+            await asyncio.sleep(0.1)
+    await last.leave()
+
+
 @contextlib.asynccontextmanager
 async def room(*places):
-    """A visitor for each of (kind, daemon), who have all come in."""
+    """A visitor for each of (kind, daemon), who have all come in; they have left afterwards."""
     names = {ByTCP: "tom", BySSH: "sue", ByWebSocket: "wendy", ByMQTT: "mike"}
     visitors = [kind(daemon, names[kind]) for kind, daemon in places]
     try:
@@ -205,6 +217,7 @@ async def room(*places):
     finally:
         for visitor in visitors:
             await visitor.leave()
+    await all_have_left(visitors[0].daemon)
 
 
 @pytest.fixture(scope="module")
